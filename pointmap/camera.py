@@ -1,0 +1,131 @@
+"""Pinhole cameras and rigid / similarity transforms: the geometry every layer shares.
+
+Conventions, here and everywhere above the network:
+
+- camera axes are OpenCV's: x right, y down, z forward;
+- ``cam_to_world`` is a 4x4 float64 matrix with ``p_world = cam_to_world @ p_cam``; between two
+  cameras ``cam2_to_cam1`` maps points of camera 2's frame into camera 1's;
+- the centre of the top-left pixel is (0.5, 0.5), so a photo of width W spans x from 0 to W and the
+  centre of the photo is (W / 2, H / 2);
+- ``intrinsics`` is the 3x3 matrix K in those pixel coordinates.
+
+Arrays are NumPy, float64 unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+
+def pinhole(focal_px: float, width: int, height: int) -> Array:
+    """Return K (3, 3) with square pixels and the principal point at the photo's centre."""
+    return np.array([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1]], np.float64)
+
+
+def scale_intrinsics(intrinsics: ArrayLike, scale_x: float, scale_y: float) -> Array:
+    """Return K (3, 3) of the same photo resized by ``scale_x``, ``scale_y``.
+
+    Exact in the (0.5, 0.5) convention, where resizing multiplies coordinates and shifts nothing.
+    """
+    return np.diag([scale_x, scale_y, 1.0]) @ np.asarray(intrinsics, np.float64)
+
+
+def pixel_centres(width: int, height: int) -> Array:
+    """Return the (height, width, 2) x, y coordinates of all pixel centres."""
+    x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    return np.stack([x, y], axis=-1)
+
+
+def pixel_rays(pixels: ArrayLike, intrinsics: ArrayLike) -> Array:
+    """Return rays (..., 3) with z = 1, in the camera frame, through pixels (..., 2)."""
+    pixels, K = np.asarray(pixels, np.float64), np.asarray(intrinsics, np.float64)
+    y = (pixels[..., 1] - K[1, 2]) / K[1, 1]
+    x = (pixels[..., 0] - K[0, 2] - K[0, 1] * y) / K[0, 0]
+    return np.stack([x, y, np.ones_like(x)], axis=-1)
+
+
+def unproject(depth: ArrayLike, intrinsics: ArrayLike) -> Array:
+    """Return camera-frame points (H, W, 3) of a z-depth map (H, W)."""
+    depth = np.asarray(depth, np.float64)
+    height, width = depth.shape
+    return pixel_rays(pixel_centres(width, height), intrinsics) * depth[..., None]
+
+
+def project(points: ArrayLike, intrinsics: ArrayLike) -> Array:
+    """Return pixels (..., 2) of camera-frame points (..., 3).
+
+    Points with z <= 0 have no image; they come out as NaN.
+    """
+    points, K = np.asarray(points, np.float64), np.asarray(intrinsics, np.float64)
+    z = np.where(points[..., 2] > 0, points[..., 2], np.nan)
+    x, y = points[..., 0] / z, points[..., 1] / z
+    return np.stack([K[0, 0] * x + K[0, 1] * y + K[0, 2], K[1, 1] * y + K[1, 2]], axis=-1)
+
+
+def rigid(rotation: ArrayLike, translation: ArrayLike) -> Array:
+    """Return the 4x4 matrix of ``p -> rotation @ p + translation``."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = rotation
+    matrix[:3, 3] = translation
+    return matrix
+
+
+def invert_rigid(matrix: ArrayLike) -> Array:
+    """Return the inverse of rigid 4x4 matrices (..., 4, 4), exact up to rounding."""
+    matrix = np.asarray(matrix, np.float64)
+    inverse = np.zeros_like(matrix)
+    rotation_t = np.swapaxes(matrix[..., :3, :3], -1, -2)
+    inverse[..., :3, :3] = rotation_t
+    inverse[..., :3, 3] = -(rotation_t @ matrix[..., :3, 3:])[..., 0]
+    inverse[..., 3, 3] = 1.0
+    return inverse
+
+
+def transform_points(matrix: ArrayLike, points: ArrayLike) -> Array:
+    """Apply a 4x4 rigid or similarity matrix to points (..., 3)."""
+    matrix = np.asarray(matrix, np.float64)
+    return np.asarray(points, np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def rotation_angle_deg(rotation: ArrayLike) -> Array:
+    """Return the turning angle in degrees of rotations (..., 3, 3), accurate near 0 and 180."""
+    rotation = np.asarray(rotation, np.float64)
+    trace = np.trace(rotation, axis1=-2, axis2=-1)
+    skew = np.stack(
+        [
+            rotation[..., 2, 1] - rotation[..., 1, 2],
+            rotation[..., 0, 2] - rotation[..., 2, 0],
+            rotation[..., 1, 0] - rotation[..., 0, 1],
+        ],
+        axis=-1,
+    )
+    return np.degrees(np.arctan2(np.linalg.norm(skew, axis=-1), trace - 1.0))
+
+
+def fit_similarity(
+    source: ArrayLike,
+    target: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    with_scale: bool = True,
+) -> tuple[float, Array, Array]:
+    """Return scale, R (3, 3), t (3,) minimising sum w |scale R source + t - target|^2.
+
+    Weighted orthogonal Procrustes (Umeyama 1991), computed by roma. ``source``, ``target``: (N, 3),
+    N >= 3 and not collinear, or the rotation is arbitrary about the line. With ``with_scale=False``
+    the scale is 1.
+    """
+    import roma
+    import torch
+
+    src = torch.from_numpy(np.ascontiguousarray(source, np.float64))
+    dst = torch.from_numpy(np.ascontiguousarray(target, np.float64))
+    w = None if weights is None else torch.from_numpy(np.ascontiguousarray(weights, np.float64))
+    if with_scale:
+        R, t, scale = roma.rigid_points_registration(src, dst, w, compute_scaling=True)
+        return float(scale), R.numpy(), t.numpy()
+    R, t = roma.rigid_points_registration(src, dst, w)
+    return 1.0, R.numpy(), t.numpy()

@@ -1,0 +1,1 @@
+"""Pointmaps to cameras and geometry: the reconstruction pipeline and its files."""

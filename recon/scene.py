@@ -1,0 +1,166 @@
+"""What a reconstruction is: the dataclasses that every later stage, file and viewer takes.
+
+Frames, pixels and matrices follow :mod:`pointmap.camera`. Lengths are in scene units unless
+``Reconstruction.units`` says "metres".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointmap.camera import Array, scale_intrinsics
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One photo's camera, in the coordinates of the ORIGINAL photo after EXIF orientation.
+
+    ``intrinsics`` (3, 3); ``width``, ``height`` in pixels; ``cam_to_world`` (4, 4), or None when
+    the photo could not be placed.
+    """
+
+    intrinsics: Array
+    width: int
+    height: int
+    cam_to_world: Array | None
+
+    def intrinsics_at(self, width: int, height: int) -> Array:
+        """Return K (3, 3) of this photo resized to ``width`` x ``height``."""
+        return scale_intrinsics(self.intrinsics, width / self.width, height / self.height)
+
+
+@dataclass(frozen=True)
+class View:
+    """One photo of the reconstruction with its camera and depth.
+
+    ``pixels`` (h, w, 3) uint8 RGB, ``depth`` (h, w) float32 along z with 0 = unknown and
+    ``confidence`` (h, w) float32 in [0, 1] share one resolution that covers the whole photo.
+    ``reason`` says in words why the photo has no ``cam_to_world``; None when it has one.
+    """
+
+    name: str
+    path: Path
+    camera: Camera
+    pixels: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    reason: str | None = None
+
+    @property
+    def registered(self) -> bool:
+        """Whether the photo was placed in the scene."""
+        return self.camera.cam_to_world is not None
+
+    @property
+    def depth_intrinsics(self) -> Array:
+        """K (3, 3) at the resolution of ``depth``."""
+        height, width = self.depth.shape
+        return self.camera.intrinsics_at(width, height)
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Scene points with the photo positions where they were seen (structure from motion).
+
+    ``points`` (P, 3) float64 world; ``colours`` (P, 3) uint8; one row per observation in
+    ``point_index`` (M,) int, ``view_index`` (M,) int, ``xy`` (M, 2) float64 original pixels.
+    """
+
+    points: Array
+    colours: NDArray[np.uint8]
+    point_index: NDArray[np.int64]
+    view_index: NDArray[np.int64]
+    xy: Array
+
+    @staticmethod
+    def empty() -> Tracks:
+        """Return tracks without a point."""
+        none = np.zeros(0, np.int64)
+        return Tracks(np.zeros((0, 3)), np.zeros((0, 3), np.uint8), none, none, np.zeros((0, 2)))
+
+
+@dataclass(frozen=True)
+class PointCloud:
+    """Coloured points: ``points``, ``normals`` (N, 3) float32, ``colours`` (N, 3) uint8,
+    ``confidence`` (N,) float32 in [0, 1]. World frame; normals face the cameras.
+    """
+
+    points: NDArray[np.float32]
+    colours: NDArray[np.uint8]
+    normals: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Triangles: ``vertices``, ``normals`` (V, 3) float32, ``colours`` (V, 3) uint8,
+    ``faces`` (F, 3) int32. World frame.
+    """
+
+    vertices: NDArray[np.float32]
+    faces: NDArray[np.int32]
+    colours: NDArray[np.uint8]
+    normals: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What one stage cost: wall ``seconds`` and the process's ``peak_memory_mb`` at its end."""
+
+    name: str
+    seconds: float
+    peak_memory_mb: float
+
+
+@dataclass(frozen=True)
+class PairRecord:
+    """How two photos relate, for the report: indices into ``views`` and match counts."""
+
+    i: int
+    j: int
+    matches: int
+    inliers: int
+    method: str
+    used: bool
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """One reconstructed scene, in the order in which the photos were given."""
+
+    views: tuple[View, ...]
+    tracks: Tracks
+    cloud: PointCloud
+    surface: Mesh
+    units: str = "scene"
+    pairs: tuple[PairRecord, ...] = ()
+    stages: tuple[StageRecord, ...] = ()
+    warnings: tuple[str, ...] = ()
+    options: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def cameras(self) -> dict[str, Camera]:
+        """Cameras by photo name."""
+        return {view.name: view.camera for view in self.views}
+
+    def points(self) -> PointCloud:
+        """Return the coloured, confidence-filtered cloud."""
+        return self.cloud
+
+    def mesh(self) -> Mesh:
+        """Return the coloured surface."""
+        return self.surface
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the whole output contract to ``folder`` and return it.
+
+        Raises ``recon.errors.InputError`` when the folder exists without ``overwrite`` or cannot
+        be written.
+        """
+        from recon.export.folder import save_scene
+
+        return save_scene(self, Path(folder), overwrite=overwrite)

@@ -1,0 +1,1 @@
+"""A reconstruction as a person sees it: windows, pictures and the report page."""
