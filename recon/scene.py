@@ -158,7 +158,7 @@ class Reconstruction:
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write the whole output contract to ``folder`` and return it.
 
-        Raises ``recon.errors.InputError`` when the folder exists without ``overwrite`` or cannot
+        Raises ``pointmap.errors.InputError`` when the folder exists without ``overwrite`` or cannot
         be written.
         """
         from recon.export.folder import save_scene
