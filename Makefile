@@ -1,0 +1,26 @@
+# Each target does its own set-up; a second run skips it.
+PYTHON := .venv/bin/python
+SCENES ?=
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: demo test lint bench view setup
+
+setup:
+	@.ci/setup
+
+demo: setup  ## reconstruct the sample photos into demo_scene/
+	$(PYTHON) run_recon.py examples/courtyard/images --out demo_scene --overwrite
+
+view: setup  ## open the demo's result
+	$(PYTHON) -m viz demo_scene
+
+test: setup
+	$(PYTHON) -m pytest
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+bench: setup  ## make bench SCENES="folder folder": accuracy and cost on scenes with true cameras
+	$(PYTHON) -m benchmarks.scenes examples/courtyard $(SCENES) --out runs/bench --json runs/bench.json

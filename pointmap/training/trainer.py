@@ -1,0 +1,272 @@
+"""The training loop: batches of posed pairs in, a checkpoint out. Needs torch and numpy.
+
+Everything that decides the next step (weights, optimiser, EMA, random states, position in the data)
+is in ``RUN/state.pt``, written every few minutes by rename: a killed run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pointmap.inference import choose_device, choose_dtype
+from pointmap.network import NetworkConfig, PointmapNetwork
+from pointmap.training.losses import PointmapLoss, pointmap_loss
+from pointmap.training.pairs import PairBatch
+
+logger = logging.getLogger(__name__)
+
+
+class BatchSource(Protocol):
+    """An endless, resumable stream of batches."""
+
+    def __iter__(self) -> Iterator[PairBatch]:
+        """Yield batches for ever."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what :meth:`load_state` needs to go on from here."""
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from ``state``."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How to train.
+
+    Attributes:
+        steps: optimiser steps of the whole run; the learning rate falls to zero at the last one.
+        learning_rate: peak of the warm-up and cosine schedule (AdamW).
+        warmup_steps: steps of linear warm-up.
+        weight_decay: AdamW's, on matrices only.
+        gradient_clip: largest gradient norm.
+        confidence_alpha: weight of the loss's confidence regulariser.
+        pixel_stride: the loss looks at every so-many-th pixel along each axis, from a random
+            offset: at 2 a quarter of the work in fp32 for no measurable loss of quality.
+        ema: decay of the averaged weights, which are what is kept.
+        save_seconds: time between two saved states.
+        log_steps: steps between two lines of the log.
+        device: "cpu", "cuda", "mps", or None for the best at hand.
+        seed: of the initial weights and of the pixel offsets.
+    """
+
+    steps: int
+    learning_rate: float = 5e-4
+    warmup_steps: int = 300
+    weight_decay: float = 0.05
+    gradient_clip: float = 1.0
+    confidence_alpha: float = 0.2
+    pixel_stride: int = 2
+    ema: float = 0.999
+    save_seconds: float = 180.0
+    log_steps: int = 20
+    device: str | None = None
+    seed: int = 0
+
+
+class Trainer:
+    """One training run in ``folder``; resumes by itself when the folder holds a state."""
+
+    def __init__(self, folder: Path, config: NetworkConfig, options: TrainOptions) -> None:
+        self.folder, self.options = folder, options
+        self.device = choose_device(options.device)
+        self.dtype = choose_dtype(self.device)
+        torch.manual_seed(options.seed)
+        self.network = PointmapNetwork(config).to(self.device)
+        self.average = torch.optim.swa_utils.AveragedModel(
+            self.network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(options.ema)
+        )
+        self.optimizer = torch.optim.AdamW(
+            _parameter_groups(self.network, options.weight_decay),
+            lr=options.learning_rate,
+            betas=(0.9, 0.95),
+        )
+        self.generator = torch.Generator().manual_seed(options.seed)
+        self.step = 0
+        self.pairs_seen = 0
+        self.seconds = 0.0
+
+    @property
+    def state_path(self) -> Path:
+        """Where the resumable state lies."""
+        return self.folder / "state.pt"
+
+    def resume(self, source: BatchSource) -> bool:
+        """Load the folder's state, if there is one, into the run and the data source."""
+        if not self.state_path.exists():
+            return False
+        state = torch.load(self.state_path, map_location="cpu", weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["torch_rng"])
+        source.load_state(state["source"])
+        self.step, self.pairs_seen = state["step"], state["pairs_seen"]
+        self.seconds = state["seconds"]
+        return True
+
+    def save(self, source: BatchSource) -> None:
+        """Write the state under a temporary name and move it into place."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.state_path.with_suffix(".tmp")
+        torch.save(
+            {
+                "network": self.network.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "generator": self.generator.get_state(),
+                "torch_rng": torch.get_rng_state(),
+                "source": source.state(),
+                "step": self.step,
+                "pairs_seen": self.pairs_seen,
+                "seconds": self.seconds,
+                "options": asdict(self.options),
+                "config": self.network.config.to_dict(),
+            },
+            temporary,
+        )
+        os.replace(temporary, self.state_path)
+
+    def run(self, source: BatchSource, *, seconds: float | None = None) -> None:
+        """Train until ``options.steps``, or for ``seconds`` of this call, and save."""
+        start = saved = time.monotonic()
+        base_seconds = self.seconds
+        log = _Log(self.folder)
+        for batch in source:
+            if self.step >= self.options.steps:
+                break
+            loss, norm = self._train_step(batch.to(self.device))
+            now = time.monotonic()
+            self.seconds = base_seconds + now - start
+            if self.step % self.options.log_steps == 0:
+                log.write(self.step, self.pairs_seen, self.seconds, loss, norm, self._rate())
+            out_of_time = seconds is not None and now - start > seconds
+            if now - saved > self.options.save_seconds or out_of_time:
+                self.save(source)
+                saved = time.monotonic()
+            if out_of_time:
+                break
+        self.save(source)
+
+    def _rate(self) -> float:
+        options = self.options
+        warm = min(1.0, (self.step + 1) / max(1, options.warmup_steps))
+        return (
+            options.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * self.step / options.steps))
+        )
+
+    def _train_step(self, batch: PairBatch) -> tuple[PointmapLoss, float]:
+        options = self.options
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate()
+        offsets = torch.randint(options.pixel_stride, (2,), generator=self.generator).tolist()
+        self.network.train()
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            loss = pair_loss(
+                self.network,
+                batch,
+                alpha=options.confidence_alpha,
+                stride=options.pixel_stride,
+                offset=(offsets[0], offsets[1]),
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()
+        norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), options.gradient_clip))
+        if math.isfinite(norm):
+            self.optimizer.step()
+            self.average.update_parameters(self.network)
+        else:
+            logger.warning("step %d: gradient is not finite, step skipped", self.step)
+        self.step += 1
+        self.pairs_seen += 2 * batch.image1.shape[0]
+        return loss, norm
+
+
+def pair_loss(
+    network: PointmapNetwork,
+    batch: PairBatch,
+    *,
+    alpha: float,
+    stride: int = 1,
+    offset: tuple[int, int] = (0, 0),
+) -> PointmapLoss:
+    """Return the loss over both directions of every pair; each photo is encoded once.
+
+    Direction (2, 1) has its truth in camera 2's frame. ``stride`` and ``offset`` (row, column)
+    choose the pixels that count.
+    """
+    tokens1, tokens2 = network.encode(torch.cat([batch.image1, batch.image2])).chunk(2)
+    size = (batch.image1.shape[-2], batch.image1.shape[-1])
+    first, second = network.decode(
+        torch.cat([tokens1, tokens2]),
+        torch.cat([tokens2, tokens1]),
+        size,
+        size,
+        stride=stride,
+        offset=offset,
+    )
+    cam1_to_cam2 = torch.linalg.inv(batch.cam2_to_cam1)
+    own2 = _transform(cam1_to_cam2, batch.points2)
+    points1_in_2 = _transform(cam1_to_cam2, batch.points1)
+
+    def sample(values: Tensor) -> Tensor:
+        return values[:, offset[0] :: stride, offset[1] :: stride].flatten(1, 2)
+
+    truth1 = sample(torch.cat([batch.points1, own2]))
+    truth2 = sample(torch.cat([batch.points2, points1_in_2]))
+    valid1 = sample(torch.cat([batch.valid1, batch.valid2]))
+    valid2 = sample(torch.cat([batch.valid2, batch.valid1]))
+    return pointmap_loss(
+        (first.pts3d.flatten(1, 2), second.pts3d.flatten(1, 2)),
+        (first.conf.flatten(1, 2), second.conf.flatten(1, 2)),
+        (truth1, truth2),
+        (valid1, valid2),
+        alpha=alpha,
+    )
+
+
+def _transform(matrix: Tensor, points: Tensor) -> Tensor:
+    """Apply rigid (B, 4, 4) to points (B, H, W, 3)."""
+    rotated = torch.einsum("bij,bhwj->bhwi", matrix[:, :3, :3], points)
+    return rotated + matrix[:, None, None, :3, 3]
+
+
+def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+class _Log:
+    """Appends one CSV line per call, and says the same through logging."""
+
+    COLUMNS = ("step", "pairs", "seconds", "loss", "error1", "error2", "grad_norm", "rate")
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "log.csv"
+        folder.mkdir(parents=True, exist_ok=True)
+        if not self.path.exists():
+            with self.path.open("w", newline="") as file:
+                csv.writer(file).writerow(self.COLUMNS)
+
+    def write(
+        self, step: int, pairs: int, seconds: float, loss: PointmapLoss, norm: float, rate: float
+    ) -> None:
+        values = (float(loss.total), float(loss.error1), float(loss.error2), norm)
+        with self.path.open("a", newline="") as file:
+            row = [step, pairs, f"{seconds:.1f}", *(f"{v:.4f}" for v in values), f"{rate:.2e}"]
+            csv.writer(file).writerow(row)
+        logger.info("step %d, %d pairs, loss %.3f, e1 %.3f, e2 %.3f", step, pairs, *values[:3])
