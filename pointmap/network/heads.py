@@ -1,0 +1,216 @@
+"""Heads: the decoder's tokens to points, confidences and local features, always in float32.
+
+A head takes the list that the decoder hands over: entry 0 is the encoder's output, entry k the
+output of decoder block k, the last one normalised. Module names follow the official state dict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pointmap.network.config import Mode, NetworkConfig
+from pointmap.network.layers import Mlp
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network says of one side of a batch of pairs."""
+
+    pts3d: Tensor
+    """(B, H, W, 3) float32 points of this side's photo, in the frame of the pair's camera 1."""
+    conf: Tensor
+    """(B, H, W) float32 confidence, above 1."""
+    desc: Tensor | None = None
+    """(B, H, W, D) float32 unit local features, for heads that have them."""
+    desc_conf: Tensor | None = None
+    """(B, H, W) float32 confidence of the local features, above 0."""
+
+
+def exp_points(raw: Tensor) -> Tensor:
+    """Map raw vectors (..., 3) to points: the same direction, length expm1(|raw|) (DUSt3R)."""
+    length = raw.norm(dim=-1, keepdim=True)
+    return raw / length.clip(min=1e-8) * torch.expm1(length)
+
+
+def exp_confidence(raw: Tensor, mode: Mode) -> Tensor:
+    """Map raw values to confidences: lower bound + exp(raw), at most the upper bound."""
+    _, low, high = mode
+    return low + raw.exp().clip(max=high - low)
+
+
+def _points_and_confidence(raw: Tensor, mode: Mode) -> Prediction:
+    """Split raw maps (B, 4, H, W) into points and confidence."""
+    raw = raw.permute(0, 2, 3, 1)
+    return Prediction(exp_points(raw[..., :3]), exp_confidence(raw[..., 3], mode))
+
+
+def _to_map(tokens: Tensor, size: tuple[int, int], patch: int) -> Tensor:
+    """Tokens (B, N, C) of photos of ``size`` (H, W) to maps (B, C, H / patch, W / patch)."""
+    return tokens.transpose(1, 2).unflatten(2, (size[0] // patch, size[1] // patch))
+
+
+class LinearHead(nn.Module):
+    """One linear map from a token to its patch of pixels."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.patch = config.patch_size
+        self.conf_mode = config.conf_mode
+        self.proj = nn.Linear(config.dec_embed_dim, 4 * self.patch**2)
+
+    def forward(self, tokens: Sequence[Tensor], size: tuple[int, int]) -> Prediction:
+        """Token list of photos of ``size`` (H, W) to the prediction."""
+        maps = _to_map(self.proj(tokens[-1].float()), size, self.patch)
+        return _points_and_confidence(F.pixel_shuffle(maps, self.patch), self.conf_mode)
+
+
+class ResidualUnit(nn.Module):
+    """Two 3x3 convolutions, each after a ReLU, around a skip."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, C, h, w) to the same shape."""
+        return x + self.conv2(F.relu(self.conv1(F.relu(x))))
+
+
+def _double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+
+
+class FusionBlock(nn.Module):
+    """Add a finer map to a coarse one, refine, double the size (DPT, arXiv 2103.13413)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        # The coarsest block has nothing to add: there this unit only holds its place in files.
+        self.resConfUnit1 = ResidualUnit(channels)
+        self.resConfUnit2 = ResidualUnit(channels)
+        self.out_conv = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, coarse: Tensor, fine: Tensor | None = None) -> Tensor:
+        """Maps (B, C, h, w), both of one size, to (B, C, 2h, 2w)."""
+        if fine is not None:
+            coarse = coarse + self.resConfUnit1(fine)
+        out: Tensor = self.out_conv(_double(self.resConfUnit2(coarse)))
+        return out
+
+
+class Scratch(nn.Module):
+    """The fusion part of DPT, under the names of the official files."""
+
+    def __init__(self, layer_dims: Sequence[int], channels: int) -> None:
+        super().__init__()
+        layers = [nn.Conv2d(dim, channels, 3, padding=1, bias=False) for dim in layer_dims]
+        self.layer1_rn, self.layer2_rn, self.layer3_rn, self.layer4_rn = layers
+        # The official state dict names these four tensors twice.
+        self.layer_rn = nn.ModuleList(layers)
+        self.refinenet1 = FusionBlock(channels)
+        self.refinenet2 = FusionBlock(channels)
+        self.refinenet3 = FusionBlock(channels)
+        self.refinenet4 = FusionBlock(channels)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Four maps, fine to coarse, to one (B, C, 2h, 2w) of the finest one's h, w."""
+        first, second, third, fourth = (
+            layer(x) for layer, x in zip(self.layer_rn, maps, strict=True)
+        )
+        # With an odd number of patches the coarsest map, halved rounding up, doubles to one more.
+        out = self.refinenet4(fourth)[..., : third.shape[-2], : third.shape[-1]]
+        out = self.refinenet3(out, third)
+        out = self.refinenet2(out, second)
+        fused: Tensor = self.refinenet1(out, first)
+        return fused
+
+
+class Dpt(nn.Module):
+    """Dense prediction transformer head: tokens of four depths to maps at full resolution."""
+
+    def __init__(self, config: NetworkConfig, channels: int) -> None:
+        super().__init__()
+        self.hooks, self.patch = config.dpt_hooks, config.patch_size
+        one, two, three, four = config.layer_dims
+        enc, dec, feature = config.enc_embed_dim, config.dec_embed_dim, config.feature_dim
+        last = config.last_dim or feature // 2
+        widths = [dec if hook else enc for hook in self.hooks]
+        self.scratch = Scratch(config.layer_dims, feature)
+        self.head = nn.Sequential(
+            nn.Conv2d(feature, feature // 2, 3, padding=1),
+            nn.UpsamplingBilinear2d(scale_factor=2),
+            nn.Conv2d(feature // 2, last, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(last, channels, 1),
+        )
+        self.act_postprocess = nn.ModuleList(
+            [
+                nn.Sequential(nn.Conv2d(widths[0], one, 1), nn.ConvTranspose2d(one, one, 4, 4)),
+                nn.Sequential(nn.Conv2d(widths[1], two, 1), nn.ConvTranspose2d(two, two, 2, 2)),
+                nn.Sequential(nn.Conv2d(widths[2], three, 1)),
+                nn.Sequential(
+                    nn.Conv2d(widths[3], four, 1), nn.Conv2d(four, four, 3, stride=2, padding=1)
+                ),
+            ]
+        )
+
+    def forward(self, tokens: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """Token list of photos of ``size`` (H, W) to maps (B, channels, H, W)."""
+        maps = [
+            assemble(_to_map(tokens[hook].float(), size, self.patch))
+            for assemble, hook in zip(self.act_postprocess, self.hooks, strict=True)
+        ]
+        out: Tensor = self.head(self.scratch(maps))
+        return out
+
+
+class DptHead(nn.Module):
+    """DPT to points and confidence."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.conf_mode = config.conf_mode
+        self.dpt = Dpt(config, channels=4)
+
+    def forward(self, tokens: Sequence[Tensor], size: tuple[int, int]) -> Prediction:
+        """Token list of photos of ``size`` (H, W) to the prediction."""
+        return _points_and_confidence(self.dpt(tokens, size), self.conf_mode)
+
+
+class DptAndFeaturesHead(DptHead):
+    """DPT, and local features from an MLP on encoder and decoder tokens (MASt3R)."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(config)
+        self.patch, self.dim = config.patch_size, config.descriptor_dim
+        self.two_confs, self.desc_conf_mode = config.two_confs, config.local_conf_mode
+        width = config.enc_embed_dim + config.dec_embed_dim
+        channels = self.dim + self.two_confs
+        self.head_local_features = Mlp(width, 4 * width, channels * self.patch**2)
+
+    def forward(self, tokens: Sequence[Tensor], size: tuple[int, int]) -> Prediction:
+        """Token list of photos of ``size`` (H, W) to the prediction."""
+        points = super().forward(tokens, size)
+        both = torch.cat([tokens[0].float(), tokens[-1].float()], dim=-1)
+        maps = _to_map(self.head_local_features(both), size, self.patch)
+        raw = F.pixel_shuffle(maps, self.patch).permute(0, 2, 3, 1)
+        desc = raw[..., : self.dim]
+        desc_conf = points.conf
+        if self.two_confs:
+            desc_conf = exp_confidence(raw[..., self.dim], self.desc_conf_mode)
+        return Prediction(
+            points.pts3d, points.conf, desc / desc.norm(dim=-1, keepdim=True), desc_conf
+        )
+
+
+def build_head(config: NetworkConfig) -> LinearHead | DptHead:
+    """Return the head that ``config.head_type`` names."""
+    if config.head_type == "linear":
+        return LinearHead(config)
+    return DptHead(config) if config.head_type == "dpt" else DptAndFeaturesHead(config)

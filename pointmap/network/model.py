@@ -1,0 +1,120 @@
+"""The pointmap network: DUSt3R's architecture (arXiv 2312.14132), official parameter names."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pointmap.network.config import NetworkConfig
+from pointmap.network.heads import Prediction, build_head
+from pointmap.network.layers import DecoderBlock, EncoderBlock, Grid, PatchEmbed
+
+Size = tuple[int, int]
+
+
+class PointmapNetwork(nn.Module):
+    """Two photos in; for every pixel of both a 3D point in camera 1's frame and a confidence.
+
+    A photo's tokens depend on that photo alone, so ``encode`` it once and ``decode`` it in every
+    pair. The decoder is not symmetric: (1, 2) and (2, 1) are two passes.
+
+    Photos are (B, 3, H, W) in [-1, 1], H and W multiples of the patch size; the two photos of a
+    pair may differ in size. Runs under ``torch.autocast``; the heads stay in float32.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        enc, dec = config.enc_embed_dim, config.dec_embed_dim
+
+        def decoder() -> nn.ModuleList:
+            blocks = (
+                DecoderBlock(dec, config.dec_num_heads, config.mlp_ratio)
+                for _ in range(config.dec_depth)
+            )
+            return nn.ModuleList(blocks)
+
+        # Only CroCo's pretext task uses the mask token; official files carry it.
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, dec), requires_grad=False)
+        self.patch_embed = PatchEmbed(config.patch_size, enc)
+        self.enc_blocks = nn.ModuleList(
+            EncoderBlock(enc, config.enc_num_heads, config.mlp_ratio)
+            for _ in range(config.enc_depth)
+        )
+        self.enc_norm = nn.LayerNorm(enc, eps=1e-6)
+        self.decoder_embed = nn.Linear(enc, dec)
+        self.dec_blocks = decoder()
+        self.dec_norm = nn.LayerNorm(dec, eps=1e-6)
+        self.dec_blocks2 = decoder()
+        self._initialise()
+        self.downstream_head1 = build_head(config)
+        self.downstream_head2 = build_head(config)
+
+    def _initialise(self) -> None:
+        """Xavier-uniform projections and zero biases, as ViT trainings from scratch use."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        nn.init.xavier_uniform_(self.patch_embed.proj.weight.view(self.config.enc_embed_dim, -1))
+
+    def _grid(self, size: Size) -> Grid:
+        patch = self.config.patch_size
+        if size[0] % patch or size[1] % patch or not all(size):
+            raise ValueError(f"photo of {size[0]}x{size[1]} pixels: need multiples of {patch}")
+        return Grid(size[0] // patch, size[1] // patch, self.config.rope_base)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the tokens (B, N, C) of photos (B, 3, H, W), N row-major over H/16 x W/16."""
+        grid = self._grid((images.shape[2], images.shape[3]))
+        # Under autocast the convolution answers in bf16; the residual stream stays in float32.
+        x = self.patch_embed(images).to(self.enc_norm.weight.dtype)
+        for block in self.enc_blocks:
+            x = block(x, grid)
+        return self.enc_norm(x)
+
+    def decode_tokens(
+        self, tokens1: Tensor, tokens2: Tensor, size1: Size, size2: Size
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return for both sides [encoder tokens, decoder block 1, ..., last block normalised].
+
+        ``tokens1`` (B, N1, C) and ``tokens2`` (B, N2, C) come from ``encode``, sizes are (H, W) in
+        pixels. The decoder's entries are (B, N, dec_embed_dim).
+        """
+        grid1, grid2 = self._grid(size1), self._grid(size2)
+        dtype = self.dec_norm.weight.dtype
+        x1, x2 = self.decoder_embed(tokens1).to(dtype), self.decoder_embed(tokens2).to(dtype)
+        layers1, layers2 = [tokens1], [tokens2]
+        for block1, block2 in zip(self.dec_blocks, self.dec_blocks2, strict=True):
+            x1, x2 = block1(x1, x2, grid1, grid2), block2(x2, x1, grid2, grid1)
+            layers1.append(x1)
+            layers2.append(x2)
+        layers1[-1], layers2[-1] = self.dec_norm(x1), self.dec_norm(x2)
+        return layers1, layers2
+
+    def apply_heads(
+        self, layers1: list[Tensor], layers2: list[Tensor], size1: Size, size2: Size
+    ) -> tuple[Prediction, Prediction]:
+        """Return both predictions of the token lists of ``decode_tokens``, in float32."""
+        with torch.autocast(layers1[-1].device.type, enabled=False):
+            return self.downstream_head1(layers1, size1), self.downstream_head2(layers2, size2)
+
+    def decode(
+        self, tokens1: Tensor, tokens2: Tensor, size1: Size, size2: Size
+    ) -> tuple[Prediction, Prediction]:
+        """Return the predictions of a batch of pairs from their tokens, both in camera 1's frame.
+
+        ``tokens1`` (B, N1, C) and ``tokens2`` (B, N2, C) come from ``encode``, sizes are (H, W) in
+        pixels.
+        """
+        layers1, layers2 = self.decode_tokens(tokens1, tokens2, size1, size2)
+        return self.apply_heads(layers1, layers2, size1, size2)
+
+    def forward(self, img1: Tensor, img2: Tensor) -> tuple[Prediction, Prediction]:
+        """Return the predictions of pairs of photos (B, 3, H1, W1) and (B, 3, H2, W2)."""
+        size1, size2 = (img1.shape[2], img1.shape[3]), (img2.shape[2], img2.shape[3])
+        if size1 == size2:
+            tokens1, tokens2 = self.encode(torch.cat([img1, img2])).chunk(2)
+        else:
+            tokens1, tokens2 = self.encode(img1), self.encode(img2)
+        return self.decode(tokens1, tokens2, size1, size2)
