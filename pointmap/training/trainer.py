@@ -213,8 +213,6 @@ def pair_loss(
         torch.cat([tokens2, tokens1]),
         size,
         size,
-        stride=stride,
-        offset=offset,
     )
     cam1_to_cam2 = torch.linalg.inv(batch.cam2_to_cam1)
     own2 = _transform(cam1_to_cam2, batch.points2)
@@ -228,8 +226,8 @@ def pair_loss(
     valid1 = sample(torch.cat([batch.valid1, batch.valid2]))
     valid2 = sample(torch.cat([batch.valid2, batch.valid1]))
     return pointmap_loss(
-        (first.pts3d.flatten(1, 2), second.pts3d.flatten(1, 2)),
-        (first.conf.flatten(1, 2), second.conf.flatten(1, 2)),
+        (sample(first.pts3d), sample(second.pts3d)),
+        (sample(first.conf), sample(second.conf)),
         (truth1, truth2),
         (valid1, valid2),
         alpha=alpha,

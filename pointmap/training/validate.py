@@ -1,0 +1,104 @@
+"""What the network knows of pairs it was not trained on: figures, and a sheet to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pointmap.network import PointmapNetwork
+from pointmap.training.pairs import PairBatch
+from pointmap.training.trainer import pair_loss
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Means over held-out pairs, both directions.
+
+    ``error1``, ``error2``: normalised point errors as in training. ``abs_rel``, ``delta1``: depth of
+    view 1 after one median scale per photo: mean |d - d*| / d*, and the share of pixels with
+    max(d / d*, d* / d) < 1.25 (Eigen et al. 2014). ``focal_error``: median of |f / f* - 1|, with f
+    from view 1's pointmap.
+    """
+
+    error1: float
+    error2: float
+    abs_rel: float
+    delta1: float
+    focal_error: float
+
+
+@torch.no_grad()
+def validate(network: PointmapNetwork, batches: Sequence[PairBatch]) -> Validation:
+    """Score ``network`` on ``batches``, on the device where its weights are."""
+    network.eval()
+    device = next(network.parameters()).device
+    rows = []
+    for batch in batches:
+        batch = batch.to(device)
+        loss = pair_loss(network, batch, alpha=0.2)
+        first, _ = network(batch.image1, batch.image2)
+        for points, truth, valid, K in zip(
+            first.pts3d, batch.depth1, batch.valid1, batch.intrinsics1, strict=True
+        ):
+            if valid.sum() < 16:
+                continue
+            depth, truth = points[..., 2][valid].clamp(min=1e-6), truth[valid]
+            ratio = depth * (truth / depth).median() / truth
+            focal = _focal(points)
+            rows.append(
+                [
+                    float(loss.error1),
+                    float(loss.error2),
+                    float((ratio - 1).abs().mean()),
+                    float((torch.maximum(ratio, 1 / ratio) < 1.25).float().mean()),
+                    abs(focal / float(K[0, 0]) - 1),
+                ]
+            )
+    table = torch.tensor(rows, dtype=torch.float64)
+    mean, median = table.mean(0), table.median(0).values
+    return Validation(*(float(v) for v in mean[:4]), float(median[4]))
+
+
+def _focal(points: Tensor) -> float:
+    """Return the focal in pixels that fits a centred pointmap (H, W, 3), a robust median of votes."""
+    height, width = points.shape[:2]
+    x = torch.arange(width, device=points.device) + 0.5 - width / 2
+    y = torch.arange(height, device=points.device) + 0.5 - height / 2
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+    direction = points[..., :2] / points[..., 2:].clamp(min=1e-6)
+    # Least squares along each pixel's own direction from the centre; the median over pixels.
+    votes = (grid * direction).sum(-1) / direction.square().sum(-1).clamp(min=1e-9)
+    return float(votes[points[..., 2] > 1e-6].median()) if (points[..., 2] > 1e-6).any() else 0.0
+
+
+@torch.no_grad()
+def write_sheet(network: PointmapNetwork, batch: PairBatch, path: Path, *, rows: int = 6) -> None:
+    """Write a PNG with one pair a row: both photos, true and predicted inverse depth, confidence."""
+    from PIL import Image
+
+    network.eval()
+    device = next(network.parameters()).device
+    first, second = network(batch.image1[:rows].to(device), batch.image2[:rows].to(device))
+    lines = []
+    for k in range(min(rows, len(batch.image1))):
+        photos = [(image[k].permute(1, 2, 0) + 1) / 2 for image in (batch.image1, batch.image2)]
+        maps = [
+            _grey(1 / batch.depth1[k].clamp(min=1e-6) * batch.valid1[k]),
+            _grey(1 / first.pts3d[k, ..., 2].cpu().clamp(min=1e-3)),
+            _grey(first.conf[k].cpu().log()),
+            _grey(second.conf[k].cpu().log()),
+        ]
+        lines.append(torch.cat([*photos, *maps], dim=1))
+    sheet = (torch.cat(lines).clamp(0, 1) * 255).to(torch.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(sheet.numpy()).save(path)
+
+
+def _grey(values: Tensor) -> Tensor:
+    """Stretch a map (H, W) between its 2nd and 98th percentile to grey (H, W, 3)."""
+    low, high = (torch.quantile(values.flatten().float(), q) for q in (0.02, 0.98))
+    return ((values - low) / (high - low).clamp(min=1e-9))[..., None].expand(-1, -1, 3)

@@ -1,0 +1,182 @@
+"""The command: photos in, a scene folder out. Prints progress, a closing table and one-line errors."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from pointmap.errors import InputError
+from recon.options import Options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from recon.scene import Reconstruction, StageRecord
+
+EXIT_INPUT_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Command:
+    """Reconstruct a scene from photos: cameras, depth, coloured cloud, mesh, and files for other tools.
+
+    Example: python run_recon.py my_photos/ --out my_scene
+    """
+
+    photos: tyro.conf.Positional[tuple[str, ...]]
+    """Photo files, folders of photos, or quoted patterns such as 'trip/*.jpg'."""
+
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """Folder to write the scene to. It must not exist yet, or say --overwrite."""
+
+    overwrite: bool = False
+    """Replace the scene that is already in the output folder."""
+
+    view: bool = False
+    """Open the result in a window at the end; without a display a picture is written instead."""
+
+    options: tyro.conf.OmitArgPrefixes[Options] = field(default_factory=Options)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code.
+
+    0: a scene was written. 2: unusable input, with one line that says what and the remedy.
+    130: interrupted; nothing is left behind.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        command = tyro.cli(Command, args=arguments, prog="run_recon.py")
+        return _run(command, console)
+    except InputError as error:
+        console.print(f"[bold red]error:[/] {_escape(str(error))}")
+        return EXIT_INPUT_ERROR
+    except KeyboardInterrupt:
+        console.print("interrupted: nothing was written")
+        return EXIT_INTERRUPTED
+
+
+def _run(command: Command, console: Console) -> int:
+    from recon.export.folder import check_output_folder
+
+    logging.basicConfig(level=logging.ERROR, format="%(message)s")
+    _show_warnings(console)
+    check_output_folder(command.out, overwrite=command.overwrite)
+    listener = ProgressBars(console)
+    with listener:
+        from recon.pipeline import reconstruct
+
+        scene = reconstruct(command.photos, command.options, listener=listener)
+        listener.started("Writing files")
+        folder = scene.save(command.out, overwrite=command.overwrite)
+    _print_summary(scene, folder)
+    if command.view:
+        from viz.window import show
+
+        show(scene, picture=folder / "view.png")
+    return 0
+
+
+def _show_warnings(console: Console) -> None:
+    """Print the packages' warnings as they come; the pipeline also keeps them for run.json."""
+
+    class Printer(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            colour = "yellow" if record.levelno >= logging.WARNING else "dim"
+            console.print(f"[{colour}]{_escape(record.getMessage())}[/]")
+
+    for name in ("pointmap", "recon", "viz"):
+        logger = logging.getLogger(name)
+        logger.handlers = [Printer()]
+        logger.setLevel(logging.WARNING if name != "viz" else logging.INFO)
+        logger.propagate = False
+
+
+class ProgressBars:
+    """One bar per stage with the time left; plain lines where the output is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> ProgressBars:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import TimeRemainingColumn as TimeLeft
+
+        if self._console.is_terminal:
+            self._bars = Progress(
+                TextColumn("{task.description:<22}"),
+                BarColumn(),
+                TextColumn("{task.percentage:>3.0f}%"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeLeft(),
+                console=self._console,
+            )
+            self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bars:
+            self._bars.stop()
+
+    def started(self, name: str) -> None:
+        """Show a new bar, of unknown length until the stage reports."""
+        if self._bars:
+            self._task = self._bars.add_task(name, total=None)
+
+    def advanced(self, done: int, total: int) -> None:
+        """Move the running stage's bar."""
+        if self._bars and self._task is not None:
+            self._bars.update(self._task, completed=done, total=max(total, 1))
+
+    def finished(self, record: StageRecord) -> None:
+        """Fill the bar, or print the stage's line."""
+        if self._bars and self._task is not None:
+            self._bars.update(self._task, completed=1, total=1)
+        else:
+            self._console.print(f"{record.name:<22} {record.seconds:7.1f} s")
+
+
+def _print_summary(scene: Reconstruction, folder: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    registered = [view for view in scene.views if view.registered]
+    focals = sorted({round(float(view.camera.intrinsics[0, 0]), 1) for view in registered})
+    table = Table(show_header=False, title=f"Scene in {_escape(str(folder))}", title_justify="left")
+    table.add_row("photos placed", f"{len(registered)} of {len(scene.views)}")
+    table.add_row("focal length", _focal_text(focals))
+    table.add_row("points", f"{len(scene.cloud.points):,}")
+    table.add_row("triangles", f"{len(scene.surface.faces):,}")
+    table.add_row("seconds", f"{sum(stage.seconds for stage in scene.stages):.0f}")
+    table.add_row("warnings", str(len(scene.warnings)))
+    quoted = shlex.quote(str(folder))
+    table.add_row("report", _escape(str(folder / "report.html")))
+    table.add_row("turn it", _escape(f"{Path(sys.executable).name} -m viz {quoted}"))
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+def _focal_text(focals: list[float]) -> str:
+    if not focals:
+        return "-"
+    if len(focals) == 1:
+        return f"{focals[0]:g} px"
+    return f"{focals[0]:g} to {focals[-1]:g} px"
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
