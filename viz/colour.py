@@ -52,3 +52,14 @@ def confidence_to_rgb(confidence: ArrayLike, *, name: str = "viridis") -> NDArra
     NaN counts as 0.
     """
     return colour_map(np.asarray(confidence, np.float32), name)
+
+
+def camera_colours(count: int) -> NDArray[np.uint8]:
+    """Return one colour (count, 3) uint8 per photo, running through the rainbow in photo order.
+
+    Every picture and page colours a camera this way, so that one photo keeps one colour. All are
+    light enough to be seen on a dark ground and strong enough on a white one.
+    """
+    if count == 1:
+        return colour_map([0.25])
+    return colour_map(np.linspace(0.12, 0.9, count))

@@ -1,0 +1,58 @@
+"""``python -m viz SCENE_DIR``: open a saved scene in a window, or draw a picture of it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from pointmap.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+def view(scene: Annotated[Path, tyro.conf.Positional], *, save: Path | None = None) -> None:
+    """Open a scene that run_recon.py saved: cloud, mesh and cameras in a window to turn.
+
+    Without a display, a picture is written into the scene's folder instead.
+
+    Args:
+        scene: The scene's folder (the --out of run_recon.py).
+        save: Write a picture to this file and open no window.
+    """
+    from recon.export.load import load_scene
+    from viz.window import HELP, save_picture, show
+
+    if not scene.is_dir():
+        raise InputError(f"{scene} is no folder: give the folder that run_recon.py wrote")
+    reconstruction = load_scene(scene)
+    if save is not None:
+        logger.info("wrote %s", save_picture(reconstruction, save))
+        return
+    logger.info("%s", HELP)
+    show(reconstruction, folder=scene)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with ``argv`` (default: the process's own); return the exit code.
+
+    0; 2 after one line on stderr when the scene cannot be used; 130 when interrupted.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        tyro.cli(view, prog="pointmap-view", args=argv)
+    except InputError as error:
+        logger.error("%s", error)
+        return 2
+    except KeyboardInterrupt:
+        logger.error("interrupted")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,273 @@
+"""Pictures of a scene, drawn off-screen: no display needed, and nothing ever blocks.
+
+Open3D's legacy visualiser draws through EGL where there is no display. Where that fails too (no
+OpenGL at all), the points are splatted in NumPy instead: a plainer picture, never an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointmap.camera import Array, pinhole
+from recon.scene import Mesh, PointCloud, Reconstruction
+from viz.colour import camera_colours
+from viz.splat import outline_points, splat
+from viz.viewpoint import (
+    FRUSTUM_EDGES,
+    Viewpoint,
+    automatic_viewpoint,
+    frustum_depth,
+    frustum_vertices,
+    registered_cameras,
+    scene_frame,
+)
+
+if TYPE_CHECKING:
+    import open3d as o3d
+
+logger = logging.getLogger(__name__)
+
+BACKGROUND = (21, 24, 29)
+"""Dark neutral ground of all 3D views: photos and camera colours both stand out from it."""
+
+_SUPERSAMPLING = 2  # the off-screen context has no antialiasing of its own
+
+
+@dataclass(frozen=True)
+class Outline:
+    """One camera to draw: ``vertices`` (5, 3) as of ``frustum_vertices``, ``colour`` (3,) uint8."""
+
+    vertices: Array
+    colour: NDArray[np.uint8]
+
+
+def render_scene(
+    reconstruction: Reconstruction,
+    *,
+    width: int = 1280,
+    height: int = 800,
+    show: Literal["mesh", "cloud"] = "mesh",
+    cameras: bool = True,
+    viewpoint: Viewpoint | None = None,
+    background: tuple[int, int, int] = BACKGROUND,
+) -> NDArray[np.uint8]:
+    """Return a picture (height, width, 3) uint8 of the mesh or the cloud with the cameras.
+
+    ``viewpoint`` defaults to one behind and above the cameras. Draws what is asked for: of an empty
+    mesh only the cameras are left (see ``viz.viewpoint.best_show``).
+    """
+    view = viewpoint or automatic_viewpoint(reconstruction, aspect=width / height)
+    outlines = camera_outlines(reconstruction) if cameras else []
+    mesh = _near_mesh(reconstruction) if show == "mesh" else None
+    cloud = _near_cloud(reconstruction, view) if show == "cloud" else None
+    try:
+        picture = _draw_open3d(mesh, cloud, outlines, view, width, height, background)
+    except (ImportError, OSError, RuntimeError) as error:
+        logger.info("Open3D cannot draw off-screen (%s): drawing points only", error)
+        picture = _draw_splats(mesh, cloud, outlines, view, width, height, background)
+    return picture
+
+
+def camera_outlines(reconstruction: Reconstruction) -> list[Outline]:
+    """Return the outlines of the registered cameras, coloured by photo order."""
+    depth = frustum_depth(reconstruction)
+    colours = camera_colours(len(reconstruction.views))
+    return [
+        Outline(frustum_vertices(camera, pose, depth), colours[index])
+        for index, camera, pose in registered_cameras(reconstruction)
+    ]
+
+
+def mesh_geometry(mesh: Mesh, *, eye: Array | None = None) -> o3d.geometry.TriangleMesh:
+    """Return ``mesh`` for Open3D, lightly shaded as if lit from ``eye`` (3,) where given.
+
+    The photos' own colours already hold the light of the scene: a full light model over them
+    comes out dull, none hides the shape.
+    """
+    import open3d as o3d
+
+    colours = mesh.colours / 255.0
+    if eye is not None:
+        to_eye = eye - mesh.vertices
+        to_eye /= np.maximum(np.linalg.norm(to_eye, axis=1, keepdims=True), 1e-12)
+        facing = np.abs(np.einsum("ij,ij->i", to_eye, mesh.normals.astype(np.float64)))
+        colours = colours * (0.7 + 0.3 * np.clip(facing, 0, 1))[:, None]
+    geometry = o3d.geometry.TriangleMesh(
+        o3d.utility.Vector3dVector(mesh.vertices.astype(np.float64)),
+        o3d.utility.Vector3iVector(mesh.faces),
+    )
+    geometry.vertex_colors = o3d.utility.Vector3dVector(colours)
+    geometry.vertex_normals = o3d.utility.Vector3dVector(mesh.normals.astype(np.float64))
+    return geometry
+
+
+def cloud_geometry(cloud: PointCloud) -> o3d.geometry.PointCloud:
+    """Return ``cloud`` for Open3D."""
+    import open3d as o3d
+
+    geometry = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(cloud.points.astype(np.float64)))
+    geometry.colors = o3d.utility.Vector3dVector(cloud.colours / 255.0)
+    return geometry
+
+
+def outline_geometry(outlines: list[Outline]) -> o3d.geometry.LineSet:
+    """Return all camera outlines as one set of coloured lines for Open3D."""
+    import open3d as o3d
+
+    count = len(FRUSTUM_EDGES)
+    points = np.concatenate([outline.vertices for outline in outlines])
+    edges = np.concatenate([FRUSTUM_EDGES + 5 * k for k in range(len(outlines))])
+    colours = np.repeat([outline.colour / 255.0 for outline in outlines], count, axis=0)
+    geometry = o3d.geometry.LineSet(
+        o3d.utility.Vector3dVector(points), o3d.utility.Vector2iVector(edges)
+    )
+    geometry.colors = o3d.utility.Vector3dVector(colours)
+    return geometry
+
+
+def aim(visualizer: Any, view: Viewpoint, width: int, height: int) -> None:
+    """Point an open Open3D visualiser of ``width`` x ``height`` along ``view``."""
+    import open3d as o3d
+
+    focal = _focal_px(view, height)
+    parameters = o3d.camera.PinholeCameraParameters()
+    # Open3D's visualiser counts pixel centres at integers and takes only centred cameras.
+    parameters.intrinsic = o3d.camera.PinholeCameraIntrinsic(
+        width, height, focal, focal, width / 2 - 0.5, height / 2 - 0.5
+    )
+    parameters.extrinsic = view.world_to_cam()
+    control = visualizer.get_view_control()
+    control.convert_from_pinhole_camera_parameters(parameters, allow_arbitrary=True)
+
+
+def _draw_open3d(
+    mesh: Mesh | None,
+    cloud: PointCloud | None,
+    outlines: list[Outline],
+    view: Viewpoint,
+    width: int,
+    height: int,
+    background: tuple[int, int, int],
+) -> NDArray[np.uint8]:
+    """Return the picture drawn by Open3D; raises RuntimeError where no context can be made."""
+    import open3d as o3d
+    from PIL import Image
+
+    geometries: list[Any] = []
+    if mesh is not None and len(mesh.faces):
+        geometries.append(mesh_geometry(mesh, eye=view.eye))
+    if cloud is not None and len(cloud.points):
+        geometries.append(cloud_geometry(cloud))
+    if outlines:
+        geometries.append(outline_geometry(outlines))
+    if not geometries:
+        return np.full((height, width, 3), background, np.uint8)
+    w, h = width * _SUPERSAMPLING, height * _SUPERSAMPLING
+    with _off_screen(), o3d.utility.VerbosityContextManager(o3d.utility.VerbosityLevel.Error):
+        visualizer = o3d.visualization.Visualizer()
+        if not visualizer.create_window(width=w, height=h, visible=False):
+            raise RuntimeError("no OpenGL context")
+        try:
+            for geometry in geometries:
+                visualizer.add_geometry(geometry)
+            option = visualizer.get_render_option()
+            option.background_color = np.array(background) / 255.0
+            option.light_on = False
+            option.line_width = 2.0 * _SUPERSAMPLING
+            option.point_size = _SUPERSAMPLING * point_size_px(cloud, width, height)
+            aim(visualizer, view, w, h)
+            visualizer.poll_events()
+            visualizer.update_renderer()
+            drawn = np.asarray(visualizer.capture_screen_float_buffer(do_render=True))
+        finally:
+            visualizer.destroy_window()
+    picture = Image.fromarray(np.rint(drawn * 255).astype(np.uint8))
+    return np.asarray(picture.resize((width, height), Image.Resampling.BOX))
+
+
+def point_size_px(cloud: PointCloud | None, width: int, height: int) -> float:
+    """Return the dot size at which a cloud's points about close up in a picture it fills."""
+    count = len(cloud.points) if cloud is not None else 0
+    return float(np.clip(1.3 * np.sqrt(width * height / max(count, 1)), 1.5, 6.0))
+
+
+def _draw_splats(
+    mesh: Mesh | None,
+    cloud: PointCloud | None,
+    outlines: list[Outline],
+    view: Viewpoint,
+    width: int,
+    height: int,
+    background: tuple[int, int, int],
+) -> NDArray[np.uint8]:
+    """Return the picture splatted in NumPy: points or vertices, and the camera outlines."""
+    picture = np.full((height, width, 3), background, np.uint8)
+    where: dict[str, Any] = {
+        "world_to_cam": view.world_to_cam(),
+        "intrinsics": pinhole(_focal_px(view, height), width, height),
+        "picture": picture,
+    }
+    if mesh is not None:
+        splat(mesh.vertices, mesh.colours, size_px=3, **where)
+    if cloud is not None:
+        splat(cloud.points, cloud.colours, size_px=2, **where)
+    for outline in outlines:
+        points = outline_points(outline.vertices)
+        splat(points, np.broadcast_to(outline.colour, points.shape), size_px=2, **where)
+    return picture
+
+
+def _focal_px(view: Viewpoint, height: int) -> float:
+    return height / 2 / float(np.tan(np.radians(view.field_of_view_deg) / 2))
+
+
+def _near(reconstruction: Reconstruction, points: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which points lie near enough to matter: strays far out spoil the depth range."""
+    frame = scene_frame(reconstruction)
+    with np.errstate(invalid="ignore"):
+        return np.linalg.norm(points - frame.centre, axis=1) < 8 * frame.radius
+
+
+def _near_mesh(reconstruction: Reconstruction) -> Mesh:
+    mesh = reconstruction.surface
+    keep = _near(reconstruction, mesh.vertices)[mesh.faces].all(axis=1)
+    return Mesh(mesh.vertices, mesh.faces[keep], mesh.colours, mesh.normals)
+
+
+def _near_cloud(reconstruction: Reconstruction, view: Viewpoint) -> PointCloud:
+    """Return the points to draw, without those whose back is seen.
+
+    Like the culled faces of the mesh, that opens the near walls of a room seen from outside.
+    """
+    cloud = reconstruction.cloud
+    towards = np.einsum("ij,ij->i", view.eye - cloud.points, cloud.normals.astype(np.float64))
+    keep = _near(reconstruction, cloud.points) & (towards >= 0)
+    return PointCloud(
+        cloud.points[keep], cloud.colours[keep], cloud.normals[keep], cloud.confidence[keep]
+    )
+
+
+@contextlib.contextmanager
+def _off_screen() -> Iterator[None]:
+    """Hide the display from Open3D, which then draws through EGL at any size.
+
+    A hidden window on a display would be clipped to the screen, and a dead display would hang.
+    """
+    names = ("DISPLAY", "WAYLAND_DISPLAY", "XDG_RUNTIME_DIR")
+    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+    # Without any value the Wayland library complains on stderr.
+    os.environ["XDG_RUNTIME_DIR"] = tempfile.gettempdir()
+    try:
+        yield
+    finally:
+        del os.environ["XDG_RUNTIME_DIR"]
+        os.environ.update(kept)

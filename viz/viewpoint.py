@@ -1,0 +1,217 @@
+"""Where to look from: the upright frame of a scene, an automatic view point, camera outlines.
+
+Everything here is NumPy geometry in the world frame (see :mod:`pointmap.camera`), shared by the
+off-screen pictures, the window, the plots and the report's 3D view.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointmap.camera import Array, invert_rigid, pixel_rays, rigid, transform_points
+from recon.scene import Camera, Reconstruction
+
+FRUSTUM_EDGES: NDArray[np.int32] = np.array(
+    [[0, 1], [0, 2], [0, 3], [0, 4], [1, 2], [2, 3], [3, 4], [4, 1]], np.int32
+)
+"""Edges (8, 2) between the vertices of :func:`frustum_vertices`."""
+
+_SAMPLE = 50_000  # points that are enough to find a centre and an extent
+
+
+@dataclass(frozen=True)
+class SceneFrame:
+    """An upright frame around the scene.
+
+    ``axes`` (3, 3): columns are right, down and forward in the world, level with the horizon that
+    the cameras suggest, forward being where they look. ``centre`` (3,): the middle of the scene.
+    ``radius``: distance from the centre that holds 90 % of it, > 0.
+    """
+
+    centre: Array
+    axes: Array
+    radius: float
+
+    def to_frame(self, points: Array) -> Array:
+        """Return world ``points`` (..., 3) along right, down, forward from the centre."""
+        return (np.asarray(points, np.float64) - self.centre) @ self.axes
+
+
+@dataclass(frozen=True)
+class Viewpoint:
+    """A picture's view point: ``eye``, ``target``, ``up`` (3,) world, vertical field of view."""
+
+    eye: Array
+    target: Array
+    up: Array
+    field_of_view_deg: float = 42.0
+
+    def world_to_cam(self) -> Array:
+        """Return the 4x4 matrix into the OpenCV camera that looks from ``eye`` at ``target``."""
+        cam_to_world = rigid(_look_axes(self.target - self.eye, self.up), self.eye)
+        return invert_rigid(cam_to_world)
+
+
+def registered_cameras(reconstruction: Reconstruction) -> list[tuple[int, Camera, Array]]:
+    """Return (index into views, camera, cam_to_world) of the photos that were placed."""
+    return [
+        (index, view.camera, view.camera.cam_to_world)
+        for index, view in enumerate(reconstruction.views)
+        if view.camera.cam_to_world is not None
+    ]
+
+
+def best_show(reconstruction: Reconstruction) -> Literal["mesh", "cloud"]:
+    """Return what is worth showing first: the mesh, or the cloud where there is no mesh."""
+    return "mesh" if len(reconstruction.surface.faces) else "cloud"
+
+
+def scene_frame(reconstruction: Reconstruction) -> SceneFrame:
+    """Return the upright frame of ``reconstruction``; of a scene without points or cameras too."""
+    matrices = np.array([pose for _, _, pose in registered_cameras(reconstruction)])
+    matrices = matrices if len(matrices) else np.eye(4)[None]
+    up = _up_direction(matrices)
+    axes = _look_axes(_level_forward(matrices[:, :3, 2], up), up)
+    centres = matrices[:, :3, 3]
+    points = _sample_points(reconstruction)
+    if len(points) == 0:
+        spread = float(np.ptp(centres, axis=0).max())
+        radius = spread if spread > 0 else 1.0
+        return SceneFrame(centres.mean(axis=0) + axes[:, 2] * radius, axes, radius)
+    centre = np.median(points, axis=0)
+    radius = float(np.percentile(np.linalg.norm(points - centre, axis=1), 90))
+    return SceneFrame(centre, axes, radius if radius > 0 else 1.0)
+
+
+def automatic_viewpoint(
+    reconstruction: Reconstruction, *, aspect: float, yaw_deg: float = 14.0
+) -> Viewpoint:
+    """Return a view from behind and above the cameras that shows scene and cameras.
+
+    ``aspect`` is the picture's width / height. The view looks where the cameras look on average,
+    ``yaw_deg`` to the side of it and lower, so that the depth of the scene shows.
+    """
+    frame = scene_frame(reconstruction)
+    poses = np.array([pose for _, _, pose in registered_cameras(reconstruction)]).reshape(-1, 4, 4)
+    forwards = poses[:, :3, 2] if len(poses) else frame.axes[:, 2][None]
+    lowered = np.degrees(np.arcsin(np.clip((forwards @ frame.axes[:, 1]).mean(), -1, 1)))
+    pitch, yaw = np.radians([np.clip(lowered + 16.0, 20.0, 60.0), yaw_deg])
+    direction = frame.axes @ np.array(
+        [np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)]
+    )
+    points = _sample_points(reconstruction)
+    if len(points) == 0:
+        points = frame.centre + frame.radius * np.vstack([np.eye(3), -np.eye(3)])
+    centres = poses[:, :3, 3]
+    near = np.linalg.norm(centres - frame.centre, axis=1) < 5 * frame.radius
+    return _fit_view(points, centres[near], direction, -frame.axes[:, 1], aspect)
+
+
+def _fit_view(
+    points: Array, cameras: Array, direction: Array, up: Array, aspect: float
+) -> Viewpoint:
+    """Return the view along ``direction`` (3,) that holds most ``points`` and all ``cameras``."""
+    axes = _look_axes(direction, up)
+    view = Viewpoint(np.zeros(3), direction, up)
+    slope = 0.92 * np.tan(np.radians(view.field_of_view_deg) / 2)
+    slopes = np.array([slope * aspect, slope])
+    points, cameras = points @ axes, cameras @ axes
+    bounds = np.vstack([np.percentile(points, [2, 98], axis=0), cameras])
+    middle = (bounds.min(axis=0) + bounds.max(axis=0)) / 2
+
+    def distances(seen: Array) -> Array:
+        """How far back the eye must be for each point to be inside the picture."""
+        return (np.abs(seen - middle)[:, :2] / slopes).max(axis=1) - (seen - middle)[:, 2]
+
+    spread = float(np.linalg.norm(bounds.max(axis=0) - bounds.min(axis=0))) or 1.0
+    distance = max(
+        float(np.percentile(distances(points), 94)),
+        float(distances(cameras).max(initial=0.0)),
+        0.1 * spread,
+    )
+    target = axes @ middle
+    return replace(view, eye=target - axes[:, 2] * distance, target=target)
+
+
+def frustum_depth(reconstruction: Reconstruction) -> float:
+    """Return how long to draw the camera outlines, in scene units.
+
+    Half the usual distance between neighbouring cameras, within 5 to 16 % of the scene's radius.
+    """
+    radius = scene_frame(reconstruction).radius
+    centres = np.array([pose[:3, 3] for _, _, pose in registered_cameras(reconstruction)])
+    if len(centres) < 2:
+        return 0.16 * radius
+    apart = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
+    np.fill_diagonal(apart, np.inf)
+    return float(np.clip(0.5 * np.median(apart.min(axis=1)), 0.05 * radius, 0.16 * radius))
+
+
+def frustum_vertices(camera: Camera, cam_to_world: Array, depth: float) -> Array:
+    """Return the outline (5, 3) of a camera in the world.
+
+    Its centre, then the photo's corners at ``depth``, from the top left clockwise.
+    """
+    w, h = camera.width, camera.height
+    pixels = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float64)
+    rays = pixel_rays(pixels, camera.intrinsics) * depth
+    return transform_points(cam_to_world, np.vstack([np.zeros(3), rays]))
+
+
+def _sample_points(reconstruction: Reconstruction) -> Array:
+    """Return up to 50k finite points (N, 3) of the cloud, else the mesh, else the tracks."""
+    sources = (
+        reconstruction.cloud.points,
+        reconstruction.surface.vertices,
+        reconstruction.tracks.points,
+    )
+    for points in sources:
+        finite = np.asarray(points, np.float64)[:: max(1, len(points) // _SAMPLE)]
+        finite = finite[np.isfinite(finite).all(axis=1)]
+        if len(finite):
+            return finite
+    return np.zeros((0, 3))
+
+
+def _up_direction(cam_to_world: Array) -> Array:
+    """Return the unit up direction (3,) of cameras (N, 4, 4).
+
+    The mean of the cameras' own up leans with their mean pitch. Photographers keep the photo's x
+    axis level, so the direction that is square to all x axes is better where these span a plane.
+    """
+    ups, rights = -cam_to_world[:, :3, 1], cam_to_world[:, :3, 0]
+    mean = ups.mean(axis=0)
+    mean = ups[0] if np.linalg.norm(mean) < 0.1 else mean / np.linalg.norm(mean)
+    if len(rights) < 3:
+        return mean
+    _, singular, axes = np.linalg.svd(rights)
+    normal = axes[2] * np.sign(axes[2] @ mean or 1.0)
+    spans_a_plane = singular[1] > 0.2 * singular[0] and singular[2] < 0.4 * singular[1]
+    return normal if spans_a_plane and normal @ mean > np.cos(np.radians(60)) else mean
+
+
+def _level_forward(forwards: Array, up: Array) -> Array:
+    """Return the level direction (3,) in which cameras looking along ``forwards`` (N, 3) look.
+
+    Cameras all around an object have no such direction: the first camera's then stands for it.
+    """
+    for candidate in (forwards.mean(axis=0), forwards[0]):
+        level = candidate - up * (candidate @ up)
+        if np.linalg.norm(level) > 0.3:
+            return level
+    # Looking straight up or down: any level direction will do.
+    return np.cross(up, np.eye(3)[np.argmin(np.abs(up))])
+
+
+def _look_axes(forward: Array, up: Array) -> Array:
+    """Return OpenCV camera axes (3, 3), columns right, down, forward, for a view direction."""
+    forward = forward / np.linalg.norm(forward)
+    right = np.cross(forward, up)
+    if np.linalg.norm(right) < 1e-6:
+        right = np.cross(forward, np.eye(3)[np.argmin(np.abs(forward))])
+    right /= np.linalg.norm(right)
+    return np.stack([right, np.cross(forward, right), forward], axis=1)
