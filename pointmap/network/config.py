@@ -70,11 +70,18 @@ class NetworkConfig:
             ("enc", self.enc_embed_dim, self.enc_num_heads),
             ("dec", self.dec_embed_dim, self.dec_num_heads),
         ):
-            if width % heads or width // heads % 4:
+            if width < 1 or width % heads or width // heads % 4:
                 raise InputError(
                     f"{side}_embed_dim={width} with {side}_num_heads={heads}: the width of a head "
                     "must be a whole multiple of 4"
                 )
+        counts = (self.enc_depth, self.dec_depth, self.patch_size, self.feature_dim)
+        if min(*counts, *self.layer_dims, int(self.enc_embed_dim * self.mlp_ratio)) < 1:
+            raise InputError("depths, patch_size, mlp_ratio, feature_dim, layer_dims must be > 0")
+        if len(self.layer_dims) != 4 or len(self.dpt_hooks) != 4:
+            raise InputError("layer_dims and hooks must have four entries")
+        if not all(0 <= hook <= self.dec_depth for hook in self.dpt_hooks):
+            raise InputError(f"hooks={self.hooks} reach beyond dec_depth={self.dec_depth}")
         if not re.fullmatch(r"RoPE\d+(\.\d+)?", self.pos_embed):
             raise InputError(f"pos_embed={self.pos_embed!r} is not supported; use 'RoPE100'")
         if self.depth_mode != ("exp", -math.inf, math.inf):
@@ -133,7 +140,7 @@ class NetworkConfig:
             known["img_size"] = (known["img_size"],) * 2
         try:
             return cls(**known)
-        except (TypeError, ValueError, ZeroDivisionError) as error:
+        except (TypeError, ValueError, LookupError, ArithmeticError) as error:
             raise InputError(f"network arguments of the wrong kind: {error}") from error
 
 

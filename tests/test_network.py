@@ -1,0 +1,300 @@
+"""The network against stored outputs of the reference implementation, and its own contracts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pointmap.errors import InputError
+from pointmap.network import NetworkConfig, PointmapNetwork
+from pointmap.network.layers import Grid, attention
+
+DATA = Path(__file__).parent / "data" / "network"
+OFFICIAL = json.loads((DATA / "official_state_dicts.json").read_text())
+SIZES = {
+    "landscape": ((48, 64), (48, 64)),
+    "landscape_dup_dec": ((48, 64), (48, 64)),
+    "portrait": ((64, 48), (64, 48)),
+    "land_port": ((48, 64), (64, 48)),
+    "odd_80x112": ((80, 112), (80, 112)),
+}
+LINEAR = NetworkConfig(
+    enc_embed_dim=48,
+    enc_depth=2,
+    enc_num_heads=4,
+    dec_embed_dim=32,
+    dec_depth=4,
+    dec_num_heads=4,
+)
+DPT = NetworkConfig(
+    enc_embed_dim=32,
+    enc_depth=2,
+    enc_num_heads=4,
+    dec_embed_dim=24,
+    dec_depth=12,
+    dec_num_heads=2,
+    head_type="dpt",
+)
+MAST3R = NetworkConfig(
+    enc_embed_dim=24,
+    enc_depth=2,
+    enc_num_heads=2,
+    dec_embed_dim=16,
+    dec_depth=12,
+    dec_num_heads=2,
+    head_type="catmlp+dpt",
+    output_mode="pts3d+desc24",
+    two_confs=True,
+    desc_conf_mode=("exp", 0.0, float("inf")),
+)
+
+
+@pytest.fixture(scope="module")
+def stored() -> dict[str, Tensor]:
+    return load_file(DATA / "parity.safetensors")
+
+
+def recipe_weights(network: PointmapNetwork, gains: dict[str, float]) -> None:
+    """Fill with the weights of the fixtures' recipe, which depend on key and shape alone."""
+    state = network.state_dict()
+    for key, tensor in state.items():
+        name = re.sub(r"layer(\d)_rn\.weight", lambda m: f"layer_rn.{int(m[1]) - 1}.weight", key)
+        stream = np.random.RandomState(zlib.crc32(name.encode()))
+        value = 2 * stream.random_sample(tensor.numel()).astype(np.float32) - 1
+        if tensor.ndim >= 2:
+            gain = next((gain for part, gain in gains.items() if part in key), 1.0)
+            value = value * np.float32(gain * np.sqrt(3 / (tensor.numel() / tensor.shape[0])))
+        else:
+            value = 1 + np.float32(0.2) * value if key.endswith("weight") else value * 0.1
+        state[key] = torch.from_numpy(value.astype(np.float32)).view(tensor.shape)
+    network.load_state_dict(state)
+
+
+def linear_network(stored: dict[str, Tensor]) -> PointmapNetwork:
+    network = PointmapNetwork(LINEAR).eval()
+    prefix = "weights/"
+    network.load_state_dict(
+        {k.removeprefix(prefix): v.float() for k, v in stored.items() if k.startswith(prefix)}
+    )
+    return network
+
+
+def run(network: PointmapNetwork, stored: dict[str, Tensor], case: str) -> dict[str, Tensor]:
+    size1, size2 = SIZES[case]
+    photos = [
+        stored[f"images/img{n}_{h}x{w}"] for n, (h, w) in zip((1, 2), (size1, size2), strict=True)
+    ]
+    with torch.inference_mode():
+        first, second = network(*photos)
+    found = {
+        "pts3d": first.pts3d,
+        "pts3d_in_other_view": second.pts3d,
+        "conf1": first.conf,
+        "conf2": second.conf,
+        "desc1": first.desc,
+        "desc2": second.desc,
+        "desc_conf1": first.desc_conf,
+        "desc_conf2": second.desc_conf,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def assert_same(found: Tensor, expected: Tensor, tolerance: float = 2e-5) -> None:
+    assert found.shape == expected.shape
+    assert (found - expected.float()).abs().max() <= tolerance * expected.float().abs().max()
+
+
+def compare(found: dict[str, Tensor], stored: dict[str, Tensor], prefix: str) -> None:
+    names = {k.removeprefix(prefix) for k in stored if k.startswith(prefix)}
+    assert found.keys() <= names
+    for name, value in found.items():
+        # Descriptors were stored in float16.
+        tolerance = 6e-4 if name in ("desc1", "desc2") else 2e-5
+        assert_same(value[:, ::4, ::4], stored[prefix + name], tolerance)
+
+
+@pytest.mark.parametrize("case", ["landscape", "portrait", "land_port"])
+def test_linear_network_gives_the_reference_outputs(stored: dict[str, Tensor], case: str) -> None:
+    compare(run(linear_network(stored), stored, case), stored, f"linear/{case}/")
+
+
+def test_tokens_of_every_stage_are_the_reference_ones(stored: dict[str, Tensor]) -> None:
+    network = linear_network(stored)
+    with torch.inference_mode():
+        tokens = [network.encode(stored[f"images/img{n}_48x64"]) for n in (1, 2)]
+        layers = network.decode_tokens(tokens[0], tokens[1], (48, 64), (48, 64))
+    for side in (1, 2):
+        assert len(layers[side - 1]) == LINEAR.dec_depth + 1
+        assert_same(tokens[side - 1], stored[f"linear/landscape/enc{side}"])
+        for k in (1, 4):
+            assert_same(layers[side - 1][k], stored[f"linear/landscape/dec{side}_layer{k}"])
+
+
+@pytest.mark.parametrize("case", ["landscape", "odd_80x112"])
+def test_dpt_network_gives_the_reference_outputs(stored: dict[str, Tensor], case: str) -> None:
+    network = PointmapNetwork(DPT).eval()
+    recipe_weights(network, {"dpt.head.4": 0.2})
+    compare(run(network, stored, case), stored, f"dpt/{case}/")
+
+
+def test_local_features_are_the_reference_ones(stored: dict[str, Tensor]) -> None:
+    network = PointmapNetwork(MAST3R).eval()
+    recipe_weights(network, {"dpt.head.4": 0.2, "head_local_features.fc2": 0.8})
+    found = run(network, stored, "landscape")
+    assert found["desc1"].shape == (1, 48, 64, 24)
+    compare(found, stored, "mast3r/landscape/")
+
+
+@pytest.mark.skipif("POINTMAP_SHARED" not in os.environ, reason="POINTMAP_SHARED is not set")
+@pytest.mark.parametrize("name", ["tiny_linear", "tiny_dpt", "tiny_mast3r"])
+def test_all_reference_cases(name: str) -> None:
+    folder = Path(os.environ["POINTMAP_SHARED"]) / "parity"
+    configs = json.loads((folder / "configs.json").read_text())["configs"]
+    network = PointmapNetwork(
+        NetworkConfig.from_dict(configs[name]["model_args"] | configs[name].get("dpt_knobs", {}))
+    ).eval()
+    weights = load_file(folder / f"{name}_weights.safetensors")
+    network.load_state_dict({k: v.float() for k, v in weights.items()})
+    images = load_file(folder / "tiny_images.safetensors")
+    outputs = load_file(folder / f"{name}_io.safetensors")
+    for case in {key.split("/")[0] for key in outputs} & SIZES.keys() - {"landscape_dup_dec"}:
+        batch = {
+            f"images/{key}": value[: len(outputs[f"{case}/true_shape1"])]
+            for key, value in images.items()
+        }
+        for output, value in run(network, batch, case).items():
+            tolerance = 6e-4 if output in ("desc1", "desc2") else 2e-5
+            assert_same(value, outputs[f"{case}/{output}"], tolerance)
+
+
+@pytest.mark.parametrize("name", [name for name in OFFICIAL if "keys" in OFFICIAL[name]])
+def test_official_keys_and_shapes(name: str) -> None:
+    with torch.device("meta"):
+        network = PointmapNetwork(NetworkConfig.from_dict(OFFICIAL[name]["hub"]))
+    found: dict[str, list] = {}
+    for key, value in network.state_dict().items():
+        pattern = re.sub(r"_blocks(2?)\.\d+\.", r"_blocks\1.*.", key)
+        entry = found.setdefault(pattern, [0, list(value.shape)])
+        entry[0] += 1
+        assert entry[1] == list(value.shape)
+    assert found == OFFICIAL[name]["keys"]
+    assert sum(p.numel() for p in network.parameters()) == OFFICIAL[name]["parameters"]
+
+
+def test_rotation_depends_on_the_distance_between_patches_alone() -> None:
+    torch.manual_seed(0)
+    grid = Grid(5, 7, 100.0)
+    vectors = torch.randn(2, 1, 16).expand(2, 35, 16)
+    query, key = (grid.rotate(v[None, :, None].contiguous())[0, :, 0] for v in vectors)
+    product = (query @ key.T).view(5, 7, 5, 7)
+    # Two steps down and three to the right, from different places.
+    steps = torch.stack([product[y, x, y + 2, x + 3] for y in range(3) for x in range(4)])
+    assert torch.allclose(steps, steps[:1].expand(12), atol=1e-5)
+    assert (product[0, 0, 2, 3] - product[0, 0, 3, 2]).abs() > 1e-2
+
+
+def test_training_attention_equals_the_fused_one_with_its_gradients() -> None:
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, n, 3, 8, requires_grad=True) for n in (5, 7, 7))
+    trained = attention(query, key, value)
+    with torch.no_grad():
+        fused = attention(query, key, value)
+    assert torch.allclose(trained, fused, atol=1e-6)
+    fused_graph = torch.nn.functional.scaled_dot_product_attention(
+        query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+    )
+    inputs = (query, key, value)
+    found = torch.autograd.grad(trained.square().sum(), inputs)
+    expected = torch.autograd.grad(fused_graph.square().sum(), inputs)
+    for a, b in zip(found, expected, strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_a_step_of_training_after_inference_reaches_every_used_weight() -> None:
+    torch.manual_seed(0)
+    network = PointmapNetwork(LINEAR)
+    photo = torch.rand(1, 3, 32, 48) * 2 - 1
+    with torch.inference_mode():  # What this caches must be of use to autograd afterwards.
+        network(photo, photo)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        first, second = network(photo, photo.flip(3))
+    (first.pts3d.mean() + second.pts3d.mean() + (first.conf + second.conf).mean()).backward()
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("config", [LINEAR, DPT])
+def test_bfloat16_is_close_and_heads_stay_in_float32(config: NetworkConfig) -> None:
+    torch.manual_seed(0)
+    network = PointmapNetwork(config).eval()
+    photos = torch.rand(2, 1, 3, 48, 64) * 2 - 1
+    with torch.inference_mode():
+        exact = network(*photos)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rough = network(*photos)
+    for a, b in zip(rough, exact, strict=True):
+        assert a.pts3d.dtype == a.conf.dtype == torch.float32
+        assert (a.pts3d - b.pts3d).norm() < 0.03 * b.pts3d.norm()
+
+
+def test_each_side_sees_the_other_photo_and_order_matters(stored: dict[str, Tensor]) -> None:
+    network = linear_network(stored)
+    one, two = stored["images/img1_48x64"], stored["images/img2_48x64"]
+    with torch.inference_mode():
+        first, second = network(one, two)
+        of_two, _ = network(two, one)
+        alone, _ = network(one, one)
+    assert (second.pts3d - of_two.pts3d).abs().max() > 0.1
+    assert (first.pts3d - alone.pts3d).abs().max() > 1e-3
+
+
+def test_a_photo_that_is_no_multiple_of_a_patch_is_refused() -> None:
+    with pytest.raises(ValueError, match="50x64"):
+        PointmapNetwork(LINEAR).encode(torch.zeros(1, 3, 50, 64))
+
+
+def test_arguments_survive_json_and_unknown_ones_are_named() -> None:
+    assert NetworkConfig.from_dict(json.loads(json.dumps(MAST3R.to_dict()))) == MAST3R
+    assert NetworkConfig.from_dict({"freeze": "none", "img_size": 224}).img_size == (224, 224)
+    with pytest.raises(InputError, match="pose_head"):
+        NetworkConfig.from_dict({"pose_head": True})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"enc_embed_dim": 100, "enc_num_heads": 12},
+        {"pos_embed": "cosine"},
+        {"head_type": "gaussians"},
+        {"head_type": "catmlp+dpt"},
+        {"depth_mode": ["linear", "-inf", "inf"]},
+        {"conf_mode": 7},
+        {"dec_depth": "twelve"},
+        {"head_type": "dpt", "hooks": [0, 4, 6, 9]},
+    ],
+)
+def test_a_network_that_cannot_be_built_is_an_input_error(arguments: dict) -> None:
+    with pytest.raises(InputError):
+        NetworkConfig.from_dict(arguments)
+
+
+def test_the_network_needs_torch_alone() -> None:
+    code = (
+        "import sys; import pointmap.network; "
+        "heavy = {'cv2', 'scipy', 'open3d', 'PIL', 'safetensors', 'trimesh'}; "
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
