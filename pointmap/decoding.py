@@ -1,0 +1,133 @@
+"""Picture files to arrays: opened safely, decoded at a bounded size, upright, 8-bit RGB.
+
+Resizing is exact in the (0.5, 0.5) pixel convention: the resized grid spans the original's extent
+also where the decoder itself already reduced the picture.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+MAX_MEGAPIXELS = 250
+"""Larger declared sizes are refused before decoding. Besides JPEG, which decodes reduced, a picture
+takes 4 bytes per pixel while it is read, 8 with transparency, 16 as WebP."""
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "HEIF", "BMP", "GIF")
+_FLIP_OR_TURN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_limit_lock = threading.Lock()
+
+
+class UnusablePicture(Exception):
+    """A picture that opens but cannot serve; the message says why, for the user."""
+
+
+@lru_cache(maxsize=1)
+def _register_heif() -> None:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+
+
+@contextmanager
+def open_picture(path: Path) -> Iterator[Image.Image]:
+    """Open a picture file: header only for JPEG, decoded for the other formats.
+
+    Only JPEG can decode at a reduced size later; the others would have to be decoded in any case,
+    and for TIFF and PNG the orientation is only known afterwards. Animated files give their first
+    frame. Raises ``UnusablePicture`` for a declared size beyond ``MAX_MEGAPIXELS``, and whatever
+    Pillow raises for files it cannot read.
+    """
+    _register_heif()
+    # By file object: Pillow maps a grey TIFF opened by name with the rows of the turned picture.
+    with path.open("rb") as file:
+        with _own_size_limit():
+            image = Image.open(file, formats=_FORMATS)
+            width, height = image.size
+            if width * height > MAX_MEGAPIXELS * 1_000_000:
+                raise UnusablePicture(
+                    f"declares {width}x{height} pixels; the limit is {MAX_MEGAPIXELS} megapixels"
+                )
+            if not _reduces_while_decoding(image):
+                image.load()
+        yield image
+
+
+@contextmanager
+def _own_size_limit() -> Iterator[None]:
+    """Lift Pillow's size limit: it is lower than a large camera's picture, and process-wide."""
+    with _limit_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = pillow_limit
+
+
+def decode(image: Image.Image, width: int, height: int, orientation: int = 1) -> NDArray[np.uint8]:
+    """Return pixels (height, width, 3) uint8 RGB of an opened picture, upright and resized.
+
+    ``width``, ``height`` are those after ``orientation`` (EXIF, 1 to 8) is applied. Transparent
+    pixels are laid over white; 16-bit values keep their high byte; CMYK, grey and palette pictures
+    become RGB. Raises ``UnusablePicture`` for floating-point pixels, whose range nobody knows.
+    """
+    size = (height, width) if orientation >= 5 else (width, height)
+    box: tuple[float, float, float, float] = (0, 0, *image.size)
+    if _reduces_while_decoding(image):
+        # Twice the size asked for leaves the last halving to the better filter.
+        drafted = image.draft(None, (2 * size[0], 2 * size[1]))
+        # A reduced JPEG has ceil(W / 8) columns; the last one reaches beyond the photo's edge.
+        box = drafted[1] if drafted is not None else box
+    filterable = _filterable(image)
+    shrinks = size[0] < box[2] or size[1] < box[3]
+    sampling = Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC
+    if size != filterable.size or box != (0, 0, *size):
+        filterable = filterable.resize(size, sampling, box=box, reducing_gap=3.0)
+    rgb = _over_white(filterable)
+    if orientation in _FLIP_OR_TURN:
+        rgb = rgb.transpose(_FLIP_OR_TURN[orientation])
+    return np.array(rgb)
+
+
+def _reduces_while_decoding(image: Image.Image) -> bool:
+    return image.format in ("JPEG", "MPO")
+
+
+def _filterable(image: Image.Image) -> Image.Image:
+    """Return the picture in a mode that Pillow can resize with a filter."""
+    if image.mode in ("RGB", "RGBA", "L", "LA", "CMYK"):
+        return image
+    if image.mode == "F":
+        raise UnusablePicture("has floating-point pixels; save it with 8 or 16 bits per channel")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        values = np.clip(np.asarray(image), 0, 65535) >> 8
+        return Image.fromarray(values.astype(np.uint8))
+    if image.has_transparency_data:
+        return image.convert("RGBA")
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    """Return RGB; transparent pixels show white, as on the pages such pictures are made for."""
+    if image.mode not in ("RGBA", "LA"):
+        return image.convert("RGB")
+    rgba = image.convert("RGBA")
+    white = Image.new("RGBA", rgba.size, "white")
+    return Image.alpha_composite(white, rgba).convert("RGB")

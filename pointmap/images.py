@@ -1,0 +1,235 @@
+"""Photos: found, checked, and loaded at the size a stage asks for.
+
+A :class:`Photo` describes one usable picture file in ORIGINAL pixels after EXIF orientation. A
+:class:`ResizedPhoto` covers the whole photo (nothing is ever cropped), so that coordinates map by
+two factors: ``x_resized = x_original * scale_x`` in the (0.5, 0.5) convention of
+:mod:`pointmap.camera`.
+"""
+
+from __future__ import annotations
+
+import glob
+import logging
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import UnidentifiedImageError
+
+from pointmap.decoding import UnusablePicture, decode, open_picture
+from pointmap.errors import InputError
+from pointmap.exif import read_exif
+
+logger = logging.getLogger(__name__)
+
+PHOTO_EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".heic", ".heif", ".bmp"}
+)
+MIN_SIDE_PX = 32
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One usable photo.
+
+    ``name`` is the file name, altered only where two photos would share a name or stem (files are
+    written per stem); ``width``, ``height`` in pixels AFTER EXIF orientation; ``orientation`` is
+    the EXIF value 1 to 8 that the loader applies; ``exif_focal_px`` the focal length in original
+    pixels, or None; photos with equal ``camera_key`` were taken with one camera, lens and zoom
+    setting, as far as the files tell, and share a focal length.
+    """
+
+    path: Path
+    name: str
+    width: int
+    height: int
+    exif_focal_px: float | None
+    camera_key: str
+    orientation: int = 1
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A file that cannot be used, with the ``reason`` in plain words."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class ResizedPhoto:
+    """The whole photo at another size: ``pixels`` (h, w, 3) uint8 RGB."""
+
+    photo: Photo
+    pixels: NDArray[np.uint8]
+
+    @property
+    def scale_x(self) -> float:
+        """Factor from original to resized x."""
+        return self.pixels.shape[1] / self.photo.width
+
+    @property
+    def scale_y(self) -> float:
+        """Factor from original to resized y."""
+        return self.pixels.shape[0] / self.photo.height
+
+
+def find_photos(inputs: Iterable[str | Path]) -> list[Path]:
+    """Return the photo files that files, folders and glob patterns name, each once.
+
+    Folders (not their subfolders) and patterns give the files with a photo's extension in natural
+    order (``2.jpg`` before ``10.jpg``); files named one by one are taken as they are. Raises
+    ``InputError`` for a path that does not exist, a pattern without a match, and when nothing is
+    found at all.
+    """
+    inputs = list(inputs)
+    found: dict[Path, Path] = {}
+    for given in inputs:
+        for path in _expand(str(given)):
+            found.setdefault(path.resolve(), path)
+    if not found:
+        names = ", ".join(str(given) for given in inputs) or "no path given"
+        extensions = " ".join(sorted(extension[1:] for extension in PHOTO_EXTENSIONS))
+        raise InputError(f"no photos found in {names}; give files or folders with {extensions}")
+    return list(found.values())
+
+
+def _expand(given: str) -> list[Path]:
+    """Return the files that one argument stands for."""
+    path = Path(given).expanduser()
+    try:
+        if path.is_dir():
+            return _photos_among(path.iterdir())
+        if path.is_file():
+            return [path]
+        if path.exists():
+            raise InputError(f"{given} is neither a file nor a folder")
+    except OSError as error:
+        raise InputError(f"cannot read {given}: {error.strerror or error}") from error
+    if not glob.has_magic(given):
+        raise InputError(f"{given} does not exist")
+    matches = [Path(match) for match in glob.glob(str(path), recursive=True)]
+    if not matches:
+        raise InputError(f"no file matches {given}")
+    return _photos_among(matches)
+
+
+def _photos_among(paths: Iterable[Path]) -> list[Path]:
+    """Return the visible photo files in natural order."""
+    photos = [
+        path
+        for path in paths
+        # Files like ._IMG_1.jpg are what macOS leaves beside photos on foreign disks.
+        if path.suffix.lower() in PHOTO_EXTENSIONS and path.name[0] != "." and path.is_file()
+    ]
+    return sorted(photos, key=_natural_key)
+
+
+def _natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
+    parts = re.split(r"(\d+)", str(path).lower())
+    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts], str(path)
+
+
+def open_photos(paths: Sequence[Path]) -> tuple[list[Photo], list[Rejected]]:
+    """Check each file by decoding it once, small, and describe what is usable.
+
+    Nothing is raised for a bad file: it comes back as :class:`Rejected`, the order of the others
+    is kept. Damage that a decoder tolerates (a wrong byte amid a JPEG) is not noticed.
+    """
+    photos: list[Photo] = []
+    rejected: list[Rejected] = []
+    taken: set[str] = set()
+    for path in paths:
+        try:
+            photo = _describe(path, _unique_name(path, taken))
+        except UnusablePicture as error:
+            rejected.append(Rejected(path, str(error)))
+        except Exception as error:  # decoders raise anything on a crafted or damaged file
+            rejected.append(Rejected(path, _reason(path, error)))
+        else:
+            photos.append(photo)
+            taken.add(Path(photo.name).stem.casefold())
+    return photos, rejected
+
+
+def _describe(path: Path, name: str) -> Photo:
+    """Return the photo in ``path``; raises when it cannot be decoded or is too small."""
+    with open_picture(path) as image:
+        hints = read_exif(image)
+        width, height = image.size
+        if min(width, height) < MIN_SIDE_PX:
+            raise UnusablePicture(
+                f"has only {width}x{height} pixels; at least {MIN_SIDE_PX} on each side are needed"
+            )
+        decode(image, MIN_SIDE_PX, MIN_SIDE_PX)
+    if hints.orientation >= 5:
+        width, height = height, width
+    camera_key = f"{hints.camera}|{max(width, height)}x{min(width, height)}"
+    return Photo(path, name, width, height, hints.focal_px, camera_key, hints.orientation)
+
+
+def _unique_name(path: Path, taken: set[str]) -> str:
+    """Return the file name, or one with the folder or a number added, whose stem is not taken."""
+    candidates = [path.name, f"{path.resolve().parent.name}_{path.name}"]
+    numbered = (f"{path.stem}_{n}{path.suffix}" for n in range(2, len(taken) + 3))
+    return next(n for n in [*candidates, *numbered] if Path(n).stem.casefold() not in taken)
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Say in plain words why decoding failed."""
+    if isinstance(error, UnidentifiedImageError):
+        empty = path.stat().st_size == 0
+        return "is empty" if empty else "is not a picture, or its header is damaged"
+    if isinstance(error, PermissionError):
+        return "cannot be read: permission denied"
+    if isinstance(error, FileNotFoundError):
+        return "does not exist"
+    if isinstance(error, MemoryError):
+        return "needs more memory to decode than there is"
+    return f"is damaged or incomplete ({error or type(error).__name__})"
+
+
+def load_photo(photo: Photo, *, long_side: int, multiple: int = 1) -> ResizedPhoto:
+    """Load a photo with its long side at most ``long_side`` pixels.
+
+    ``multiple=1`` keeps the aspect ratio to the pixel and never enlarges. A larger ``multiple`` (16
+    for the network) makes both sides multiples of it: of the sizes with a long side in
+    [0.85 long_side, long_side] the one that keeps the aspect ratio best, enlarging if need be.
+    Decodes JPEG at a reduced size, so that memory stays bounded also for very large photos.
+
+    Raises ``InputError`` when the file can no longer be read or has changed since it was opened.
+    """
+    width, height = resized_size(photo.width, photo.height, long_side, multiple)
+    try:
+        with open_picture(photo.path) as image:
+            stored = image.size[::-1] if photo.orientation >= 5 else image.size
+            if stored != (photo.width, photo.height):
+                raise UnusablePicture("has changed since the start")
+            pixels = decode(image, width, height, photo.orientation)
+    except UnusablePicture as error:
+        raise InputError(f"{photo.path} {error}") from error
+    except Exception as error:  # as in open_photos
+        raise InputError(f"{photo.path} {_reason(photo.path, error)}") from error
+    return ResizedPhoto(photo, pixels)
+
+
+def resized_size(width: int, height: int, long_side: int, multiple: int = 1) -> tuple[int, int]:
+    """Return the (width, height) that :func:`load_photo` gives a photo of this size."""
+    if multiple == 1:
+        scale = min(1.0, long_side / max(width, height))
+        return max(1, round(width * scale)), max(1, round(height * scale))
+    largest = max(2, long_side // multiple)
+    smallest = min(largest, math.ceil(0.85 * long_side / multiple))
+    aspect = max(width, height) / min(width, height)
+
+    def cost(size: tuple[int, int]) -> tuple[float, int]:
+        # Differences below 0.1 % are no reason to give up resolution.
+        return round(abs(math.log(size[0] / size[1] / aspect)), 3), -size[0] * size[1]
+
+    units = [(n, m) for n in range(smallest, largest + 1) for m in range(1, n + 1)]
+    long, short = (multiple * n for n in min(units, key=cost))
+    return (long, short) if width >= height else (short, long)
