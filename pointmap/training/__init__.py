@@ -1,0 +1,1 @@
+"""Training on procedural scenes: generator, losses, trainer. Needs torch and numpy alone."""

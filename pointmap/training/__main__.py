@@ -86,10 +86,14 @@ def main() -> None:
         device=command.device,
         seed=command.seed,
     )
-    source = ShardPairs(
-        command.data, batch_size=command.batch, overlap=command.overlap, seed=command.seed
-    )
     trainer = Trainer(command.run, NETWORKS[command.network], options)
+    source = ShardPairs(
+        command.data,
+        batch_size=command.batch,
+        overlap=command.overlap,
+        seed=command.seed,
+        device=trainer.device,
+    )
     if trainer.resume(source):
         logging.info("resumed at step %d", trainer.step)
     trainer.run(source, seconds=command.seconds)
@@ -107,7 +111,13 @@ def _finish(trainer: Trainer, command: TrainCommand) -> None:
         "data": "procedural scenes of pointmap.training",
     }
     if command.held_out is not None:
-        source = ShardPairs(command.held_out, batch_size=16, overlap=command.overlap, seed=1)
+        source = ShardPairs(
+            command.held_out,
+            batch_size=16,
+            overlap=command.overlap,
+            seed=1,
+            device=trainer.device,
+        )
         batches = [batch for batch, _ in zip(source, range(12), strict=False)]
         card["held_out"] = asdict(validate(network, batches))
         write_sheet(network, batches[0], command.run / "sheet.png")

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class BatchSource(Protocol):
-    """An endless, resumable stream of batches."""
+    """An endless, resumable stream of batches, on the training device."""
 
     def __iter__(self) -> Iterator[PairBatch]:
         """Yield batches for ever."""
@@ -146,7 +146,7 @@ class Trainer:
         for batch in source:
             if self.step >= self.options.steps:
                 break
-            loss, norm = self._train_step(batch.to(self.device))
+            loss, norm = self._train_step(batch)
             now = time.monotonic()
             self.seconds = base_seconds + now - start
             if self.step % self.options.log_steps == 0:
@@ -263,7 +263,7 @@ class _Log:
     def write(
         self, step: int, pairs: int, seconds: float, loss: PointmapLoss, norm: float, rate: float
     ) -> None:
-        values = (float(loss.total), float(loss.error1), float(loss.error2), norm)
+        values = (loss.total.item(), loss.error1.item(), loss.error2.item(), norm)
         with self.path.open("a", newline="") as file:
             row = [step, pairs, f"{seconds:.1f}", *(f"{v:.4f}" for v in values), f"{rate:.2e}"]
             csv.writer(file).writerow(row)

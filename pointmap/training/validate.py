@@ -18,10 +18,10 @@ from pointmap.training.trainer import pair_loss
 class Validation:
     """Means over held-out pairs, both directions.
 
-    ``error1``, ``error2``: normalised point errors as in training. ``abs_rel``, ``delta1``: depth of
-    view 1 after one median scale per photo: mean |d - d*| / d*, and the share of pixels with
-    max(d / d*, d* / d) < 1.25 (Eigen et al. 2014). ``focal_error``: median of |f / f* - 1|, with f
-    from view 1's pointmap.
+    ``error1``, ``error2``: normalised point errors as in training. ``abs_rel``, ``delta1``: depth
+    of view 1 after one median scale per photo: mean |d - d*| / d*, and the share of pixels with
+    max(d / d*, d* / d) < 1.25 (Eigen et al. 2014). ``focal_error``: median of |f / f* - 1|, with
+    f from view 1's pointmap.
     """
 
     error1: float
@@ -33,12 +33,10 @@ class Validation:
 
 @torch.no_grad()
 def validate(network: PointmapNetwork, batches: Sequence[PairBatch]) -> Validation:
-    """Score ``network`` on ``batches``, on the device where its weights are."""
+    """Score ``network`` on ``batches``, which are on its device."""
     network.eval()
-    device = next(network.parameters()).device
     rows = []
     for batch in batches:
-        batch = batch.to(device)
         loss = pair_loss(network, batch, alpha=0.2)
         first, _ = network(batch.image1, batch.image2)
         for points, truth, valid, K in zip(
@@ -64,7 +62,7 @@ def validate(network: PointmapNetwork, batches: Sequence[PairBatch]) -> Validati
 
 
 def _focal(points: Tensor) -> float:
-    """Return the focal in pixels that fits a centred pointmap (H, W, 3), a robust median of votes."""
+    """Return the focal in pixels that fits a centred pointmap (H, W, 3): a median of votes."""
     height, width = points.shape[:2]
     x = torch.arange(width, device=points.device) + 0.5 - width / 2
     y = torch.arange(height, device=points.device) + 0.5 - height / 2
@@ -77,23 +75,22 @@ def _focal(points: Tensor) -> float:
 
 @torch.no_grad()
 def write_sheet(network: PointmapNetwork, batch: PairBatch, path: Path, *, rows: int = 6) -> None:
-    """Write a PNG with one pair a row: both photos, true and predicted inverse depth, confidence."""
+    """Write a PNG, a pair a row: photos, true and predicted inverse depth, both confidences."""
     from PIL import Image
 
     network.eval()
-    device = next(network.parameters()).device
-    first, second = network(batch.image1[:rows].to(device), batch.image2[:rows].to(device))
+    first, second = network(batch.image1[:rows], batch.image2[:rows])
     lines = []
     for k in range(min(rows, len(batch.image1))):
         photos = [(image[k].permute(1, 2, 0) + 1) / 2 for image in (batch.image1, batch.image2)]
         maps = [
             _grey(1 / batch.depth1[k].clamp(min=1e-6) * batch.valid1[k]),
-            _grey(1 / first.pts3d[k, ..., 2].cpu().clamp(min=1e-3)),
-            _grey(first.conf[k].cpu().log()),
-            _grey(second.conf[k].cpu().log()),
+            _grey(1 / first.pts3d[k, ..., 2].clamp(min=1e-3)),
+            _grey(first.conf[k].log()),
+            _grey(second.conf[k].log()),
         ]
         lines.append(torch.cat([*photos, *maps], dim=1))
-    sheet = (torch.cat(lines).clamp(0, 1) * 255).to(torch.uint8)
+    sheet = (torch.cat(lines).clamp(0, 1) * 255).to(torch.uint8).cpu()
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(sheet.numpy()).save(path)
 
