@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from pointmap.camera import Array
 from pointmap.errors import InputError
@@ -121,7 +121,7 @@ def _similarity(descriptors: ArrayLike, count: int) -> Array:
     descriptor is not finite, or equal to the mean, are similar to none.
     """
     vectors = np.asarray(descriptors, np.float64).reshape(count, -1)
-    usable = np.isfinite(vectors).all(axis=1)
+    usable: NDArray[np.bool_] = np.asarray(np.isfinite(vectors).all(axis=1))
     vectors = np.where(usable[:, None], vectors, 0.0)
     vectors = vectors - vectors.sum(axis=0) / max(usable.sum(), 1)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
