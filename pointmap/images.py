@@ -36,8 +36,8 @@ MIN_SIDE_PX = 32
 class Photo:
     """One usable photo.
 
-    ``name`` is the file name, altered only where two photos would share a name or stem (files are
-    written per stem); ``width``, ``height`` in pixels AFTER EXIF orientation; ``orientation`` is
+    ``name`` is the file name, altered only where two photos of different folders share it;
+    ``width``, ``height`` in pixels AFTER EXIF orientation; ``orientation`` is
     the EXIF value 1 to 8 that the loader applies; ``exif_focal_px`` the focal length in original
     pixels, or None; photos with equal ``camera_key`` were taken with one camera, lens and zoom
     setting, as far as the files tell, and share a focal length.
@@ -152,7 +152,7 @@ def open_photos(paths: Sequence[Path]) -> tuple[list[Photo], list[Rejected]]:
             rejected.append(Rejected(path, _reason(path, error)))
         else:
             photos.append(photo)
-            taken.add(Path(photo.name).stem.casefold())
+            taken.add(photo.name.casefold())
     return photos, rejected
 
 
@@ -173,10 +173,10 @@ def _describe(path: Path, name: str) -> Photo:
 
 
 def _unique_name(path: Path, taken: set[str]) -> str:
-    """Return the file name, or one with the folder or a number added, whose stem is not taken."""
+    """Return the file name, or one with the folder or a number added, that is not taken yet."""
     candidates = [path.name, f"{path.resolve().parent.name}_{path.name}"]
     numbered = (f"{path.stem}_{n}{path.suffix}" for n in range(2, len(taken) + 3))
-    return next(n for n in [*candidates, *numbered] if Path(n).stem.casefold() not in taken)
+    return next(name for name in [*candidates, *numbered] if name.casefold() not in taken)
 
 
 def _reason(path: Path, error: Exception) -> str:

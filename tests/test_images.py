@@ -335,16 +335,16 @@ def test_find_photos_in_folders_patterns_and_files(
         find_photos([tmp_path / "bare"])
 
 
-def test_names_and_stems_are_unique(tmp_path: Path) -> None:
+def test_names_are_unique(tmp_path: Path) -> None:
     paths = []
-    for relative in ("a/1.jpg", "b/1.jpg", "b/1.png", "b/2.jpg", "c/b/1.jpg"):
+    for relative in ("a/1.jpg", "b/1.jpg", "b/1.png", "c/B/1.JPG", "d/b/1.jpg", "d/2.jpg"):
         path = tmp_path / relative
         path.parent.mkdir(parents=True, exist_ok=True)
-        paths.append(save(path, np.zeros((40, 40), np.uint8)))
+        Image.new("L", (40, 40)).save(path)
+        paths.append(path)
     names = [photo.name for photo in open_photos(paths)[0]]
-    assert names[0] == "1.jpg" and names[1] == "b_1.jpg" and names[3] == "2.jpg"
-    assert len({Path(name).stem for name in names}) == 5
-    assert [Path(name).suffix for name in names] == [path.suffix for path in paths]
+    # Not even capitals may tell two names apart: some file systems do not.
+    assert names == ["1.jpg", "b_1.jpg", "1.png", "1_2.JPG", "1_3.jpg", "2.jpg"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads peak memory from /proc")
