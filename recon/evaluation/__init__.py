@@ -1,0 +1,1 @@
+"""The field's measures of cameras and depth, for results whose truth is known."""

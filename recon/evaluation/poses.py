@@ -1,0 +1,143 @@
+"""How right cameras are: relative pose errors over all pairs, focal error, centre error.
+
+Reconstructions are free in position, orientation and scale, so that cameras are compared pair by
+pair, or after the best similarity. Conventions are those of :mod:`pointmap.camera`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pointmap.camera import (
+    Array,
+    fit_similarity,
+    invert_rigid,
+    rotation_angle_deg,
+)
+
+FAILED_DEG = 180.0
+"""The error of a pair with an unregistered photo."""
+
+_SAME_PLACE = 1e-9
+
+
+@dataclass(frozen=True)
+class PairErrors:
+    """Errors of the relative poses of all P = N (N - 1) / 2 unordered pairs ``i < j``.
+
+    ``pairs`` (P, 2) int; ``rotation_deg``, ``translation_deg`` (P,) in [0, 180].
+    """
+
+    pairs: NDArray[np.int64]
+    rotation_deg: Array
+    translation_deg: Array
+
+    @property
+    def pose_deg(self) -> Array:
+        """The larger of the two errors (P,): what the AUC is taken of."""
+        return np.maximum(self.rotation_deg, self.translation_deg)
+
+
+def relative_pose_errors(
+    estimated: Sequence[ArrayLike | None], truth: Sequence[ArrayLike]
+) -> PairErrors:
+    """Compare ``cam_to_world`` matrices (4, 4); ``None`` is an unregistered photo.
+
+    With (R, t) the motion ``camj_to_cami`` of a pair, the rotation error is the angle of
+    ``R_true^T R`` and the translation error the angle between t and t_true. The sign of t counts:
+    unlike an essential matrix alone, a reconstruction knows it (SuperGlue, arXiv 1911.11763, and
+    PoseDiffusion, arXiv 2306.15667, forgive it). An unregistered photo makes both 180 degrees.
+    Where the true cameras stand at one place there is no direction to get wrong: error 0. Where
+    only the estimated ones do, none was given: 180.
+    """
+    if len(estimated) != len(truth):
+        raise ValueError(f"{len(estimated)} estimated cameras against {len(truth)} true ones")
+    pairs = list(combinations(range(len(truth)), 2))
+    rotation, translation = np.full((2, len(pairs)), FAILED_DEG)
+    spread = _spread([np.asarray(c, np.float64)[:3, 3] for c in truth])
+    spread_estimated = _spread([np.asarray(c, float)[:3, 3] for c in estimated if c is not None])
+    for p, (i, j) in enumerate(pairs):
+        first, second = estimated[i], estimated[j]
+        if first is None or second is None:
+            continue
+        motion = invert_rigid(first) @ np.asarray(second, np.float64)
+        true_motion = invert_rigid(truth[i]) @ np.asarray(truth[j], np.float64)
+        rotation[p] = rotation_angle_deg(true_motion[:3, :3].T @ motion[:3, :3])
+        t, t_true = motion[:3, 3], true_motion[:3, 3]
+        if np.linalg.norm(t_true) <= _SAME_PLACE * spread:
+            translation[p] = 0.0
+        elif np.linalg.norm(t) > _SAME_PLACE * spread_estimated:
+            translation[p] = _angle_deg(t, t_true)
+    return PairErrors(np.array(pairs, np.int64).reshape(-1, 2), rotation, translation)
+
+
+def recall_at(errors_deg: ArrayLike, threshold_deg: float) -> float:
+    """Return the share, in percent, of errors below ``threshold_deg``.
+
+    RRA@t of ``rotation_deg`` and RTA@t of ``translation_deg`` (RelPose, arXiv 2208.05963). No
+    errors (fewer than two photos) give 0.
+    """
+    errors = np.asarray(errors_deg, np.float64)
+    return 100.0 * float(np.mean(errors < threshold_deg)) if errors.size else 0.0
+
+
+def auc_at(errors_deg: ArrayLike, threshold_deg: float) -> float:
+    """Return the area under the recall curve up to ``threshold_deg``, in percent of its maximum.
+
+    As SuperGlue scores poses (arXiv 1911.11763, section 5.2): the n sorted errors e_k give the
+    curve through (0, 0) and (e_k, k / n), joined by straight lines and level after the last one
+    below the threshold; its area is divided by the threshold. 0 when there are no errors.
+    """
+    errors = np.sort(np.asarray(errors_deg, np.float64).ravel())
+    if not errors.size:
+        return 0.0
+    below = int(np.searchsorted(errors, threshold_deg))
+    recall = np.arange(below + 1) / errors.size
+    x = np.concatenate([[0.0], errors[:below], [threshold_deg]])
+    y = np.concatenate([recall, recall[-1:]])
+    return 100.0 * float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2)) / threshold_deg
+
+
+def focal_errors_percent(estimated_px: ArrayLike, true_px: ArrayLike) -> Array:
+    """Return ``100 |f - f_true| / f_true`` of focal lengths at the same photo size."""
+    true_px = np.asarray(true_px, np.float64)
+    return 100.0 * np.abs(np.asarray(estimated_px, np.float64) - true_px) / true_px
+
+
+def centre_error(estimated: Sequence[ArrayLike | None], truth: Sequence[ArrayLike]) -> float | None:
+    """Return the RMS distance of camera centres after the best similarity, in units of ``truth``.
+
+    The absolute trajectory error (Sturm et al., IROS 2012; alignment by Umeyama, PAMI 1991) over
+    registered photos. ``None`` with fewer than three of them: a similarity fits two perfectly.
+    """
+    both = [
+        (np.asarray(e, np.float64)[:3, 3], np.asarray(t, np.float64)[:3, 3])
+        for e, t in zip(estimated, truth, strict=True)
+        if e is not None
+    ]
+    if len(both) < 3:
+        return None
+    source, target = (np.stack(centres) for centres in zip(*both, strict=True))
+    if _spread(source) == 0.0:
+        aligned = np.broadcast_to(target.mean(axis=0), target.shape)
+    else:
+        scale, R, t = fit_similarity(source, target)
+        aligned = scale * source @ R.T + t
+    return float(np.sqrt(np.mean(np.sum((aligned - target) ** 2, axis=1))))
+
+
+def _spread(centres: Sequence[Array] | Array) -> float:
+    """Return the largest distance of a centre from the first, 0 for fewer than two."""
+    if len(centres) < 2:
+        return 0.0
+    return float(np.linalg.norm(np.asarray(centres) - centres[0], axis=1).max())
+
+
+def _angle_deg(a: Array, b: Array) -> float:
+    """Return the angle between vectors, accurate also when they are nearly parallel."""
+    return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b)), a @ b)))

@@ -1,0 +1,181 @@
+"""Scores a saved scene against known cameras and depth.
+
+The truth is a folder with ``cameras.json``, {"images": {photo name: {"K", "cam_to_world", "width",
+"height"}}}, and, where depth is known, ``depth/STEM.png`` (16 bit, ``depth_scale_mm`` millimetres
+per step, default 1) or ``depth/STEM.npz`` (``depth``), 0 = unknown, over the whole photo.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pointmap.camera import Array
+from pointmap.errors import InputError
+from recon.evaluation.depth import DepthScores, sample_at, score_depths
+from recon.evaluation.poses import (
+    auc_at,
+    centre_error,
+    focal_errors_percent,
+    recall_at,
+    relative_pose_errors,
+)
+from recon.export.cameras_json import read_cameras
+from recon.export.depth_maps import read_depth_npz
+from recon.scene import Camera
+
+THRESHOLDS_DEG = (5, 10, 20, 30)
+
+
+@dataclass(frozen=True)
+class SceneTruth:
+    """What is known of a scene: ``names`` of all photos, ``cameras`` where K and pose are known,
+    and readers' paths of ``depth_files``; ``depth_unit`` is the size of a 16-bit step.
+    """
+
+    names: tuple[str, ...]
+    cameras: dict[str, Camera]
+    depth_files: dict[str, Path]
+    depth_unit: float = 0.001
+
+
+@dataclass(frozen=True)
+class PoseScores:
+    """Over all pairs of photos with a true camera, an unregistered photo's at 180 degrees.
+
+    ``auc``, ``rra``, ``rta``: percent by threshold in degrees; medians in degrees;
+    ``focal_error_percent``: median over registered photos, None without any; ``centre_error``: RMS
+    after the best similarity in units of the truth, None with fewer than three registered.
+    """
+
+    auc: dict[int, float]
+    rra: dict[int, float]
+    rta: dict[int, float]
+    median_rotation_deg: float
+    median_translation_deg: float
+    focal_error_percent: float | None
+    centre_error: float | None
+
+
+@dataclass(frozen=True)
+class SceneScores:
+    """Scores of one scene; parts without truth are None. Depth is scaled by medians."""
+
+    photos: int
+    registered: int
+    poses: PoseScores | None
+    depth_one_scale: DepthScores | None
+    depth_each_scale: DepthScores | None
+
+
+def read_truth(cameras_json: Path, depth_folder: Path | None = None) -> SceneTruth:
+    """Read the truth of a scene; depth from ``depth_folder``, or ``depth/`` beside the file.
+
+    ``cam_to_world_sfm`` wins over ``cam_to_world`` where a scene has both (see its notes). K counts
+    from pixel centres at (0.5, 0.5) if the file says ``"pixel_centre": 0.5``, and is moved there
+    from integer centres if not. Raises ``InputError`` when the file is missing or of another form.
+    """
+    try:
+        data = json.loads(cameras_json.read_text(encoding="utf-8"))
+        shift = 0.5 - float(data.get("pixel_centre", 0.0))
+        cameras = {
+            name: camera
+            for name, entry in data["images"].items()
+            if (camera := _true_camera(entry, shift)) is not None
+        }
+        names, unit = tuple(data["images"]), float(data.get("depth_scale_mm", 1.0)) / 1000
+    except OSError as error:
+        raise InputError(f"cannot read {cameras_json}: {error.strerror}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{cameras_json} holds no cameras ({error!r})") from error
+    folder = depth_folder or cameras_json.parent / "depth"
+    candidates = {n: [folder / f"{Path(n).stem}{s}" for s in (".png", ".npz")] for n in names}
+    found = {
+        name: next((p for p in paths if p.is_file()), None) for name, paths in candidates.items()
+    }
+    return SceneTruth(names, cameras, {n: p for n, p in found.items() if p is not None}, unit)
+
+
+def score_scene(folder: Path, truth: SceneTruth) -> SceneScores:
+    """Score a folder that ``run_recon.py`` wrote.
+
+    Photos of the truth that the folder does not list count as unregistered. Raises ``InputError``
+    when the folder is no complete scene.
+    """
+    listed, _ = read_cameras(folder / "cameras.json")
+    found = {name: camera for name, (camera, _) in listed.items() if name in truth.names}
+    placed = {name for name, camera in found.items() if camera.cam_to_world is not None}
+    known = {name: truth.cameras[name] for name in truth.names if name in truth.cameras}
+    one_scale = each_scale = None
+    if truth.depth_files:
+        pairs = [
+            _depth_pair(folder / listed[name][1]["depth"] if name in placed else None, path, truth)
+            for name, path in truth.depth_files.items()
+        ]
+        predicted, true = zip(*pairs, strict=True)
+        one_scale = score_depths(predicted, true, one_scale=True)
+        each_scale = score_depths(predicted, true)
+    return SceneScores(
+        photos=len(truth.names),
+        registered=len(placed),
+        poses=_score_poses(found, known) if len(known) > 1 else None,
+        depth_one_scale=one_scale,
+        depth_each_scale=each_scale,
+    )
+
+
+def _score_poses(found: dict[str, Camera], truth: dict[str, Camera]) -> PoseScores:
+    estimated = [found[name].cam_to_world if name in found else None for name in truth]
+    true = [camera.cam_to_world for camera in truth.values() if camera.cam_to_world is not None]
+    errors = relative_pose_errors(estimated, true)
+    placed = [
+        n for n, cam_to_world in zip(truth, estimated, strict=True) if cam_to_world is not None
+    ]
+    focals = focal_errors_percent(
+        [_focal_in(found[name], truth[name]) for name in placed],
+        [_focal_in(truth[name], truth[name]) for name in placed],
+    )
+    return PoseScores(
+        auc={t: auc_at(errors.pose_deg, t) for t in THRESHOLDS_DEG},
+        rra={t: recall_at(errors.rotation_deg, t) for t in THRESHOLDS_DEG},
+        rta={t: recall_at(errors.translation_deg, t) for t in THRESHOLDS_DEG},
+        median_rotation_deg=float(np.median(errors.rotation_deg)),
+        median_translation_deg=float(np.median(errors.translation_deg)),
+        focal_error_percent=float(np.median(focals)) if placed else None,
+        centre_error=centre_error(estimated, true),
+    )
+
+
+def _focal_in(camera: Camera, at: Camera) -> float:
+    """Return the mean of fx and fy, in pixels of a photo of ``at``'s size."""
+    scaled = camera.intrinsics_at(at.width, at.height)
+    return float(scaled[0, 0] + scaled[1, 1]) / 2
+
+
+def _true_camera(entry: dict[str, Any], shift: float) -> Camera | None:
+    """Return a photo's true camera, or None where K or the pose is not known."""
+    pose = entry.get("cam_to_world_sfm") or entry["cam_to_world"]
+    if entry["K"] is None or pose is None:
+        return None
+    intrinsics = np.array(entry["K"], np.float64).reshape(3, 3)
+    intrinsics[:2, 2] += shift
+    pose = np.array(pose, np.float64).reshape(4, 4)
+    return Camera(intrinsics, int(entry["width"]), int(entry["height"]), pose)
+
+
+def _depth_pair(predicted: Path | None, truth: Path, scene: SceneTruth) -> tuple[Array, Array]:
+    """Return the predicted depth at the truth's pixels, all unknown without one, and the truth."""
+    if truth.suffix == ".npz":
+        with np.load(truth) as arrays:
+            true = arrays["depth"].astype(np.float64)
+    else:
+        with Image.open(truth) as image:
+            true = np.asarray(image).astype(np.float64) * scene.depth_unit
+    if predicted is None:
+        return np.zeros_like(true), true
+    return sample_at(read_depth_npz(predicted).depth, *true.shape), true

@@ -1,0 +1,243 @@
+"""Metrics against values worked by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from pointmap.camera import pinhole, rigid
+from pointmap.errors import InputError
+from recon.evaluation.depth import depth_scale, sample_at, score_depths
+from recon.evaluation.poses import (
+    auc_at,
+    centre_error,
+    focal_errors_percent,
+    recall_at,
+    relative_pose_errors,
+)
+from recon.evaluation.scene import read_truth, score_scene
+
+
+def turned(degrees: float, axis: str = "y") -> np.ndarray:
+    return Rotation.from_euler(axis, degrees, degrees=True).as_matrix()
+
+
+def some_cameras(count: int, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    rotations = Rotation.random(count, rng).as_matrix()
+    return [rigid(R, c) for R, c in zip(rotations, rng.normal(size=(count, 3)), strict=True)]
+
+
+def test_a_similarity_of_the_truth_is_no_error() -> None:
+    truth = some_cameras(6)
+    world = rigid(turned(70, "x"), [3, -1, 2])
+    moved = [world @ rigid(c[:3, :3], 4.2 * c[:3, 3]) for c in truth]
+    errors = relative_pose_errors(moved, truth)
+    assert errors.pairs.tolist() == [[i, j] for i in range(6) for j in range(i + 1, 6)]
+    assert errors.pose_deg.max() < 1e-6
+    assert centre_error(moved, truth) == pytest.approx(0, abs=1e-9)
+
+
+def test_relative_errors_worked_by_hand() -> None:
+    truth = [rigid(np.eye(3), c) for c in ([0, 0, 0], [1, 0, 0], [0, 0, 2])]
+    # Photo 1 is turned by 10 degrees in place: directions in photo 0's frame stay right, those seen
+    # from photo 1 turn with it. Photo 2 moves so that it is seen from photo 0 at 45 degrees.
+    estimated = [truth[0], rigid(turned(10), [1, 0, 0]), rigid(np.eye(3), [2, 0, 2])]
+    errors = relative_pose_errors(estimated, truth)
+    assert errors.rotation_deg == pytest.approx([10, 0, 10], abs=1e-9)
+    # Pair (1, 2): true direction (-1, 0, 2); estimated (1, 0, 2) turned by -10 degrees about y.
+    between = 2 * np.degrees(np.arctan2(1, 2)) - 10
+    assert errors.translation_deg == pytest.approx([0, 45, between], abs=1e-9)
+    assert errors.pose_deg == pytest.approx([10, 45, between], abs=1e-9)
+
+
+def test_a_transposed_or_inverted_pose_is_an_error() -> None:
+    truth = some_cameras(5)
+    inverted = relative_pose_errors([np.linalg.inv(c) for c in truth], truth)
+    assert np.median(inverted.rotation_deg) > 20
+    mirrored = [rigid(c[:3, :3], -c[:3, 3]) for c in truth]
+    assert relative_pose_errors(mirrored, truth).translation_deg == pytest.approx(180)
+
+
+def test_unregistered_photos_cost_180_degrees() -> None:
+    truth = some_cameras(4)
+    errors = relative_pose_errors([truth[0], None, truth[2], truth[3]], truth)
+    assert errors.pose_deg == pytest.approx([180, 0, 0, 180, 180, 0], abs=1e-5)
+    assert auc_at(errors.pose_deg, 30) == pytest.approx(50, abs=1e-4)
+    nothing = relative_pose_errors([None] * 4, truth)
+    assert auc_at(nothing.pose_deg, 30) == recall_at(nothing.rotation_deg, 180) == 0
+    assert centre_error([None] * 4, truth) is None
+    lonely = relative_pose_errors([truth[0]], truth[:1])
+    assert lonely.pose_deg.size == 0 and auc_at(lonely.pose_deg, 5) == 0
+    assert recall_at(lonely.rotation_deg, 5) == 0
+
+
+def test_cameras_at_one_place() -> None:
+    here = [rigid(turned(a), [1, 2, 3]) for a in (0, 20)] + [rigid(np.eye(3), [1, 2, 9])]
+    apart = [rigid(turned(a), [a, 0, 0]) for a in (0, 20)] + [rigid(np.eye(3), [0, 0, 7])]
+    # The truth has no direction between photos 0 and 1: nothing to get wrong.
+    assert relative_pose_errors(apart, here).translation_deg[0] == 0
+    # The estimate has none where the truth has one: not answered.
+    errors = relative_pose_errors(here, apart)
+    assert errors.translation_deg[0] == 180 and errors.rotation_deg[0] == pytest.approx(0, abs=1e-6)
+    same = [here[0]] * 3
+    assert relative_pose_errors(same, same).pose_deg.max() < 1e-6
+    # All at one place against corners at distances 2, 1, 1 from their mean.
+    corners = [rigid(np.eye(3), c) for c in ([2, 0, 0], [-1, 0, 0], [-1, 0, 0])]
+    assert centre_error(same, corners) == pytest.approx(np.sqrt((4 + 1 + 1) / 3))
+
+
+def test_auc_worked_by_hand() -> None:
+    # Through (0, 0) and (2.5, 1), then level to 5: (1.25 + 2.5) / 5.
+    assert auc_at([2.5], 5) == pytest.approx(75)
+    # (0, 0), (1, 1/4), (3, 2/4), level to 4; errors at or beyond the threshold do not enter.
+    assert auc_at([3, 1, 4, 180], 4) == pytest.approx(100 * (0.125 + 0.75 + 0.5) / 4)
+    assert auc_at([0, 0], 5) == 100
+    assert auc_at([5, 6], 5) == 0
+    assert auc_at([], 5) == 0
+    assert recall_at([1, 3, 5, 180], 5) == 50
+
+
+def test_focal_and_centre_errors_worked_by_hand() -> None:
+    assert focal_errors_percent([110, 95], [100, 100]) == pytest.approx([10, 5])
+    square = [rigid(np.eye(3), c) for c in ([1, 1, 0], [1, -1, 0], [-1, 1, 0], [-1, -1, 0])]
+    # Points at +-1 that alternate out of the plane by h: the best fit is flat with scale
+    # sum(s.t) / sum(s.s) = 8 / (8 + 4 h^2).
+    h = 0.5
+    bent = [rigid(np.eye(3), [*c[:2, 3], h * c[0, 3] * c[1, 3]]) for c in square]
+    scale = 8 / (8 + 4 * h**2)
+    rms = np.sqrt(2 * (1 - scale) ** 2 + (scale * h) ** 2)
+    assert centre_error(bent, square) == pytest.approx(rms)
+    assert centre_error([bent[0], bent[1], None, None], square) is None
+
+
+def test_depth_scores_worked_by_hand() -> None:
+    truth = np.array([[1.0, 2.0, 4.0, 0.0, 3.0]])
+    predicted = np.array([[2.0, 4.0, 16.0, 5.0, np.nan]])
+    # In both: (1, 2), (2, 4), (4, 16). Medians 2 and 4; sum(p t) / sum(p p) = 74 / 276.
+    assert depth_scale(predicted, truth, "none") == 1
+    assert depth_scale(predicted, truth, "median") == 0.5
+    assert depth_scale(predicted, truth, "least-squares") == pytest.approx(74 / 276)
+    median = score_depths([predicted], [truth])
+    assert median.abs_rel == pytest.approx(1 / 3)  # errors 0, 0 and 4 / 4
+    assert median.delta == pytest.approx(2 / 3)
+    assert median.coverage == 3 / 4 and median.scales == (0.5,)
+    plain = score_depths([predicted], [truth], alignment="none")
+    assert plain.abs_rel == pytest.approx((1 + 1 + 3) / 3) and plain.delta == 0
+
+
+def test_one_scale_for_the_scene_sees_photos_that_disagree() -> None:
+    rng = np.random.default_rng(0)
+    truth = [rng.uniform(1, 1.1, (20, 30)) for _ in range(2)]
+    predicted = [truth[0] * 3, truth[1] * 6]
+    assert score_depths(predicted, truth).abs_rel == pytest.approx(0)
+    together = score_depths(predicted, truth, one_scale=True)
+    assert together.scales[0] == together.scales[1]
+    assert together.abs_rel is not None and together.abs_rel > 0.2
+
+
+def test_depth_with_nothing_to_compare() -> None:
+    nothing = score_depths([np.zeros((2, 2)), np.ones((2, 2))], [np.ones((2, 2)), np.zeros((2, 2))])
+    assert (nothing.abs_rel, nothing.delta, nothing.coverage) == (None, None, 0)
+    assert nothing.scales == (None, None)
+    for one_scale in (False, True):
+        assert score_depths([], [], one_scale=one_scale).abs_rel is None
+    # One photo without prediction lowers coverage and nothing else.
+    half = score_depths([np.zeros((2, 2)), np.ones((2, 2))], [np.ones((2, 2))] * 2, one_scale=True)
+    assert (half.abs_rel, half.delta, half.coverage) == (0, 1, 0.5)
+
+
+def test_sampling_takes_the_pixel_below_each_centre() -> None:
+    depth = np.array([[1.0, 2.0], [3.0, 4.0]])
+    assert sample_at(depth, 4, 4)[0].tolist() == [1, 1, 2, 2]
+    assert sample_at(depth, 1, 1).tolist() == [[4]]
+    assert np.array_equal(sample_at(np.arange(48.0).reshape(6, 8), 6, 8)[5], np.arange(40.0, 48))
+
+
+def write_scene(folder: Path, *, found: list[np.ndarray | None], focal: float) -> None:
+    """Write a scene of 3 photos, 80x60, at a quarter of the size for depth (all 2.0)."""
+    (folder / "depth").mkdir(parents=True)
+    images = {}
+    for n, pose in enumerate(found):
+        images[f"{n}.jpg"] = {
+            "K": pinhole(focal, 80, 60).tolist(),
+            "cam_to_world": None if pose is None else pose.tolist(),
+            "width": 80,
+            "height": 60,
+            "registered": pose is not None,
+            "reason": None if pose is not None else "no overlap",
+            "depth": f"depth/{n}.npz",
+        }
+        np.savez(
+            folder / f"depth/{n}.npz",
+            depth=np.full((15, 20), 2.0, np.float32),
+            confidence=np.ones((15, 20), np.float32),
+            K=pinhole(focal / 4, 20, 15),
+            image=np.zeros((15, 20, 3), np.uint8),
+        )
+    data = {"units": "scene", "pixel_centre": 0.5, "images": images}
+    (folder / "cameras.json").write_text(json.dumps(data))
+
+
+def write_truth(folder: Path, cameras: list[np.ndarray]) -> Path:
+    """Write the truth of 4 photos at twice the size (the file's K has integer centres)."""
+    (folder / "depth").mkdir(parents=True)
+    intrinsics = [[200, 0, 79.5], [0, 200, 59.5], [0, 0, 1]]
+    images = {
+        f"{n}.jpg": {
+            "K": intrinsics,
+            "cam_to_world": np.eye(4).tolist(),
+            "width": 160,
+            "height": 120,
+        }
+        | {"cam_to_world_sfm": pose.tolist()}
+        for n, pose in enumerate(cameras)
+    }
+    depth = np.full((120, 160), 1000, np.uint16)
+    depth[:, :40], depth[:, 40:60] = 0, 1250
+    Image.fromarray(depth).save(folder / "depth" / "0.png")
+    np.savez(folder / "depth" / "2.npz", depth=np.ones((60, 80), np.float32))
+    (folder / "cameras.json").write_text(json.dumps({"images": images}))
+    return folder / "cameras.json"
+
+
+def test_a_saved_scene_is_scored(tmp_path: Path) -> None:
+    cameras = some_cameras(4)
+    write_scene(tmp_path / "scene", found=[cameras[0], cameras[1], None], focal=110.0)
+    truth = read_truth(write_truth(tmp_path / "truth", cameras))
+    assert truth.cameras["0.jpg"].intrinsics[:2, 2].tolist() == [80, 60]
+    scores = score_scene(tmp_path / "scene", truth)
+    assert (scores.photos, scores.registered) == (4, 2)
+    assert scores.poses is not None
+    assert scores.poses.auc[30] == pytest.approx(100 / 6)  # one pair of six
+    assert scores.poses.median_rotation_deg == 180
+    assert scores.poses.focal_error_percent == pytest.approx(10)  # 220 against 200
+    assert scores.poses.centre_error is None
+    # Photo 0: 20 of its 120 known columns are at 1.25 m, the rest at 1 m; photo 2 is not placed.
+    each = scores.depth_each_scale
+    assert each is not None and each.abs_rel == pytest.approx(1 / 6 * 0.2)
+    assert each.scales == (0.5, None)
+    assert each.coverage == pytest.approx(120 * 120 / (120 * 120 + 60 * 80))
+
+
+def test_scenes_without_truth_still_count_photos(tmp_path: Path) -> None:
+    write_scene(tmp_path / "scene", found=[np.eye(4), None], focal=100.0)
+    images = {f"{n}.jpg": {"K": None, "cam_to_world": None} for n in range(2)}
+    (tmp_path / "cameras.json").write_text(json.dumps({"images": images}))
+    scores = score_scene(tmp_path / "scene", read_truth(tmp_path / "cameras.json"))
+    assert (scores.photos, scores.registered) == (2, 1)
+    assert scores.poses is scores.depth_one_scale is scores.depth_each_scale is None
+
+
+def test_missing_or_foreign_files_are_input_errors(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot read"):
+        read_truth(tmp_path / "cameras.json")
+    for text in ("no json", "[]", '{"images": {"a.jpg": {"K": [1]}}}'):
+        (tmp_path / "cameras.json").write_text(text)
+        with pytest.raises(InputError, match="no cameras"):
+            read_truth(tmp_path / "cameras.json")
