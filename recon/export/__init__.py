@@ -1,0 +1,11 @@
+"""The output contract: a :class:`recon.scene.Reconstruction` to files and back.
+
+One format per module; :mod:`recon.export.folder` writes them all, :mod:`recon.export.load` reads
+them. Camera axes and pixel coordinates are converted here and nowhere else.
+"""
+
+from recon.export.atomic import check_output_folder
+from recon.export.folder import save_scene
+from recon.export.load import load_scene
+
+__all__ = ["check_output_folder", "load_scene", "save_scene"]

@@ -1,0 +1,188 @@
+"""A COLMAP sparse model (binary), through pycolmap.
+
+Coordinates need no change: OpenCV axes, pixel centres at +0.5, original pixels in both.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pointmap.camera import Array, invert_rigid
+from recon.scene import Camera, Reconstruction, Tracks
+
+if TYPE_CHECKING:
+    import pycolmap
+
+logger = logging.getLogger(__name__)
+# A keypoint in images.bin: position and the number of its 3D point.
+_KEYPOINT = np.dtype([("x", "<f8"), ("y", "<f8"), ("point", "<u8")])
+
+
+def write_colmap(folder: Path, reconstruction: Reconstruction) -> None:
+    """Write cameras, images, points3D, rigs and frames (``.bin``) into the existing ``folder``.
+
+    Every placed photo is in it, as image number (its position + 1); photos with equal intrinsics
+    and size share a camera. A track needs two observations in placed photos to be written: with
+    fewer it is no evidence for a point. Raises ``OSError`` when the disk is full.
+    """
+    model = to_pycolmap(reconstruction)
+    model.write(str(folder))
+    _check_complete(folder, model)
+
+
+def to_pycolmap(reconstruction: Reconstruction) -> pycolmap.Reconstruction:
+    """Return the scene as a ``pycolmap.Reconstruction`` with reprojection errors computed."""
+    import pycolmap
+
+    model = pycolmap.Reconstruction()
+    tracks = _written_observations(reconstruction)
+    camera_ids: dict[tuple[object, ...], int] = {}
+    # COLMAP keeps the positions per photo and refers to them by their number there.
+    keypoint = np.zeros(len(tracks.xy), np.int64)
+    for index, view in enumerate(reconstruction.views):
+        if view.camera.cam_to_world is None:
+            continue
+        key = (view.camera.width, view.camera.height, *view.camera.intrinsics.ravel().tolist())
+        if key not in camera_ids:
+            camera_ids[key] = len(camera_ids) + 1
+            model.add_camera_with_trivial_rig(_camera(camera_ids[key], view.camera))
+        rows = np.flatnonzero(tracks.view_index == index)
+        keypoint[rows] = np.arange(len(rows))
+        image = pycolmap.Image(
+            # Undecodable file names arrive as lone surrogates, which COLMAP's UTF-8 cannot hold.
+            name=view.name.encode("utf-8", errors="replace").decode("utf-8"),
+            keypoints=np.ascontiguousarray(tracks.xy[rows], np.float64),
+            camera_id=camera_ids[key],
+            image_id=index + 1,
+        )
+        world_to_cam = invert_rigid(view.camera.cam_to_world)
+        model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(world_to_cam[:3]))
+    _add_points(model, tracks, keypoint)
+    model.update_point_3d_errors()
+    return model
+
+
+def read_colmap(folder: Path) -> Tracks:
+    """Return the tracks of a model that :func:`write_colmap` wrote; empty when there is none.
+
+    A damaged model is warned about and read as empty: nothing that is shown depends on it. Not read
+    by pycolmap (4.2), which believes the lengths in a damaged file and takes all memory. Format:
+    https://colmap.github.io/format.html
+    """
+    try:
+        positions = _read_positions((folder / "images.bin").read_bytes())
+        return _read_tracks((folder / "points3D.bin").read_bytes(), positions)
+    except FileNotFoundError as error:
+        logger.warning("%s is missing: the scene is shown without its tracks", error.filename)
+    except (OSError, ValueError, LookupError, OverflowError, struct.error) as error:
+        logger.warning("%s is damaged (%s): the scene is shown without its tracks", folder, error)
+    return Tracks.empty()
+
+
+def _read_positions(data: bytes) -> dict[int, Array]:
+    """Return {image number: keypoint positions (K, 2)} of an ``images.bin``."""
+    (count,), at = struct.unpack_from("<Q", data), 8
+    positions = {}
+    for _ in range(count):
+        (number,) = struct.unpack_from("<I", data, at)
+        # number, quaternion and translation, camera number, then the name up to its zero byte
+        at = data.index(b"\0", at + 4 + 7 * 8 + 4) + 1
+        (points,) = struct.unpack_from("<Q", data, at)
+        table = np.frombuffer(data, _KEYPOINT, points, at + 8)
+        positions[number] = np.stack([table["x"], table["y"]], axis=-1)
+        at += 8 + table.nbytes
+    return positions
+
+
+def _read_tracks(data: bytes, positions: dict[int, Array]) -> Tracks:
+    """Return the tracks of a ``points3D.bin``, in the order of the points' numbers."""
+    (count,), at = struct.unpack_from("<Q", data), 8
+    points = {}
+    for _ in range(count):
+        number, *xyz, red, green, blue, _error, length = struct.unpack_from("<Q3d3BdQ", data, at)
+        at += struct.calcsize("<Q3d3BdQ")
+        elements = np.frombuffer(data, "<u4", 2 * length, at).reshape(-1, 2)
+        at += elements.nbytes
+        points[number] = (xyz, (red, green, blue), elements)
+    if not points:
+        return Tracks.empty()
+    xyz_rows, colours, tracks = zip(*(points[number] for number in sorted(points)), strict=True)
+    elements = np.concatenate(tracks).astype(np.int64)
+    return Tracks(
+        points=np.array(xyz_rows, np.float64),
+        colours=np.array(colours, np.uint8),
+        point_index=np.repeat(np.arange(len(tracks)), [len(track) for track in tracks]),
+        view_index=elements[:, 0] - 1,
+        xy=np.array([positions[image][keypoint] for image, keypoint in elements]).reshape(-1, 2),
+    )
+
+
+def _camera(number: int, camera: Camera) -> pycolmap.Camera:
+    import pycolmap
+
+    K = camera.intrinsics
+    square = K[0, 0] == K[1, 1]
+    return pycolmap.Camera(
+        camera_id=number,
+        model="SIMPLE_PINHOLE" if square else "PINHOLE",
+        width=int(camera.width),
+        height=int(camera.height),
+        params=[K[0, 0], K[0, 2], K[1, 2]] if square else [K[0, 0], K[1, 1], K[0, 2], K[1, 2]],
+    )
+
+
+def _written_observations(reconstruction: Reconstruction) -> Tracks:
+    """Return the tracks with observations of unplaced photos, then short tracks, left out."""
+    tracks = reconstruction.tracks
+    placed = np.array([view.registered for view in reconstruction.views], bool)
+    rows = placed[tracks.view_index] if len(placed) else np.zeros(0, bool)
+    lengths = np.bincount(tracks.point_index[rows], minlength=len(tracks.points))
+    keep = lengths >= 2
+    rows &= keep[tracks.point_index]
+    new_index = np.cumsum(keep) - 1
+    return Tracks(
+        points=tracks.points[keep],
+        colours=tracks.colours[keep],
+        point_index=new_index[tracks.point_index[rows]],
+        view_index=tracks.view_index[rows],
+        xy=tracks.xy[rows],
+    )
+
+
+def _add_points(model: pycolmap.Reconstruction, tracks: Tracks, keypoint: np.ndarray) -> None:
+    import pycolmap
+
+    order = np.argsort(tracks.point_index, kind="stable")
+    ends = np.cumsum(np.bincount(tracks.point_index, minlength=len(tracks.points)))
+    for point, rows in enumerate(np.split(order, ends[:-1]) if len(ends) else []):
+        track = pycolmap.Track()
+        for row in rows:
+            track.add_element(int(tracks.view_index[row]) + 1, int(keypoint[row]))
+        model.add_point3D(tracks.points[point], track, tracks.colours[point])
+
+
+def _check_complete(folder: Path, model: pycolmap.Reconstruction) -> None:
+    """Raise ``OSError`` when a file is shorter than its content.
+
+    pycolmap (4.2) says nothing when the disk fills up. Sizes by COLMAP's description of its binary
+    format: https://colmap.github.io/format.html
+    """
+    expected = {
+        "images.bin": 8
+        + sum(
+            4 + 7 * 8 + 4 + len(image.name.encode("utf-8")) + 1 + 8 + 24 * len(image.points2D)
+            for image in model.images.values()
+        ),
+        "points3D.bin": 8
+        + sum(8 + 3 * 8 + 3 + 8 + 8 + 8 * p.track.length() for p in model.points3D.values()),
+        **{f"{name}.bin": 8 for name in ("cameras", "rigs", "frames")},
+    }
+    for name, size in expected.items():
+        if (folder / name).stat().st_size < size:
+            raise OSError(errno.ENOSPC, f"{name} was cut short: no space left on device")

@@ -1,0 +1,71 @@
+"""Depth maps: ``depth/STEM.npz`` for programs, ``depth/STEM.png`` for eyes."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointmap.camera import Array
+from pointmap.errors import InputError
+from recon.scene import View
+
+
+@dataclass(frozen=True)
+class DepthMap:
+    """What a depth file holds, all at one resolution that covers the whole photo.
+
+    ``depth`` (h, w) float32 along z in scene units, 0 = unknown; ``confidence`` (h, w) float32 in
+    [0, 1]; ``image`` (h, w, 3) uint8 RGB; ``intrinsics`` (3, 3) at this resolution.
+    """
+
+    depth: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    image: NDArray[np.uint8]
+    intrinsics: Array
+
+
+def write_depth_npz(path: Path, view: View) -> None:
+    """Write ``depth``, ``confidence``, ``K`` and ``image`` (the photo at this resolution).
+
+    What is no finite positive depth is written as 0, the one mark for unknown.
+    """
+    known = np.isfinite(view.depth) & (view.depth > 0)
+    with path.open("wb") as stream:
+        np.savez_compressed(
+            stream,
+            depth=np.where(known, view.depth, 0).astype(np.float32),
+            confidence=np.nan_to_num(view.confidence).astype(np.float32),
+            K=view.depth_intrinsics,
+            image=view.pixels,
+        )
+
+
+def write_depth_png(path: Path, view: View) -> None:
+    """Write the colour-mapped depth as an 8-bit RGB picture."""
+    from PIL import Image
+
+    # viz depends on recon, not the other way: this folder's pictures are, with the report, the one
+    # place where recon calls up, so the import stays inside the call.
+    from viz.colour import depth_to_rgb
+
+    Image.fromarray(depth_to_rgb(view.depth)).save(path, format="PNG")
+
+
+def read_depth_npz(path: Path) -> DepthMap:
+    """Read what :func:`write_depth_npz` wrote; ``InputError`` when it is missing or broken."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return DepthMap(
+                depth=arrays["depth"].astype(np.float32),
+                confidence=arrays["confidence"].astype(np.float32),
+                image=arrays["image"].astype(np.uint8),
+                intrinsics=arrays["K"].astype(np.float64),
+            )
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: reconstruct the scene again") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} cannot be read ({error}): reconstruct the scene again") from error

@@ -1,0 +1,58 @@
+"""The whole output contract, written to one folder at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from recon.export.atomic import real_path, staged_folder
+from recon.export.cameras_json import write_cameras
+from recon.export.colmap import write_colmap
+from recon.export.depth_maps import write_depth_npz, write_depth_png
+from recon.export.glb import write_glb
+from recon.export.names import depth_stems
+from recon.export.nerfstudio import write_transforms
+from recon.export.ply import write_cloud_ply, write_mesh_ply
+from recon.export.run_json import write_run
+from recon.scene import Reconstruction
+
+
+def save_scene(
+    reconstruction: Reconstruction, folder: str | Path, *, overwrite: bool = False
+) -> Path:
+    """Write every file of the output contract to ``folder`` and return it.
+
+    ``folder`` appears complete or not at all. With ``overwrite`` an old scene there is replaced as
+    a whole, but only when the folder is empty or holds nothing except what its ``run.json`` lists.
+    Raises ``InputError`` when the folder may not be replaced or cannot be written.
+    """
+    with staged_folder(folder, overwrite=overwrite) as staging:
+        _write_files(reconstruction, staging, scene_folder=real_path(folder))
+    return Path(folder)
+
+
+def _write_files(reconstruction: Reconstruction, staging: Path, *, scene_folder: Path) -> None:
+    write_cameras(staging / "cameras.json", reconstruction)
+    depth_folder = staging / "depth"
+    depth_folder.mkdir()
+    stems = depth_stems([view.name for view in reconstruction.views])
+    for view, stem in zip(reconstruction.views, stems, strict=True):
+        write_depth_npz(depth_folder / f"{stem}.npz", view)
+        write_depth_png(depth_folder / f"{stem}.png", view)
+    write_cloud_ply(staging / "points.ply", reconstruction.cloud)
+    write_mesh_ply(staging / "mesh.ply", reconstruction.surface)
+    write_glb(staging / "scene.glb", reconstruction)
+    (staging / "colmap/sparse/0").mkdir(parents=True)
+    write_colmap(staging / "colmap/sparse/0", reconstruction)
+    write_transforms(staging / "transforms.json", reconstruction, scene_folder=scene_folder)
+
+    # viz depends on recon, not the other way: see recon.export.depth_maps.write_depth_png.
+    from viz.report import write_report
+
+    write_report(reconstruction, staging / "report.html")
+    files = [p.relative_to(staging).as_posix() for p in staging.rglob("*") if p.is_file()]
+    write_run(
+        staging / "run.json",
+        reconstruction,
+        scene_folder=scene_folder,
+        files=[*files, "run.json"],
+    )

@@ -1,0 +1,164 @@
+"""``scene.glb``: the mesh (or the cloud) with the cameras, for browsers and 3D programs.
+
+glTF's world is y-up with cameras looking along -z: OpenCV geometry is turned by
+diag(1, -1, -1, 1) here, once.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointmap.camera import Array, pixel_rays, transform_points
+from recon.scene import Camera, Reconstruction, View
+
+# OpenCV's axes to glTF's and back, for the world and for cameras alike: its own inverse.
+Y_UP = np.diag([1.0, -1.0, -1.0, 1.0])
+# trimesh passes vertex attributes of its caller with a leading underscore.
+_COLOUR_ATTRIBUTE = "_COLOUR"
+
+
+def write_glb(path: Path, reconstruction: Reconstruction) -> None:
+    """Write the surface, or the cloud when there is no triangle, and one frustum and one glTF
+    camera per placed photo.
+
+    Colours are stored linear, as glTF defines COLOR_0 (programs that honour it would otherwise
+    show washed-out photos), with an unlit material: the light is in the photos already.
+    """
+    from trimesh.exchange.gltf import export_glb
+
+    views = [view for view in reconstruction.views if view.registered]
+    size = frustum_size(reconstruction)
+    scene = _geometry(reconstruction, views, size)
+    if scene.is_empty:
+        path.write_bytes(_empty_glb())
+        return
+
+    def finish(tree: dict[str, Any]) -> None:
+        _use_linear_unlit_colours(tree)
+        _add_cameras(tree, views, near=size * 0.01)
+
+    path.write_bytes(export_glb(scene, include_normals=False, tree_postprocessor=finish))
+
+
+def frustum_size(reconstruction: Reconstruction) -> float:
+    """Return a depth for camera symbols, in scene units, that neither hides nor is lost in the
+    scene: a third of the median distance to the next camera, or a tenth of the median depth.
+    """
+    poses = [v.camera.cam_to_world for v in reconstruction.views]
+    centres = np.array([pose[:3, 3] for pose in poses if pose is not None]).reshape(-1, 3)
+    depths = [v.depth[v.depth > 0] for v in reconstruction.views if v.registered]
+    known = np.concatenate([*depths, np.zeros(0, np.float32)])
+    sizes = [0.1 * float(np.median(known[np.isfinite(known)]))] if len(known) else []
+    if len(centres) > 1:
+        distances = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
+        np.fill_diagonal(distances, np.inf)
+        sizes.append(float(np.median(distances.min(axis=1))) / 3)
+    return min((s for s in sizes if math.isfinite(s) and s > 0), default=1.0)
+
+
+def _geometry(reconstruction: Reconstruction, views: list[View], size: float) -> Any:
+    import trimesh
+
+    scene = trimesh.Scene()
+    mesh, cloud = reconstruction.surface, reconstruction.cloud
+    if len(mesh.faces):
+        surface = trimesh.Trimesh(_to_y_up(mesh.vertices), mesh.faces, process=False)
+        surface.vertex_attributes[_COLOUR_ATTRIBUTE] = _linear(mesh.colours)
+        scene.add_geometry(surface, geom_name="mesh", node_name="mesh")
+    elif len(cloud.points):
+        colours = np.round(_linear(cloud.colours) * 255).astype(np.uint8)
+        points = trimesh.PointCloud(_to_y_up(cloud.points), colors=colours)
+        scene.add_geometry(points, geom_name="points", node_name="points")
+    for index, view in enumerate(views):
+        name = f"frustum {view.name}"
+        hue = colorsys.hsv_to_rgb(index / len(views), 0.9, 1.0)
+        scene.add_geometry(_frustum(view.camera, size, hue), geom_name=name, node_name=name)
+    return scene
+
+
+def _frustum(camera: Camera, size: float, colour: tuple[float, float, float]) -> Any:
+    """Return the photo's viewing pyramid (5 vertices, 4 triangles) of depth ``size``, y-up."""
+    import trimesh
+
+    assert camera.cam_to_world is not None
+    w, h = camera.width, camera.height
+    corners = size * pixel_rays([(0, 0), (w, 0), (w, h), (0, h)], camera.intrinsics)
+    points = transform_points(camera.cam_to_world, np.vstack([np.zeros((1, 3)), corners]))
+    sides = [(0, 2, 1), (0, 3, 2), (0, 4, 3), (0, 1, 4)]
+    mesh = trimesh.Trimesh(_to_y_up(points), sides, process=False)
+    rgb = np.round(np.array(colour) * 255).astype(np.uint8)
+    mesh.vertex_attributes[_COLOUR_ATTRIBUTE] = _linear(np.tile(rgb, (5, 1)))
+    return mesh
+
+
+def _to_y_up(points: Array | NDArray[np.float32]) -> Array:
+    return transform_points(Y_UP, points)
+
+
+def _linear(colours: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return sRGB bytes as linear fractions (IEC 61966-2-1)."""
+    value = np.arange(256) / 255
+    table = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    return table.astype(np.float32)[colours]
+
+
+def _use_linear_unlit_colours(tree: dict[str, Any]) -> None:
+    tree["materials"] = [
+        {
+            "name": "photo colours",
+            # For programs without the extension: as matt as can be.
+            "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0},
+            "doubleSided": True,
+            "extensions": {"KHR_materials_unlit": {}},
+        }
+    ]
+    tree["extensionsUsed"] = ["KHR_materials_unlit"]
+    for mesh in tree["meshes"]:
+        for primitive in mesh["primitives"]:
+            primitive["material"] = 0
+            attributes = primitive["attributes"]
+            if _COLOUR_ATTRIBUTE in attributes:
+                attributes["COLOR_0"] = attributes.pop(_COLOUR_ATTRIBUTE)
+
+
+def _add_cameras(tree: dict[str, Any], views: list[View], *, near: float) -> None:
+    """Add a perspective camera per photo, as children of the scene (glTF 2.0, 3.10)."""
+    for view in views:
+        pose = view.camera.cam_to_world
+        assert pose is not None
+        K = view.camera.intrinsics
+        tan_x, tan_y = view.camera.width / (2 * K[0, 0]), view.camera.height / (2 * K[1, 1])
+        lens = {
+            "yfov": 2 * math.atan(tan_y),
+            "aspectRatio": float(tan_x / tan_y),
+            "znear": near,
+        }
+        tree.setdefault("cameras", []).append({"type": "perspective", "perspective": lens})
+        tree["scenes"][0]["nodes"].append(len(tree["nodes"]))
+        tree["nodes"].append(
+            {
+                "name": f"camera {view.name}",
+                "camera": len(tree["cameras"]) - 1,
+                # Column by column, as glTF wants matrices.
+                "matrix": (Y_UP @ pose @ Y_UP).T.ravel().tolist(),
+            }
+        )
+
+
+def _empty_glb() -> bytes:
+    """Return a valid GLB without content (header and JSON chunk): trimesh refuses to write one."""
+    text = json.dumps({"asset": {"version": "2.0"}, "scene": 0, "scenes": [{}]}).encode("ascii")
+    text += b" " * (-len(text) % 4)
+    return (
+        struct.pack("<4sII", b"glTF", 2, 20 + len(text))
+        + struct.pack("<I4s", len(text), b"JSON")
+        + text
+    )

@@ -1,0 +1,60 @@
+"""``transforms.json`` as nerfstudio and instant-ngp read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recon.export.json_file import write_json
+from recon.export.names import relative_photo_path
+from recon.scene import Camera, Reconstruction
+
+# Camera axes of OpenGL (x right, y up, z backward) to OpenCV's, and back: its own inverse.
+OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
+
+
+def write_transforms(path: Path, reconstruction: Reconstruction, *, scene_folder: Path) -> None:
+    """Write the placed photos; ``scene_folder`` is where the file will finally lie.
+
+    The world stays ours, so that ``points.ply`` fits; only the camera axes turn to OpenGL's. Pixel
+    centres are at +0.5 in both. Intrinsics stand once at the top when all photos share them.
+    Format: https://docs.nerf.studio/quickstart/data_conventions.html
+    """
+    views = [view for view in reconstruction.views if view.registered]
+    intrinsics = [_intrinsics(view.camera) for view in views]
+    shared = bool(views) and all(item == intrinsics[0] for item in intrinsics)
+    frames = []
+    for view, lens in zip(views, intrinsics, strict=True):
+        frames.append(
+            {
+                "file_path": relative_photo_path(view.path, scene_folder),
+                **({} if shared else lens),
+                "transform_matrix": (view.camera.cam_to_world @ OPENGL_TO_OPENCV).tolist(),
+            }
+        )
+    write_json(
+        path,
+        {
+            "camera_model": "OPENCV",
+            **{name: 0.0 for name in ("k1", "k2", "p1", "p2")},
+            **(intrinsics[0] if shared else {}),
+            # instant-ngp alone: its box of 1 cuts off what lies behind a captured object.
+            "aabb_scale": 16,
+            "ply_file_path": "points.ply",
+            "frames": frames,
+        },
+    )
+
+
+def _intrinsics(camera: Camera) -> dict[str, Any]:
+    K = np.asarray(camera.intrinsics, np.float64)
+    return {
+        "fl_x": float(K[0, 0]),
+        "fl_y": float(K[1, 1]),
+        "cx": float(K[0, 2]),
+        "cy": float(K[1, 2]),
+        "w": int(camera.width),
+        "h": int(camera.height),
+    }

@@ -1,0 +1,156 @@
+"""Binary PLY: the cloud with normals, colours and confidence, the mesh with normals and colours.
+
+Written here rather than by Open3D, which (0.20) refuses an empty cloud, writes double precision and
+clamped colours for tensor meshes, and reports success on a full disk. Our own files are read here
+too, so that a shortened one is noticed; what another program saved in their place, by Open3D.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointmap.errors import InputError
+from recon.scene import Mesh, PointCloud
+
+_VERTEX = [
+    *((axis, "<f4") for axis in ("x", "y", "z", "nx", "ny", "nz")),
+    *((channel, "u1") for channel in ("red", "green", "blue")),
+]
+_CLOUD_VERTEX = [*_VERTEX, ("confidence", "<f4")]
+_FACE = [("count", "u1"), ("corners", "<i4", (3,))]
+_PLY_TYPES = {"<f4": "float", "u1": "uchar"}
+
+
+def write_cloud_ply(path: Path, cloud: PointCloud) -> None:
+    """Write the cloud; the property ``confidence`` is a float in [0, 1]."""
+    vertices = _vertices(_CLOUD_VERTEX, cloud.points, cloud.normals, cloud.colours)
+    vertices["confidence"] = cloud.confidence
+    path.write_bytes(_header(_CLOUD_VERTEX, len(vertices), None) + vertices.tobytes())
+
+
+def write_mesh_ply(path: Path, mesh: Mesh) -> None:
+    """Write the mesh with vertex normals and colours."""
+    vertices = _vertices(_VERTEX, mesh.vertices, mesh.normals, mesh.colours)
+    faces = np.zeros(len(mesh.faces), _FACE)
+    faces["count"] = 3
+    faces["corners"] = mesh.faces
+    path.write_bytes(
+        _header(_VERTEX, len(vertices), len(faces)) + vertices.tobytes() + faces.tobytes()
+    )
+
+
+def read_cloud_ply(path: Path) -> PointCloud:
+    """Read a cloud. Missing normals come out as 0, colours as grey, confidence as 1.
+
+    Raises ``InputError`` when ``path`` is missing, damaged or no PLY file.
+    """
+    ours = _read_ours(path, _CLOUD_VERTEX)
+    if ours is not None:
+        points, colours, normals = _columns(ours[0])
+        return PointCloud(points, colours, normals, ours[0]["confidence"].copy())
+    import open3d as o3d
+
+    cloud = o3d.t.io.read_point_cloud(path)
+    points, colours, normals = _attributes(path, cloud.point)
+    confidence = np.ones(len(points), np.float32)
+    if "confidence" in cloud.point:
+        confidence = cloud.point["confidence"].numpy().astype(np.float32).reshape(-1)
+    return PointCloud(points, colours, normals, confidence)
+
+
+def read_mesh_ply(path: Path) -> Mesh:
+    """Read a mesh. Missing normals come out as 0, colours as grey.
+
+    Raises ``InputError`` when ``path`` is missing, damaged or no PLY file.
+    """
+    ours = _read_ours(path, _VERTEX)
+    if ours is not None:
+        points, colours, normals = _columns(ours[0])
+        return Mesh(points, ours[1]["corners"].astype(np.int32), colours, normals)
+    import open3d as o3d
+
+    mesh = o3d.t.io.read_triangle_mesh(path)
+    points, colours, normals = _attributes(path, mesh.vertex)
+    faces = np.zeros((0, 3), np.int32)
+    if "indices" in mesh.triangle:
+        faces = mesh.triangle["indices"].numpy().astype(np.int32)
+    return Mesh(points, faces, colours, normals)
+
+
+def _vertices(
+    layout: list[tuple[str, str]],
+    points: NDArray[np.float32],
+    normals: NDArray[np.float32],
+    colours: NDArray[np.uint8],
+) -> NDArray[np.void]:
+    table = np.zeros(len(points), layout)
+    columns = np.hstack([points, normals]).T
+    for (name, _), column in zip(layout, [*columns, *np.asarray(colours).T], strict=False):
+        table[name] = column
+    return table
+
+
+def _header(layout: list[tuple[str, str]], vertices: int, faces: int | None) -> bytes:
+    lines = ["ply", "format binary_little_endian 1.0", "comment pointmap, OpenCV axes (y down)"]
+    lines += [f"element vertex {vertices}"]
+    lines += [f"property {_PLY_TYPES[kind]} {name}" for name, kind in layout]
+    if faces is not None:
+        lines += [f"element face {faces}", "property list uchar int vertex_indices"]
+    return ("\n".join([*lines, "end_header"]) + "\n").encode("ascii")
+
+
+def _read_ours(
+    path: Path, layout: list[tuple[str, str]]
+) -> tuple[NDArray[np.void], NDArray[np.void]] | None:
+    """Return the vertex and face tables; None for a PLY file of another program."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    if not data.startswith(b"ply"):
+        raise InputError(f"{path} is not a PLY file: reconstruct the scene again")
+    head, mark, body = data.partition(b"end_header\n")
+    counts = [int(number) for number in re.findall(rb"^element \w+ (\d+)$", head, re.MULTILINE)]
+    vertex_count, face_count = (*counts, None, None)[:2]
+    if vertex_count is None or head + mark != _header(layout, vertex_count, face_count):
+        return None
+    split = vertex_count * np.dtype(layout).itemsize
+    if len(body) != split + (face_count or 0) * np.dtype(_FACE).itemsize:
+        raise InputError(f"{path} is damaged: reconstruct the scene again")
+    return np.frombuffer(body[:split], layout), np.frombuffer(body[split:], _FACE)
+
+
+def _columns(
+    table: NDArray[np.void],
+) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]]:
+    """Return points, colours, normals of a vertex table."""
+    points, normals, colours = (
+        np.stack([table[name] for name in names], axis=-1)
+        for names in (("x", "y", "z"), ("nx", "ny", "nz"), ("red", "green", "blue"))
+    )
+    return points, colours, normals
+
+
+def _attributes(
+    path: Path,
+    attributes: object,
+) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]]:
+    """Return positions, colours, normals of an Open3D tensor map (it has no common base type)."""
+    tensors: dict[str, NDArray[np.generic]] = {
+        name: attributes[name].numpy()  # type: ignore[index]
+        for name in ("positions", "colors", "normals")
+        if name in attributes  # type: ignore[operator]
+    }
+    if len(tensors.get("positions", ())) == 0:
+        raise InputError(f"{path} is damaged: reconstruct the scene again")
+    points = tensors["positions"].astype(np.float32)
+    colours = tensors.get("colors", np.full(points.shape, 128, np.uint8))
+    if colours.dtype != np.uint8:
+        # Open3D's mesh reader turns bytes into fractions of one.
+        colours = np.round(colours.astype(np.float64) * 255).clip(0, 255).astype(np.uint8)
+    normals = tensors.get("normals", np.zeros_like(points)).astype(np.float32)
+    return points, colours.astype(np.uint8), normals

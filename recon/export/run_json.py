@@ -1,0 +1,83 @@
+"""``run.json``: how a scene came about, and which files belong to it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pointmap
+from recon.export.json_file import plain, write_json
+from recon.export.names import relative_photo_path
+from recon.scene import Reconstruction
+
+# Each with the package names it may be installed under.
+_PACKAGES = {
+    "torch": ("torch",),
+    "open3d": ("open3d-cpu", "open3d"),
+    "numpy": ("numpy",),
+    "trimesh": ("trimesh",),
+    "pycolmap": ("pycolmap", "pycolmap-cuda12"),
+}
+
+
+def write_run(
+    path: Path, reconstruction: Reconstruction, *, scene_folder: Path, files: Sequence[str]
+) -> None:
+    """Write ``run.json``.
+
+    ``files``: every file of the scene, relative to it; overwriting later deletes a folder only
+    when it holds no other. ``scene_folder``: where the scene will finally lie.
+    """
+    photos = [
+        {
+            "name": view.name,
+            "path": relative_photo_path(view.path, scene_folder),
+            "width": int(view.camera.width),
+            "height": int(view.camera.height),
+            "registered": view.registered,
+            "reason": view.reason,
+        }
+        for view in reconstruction.views
+    ]
+    counts = {
+        "photos": len(photos),
+        "registered": sum(view.registered for view in reconstruction.views),
+        "tracks": len(reconstruction.tracks.points),
+        "points": len(reconstruction.cloud.points),
+        "triangles": len(reconstruction.surface.faces),
+    }
+    data = {
+        "program": "pointmap",
+        "versions": _versions(),
+        "platform": platform.platform(),
+        "options": plain(reconstruction.options),
+        "counts": counts,
+        "warnings": list(reconstruction.warnings),
+        "seconds": plain(sum(stage.seconds for stage in reconstruction.stages)),
+        "stages": plain(reconstruction.stages),
+        "photos": photos,
+        "pairs": plain(reconstruction.pairs),
+        "files": sorted(files),
+    }
+    write_json(path, data)
+
+
+def _versions() -> dict[str, Any]:
+    return {
+        "pointmap": pointmap.__version__,
+        "python": platform.python_version(),
+        **{name: _installed(packages) for name, packages in _PACKAGES.items()},
+    }
+
+
+def _installed(packages: tuple[str, ...]) -> str | None:
+    """Version from the package's metadata: importing torch only to ask would take a second."""
+    for package in packages:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    return None

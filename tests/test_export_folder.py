@@ -1,0 +1,371 @@
+"""Scene folders: complete or not there, never over a stranger's files, and read back whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import logging
+import os
+import shutil
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scene_factory import empty_cloud, empty_mesh, make_scene
+
+import recon.export.folder as folder_module
+from pointmap.errors import InputError
+from recon.export import check_output_folder, load_scene, save_scene
+from recon.scene import Reconstruction, Tracks
+
+CONTRACT = {
+    *("cameras.json", "points.ply", "mesh.ply", "scene.glb", "transforms.json", "run.json"),
+    *("report.html", "depth/a.npz", "depth/a.png", "depth/b b ü.npz", "depth/b b ü.png"),
+    *(f"colmap/sparse/0/{n}.bin" for n in ("cameras", "images", "points3D", "rigs", "frames")),
+}
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Reconstruction:
+    return make_scene(tmp_path / "my photos", names=("a.jpg", "b b ü.jpg"), write_photos=True)
+
+
+@pytest.fixture
+def light_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A one-line report: the page itself is viz's subject and takes its time."""
+    stub = types.ModuleType("viz.report")
+    stub.write_report = lambda _, path: path.write_text("<html></html>")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "viz.report", stub)
+
+
+@pytest.fixture
+def file_size_limit() -> Iterator[None]:
+    """The kernel refuses to write past 8 kB of any file, much as a full disk does."""
+    resource = pytest.importorskip("resource", reason="no file size limits on Windows")
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, old[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+
+def _files(folder: Path) -> set[str]:
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_the_whole_contract_is_written_and_listed(scene: Reconstruction, tmp_path: Path) -> None:
+    target = tmp_path / "new parent" / "scène 1"
+    assert scene.save(target) == target
+    assert _files(target) == CONTRACT
+    assert set(json.loads((target / "run.json").read_text())["files"]) == CONTRACT
+    assert "<html" in (target / "report.html").read_text(encoding="utf-8").lower()
+    # Nothing else appeared beside the folder, and others may read what the umask allows.
+    assert os.listdir(target.parent) == [target.name]
+    umask = os.umask(0)
+    os.umask(umask)
+    assert target.stat().st_mode & 0o777 == 0o777 & ~umask
+    frames = json.loads((target / "transforms.json").read_text())["frames"]
+    assert [(target / frame["file_path"]).is_file() for frame in frames] == [True, True]
+
+
+@pytest.mark.usefixtures("light_report")
+class TestLoad:
+    def test_a_saved_scene_comes_back(self, scene: Reconstruction, tmp_path: Path) -> None:
+        lost = dataclasses.replace(
+            scene.views[1],
+            camera=dataclasses.replace(scene.views[1].camera, cam_to_world=None),
+            reason="of another place",
+        )
+        scene = dataclasses.replace(scene, views=(scene.views[0], lost), tracks=Tracks.empty())
+        save_scene(scene, tmp_path / "out")
+        shutil.rmtree(tmp_path / "my photos")
+        loaded = load_scene(tmp_path / "out")
+        assert len(loaded.views) == 2
+        for ours, view in zip(scene.views, loaded.views, strict=True):
+            assert (view.name, view.path, view.reason) == (ours.name, ours.path, ours.reason)
+            assert view.registered == ours.registered
+            np.testing.assert_array_equal(view.camera.intrinsics, ours.camera.intrinsics)
+            for name in ("depth", "confidence", "pixels"):
+                np.testing.assert_array_equal(getattr(view, name), getattr(ours, name))
+                assert getattr(view, name).dtype == getattr(ours, name).dtype
+        np.testing.assert_array_equal(
+            loaded.views[0].camera.cam_to_world, scene.views[0].camera.cam_to_world
+        )
+        for kind in ("cloud", "surface"):
+            for field in dataclasses.fields(getattr(scene, kind)):
+                got = getattr(getattr(loaded, kind), field.name)
+                expected = getattr(getattr(scene, kind), field.name)
+                np.testing.assert_array_equal(got, expected)
+                assert got.dtype == expected.dtype
+        for name in ("units", "pairs", "stages", "warnings", "options"):
+            assert getattr(loaded, name) == getattr(scene, name)
+
+    def test_tracks_and_empty_geometry(self, scene: Reconstruction, tmp_path: Path) -> None:
+        bare = dataclasses.replace(scene, cloud=empty_cloud(), surface=empty_mesh())
+        loaded = load_scene(save_scene(bare, tmp_path / "out"))
+        seen_twice = np.bincount(scene.tracks.point_index) == 2
+        np.testing.assert_array_equal(loaded.tracks.points, scene.tracks.points[seen_twice])
+        assert len(loaded.cloud.points) == len(loaded.surface.faces) == 0
+
+    @pytest.mark.parametrize("name", ["cameras.json", "run.json", "depth/a.npz"])
+    def test_missing_and_damaged_files_are_named(
+        self, scene: Reconstruction, tmp_path: Path, name: str
+    ) -> None:
+        out = save_scene(scene, tmp_path / "out")
+        whole = (out / name).read_bytes()
+        for damage in (whole[: len(whole) // 2], b"", b"[]", b"{}"):
+            (out / name).write_bytes(damage)
+            with pytest.raises(InputError) as error:
+                load_scene(out)
+            assert "\n" not in str(error.value)
+        (out / name).unlink()
+        with pytest.raises(InputError, match=rf"{name} is missing"):
+            load_scene(out)
+
+    def test_missing_geometry_is_a_warning(
+        self, scene: Reconstruction, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        out = save_scene(scene, tmp_path / "out")
+        (out / "points.ply").unlink()
+        (out / "mesh.ply").unlink()
+        shutil.rmtree(out / "colmap")
+        with caplog.at_level(logging.WARNING):
+            loaded = load_scene(out)
+        assert len(loaded.cloud.points) == len(loaded.surface.faces) == len(loaded.tracks.xy) == 0
+        assert all(name in caplog.text for name in ("points.ply", "mesh.ply", "colmap"))
+
+    @pytest.mark.parametrize("name", ["points.ply", "mesh.ply"])
+    def test_a_damaged_ply_is_named(self, scene: Reconstruction, tmp_path: Path, name: str) -> None:
+        out = save_scene(scene, tmp_path / "out")
+        whole = (out / name).read_bytes()
+        for damage in (b"no ply", whole[:500]):
+            (out / name).write_bytes(damage)
+            with pytest.raises(InputError, match=name):
+                load_scene(out)
+
+    def test_a_damaged_colmap_model_only_costs_the_tracks(
+        self, scene: Reconstruction, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        out = save_scene(scene, tmp_path / "out")
+        for name in ("points3D.bin", "images.bin"):
+            path = out / "colmap/sparse/0" / name
+            whole = path.read_bytes()
+            for damage in (whole[:-20], whole[:5], b"\xff" * 100):
+                path.write_bytes(damage)
+                caplog.clear()
+                assert len(load_scene(out).views) == 2
+                assert "is damaged" in caplog.text
+            path.write_bytes(whole)
+        assert len(load_scene(out).tracks.points) > 5
+
+    def test_a_folder_that_is_no_scene(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="not a folder"):
+            load_scene(tmp_path / "nowhere")
+        with pytest.raises(InputError, match=r"cameras\.json is missing"):
+            load_scene(tmp_path)
+
+
+@pytest.mark.usefixtures("light_report")
+class TestAllOrNothing:
+    def test_the_same_scene_gives_the_same_bytes(
+        self, scene: Reconstruction, tmp_path: Path
+    ) -> None:
+        one, two = (save_scene(scene, tmp_path / name) for name in ("one", "two"))
+        for name in sorted(_files(one)):
+            assert (one / name).read_bytes() == (two / name).read_bytes(), name
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("a bug"), MemoryError()])
+    @pytest.mark.parametrize("step", ["write_cameras", "write_colmap", "write_run"])
+    def test_a_failure_leaves_the_old_scene_and_nothing_else(
+        self,
+        scene: Reconstruction,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        step: str,
+        error: BaseException,
+    ) -> None:
+        out = save_scene(scene, tmp_path / "out")
+        before = {name: (out / name).read_bytes() for name in _files(out)}
+
+        def fail(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(folder_module, step, fail)
+        with pytest.raises(type(error)):
+            save_scene(scene, out, overwrite=True)
+        with pytest.raises(type(error)):
+            save_scene(scene, tmp_path / "deep/er/new")
+        assert sorted(os.listdir(tmp_path)) == ["my photos", "out"]
+        assert {name: (out / name).read_bytes() for name in _files(out)} == before
+
+    def test_a_failing_last_rename_brings_the_old_scene_back(
+        self, scene: Reconstruction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        out = save_scene(scene, tmp_path / "out")
+        real_rename = Path.rename
+
+        def rename(self: Path, target: Path) -> Path:
+            if ".partial-" in self.name:
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return real_rename(self, target)
+
+        monkeypatch.setattr(Path, "rename", rename)
+        with pytest.raises(InputError, match="Permission denied"):
+            save_scene(scene, out, overwrite=True)
+        assert sorted(os.listdir(tmp_path)) == ["my photos", "out"]
+        assert len(load_scene(out).views) == 2
+
+    @pytest.mark.parametrize("biggest", ["depth/a.npz", "points.ply", "colmap", "scene.glb"])
+    @pytest.mark.usefixtures("file_size_limit")
+    def test_a_full_disk_is_one_line_and_leaves_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, biggest: str
+    ) -> None:
+        """The kernel's refusal must reach us from whichever library writes the file."""
+        scene = make_scene(tmp_path / "photos", names=("a.jpg",) if biggest != "colmap" else ())
+        small = dataclasses.replace(scene, cloud=empty_cloud(), surface=empty_mesh(), views=())
+        if biggest == "depth/a.npz":
+            small = dataclasses.replace(small, views=scene.views)
+        elif biggest == "points.ply":
+            cloud = dataclasses.replace(
+                scene.cloud,
+                **{
+                    field.name: np.repeat(getattr(scene.cloud, field.name), 10, axis=0)
+                    for field in dataclasses.fields(scene.cloud)
+                },
+            )
+            small = dataclasses.replace(small, cloud=cloud)
+        elif biggest == "scene.glb":
+            monkeypatch.setattr(folder_module, "write_mesh_ply", lambda *_: None)
+            small = dataclasses.replace(small, surface=scene.surface)
+        else:
+            pair = make_scene(tmp_path / "photos", names=("a.jpg", "b.jpg"))
+            tracks = Tracks(
+                **{
+                    name: np.tile(getattr(pair.tracks, name), (20, 1))
+                    for name in ("points", "colours", "xy")
+                },
+                point_index=np.concatenate(
+                    [pair.tracks.point_index + k * len(pair.tracks.points) for k in range(20)]
+                ),
+                view_index=np.tile(pair.tracks.view_index, 20),
+            )
+            monkeypatch.setattr(folder_module, "write_depth_npz", lambda *_: None)
+            monkeypatch.setattr(folder_module, "write_depth_png", lambda *_: None)
+            small = dataclasses.replace(small, views=pair.views, tracks=tracks)
+        with pytest.raises(InputError) as error:
+            save_scene(small, tmp_path / "out")
+        assert "cannot write" in str(error.value) and "\n" not in str(error.value)
+        assert os.listdir(tmp_path) == []
+
+    def test_a_link_to_a_folder_is_followed(self, scene: Reconstruction, tmp_path: Path) -> None:
+        (tmp_path / "disk").mkdir()
+        (tmp_path / "link").symlink_to(tmp_path / "disk" / "scene")
+        save_scene(scene, tmp_path / "link")
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "disk/scene/run.json").is_file()
+
+
+@pytest.mark.usefixtures("light_report")
+class TestOverwrite:
+    def test_an_old_scene_is_replaced_as_a_whole(
+        self, scene: Reconstruction, tmp_path: Path
+    ) -> None:
+        out = save_scene(scene, tmp_path / "out")
+        (out / ".DS_Store").touch()
+        other = make_scene(tmp_path / "my photos", names=("z.jpg",))
+        check_output_folder(out, overwrite=True)
+        save_scene(other, out, overwrite=True)
+        assert sorted(os.listdir(out / "depth")) == ["z.npz", "z.png"]
+        assert not (out / ".DS_Store").exists()
+        assert sorted(os.listdir(tmp_path)) == ["my photos", "out"]
+
+    def test_without_the_option_it_is_refused(self, scene: Reconstruction, tmp_path: Path) -> None:
+        (tmp_path / "out").mkdir()
+        for check in (
+            lambda: check_output_folder(tmp_path / "out", overwrite=False),
+            lambda: save_scene(scene, tmp_path / "out"),
+        ):
+            with pytest.raises(InputError, match=r"exists already.*--overwrite"):
+                check()
+
+    def test_an_empty_folder_is_ours_to_take(self, scene: Reconstruction, tmp_path: Path) -> None:
+        (tmp_path / "out").mkdir()
+        save_scene(scene, tmp_path / "out", overwrite=True)
+        assert (tmp_path / "out/run.json").is_file()
+
+    @pytest.mark.parametrize("place", ["IMG_1.jpg", "depth/mine.png", "images/IMG_1.jpg"])
+    @pytest.mark.parametrize("with_run", [True, False])
+    def test_a_strangers_file_is_never_deleted(
+        self, scene: Reconstruction, tmp_path: Path, place: str, with_run: bool
+    ) -> None:
+        """Photos beside their scene, or a folder that just happens to hold a run.json."""
+        out = save_scene(scene, tmp_path / "out")
+        (out / place).parent.mkdir(exist_ok=True)
+        (out / place).write_text("mine")
+        if not with_run:
+            (out / "run.json").write_text('{"files": ["IMG_1.jpg"]}')
+        for check in (
+            lambda: check_output_folder(out, overwrite=True),
+            lambda: save_scene(scene, out, overwrite=True),
+        ):
+            with pytest.raises(InputError) as error:
+                check()
+            assert (place in str(error.value)) or not with_run
+            assert "choose another folder" in str(error.value)
+        assert (out / place).read_text() == "mine"
+
+    def test_a_link_inside_is_a_strangers_file(self, scene: Reconstruction, tmp_path: Path) -> None:
+        out = save_scene(scene, tmp_path / "out")
+        (out / "photos").symlink_to(tmp_path / "my photos")
+        with pytest.raises(InputError, match="photos"):
+            save_scene(scene, out, overwrite=True)
+
+    def test_the_current_folder_is_not_pulled_away(
+        self, scene: Reconstruction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        out = save_scene(scene, tmp_path / "out")
+        monkeypatch.chdir(out)
+        with pytest.raises(InputError, match="current folder"):
+            check_output_folder(".", overwrite=True)
+
+
+class TestCheckBeforeTheWork:
+    def test_a_good_place_is_left_as_it_was(self, tmp_path: Path) -> None:
+        check_output_folder(tmp_path / "new/deep/out", overwrite=False)
+        check_output_folder(tmp_path / "new", overwrite=True)
+        assert os.listdir(tmp_path) == []
+
+    def test_files_in_the_way(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("x")
+        with pytest.raises(InputError, match="file is a file"):
+            check_output_folder(tmp_path / "file", overwrite=True)
+        with pytest.raises(InputError, match="file is a file"):
+            check_output_folder(tmp_path / "file/below/out", overwrite=True)
+
+    def test_a_place_that_cannot_be_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "locked").mkdir(mode=0o500)
+        if os.geteuid() == 0:
+
+            def refuse(self: Path, *_: object, **__: object) -> None:
+                raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+            monkeypatch.setattr(Path, "mkdir", refuse)
+        with pytest.raises(InputError, match="Permission denied"):
+            check_output_folder(tmp_path / "locked/out", overwrite=False)
+
+    def test_a_system_folder_that_refuses_folders(self) -> None:
+        if not Path("/proc/self").exists():
+            pytest.skip("needs /proc")
+        with pytest.raises(InputError, match="cannot write"):
+            check_output_folder("/proc/pointmap/out", overwrite=False)
+
+    def test_too_little_space(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        usage = shutil.disk_usage(tmp_path)._replace(free=5 * 2**20)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+        with pytest.raises(InputError, match="only 5 MB free"):
+            check_output_folder(tmp_path / "out", overwrite=False)
