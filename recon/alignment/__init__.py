@@ -1,0 +1,1 @@
+"""Pairwise poses and matches to one scene: synchronise, triangulate, adjust."""

@@ -1,0 +1,307 @@
+"""From pairwise poses to one scene: cameras, shared focals and feature tracks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pointmap.camera import Array, invert_rigid, pinhole, transform_points
+from recon.alignment.registration import best_pair, grow, start_from_pair
+from recon.alignment.start import PoseGraph, first_cameras, largest_component
+from recon.alignment.structure import (
+    AlignOptions,
+    Setup,
+    Structure,
+    refine,
+    share_explained,
+    without,
+)
+from recon.alignment.tracks import TrackSet, build_match_table
+from recon.alignment.triangulation import Cameras, Mask
+from recon.scene import Tracks
+
+if TYPE_CHECKING:
+    from pointmap.images import Photo
+    from recon.canonical import PhotoPrior
+    from recon.matching import PhotoFeatures
+    from recon.relative_pose import PairEdge
+
+logger = logging.getLogger(__name__)
+
+_REFERENCE_LONG_SIDE = 640
+# A scene is convincing when it explains this share of all verified matches; an edge is part of it
+# when it explains this share of the edge's own.
+_CONVINCING_SHARE = 0.6
+_USED_SHARE = 0.3
+_STILL = frozenset({"pure_rotation", "no_parallax"})
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Cameras of all photos, in the order of the photos.
+
+    ``intrinsics`` (N, 3, 3) in original pixels; ``cam_to_world``: (4, 4) each, None for a photo
+    that could not be placed, with the ``reasons`` in words (None where placed); ``tracks`` with
+    ``view_index`` into the photos; ``used_edges`` (E,) bool, edges that agree with the result.
+    """
+
+    intrinsics: Array
+    cam_to_world: tuple[Array | None, ...]
+    reasons: tuple[str | None, ...]
+    tracks: Tracks
+    used_edges: NDArray[np.bool_]
+
+
+def align(
+    photos: Sequence[Photo],
+    edges: Sequence[PairEdge],
+    priors: Sequence[PhotoPrior],
+    focals_px: ArrayLike,
+    *,
+    focal_log_sigma: ArrayLike = 0.3,
+    options: AlignOptions | None = None,
+    seed: int = 0,
+    features: Sequence[PhotoFeatures] | None = None,
+) -> Alignment:
+    """Place all photos that verified edges connect and return cameras and tracks.
+
+    ``priors``: one per photo, or none at all; ``focals_px`` (N,) first guesses in original pixels,
+    ``focal_log_sigma`` (N,) or one number, how sure their logarithms are (0: known, kept
+    bit-equal); ``features`` give the points' colours. World: the OpenCV frame of the first placed
+    photo, scaled so that the median depth of the points its cameras see is 1.
+
+    The largest connected component of edges becomes the scene; components are never merged.
+    """
+    options = options or AlignOptions()
+    count = len(photos)
+    focals = np.broadcast_to(np.asarray(focals_px, np.float64), (count,))
+    sigmas = np.broadcast_to(np.asarray(focal_log_sigma, np.float64), (count,))
+    setup = _setup(photos, edges, focals, sigmas, options)
+    graph = _pose_graph(edges)
+    predicted = [prior.points[..., 2] for prior in priors]
+    structure = _unmatched(photos, setup)
+    if len(edges):
+        structure = _solve(setup, structure.cameras, graph, predicted, seed)
+    return _result(photos, setup, structure, graph, features)
+
+
+def _result(
+    photos: Sequence[Photo],
+    setup: Setup,
+    structure: Structure,
+    graph: PoseGraph,
+    features: Sequence[PhotoFeatures] | None,
+) -> Alignment:
+    cameras, tracks, table = structure.cameras, structure.tracks, setup.table
+    poses, points = _normalised(setup, structure)
+    focals = cameras.focals_px
+    intrinsics = [pinhole(f, p.width, p.height) for f, p in zip(focals, photos, strict=True)]
+    return Alignment(
+        intrinsics=np.array(intrinsics).reshape(-1, 3, 3),
+        cam_to_world=tuple(
+            pose if placed else None for pose, placed in zip(poses, cameras.registered, strict=True)
+        ),
+        reasons=_reasons(setup, structure, graph),
+        tracks=Tracks(
+            points,
+            _colours(setup, structure, features),
+            tracks.point,
+            table.node_view[tracks.node],
+            table.node_xy[tracks.node],
+        ),
+        used_edges=share_explained(setup, structure, len(graph.pairs)) > _USED_SHARE,
+    )
+
+
+def _setup(
+    photos: Sequence[Photo],
+    edges: Sequence[PairEdge],
+    focals: Array,
+    sigmas: Array,
+    options: AlignOptions,
+) -> Setup:
+    """Return the unchanging part of the problem; photos of one camera form a focal group."""
+    names = [p.camera_key if options.share_focal else str(k) for k, p in enumerate(photos)]
+    # A known focal joins no group: it stays what was given, whatever the others do.
+    keys = [
+        f"known {k}" if sigma == 0 else f"{name}"
+        for k, (name, sigma) in enumerate(zip(names, sigmas, strict=True))
+    ]
+    groups = np.unique(keys, return_inverse=True)[1] if keys else np.zeros(0, np.int64)
+    members = [np.flatnonzero(groups == g) for g in range(int(groups.max(initial=-1)) + 1)]
+    return Setup(
+        table=build_match_table(edges),
+        focal_group=groups.astype(np.int64),
+        focal_prior_px=np.array([float(np.median(focals[m])) for m in members]),
+        focal_log_sigma=np.array([float(np.median(sigmas[m])) for m in members]),
+        known_pose=np.zeros(len(photos), bool),
+        options=options,
+    )
+
+
+def _unmatched(photos: Sequence[Photo], setup: Setup) -> Structure:
+    """Return the scene without any match: the first photo alone."""
+    sizes = np.array([[p.width, p.height] for p in photos], np.float64).reshape(-1, 2)
+    none = np.zeros(0, np.int64)
+    cameras = Cameras(
+        np.tile(np.eye(4), (len(photos), 1, 1)),
+        np.arange(len(photos)) == 0,
+        setup.focal_prior_px[setup.focal_group],
+        sizes / 2,
+        sizes.max(axis=1, initial=0) / _REFERENCE_LONG_SIDE,
+    )
+    return Structure(cameras, TrackSet(np.zeros((0, 3)), none, none))
+
+
+def _pose_graph(edges: Sequence[PairEdge]) -> PoseGraph:
+    return PoseGraph(
+        np.array([(e.matches.i, e.matches.j) for e in edges], np.int64).reshape(-1, 2),
+        np.array([e.pose.cam2_to_cam1 for e in edges], np.float64).reshape(-1, 4, 4),
+        np.array([max(int(e.pose.inliers.sum()), 1) for e in edges], np.float64),
+        np.array([not (e.pose.flags & _STILL) for e in edges], bool),
+    )
+
+
+def _solve(
+    setup: Setup,
+    unplaced: Cameras,
+    graph: PoseGraph,
+    predicted: Sequence[NDArray[np.float32]],
+    seed: int,
+) -> Structure:
+    """Return the scene of all photos at once or, where that disappoints, the better of two."""
+    everyone = np.ones(len(graph.pairs), bool)
+    component = largest_component(len(unplaced.registered), graph.pairs, graph.weights, everyone)
+    structure = _globally(setup, unplaced, graph, predicted, component, seed)
+    if not _disappoints(setup, structure, graph, component):
+        return structure
+    other = _incrementally(setup, unplaced, graph, component, seed)
+    return max((structure, other), key=lambda s: _worth(s))
+
+
+def _globally(
+    setup: Setup,
+    unplaced: Cameras,
+    graph: PoseGraph,
+    predicted: Sequence[NDArray[np.float32]],
+    component: Mask,
+    seed: int,
+) -> Structure:
+    """Synchronise all photos at once, refine, then place anew the ones that see too little."""
+    start = first_cameras(
+        graph,
+        unplaced,
+        setup.table,
+        predicted,
+        max_edge_error_deg=setup.options.max_edge_error_deg,
+    )
+    structure = refine(setup, start.cameras, rough=True)
+    # Where nothing is seen in parallax no points can be asked for.
+    moving = np.zeros(len(component), bool)
+    moving[graph.pairs[start.used & graph.moves].ravel()] = True
+    structure = _drop_weak(setup, structure, moving)
+    return _complete(setup, structure, component, seed)
+
+
+def _incrementally(
+    setup: Setup, unplaced: Cameras, graph: PoseGraph, component: Mask, seed: int
+) -> Structure:
+    """Start from the best pair and add the other photos one by one."""
+    best = best_pair(setup, unplaced, graph, component)
+    pair = graph.pairs[best]
+    structure = start_from_pair(setup, unplaced, pair, graph.cam2_to_cam1[best])
+    return _complete(setup, structure, component, seed)
+
+
+def _complete(setup: Setup, structure: Structure, component: Mask, seed: int) -> Structure:
+    """Place the component's photos that are missing, if any, and refine everything once more."""
+    registered = structure.cameras.registered
+    missing = np.flatnonzero(component & ~registered)
+    structure = grow(setup, structure, missing, seed=seed)
+    if (structure.cameras.registered != registered).any():
+        structure = refine(setup, structure.cameras, rough=False)
+        structure = _drop_weak(setup, structure, np.ones_like(registered))
+    return structure
+
+
+def _drop_weak(setup: Setup, structure: Structure, among: Mask) -> Structure:
+    """Return the structure without the photos ``among`` these that see too few points."""
+    counts = structure.observation_counts(setup.table)
+    weak = structure.cameras.registered & among & (counts < setup.options.min_observations)
+    return without(setup, structure, weak) if weak.any() else structure
+
+
+def _disappoints(setup: Setup, structure: Structure, graph: PoseGraph, component: Mask) -> bool:
+    explained = share_explained(setup, structure, len(graph.pairs))
+    share = float(graph.weights @ explained) / max(float(graph.weights.sum()), 1.0)
+    missing = component & ~structure.cameras.registered
+    logger.debug("%d photos missing, %.0f %% of matches fit", missing.sum(), 100 * share)
+    return bool(missing.any()) or share < _CONVINCING_SHARE
+
+
+def _worth(structure: Structure) -> tuple[int, int]:
+    return int(structure.cameras.registered.sum()), len(structure.tracks.node)
+
+
+def _normalised(setup: Setup, structure: Structure) -> tuple[Array, Array]:
+    """Return poses (N, 4, 4) and points in the frame of the first placed photo, median depth 1."""
+    cameras, tracks = structure.cameras, structure.tracks
+    poses = cameras.cam_to_world.copy()
+    if not cameras.registered.any():
+        return poses, tracks.points
+    first = int(np.flatnonzero(cameras.registered)[0])
+    to_first = invert_rigid(poses[first])
+    view = setup.table.node_view[tracks.node]
+    depth = cameras.to_camera(view, tracks.points[tracks.point])[:, 2]
+    if len(depth):
+        scale = 1 / float(np.median(depth))
+    else:
+        # No point has a depth: the farthest photo is at distance 1, if any has moved.
+        reach = np.linalg.norm(poses[cameras.registered, :3, 3] - poses[first, :3, 3], axis=1).max()
+        scale = 1 / float(reach) if reach > 1e-9 else 1.0
+    poses = to_first @ poses
+    poses[first] = np.eye(4)
+    poses[:, :3, 3] *= scale
+    return poses, transform_points(to_first, tracks.points) * scale
+
+
+def _reasons(setup: Setup, structure: Structure, graph: PoseGraph) -> tuple[str | None, ...]:
+    """Return in words why each photo is not placed; None where it is."""
+    registered = structure.cameras.registered
+    everyone = np.ones(len(graph.pairs), bool)
+    component = largest_component(len(registered), graph.pairs, graph.weights, everyone)
+    matched = np.zeros(len(registered), bool)
+    matched[graph.pairs.ravel()] = True
+    reasons: list[str | None] = []
+    for photo, placed in enumerate(registered):
+        if placed:
+            reasons.append(None)
+        elif not matched[photo]:
+            reasons.append("not connected to the other photos: no verified matches with any")
+        elif not component[photo]:
+            reasons.append(
+                "not connected to the scene: verified matches only with others that are not"
+            )
+        else:
+            reasons.append("its matches contradict the scene: too few of its points fit")
+    return tuple(reasons)
+
+
+def _colours(
+    setup: Setup, structure: Structure, features: Sequence[PhotoFeatures] | None
+) -> NDArray[np.uint8]:
+    """Return each point's colour (P, 3), the mean over its key points; black where unknown."""
+    tracks, table = structure.tracks, setup.table
+    total, count = np.zeros((len(tracks.points), 3)), np.zeros(len(tracks.points))
+    if features is not None:
+        view, keypoint = table.node_view[tracks.node], table.node_keypoint[tracks.node]
+        for photo, found in enumerate(features):
+            rows = (view == photo) & (keypoint >= 0)
+            np.add.at(total, tracks.point[rows], found.colours[keypoint[rows]])
+            np.add.at(count, tracks.point[rows], 1)
+    return np.rint(total / np.maximum(count, 1)[:, None]).astype(np.uint8)

@@ -1,0 +1,132 @@
+"""First cameras from pairwise poses alone: rotations, then scales, then positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse import csgraph
+
+from pointmap.camera import Array
+from recon.alignment.rotations import average_rotations
+from recon.alignment.tracks import MatchTable, match_rays
+from recon.alignment.translations import (
+    direction_from_matches,
+    edge_depths,
+    predicted_depth_ratios,
+    predicted_log_depths,
+    shared_depth_ratios,
+    synchronise_positions,
+    synchronise_scales,
+)
+from recon.alignment.triangulation import Cameras, Index, Mask
+
+# A predicted depth ties two scales this much less than a triangulated one of the same spread:
+# its errors are shared by the whole photo, so counting pixels flatters it.
+_PREDICTION_TRUST = 0.2
+
+
+@dataclass(frozen=True)
+class PoseGraph:
+    """Pairwise poses: ``pairs`` (E, 2) photos, ``cam2_to_cam1`` (E, 4, 4), ``weights`` (E,) inlier
+    counts, and whether the translation means anything, ``moves`` (E,).
+    """
+
+    pairs: Index
+    cam2_to_cam1: Array
+    weights: Array
+    moves: Mask
+
+
+@dataclass(frozen=True)
+class Start:
+    """Rough cameras of one component; which edges agree with them, ``used`` (E,)."""
+
+    cameras: Cameras
+    used: Mask
+
+
+def largest_component(count: int, pairs: Index, weights: Array, use: Mask) -> Mask:
+    """Return the photos (N,) of the component with most photos; of equals the one best tied."""
+    kept = pairs[use]
+    graph = sparse.csr_array((np.ones(len(kept)), (kept[:, 0], kept[:, 1])), shape=(count, count))
+    labels = csgraph.connected_components(graph, directed=False)[1]
+    sizes = np.bincount(labels)
+    tied = np.bincount(labels[kept[:, 0]], weights[use], minlength=len(sizes))
+    best = max(range(len(sizes)), key=lambda c: (sizes[c], tied[c], -c))
+    return np.asarray(labels == best)
+
+
+def first_cameras(
+    graph: PoseGraph,
+    cameras: Cameras,
+    table: MatchTable,
+    predicted: Sequence[NDArray[np.float32]],
+    *,
+    max_edge_error_deg: float,
+) -> Start:
+    """Return rough cameras of the largest component of edges that agree with one another.
+
+    ``predicted``: per photo a z map (h, w) up to scale, or no maps at all.
+    """
+    count = len(cameras.registered)
+    used = np.ones(len(graph.pairs), bool)
+    rotations = np.tile(np.eye(3), (count, 1, 1))
+    for _ in range(2):
+        component = largest_component(count, graph.pairs, graph.weights, used)
+        used &= component[graph.pairs].all(axis=1)
+        rotations, error_deg = average_rotations(
+            count, graph.pairs[used], graph.cam2_to_cam1[used, :3, :3], graph.weights[used]
+        )
+        used[np.flatnonzero(used)[error_deg > max_edge_error_deg]] = False
+    component = largest_component(count, graph.pairs, graph.weights, used)
+    used &= component[graph.pairs].all(axis=1)
+    cam_to_world = np.tile(np.eye(4), (count, 1, 1))
+    cam_to_world[:, :3, :3] = rotations
+    cameras = replace(cameras, cam_to_world=cam_to_world, registered=component)
+    centres = _centres(graph, cameras, table, predicted, used)
+    cam_to_world[:, :3, 3] = centres
+    return Start(replace(cameras, cam_to_world=cam_to_world), used)
+
+
+def _centres(
+    graph: PoseGraph,
+    cameras: Cameras,
+    table: MatchTable,
+    predicted: Sequence[NDArray[np.float32]],
+    used: Mask,
+) -> Array:
+    """Return camera centres (N, 3) from rotations, matches and predicted depths."""
+    count, edges = len(cameras.registered), len(graph.pairs)
+    directions = np.zeros((edges, 3))
+    moving = used & graph.moves
+    for e in np.flatnonzero(moving):
+        directions[e] = _direction(graph, cameras, table, int(e))
+    depths = edge_depths(table, cameras, graph.pairs, directions, moving)
+    shared = shared_depth_ratios(depths)
+    sizes = np.rint(2 * cameras.principal).astype(np.int64)
+    log_predicted = predicted_log_depths(table, depths, predicted, sizes)
+    pairs, ratios, weights = predicted_depth_ratios(depths, log_predicted)
+    # Unknowns: the edges' lengths, then the scales of the photos' predictions.
+    log_scales = synchronise_scales(
+        edges + count,
+        np.concatenate([shared[0], pairs + np.array([0, edges])]),
+        np.concatenate([shared[1], ratios]),
+        np.concatenate([shared[2], _PREDICTION_TRUST * weights]),
+    )
+    baselines = directions * np.exp(log_scales[:edges, None])
+    return synchronise_positions(
+        count, graph.pairs[used], baselines[used], np.sqrt(graph.weights[used])
+    )
+
+
+def _direction(graph: PoseGraph, cameras: Cameras, table: MatchTable, edge: int) -> Array:
+    """Return an edge's unit direction (3,) in the world, from its matches and the rotations."""
+    rows = np.flatnonzero(table.inlier & (table.edge == edge))
+    rays_1, rays_2 = match_rays(table, cameras, rows)
+    start = graph.cam2_to_cam1[edge, :3, 3]
+    start = cameras.cam_to_world[graph.pairs[edge, 0], :3, :3] @ start / np.linalg.norm(start)
+    return direction_from_matches(rays_1, rays_2, start)

@@ -1,0 +1,183 @@
+"""Points and cameras improved in turn: triangulate, adjust, drop what doesn't fit, again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pointmap.camera import Array
+from recon.alignment.bundle import BundleOptions, BundleProblem, bundle_adjust
+from recon.alignment.tracks import (
+    MatchTable,
+    TrackSet,
+    filter_tracks,
+    fitting_matches,
+    keep_observations,
+    node_thresholds,
+    triangulate_tracks,
+)
+from recon.alignment.triangulation import Cameras, Index, Mask
+
+_SMALL_ANGLE_DEG = 0.4
+_STEPS = 30
+_TOLERANCE, _LAST_TOLERANCE = 1e-4, 1e-6
+# The model of a camera (pinhole, no distortion) is no better than this on a real photo, however
+# finely key points are found: at 640 px.
+_MODEL_SIGMA_PX = 0.5
+
+
+@dataclass(frozen=True)
+class AlignOptions:
+    """How photos are aligned. Pixel figures are for a photo of 640 px and scale with its size."""
+
+    share_focal: bool = True
+    """Photos of one camera (equal ``camera_key``) have one focal length."""
+    max_edge_error_deg: float = 10.0
+    """Edges that contradict the averaged rotations by more are dropped."""
+    first_threshold_px: float = 8.0
+    """Reprojection error allowed while cameras are rough."""
+    threshold_px: float = 2.0
+    """Reprojection error allowed in the end."""
+    min_angle_deg: float = 1.5
+    """Points whose rays all meet under less than this are left out."""
+    min_observations: int = 10
+    """A photo that sees fewer points is not placed, unless it stands where another one does."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What stays the same while a scene is built.
+
+    ``focal_group`` (N,) int names each photo's focal; ``focal_prior_px``, ``focal_log_sigma`` (G,)
+    with sigma 0 for a known focal; ``known_pose`` (N,) bool.
+    """
+
+    table: MatchTable
+    focal_group: Index
+    focal_prior_px: Array
+    focal_log_sigma: Array
+    known_pose: Mask
+    options: AlignOptions
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A scene under construction."""
+
+    cameras: Cameras
+    tracks: TrackSet
+
+    def observation_counts(self, table: MatchTable) -> Index:
+        """Return how many points each photo sees (N,)."""
+        views = table.node_view[self.tracks.node]
+        return np.bincount(views, minlength=len(self.cameras.registered))
+
+
+def triangulate(
+    setup: Setup, cameras: Cameras, threshold_px: float, *, verified: bool
+) -> Structure:
+    """Return the structure that the matches between placed photos give.
+
+    ``verified``: only matches that their edge's own pose explains; else all that fit the cameras.
+    Where some photo would see too few points, points under small angles are let in.
+    """
+    options = setup.options
+    use = setup.table.inlier if verified else None
+    for angle in (options.min_angle_deg, _SMALL_ANGLE_DEG):
+        tracks = triangulate_tracks(
+            setup.table, cameras, threshold_px=threshold_px, min_angle_deg=angle, use=use
+        )
+        structure = Structure(cameras, tracks)
+        counts = structure.observation_counts(setup.table)[cameras.registered]
+        if counts.min(initial=options.min_observations) >= options.min_observations:
+            break
+    return structure
+
+
+def adjust(setup: Setup, structure: Structure, options: BundleOptions) -> Structure:
+    """Return the structure after bundle adjustment of the placed photos that see points."""
+    cameras, tracks, table = structure.cameras, structure.tracks, setup.table
+    view = table.node_view[tracks.node]
+    seen, camera_index = np.unique(view, return_inverse=True)
+    if len(seen) == 0:
+        return structure
+    groups, focal_index = np.unique(setup.focal_group[seen], return_inverse=True)
+    member = seen[np.unique(focal_index, return_index=True)[1]]
+    known_focal = setup.focal_log_sigma[groups] == 0
+    sigma = np.maximum(table.node_sigma_px[tracks.node], _MODEL_SIGMA_PX * cameras.unit_px[view])
+    result = bundle_adjust(
+        BundleProblem(
+            cam_to_world=cameras.cam_to_world[seen],
+            principal=cameras.principal[seen],
+            focals_px=cameras.focals_px[member],
+            focal_index=focal_index,
+            points=tracks.points,
+            camera_index=camera_index,
+            point_index=tracks.point,
+            xy=table.node_xy[tracks.node],
+            sigma_px=sigma,
+            fixed_pose=setup.known_pose[seen],
+            fixed_focal=known_focal,
+            focal_prior_px=setup.focal_prior_px[groups],
+            focal_log_sigma=setup.focal_log_sigma[groups],
+        ),
+        options,
+    )
+    cam_to_world = cameras.cam_to_world.copy()
+    cam_to_world[seen] = result.cam_to_world
+    by_group = {int(g): f for g, f in zip(groups, result.focals_px, strict=True)}
+    focals = np.array(
+        [by_group.get(int(g), f) for g, f in zip(setup.focal_group, cameras.focals_px, strict=True)]
+    )
+    cameras = replace(cameras, cam_to_world=cam_to_world, focals_px=focals)
+    return Structure(cameras, TrackSet(result.points, tracks.point, tracks.node))
+
+
+def trim(setup: Setup, structure: Structure, threshold_px: float) -> Structure:
+    """Return the structure without observations whose error exceeds ``threshold_px``."""
+    limits = node_thresholds(setup.table, structure.cameras, threshold_px)
+    tracks = filter_tracks(
+        setup.table, structure.cameras, structure.tracks, limits=limits, min_angle_deg=0.0
+    )
+    return Structure(structure.cameras, tracks)
+
+
+def refine(setup: Setup, cameras: Cameras, *, rough: bool) -> Structure:
+    """Return cameras and points after rounds of triangulation and adjustment.
+
+    ``rough``: the cameras come from synchronisation; start with a wide threshold. Otherwise they
+    are nearly right already, and only the last rounds are gone through.
+    """
+    first, last = setup.options.first_threshold_px, setup.options.threshold_px
+    schedule = [(first, True), (first, True), ((first * last) ** 0.5, True)] if rough else []
+    schedule += [(last, False), (last, False)]
+    for step, (threshold, verified) in enumerate(schedule, 1):
+        structure = triangulate(setup, cameras, threshold, verified=verified)
+        bundle = BundleOptions(
+            loss_scale=threshold,
+            max_iterations=_STEPS,
+            tolerance=_TOLERANCE if step < len(schedule) else _LAST_TOLERANCE,
+        )
+        structure = adjust(setup, structure, bundle)
+        cameras = structure.cameras
+    return trim(setup, structure, last)
+
+
+def share_explained(setup: Setup, structure: Structure, edges: int) -> Array:
+    """Return the share (E,) of each edge's verified matches that fit the cameras.
+
+    0 for an edge with a photo that is not placed.
+    """
+    table = setup.table
+    limits = node_thresholds(table, structure.cameras, setup.options.threshold_px)
+    fits = fitting_matches(table, structure.cameras, limits=limits, use=table.inlier)
+    total = np.bincount(table.edge[table.inlier], minlength=edges)
+    return np.bincount(table.edge[fits], minlength=edges) / np.maximum(total, 1)
+
+
+def without(setup: Setup, structure: Structure, photos: Mask) -> Structure:
+    """Return the structure with ``photos`` (N,) no longer placed, nor the points only they made."""
+    cameras = replace(structure.cameras, registered=structure.cameras.registered & ~photos)
+    seen_by_others = ~photos[setup.table.node_view[structure.tracks.node]]
+    return Structure(cameras, keep_observations(structure.tracks, seen_by_others))

@@ -1,0 +1,323 @@
+"""Feature tracks: matches chained over photos, and the scene points they give.
+
+A chain of matches may hold wrong ones, so a chain is not a track yet: every chain is triangulated
+robustly, the photo positions that agree with the point become its track, and what is left over may
+form a second one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
+
+from pointmap.camera import Array
+from recon.alignment.triangulation import (
+    Cameras,
+    Index,
+    Mask,
+    angles_deg,
+    midpoints,
+    ragged_range,
+    refine_points,
+    widest_angles_deg,
+)
+from recon.relative_pose import PairEdge
+
+_HYPOTHESES = 12
+_PASSES = 2
+
+
+@dataclass(frozen=True)
+class MatchTable:
+    """All matches of all edges, over one numbering of the photo positions ("nodes").
+
+    ``node_view``, ``node_keypoint`` (K,) int (-1: a pointmap match, a node of its own), ``node_xy``
+    (K, 2) and ``node_sigma_px`` (K,); matches are ``first``, ``second`` (M,) node numbers, with
+    their ``edge`` (M,) and whether its pose holds for them, ``inlier`` (M,).
+    """
+
+    node_view: Index
+    node_keypoint: Index
+    node_xy: Array
+    node_sigma_px: Array
+    first: Index
+    second: Index
+    edge: Index
+    inlier: Mask
+
+
+@dataclass(frozen=True)
+class TrackSet:
+    """Points (P, 3) in the world; ``point`` (M,), sorted, and ``node`` (M,): the observations."""
+
+    points: Array
+    point: Index
+    node: Index
+
+
+def build_match_table(edges: Sequence[PairEdge]) -> MatchTable:
+    """Return the matches of all edges; the same key point in several edges is one node."""
+    parts = [(e, edge.matches, edge.pose.inliers) for e, edge in enumerate(edges)]
+    if not parts:
+        none = np.zeros(0, np.int64)
+        return MatchTable(
+            none, none, np.zeros((0, 2)), np.zeros(0), none, none, none, np.zeros(0, bool)
+        )
+    sizes = [len(matches) for _, matches, _ in parts]
+    view = np.concatenate(
+        [np.full(n, m.i) for n, (_, m, _) in zip(sizes, parts, strict=True)]
+        + [np.full(n, m.j) for n, (_, m, _) in zip(sizes, parts, strict=True)]
+    )
+    keypoint = np.concatenate([m.index_i for _, m, _ in parts] + [m.index_j for _, m, _ in parts])
+    xy = np.concatenate([m.xy_i for _, m, _ in parts] + [m.xy_j for _, m, _ in parts])
+    sigma = np.tile(np.concatenate([np.full(len(m), m.sigma_px) for _, m, _ in parts]), 2)
+    # A pointmap match is no key point: a number of its own keeps it out of every chain.
+    distinct = np.where(keypoint >= 0, keypoint, -1 - np.arange(len(keypoint)))
+    _, unique, node = np.unique(
+        np.stack([view, distinct], axis=1), axis=0, return_index=True, return_inverse=True
+    )
+    node = node.ravel()
+    total = sum(sizes)
+    return MatchTable(
+        node_view=view[unique].astype(np.int64),
+        node_keypoint=np.where(keypoint[unique] >= 0, keypoint[unique], -1),
+        node_xy=xy[unique],
+        node_sigma_px=sigma[unique],
+        first=node[:total],
+        second=node[total:],
+        edge=np.repeat(np.arange(len(parts)), sizes),
+        inlier=np.concatenate([inliers for _, _, inliers in parts]),
+    )
+
+
+def node_thresholds(table: MatchTable, cameras: Cameras, threshold_px: float) -> Array:
+    """Return the error in original pixels (K,) that each node may show."""
+    return threshold_px * np.maximum(cameras.unit_px[table.node_view], table.node_sigma_px)
+
+
+def triangulate_tracks(
+    table: MatchTable,
+    cameras: Cameras,
+    *,
+    threshold_px: float,
+    min_angle_deg: float,
+    use: Mask | None = None,
+) -> TrackSet:
+    """Return the points that the matches between placed photos give under these cameras.
+
+    ``threshold_px`` at 640 px; ``use`` (M,) bool restricts the matches, all by default. A track has
+    two photos or more, one position in each, all within the threshold, seen under
+    ``min_angle_deg`` or more.
+    """
+    limits = node_thresholds(table, cameras, threshold_px)
+    chosen = np.flatnonzero(fitting_matches(table, cameras, limits=limits, use=use))
+    free = np.ones(len(table.node_view), bool)
+    found: list[TrackSet] = []
+    for _ in range(_PASSES):
+        chosen = chosen[free[table.first[chosen]] & free[table.second[chosen]]]
+        if len(chosen) == 0:
+            break
+        tracks = _one_pass(table, cameras, limits, chosen, free, min_angle_deg)
+        free[tracks.node] = False
+        found.append(tracks)
+    none = np.zeros(0, np.int64)
+    offsets = np.cumsum([0] + [len(t.points) for t in found])
+    return TrackSet(
+        np.concatenate([np.zeros((0, 3)), *(t.points for t in found)]),
+        np.concatenate(
+            [np.zeros(0, np.int64), *(t.point + o for t, o in zip(found, offsets, strict=False))]
+        ),
+        np.concatenate([none, *(t.node for t in found)]),
+    )
+
+
+def fitting_matches(
+    table: MatchTable, cameras: Cameras, *, limits: Array, use: Mask | None = None
+) -> Mask:
+    """Return which matches (M,) join placed photos at a point in front of both.
+
+    The point may miss each position by twice the node's ``limits`` (K,) in pixels: it is the
+    midpoint of two rays, not the best point. ``use`` (M,) restricts the matches.
+    """
+    placed = cameras.registered[table.node_view]
+    mask = placed[table.first] & placed[table.second]
+    if use is not None:
+        mask &= use
+    rows = np.flatnonzero(mask)
+    points = match_midpoints(table, cameras, rows)[0]
+    for nodes in (table.first[rows], table.second[rows]):
+        view, xy = table.node_view[nodes], table.node_xy[nodes]
+        mask[rows] &= cameras.errors_px(view, xy, points) < 2 * limits[nodes]
+    return mask
+
+
+def match_rays(table: MatchTable, cameras: Cameras, rows: Index) -> tuple[Array, Array]:
+    """Return the world unit rays (R, 3) of both sides of matches ``rows`` (R,)."""
+    first, second = table.first[rows], table.second[rows]
+    return (
+        cameras.directions(table.node_view[first], table.node_xy[first]),
+        cameras.directions(table.node_view[second], table.node_xy[second]),
+    )
+
+
+def match_midpoints(table: MatchTable, cameras: Cameras, rows: Index) -> tuple[Array, Array]:
+    """Return the two-view points (R, 3) of matches and the angles (R,) between their rays."""
+    rays_1, rays_2 = match_rays(table, cameras, rows)
+    centres = cameras.cam_to_world[:, :3, 3]
+    centres_1 = centres[table.node_view[table.first[rows]]]
+    centres_2 = centres[table.node_view[table.second[rows]]]
+    return midpoints(centres_1, rays_1, centres_2, rays_2), angles_deg(rays_1, rays_2)
+
+
+def _one_pass(
+    table: MatchTable,
+    cameras: Cameras,
+    limits: Array,
+    chosen: Index,
+    free: Mask,
+    min_angle_deg: float,
+) -> TrackSet:
+    """Return at most one track of every chain that the ``chosen`` matches form."""
+    chains, nodes, chain_of_node, chosen = _chains(table, chosen)
+    points, angles = match_midpoints(table, cameras, chosen)
+    # A few two-view points of every chain, those of the widest angle, are tried on all its nodes.
+    chain_of_match = chains[table.first[chosen]]
+    order = np.lexsort((-angles, chain_of_match))
+    rank = np.arange(len(order)) - np.searchsorted(chain_of_match[order], chain_of_match[order])
+    tried = order[rank < _HYPOTHESES]
+    counts = np.bincount(chain_of_node)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    chain = chain_of_match[tried]
+    hypothesis = np.repeat(np.arange(len(tried)), counts[chain])
+    node = nodes[ragged_range(starts[chain], counts[chain])]
+    error = cameras.errors_px(table.node_view[node], table.node_xy[node], points[tried][hypothesis])
+    # MSAC's score: how far inside the limit the chain's nodes are.
+    agreement = np.maximum(1 - (error / limits[node]) ** 2, 0)
+    score = np.bincount(hypothesis, agreement, minlength=len(tried))
+    ranked = np.lexsort((-score, chain))
+    winners = ranked[np.concatenate([[True], chain[ranked][1:] != chain[ranked][:-1]])]
+    row = np.isin(hypothesis, winners) & (error < limits[node])
+    number = np.full(len(tried), -1)
+    number[winners] = np.arange(len(winners))
+    kept = _one_per_photo(number[hypothesis[row]], node[row], error[row], table)
+    return _settle(table, cameras, limits, TrackSet(points[tried[winners]], *kept), min_angle_deg)
+
+
+def _chains(table: MatchTable, chosen: Index) -> tuple[Index, Index, Index, Index]:
+    """Return each node's chain (K,), the nodes of all chains sorted by chain, their chains, and the
+    matches (of ``chosen``) that stay within a chain.
+    """
+    count = len(table.node_view)
+    labels = _components(count, table.first[chosen], table.second[chosen])
+    used = np.unique(np.concatenate([table.first[chosen], table.second[chosen]]))
+    seen = np.stack([labels[used], table.node_view[used]], axis=1)
+    distinct, repeats = np.unique(seen, axis=0, return_counts=True)
+    torn = np.zeros(count, bool)
+    torn[distinct[repeats > 1, 0]] = True
+    suspect = torn[labels[table.first[chosen]]]
+    if suspect.any():
+        joined = chosen[~suspect]
+        joined = np.concatenate([joined, _join_without_conflict(table, chosen[suspect])])
+        labels = _components(count, table.first[joined], table.second[joined])
+        inside = labels[table.first[chosen]] == labels[table.second[chosen]]
+        chosen = chosen[inside]
+        used = np.unique(np.concatenate([table.first[chosen], table.second[chosen]]))
+    chains = np.full(count, -1)
+    _, number = np.unique(labels[used], return_inverse=True)
+    chains[used] = number
+    order = np.argsort(number, kind="stable")
+    return chains, used[order], number[order], chosen
+
+
+def _components(count: int, first: Index, second: Index) -> Index:
+    graph = sparse.csr_array((np.ones(len(first), bool), (first, second)), shape=(count, count))
+    return np.asarray(csgraph.connected_components(graph, directed=False)[1], np.int64)
+
+
+def _join_without_conflict(table: MatchTable, rows: Index) -> Index:
+    """Return the matches (of ``rows``) that join chains with no photo in common, best first.
+
+    A chain that holds two positions of one photo has a wrong match somewhere. Matches that a third
+    photo confirms (both ends matched to one node there) are joined first, so that a wrong one
+    mostly finds its two ends taken.
+    """
+    first, second = table.first[rows], table.second[rows]
+    count = len(table.node_view)
+    ones = np.ones(len(rows), np.int64)
+    graph = sparse.csr_array((ones, (first, second)), shape=(count, count))
+    graph = graph + graph.T
+    support = np.asarray((graph @ graph)[first, second]).ravel()
+    parent = dict(zip(*(2 * [np.unique(np.concatenate([first, second])).tolist()]), strict=True))
+    photos = {node: 1 << int(table.node_view[node]) for node in parent}
+    kept = []
+    for row in np.argsort(-support, kind="stable"):
+        roots = []
+        for node in (int(first[row]), int(second[row])):
+            while parent[node] != node:
+                parent[node] = parent[parent[node]]
+                node = parent[node]
+            roots.append(node)
+        a, b = roots
+        if a != b and not photos[a] & photos[b]:
+            parent[b] = a
+            photos[a] |= photos[b]
+            kept.append(row)
+    return rows[np.array(kept, np.int64)]
+
+
+def _one_per_photo(
+    point: Index, node: Index, error: Array, table: MatchTable
+) -> tuple[Index, Index]:
+    """Return observations sorted by point, the best one where a photo has several."""
+    view = table.node_view[node]
+    order = np.lexsort((error, view, point))
+    point, node, view = point[order], node[order], view[order]
+    first = np.ones(len(point), bool)
+    first[1:] = (point[1:] != point[:-1]) | (view[1:] != view[:-1])
+    return point[first], node[first]
+
+
+def _settle(
+    table: MatchTable, cameras: Cameras, limits: Array, tracks: TrackSet, min_angle_deg: float
+) -> TrackSet:
+    """Return the tracks with refined points, without observations or points that don't hold."""
+    tracks = keep_observations(tracks, np.ones(len(tracks.node), bool))
+    if len(tracks.points) == 0:
+        return tracks
+    view, xy = table.node_view[tracks.node], table.node_xy[tracks.node]
+    points = refine_points(
+        cameras,
+        tracks.points,
+        point=tracks.point,
+        view=view,
+        xy=xy,
+        sigma_px=table.node_sigma_px[tracks.node],
+    )
+    tracks = TrackSet(points, tracks.point, tracks.node)
+    return filter_tracks(table, cameras, tracks, limits=limits, min_angle_deg=min_angle_deg)
+
+
+def filter_tracks(
+    table: MatchTable, cameras: Cameras, tracks: TrackSet, *, limits: Array, min_angle_deg: float
+) -> TrackSet:
+    """Return the observations within their ``limits`` (K,) px of points seen under enough angle."""
+    view, xy = table.node_view[tracks.node], table.node_xy[tracks.node]
+    error = cameras.errors_px(view, xy, tracks.points[tracks.point])
+    tracks = keep_observations(tracks, error < limits[tracks.node])
+    if len(tracks.points) == 0:
+        return tracks
+    view = table.node_view[tracks.node]
+    angle = widest_angles_deg(cameras, tracks.points, point=tracks.point, view=view)
+    return keep_observations(tracks, (angle >= min_angle_deg)[tracks.point])
+
+
+def keep_observations(tracks: TrackSet, keep: Mask) -> TrackSet:
+    """Return the tracks with the observations ``keep`` (M,); a point left with one goes too."""
+    counts = np.bincount(tracks.point[keep], minlength=len(tracks.points))
+    keep = keep & (counts >= 2)[tracks.point]
+    names, point = np.unique(tracks.point[keep], return_inverse=True)
+    return TrackSet(tracks.points[names], point.astype(np.int64), tracks.node[keep])

@@ -1,0 +1,224 @@
+"""Scale and position synchronisation: from pairwise translation directions to camera centres.
+
+1. every edge's direction is estimated anew with the averaged rotations, which leave two unknowns;
+2. edges that share a photo see some key points twice: the ratio of the two depths ties their
+   baselines' lengths. Where too few are shared, the photo's predicted depth does;
+3. lengths and directions known, the centres follow from a linear problem.
+
+Steps 2 and 3 are least absolute deviations, by iteratively reweighted least squares: a wrong edge
+is outvoted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.linalg import spsolve
+
+from pointmap.camera import Array
+from recon.alignment.tracks import MatchTable, match_rays
+from recon.alignment.triangulation import Cameras, Index, Mask, midpoints
+
+MIN_PARALLAX_DEG = 0.5
+"""Below this angle between two rays a depth says more about noise than about the scene."""
+
+_MIN_SHARED = 5
+_IRLS_STEPS = 40
+
+
+@dataclass(frozen=True)
+class EdgeDepths:
+    """Depths along z that an edge with a baseline of length 1 gives the photo positions it matches.
+
+    One row per match and side: ``edge`` (D,), ``view`` (D,), ``node`` (D,) int; ``log_depth`` (D,).
+    """
+
+    edge: Index
+    view: Index
+    node: Index
+    log_depth: Array
+
+
+def direction_from_matches(
+    rays_1: Array, rays_2: Array, start: Array, *, iterations: int = 10
+) -> Array:
+    """Return the unit direction (3,) from camera 1 to camera 2 with both rotations known.
+
+    ``rays`` (M, 3) are unit vectors in the world; all planes spanned by a pair of rays hold the
+    baseline, so it is the smallest singular vector of their normals, robustly weighted. ``start``
+    (3,) decides the sign, and is returned where fewer than 3 pairs of rays differ.
+    """
+    normals = np.cross(rays_1, rays_2)
+    sines = np.linalg.norm(normals, axis=1)
+    far = sines > np.sin(np.radians(MIN_PARALLAX_DEG))
+    if far.sum() < 3:
+        return start
+    normals = normals[far]
+    direction = start
+    for _ in range(iterations):
+        # Divided by the sine, an error is the angle by which a ray misses the epipolar plane.
+        error = normals @ direction / sines[far]
+        scale = max(1.5 * float(np.median(np.abs(error))), 1e-9)
+        weight = 1 / (sines[far] ** 2 * (1 + (error / scale) ** 2) ** 2)
+        direction = np.linalg.eigh((normals * weight[:, None]).T @ normals)[1][:, 0]
+        direction = direction * (1 if direction @ start >= 0 else -1)
+    return direction
+
+
+def edge_depths(
+    table: MatchTable, cameras: Cameras, edges: Index, directions: Array, use: Mask
+) -> EdgeDepths:
+    """Return the depths (see :class:`EdgeDepths`) of the inlier matches of the edges ``use`` (E,).
+
+    ``edges`` (E, 2) photos; ``directions`` (E, 3) unit, world. Only the rotations of ``cameras``
+    are used. Matches with too little parallax, or behind a camera, give none.
+    """
+    rows = np.flatnonzero(table.inlier & use[table.edge])
+    edge = table.edge[rows]
+    baseline = directions[edge]
+    rays_1, rays_2 = match_rays(table, cameras, rows)
+    points = midpoints(np.zeros_like(baseline), rays_1, baseline, rays_2)
+    forward = cameras.cam_to_world[edges[edge], :3, 2]
+    z_1 = (points * forward[:, 0]).sum(axis=1)
+    z_2 = ((points - baseline) * forward[:, 1]).sum(axis=1)
+    sine = np.linalg.norm(np.cross(rays_1, rays_2), axis=1)
+    good = (z_1 > 1e-6) & (z_2 > 1e-6) & (sine > np.sin(np.radians(MIN_PARALLAX_DEG)))
+    view = edges[edge[good]]
+    nodes = np.stack([table.first[rows], table.second[rows]], axis=1)[good]
+    depth = np.stack([z_1, z_2], axis=1)[good]
+    return EdgeDepths(np.repeat(edge[good], 2), view.ravel(), nodes.ravel(), np.log(depth).ravel())
+
+
+def shared_depth_ratios(depths: EdgeDepths) -> tuple[Index, Array, Array]:
+    """Return pairs of edges (T, 2), log of length_1 / length_2 (T,) and weights (T,).
+
+    Of two edges that see the same nodes, ``length_1 depth_1 = length_2 depth_2`` at each of them:
+    the median over the nodes. The weight is the inverse of the median's spread.
+    """
+    order = np.lexsort((depths.edge, depths.node))
+    node, edge, log_depth = depths.node[order], depths.edge[order], depths.log_depth[order]
+    firsts, seconds = [], []
+    for gap in range(1, len(node)):
+        same = np.flatnonzero(node[gap:] == node[:-gap])
+        if len(same) == 0:
+            break
+        firsts.append(same)
+        seconds.append(same + gap)
+    if not firsts:
+        return np.zeros((0, 2), np.int64), np.zeros(0), np.zeros(0)
+    first, second = np.concatenate(firsts), np.concatenate(seconds)
+    pair = np.stack([edge[first], edge[second]], axis=1)
+    return _grouped_medians(pair, log_depth[second] - log_depth[first])
+
+
+def predicted_depth_ratios(depths: EdgeDepths, log_predicted: Array) -> tuple[Index, Array, Array]:
+    """Return edge and photo (T, 2), log of length_edge / scale_photo (T,) and weights (T,).
+
+    ``log_predicted`` (D,): what the photo's canonical pointmap says at each of ``depths``, up to
+    the photo's one scale; NaN where it says nothing.
+    """
+    known = np.isfinite(log_predicted)
+    pair = np.stack([depths.edge, depths.view], axis=1)[known]
+    return _grouped_medians(pair, (log_predicted - depths.log_depth)[known])
+
+
+def _grouped_medians(keys: Index, values: Array) -> tuple[Index, Array, Array]:
+    """Return distinct key pairs with the median of their values and 1 / the median's spread."""
+    names, group, counts = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
+    order = np.lexsort((values, group.ravel()))
+    group, values = group.ravel()[order], values[order]
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
+    medians = _sorted_medians(values, starts, counts)
+    spread = np.abs(values - medians[group])
+    spread = spread[np.lexsort((spread, group))]
+    deviation = 1.4826 * _sorted_medians(spread, starts, counts) + 0.01
+    kept = counts >= _MIN_SHARED
+    return names[kept], medians[kept], (np.sqrt(counts) / deviation)[kept]
+
+
+def _sorted_medians(values: Array, starts: Index, counts: Index) -> Array:
+    if len(values) == 0:
+        return np.zeros(0)
+    return 0.5 * (values[starts + (counts - 1) // 2] + values[starts + counts // 2])
+
+
+def synchronise_scales(count: int, pairs: Index, log_ratios: Array, weights: Array) -> Array:
+    """Return log scales (N,) with ``scale_a - scale_b`` near ``log_ratios`` for pairs (a, b).
+
+    Least absolute deviations. Scales that no chain of pairs ties to each other are drawn to a
+    common value by a weight too small to matter elsewhere.
+    """
+    if count == 0:
+        return np.zeros(0)
+    rows = np.repeat(np.arange(len(pairs)), 2)
+    values = np.tile([1.0, -1.0], len(pairs))
+    A = sparse.csr_array((values, (rows, pairs.ravel())), shape=(len(pairs), count))
+    tie = 1e-6 * (float(weights.mean()) if len(weights) else 1.0)
+    return _least_absolute(A, log_ratios[:, None], weights, tie, block=1)[:, 0]
+
+
+def synchronise_positions(count: int, edges: Index, baselines: Array, weights: Array) -> Array:
+    """Return camera centres (N, 3) with ``centre_j - centre_i`` near ``baselines`` (E, 3).
+
+    ``edges`` (E, 2). Least absolute deviations of the vectors' lengths; the gauge puts the mean of
+    the centres near the origin. A photo without an edge lies at the origin.
+    """
+    rows = np.repeat(np.arange(len(edges)), 2)
+    values = np.tile([-1.0, 1.0], len(edges))
+    A = sparse.csr_array((values, (rows, edges.ravel())), shape=(len(edges), count))
+    tie = 1e-9 * (float(weights.mean()) if len(weights) else 1.0)
+    # Relative to its length a long baseline is as sure as a short one, absolutely it is less.
+    length = np.linalg.norm(baselines, axis=1)
+    relative = weights / np.maximum(length, 1e-3 * max(float(length.max(initial=0)), 1e-12))
+    return _least_absolute(A, baselines, relative, tie, block=3)
+
+
+def _least_absolute(A: sparse.csr_array, b: Array, weights: Array, tie: float, block: int) -> Array:
+    """Return x (N, block) minimising sum w |A x - b|_2 + tie |x|^2, by IRLS."""
+    columns = A.shape[1]
+    if len(b) == 0:
+        return np.zeros((columns, block))
+    robust = np.ones(len(b))
+    x = np.zeros((columns, block))
+    scale = max(float(np.median(np.linalg.norm(b, axis=1))), 1e-12)
+    for step in range(_IRLS_STEPS):
+        weighted = A.T * (weights * robust)
+        normal = (weighted @ A + sparse.eye_array(columns) * tie).tocsc()
+        moved = np.asarray(spsolve(normal, weighted @ b)).reshape(columns, block)
+        change = float(np.abs(moved - x).max())
+        x = moved
+        if step and change < 1e-9 * scale:
+            break
+        # The floor shrinks: smooth at first, sharp in the end.
+        floor = scale * max(1e-6, 0.1 * 0.5**step)
+        robust = 1 / np.maximum(np.linalg.norm(A @ x - b, axis=1), floor)
+        robust *= len(b) / robust.sum()
+    return x
+
+
+def predicted_log_depths(
+    table: MatchTable,
+    depths: EdgeDepths,
+    predicted: Sequence[NDArray[np.float32]],
+    sizes: Index,
+) -> Array:
+    """Return log z (D,) of the photos' predicted z maps at the nodes of ``depths``; NaN unknown.
+
+    ``predicted``: one z map (h, w) per photo, over the whole photo, or none at all; ``sizes``
+    (N, 2) width and height of the original photos.
+    """
+    result = np.full(len(depths.node), np.nan)
+    for view, z in enumerate(predicted):
+        rows = np.flatnonzero(depths.view == view)
+        if len(rows) == 0:
+            continue
+        height, width = z.shape
+        where = table.node_xy[depths.node[rows]] / sizes[view] * [width, height]
+        column, row = np.clip(where.astype(int), 0, [width - 1, height - 1]).T
+        sampled = z[row, column].astype(np.float64)
+        result[rows] = np.log(np.where(sampled > 0, sampled, np.nan))
+    return result
