@@ -1,0 +1,227 @@
+"""Prior depth per photo: the network's pointmap, tied to the solved structure.
+
+The network's depth is right only up to a scale per photo, and a weak network bends it besides. The
+scene points of bundle adjustment are few but exact: their log ratios to the prior correct it by a
+scale, a stretch in log depth and a smooth field, each only as far as the points prove it useful.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointmap.camera import Array, invert_rigid, transform_points
+from pointmap.images import ResizedPhoto
+from recon.canonical import PhotoPrior
+
+if TYPE_CHECKING:
+    from recon.alignment.align import Alignment
+
+logger = logging.getLogger(__name__)
+
+# Widths of the smooth correction that are tried, as shares of the photo's longer side.
+_FIELD_WIDTHS = (0.3, 0.15, 0.07)
+# The field's weights grow with the square of the points; this many say all there is to say.
+_MAX_ANCHORS = 1500
+
+
+@dataclass(frozen=True)
+class DepthMap:
+    """A photo's ``depth`` (h, w) float32 along z, 0 = unknown, and ``confidence`` (h, w) float32
+    in [0, 1].
+    """
+
+    depth: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class DepthOptions:
+    """How the prior depth is tied to the scene points."""
+
+    correct_shape: bool = True
+    """Let the scene points bend the prior where that helps; off only scales it."""
+    typical_error: float = 0.15
+    """Relative error left after the correction at which the prior counts half as much."""
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """Scene points in one photo: ``xy`` (P, 2) pixels at the depth's resolution, ``z`` (P,)."""
+
+    xy: Array
+    z: Array
+
+
+def fuse_depths(
+    priors: Sequence[PhotoPrior],
+    alignment: Alignment,
+    frames: Sequence[ResizedPhoto],
+    *,
+    options: DepthOptions | None = None,
+) -> list[DepthMap | None]:
+    """Return each photo's prior depth in scene units, at the size of its frame; None if unplaced.
+
+    ``priors``, ``frames`` and ``alignment`` hold the same photos in the same order. A photo alone,
+    or one that no scene point was seen in, keeps the network's own scale; when other photos are
+    placed its scale is then a guess, so that its confidence is 0.
+    """
+    options = options or DepthOptions()
+    placed = sum(matrix is not None for matrix in alignment.cam_to_world)
+    fused: list[DepthMap | None] = []
+    for i, (prior, frame) in enumerate(zip(priors, frames, strict=True)):
+        cam_to_world = alignment.cam_to_world[i]
+        if cam_to_world is None:
+            fused.append(None)
+            continue
+        height, width = frame.pixels.shape[:2]
+        raw = upsample_prior(prior, height, width)
+        anchors = photo_anchors(alignment, i, frame)
+        if len(anchors.z):
+            raw = tie_to_anchors(raw, anchors, options)
+        elif placed > 1:
+            logger.warning("%s: no scene point seen, so its depth is a guess", frame.photo.name)
+            raw = DepthMap(raw.depth, np.zeros_like(raw.confidence))
+        fused.append(raw)
+    return fused
+
+
+def upsample_prior(prior: PhotoPrior, height: int, width: int) -> DepthMap:
+    """Return the pointmap's z at ``height`` x ``width``, interpolated in log depth.
+
+    Unpredicted pixels and points behind the camera stay unknown. The network's confidence c >= 1
+    becomes 1 - 1 / c: 0 where it knows nothing, towards 1 where it is sure.
+    """
+    import cv2
+
+    z = prior.points[..., 2].astype(np.float32)
+    known = (prior.confidence > 0) & np.isfinite(z) & (z > 0)
+    weight = known.astype(np.float32)
+    log_z = np.log(np.where(known, z, 1.0)).astype(np.float32)
+    certainty = np.where(known, 1 - 1 / np.maximum(prior.confidence, 1.0), 0).astype(np.float32)
+    planes = np.stack([weight, log_z * weight, certainty], -1)
+    total, log_sum, sure = np.moveaxis(
+        cv2.resize(planes, (width, height), interpolation=cv2.INTER_LINEAR), -1, 0
+    )
+    # Half a neighbourhood of unknown pixels says too little about the one between them.
+    usable = total > 0.5
+    depth = np.where(usable, np.exp(log_sum / np.maximum(total, 0.5)), 0)
+    return DepthMap(
+        depth.astype(np.float32), np.where(usable, sure, 0).clip(0, 1).astype(np.float32)
+    )
+
+
+def photo_anchors(alignment: Alignment, index: int, frame: ResizedPhoto) -> Anchors:
+    """Return the scene points that photo ``index`` sees, in front of it and inside the frame."""
+    cam_to_world = alignment.cam_to_world[index]
+    assert cam_to_world is not None
+    tracks = alignment.tracks
+    mine = tracks.view_index == index
+    points = tracks.points[tracks.point_index[mine]]
+    z = transform_points(invert_rigid(cam_to_world), points)[:, 2]
+    xy = tracks.xy[mine] * [frame.scale_x, frame.scale_y]
+    height, width = frame.pixels.shape[:2]
+    good = (z > 0) & np.isfinite(z) & ((xy >= 0) & (xy < [width, height])).all(-1)
+    return Anchors(xy[good], z[good])
+
+
+def tie_to_anchors(prior: DepthMap, anchors: Anchors, options: DepthOptions) -> DepthMap:
+    """Return ``prior`` corrected to the depths of ``anchors``, its confidence by what is left.
+
+    Scale first (median log ratio); then a stretch of log depth and a smooth field, kept only where
+    leaving each point out shows that they predict it better.
+    """
+    step = max(1, -(-len(anchors.z) // _MAX_ANCHORS))
+    xy, z = anchors.xy[::step], anchors.z[::step]
+    column, row = xy.astype(int).T
+    at = prior.depth[row, column]
+    xy, z, at = xy[at > 0], z[at > 0], at[at > 0]
+    known = prior.depth > 0
+    log_prior = np.log(np.where(known, prior.depth, 1.0))
+    if not len(z):
+        return DepthMap(prior.depth, np.zeros_like(prior.confidence))
+    slope, shift = 1.0, float(np.median(np.log(z / at)))
+    if options.correct_shape:
+        slope, shift = _log_line(np.log(at), np.log(z))
+    left = np.log(z) - (slope * np.log(at) + shift)
+    widths = _FIELD_WIDTHS if options.correct_shape else ()
+    width, error = _best_field(xy, left, max(prior.depth.shape), widths)
+    log_depth = slope * log_prior + shift
+    if width:
+        log_depth = log_depth + _field(xy, left, prior.depth.shape, width)
+    depth = np.where(known, np.exp(log_depth), 0).astype(np.float32)
+    trust = 1 / (1 + (error / options.typical_error) ** 2)
+    # Few points leave the error itself uncertain.
+    trust *= len(z) / (len(z) + 5)
+    return DepthMap(depth, (prior.confidence * trust).astype(np.float32))
+
+
+def _log_line(x: Array, y: Array) -> tuple[float, float]:
+    """Return slope, shift of y = slope x + shift, robust; slope 1 where x hardly varies.
+
+    Iterated least squares with Cauchy weights, the slope drawn to 1 by a prior worth as much as 20
+    points of the typical spread, and held to [0.4, 2.5].
+    """
+    slope, shift = 1.0, float(np.median(y - x))
+    if len(x) < 10:
+        return slope, shift
+    for _ in range(10):
+        left = y - slope * x - shift
+        scale = 1.4826 * np.median(np.abs(left)) + 1e-3
+        weight = 1 / (1 + (left / (2 * scale)) ** 2)
+        mean_x, mean_y = (np.average(v, weights=weight) for v in (x, y))
+        dx, dy = x - mean_x, y - mean_y
+        # Worth 20 points that lie 0.1 (10 % in depth) from the mean.
+        ridge = 20 * 0.1**2
+        slope = float(((weight * dx * dy).sum() + ridge) / ((weight * dx * dx).sum() + ridge))
+        slope = float(np.clip(slope, 0.4, 2.5))
+        shift = float(mean_y - slope * mean_x)
+    return slope, shift
+
+
+def _kernel(a: Array, b: Array, width: float) -> Array:
+    """Return Gaussian weights (A, B) between pixels (A, 2) and (B, 2)."""
+    squared = ((a[:, None] - b[None]) ** 2).sum(-1)
+    return np.exp(-0.5 * squared / width**2)
+
+
+# A correction shrinks to nothing where fewer than about this many points are near.
+_SHRINK = 1.0
+
+
+def _best_field(
+    xy: Array, left: Array, long_side: int, widths: Sequence[float]
+) -> tuple[float, float]:
+    """Return the field's width in pixels (0 = no field) and the median error it leaves.
+
+    Each point is predicted from the others (leave-one-out), so that a field cannot win by noise.
+    """
+    best, error = 0.0, float(1.4826 * np.median(np.abs(left)))
+    for share in widths if len(left) >= 8 else ():
+        weights = _kernel(xy, xy, share * long_side)
+        np.fill_diagonal(weights, 0)
+        predicted = weights @ left / (weights.sum(1) + _SHRINK)
+        found = float(1.4826 * np.median(np.abs(left - predicted)))
+        if found < 0.95 * error:
+            best, error = share * long_side, found
+    return best, error
+
+
+def _field(xy: Array, left: Array, shape: tuple[int, int], width: float) -> Array:
+    """Return the smooth correction (h, w): a normalised convolution, evaluated coarsely."""
+    import cv2
+
+    height, full_width = shape
+    step = max(1.0, width / 4)
+    rows, columns = max(2, round(height / step)), max(2, round(full_width / step))
+    x = (np.arange(columns) + 0.5) * full_width / columns
+    y = (np.arange(rows) + 0.5) * height / rows
+    grid = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+    weights = _kernel(grid, xy, width)
+    values = (weights @ left / (weights.sum(1) + _SHRINK)).reshape(rows, columns)
+    return cv2.resize(values, (full_width, height), interpolation=cv2.INTER_CUBIC)

@@ -1,0 +1,205 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic import ROOM, Plane, Shot, shoot, solid_texture
+
+from pointmap.camera import transform_points
+from recon.fusion import FusionOptions, fuse_mesh, fuse_points
+from recon.scene import Camera, View
+
+
+def view_of(shot: Shot, *, shift_px: float = 0.0, **changes: np.ndarray) -> View:
+    """The exact photo as a view; ``shift_px`` moves its principal point to break the convention."""
+    height, width = shot.depth.shape
+    intrinsics = shot.intrinsics.copy()
+    intrinsics[:2, 2] += shift_px
+    arrays = {
+        "depth": shot.depth,
+        "confidence": np.ones(shot.depth.shape, np.float32),
+        "pixels": shot.pixels,
+        **changes,
+    }
+    camera = Camera(intrinsics, width, height, shot.cam_to_world)
+    return View("a.jpg", Path("a.jpg"), camera, **arrays)
+
+
+def distance_to_room(points: np.ndarray) -> np.ndarray:
+    """Distance (P,) of points to the nearest surface of ROOM."""
+    distances = []
+    for surface in ROOM:
+        if isinstance(surface, Plane):
+            normal = np.array(surface.normal)
+            distances.append(np.abs(points @ normal - surface.offset) / np.linalg.norm(normal))
+        else:
+            centre = np.array(surface.centre)
+            distances.append(np.abs(np.linalg.norm(points - centre, axis=1) - surface.radius))
+    return np.min(distances, axis=0)
+
+
+VOXEL = 0.04
+
+
+@pytest.fixture(scope="module")
+def shots() -> list[Shot]:
+    return shoot(8, width=192, height=144, wavelength=1.0)
+
+
+def test_mesh_is_accurate_complete_and_coloured(shots: list[Shot]) -> None:
+    from scipy.spatial import cKDTree
+
+    mesh = fuse_mesh([view_of(s) for s in shots])
+    footprint = np.median([np.median(s.depth) for s in shots]) / shots[0].intrinsics[0, 0]
+    voxel = 1.5 * footprint
+    vertices = mesh.vertices.astype(np.float64)
+    assert len(mesh.faces) > 20_000
+    assert np.median(distance_to_room(vertices)) < 0.25 * voxel
+    assert np.quantile(distance_to_room(vertices), 0.95) < voxel
+
+    seen = np.concatenate(
+        [transform_points(s.cam_to_world, _camera_points(s))[::17] for s in shots[2:6]]
+    )
+    gap, _ = cKDTree(vertices).query(seen)
+    assert np.median(gap) < 0.5 * voxel * np.sqrt(3)
+    assert (gap < 3 * voxel).mean() > 0.97
+
+    truth = solid_texture(vertices, 1.0) * 255
+    assert np.median(np.abs(mesh.colours - truth)) < 6
+    np.testing.assert_allclose(np.linalg.norm(mesh.normals, axis=1), 1, atol=1e-3)
+
+
+def _camera_points(shot: Shot) -> np.ndarray:
+    from pointmap.camera import unproject
+
+    return unproject(shot.depth, shot.intrinsics).reshape(-1, 3)
+
+
+def test_half_a_pixel_off_shows_in_mesh_and_cloud(shots: list[Shot]) -> None:
+    # The tilt of floor and walls turns a sideways shift into distance from the surface.
+    options = FusionOptions(voxel_size=VOXEL)
+    for fuse, points in ((fuse_mesh, "vertices"), (fuse_points, "points")):
+        errors = [
+            np.median(
+                distance_to_room(
+                    getattr(
+                        fuse([view_of(s, shift_px=shift) for s in shots[3:4]], options=options),
+                        points,
+                    ).astype(np.float64)
+                )
+            )
+            for shift in (0.0, 0.5, -0.5)
+        ]
+        assert errors[0] < 0.0025
+        assert min(errors[1:]) > 2 * errors[0]
+
+
+def test_normals_face_the_cameras(shots: list[Shot]) -> None:
+    views = [view_of(s) for s in shots]
+    middle = np.mean([s.cam_to_world[:3, 3] for s in shots], axis=0)
+    mesh, cloud = fuse_mesh(views), fuse_points(views)
+    for points, normals in ((mesh.vertices, mesh.normals), (cloud.points, cloud.normals)):
+        assert (((middle - points) * normals).sum(1) > 0).mean() > 0.97
+
+
+def test_cloud_is_on_the_surface_without_duplicates(shots: list[Shot]) -> None:
+    options = FusionOptions(voxel_size=VOXEL)
+    cloud = fuse_points([view_of(s) for s in shots], options=options)
+    assert np.quantile(distance_to_room(cloud.points.astype(np.float64)), 0.99) < 0.01
+    once = fuse_points([view_of(shots[0])], options=options)
+    twice = fuse_points([view_of(shots[0]), view_of(shots[0])], options=options)
+    assert len(twice.points) == len(once.points)
+    cells = np.floor(cloud.points / VOXEL).astype(int)
+    assert len(np.unique(cells, axis=0)) > 0.97 * len(cells)
+    assert cloud.confidence.min() > 0.99
+    capped = fuse_points([view_of(s) for s in shots], options=FusionOptions(max_points=2000))
+    assert 500 < len(capped.points) <= 2000
+
+
+def test_what_other_photos_see_through_is_removed(shots: list[Shot]) -> None:
+    ghost = shots[3].depth.copy()
+    ghost[40:60, 60:90] *= 0.5
+    views = [view_of(s) for s in shots]
+    views[3] = view_of(shots[3], depth=ghost)
+    cloud = fuse_points(views, options=FusionOptions(voxel_size=VOXEL))
+    assert (distance_to_room(cloud.points.astype(np.float64)) > 0.3).sum() == 0
+
+
+def test_floating_speck_is_removed_from_the_mesh(shots: list[Shot]) -> None:
+    speck = shots[3].depth.copy()
+    speck[70:76, 90:96] = 1.0
+    mesh = fuse_mesh([view_of(shots[3], depth=speck)])
+    assert (distance_to_room(mesh.vertices.astype(np.float64)) < 0.3).all()
+
+
+def test_unsure_depth_is_left_out(shots: list[Shot]) -> None:
+    confidence = np.ones(shots[0].depth.shape, np.float32)
+    confidence[:, :96] = 0.2
+    depth = np.where(confidence < 0.5, 0.5, shots[0].depth).astype(np.float32)
+    view = view_of(shots[0], depth=depth, confidence=confidence)
+    for points in (fuse_mesh([view]).vertices, fuse_points([view]).points):
+        assert len(points) > 100
+        assert (distance_to_room(points.astype(np.float64)) < 0.1).all()
+
+
+def test_single_photo_gives_cloud_and_mesh(shots: list[Shot]) -> None:
+    view = view_of(shots[4])
+    mesh, cloud = fuse_mesh([view]), fuse_points([view], options=FusionOptions(voxel_size=1e-4))
+    assert len(mesh.faces) > 5000
+    assert len(cloud.points) > 0.95 * (shots[4].depth > 0).sum()
+
+
+def test_depth_that_was_never_confirmed_is_still_shown(shots: list[Shot]) -> None:
+    confidence = np.full(shots[4].depth.shape, 0.2, np.float32)
+    confidence[:, :48] = 0.0
+    view = view_of(shots[4], confidence=confidence)
+    cloud = fuse_points([view], options=FusionOptions(voxel_size=1e-4))
+    assert len(cloud.points) > 0.95 * (confidence > 0).sum()
+    assert (cloud.confidence > 0).all()
+    assert len(fuse_mesh([view]).faces) > 3000
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf, -1.0])
+def test_no_usable_depth_gives_empty_results(shots: list[Shot], value: float) -> None:
+    depth = np.full_like(shots[0].depth, value)
+    unplaced = view_of(shots[1])
+    unplaced = View(
+        unplaced.name,
+        unplaced.path,
+        Camera(unplaced.camera.intrinsics, unplaced.camera.width, unplaced.camera.height, None),
+        unplaced.pixels,
+        unplaced.depth,
+        unplaced.confidence,
+        reason="no matches",
+    )
+    for views in ([], [view_of(shots[0], depth=depth)], [unplaced]):
+        mesh, cloud = fuse_mesh(views), fuse_points(views)
+        assert mesh.vertices.shape == mesh.colours.shape == mesh.faces.shape == (0, 3)
+        assert cloud.points.shape == cloud.normals.shape == (0, 3)
+        assert cloud.confidence.shape == (0,)
+
+
+def test_bad_pixels_do_not_spoil_the_good(shots: list[Shot]) -> None:
+    depth = shots[2].depth.copy()
+    depth[::7, ::5] = np.nan
+    depth[3] = np.inf
+    mesh = fuse_mesh([view_of(shots[2], depth=depth), view_of(shots[3])])
+    assert np.isfinite(mesh.vertices).all() and len(mesh.faces) > 5000
+
+
+def test_scale_of_the_scene_does_not_matter(shots: list[Shot]) -> None:
+    counts = []
+    for scale in (0.001, 1.0, 1000.0):
+        views = []
+        for shot in shots[2:6]:
+            matrix = shot.cam_to_world.copy()
+            matrix[:3, 3] *= scale
+            views.append(view_of(Shot(shot.pixels, shot.depth * scale, shot.intrinsics, matrix)))
+        counts.append((len(fuse_mesh(views).faces), len(fuse_points(views).points)))
+    for faces, points in counts:
+        assert faces == pytest.approx(counts[1][0], rel=0.02)
+        assert points == pytest.approx(counts[1][1], rel=0.02)
+
+
+def test_triangle_bound_is_kept(shots: list[Shot]) -> None:
+    mesh = fuse_mesh([view_of(s) for s in shots], options=FusionOptions(max_triangles=5000))
+    assert 1000 < len(mesh.faces) <= 5000

@@ -1,0 +1,191 @@
+import numpy as np
+import pytest
+import torch
+from synthetic import ROOM, Plane, Shot, sample_tracks, shoot, visible
+
+from pointmap.camera import transform_points, unproject
+from recon.consistency import spread
+from recon.depth import DepthMap
+from recon.stereo import StereoView, choose_sources, refine_depths
+from recon.sweep import Photo2D, Scorer, aggregate, lowest_label
+
+
+def wrong_prior(shot: Shot, error: float, seed: int) -> DepthMap:
+    """The true depth times a smooth random field of ``error`` relative standard deviation."""
+    rng = np.random.default_rng(seed)
+    noise = torch.from_numpy(rng.normal(size=(1, 1, 6, 8)))
+    field = torch.nn.functional.interpolate(noise, shot.depth.shape, mode="bicubic")[0, 0].numpy()
+    depth = shot.depth * np.exp(error * field / field.std())
+    return DepthMap(depth.astype(np.float32), np.full(depth.shape, 0.5, np.float32))
+
+
+def stereo_views(shots: list[Shot], error: float = 0.1) -> list[StereoView]:
+    tracks = sample_tracks(shots)
+    views = []
+    for i, shot in enumerate(shots):
+        mine = tracks.point_index[tracks.view_index == i]
+        prior = wrong_prior(shot, error, seed=i)
+        views.append(
+            StereoView(
+                shot.pixels, shot.intrinsics, shot.cam_to_world, prior, tracks.points[mine], mine
+            )
+        )
+    return views
+
+
+def seen_by_another(shots: list[Shot], index: int) -> np.ndarray:
+    """Pixels (h, w) of a photo whose surface another photo truly sees."""
+    shot = shots[index]
+    world = transform_points(shot.cam_to_world, unproject(shot.depth, shot.intrinsics))
+    seen = np.zeros(shot.depth.shape, bool)
+    for j, other in enumerate(shots):
+        if j != index:
+            seen |= visible(other, world.reshape(-1, 3))[1].reshape(seen.shape)
+    return seen & (shot.depth > 0)
+
+
+@pytest.fixture(scope="module")
+def room() -> tuple[list[Shot], list[StereoView], list[DepthMap]]:
+    torch.set_num_threads(1)
+    shots = shoot(5, width=192, height=144, span_deg=50, wavelength=0.5)
+    views = stereo_views(shots)
+    return shots, views, refine_depths(views)
+
+
+def test_poor_prior_becomes_stereo_grade(room: tuple) -> None:
+    shots, views, refined = room
+    good, before = [], []
+    for i, shot in enumerate(shots):
+        seen = seen_by_another(shots, i)
+        good.append(np.abs(refined[i].depth / shot.depth - 1)[seen] < 0.01)
+        before.append(np.abs(views[i].prior.depth / shot.depth - 1)[seen] < 0.01)
+    assert np.concatenate(before).mean() < 0.15
+    assert np.concatenate(good).mean() > 0.85
+
+
+def test_confidence_tells_right_from_wrong(room: tuple) -> None:
+    shots, _, refined = room
+    error = np.stack([np.abs(r.depth / s.depth - 1) for r, s in zip(refined, shots, strict=True)])
+    confidence = np.stack([r.confidence for r in refined])
+    confirmed = confidence > 0.35
+    assert confirmed.mean() > 0.8
+    assert (error[confirmed] < 0.02).mean() > 0.97
+    assert error[~confirmed].mean() > 5 * error[confirmed].mean()
+
+
+def test_subpixel_depth_has_no_half_pixel_bias(room: tuple) -> None:
+    shots, _, refined = room
+    for shot, depth in zip(shots, refined, strict=True):
+        ratio = (depth.depth / shot.depth)[depth.confidence > 0.35]
+        # Half a pixel at these baselines would be 0.5 % and more.
+        assert abs(np.median(ratio) - 1) < 0.001
+
+
+def test_two_photos_are_enough() -> None:
+    shots = shoot(2, width=192, height=144, span_deg=10, wavelength=0.5)
+    refined = refine_depths(stereo_views(shots))
+    seen = seen_by_another(shots, 0)
+    error = np.abs(refined[0].depth / shots[0].depth - 1)[seen]
+    assert (error < 0.01).mean() > 0.8
+    assert (refined[0].confidence > 0.35).mean() > 0.7
+
+
+def test_same_input_gives_same_output_and_progress_is_told() -> None:
+    shots = shoot(2, width=96, height=72, span_deg=10, wavelength=0.6)
+    told: list[tuple[int, int]] = []
+    views = stereo_views(shots)
+    first = refine_depths(views, on_progress=lambda done, total: told.append((done, total)))
+    again = refine_depths(views)
+    assert told == [(1, 2), (2, 2)]
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a.depth, b.depth)
+        np.testing.assert_array_equal(a.confidence, b.confidence)
+
+
+def test_plain_wall_keeps_the_prior_unconfirmed() -> None:
+    plain = tuple(Plane(s.normal, s.offset, 0.0) for s in ROOM if isinstance(s, Plane))
+    shots = shoot(3, width=96, height=72, span_deg=20, surfaces=plain)
+    views = stereo_views(shots, error=0.1)
+    refined = refine_depths(views)
+    for view, shot, depth in zip(views, shots, refined, strict=True):
+        unsure = depth.confidence <= 0.35
+        assert unsure.mean() > 0.5
+        before = np.abs(view.prior.depth / shot.depth - 1)
+        after = np.abs(depth.depth / shot.depth - 1)
+        assert after.mean() < 1.3 * before.mean()
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_without_another_photo_the_prior_comes_back(count: int) -> None:
+    views = stereo_views(shoot(2, width=64, height=48)[:1])[:count]
+    refined = refine_depths(views)
+    assert len(refined) == count
+    for view, depth in zip(views, refined, strict=True):
+        np.testing.assert_array_equal(depth.depth, view.prior.depth)
+        np.testing.assert_array_equal(depth.confidence, view.prior.confidence)
+
+
+def test_unknown_prior_without_points_stays_unknown() -> None:
+    shots = shoot(2, width=64, height=48, span_deg=10)
+    nothing = DepthMap(np.zeros((48, 64), np.float32), np.zeros((48, 64), np.float32))
+    views = [
+        StereoView(
+            s.pixels, s.intrinsics, s.cam_to_world, nothing, np.zeros((0, 3)), np.zeros(0, int)
+        )
+        for s in shots
+    ]
+    for depth in refine_depths(views):
+        assert (depth.depth == 0).all()
+        assert (depth.confidence == 0).all()
+
+
+def test_photo_from_the_same_spot_is_no_source() -> None:
+    views = stereo_views(shoot(3, width=64, height=48, span_deg=20))
+    assert choose_sources([*views, views[0]], 0, 3) == [1, 2]
+
+
+def _photo(shot: Shot) -> Photo2D:
+    return Photo2D(
+        torch.from_numpy(shot.pixels.mean(-1).astype(np.float32) / 255),
+        torch.from_numpy(shot.intrinsics),
+        torch.from_numpy(shot.cam_to_world),
+    )
+
+
+def test_score_is_highest_at_the_true_depth() -> None:
+    shots = shoot(3, width=128, height=96, span_deg=10, wavelength=0.5)
+    scorer = Scorer(_photo(shots[1]), [_photo(shots[0]), _photo(shots[2])], radius=2)
+    true = torch.from_numpy(1 / shots[1].depth)
+    sheets = torch.stack([true * factor for factor in (0.95, 1.0, 1.05)])
+    scores = scorer(sheets)[:, 8:-8, 8:-8]
+    assert (scores.argmax(0) == 1).float().mean() > 0.9
+    assert scores[1].median() > 0.95
+    assert float(scores.max()) <= 1.0 + 1e-3
+
+
+def test_aggregation_overrules_a_lone_outlier_but_keeps_steps() -> None:
+    labels = torch.full((20, 24), 2)
+    labels[:, 12:] = 7
+    cost = (torch.arange(10) - labels[..., None]).abs().clamp_max(3).float() / 3
+    noisy = cost.clone()
+    noisy[10, 5] = 0.3
+    noisy[10, 5, 9] = 0.0
+    smoothed = lowest_label(aggregate(noisy, torch.full((20, 24), 0.5), 0.05, 0.4))
+    assert (smoothed.round() == labels).all()
+
+
+def test_lowest_label_is_exact_on_a_parabola() -> None:
+    truth = torch.tensor([[3.3, 4.0, 5.75]])
+    volume = (torch.arange(10.0) - truth[..., None]) ** 2
+    torch.testing.assert_close(lowest_label(volume), truth)
+
+
+def test_spread_fills_from_what_is_known() -> None:
+    values, weights = torch.zeros(37, 50), torch.zeros(37, 50)
+    values[:, :10], weights[:, :10] = 2.0, 1.0
+    values[:, 40:], weights[:, 40:] = -1.0, 1.0
+    filled = spread(values, weights)
+    assert (filled[:, :10] == 2).all() and (filled[:, 40:] == -1).all()
+    assert filled[:, 10:40].max() <= 2 and filled[:, 10:40].min() >= -1
+    assert filled[:, 12].mean() > 1 and filled[:, 37].mean() < -0.3
+    assert (spread(values, torch.zeros_like(weights)) == 0).all()
