@@ -5,12 +5,28 @@ All positions are x, y in the ORIGINAL photo, pixel centres at +0.5 (see :mod:`p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array
+
+if TYPE_CHECKING:
+    from pointmap.images import Photo, ResizedPhoto
+    from pointmap.inference import PairPrediction
+
+FEATURE_LONG_SIDE = 1600
+"""Long side, in pixels, at which photos are best handed to :func:`extract_features`."""
+
+SIFT_SIGMA_PX = 0.5
+"""Localisation error of a SIFT key point, in pixels of the picture it was found in."""
+
+POINTMAP_SIGMA = 0.75
+"""Error of a pointmap match, in network pixels: neighbours are found on a pixel grid (0.5 px off at
+most in each axis) between two predictions that are themselves about half a pixel off."""
 
 
 @dataclass(frozen=True)
@@ -18,12 +34,13 @@ class PhotoFeatures:
     """Key points of one photo.
 
     ``xy`` (K, 2) float64 original pixels; ``descriptors`` (K, 128) float32, unit length (RootSIFT);
-    ``colours`` (K, 3) uint8 RGB.
+    ``colours`` (K, 3) uint8 RGB; ``sigma_px``: how accurate ``xy`` is, in original pixels.
     """
 
     xy: Array
     descriptors: NDArray[np.float32]
     colours: NDArray[np.uint8]
+    sigma_px: float = SIFT_SIGMA_PX
 
 
 @dataclass(frozen=True)
@@ -42,3 +59,97 @@ class PairMatches:
     index_i: NDArray[np.int64]
     index_j: NDArray[np.int64]
     sigma_px: float
+
+    def __len__(self) -> int:
+        return len(self.xy_i)
+
+    def select(self, keep: NDArray[np.bool_]) -> PairMatches:
+        """Return the matches for which ``keep`` (M,) is true."""
+        return replace(
+            self,
+            xy_i=self.xy_i[keep],
+            xy_j=self.xy_j[keep],
+            index_i=self.index_i[keep],
+            index_j=self.index_j[keep],
+        )
+
+
+def extract_features(
+    photo: ResizedPhoto, *, limit: int = 4096, contrast_threshold: float = 0.01
+) -> PhotoFeatures:
+    """Return the SIFT key points of a photo, RootSIFT descriptors (Arandjelovic 2012).
+
+    ``photo``: resized to about :data:`FEATURE_LONG_SIDE`. At most ``limit`` key points, those of the
+    strongest response. The contrast threshold is a quarter of OpenCV's default, so that a 640 px
+    photo gives thousands. A photo without texture gives none (arrays of length 0).
+    """
+    import cv2
+
+    height, width = photo.pixels.shape[:2]
+    # Without precise up-scaling OpenCV's first octave shifts all positions by a quarter pixel.
+    sift = cv2.SIFT_create(
+        nfeatures=limit, contrastThreshold=contrast_threshold, enable_precise_upscale=True
+    )
+    grey = cv2.cvtColor(np.ascontiguousarray(photo.pixels), cv2.COLOR_RGB2GRAY)
+    keypoints, descriptors = sift.detectAndCompute(grey, None)
+    scale = np.array([photo.photo.width / width, photo.photo.height / height])
+    sigma_px = SIFT_SIGMA_PX * float(scale.mean())
+    if not keypoints:
+        none = np.zeros((0, 3), np.uint8)
+        return PhotoFeatures(np.zeros((0, 2)), np.zeros((0, 128), np.float32), none, sigma_px)
+    xy = np.array([keypoint.pt for keypoint in keypoints], np.float64)
+    column, row = np.clip(np.rint(xy).astype(int), 0, [width - 1, height - 1]).T
+    root = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-9))
+    # OpenCV puts pixel centres at integers; resizing is a pure factor only with centres at +0.5.
+    return PhotoFeatures(
+        (xy + 0.5) * scale, root.astype(np.float32), photo.pixels[row, column], sigma_px
+    )
+
+
+def match_features(
+    features_i: PhotoFeatures, features_j: PhotoFeatures, i: int, j: int, *, ratio: float = 0.8
+) -> PairMatches:
+    """Return the mutual nearest neighbours that pass Lowe's ratio test in both directions.
+
+    ``i`` < ``j`` are the photos' numbers. ``ratio`` bounds the distance to the best match over the
+    distance to the second best. No match is a result too (length 0).
+    """
+    index_i, index_j = _mutual_neighbours(features_i.descriptors, features_j.descriptors, ratio)
+    return PairMatches(
+        i,
+        j,
+        features_i.xy[index_i],
+        features_j.xy[index_j],
+        index_i,
+        index_j,
+        float(np.hypot(features_i.sigma_px, features_j.sigma_px) / np.sqrt(2)),
+    )
+
+
+def _mutual_neighbours(
+    descriptors_i: NDArray[np.float32], descriptors_j: NDArray[np.float32], ratio: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the numbers in i and in j of matching unit descriptors (K, C)."""
+    if min(len(descriptors_i), len(descriptors_j)) < 2:
+        none = np.zeros(0, np.int64)
+        return none, none
+    similarity = descriptors_i @ descriptors_j.T
+    best_j, distinct_i = _best_and_distinct(similarity, ratio)
+    best_i, distinct_j = _best_and_distinct(similarity.T, ratio)
+    index_i = np.flatnonzero(distinct_i & (best_i[best_j] == np.arange(len(best_j))))
+    index_j = best_j[index_i]
+    keep = distinct_j[index_j]
+    return index_i[keep], index_j[keep]
+
+
+def _best_and_distinct(
+    similarity: NDArray[np.float32], ratio: float
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return for each row the best column, and whether the second best is clearly worse."""
+    import torch
+
+    top, index = torch.topk(torch.from_numpy(similarity), 2, dim=1)
+    # Squared distance of unit vectors is 2 - 2 cos.
+    distance = (2 - 2 * top.double()).clamp_min(0)
+    distinct = distance[:, 0] < ratio**2 * distance[:, 1]
+    return index[:, 0].numpy(), distinct.numpy()

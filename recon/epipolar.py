@@ -1,0 +1,201 @@
+"""Two-view geometry of pixel matches: fundamental and essential matrices, Sampson error, refinement.
+
+One direction throughout: ``x_i^T F x_j = 0``, and with p_i = R p_j + t (``cam2_to_cam1``, camera 1 =
+photo i, camera 2 = photo j) the essential matrix is ``E = [t]x R`` and ``F = K_i^-T E K_j^-1``
+(Hartley & Zisserman, Multiple View Geometry, 9.6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pointmap.camera import Array, pixel_rays, rigid
+
+_RANSAC_CONFIDENCE = 0.9999
+_RANSAC_ITERATIONS = 5000
+
+
+def skew(vector: ArrayLike) -> Array:
+    """Return the matrix (3, 3) with ``skew(v) @ u = v x u``."""
+    x, y, z = np.asarray(vector, np.float64)
+    return np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+
+
+def fundamental_from_pose(
+    cam2_to_cam1: ArrayLike, intrinsics_i: ArrayLike, intrinsics_j: ArrayLike
+) -> Array:
+    """Return F (3, 3) of a relative pose; it has no meaning for a zero translation."""
+    pose = np.asarray(cam2_to_cam1, np.float64)
+    essential = skew(pose[:3, 3]) @ pose[:3, :3]
+    return np.linalg.inv(intrinsics_i).T @ essential @ np.linalg.inv(intrinsics_j)
+
+
+def sampson_px(fundamental: Array, xy_i: ArrayLike, xy_j: ArrayLike) -> Array:
+    """Return the signed Sampson distance (M,) in pixels of matches (M, 2), (M, 2)."""
+    residual, _ = _sampson(fundamental, _homogeneous(xy_i), _homogeneous(xy_j), ())
+    return residual
+
+
+def find_fundamental(
+    xy_i: Array, xy_j: Array, *, threshold_px: float
+) -> tuple[Array, NDArray[np.bool_]] | None:
+    """Return F (3, 3) and inliers (M,) by MAGSAC, or None with fewer than 8 matches or no fit.
+
+    Deterministic: OpenCV's USAC seeds its own generator.
+    """
+    import cv2
+
+    if len(xy_i) < 8:
+        return None
+    # OpenCV's equation is second^T F first, so photo j goes first.
+    matrix, mask = cv2.findFundamentalMat(
+        xy_j, xy_i, cv2.USAC_MAGSAC, threshold_px, _RANSAC_CONFIDENCE, _RANSAC_ITERATIONS
+    )
+    if matrix is None or matrix.shape != (3, 3) or not np.isfinite(matrix).all():
+        return None
+    return matrix, mask.ravel() > 0
+
+
+def find_pose(
+    xy_i: Array,
+    xy_j: Array,
+    intrinsics_i: ArrayLike,
+    intrinsics_j: ArrayLike,
+    *,
+    threshold_px: float,
+) -> Array | None:
+    """Return cam2_to_cam1 (4, 4) with unit translation by MAGSAC on the essential matrix, or None.
+
+    Of the four poses of an essential matrix the one with most matches in front of both cameras.
+    """
+    import cv2
+
+    if len(xy_i) < 6:
+        return None
+    rays_i, rays_j = pixel_rays(xy_i, intrinsics_i), pixel_rays(xy_j, intrinsics_j)
+    focal = np.mean([np.asarray(K)[d, d] for K in (intrinsics_i, intrinsics_j) for d in (0, 1)])
+    essential, mask = cv2.findEssentialMat(
+        np.ascontiguousarray(rays_j[:, :2]),
+        np.ascontiguousarray(rays_i[:, :2]),
+        np.eye(3),
+        cv2.USAC_MAGSAC,
+        _RANSAC_CONFIDENCE,
+        threshold_px / focal,
+        maxIters=_RANSAC_ITERATIONS,
+    )
+    if essential is None or essential.shape[0] < 3 or not np.isfinite(essential).all():
+        return None
+    inlier = mask.ravel() > 0
+    rotation_1, rotation_2, translation = cv2.decomposeEssentialMat(essential[:3])
+    poses = [
+        rigid(rotation, sign * translation.ravel())
+        for rotation in (rotation_1, rotation_2)
+        for sign in (1, -1)
+    ]
+    return max(poses, key=lambda pose: in_front(pose, rays_i[inlier], rays_j[inlier]).sum())
+
+
+def in_front(cam2_to_cam1: Array, rays_i: Array, rays_j: Array) -> NDArray[np.bool_]:
+    """Return which rays (M, 3) of the two cameras meet in front of both (cheirality).
+
+    Only the sign of the depth is looked at, so far points (nearly parallel rays) come out by chance.
+    """
+    a, b = rays_i, rays_j @ cam2_to_cam1[:3, :3].T
+    t = cam2_to_cam1[:3, 3]
+    aa, bb, ab = (a * a).sum(1), (b * b).sum(1), (a * b).sum(1)
+    at, bt = a @ t, b @ t
+    # Closest points depth_i a and t + depth_j b; the common denominator aa bb - ab^2 is >= 0.
+    depth_i, depth_j = bb * at - ab * bt, ab * at - aa * bt
+    return (depth_i >= 0) & (depth_j >= 0)
+
+
+def triangulation_angles_deg(cam2_to_cam1: Array, rays_i: Array, rays_j: Array) -> Array:
+    """Return the angle (M,) in degrees at which the two rays of each match meet."""
+    b = rays_j @ cam2_to_cam1[:3, :3].T
+    sine = np.linalg.norm(np.cross(rays_i, b), axis=1)
+    return np.degrees(np.arctan2(sine, (rays_i * b).sum(1)))
+
+
+def refine_pose(
+    cam2_to_cam1: Array,
+    xy_i: Array,
+    xy_j: Array,
+    intrinsics_i: ArrayLike,
+    intrinsics_j: ArrayLike,
+    *,
+    scale_px: float,
+    rounds: int = 10,
+) -> tuple[Array, float]:
+    """Minimise the robust Sampson error; return the pose and its cost sum log(1 + (r / scale)^2).
+
+    Levenberg-Marquardt over the 5 degrees of freedom (rotation, direction of translation) with the
+    Cauchy kernel of width ``scale_px``. The cost never rises above that of the start.
+    """
+    left, right = np.linalg.inv(intrinsics_i).T, np.linalg.inv(intrinsics_j)
+    points = _homogeneous(xy_i), _homogeneous(xy_j)
+
+    def evaluate(R: Array, t: Array) -> float:
+        residual, _ = _sampson(left @ skew(t) @ R @ right, *points, ())
+        return float(np.log1p((residual / scale_px) ** 2).sum())
+
+    R, t = cam2_to_cam1[:3, :3], cam2_to_cam1[:3, 3] / np.linalg.norm(cam2_to_cam1[:3, 3])
+    cost, damping = evaluate(R, t), 1e-4
+    for _ in range(rounds):
+        tangent = np.linalg.svd(t[None])[2][1:]
+        slopes = [skew(t) @ R @ skew(axis) for axis in np.eye(3)]
+        slopes += [skew(axis) @ R for axis in tangent]
+        residual, jacobian = _sampson(
+            left @ skew(t) @ R @ right, *points, [left @ slope @ right for slope in slopes]
+        )
+        weight = 1 / (1 + (residual / scale_px) ** 2)
+        hessian, gradient = (jacobian.T * weight) @ jacobian, jacobian.T @ (weight * residual)
+        start = cost
+        while damping < 1e6:
+            step = np.linalg.solve(
+                hessian + np.diag(damping * hessian.diagonal() + 1e-12), gradient
+            )
+            R_new, t_new = R @ _rotation(-step[:3]), t - step[3:] @ tangent
+            t_new = t_new / np.linalg.norm(t_new)
+            cost_new = evaluate(R_new, t_new)
+            if cost_new < cost:
+                R, t, cost, damping = R_new, t_new, cost_new, max(damping / 10, 1e-7)
+                break
+            damping *= 10
+        if start - cost <= 1e-6 * start:
+            break
+    return rigid(R, t), cost
+
+
+def _sampson(
+    fundamental: Array, points_i: Array, points_j: Array, slopes: Sequence[Array]
+) -> tuple[Array, Array]:
+    """Return signed Sampson distances (M,) of homogeneous points (M, 3) and their derivatives (M, S)
+    along the directions ``slopes`` in which F changes.
+    """
+    lines_i, lines_j = points_j @ fundamental.T, points_i @ fundamental
+    norm = np.sqrt((lines_i[:, :2] ** 2).sum(1) + (lines_j[:, :2] ** 2).sum(1))
+    norm = np.maximum(norm, 1e-300)
+    residual = (points_i * lines_i).sum(1) / norm
+    jacobian = np.empty((len(points_i), len(slopes)))
+    for column, slope in enumerate(slopes):
+        turned_i, turned_j = points_j @ slope.T, points_i @ slope
+        along = (lines_i[:, :2] * turned_i[:, :2]).sum(1) + (lines_j[:, :2] * turned_j[:, :2]).sum(
+            1
+        )
+        jacobian[:, column] = ((points_i * turned_i).sum(1) - residual * along / norm) / norm
+    return residual, jacobian
+
+
+def _rotation(rotation_vector: Array) -> Array:
+    """Return the rotation matrix of an axis times angle (radians)."""
+    import cv2
+
+    return np.asarray(cv2.Rodrigues(rotation_vector)[0], np.float64)
+
+
+def _homogeneous(xy: ArrayLike) -> Array:
+    xy = np.asarray(xy, np.float64)
+    return np.concatenate([xy, np.ones((len(xy), 1))], axis=1)

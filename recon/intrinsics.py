@@ -1,0 +1,342 @@
+"""Focal lengths: from pointmaps, from epipolar geometry, from EXIF, or as given.
+
+One focal length per photo in ORIGINAL pixels, square pixels, no distortion, principal point at the
+photo's centre. Every estimate carries ``log_sigma``, the standard deviation of the logarithm of the
+focal length, so that bundle adjustment can weigh it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pointmap.camera import Array, pinhole
+from recon.epipolar import find_fundamental, find_pose, refine_pose
+from recon.matching import PairMatches
+
+if TYPE_CHECKING:
+    from pointmap.images import Photo
+    from recon.canonical import PhotoPrior
+
+DEFAULT_FOCAL = 1.2
+"""Focal length over long side that is assumed when nothing is known (COLMAP's default, too)."""
+DEFAULT_LOG_SIGMA = 0.4
+EXIF_LOG_SIGMA = 0.05
+"""EXIF gives whole millimetres for a nominal sensor."""
+PINHOLE_LOG_SIGMA = 0.02
+"""What lens distortion and an off-centre principal point do to a focal length that ignores them."""
+FOCAL_RANGE = (0.4, 3.5)
+"""Focal lengths over long side that are searched: 103 to 16 degrees along the long side."""
+
+_GRID = np.exp(np.linspace(*np.log(FOCAL_RANGE), 25))
+_STARTS = (0.6, 1.0, 1.7)
+_PAIRS = 20
+_MATCHES_PER_PAIR = 300
+_PAIR_LOG_SIGMA = 0.02
+_WRONG_PAIRS = 1e-4
+
+
+@dataclass(frozen=True)
+class FocalEstimate:
+    """``focal_px`` in original pixels, ``log_sigma`` of its logarithm, ``source``: "given", "exif",
+    "epipolar", "network" or "default".
+    """
+
+    focal_px: float
+    log_sigma: float
+    source: str
+
+
+@dataclass(frozen=True)
+class FocalOptions:
+    """How focal lengths are found.
+
+    ``focal_px``: known focal length of all photos, in original pixels. ``share_focal``: photos of
+    one camera (equal ``camera_key``) have one focal length. ``use_exif``: believe EXIF.
+    """
+
+    focal_px: float | None = None
+    share_focal: bool = True
+    use_exif: bool = True
+
+
+@dataclass(frozen=True)
+class Focals:
+    """Focal lengths of N photos.
+
+    ``focals_px`` (N,) original pixels; ``log_sigma`` (N,), 0 where the focal length was given;
+    ``sources`` (see :class:`FocalEstimate`); ``groups`` (N,) int: photos of equal number share one
+    focal length.
+    """
+
+    focals_px: Array
+    log_sigma: Array
+    sources: tuple[str, ...]
+    groups: NDArray[np.int64]
+
+
+def weiszfeld_focal(
+    points: ArrayLike,
+    pixels: ArrayLike,
+    confidence: ArrayLike | None = None,
+    *,
+    fallback_px: float,
+    rounds: int = 20,
+) -> FocalEstimate:
+    """Return the focal length f that minimises sum c |pixel - f (x, y) / z| (DUSt3R, eq. 5).
+
+    ``points`` (..., 3) in the camera frame; ``pixels`` (..., 2) of the same points relative to the
+    principal point, in the unit that f is wanted in; ``confidence`` (...) or 1. Solved by Weiszfeld
+    iterations (re-weighted least squares) from a weighted median of the votes |pixel| z / |(x, y)|.
+
+    Points with z <= 0, non-finite ones and those of zero confidence are left out. With fewer than
+    10 left, or if the result is outside a twentieth to twenty times ``fallback_px``, the fallback
+    comes back with ``source`` "default".
+    """
+    points = np.asarray(points, np.float64).reshape(-1, 3)
+    pixels = np.asarray(pixels, np.float64).reshape(-1, 2)
+    weight = np.ones(len(points)) if confidence is None else np.ravel(confidence).astype(np.float64)
+    fallback = FocalEstimate(fallback_px, DEFAULT_LOG_SIGMA, "default")
+    usable = (points[:, 2] > 0) & np.isfinite(points).all(1) & (weight > 0) & np.isfinite(weight)
+    slopes = points[usable, :2] / np.maximum(points[usable, 2:], 1e-12)
+    pixels, weight = pixels[usable], weight[usable]
+    agreement, power = (pixels * slopes).sum(1), (slopes**2).sum(1)
+    votes = agreement > 0
+    if votes.sum() < 10:
+        return fallback
+    reach = np.linalg.norm(pixels, axis=1)
+    # A pixel's vote is as certain as it is far from the centre.
+    focal = weighted_median(
+        (reach / np.sqrt(np.maximum(power, 1e-24)))[votes], (weight * reach)[votes]
+    )
+    for _ in range(rounds):
+        distance = np.linalg.norm(pixels - focal * slopes, axis=1)
+        robust = weight / np.maximum(distance, 1e-8)
+        focal = float(robust @ agreement / (robust @ power))
+    if not fallback_px / 20 < focal < fallback_px * 20:
+        return fallback
+    misfit = weighted_median(np.linalg.norm(pixels - focal * slopes, axis=1), weight)
+    typical = max(weighted_median(reach, weight), 1e-12)
+    return FocalEstimate(
+        focal, float(np.clip(misfit / typical, 0.05, DEFAULT_LOG_SIGMA)), "network"
+    )
+
+
+def weighted_median(values: ArrayLike, weights: ArrayLike) -> float:
+    """Return the value at which half of the total weight is reached; NaN without any weight."""
+    values, weights = np.asarray(values, np.float64), np.asarray(weights, np.float64)
+    if not weights.sum() > 0:
+        return float("nan")
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(reached, reached[-1] / 2)])
+
+
+def focal_from_epipolar(
+    pairs: Sequence[PairMatches],
+    photos: Sequence[Photo],
+    *,
+    prior: FocalEstimate,
+    known: Mapping[int, float] | None = None,
+) -> FocalEstimate:
+    """Return the one focal length of photos that explains their feature matches best.
+
+    Minimises over f the sum over pairs of min over poses of the robust Sampson cost, plus the
+    log-normal ``prior``. In contrast to criteria on the singular values of K^T F K (Mendonca &
+    Cipolla 1999), a pair without information on f (pure rotation, a plane, equal viewing distances)
+    has a flat profile and so no say. ``known``: focal lengths (pixels) of photos of other cameras;
+    all other photos in ``pairs`` are taken to share f.
+
+    The mode of the posterior, with ``log_sigma`` from its spread and :data:`PINHOLE_LOG_SIGMA`.
+    Without a pair that any focal length explains, the prior comes back.
+    """
+    known = known or {}
+    long_side = max(max(photos[k].width, photos[k].height) for k in (pairs[0].i, pairs[0].j))
+    grid = _GRID * long_side
+    profiles = [_pair_profile(pair, photos, known, grid) for pair in _telling_pairs(pairs, photos)]
+    costs = [profile for profile in profiles if profile is not None]
+    if not costs:
+        return prior
+    fine = np.linspace(np.log(grid[0]), np.log(grid[-1]), 1000)
+    log_posterior = -0.5 * ((fine - np.log(prior.focal_px)) / prior.log_sigma) ** 2
+    for cost in costs:
+        log_posterior += np.log(_pair_likelihood(np.log(grid), cost, fine))
+    weight = np.exp(log_posterior - log_posterior.max())
+    best = fine[log_posterior.argmax()]
+    spread = float(weight @ (fine - best) ** 2 / weight.sum())
+    log_sigma = min(
+        float(np.sqrt(spread + PINHOLE_LOG_SIGMA**2 + 0.15**2 / len(costs))), DEFAULT_LOG_SIGMA
+    )
+    return FocalEstimate(float(np.exp(best)), log_sigma, "epipolar")
+
+
+def _pair_likelihood(log_grid: Array, cost: Array, fine: Array) -> Array:
+    """Return one pair's likelihood of the log focal lengths ``fine``, as a density over them.
+
+    Each pair has an error of its own (the lens, a nearly planar scene) that its residuals don't
+    show, so its likelihood is blurred; and it may be wrong altogether, as a repeating wallpaper
+    matches with itself in hundreds of places, so it never falls to zero.
+    """
+    from scipy.interpolate import CubicSpline
+    from scipy.ndimage import gaussian_filter1d
+
+    density = np.exp(-np.maximum(CubicSpline(log_grid, cost)(fine) - cost.min(), 0))
+    step = fine[1] - fine[0]
+    density = gaussian_filter1d(density, _PAIR_LOG_SIGMA / step, mode="nearest")
+    density /= density.sum() * step
+    return (1 - _WRONG_PAIRS) * density + _WRONG_PAIRS / (fine[-1] - fine[0])
+
+
+def _telling_pairs(pairs: Sequence[PairMatches], photos: Sequence[Photo]) -> list[PairMatches]:
+    """Return the pairs most likely to tell the focal length, reduced to their epipolar inliers.
+
+    Many matches and much displacement between the photos; beyond 15 % of the picture, more
+    displacement is no more telling.
+    """
+
+    def telling(pair: PairMatches) -> float:
+        shift = np.median(np.linalg.norm(pair.xy_i - pair.xy_j, axis=1)) / _long_side(pair, photos)
+        return min(len(pair), 200) * min(float(shift), 0.15)
+
+    ranked = sorted((pair for pair in pairs if len(pair) >= 25), key=telling, reverse=True)
+    found = []
+    for pair in ranked[: 2 * _PAIRS]:
+        threshold_px = max(_long_side(pair, photos) / 640, 2 * pair.sigma_px)
+        fit = find_fundamental(pair.xy_i, pair.xy_j, threshold_px=threshold_px)
+        if fit is not None and fit[1].sum() >= 25:
+            found.append(pair.select(fit[1]))
+    return found[:_PAIRS]
+
+
+def _long_side(pair: PairMatches, photos: Sequence[Photo]) -> float:
+    """Return the mean long side in pixels of the two photos of a pair."""
+    return float(np.mean([max(photos[k].width, photos[k].height) for k in (pair.i, pair.j)]))
+
+
+def _pair_profile(
+    pair: PairMatches, photos: Sequence[Photo], known: Mapping[int, float], grid: Array
+) -> Array | None:
+    """Return for each focal length of ``grid`` (G,) the cost of the pair's best pose.
+
+    Tracked along the grid from several starts, as each start finds its own local minimum. None for
+    matches that no focal length explains.
+    """
+    keep = np.linspace(0, len(pair) - 1, min(len(pair), _MATCHES_PER_PAIR)).astype(int)
+    xy_i, xy_j = pair.xy_i[keep], pair.xy_j[keep]
+    scale_px = 0.5 * max(_long_side(pair, photos) / 640, pair.sigma_px)
+
+    def intrinsics(focal: float) -> tuple[Array, Array]:
+        i, j = pair.i, pair.j
+        return (
+            pinhole(known.get(i, focal), photos[i].width, photos[i].height),
+            pinhole(known.get(j, focal), photos[j].width, photos[j].height),
+        )
+
+    costs = np.full(len(grid), np.inf)
+    for start in _STARTS:
+        first = int(np.abs(_GRID - start).argmin())
+        pose = find_pose(xy_i, xy_j, *intrinsics(grid[first]), threshold_px=2 * scale_px)
+        if pose is None:
+            continue
+        for direction in (range(first, len(grid)), range(first - 1, -1, -1)):
+            tracked = pose
+            for k in direction:
+                tracked, cost = refine_pose(
+                    tracked, xy_i, xy_j, *intrinsics(grid[k]), scale_px=scale_px, rounds=6
+                )
+                if cost < costs[k] * (1 - 1e-6):
+                    costs[k] = cost
+                elif k != direction[0]:
+                    break  # joined a branch that another start has followed
+    explained = costs.min() < 0.6 * len(keep)
+    return costs if explained and np.isfinite(costs).all() else None
+
+
+def solve_focals(
+    photos: Sequence[Photo],
+    matches: Sequence[PairMatches],
+    priors: Sequence[PhotoPrior] | None = None,
+    options: FocalOptions | None = None,
+) -> Focals:
+    """Return the focal length of every photo.
+
+    In order of precedence: ``options.focal_px``; EXIF; epipolar geometry of the feature matches of
+    photos of one camera, with the network's focal lengths (``priors``) or 1.2 x the long side as
+    prior. Without ``share_focal`` photos of one camera start from their common estimate with a
+    ``log_sigma`` that lets bundle adjustment pull them apart.
+    """
+    options = options or FocalOptions()
+    members: dict[str, list[int]] = defaultdict(list)
+    for number, photo in enumerate(photos):
+        members[photo.camera_key].append(number)
+    solved: dict[int, FocalEstimate] = {}
+    # Cameras with most photos first: they help those of which there is one photo only.
+    for numbers in sorted(members.values(), key=len, reverse=True):
+        estimate = _camera_focal(numbers, photos, matches, priors, options, solved)
+        solved.update(dict.fromkeys(numbers, estimate))
+    estimates = [solved[number] for number in range(len(photos))]
+    sigma = np.array([estimate.log_sigma for estimate in estimates])
+    keys = list(members)
+    groups = np.array([keys.index(photo.camera_key) for photo in photos], np.int64)
+    if not options.share_focal:
+        groups = np.arange(len(photos))
+        sigma = np.where(sigma > 0, np.maximum(sigma, 0.15), 0.0)
+    return Focals(
+        np.array([estimate.focal_px for estimate in estimates]),
+        sigma,
+        tuple(estimate.source for estimate in estimates),
+        groups,
+    )
+
+
+def _camera_focal(
+    numbers: Sequence[int],
+    photos: Sequence[Photo],
+    matches: Sequence[PairMatches],
+    priors: Sequence[PhotoPrior] | None,
+    options: FocalOptions,
+    solved: Mapping[int, FocalEstimate],
+) -> FocalEstimate:
+    """Return the focal length of the camera that took the photos ``numbers``."""
+    if options.focal_px is not None:
+        return FocalEstimate(options.focal_px, 0.0, "given")
+    exif = [photos[n].exif_focal_px for n in numbers]
+    stated = [focal for focal in exif if focal is not None]
+    if options.use_exif and stated:
+        return FocalEstimate(float(np.median(stated)), EXIF_LOG_SIGMA, "exif")
+    prior = _prior_focal(numbers, photos, priors)
+    # Photos of another camera help only if their own focal length is known well.
+    known = {n: e.focal_px for n, e in solved.items() if e.log_sigma < 0.1}
+    usable = set(numbers) | set(known)
+    own = set(numbers)
+    pairs = [m for m in matches if {m.i, m.j} <= usable and own & {m.i, m.j}]
+    inside = [m for m in pairs if {m.i, m.j} <= own]
+    pairs = inside or pairs
+    return focal_from_epipolar(pairs, photos, prior=prior, known=known) if pairs else prior
+
+
+def _prior_focal(
+    numbers: Sequence[int], photos: Sequence[Photo], priors: Sequence[PhotoPrior] | None
+) -> FocalEstimate:
+    """Return what the network, or else the default, says of a camera.
+
+    The network's certainty is taken from its confidence c: trained with loss c e - alpha log c it
+    expects an error e of alpha / c, here 0.4 / c for the focal length's logarithm. It isn't reduced
+    by averaging photos, as one network errs alike on all photos of a scene.
+    """
+    long_side = float(np.median([max(photos[n].width, photos[n].height) for n in numbers]))
+    confidence = 0.0
+    if priors is not None:
+        confidence = float(np.median([np.median(priors[n].confidence) for n in numbers]))
+    if priors is None or confidence <= 0:
+        return FocalEstimate(DEFAULT_FOCAL * long_side, DEFAULT_LOG_SIGMA, "default")
+    focal = float(np.exp(np.median([np.log(priors[n].focal_px) for n in numbers])))
+    focal = float(np.clip(focal, FOCAL_RANGE[0] * long_side, FOCAL_RANGE[1] * long_side))
+    return FocalEstimate(
+        focal, float(np.clip(0.4 / confidence, 0.05, DEFAULT_LOG_SIGMA)), "network"
+    )
