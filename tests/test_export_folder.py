@@ -141,7 +141,8 @@ class TestLoad:
     def test_a_damaged_ply_is_named(self, scene: Reconstruction, tmp_path: Path, name: str) -> None:
         out = save_scene(scene, tmp_path / "out")
         whole = (out / name).read_bytes()
-        for damage in (b"no ply", whole[:500]):
+        last_index = b"\xff\xff\xff\x7f" if name == "mesh.ply" else b""
+        for damage in (b"no ply", whole[:500], whole[:-1], whole[:-4] + last_index):
             (out / name).write_bytes(damage)
             with pytest.raises(InputError, match=name):
                 load_scene(out)
@@ -275,11 +276,12 @@ class TestOverwrite:
     ) -> None:
         out = save_scene(scene, tmp_path / "out")
         (out / ".DS_Store").touch()
+        (out / "view.png").touch()
         other = make_scene(tmp_path / "my photos", names=("z.jpg",))
         check_output_folder(out, overwrite=True)
         save_scene(other, out, overwrite=True)
         assert sorted(os.listdir(out / "depth")) == ["z.npz", "z.png"]
-        assert not (out / ".DS_Store").exists()
+        assert not (out / ".DS_Store").exists() and not (out / "view.png").exists()
         assert sorted(os.listdir(tmp_path)) == ["my photos", "out"]
 
     def test_without_the_option_it_is_refused(self, scene: Reconstruction, tmp_path: Path) -> None:
@@ -296,7 +298,7 @@ class TestOverwrite:
         save_scene(scene, tmp_path / "out", overwrite=True)
         assert (tmp_path / "out/run.json").is_file()
 
-    @pytest.mark.parametrize("place", ["IMG_1.jpg", "depth/mine.png", "images/IMG_1.jpg"])
+    @pytest.mark.parametrize("place", ["IMG_1.jpg", "depth/mine.png", "images/view.png"])
     @pytest.mark.parametrize("with_run", [True, False])
     def test_a_strangers_file_is_never_deleted(
         self, scene: Reconstruction, tmp_path: Path, place: str, with_run: bool
@@ -357,6 +359,11 @@ class TestCheckBeforeTheWork:
             monkeypatch.setattr(Path, "mkdir", refuse)
         with pytest.raises(InputError, match="Permission denied"):
             check_output_folder(tmp_path / "locked/out", overwrite=False)
+
+    @pytest.mark.parametrize("length", [250, 300])
+    def test_a_name_too_long_for_the_disk(self, tmp_path: Path, length: int) -> None:
+        with pytest.raises(InputError, match="name too long"):
+            check_output_folder(tmp_path / ("x" * length), overwrite=False)
 
     def test_a_system_folder_that_refuses_folders(self) -> None:
         if not Path("/proc/self").exists():

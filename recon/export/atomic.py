@@ -12,7 +12,7 @@ import secrets
 import shutil
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pointmap.errors import InputError
@@ -21,6 +21,8 @@ from pointmap.errors import InputError
 MIN_FREE_BYTES = 200 * 2**20
 # Dropped into any folder by desktops that show it; deleting them loses nothing.
 _DESKTOP_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+# What viewing a scene adds to it later, and makes again at any time.
+_VIEWER_FILES = frozenset({"view.png"})
 
 
 def check_output_folder(folder: str | Path, *, overwrite: bool) -> None:
@@ -31,13 +33,14 @@ def check_output_folder(folder: str | Path, *, overwrite: bool) -> None:
     and free disk space.
     """
     target = real_path(folder)
-    _check_replaceable(target, overwrite=overwrite)
-    parent = next(p for p in target.parents if p.exists())
-    if not parent.is_dir():
-        raise InputError(f"{parent} is a file, so {folder} cannot be a folder: choose another")
-    probe = _sibling(parent / "pointmap", "probe")
     try:
-        # os.access says yes to root and on some network drives where writing then fails.
+        _check_replaceable(target, overwrite=overwrite)
+        parent = next(p for p in target.parents if p.exists())
+        if not parent.is_dir():
+            raise InputError(f"{parent} is a file, so {folder} cannot be a folder: choose another")
+        # os.access says yes to root and on some network drives where writing then fails; the name
+        # is the one that writing will use, so that one too long for the disk shows here.
+        probe = parent / _sibling(target, "partial").name
         probe.mkdir()
         probe.rmdir()
         free = shutil.disk_usage(parent).free
@@ -58,10 +61,11 @@ def staged_folder(folder: str | Path, *, overwrite: bool) -> Iterator[Path]:
     target may not be replaced and for any ``OSError`` of the writing, a full disk among them.
     """
     target = real_path(folder)
-    _check_replaceable(target, overwrite=overwrite)
     staging = _sibling(target, "partial")
-    new_parents = [p for p in target.parents if not p.exists()]
+    new_parents: list[Path] = []
     try:
+        _check_replaceable(target, overwrite=overwrite)
+        new_parents = [p for p in target.parents if not p.exists()]
         # Not tempfile.mkdtemp: its private mode 0700 would stay on the finished scene.
         staging.mkdir(parents=True)
         yield staging
@@ -69,7 +73,7 @@ def staged_folder(folder: str | Path, *, overwrite: bool) -> Iterator[Path]:
     except BaseException as error:
         shutil.rmtree(staging, ignore_errors=True)
         for parent in new_parents:
-            if parent.is_dir() and not any(parent.iterdir()):
+            with suppress(OSError):  # rmdir refuses folders that are not empty
                 parent.rmdir()
         if isinstance(error, OSError):
             raise _cannot_write(target, error) from error
@@ -147,4 +151,4 @@ def _not_ours(target: Path) -> list[str]:
         ours = {unicodedata.normalize("NFC", name) for name in listed}
     except (OSError, ValueError, KeyError, TypeError):
         ours = set()
-    return sorted(found - ours)
+    return sorted(found - ours - _VIEWER_FILES)

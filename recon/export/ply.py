@@ -70,7 +70,11 @@ def read_mesh_ply(path: Path) -> Mesh:
     ours = _read_ours(path, _VERTEX)
     if ours is not None:
         points, colours, normals = _columns(ours[0])
-        return Mesh(points, ours[1]["corners"].astype(np.int32), colours, normals)
+        faces = ours[1]["corners"].astype(np.int32)
+        if len(faces) and not 0 <= faces.min() <= faces.max() < len(points):
+            # Drawing such a mesh would crash the process.
+            raise InputError(f"{path} is damaged: reconstruct the scene again")
+        return Mesh(points, faces, colours, normals)
     import open3d as o3d
 
     mesh = o3d.t.io.read_triangle_mesh(path)
