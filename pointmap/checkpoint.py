@@ -49,7 +49,7 @@ def load_network(weights: str | Path | None = None) -> PointmapNetwork:
     try:
         config, tensors = _read(path)
         network = _assemble(path, NetworkConfig.from_dict(config), tensors)
-    except InputError as error:
+    except (InputError, OSError) as error:
         text = str(error)
         raise InputError(text if text.startswith(str(path)) else f"{path}: {text}") from error
     return network.eval()

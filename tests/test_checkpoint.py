@@ -222,6 +222,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     return kinds
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_every_bad_file_is_one_line_that_names_it(tmp_path: Path) -> None:
     for kind, (path, words) in bad_files(tmp_path).items():
         with pytest.raises(InputError) as caught:
