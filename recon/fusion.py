@@ -187,7 +187,7 @@ def _integrate(
     grid = o3d.t.geometry.VoxelBlockGrid(
         ("tsdf", "weight", "color"),
         (o3c.float32,) * 3,
-        ((1,), (1,), (3,)),
+        [o3c.SizeVector([channels]) for channels in (1, 1, 3)],
         voxel_size=voxel,
         block_resolution=8,
         block_count=20_000,
@@ -197,17 +197,17 @@ def _integrate(
     for frame in frames:
         # Both default to a millimetre camera's 3 m; ours are any unit.
         limit = float(frame.depth.max()) * 1.01
-        depth = o3d.t.geometry.Image(o3c.Tensor(np.ascontiguousarray(frame.depth)))
+        depth = o3d.t.geometry.Image(o3c.Tensor.from_numpy(np.ascontiguousarray(frame.depth)))
         colour = np.ascontiguousarray(frame.pixels.astype(np.float32) / 255)
-        K = o3c.Tensor(np.ascontiguousarray(frame.intrinsics, np.float64))
-        world_to_cam = o3c.Tensor(invert_rigid(frame.cam_to_world))
+        K = o3c.Tensor.from_numpy(np.ascontiguousarray(frame.intrinsics, np.float64))
+        world_to_cam = o3c.Tensor.from_numpy(invert_rigid(frame.cam_to_world))
         blocks = grid.compute_unique_block_coordinates(
             depth, K, world_to_cam, 1.0, limit, truncation
         )
         grid.integrate(
             blocks,
             depth,
-            o3d.t.geometry.Image(o3c.Tensor(colour)),
+            o3d.t.geometry.Image(o3c.Tensor.from_numpy(colour)),
             K,
             K,
             world_to_cam,
@@ -223,8 +223,8 @@ def _cleaned(surface: o3d.geometry.TriangleMesh, min_component: float) -> Mesh:
     surface.remove_degenerate_triangles()
     if not len(surface.triangles):
         return _empty_mesh()
-    labels, counts, _ = surface.cluster_connected_triangles()
-    counts = np.asarray(counts)
+    labels, sizes, _ = surface.cluster_connected_triangles()
+    counts = np.asarray(sizes)
     # Relative to the whole, but never more than the largest piece.
     needed = min(min_component * counts.sum(), counts.max())
     surface.remove_triangles_by_mask(counts[np.asarray(labels)] < needed)
@@ -263,7 +263,7 @@ def _seen_through(other: Frame, world: Array, margin: float = 0.03) -> NDArray[n
     xy = project(camera, other.intrinsics)
     height, width = other.depth.shape
     with np.errstate(invalid="ignore"):
-        inside = ((xy >= 0) & (xy < [width, height])).all(-1)
+        inside = np.all((xy >= 0) & (xy < [width, height]), axis=-1)
     column, row = np.where(inside[:, None], xy, 0).astype(int).T
     return inside & (other.depth[row, column] > camera[:, 2] * (1 + margin))
 

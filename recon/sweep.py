@@ -44,10 +44,11 @@ def epipolar_terms(reference: Photo2D, source: Photo2D) -> tuple[Tensor, Tensor]
     K_s (R K_r^-1 x / r + t) = (A + r b) / r.
     """
     height, width = reference.grey.shape
-    options = {"dtype": torch.float64, "device": reference.grey.device}
-    y, x = torch.meshgrid(
-        torch.arange(height, **options) + 0.5, torch.arange(width, **options) + 0.5, indexing="ij"
+    rows, columns = (
+        torch.arange(size, dtype=torch.float64, device=reference.grey.device) + 0.5
+        for size in (height, width)
     )
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
     rays = torch.stack([x, y, torch.ones_like(x)], -1) @ torch.linalg.inv(reference.intrinsics).T
     relative = torch.linalg.inv(source.cam_to_world) @ reference.cam_to_world
     A = rays @ (source.intrinsics @ relative[:3, :3]).T
