@@ -25,7 +25,7 @@ def view(scene: Annotated[Path, tyro.conf.Positional], *, save: Path | None = No
         save: Write a picture to this file and open no window.
     """
     from recon.export.load import load_scene
-    from viz.window import HELP, save_picture, show
+    from viz.window import save_picture, show
 
     if not scene.is_dir():
         raise InputError(f"{scene} is no folder: give the folder that run_recon.py wrote")
@@ -33,8 +33,7 @@ def view(scene: Annotated[Path, tyro.conf.Positional], *, save: Path | None = No
     if save is not None:
         logger.info("wrote %s", save_picture(reconstruction, save))
         return
-    logger.info("%s", HELP)
-    show(reconstruction, folder=scene)
+    show(reconstruction, picture=scene / "view.png")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

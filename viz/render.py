@@ -169,6 +169,7 @@ def _draw_open3d(
         geometries.append(cloud_geometry(cloud))
     if outlines:
         geometries.append(outline_geometry(outlines))
+    dots = len(cloud.points) if cloud is not None else 0
     if not geometries:
         return np.full((height, width, 3), background, np.uint8)
     w, h = width * _SUPERSAMPLING, height * _SUPERSAMPLING
@@ -183,7 +184,7 @@ def _draw_open3d(
             option.background_color = np.array(background) / 255.0
             option.light_on = False
             option.line_width = 2.0 * _SUPERSAMPLING
-            option.point_size = _SUPERSAMPLING * point_size_px(cloud, width, height)
+            option.point_size = _SUPERSAMPLING * point_size_px(dots, width, height)
             aim(visualizer, view, w, h)
             visualizer.poll_events()
             visualizer.update_renderer()
@@ -194,9 +195,8 @@ def _draw_open3d(
     return np.asarray(picture.resize((width, height), Image.Resampling.BOX))
 
 
-def point_size_px(cloud: PointCloud | None, width: int, height: int) -> float:
-    """Return the dot size at which a cloud's points about close up in a picture it fills."""
-    count = len(cloud.points) if cloud is not None else 0
+def point_size_px(count: int, width: int, height: int) -> float:
+    """Return the dot size at which ``count`` points about close up in a picture they fill."""
     return float(np.clip(1.3 * np.sqrt(width * height / max(count, 1)), 1.5, 6.0))
 
 
@@ -217,13 +217,19 @@ def _draw_splats(
         "picture": picture,
     }
     if mesh is not None:
-        splat(mesh.vertices, mesh.colours, size_px=3, **where)
+        size = _splat_size_px(len(mesh.vertices), width, height)
+        splat(mesh.vertices, mesh.colours, size_px=size, **where)
     if cloud is not None:
-        splat(cloud.points, cloud.colours, size_px=2, **where)
+        size = _splat_size_px(len(cloud.points), width, height)
+        splat(cloud.points, cloud.colours, size_px=size, **where)
     for outline in outlines:
         points = outline_points(outline.vertices)
         splat(points, np.broadcast_to(outline.colour, points.shape), size_px=2, **where)
     return picture
+
+
+def _splat_size_px(count: int, width: int, height: int) -> int:
+    return int(np.ceil(point_size_px(count, width, height)))
 
 
 def _focal_px(view: Viewpoint, height: int) -> float:

@@ -35,13 +35,13 @@ def splat(
     with np.errstate(invalid="ignore"):
         inside = ((pixels >= 0) & (pixels < [width, height])).all(axis=1)
     order = np.argsort(-in_camera[inside, 2], kind="stable")
-    xy = pixels[inside][order].astype(np.intp)
+    corners = np.floor(pixels[inside][order] - (size_px - 1) / 2).astype(np.intp)
     shades = colours[::stride][inside][order]
     # Later rows overwrite earlier ones. The footprint is part of the order: a near point covers a
     # far one's whole square.
     offsets = np.stack(np.meshgrid(np.arange(size_px), np.arange(size_px)), axis=-1).reshape(-1, 2)
-    spread = (xy[:, None] + offsets).reshape(-1, 2)
-    spread = np.minimum(spread, [width - 1, height - 1])
+    spread = (corners[:, None] + offsets).reshape(-1, 2)
+    spread = np.clip(spread, 0, [width - 1, height - 1])
     picture[spread[:, 1], spread[:, 0]] = np.repeat(shades, len(offsets), axis=0)
 
 

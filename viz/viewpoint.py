@@ -36,7 +36,7 @@ class SceneFrame:
     axes: Array
     radius: float
 
-    def to_frame(self, points: Array) -> Array:
+    def to_frame(self, points: NDArray[np.floating]) -> Array:
         """Return world ``points`` (..., 3) along right, down, forward from the centre."""
         return (np.asarray(points, np.float64) - self.centre) @ self.axes
 
@@ -74,7 +74,7 @@ def scene_frame(reconstruction: Reconstruction) -> SceneFrame:
     """Return the upright frame of ``reconstruction``; of a scene without points or cameras too."""
     matrices = np.array([pose for _, _, pose in registered_cameras(reconstruction)])
     matrices = matrices if len(matrices) else np.eye(4)[None]
-    up = _up_direction(matrices)
+    up = _levelled(_up_direction(matrices), reconstruction.cloud.normals)
     axes = _look_axes(_level_forward(matrices[:, :3, 2], up), up)
     centres = matrices[:, :3, 3]
     points = _sample_points(reconstruction)
@@ -192,6 +192,23 @@ def _up_direction(cam_to_world: Array) -> Array:
     normal = axes[2] * np.sign(axes[2] @ mean or 1.0)
     spans_a_plane = singular[1] > 0.2 * singular[0] and singular[2] < 0.4 * singular[1]
     return normal if spans_a_plane and normal @ mean > np.cos(np.radians(60)) else mean
+
+
+def _levelled(up: Array, normals: NDArray[np.float32]) -> Array:
+    """Return ``up`` (3,) moved to the normal of the floor, a table, the ground, where there is one.
+
+    ``normals`` (N, 3) are the cloud's. The cone of those that count narrows from 30 to 8 degrees;
+    unless 8 % of the cloud end inside, the scene has no level surface and ``up`` stays.
+    """
+    sample = np.asarray(normals[:: max(1, len(normals) // _SAMPLE)], np.float64)
+    level = up
+    for cone_deg in (30.0, 20.0, 12.0, 8.0):
+        near = sample @ level > np.cos(np.radians(cone_deg))
+        if not near.any() or near.mean() < 0.08:
+            return up
+        level = sample[near].mean(axis=0)
+        level /= np.linalg.norm(level)
+    return level
 
 
 def _level_forward(forwards: Array, up: Array) -> Array:

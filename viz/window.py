@@ -37,7 +37,7 @@ HELP = (
     "drag: turn, shift+drag: move, wheel: zoom, R: reset, + and -: point size, "
     "C: cloud, M: mesh, K: cameras, Q: close"
 )
-"""One line on how to use the window, for the caller to show."""
+"""One line on how to use the window."""
 
 _WIDTH, _HEIGHT = 1280, 800
 
@@ -62,15 +62,15 @@ def has_display(*, timeout_s: float = 5.0) -> bool:
     )
 
 
-def show(reconstruction: Reconstruction, *, folder: str | Path) -> Path | None:
+def show(reconstruction: Reconstruction, *, picture: str | Path) -> Path | None:
     """Open a window with cloud, mesh and cameras; return None once the user has closed it.
 
-    Without a display, says so (logging), writes the picture ``folder / "view.png"`` instead and
-    returns its path. The caller shows ``HELP``.
+    Logs ``HELP``. Without a display, says so (logging), writes a picture to ``picture`` instead and
+    returns its path; never blocks then.
     """
     if has_display() and _run_window(reconstruction):
         return None
-    path = save_picture(reconstruction, Path(folder) / "view.png")
+    path = save_picture(reconstruction, picture)
     logger.warning("no display to open a window on: wrote the picture %s instead", path)
     return path
 
@@ -127,7 +127,7 @@ class _SceneWindow:
         option.background_color = np.array(BACKGROUND) / 255.0
         option.light_on = False
         option.line_width = 2.0
-        option.point_size = point_size_px(reconstruction.cloud, _WIDTH, _HEIGHT)
+        option.point_size = point_size_px(len(reconstruction.cloud.points), _WIDTH, _HEIGHT)
         aim(visualizer, view, _WIDTH, _HEIGHT)
 
     def toggle(self, key: str) -> bool:
@@ -154,6 +154,7 @@ def _run_window(reconstruction: Reconstruction) -> bool:
         return False
     try:
         _SceneWindow(visualizer, reconstruction)
+        logger.info("%s", HELP)
         # Not visualizer.run(): that holds the interpreter, and with it Ctrl-C, until it ends.
         while visualizer.poll_events():
             time.sleep(1 / 60)

@@ -1,0 +1,242 @@
+"""The report: one HTML page that shows a reconstruction and needs nothing but a browser.
+
+Pictures, drawings, the 3D view's data and its script are all inside the file; nothing is loaded
+from elsewhere. Text that comes from the user (file names, reasons, options) is escaped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+from recon.scene import Reconstruction
+from viz.plots import camera_plot, pair_matrix
+from viz.render import render_scene
+from viz.report_photos import number, photo_cards, photo_table, picture_tag
+from viz.scene_data import scene_data
+from viz.viewpoint import best_show
+
+_MATRIX_PHOTOS = 60
+_LISTED_PAIRS = 300
+
+
+def write_report(reconstruction: Reconstruction, path: str | Path) -> Path:
+    """Write the report page of ``reconstruction`` to ``path`` and return it.
+
+    The file appears whole or not at all. Raises OSError when it cannot be written.
+    """
+    path = Path(path)
+    page = report_html(reconstruction)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(page)
+        Path(name).chmod(0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def report_html(reconstruction: Reconstruction) -> str:
+    """Return the whole page. Sections without content (no pairs, one photo) are left out."""
+    count = len(reconstruction.views)
+    title = f"Reconstruction of {count} photo{'s' if count != 1 else ''}"
+    body = "".join(
+        (
+            _head_section(reconstruction, title),
+            _viewer_section(reconstruction),
+            _warning_section(reconstruction),
+            _picture_section(reconstruction),
+            photo_cards(reconstruction),
+            _camera_section(reconstruction),
+            photo_table(reconstruction),
+            _pair_section(reconstruction),
+            _time_section(reconstruction),
+            _option_section(reconstruction),
+        )
+    )
+    # Nothing in the data can end the script element.
+    data = json.dumps(scene_data(reconstruction), separators=(",", ":")).replace("<", "\\u003c")
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title><style>{_page_file('report.css')}</style></head>"
+        f"<body><main>{body}<footer>Made by pointmap. This page needs no network.</footer></main>"
+        '<dialog id="large"><img alt=""><p></p></dialog>'
+        f'<script type="application/json" id="scene-data">{data}</script>'
+        f"<script>{_page_file('viewer.js')}</script><script>{_page_file('gallery.js')}</script>"
+        "</body></html>\n"
+    )
+
+
+def _page_file(name: str) -> str:
+    return files("viz").joinpath("page", name).read_text(encoding="utf-8")
+
+
+def _head_section(reconstruction: Reconstruction, title: str) -> str:
+    placed = sum(view.registered for view in reconstruction.views)
+    seconds = sum(stage.seconds for stage in reconstruction.stages)
+    memory = max([stage.peak_memory_mb for stage in reconstruction.stages], default=0.0)
+    tracks = reconstruction.tracks
+    tiles = [
+        ("Photos placed", f"{placed} of {len(reconstruction.views)}", ""),
+        ("Focal length", *_focal_text(reconstruction)),
+        ("Points", f"{len(reconstruction.cloud.points):,}", "in points.ply"),
+        ("Triangles", f"{len(reconstruction.surface.faces):,}", "in mesh.ply"),
+        ("Time", _duration(seconds), f"peak memory {memory / 1024:.1f} GB" if memory else ""),
+    ]
+    if len(tracks.points):
+        tiles.insert(4, ("Tracks", f"{len(tracks.points):,}", f"{len(tracks.xy):,} observations"))
+    items = "".join(
+        f"<div class='tile'><dt>{name}</dt><dd>{value}<small>{note}</small></dd></div>"
+        for name, value, note in tiles
+    )
+    known = reconstruction.units == "metres"
+    scale = "Lengths are in metres." if known else "Lengths are in scene units: the scale is free."
+    return f"<h1>{title}</h1><p class='soft'>{scale}</p><dl class='tiles'>{items}</dl>"
+
+
+def _focal_text(reconstruction: Reconstruction) -> tuple[str, str]:
+    """Return the focal length or its range in original pixels, and a note on it."""
+    focals = sorted({round(float(v.camera.intrinsics[0, 0]), 1) for v in reconstruction.views})
+    if not focals:
+        return "–", ""
+    if len(focals) == 1:
+        return f"{number(focals[0])} px", "shared by all photos"
+    return f"{number(focals[0])}–{number(focals[-1])} px", f"{len(focals)} different"
+
+
+def _viewer_section(reconstruction: Reconstruction) -> str:
+    poster = render_scene(reconstruction, show=best_show(reconstruction))
+    buttons = []
+    if len(reconstruction.surface.faces):
+        buttons.append("<button data-show='mesh'>Surface</button>")
+    if len(reconstruction.cloud.points):
+        buttons.append("<button data-show='cloud'>Points</button>")
+    buttons.append("<button data-show='cameras'>Cameras</button>")
+    return (
+        "<figure id='viewer'>"
+        f"{picture_tag(poster, 'The scene from behind the cameras', lazy=False)}"
+        "<canvas tabindex='0' aria-label='The scene in 3D: arrow keys turn it'></canvas>"
+        f"<div class='tools'>{''.join(buttons)}<button data-home>Reset</button></div>"
+        "<p class='hint'>Drag to turn · wheel or pinch to zoom · shift-drag or two fingers to "
+        "move</p></figure>"
+    )
+
+
+def _warning_section(reconstruction: Reconstruction) -> str:
+    if not reconstruction.warnings:
+        return ""
+    items = "".join(f"<li>{escape(text)}</li>" for text in reconstruction.warnings)
+    return f"<h2>Warnings</h2><ul class='warnings'>{items}</ul>"
+
+
+def _picture_section(reconstruction: Reconstruction) -> str:
+    figures = []
+    if len(reconstruction.surface.faces):
+        picture = render_scene(reconstruction, show="mesh", cameras=False, width=960, height=600)
+        note = f"Surface: {len(reconstruction.surface.faces):,} triangles"
+        figures.append(f"<figure>{picture_tag(picture, note)}<figcaption>{note}</figcaption>")
+    if len(reconstruction.cloud.points):
+        picture = render_scene(reconstruction, show="cloud", cameras=False, width=960, height=600)
+        note = f"Points: {len(reconstruction.cloud.points):,}"
+        figures.append(f"<figure>{picture_tag(picture, note)}<figcaption>{note}</figcaption>")
+    if not figures:
+        return "<p class='soft'>No surface and no points: no depth was sure enough.</p>"
+    return f"<h2>Surface and points</h2><div class='two'>{'</figure>'.join(figures)}</figure></div>"
+
+
+def _camera_section(reconstruction: Reconstruction) -> str:
+    if not any(view.registered for view in reconstruction.views):
+        return ""
+    top, side = camera_plot(reconstruction, side="top"), camera_plot(reconstruction, side="side")
+    return (
+        "<h2>Cameras</h2><div class='two'>"
+        f"<figure class='plot'>{top}<figcaption>From above; the cameras look up the page."
+        f"</figcaption></figure><figure class='plot'>{side}<figcaption>From the side; the cameras "
+        "look to the right.</figcaption></figure></div>"
+    )
+
+
+def _pair_section(reconstruction: Reconstruction) -> str:
+    pairs = reconstruction.pairs
+    if not pairs:
+        return ""
+    names = [view.name for view in reconstruction.views]
+    used = sum(pair.used for pair in pairs)
+    matrix = ""
+    if len(names) <= _MATRIX_PHOTOS:
+        matrix = f"<div class='matrix plot'>{pair_matrix(names, pairs)}</div>"
+    ordered = sorted(pairs, key=lambda pair: -pair.inliers)
+    rows = "".join(
+        f"<tr><td class='name'>{pair.i + 1} {escape(names[pair.i])}</td>"
+        f"<td class='name'>{pair.j + 1} {escape(names[pair.j])}</td>"
+        f"<td class='number'>{pair.matches:,}</td><td class='number'>{pair.inliers:,}</td>"
+        f"<td>{escape(pair.method)}</td><td>{'yes' if pair.used else 'no'}</td></tr>"
+        for pair in ordered[:_LISTED_PAIRS]
+    )
+    left = len(pairs) - _LISTED_PAIRS
+    more = f"<p class='soft'>… and {left:,} more, in run.json.</p>" if left > 0 else ""
+    return (
+        f"<h2>Pairs</h2><p class='soft'>Inlier matches of each pair; {used:,} of {len(pairs):,} "
+        f"pairs are used, the others are drawn hollow.</p>{matrix}"
+        "<details><summary>All pairs</summary><div class='wide'><table><thead><tr><th>Photo</th>"
+        "<th>Photo</th><th class='number'>Matches</th><th class='number'>Inliers</th><th>Method"
+        f"</th><th>Used</th></tr></thead><tbody>{rows}</tbody></table></div>{more}</details>"
+    )
+
+
+def _time_section(reconstruction: Reconstruction) -> str:
+    stages = reconstruction.stages
+    if not stages:
+        return ""
+    longest = max([stage.seconds for stage in stages]) or 1.0
+    rows = "".join(
+        f"<tr><td>{escape(stage.name)}</td><td class='track'><span class='bar' "
+        f"style='width:{100 * stage.seconds / longest:.1f}%'></span></td>"
+        f"<td class='number'>{_duration(stage.seconds)}</td>"
+        f"<td class='number'>{stage.peak_memory_mb:,.0f} MB</td></tr>"
+        for stage in stages
+    )
+    return (
+        "<h2>Time</h2><div class='wide'><table><thead><tr><th>Stage</th><th></th>"
+        "<th class='number'>Time</th><th class='number'>Peak memory</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _option_section(reconstruction: Reconstruction) -> str:
+    if not reconstruction.options:
+        return ""
+    rows = "".join(
+        f"<tr><td><code>{escape(name)}</code></td><td><code>{escape(value)}</code></td></tr>"
+        for name, value in _flat_options(reconstruction.options)
+    )
+    return (
+        "<h2>Options</h2><details><summary>What this was made with</summary><div class='wide'>"
+        f"<table><tbody>{rows}</tbody></table></div></details>"
+    )
+
+
+def _flat_options(options: dict[str, object], prefix: str = "") -> list[tuple[str, str]]:
+    """Return nested options as (dotted name, text) rows."""
+    rows: list[tuple[str, str]] = []
+    for name, value in options.items():
+        if isinstance(value, dict):
+            rows += _flat_options(value, f"{prefix}{name}.")
+        else:
+            rows.append((f"{prefix}{name}", str(value)))
+    return rows
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s"
