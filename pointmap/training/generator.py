@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pointmap.training.render import SceneTracer, render_view
+from pointmap.training.render import SceneTracer
 from pointmap.training.scenes import make_scene
+from pointmap.training.shading import Shader, render_view
 from pointmap.training.textures import TextureBank
 from pointmap.training.trajectories import overlaps, sample_cameras
 
@@ -56,7 +57,7 @@ def render_scene(
     for attempt in range(20):
         rng = np.random.default_rng([seed, 2, attempt])
         scene = make_scene(seed + (attempt << 40), textures.groups, difficulty=difficulty)
-        tracer = SceneTracer(scene, textures)
+        tracer = SceneTracer(scene, textures.texels.device)
         try:
             cameras = sample_cameras(tracer, rng, views=views, size=size, difficulty=difficulty)
         except RuntimeError:  # no free viewpoints in this layout: draw another
@@ -64,20 +65,22 @@ def render_scene(
         break
     else:
         raise RuntimeError(f"no usable scene for seed {seed}")
-    rendered = [render_view(tracer, camera, samples=samples) for camera in cameras]
-    images = torch.stack([image for image, _ in rendered])
+    shader = Shader(tracer, textures)
+    rendered = [render_view(tracer, shader, camera, samples=samples) for camera in cameras]
+    images = torch.stack([image for image, _, _ in rendered])
+    traced = [(depth, parts) for _, depth, parts in rendered]
     return RenderedScene(
         images=_expose(images, rng),
-        depth=torch.stack([depth for _, depth in rendered]),
+        depth=torch.stack([depth for depth, _ in traced]),
         intrinsics=torch.stack([tracer.tensor(camera.intrinsics) for camera in cameras]),
         cam_to_world=torch.stack([tracer.tensor(camera.cam_to_world) for camera in cameras]),
-        overlap=overlaps(tracer, cameras, stride=_OVERLAP_STRIDE),
+        overlap=overlaps(tracer, cameras, traced, stride=_OVERLAP_STRIDE),
     )
 
 
 def _expose(linear: Tensor, rng: np.random.Generator) -> Tensor:
     """One exposure for all views of a scene: brightness around a drawn mean, soft highlights."""
-    gain = rng.uniform(0.1, 0.3) / linear.clamp_max(2).mean().clamp_min(1e-3)
-    exposed = linear * gain
+    brightness = linear.clamp_max(1.5).sqrt().mean().clamp_min(1e-3)
+    exposed = linear * (rng.uniform(0.35, 0.58) / brightness).square()
     exposed = torch.where(exposed > 0.7, 1 - 0.3 * torch.exp((0.7 - exposed) / 0.3), exposed)
     return (exposed.clamp(0, 1).sqrt() * 255 + 0.5).to(torch.uint8)

@@ -32,11 +32,11 @@ def photograph(images: Tensor, generator: torch.Generator, *, strength: float = 
         return (values * strength).to(device)
 
     # Exposure and white balance multiply light; on gamma-2 values that is a multiplication as well.
-    gain = torch.exp(draw(-0.3, 0.22, batch, 1, 1, 1) + draw(-0.07, 0.07, batch, 3, 1, 1))
+    gain = torch.exp(draw(-0.3, 0.25, batch, 1, 1, 1) + draw(-0.07, 0.07, batch, 3, 1, 1))
     photo.mul_(gain * _vignette(images.shape[-2:], draw(0, 0.3, batch), device)).clamp_(0, 1)
     photo = _tone(photo, draw(-0.5, 0.5, batch, 1, 1, 1))
     photo = _blur(photo, draw(-1.0, 0.9, batch).clamp_min(0))
-    _add_noise(photo, draw(0, 1, batch, 1, 1, 1).pow(3) * 0.05, generator)
+    _add_noise(photo, draw(0, 1, batch, 1, 1, 1).pow(3) * 0.04, generator)
     compressed = (torch.rand(batch, generator=generator) < 0.25 * strength).nonzero()[:, 0]
     if len(compressed) and not (images.shape[-2] % _BLOCK or images.shape[-1] % _BLOCK):
         chosen = compressed.to(device)

@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointmap.training.render import Camera, SceneTracer, world_rays
+from pointmap.training.render import LIFT, Camera, SceneTracer, world_rays
 from pointmap.training.scenes import Scene
 
 Array = NDArray[np.float64]
 
-_CANDIDATES_PER_VIEW = 4
-_PROBE_LONG_SIDE = 24
+_CANDIDATES_PER_VIEW = 3
+_PROBE_LONG_SIDE = 20
 _MIN_SURFACE = 0.35
 """Views with a smaller share of surface pixels (the rest is sky) are rejected."""
 
@@ -60,17 +60,21 @@ def sample_cameras(
     wanted = views * _CANDIDATES_PER_VIEW
     own_focal = rng.random() < 0.15  # each view its own zoom
     candidates: list[Camera] = []
+    seen: list[tuple[Tensor, Tensor]] = []
     for _ in range(8):
         for pose in _candidate_poses(tracer.scene, rng, wanted, difficulty):
             f = focal * (rng.uniform(0.75, 1.33) if own_focal else 1.0)
             K = np.array([[f, 0, width / 2], [0, f, height / 2], [0, 0, 1]])
             candidates.append(Camera(K, pose, height, width))
-        candidates = _usable(tracer, candidates)[: wanted + views]
+            if _is_usable(*(traced := tracer.trace_view(probe(candidates[-1])))):
+                seen.append(traced)
+            else:
+                candidates.pop()
         if len(candidates) >= max(views + 2, wanted // 2):
             break
     if len(candidates) < views:
         raise RuntimeError("the scene has too few free viewpoints")
-    overlap = overlaps(tracer, [probe(camera) for camera in candidates], stride=1).numpy()
+    overlap = overlaps(tracer, [probe(camera) for camera in candidates], seen).numpy()
     return [candidates[n] for n in _choose(overlap, rng, views, difficulty)]
 
 
@@ -91,8 +95,7 @@ def _candidate_poses(
 ) -> list[Array]:
     """One trajectory of ``count`` poses; poses inside parts are dropped."""
     low, high = scene.region
-    target = rng.uniform(*scene.focus)
-    start = rng.uniform(low, high)
+    target, start = _uniform(rng, scene.focus), _uniform(rng, scene.region)
     if scene.inside_any(start[None], margin=0.05)[0]:
         return []
     span = high - low
@@ -107,7 +110,7 @@ def _candidate_poses(
         if mode == "orbit":
             turn = float(rng.uniform(-0.5, 0.5) * spread)
             offset = start - target
-            c, s = np.cos(turn), np.sin(turn)
+            c, s = float(np.cos(turn)), float(np.sin(turn))
             offset = np.array([c * offset[0] - s * offset[1], s * offset[0] + c * offset[1],
                                offset[2] * rng.uniform(0.7, 1.3)])  # fmt: skip
             place = target + offset * rng.uniform(0.75, 1.25)
@@ -115,7 +118,7 @@ def _candidate_poses(
             step = heading * rng.uniform(-0.5, 0.5)
             place, aim = start + step, aim + step * rng.uniform(0.3, 1.0)
         else:
-            place, aim = rng.uniform(low, high), rng.uniform(*scene.focus)
+            place, aim = _uniform(rng, scene.region), _uniform(rng, scene.focus)
         place = np.clip(place, low, high)
         if np.linalg.norm(aim - place) > 0.2:
             poses.append(look_at(place, aim, roll=roll + np.radians(rng.normal(0, 2))))
@@ -126,67 +129,75 @@ def _candidate_poses(
     return [pose for pose, ok in zip(poses, free, strict=True) if ok]
 
 
+def _uniform(rng: np.random.Generator, box: Array) -> Array:
+    """Return a point (3,) in a box (2, 3)."""
+    return np.asarray(rng.uniform(box[0], box[1]))
+
+
 def probe(camera: Camera) -> Camera:
-    """Return the same camera at about 24 pixels, for cheap visibility estimates."""
+    """Return the same camera at about 20 pixels, for cheap visibility estimates."""
     shrink = _PROBE_LONG_SIDE / max(camera.height, camera.width)
     height, width = round(camera.height * shrink), round(camera.width * shrink)
     scale = np.diag([width / camera.width, height / camera.height, 1.0])
     return Camera(scale @ camera.intrinsics, camera.cam_to_world, height, width)
 
 
-def _usable(tracer: SceneTracer, cameras: Sequence[Camera]) -> list[Camera]:
-    """Keep cameras that see enough surface, several parts, and nothing right before the lens."""
-    kept = []
-    for camera in cameras:
-        depth, parts = tracer.trace_view(probe(camera))
-        surface = depth[parts >= 0]
-        if surface.numel() < _MIN_SURFACE * depth.numel():
-            continue
-        if float(surface.quantile(0.02)) < 0.12 * float(surface.median()):
-            continue
-        seen = torch.bincount(parts[parts >= 0])
-        if int(seen.max()) > 0.85 * depth.numel() or int((seen >= 3).sum()) < 3:
-            continue
-        kept.append(camera)
-    return kept
+def _is_usable(depth: Tensor, parts: Tensor) -> bool:
+    """Whether a view has enough surface, several parts, and nothing right before the lens."""
+    surface = depth[parts >= 0]
+    if surface.numel() < _MIN_SURFACE * depth.numel():
+        return False
+    if float(surface.quantile(0.02)) < 0.12 * float(surface.median()):
+        return False
+    seen = torch.bincount(parts[parts >= 0])
+    return int(seen.max()) <= 0.85 * depth.numel() and int((seen >= 3).sum()) >= 3
 
 
-def overlaps(tracer: SceneTracer, cameras: Sequence[Camera], *, stride: int) -> Tensor:
+def overlaps(
+    tracer: SceneTracer,
+    cameras: Sequence[Camera],
+    traced: Sequence[tuple[Tensor, Tensor]],
+    *,
+    stride: int = 1,
+) -> Tensor:
     """Return (V, V) float32 on the CPU: share of view i's surface pixels that view j sees.
 
-    Every ``stride``-th pixel in x and y is tested. A view without surface overlaps nothing (0).
+    traced: depth and parts (H, W) of each camera. Every ``stride``-th pixel in x and y is tested.
+    A view without surface overlaps nothing (0).
     """
-    points, owners, counts = [], [], []
-    for n, camera in enumerate(cameras):
-        lifted = _surface_points(tracer, camera, stride)
-        points.append(lifted)
-        owners.append(torch.full((lifted.shape[1],), n, device=tracer.device))
-        counts.append(lifted.shape[1])
-    cloud, owner = torch.cat(points, dim=1), torch.cat(owners)
+    points = [
+        _surface_points(tracer, camera, *one, stride)
+        for camera, one in zip(cameras, traced, strict=True)
+    ]
+    counts = torch.tensor([p.shape[1] for p in points])
+    cloud = torch.cat(points, dim=1)
+    owner = torch.repeat_interleave(torch.arange(len(cameras)), counts).to(tracer.device)
+    # All cameras in one call: many small ones would cost more in overhead than in arithmetic.
+    inside = [in_view(tracer, camera, cloud).nonzero()[:, 0] for camera in cameras]
+    eyes = tracer.tensor(np.stack([camera.cam_to_world[:3, 3] for camera in cameras], axis=1))
+    looker = torch.repeat_interleave(torch.arange(len(cameras)), torch.tensor([*map(len, inside)]))
+    index, looker = torch.cat(inside), looker.to(tracer.device)
     everything = range(len(tracer.kinds))
-    columns = []
-    for camera in cameras:
-        inside = in_view(tracer, camera, cloud).nonzero()[:, 0]
-        eye = tracer.tensor(camera.cam_to_world[:3, 3])
-        hidden = tracer.blocked(cloud[:, inside], eye, everything, directional=False)
-        columns.append(torch.bincount(owner[inside[~hidden]], minlength=len(cameras)))
-    seen = torch.stack(columns, dim=1).float().cpu()
-    return seen / torch.tensor(counts).clamp_min(1)[:, None]
+    hidden = tracer.blocked(cloud[:, index], eyes[:, looker], everything, directional=False)
+    code = owner[index] * len(cameras) + looker
+    seen = torch.bincount(code[~hidden], minlength=len(cameras) ** 2).cpu()
+    return seen.reshape(len(cameras), -1).float() / counts.clamp_min(1)[:, None]
 
 
-def _surface_points(tracer: SceneTracer, camera: Camera, stride: int) -> Tensor:
+def _surface_points(
+    tracer: SceneTracer, camera: Camera, depth: Tensor, parts: Tensor, stride: int
+) -> Tensor:
     """Return world points (3, R) of every stride-th surface pixel, lifted off their surface."""
-    rows = torch.arange(stride // 2, camera.height, stride, device=tracer.device) + 0.5
-    columns = torch.arange(stride // 2, camera.width, stride, device=tracer.device) + 0.5
-    y, x = torch.meshgrid(rows, columns, indexing="ij")
-    eye, direction = world_rays(tracer, camera, x.flatten(), y.flatten())
-    depth, parts = tracer.trace_rays(eye, direction)
-    index = (parts >= 0).nonzero()[:, 0]
-    direction, depth = direction[:, index], depth[index]
+    start = stride // 2
+    depth, parts = depth[start::stride, start::stride], parts[start::stride, start::stride]
+    rows, columns = (parts >= 0).nonzero(as_tuple=True)
+    depth, parts = depth[rows, columns], parts[rows, columns]
+    x, y = columns * stride + start + 0.5, rows * stride + start + 0.5
+    eye, direction = world_rays(tracer, camera, x, y)
     found = eye + direction * depth
-    normal, _, _ = tracer.surface(found, parts[index])
+    normal, _, _ = tracer.surface(found, parts)
     side = torch.where((normal * direction).sum(0) > 0, -1.0, 1.0)
-    return found + normal * side * (2e-3 * depth)
+    return found + normal * side * (LIFT * depth)
 
 
 def in_view(tracer: SceneTracer, camera: Camera, points: Tensor) -> Tensor:
