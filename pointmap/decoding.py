@@ -115,7 +115,7 @@ def _filterable(image: Image.Image) -> Image.Image:
     if image.mode in ("RGB", "RGBA", "L", "LA", "CMYK"):
         return image
     if image.mode == "F":
-        raise UnusablePicture("has floating-point pixels; save it with 8 or 16 bits per channel")
+        raise UnusablePicture("floating-point pixels; save it with 8 or 16 bits per channel")
     if image.mode == "I" or image.mode.startswith("I;16"):
         values = np.clip(np.asarray(image), 0, 65535) >> 8
         return Image.fromarray(values.astype(np.uint8))

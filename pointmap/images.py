@@ -23,6 +23,7 @@ from PIL import UnidentifiedImageError
 from pointmap.decoding import UnusablePicture, decode, open_picture
 from pointmap.errors import InputError
 from pointmap.exif import read_exif
+from pointmap.video import VIDEO_EXTENSIONS, extract_frames
 
 logger = logging.getLogger(__name__)
 
@@ -78,18 +79,19 @@ class ResizedPhoto:
         return self.pixels.shape[0] / self.photo.height
 
 
-def find_photos(inputs: Iterable[str | Path]) -> list[Path]:
-    """Return the photo files that files, folders and glob patterns name, each once.
+def find_photos(inputs: Iterable[str | Path], *, frames_folder: Path | None = None) -> list[Path]:
+    """Return the photo files that files, folders, glob patterns and videos stand for, each once.
 
     Folders (not their subfolders) and patterns give the files with a photo's extension in natural
-    order (``2.jpg`` before ``10.jpg``); files named one by one are taken as they are. Raises
-    ``InputError`` for a path that does not exist, a pattern without a match, and when nothing is
-    found at all.
+    order (``2.jpg`` before ``10.jpg``); files named one by one are taken as they are. A video named
+    so gives some of its frames, written to ``frames_folder`` for as long as the caller needs them.
+    Raises ``InputError`` for a path that does not exist, a pattern without a match, a video that
+    cannot be read or for which there is no folder, and when nothing is found at all.
     """
     inputs = list(inputs)
     found: dict[Path, Path] = {}
     for given in inputs:
-        for path in _expand(str(given)):
+        for path in _expand(str(given), frames_folder):
             found.setdefault(path.resolve(), path)
     if not found:
         names = ", ".join(str(given) for given in inputs) or "no path given"
@@ -98,12 +100,16 @@ def find_photos(inputs: Iterable[str | Path]) -> list[Path]:
     return list(found.values())
 
 
-def _expand(given: str) -> list[Path]:
+def _expand(given: str, frames_folder: Path | None) -> list[Path]:
     """Return the files that one argument stands for."""
     path = Path(given).expanduser()
     try:
         if path.is_dir():
             return _photos_among(path.iterdir())
+        if path.is_file() and path.suffix.lower() in VIDEO_EXTENSIONS:
+            if frames_folder is None:
+                raise InputError(f"{given} is a video; give photos")
+            return extract_frames(path, frames_folder)
         if path.is_file():
             return [path]
         if path.exists():
@@ -163,7 +169,7 @@ def _describe(path: Path, name: str) -> Photo:
         width, height = image.size
         if min(width, height) < MIN_SIDE_PX:
             raise UnusablePicture(
-                f"has only {width}x{height} pixels; at least {MIN_SIDE_PX} on each side are needed"
+                f"only {width}x{height} pixels; at least {MIN_SIDE_PX} on each side are needed"
             )
         decode(image, MIN_SIDE_PX, MIN_SIDE_PX)
     if hints.orientation >= 5:
@@ -183,14 +189,14 @@ def _reason(path: Path, error: Exception) -> str:
     """Say in plain words why decoding failed."""
     if isinstance(error, UnidentifiedImageError):
         empty = path.stat().st_size == 0
-        return "is empty" if empty else "is not a picture, or its header is damaged"
+        return "empty file" if empty else "not a picture, or its header is damaged"
     if isinstance(error, PermissionError):
-        return "cannot be read: permission denied"
+        return "no permission to read it"
     if isinstance(error, FileNotFoundError):
-        return "does not exist"
+        return "no such file"
     if isinstance(error, MemoryError):
-        return "needs more memory to decode than there is"
-    return f"is damaged or incomplete ({error or type(error).__name__})"
+        return "more memory needed to decode it than there is"
+    return f"damaged or incomplete ({error or type(error).__name__})"
 
 
 def load_photo(photo: Photo, *, long_side: int, multiple: int = 1) -> ResizedPhoto:
@@ -208,12 +214,12 @@ def load_photo(photo: Photo, *, long_side: int, multiple: int = 1) -> ResizedPho
         with open_picture(photo.path) as image:
             stored = image.size[::-1] if photo.orientation >= 5 else image.size
             if stored != (photo.width, photo.height):
-                raise UnusablePicture("has changed since the start")
+                raise UnusablePicture("changed since the start")
             pixels = decode(image, width, height, photo.orientation)
     except UnusablePicture as error:
-        raise InputError(f"{photo.path} {error}") from error
+        raise InputError(f"{photo.path}: {error}") from error
     except Exception as error:  # as in open_photos
-        raise InputError(f"{photo.path} {_reason(photo.path, error)}") from error
+        raise InputError(f"{photo.path}: {_reason(photo.path, error)}") from error
     return ResizedPhoto(photo, pixels)
 
 

@@ -253,9 +253,9 @@ def test_bad_files_are_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     assert pillow_limit == Image.MAX_IMAGE_PIXELS
     assert "60000x60000" in reasons["bomb.png"]
     assert "1x1" in reasons["dot.png"] and "500x31" in reasons["strip.png"]
-    assert "not a picture" in reasons["text.jpg"] and reasons["empty.png"] == "is empty"
+    assert "not a picture" in reasons["text.jpg"] and reasons["empty.png"] == "empty file"
     assert "floating-point" in reasons["float.tif"]
-    assert reasons["missing.jpg"] == "does not exist"
+    assert reasons["missing.jpg"] == "no such file"
     assert "damaged or incomplete" in reasons["half.jpg"]
     assert "damaged or incomplete" in reasons["tail.jpg"]
 
@@ -267,7 +267,7 @@ def test_a_photo_that_vanishes_or_changes_is_an_input_error(tmp_path: Path) -> N
     with pytest.raises(InputError, match="changed"):
         load_photo(photo, long_side=50)
     path.unlink()
-    with pytest.raises(InputError, match=r"a\.jpg does not exist"):
+    with pytest.raises(InputError, match=r"a\.jpg: no such file"):
         load_photo(photo, long_side=50)
 
 
@@ -333,6 +333,32 @@ def test_find_photos_in_folders_patterns_and_files(
     (tmp_path / "bare").mkdir()
     with pytest.raises(InputError, match="no photos found in"):
         find_photos([tmp_path / "bare"])
+
+
+def test_a_video_gives_frames_spread_over_it(tmp_path: Path) -> None:
+    import cv2
+
+    path = tmp_path / "walk round.mp4"
+    grey = 37 * np.arange(100) % 200 + 20  # neighbouring frames differ by much
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 30, (96, 64))
+    for n in range(100):
+        writer.write(np.full((64, 96, 3), grey[n], np.uint8))
+    writer.release()
+    frames = find_photos([path], frames_folder=tmp_path / "frames")
+    assert len(frames) == 24 and frames == sorted(frames)
+    assert all(frame.parent == tmp_path / "frames" for frame in frames)
+    numbers = np.array([int(frame.stem.split("_")[-1]) for frame in frames])
+    assert 1 <= numbers[0] <= 3 and 96 <= numbers[-1] <= 98
+    assert set(np.diff(numbers)) <= {4, 5}
+    photos, rejected = open_photos(frames)
+    shown = [load_photo(photo, long_side=96).pixels.mean() for photo in photos]
+    assert not rejected and np.abs(shown - grey[numbers]).max() < 8
+
+    with pytest.raises(InputError, match="is a video"):
+        find_photos([path])
+    path.write_bytes(b"no video")
+    with pytest.raises(InputError, match="no video that can be read"):
+        find_photos([path], frames_folder=tmp_path / "frames")
 
 
 def test_names_are_unique(tmp_path: Path) -> None:
