@@ -392,19 +392,21 @@ def test_the_window_shows_and_toggles_its_parts(
 # python -m viz
 
 
-def test_command_draws_a_saved_scene(scene: Reconstruction, tmp_path: Path) -> None:
-    folder = scene.save(tmp_path / "scene")
-    assert main([str(folder), "--save", str(tmp_path / "view.png")]) == 0
+@pytest.fixture(scope="module")
+def saved(scene: Reconstruction, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return scene.save(tmp_path_factory.mktemp("saved") / "scene")
+
+
+def test_command_draws_a_saved_scene(saved: Path, tmp_path: Path) -> None:
+    assert main([str(saved), "--save", str(tmp_path / "view.png")]) == 0
     assert ink(np.asarray(Image.open(tmp_path / "view.png"))).mean() > 0.02
 
 
-def test_command_without_a_display_ends_by_itself(scene: Reconstruction, tmp_path: Path) -> None:
-    folder = scene.save(tmp_path / "scene")
+def test_command_without_a_display_ends_by_itself(saved: Path) -> None:
     keep = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
-    root = Path(viz.window.__file__).parents[1]
     done = subprocess.run(
-        [sys.executable, "-m", "viz", str(folder)],
-        cwd=root,
+        [sys.executable, "-m", "viz", str(saved)],
+        cwd=Path(viz.window.__file__).parents[1],
         env=keep,
         capture_output=True,
         text=True,
@@ -412,25 +414,24 @@ def test_command_without_a_display_ends_by_itself(scene: Reconstruction, tmp_pat
     )
     assert done.returncode == 0
     assert "no display" in done.stderr
-    assert (folder / "view.png").exists()
+    assert (saved / "view.png").exists()
 
 
 @pytest.mark.parametrize("spoil", ["no folder", "a file", "no cameras.json", "no place to save"])
 def test_command_tells_what_is_wrong_in_one_line(
-    scene: Reconstruction, tmp_path: Path, caplog: pytest.LogCaptureFixture, spoil: str
+    saved: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, spoil: str
 ) -> None:
     target, save = tmp_path / "scene", tmp_path / "view.png"
     if spoil == "a file":
         target.write_text("no scene")
-    elif spoil != "no folder":
-        scene.save(target)
     if spoil == "no cameras.json":
+        shutil.copytree(saved, target)
         (target / "cameras.json").unlink()
     if spoil == "no place to save":
-        save = tmp_path / "missing" / "view.png"
+        target, save = saved, tmp_path / "missing" / "view.png"
     with caplog.at_level(logging.ERROR):
         assert main([str(target), "--save", str(save)]) == 2
     errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(errors) == 1
     assert "\n" not in errors[0]
-    assert (str(save) if spoil == "no place to save" else "scene") in errors[0]
+    assert (str(save) if spoil == "no place to save" else str(target)) in errors[0]

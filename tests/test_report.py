@@ -1,0 +1,303 @@
+"""The report page: whole, self-contained, escaped, and true to the scene."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from scene_factory import empty_cloud, empty_mesh, make_scene
+
+from recon.scene import Mesh, PairRecord, Reconstruction
+from viz.plots import camera_plot, pair_matrix
+from viz.report import report_html, write_report
+from viz.scene_data import scene_data, thin_mesh
+from viz.viewpoint import scene_frame
+
+NASTY = ("<b>&\"'</script>.jpg", "Küche 日本.jpg", "${x} `y` \\.jpg", "d.jpg")
+VOID = {"meta", "img", "br", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Reads a page; keeps its text, its elements' attributes, and checks that elements nest."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: dict[str, str] = {}
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in ("script", "style"):
+            name = self.elements[-1][1].get("id") or f"{self.open[-1]} {len(self.scripts)}"
+            self.scripts[name] = data
+        else:
+            self.text.append(data)
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Reconstruction:
+    scene = make_scene(
+        tmp_path_factory.mktemp("photos"), names=NASTY, unregistered={"Küche 日本.jpg"}
+    )
+    pairs = (
+        PairRecord(0, 2, 300, 250, "essential", True),
+        PairRecord(0, 3, 90, 12, "pnp", False),
+    )
+    options = {"seed": 3, "network": {"weights": "<none>", "size": 512}}
+    warnings = ("<img src=x onerror=alert(1)> is not connected",)
+    return dataclasses.replace(scene, pairs=pairs, options=options, warnings=warnings)
+
+
+@pytest.fixture(scope="module")
+def page(scene: Reconstruction) -> Page:
+    return Page(report_html(scene))
+
+
+def test_page_needs_nothing_from_outside(page: Page) -> None:
+    for tag, attributes in page.elements:
+        for name, value in attributes.items():
+            if name in ("src", "href", "action", "data", "poster", "srcset"):
+                assert value is not None
+                assert value.startswith("data:"), (tag, name, value[:60])
+    assert page.of("link") == []
+    code = "".join(page.scripts.values())
+    assert not re.search(
+        r"https?://|//[a-z]+\.|@import|url\(|fetch\(|XMLHttpRequest|import\(", code
+    )
+
+
+def test_what_users_name_is_escaped(scene: Reconstruction, page: Page) -> None:
+    text = "".join(page.text)
+    for name in NASTY:
+        assert text.count(name) >= 2  # its card and its row
+    assert scene.warnings[0] in text
+    assert "<none>" in text
+    assert "onerror" not in {name for _, attributes in page.elements for name in attributes}
+    assert len(page.of("b")) == 0
+
+
+def test_numbers_of_the_scene_are_shown(scene: Reconstruction, page: Page) -> None:
+    text = "".join(page.text)
+    assert "3 of 4" in text
+    assert f"{len(scene.cloud.points):,}" in text
+    assert f"{len(scene.surface.faces):,}" in text
+    assert "610.0–620.0 px" in text
+    assert "1.8 s" in text  # 1.25 + 0.5 seconds
+    assert "too few matches with the other photos" in text
+    assert "network.size" in text
+    assert "640 × 480" in text
+    assert f"{np.degrees(2 * np.arctan(320 / 610)):.1f}°" in text
+    assert "1 of 2 pairs are used" in text
+    for stage in scene.stages:
+        assert stage.name in text
+
+
+def test_every_photo_has_its_three_pictures(scene: Reconstruction, page: Page) -> None:
+    pictures = [image for image in page.of("img") if image["alt"] and ": " in image["alt"]]
+    for view in scene.views:
+        own = [image for image in pictures if (image["alt"] or "").startswith(view.name + ": ")]
+        assert len(own) == 3
+        photo, depth, confidence = (
+            np.asarray(Image.open(io.BytesIO(base64.b64decode((i["src"] or "").split(",")[1]))))
+            for i in own
+        )
+        assert photo.shape == depth.shape == confidence.shape == view.pixels.shape
+        assert np.abs(photo.astype(int) - view.pixels).mean() < 25  # JPEG
+        assert np.abs(depth.astype(int) - photo).mean() > 40
+
+
+def test_only_placed_photos_can_be_looked_from(page: Page) -> None:
+    chosen = [b["data-camera"] for b in page.of("button") if "data-camera" in b]
+    assert chosen == ["0", "2", "3"]
+    data = json.loads(page.scripts["scene-data"])
+    assert [camera["index"] for camera in data["cameras"]] == [0, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "kind", ["one photo", "none placed", "empty mesh", "empty cloud", "nothing", "bare"]
+)
+def test_poor_scenes_have_a_page(tmp_path: Path, kind: str) -> None:
+    names = ("only.jpg",) if kind == "one photo" else ("a.jpg", "b.jpg")
+    unregistered = names if kind == "none placed" else ()
+    scene = make_scene(tmp_path, names=names, unregistered=unregistered)
+    if kind in ("empty mesh", "nothing"):
+        scene = dataclasses.replace(scene, surface=empty_mesh())
+    if kind in ("empty cloud", "nothing"):
+        scene = dataclasses.replace(scene, cloud=empty_cloud())
+    if kind == "bare":
+        scene = dataclasses.replace(scene, pairs=(), stages=(), warnings=(), options={})
+    if kind == "nothing":
+        views = [dataclasses.replace(view, depth=0 * view.depth) for view in scene.views]
+        scene = dataclasses.replace(scene, views=tuple(views))
+    page = Page(report_html(scene))
+    text = "".join(page.text)
+    shown = {b["data-show"] for b in page.of("button") if "data-show" in b}
+    assert all(name in text for name in names)
+    assert ("mesh" in shown) == (len(scene.surface.faces) > 0)
+    assert ("cloud" in shown) == (len(scene.cloud.points) > 0)
+    assert "nan" not in text.lower()
+    assert ("Pairs" in text) == bool(scene.pairs)
+    assert ("Not placed" in text) == (kind == "none placed")
+
+
+def test_page_is_written_whole_or_not_at_all(
+    scene: Reconstruction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "report.html"
+    assert write_report(scene, path) == path
+    assert path.stat().st_size < 3e6
+    before = path.read_text(encoding="utf-8")
+
+    def full(*_: Any) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="no space"):
+        write_report(scene, path)
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+    assert path.read_text(encoding="utf-8") == before
+
+
+def test_same_scene_same_page(scene: Reconstruction) -> None:
+    assert report_html(scene) == report_html(scene)
+
+
+# The 3D view's data
+
+
+def unpacked(part: dict[str, Any]) -> np.ndarray:
+    steps = np.frombuffer(base64.b64decode(part["positions"]), "<u2").reshape(-1, 3)
+    return np.array(part["low"]) + np.array(part["span"]) * steps / 65535
+
+
+def test_view_data_hold_the_points_where_they_are(scene: Reconstruction) -> None:
+    data = scene_data(scene)
+    frame = scene_frame(scene)
+    placed = unpacked(data["cloud"]) * [1, -1, -1] * frame.radius
+    world = frame.centre + placed @ frame.axes.T
+    np.testing.assert_allclose(world, scene.cloud.points, atol=2e-4 * frame.radius)
+    colours = np.frombuffer(base64.b64decode(data["cloud"]["colours"]), np.uint8).reshape(-1, 3)
+    np.testing.assert_array_equal(colours, scene.cloud.colours)
+    eye = np.array(data["cameras"][0]["eye"]) * [1, -1, -1] * frame.radius
+    centre = scene.views[0].camera.cam_to_world[:3, 3]
+    np.testing.assert_allclose(frame.centre + frame.axes @ eye, centre, atol=1e-3)
+
+
+def test_view_data_are_thinned(scene: Reconstruction) -> None:
+    data = scene_data(scene, most_points=100, most_vertices=60)
+    assert data["cloud"]["count"] == 100
+    assert 20 < data["mesh"]["count"] <= 60
+    faces = np.frombuffer(base64.b64decode(data["mesh"]["faces"]), "<u4")
+    assert len(faces) == data["mesh"]["corners"]
+    assert faces.max() == data["mesh"]["count"] - 1
+
+
+def test_thinned_mesh_keeps_shape_and_sides() -> None:
+    """A fine ball: thinned, it keeps its radius, and every face still looks outward."""
+    across, around = np.meshgrid(
+        np.linspace(0.02, np.pi - 0.02, 80), np.linspace(0, 2 * np.pi, 160)
+    )
+    points = np.stack(
+        [np.sin(across) * np.cos(around), np.sin(across) * np.sin(around), np.cos(across)], axis=-1
+    ).reshape(-1, 3)
+    k = np.arange(len(points)).reshape(across.shape)
+    a, b, c, d = (x.ravel() for x in (k[:-1, :-1], k[:-1, 1:], k[1:, 1:], k[1:, :-1]))
+    faces = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
+    faces = faces[:, ::-1] if _outward(points, faces).mean() < 0 else faces
+    ball = Mesh(
+        points.astype(np.float32),
+        np.ascontiguousarray(faces, np.int32),
+        np.full(points.shape, 77, np.uint8),
+        points.astype(np.float32),
+    )
+    thin = thin_mesh(ball, 500)
+    assert 200 < len(thin.vertices) <= 500
+    np.testing.assert_allclose(np.linalg.norm(thin.vertices, axis=1), 1, atol=0.06)
+    assert (_outward(thin.vertices, thin.faces) > 0).mean() > 0.98
+    assert (thin.colours == 77).all()
+    assert len(np.unique(np.sort(thin.faces, axis=1), axis=0)) == len(thin.faces)
+    assert thin_mesh(ball, len(points)) is ball
+
+
+def _outward(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    a, b, c = (points[faces[:, k]] for k in range(3))
+    return np.einsum("ij,ij->i", np.cross(b - a, c - a), a + b + c)
+
+
+# Drawings
+
+
+def test_camera_plot_is_to_scale(scene: Reconstruction) -> None:
+    """Seen from above, distances on the page are the world's times the scale bar's scale."""
+    drawing = camera_plot(scene, side="top")
+    Page(drawing)
+    dots = np.array(re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', drawing), float)
+    frame = scene_frame(scene)
+    centres = np.array(
+        [v.camera.cam_to_world[:3, 3] for v in scene.views if v.camera.cam_to_world is not None]
+    )
+    level = frame.to_frame(centres)[:, [0, 2]] * [1, -1]
+    start, end = re.search(r'<path d="M([\d.]+) [\d.]+V[\d.]+H([\d.]+)V', drawing).groups()
+    length = float(re.search(r">([\d.]+) units</text>", drawing).group(1))
+    scale = (float(end) - float(start)) / length
+    np.testing.assert_allclose(dots - dots[0], (level - level[0]) * scale, atol=0.3)
+
+
+def test_camera_plot_sides_show_height_and_depth(scene: Reconstruction) -> None:
+    top, side = camera_plot(scene, side="top"), camera_plot(scene, side="side")
+    assert top != side
+    picture = re.search(r"data:image/webp;base64,([^\"]+)", side).group(1)
+    cloud = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))))
+    seen = np.flatnonzero(cloud[..., 3].any(axis=0))
+    cameras = np.array(re.findall(r'<circle cx="([\d.]+)"', side), float)
+    # The cameras look to the right, at the ball and the wall: most of the cloud is right of them.
+    assert cameras.max() < np.median(seen)
+
+
+def test_pair_matrix_names_both_photos_of_each_pair(scene: Reconstruction) -> None:
+    names = [view.name for view in scene.views]
+    drawing = pair_matrix(names, scene.pairs)
+    titles = "".join(Page(drawing).text)
+    assert titles.count(f"{names[0]} – {names[2]}: 250 inliers of 300 matches, essential") == 2
+    assert titles.count("pnp, not used") == 2
+    assert drawing.count('fill="none"') == 2
+
+
+def test_page_of_many_photos_stays_small(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    scene = make_scene(tmp_path, names=[f"{k}.jpg" for k in range(12)])
+    views = []
+    for view in scene.views:
+        noise = rng.integers(0, 255, (48, 64, 3), np.uint8)
+        pixels = np.asarray(Image.fromarray(noise).resize((512, 384), Image.Resampling.BICUBIC))
+        depth = pixels[..., 0].astype(np.float32) + 1
+        views.append(dataclasses.replace(view, pixels=pixels, depth=depth, confidence=depth / 256))
+    path = write_report(dataclasses.replace(scene, views=tuple(views)), tmp_path / "report.html")
+    assert path.stat().st_size < 6e6
