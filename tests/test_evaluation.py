@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from pointmap.camera import pinhole, rigid
 from pointmap.errors import InputError
+from recon.evaluation.__main__ import main
 from recon.evaluation.depth import depth_scale, sample_at, score_depths
 from recon.evaluation.poses import (
     auc_at,
@@ -223,6 +224,23 @@ def test_a_saved_scene_is_scored(tmp_path: Path) -> None:
     assert each is not None and each.abs_rel == pytest.approx(1 / 6 * 0.2)
     assert each.scales == (0.5, None)
     assert each.coverage == pytest.approx(120 * 120 / (120 * 120 + 60 * 80))
+
+
+def test_the_command_prints_scores_or_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cameras = some_cameras(4)
+    write_scene(tmp_path / "scene", found=cameras[:3], focal=100.0)
+    truth = str(write_truth(tmp_path / "truth", cameras))
+    assert main(["scene", str(tmp_path / "scene"), "--truth", truth]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["poses"]["auc"]["5"] == pytest.approx(50)
+    assert scores["depth_one_scale"]["coverage"] == pytest.approx(1)
+    bare = ["--depth", str(tmp_path / "none")]
+    assert main(["scene", str(tmp_path / "scene"), "--truth", truth, *bare]) == 0
+    assert json.loads(capsys.readouterr().out)["depth_one_scale"] is None
+    assert main(["scene", str(tmp_path / "gone"), "--truth", truth]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_scenes_without_truth_still_count_photos(tmp_path: Path) -> None:
