@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -160,7 +161,7 @@ def test_sampling_takes_the_pixel_below_each_centre() -> None:
     assert np.array_equal(sample_at(np.arange(48.0).reshape(6, 8), 6, 8)[5], np.arange(40.0, 48))
 
 
-def write_scene(folder: Path, *, found: list[np.ndarray | None], focal: float) -> None:
+def write_scene(folder: Path, *, found: Sequence[np.ndarray | None], focal: float) -> None:
     """Write a scene of 3 photos, 80x60, at a quarter of the size for depth (all 2.0)."""
     (folder / "depth").mkdir(parents=True)
     images = {}
