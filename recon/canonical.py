@@ -106,4 +106,5 @@ class _Running:
     def mean(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return points (h, w, 3) and confidence (h, w) averaged so far."""
         weight = np.maximum(self._weight, np.float32(1e-12))
-        return self._points / weight[..., None], self._confidence / weight
+        points = (self._points / weight[..., None]).astype(np.float32)
+        return points, (self._confidence / weight).astype(np.float32)

@@ -1,8 +1,8 @@
-"""Two-view geometry of pixel matches: fundamental and essential matrices, Sampson error, refinement.
+"""Two-view geometry of pixel matches: fundamental and essential matrices, Sampson error.
 
-One direction throughout: ``x_i^T F x_j = 0``, and with p_i = R p_j + t (``cam2_to_cam1``, camera 1 =
-photo i, camera 2 = photo j) the essential matrix is ``E = [t]x R`` and ``F = K_i^-T E K_j^-1``
-(Hartley & Zisserman, Multiple View Geometry, 9.6).
+One direction throughout: ``x_i^T F x_j = 0``, and with p_i = R p_j + t (``cam2_to_cam1``, camera 1
+is photo i, camera 2 is photo j) ``E = [t]x R`` and ``F = K_i^-T E K_j^-1`` (Hartley & Zisserman,
+Multiple View Geometry, 9.6).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def fundamental_from_pose(
     """Return F (3, 3) of a relative pose; it has no meaning for a zero translation."""
     pose = np.asarray(cam2_to_cam1, np.float64)
     essential = skew(pose[:3, 3]) @ pose[:3, :3]
-    return np.linalg.inv(intrinsics_i).T @ essential @ np.linalg.inv(intrinsics_j)
+    return _inverse(intrinsics_i).T @ essential @ _inverse(intrinsics_j)
 
 
 def sampson_px(fundamental: Array, xy_i: ArrayLike, xy_j: ArrayLike) -> Array:
@@ -56,7 +56,7 @@ def find_fundamental(
     )
     if matrix is None or matrix.shape != (3, 3) or not np.isfinite(matrix).all():
         return None
-    return matrix, mask.ravel() > 0
+    return np.asarray(matrix, np.float64), mask.ravel() > 0
 
 
 def find_pose(
@@ -98,10 +98,44 @@ def find_pose(
     return max(poses, key=lambda pose: in_front(pose, rays_i[inlier], rays_j[inlier]).sum())
 
 
+def homography_poses(
+    xy_i: Array,
+    xy_j: Array,
+    intrinsics_i: ArrayLike,
+    intrinsics_j: ArrayLike,
+    *,
+    threshold_px: float,
+) -> list[Array]:
+    """Return the poses cam2_to_cam1, unit translations, of the plane that most matches lie on.
+
+    A plane seen twice has two poses, each with both signs of the translation. Samples for an
+    essential matrix that lie near one plane tend to end in the wrong one, so both are worth trying
+    (Hartley & Zisserman 19.5; Malis & Vargas 2007). Empty without a homography, or when the
+    homography is a rotation.
+    """
+    import cv2
+
+    if len(xy_i) < 8:
+        return []
+    homography, _ = cv2.findHomography(
+        xy_j, xy_i, cv2.USAC_MAGSAC, threshold_px, maxIters=1000, confidence=_RANSAC_CONFIDENCE
+    )
+    if homography is None or not np.isfinite(homography).all():
+        return []
+    calibrated = _inverse(intrinsics_i) @ homography @ np.asarray(intrinsics_j, np.float64)
+    _, rotations, translations, _ = cv2.decomposeHomographyMat(calibrated, np.eye(3))
+    lengths = [float(np.linalg.norm(translation)) for translation in translations]
+    return [
+        rigid(rotation, translation.ravel() / length)
+        for rotation, translation, length in zip(rotations, translations, lengths, strict=True)
+        if length > 1e-6 and np.isfinite(rotation).all()
+    ]
+
+
 def in_front(cam2_to_cam1: Array, rays_i: Array, rays_j: Array) -> NDArray[np.bool_]:
     """Return which rays (M, 3) of the two cameras meet in front of both (cheirality).
 
-    Only the sign of the depth is looked at, so far points (nearly parallel rays) come out by chance.
+    Only the sign of the depth counts, so far points (nearly parallel rays) come out by chance.
     """
     a, b = rays_i, rays_j @ cam2_to_cam1[:3, :3].T
     t = cam2_to_cam1[:3, 3]
@@ -119,6 +153,29 @@ def triangulation_angles_deg(cam2_to_cam1: Array, rays_i: Array, rays_j: Array) 
     return np.degrees(np.arctan2(sine, (rays_i * b).sum(1)))
 
 
+def rotation_share(rays_i: Array, rays_j: Array, tolerance_rad: float) -> float:
+    """Return the part of the matches, rays (M, 3), that one robustly fitted rotation explains."""
+    a = rays_i / np.linalg.norm(rays_i, axis=1, keepdims=True)
+    b = rays_j / np.linalg.norm(rays_j, axis=1, keepdims=True)
+    weight = np.ones(len(a))
+    for _ in range(5):
+        u, _, vt = np.linalg.svd((a * weight[:, None]).T @ b)
+        R = u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt
+        error = np.linalg.norm(a - b @ R.T, axis=1)
+        weight = 1 / (1 + (error / max(float(np.median(error)), tolerance_rad / 2)) ** 2)
+    return float((error < 2 * tolerance_rad).mean())
+
+
+def plane_share(xy_i: Array, xy_j: Array, threshold_px: float) -> float:
+    """Return the part of the matches (M, 2), (M, 2) that one homography explains."""
+    import cv2
+
+    if len(xy_i) < 5:
+        return 0.0
+    _, mask = cv2.findHomography(xy_j, xy_i, cv2.USAC_MAGSAC, 2 * threshold_px, maxIters=500)
+    return 0.0 if mask is None else float((mask > 0).mean())
+
+
 def refine_pose(
     cam2_to_cam1: Array,
     xy_i: Array,
@@ -134,14 +191,15 @@ def refine_pose(
     Levenberg-Marquardt over the 5 degrees of freedom (rotation, direction of translation) with the
     Cauchy kernel of width ``scale_px``. The cost never rises above that of the start.
     """
-    left, right = np.linalg.inv(intrinsics_i).T, np.linalg.inv(intrinsics_j)
+    left, right = _inverse(intrinsics_i).T, _inverse(intrinsics_j)
     points = _homogeneous(xy_i), _homogeneous(xy_j)
 
     def evaluate(R: Array, t: Array) -> float:
         residual, _ = _sampson(left @ skew(t) @ R @ right, *points, ())
         return float(np.log1p((residual / scale_px) ** 2).sum())
 
-    R, t = cam2_to_cam1[:3, :3], cam2_to_cam1[:3, 3] / np.linalg.norm(cam2_to_cam1[:3, 3])
+    R: Array = cam2_to_cam1[:3, :3]
+    t: Array = cam2_to_cam1[:3, 3] / np.linalg.norm(cam2_to_cam1[:3, 3])
     cost, damping = evaluate(R, t), 1e-4
     for _ in range(rounds):
         tangent = np.linalg.svd(t[None])[2][1:]
@@ -172,8 +230,8 @@ def refine_pose(
 def _sampson(
     fundamental: Array, points_i: Array, points_j: Array, slopes: Sequence[Array]
 ) -> tuple[Array, Array]:
-    """Return signed Sampson distances (M,) of homogeneous points (M, 3) and their derivatives (M, S)
-    along the directions ``slopes`` in which F changes.
+    """Return signed Sampson distances (M,) of homogeneous points (M, 3), and their derivatives
+    (M, S) along the directions ``slopes`` in which F changes.
     """
     lines_i, lines_j = points_j @ fundamental.T, points_i @ fundamental
     norm = np.sqrt((lines_i[:, :2] ** 2).sum(1) + (lines_j[:, :2] ** 2).sum(1))
@@ -189,11 +247,15 @@ def _sampson(
     return residual, jacobian
 
 
-def _rotation(rotation_vector: Array) -> Array:
+def _inverse(matrix: ArrayLike) -> Array:
+    return np.asarray(np.linalg.inv(np.asarray(matrix, np.float64)), np.float64)
+
+
+def _rotation(rotation_vector: ArrayLike) -> Array:
     """Return the rotation matrix of an axis times angle (radians)."""
     import cv2
 
-    return np.asarray(cv2.Rodrigues(rotation_vector)[0], np.float64)
+    return np.asarray(cv2.Rodrigues(np.asarray(rotation_vector, np.float64))[0], np.float64)
 
 
 def _homogeneous(xy: ArrayLike) -> Array:

@@ -8,7 +8,7 @@ focal length, so that bundle adjustment can weigh it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,12 +33,13 @@ PINHOLE_LOG_SIGMA = 0.02
 FOCAL_RANGE = (0.4, 3.5)
 """Focal lengths over long side that are searched: 103 to 16 degrees along the long side."""
 
-_GRID = np.exp(np.linspace(*np.log(FOCAL_RANGE), 25))
+_GRID = np.exp(np.linspace(np.log(FOCAL_RANGE[0]), np.log(FOCAL_RANGE[1]), 25))
 _STARTS = (0.6, 1.0, 1.7)
 _PAIRS = 20
 _MATCHES_PER_PAIR = 300
 _PAIR_LOG_SIGMA = 0.02
 _WRONG_PAIRS = 1e-4
+_FEW_PAIRS_LOG_SIGMA = 0.15
 
 
 @dataclass(frozen=True)

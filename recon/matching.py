@@ -28,6 +28,10 @@ POINTMAP_SIGMA = 0.75
 """Error of a pointmap match, in network pixels: neighbours are found on a pixel grid (0.5 px off at
 most in each axis) between two predictions that are themselves about half a pixel off."""
 
+_STARTS = 4000
+_TREE_POINTS = 50_000
+_MAX_GAP = 0.05
+
 
 @dataclass(frozen=True)
 class PhotoFeatures:
@@ -79,15 +83,15 @@ def extract_features(
 ) -> PhotoFeatures:
     """Return the SIFT key points of a photo, RootSIFT descriptors (Arandjelovic 2012).
 
-    ``photo``: resized to about :data:`FEATURE_LONG_SIDE`. At most ``limit`` key points, those of the
-    strongest response. The contrast threshold is a quarter of OpenCV's default, so that a 640 px
-    photo gives thousands. A photo without texture gives none (arrays of length 0).
+    ``photo``: resized to about :data:`FEATURE_LONG_SIDE`. At most ``limit`` key points, those of
+    the strongest response. The contrast threshold is a quarter of OpenCV's default, so that a
+    640 px photo gives thousands. A photo without texture gives none (arrays of length 0).
     """
     import cv2
 
     height, width = photo.pixels.shape[:2]
     # Without precise up-scaling OpenCV's first octave shifts all positions by a quarter pixel.
-    sift = cv2.SIFT_create(
+    sift = cv2.SIFT_create(  # type: ignore[attr-defined]  # missing from OpenCV's stubs
         nfeatures=limit, contrastThreshold=contrast_threshold, enable_precise_upscale=True
     )
     grey = cv2.cvtColor(np.ascontiguousarray(photo.pixels), cv2.COLOR_RGB2GRAY)
@@ -153,3 +157,103 @@ def _best_and_distinct(
     distance = (2 - 2 * top.double()).clamp_min(0)
     distinct = distance[:, 0] < ratio**2 * distance[:, 1]
     return index[:, 0].numpy(), distinct.numpy()
+
+
+def match_pointmaps(
+    prediction_ij: PairPrediction,
+    prediction_ji: PairPrediction,
+    photos: Sequence[Photo],
+    *,
+    limit: int = 1000,
+) -> PairMatches:
+    """Return pixels of the two photos whose 3D points are each other's nearest neighbours.
+
+    The two predictions of one pair (i < j), each in its own frame, are searched separately, from a
+    sub-sampled grid of photo i's pixels. Neighbours further apart than 5 % of their depth are no
+    match. The ``limit`` most confident ones are kept (geometric mean of both confidences).
+    ``sigma_px`` is :data:`POINTMAP_SIGMA` network pixels, as both ends sit on the network's grid.
+    """
+    i, j = prediction_ij.i, prediction_ij.j
+    shape_i, shape_j = prediction_ij.confidence_i.shape, prediction_ij.confidence_j.shape
+    first = _reciprocal_pixels(
+        prediction_ij.points_i,
+        prediction_ij.confidence_i,
+        prediction_ij.points_j,
+        prediction_ij.confidence_j,
+    )
+    # In the other direction's frame photo i is the second photo.
+    second = _reciprocal_pixels(
+        prediction_ji.points_j,
+        prediction_ji.confidence_j,
+        prediction_ji.points_i,
+        prediction_ji.confidence_i,
+    )
+    pixels = np.concatenate([first[0], second[0]])
+    confidence = np.concatenate([first[1], second[1]])
+    order = np.argsort(-confidence, kind="stable")
+    _, kept = np.unique(pixels[order], axis=0, return_index=True)
+    pixels = pixels[order][np.sort(kept)[:limit]]
+    xy_i, scale_i = _grid_to_original(pixels[:, 0], shape_i, photos[i])
+    xy_j, scale_j = _grid_to_original(pixels[:, 1], shape_j, photos[j])
+    none = np.full(len(pixels), -1, np.int64)
+    return PairMatches(
+        i, j, xy_i, xy_j, none, none.copy(), POINTMAP_SIGMA * (scale_i + scale_j) / 2
+    )
+
+
+def reciprocal_neighbours(
+    points_1: Array, points_2: Array, starts: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the numbers of points (N, 3) and (M, 3) that are each other's nearest.
+
+    ``starts``: numbers of the points of the first set to try; None tries all.
+    """
+    from scipy.spatial import KDTree
+
+    starts = np.arange(len(points_1)) if starts is None else starts
+    if not len(starts) or not len(points_2):
+        none = np.zeros(0, np.int64)
+        return none, none
+    _, there = KDTree(points_2).query(points_1[starts])
+    _, back = KDTree(points_1).query(points_2[there])
+    mutual = back == starts
+    return starts[mutual], there[mutual]
+
+
+def _reciprocal_pixels(
+    points_i: NDArray[np.float32],
+    confidence_i: NDArray[np.float32],
+    points_j: NDArray[np.float32],
+    confidence_j: NDArray[np.float32],
+) -> tuple[NDArray[np.int64], Array]:
+    """Return flat pixel numbers (M, 2) in photos i and j, and confidences (M,), in one frame."""
+    number_i, number_j = _usable_pixels(points_i), _usable_pixels(points_j)
+    flat_i = points_i.reshape(-1, 3)[number_i].astype(np.float64)
+    flat_j = points_j.reshape(-1, 3)[number_j].astype(np.float64)
+    stride = max(1, len(number_i) // _STARTS)
+    near_i, near_j = reciprocal_neighbours(flat_i, flat_j, np.arange(0, len(number_i), stride))
+    gap = np.linalg.norm(flat_i[near_i] - flat_j[near_j], axis=1)
+    close = gap < _MAX_GAP * flat_i[near_i, 2]
+    pixels = np.stack([number_i[near_i[close]], number_j[near_j[close]]], axis=1)
+    product = confidence_i.ravel()[pixels[:, 0]] * confidence_j.ravel()[pixels[:, 1]]
+    return pixels, np.sqrt(product.astype(np.float64))
+
+
+def _usable_pixels(points: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the flat numbers of pixels in front of the camera, thinned to what a tree takes."""
+    height, width = points.shape[:2]
+    stride = int(np.ceil(np.sqrt(height * width / _TREE_POINTS)))
+    usable = np.zeros((height, width), bool)
+    usable[::stride, ::stride] = True
+    usable &= np.isfinite(points).all(-1) & (points[..., 2] > 0)
+    return np.flatnonzero(usable)
+
+
+def _grid_to_original(
+    numbers: NDArray[np.int64], shape: tuple[int, ...], photo: Photo
+) -> tuple[Array, float]:
+    """Return original pixel positions of flat network pixel numbers, and the mean scale to them."""
+    height, width = shape
+    scale = np.array([photo.width / width, photo.height / height])
+    xy = np.stack([numbers % width, numbers // width], axis=1) + 0.5
+    return xy * scale, float(scale.mean())

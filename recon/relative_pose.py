@@ -1,14 +1,65 @@
-"""Relative pose of two photos: three methods, one result type."""
+"""Relative pose of two photos: three interchangeable methods with one result type.
+
+- :func:`essential`: from pixel matches and both K; the most accurate where there is texture;
+- :func:`procrustes`: from the same pixels' points in both frames (two predictions);
+- :func:`pnp`: from points in one frame and their pixels in the other photo.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from pointmap.camera import Array
-from recon.matching import PairMatches
+from pointmap.camera import (
+    Array,
+    fit_similarity,
+    invert_rigid,
+    pinhole,
+    pixel_centres,
+    pixel_rays,
+    project,
+    rigid,
+    rotation_angle_deg,
+    transform_points,
+)
+from recon.epipolar import (
+    find_pose,
+    fundamental_from_pose,
+    homography_poses,
+    in_front,
+    plane_share,
+    refine_pose,
+    rotation_share,
+    sampson_px,
+    triangulation_angles_deg,
+)
+from recon.intrinsics import DEFAULT_FOCAL, weiszfeld_focal
+from recon.matching import PairMatches, match_pointmaps
+
+if TYPE_CHECKING:
+    from pointmap.images import Photo
+    from pointmap.inference import PairPrediction
+
+logger = logging.getLogger(__name__)
+
+FEW_MATCHES = 15
+"""Fewer inliers are reported as few. SIFT on photos of different places gives at most 7 here."""
+MIN_PARALLAX_DEG = 1.0
+"""Median triangulation angle under which the direction of the translation is a guess."""
+MIN_CONFIDENCE = 3.0
+"""Median confidence from which pointmaps may relate photos. Trained with DUSt3R's loss (alpha 0.2)
+a network of this confidence expects an error of 0.2 / 3, 7 % of the scene's size."""
+MAX_DISAGREEMENT_DEG = 5.0
+"""Rotation by which each prediction alone may differ from both together."""
+_SAME_MODEL = 0.8
+"""A simpler model that explains this part of the inliers explains the pair (COLMAP's ratio)."""
+_RIVAL = 0.9
+"""A different pose with this part of the best one's support may as well be the true one."""
 
 
 @dataclass(frozen=True)
@@ -16,9 +67,17 @@ class RelativePose:
     """Pose of photo j (camera 2) relative to photo i (camera 1).
 
     ``cam2_to_cam1`` (4, 4) float64. The translation has unit length unless ``metric_scale``: then
-    it is in the units of photo i's prediction. ``method``: "essential", "procrustes" or "pnp".
-    ``inliers`` (M,) bool over the pair's matches. ``score`` in [0, 1]. ``flags``: any of
-    "pure_rotation", "planar", "few_matches", "no_parallax".
+    it is in the units of the points of camera 1's frame. ``method``: "essential", "procrustes" or
+    "pnp". ``inliers`` (M,) bool over the matches that were given. ``score`` in [0, 1]: inlier ratio
+    x saturating inlier count x parallax. ``flags``, any of:
+
+    - "few_matches": fewer than 15 inliers;
+    - "no_parallax": median triangulation angle under 1 degree, the translation is a guess;
+    - "pure_rotation": a rotation alone explains the matches, the translation means nothing;
+    - "planar": one plane explains the matches.
+
+    ``alternative`` (4, 4): a different pose that explains the matches nearly as well (a plane seen
+    twice has two), or None. It halves the score.
     """
 
     cam2_to_cam1: Array
@@ -27,6 +86,7 @@ class RelativePose:
     score: float
     flags: frozenset[str] = frozenset()
     metric_scale: bool = False
+    alternative: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -35,3 +95,398 @@ class PairEdge:
 
     matches: PairMatches
     pose: RelativePose
+
+
+def essential(
+    matches: PairMatches,
+    intrinsics_i: ArrayLike,
+    intrinsics_j: ArrayLike,
+    *,
+    threshold_px: float | None = None,
+) -> RelativePose | None:
+    """Return the pose from the essential matrix of pixel matches, or None without one.
+
+    MAGSAC for the essential matrix and for the dominant plane, refinement of the robust Sampson
+    error of each over all matches, then the pose with the most support. Inliers have a
+    Sampson error below ``threshold_px`` (None: one pixel of a 640 px photo, and at least twice
+    ``matches.sigma_px``) and meet in front of both cameras or too far away to tell.
+    """
+    if threshold_px is None:
+        threshold_px = inlier_threshold_px(matches, intrinsics_i, intrinsics_j)
+    K_i, K_j = np.asarray(intrinsics_i, np.float64), np.asarray(intrinsics_j, np.float64)
+    candidates = _candidates(matches, K_i, K_j, threshold_px)
+    if not candidates:
+        return None
+    best, *others = candidates
+    for rival in others:
+        rotation, direction = angles_between_deg(best.pose, rival.pose)
+        if rival.support > _RIVAL * best.support and (rotation > 5 or direction > 20):
+            return _assessed(best, matches, K_i, K_j, threshold_px, rival.pose)
+    return _assessed(best, matches, K_i, K_j, threshold_px, None)
+
+
+def procrustes(
+    points_1: Array,
+    points_2: Array,
+    weights: ArrayLike | None = None,
+    *,
+    tolerance: float = 0.05,
+) -> RelativePose | None:
+    """Return the pose that registers the same M points in both frames, (M, 3) each, or None.
+
+    Robust similarity: closed form (Umeyama), re-weighted; errors count relative to the distance
+    from the camera. Inliers agree within ``tolerance`` of that distance. The translation is in the
+    units of ``points_1``. None with fewer than 10 points, points on a line, or no finite result.
+    """
+    weights = np.ones(len(points_1)) if weights is None else np.asarray(weights, np.float64)
+    reach = np.linalg.norm(points_1, axis=1)
+    usable = np.isfinite(points_1).all(1) & np.isfinite(points_2).all(1) & (reach > 0)
+    usable &= weights > 0
+    if usable.sum() < 10:
+        return None
+    p1, p2, w = points_1[usable], points_2[usable], weights[usable] / reach[usable] ** 2
+    # A line, or one point, leaves the rotation open.
+    if (
+        min(
+            np.linalg.svd(p - p.mean(0), compute_uv=False)[1]
+            for p in (p1 / p1.std(), p2 / p2.std())
+        )
+        < 1e-3
+    ):
+        return None
+    robust = np.ones(len(p1))
+    for _ in range(15):
+        scale, R, t = fit_similarity(p2, p1, w * robust)
+        error = np.linalg.norm(scale * p2 @ R.T + t - p1, axis=1) / reach[usable]
+        # The kernel narrows with the fit, down to a fifth of the tolerance.
+        width = max(1.5 * float(np.median(error)), tolerance / 5)
+        robust = 1 / (1 + (error / width) ** 2) ** 2
+    if not scale > 0 or not np.isfinite(t).all():
+        return None
+    inliers = np.zeros(len(points_1), bool)
+    inliers[usable] = error < tolerance
+    share = float(weights[inliers].sum() / weights.sum())
+    angle = triangulation_angles_deg(rigid(R, t), p1, p2)
+    flags = _flags(int(inliers.sum()), float(np.median(angle)))
+    score = _score(share, int(inliers.sum()), float(np.median(angle)))
+    return RelativePose(rigid(R, t), "procrustes", inliers, score, flags, metric_scale=True)
+
+
+def pnp(
+    points_1: Array,
+    pixels_2: Array,
+    intrinsics_2: ArrayLike,
+    *,
+    threshold_px: float | None = None,
+) -> RelativePose | None:
+    """Return camera 2's pose from points (M, 3) in camera 1's frame and their pixels (M, 2) in
+    photo 2, or None.
+
+    SQPnP in RANSAC, refined on the inliers. ``threshold_px`` None: 1 % of photo 2's long side. The
+    translation is in the units of the points.
+    """
+    import cv2
+
+    K = np.asarray(intrinsics_2, np.float64)
+    usable = np.isfinite(points_1).all(1) & np.isfinite(pixels_2).all(1)
+    if usable.sum() < 6:
+        return None
+    if threshold_px is None:
+        threshold_px = 0.02 * float(max(K[0, 2], K[1, 2]))
+    points, pixels = points_1[usable], np.ascontiguousarray(pixels_2[usable])
+    unit = float(np.median(np.linalg.norm(points, axis=1)))
+    if not unit > 0:
+        return None
+    points = np.ascontiguousarray(points / unit)
+    cv2.setRNGSeed(0)  # RANSAC draws from OpenCV's global generator
+    found, rotation, translation, chosen = cv2.solvePnPRansac(
+        points,
+        pixels,
+        K,
+        None,
+        iterationsCount=200,
+        reprojectionError=threshold_px,
+        flags=cv2.SOLVEPNP_SQPNP,
+    )
+    if not found or chosen is None or len(chosen) < 6:
+        return None
+    chosen = chosen.ravel()
+    rotation, translation = cv2.solvePnPRefineLM(
+        points[chosen], pixels[chosen], K, None, rotation, translation
+    )
+    cam1_to_cam2 = rigid(cv2.Rodrigues(rotation)[0], translation.ravel())
+    if not np.isfinite(cam1_to_cam2).all():
+        return None
+    error = np.linalg.norm(project(transform_points(cam1_to_cam2, points), K) - pixels, axis=1)
+    inliers = np.zeros(len(points_1), bool)
+    inliers[usable] = error < threshold_px  # NaN behind the camera compares false
+    cam2_to_cam1 = invert_rigid(cam1_to_cam2)
+    angle = triangulation_angles_deg(cam2_to_cam1, points, transform_points(cam1_to_cam2, points))
+    cam2_to_cam1[:3, 3] *= unit
+    count = int(inliers.sum())
+    score = _score(count / len(inliers), count, float(np.median(angle)))
+    flags = _flags(count, float(np.median(angle)))
+    return RelativePose(cam2_to_cam1, "pnp", inliers, score, flags, metric_scale=True)
+
+
+def inlier_threshold_px(
+    matches: PairMatches, intrinsics_i: ArrayLike, intrinsics_j: ArrayLike
+) -> float:
+    """Return the Sampson error, in original pixels, up to which a match agrees with a pose.
+
+    One pixel per 640 px of the photos' long sides, as what lenses do to a pinhole grows with the
+    photo, and at least twice the accuracy of the matches.
+    """
+    long_sides = [2 * np.asarray(K)[:2, 2].max() for K in (intrinsics_i, intrinsics_j)]
+    return max(float(np.mean(long_sides)) / 640, 2 * matches.sigma_px)
+
+
+def epipolar_inliers(
+    cam2_to_cam1: Array,
+    matches: PairMatches,
+    intrinsics_i: ArrayLike,
+    intrinsics_j: ArrayLike,
+    threshold_px: float,
+) -> NDArray[np.bool_]:
+    """Return which matches (M,) agree with a pose: Sampson error and cheirality."""
+    fundamental = fundamental_from_pose(cam2_to_cam1, intrinsics_i, intrinsics_j)
+    near = np.abs(sampson_px(fundamental, matches.xy_i, matches.xy_j)) < threshold_px
+    rays_i, rays_j = pixel_rays(matches.xy_i, intrinsics_i), pixel_rays(matches.xy_j, intrinsics_j)
+    angle = triangulation_angles_deg(cam2_to_cam1, rays_i, rays_j)
+    uncertain = np.degrees(2 * threshold_px / np.asarray(intrinsics_i)[0, 0])
+    return near & (in_front(cam2_to_cam1, rays_i, rays_j) | (angle < uncertain))
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A pose that matches may have, which of them it explains, and how well in all."""
+
+    pose: Array
+    inliers: NDArray[np.bool_]
+    support: float
+
+
+def _candidates(
+    matches: PairMatches, K_i: Array, K_j: Array, threshold_px: float
+) -> list[_Candidate]:
+    """Return refined poses from an essential matrix and from the dominant plane, best first."""
+    xy_i, xy_j = matches.xy_i, matches.xy_j
+    first = find_pose(xy_i, xy_j, K_i, K_j, threshold_px=threshold_px)
+    starts = [] if first is None else [first]
+    for pose in homography_poses(xy_i, xy_j, K_i, K_j, threshold_px=2 * threshold_px):
+        # The Sampson error doesn't see the sign of t, so one of the two starts will do.
+        if all(np.abs(pose[:3, :3] - start[:3, :3]).max() > 1e-9 for start in starts):
+            starts.append(pose)
+    found = []
+    for start in starts:
+        pose, _ = refine_pose(start, xy_i, xy_j, K_i, K_j, scale_px=threshold_px / 2)
+        flipped = rigid(pose[:3, :3], -pose[:3, 3])
+        found += [_candidate(p, matches, K_i, K_j, threshold_px) for p in (pose, flipped)]
+    return sorted(found, key=lambda candidate: -candidate.support)
+
+
+def _candidate(
+    pose: Array, matches: PairMatches, K_i: Array, K_j: Array, threshold_px: float
+) -> _Candidate:
+    inliers = epipolar_inliers(pose, matches, K_i, K_j, threshold_px)
+    kept = matches.select(inliers)
+    error = sampson_px(fundamental_from_pose(pose, K_i, K_j), kept.xy_i, kept.xy_j)
+    return _Candidate(pose, inliers, float((1 - (error / threshold_px) ** 2).sum()))
+
+
+def angles_between_deg(pose_a: Array, pose_b: Array) -> tuple[float, float]:
+    """Return the angles in degrees between two poses' rotations and translation directions."""
+    rotation = float(rotation_angle_deg(pose_a[:3, :3].T @ pose_b[:3, :3]))
+    a, b = pose_a[:3, 3], pose_b[:3, 3]
+    return rotation, float(np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b)), a @ b)))
+
+
+def _assessed(
+    candidate: _Candidate,
+    matches: PairMatches,
+    K_i: Array,
+    K_j: Array,
+    threshold_px: float,
+    alternative: Array | None,
+) -> RelativePose:
+    """Return the candidate with score and flags from the matches that it explains."""
+    pose, inliers = candidate.pose, candidate.inliers
+    kept = matches.select(inliers)
+    if len(kept) < 5:
+        return RelativePose(pose, "essential", inliers, 0.0, frozenset({"few_matches"}))
+    rays_i, rays_j = pixel_rays(kept.xy_i, K_i), pixel_rays(kept.xy_j, K_j)
+    parallax = float(np.median(triangulation_angles_deg(pose, rays_i, rays_j)))
+    flags = set(_flags(len(kept), parallax))
+    if rotation_share(rays_i, rays_j, threshold_px / K_i[0, 0]) > _SAME_MODEL:
+        flags |= {"pure_rotation", "no_parallax"}
+    if plane_share(kept.xy_i, kept.xy_j, threshold_px) > _SAME_MODEL:
+        flags.add("planar")
+    score = _score(len(kept) / len(matches), len(kept), parallax)
+    if alternative is not None:
+        score /= 2
+    return RelativePose(pose, "essential", inliers, score, frozenset(flags), False, alternative)
+
+
+def _flags(count: int, parallax_deg: float) -> frozenset[str]:
+    few = {"few_matches"} if count < FEW_MATCHES else set()
+    return frozenset(few | ({"no_parallax"} if parallax_deg < MIN_PARALLAX_DEG else set()))
+
+
+def _score(share: float, count: int, parallax_deg: float) -> float:
+    """Return a score in [0, 1]: inlier ratio, 63 % of it at 50 inliers, in full from 2 degrees."""
+    return share * (1 - np.exp(-count / 50)) * min(1.0, parallax_deg / (2 * MIN_PARALLAX_DEG))
+
+
+def pointmap_edge(
+    prediction_ij: PairPrediction, prediction_ji: PairPrediction, photos: Sequence[Photo]
+) -> PairEdge | None:
+    """Return the pose that a pair's pointmaps give by themselves, or None where they don't hold.
+
+    The pose registers both frames on all pixels of both photos (:func:`procrustes`). It is believed
+    only if everything below is so, which a weak network, or a good one looking at photos of
+    different places, fails somewhere:
+
+    - the pixels' median confidence is at least :data:`MIN_CONFIDENCE`;
+    - most pixels agree with one similarity;
+    - each prediction alone (:func:`pnp`) gives nearly this pose, and the two predictions must
+      contradict each other if the network just repeats a habit;
+    - at least 100 pixels match reciprocally in 3D, most of them on their epipolar lines;
+    - there is parallax.
+
+    Intrinsics are those the predictions themselves imply.
+    """
+    points_1, points_2, confidence = _both_frames(prediction_ij, prediction_ji)
+    if not len(confidence) or np.median(confidence) < MIN_CONFIDENCE:
+        return None
+    pose = procrustes(points_1, points_2, confidence)
+    if pose is None or pose.inliers.mean() < 0.5 or pose.flags:
+        return None
+    K_i, K_j = (
+        _implied_intrinsics(p.points_i, p.confidence_i, photos[p.i])
+        for p in (prediction_ij, prediction_ji)
+    )
+    alone = [
+        _pose_alone(prediction_ij, K_j, photos),
+        _pose_alone(prediction_ji, K_i, photos),
+    ]
+    if alone[0] is None or alone[1] is None:
+        return None
+    for other in (alone[0], invert_rigid(alone[1])):
+        rotation, direction = angles_between_deg(pose.cam2_to_cam1, other)
+        if rotation > MAX_DISAGREEMENT_DEG or direction > 3 * MAX_DISAGREEMENT_DEG:
+            return None
+    matches = match_pointmaps(prediction_ij, prediction_ji, photos, limit=300)
+    threshold_px = inlier_threshold_px(matches, K_i, K_j)
+    inliers = epipolar_inliers(pose.cam2_to_cam1, matches, K_i, K_j, threshold_px)
+    if inliers.sum() < 100 or inliers.mean() < 0.5:
+        return None
+    return PairEdge(matches, replace(pose, inliers=inliers))
+
+
+def verify_pair(
+    photos: Sequence[Photo],
+    matches: PairMatches,
+    pointmap: PairEdge | None,
+    focals_px: ArrayLike,
+) -> PairEdge | None:
+    """Return the pair's edge, or None where nothing relates the two photos for sure.
+
+    Feature matches decide where they can: at least :data:`FEW_MATCHES` inliers of an essential
+    matrix, a quarter of all matches. Else the pointmaps' pose (:func:`pointmap_edge`) is taken,
+    unless there are feature matches and next to none of them agrees with it.
+    """
+    focals = np.asarray(focals_px, np.float64)
+    i, j = matches.i, matches.j
+    K_i = pinhole(focals[i], photos[i].width, photos[i].height)
+    K_j = pinhole(focals[j], photos[j].width, photos[j].height)
+    pose = essential(matches, K_i, K_j) if len(matches) >= FEW_MATCHES else None
+    if pose is not None and "few_matches" not in pose.flags and pose.inliers.mean() >= 0.25:
+        return PairEdge(matches, _choose(pose, pointmap))
+    if pointmap is None:
+        logger.debug("photos %d and %d: %d feature matches, no edge", i, j, len(matches))
+        return None
+    threshold_px = 4 * inlier_threshold_px(matches, K_i, K_j)
+    agree = epipolar_inliers(pointmap.pose.cam2_to_cam1, matches, K_i, K_j, threshold_px)
+    # By chance about 3 % of wrong matches lie this close to their epipolar line.
+    if len(matches) >= 12 and agree.mean() < 0.15:
+        logger.debug("photos %d and %d: features contradict the pointmaps, no edge", i, j)
+        return None
+    return pointmap
+
+
+def _choose(pose: RelativePose, pointmap: PairEdge | None) -> RelativePose:
+    """Return the pose with its alternative in its place if the pointmaps speak for that one."""
+    if pose.alternative is None or pointmap is None:
+        return pose
+    hint = pointmap.pose.cam2_to_cam1
+    if angles_between_deg(pose.alternative, hint) < angles_between_deg(pose.cam2_to_cam1, hint):
+        return replace(pose, cam2_to_cam1=pose.alternative, alternative=pose.cam2_to_cam1)
+    return pose
+
+
+def _both_frames(
+    prediction_ij: PairPrediction, prediction_ji: PairPrediction
+) -> tuple[Array, Array, Array]:
+    """Return points (M, 3) in camera i's and in camera j's frame of pixels of both photos, and
+    their confidence (M,), thinned to a few thousand.
+    """
+    first, second, weight = [], [], []
+    for in_i, conf_i, in_j, conf_j in (
+        (
+            prediction_ij.points_i,
+            prediction_ij.confidence_i,
+            prediction_ji.points_j,
+            prediction_ji.confidence_j,
+        ),
+        (
+            prediction_ij.points_j,
+            prediction_ij.confidence_j,
+            prediction_ji.points_i,
+            prediction_ji.confidence_i,
+        ),
+    ):
+        thin = _thin(conf_i.shape)
+        first.append(in_i[thin].reshape(-1, 3))
+        second.append(in_j[thin].reshape(-1, 3))
+        weight.append(np.sqrt(conf_i[thin] * conf_j[thin]).ravel())
+    points_1, points_2 = np.concatenate(first), np.concatenate(second)
+    usable = (points_1 != 0).any(1) & (points_2 != 0).any(1)
+    return (
+        points_1[usable].astype(np.float64),
+        points_2[usable].astype(np.float64),
+        np.concatenate(weight)[usable].astype(np.float64),
+    )
+
+
+def _thin(shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Return slices that leave about 3000 pixels of a map."""
+    stride = max(1, int(np.sqrt(shape[0] * shape[1] / 3000)))
+    return slice(stride // 2, None, stride), slice(stride // 2, None, stride)
+
+
+def _implied_intrinsics(
+    points: NDArray[np.float32], confidence: NDArray[np.float32], photo: Photo
+) -> Array:
+    """Return K (3, 3) in original pixels of a pointmap in its own camera's frame."""
+    thin = _thin(confidence.shape)
+    pixels = _original_pixels(confidence.shape, photo)[thin] - [photo.width / 2, photo.height / 2]
+    fallback = DEFAULT_FOCAL * max(photo.width, photo.height)
+    focal = weiszfeld_focal(points[thin], pixels, confidence[thin], fallback_px=fallback)
+    return pinhole(focal.focal_px, photo.width, photo.height)
+
+
+def _original_pixels(shape: tuple[int, ...], photo: Photo) -> Array:
+    """Return the positions (h, w, 2) in the original photo of a network-sized map's pixels."""
+    height, width = shape
+    return pixel_centres(width, height) * [photo.width / width, photo.height / height]
+
+
+def _pose_alone(
+    prediction: PairPrediction, intrinsics_j: Array, photos: Sequence[Photo]
+) -> Array | None:
+    """Return the pose of photo j in photo i's frame from one prediction, or None."""
+    thin = _thin(prediction.confidence_j.shape)
+    pixels = _original_pixels(prediction.confidence_j.shape, photos[prediction.j])[thin]
+    points = prediction.points_j[thin].reshape(-1, 3).astype(np.float64)
+    pose = pnp(points, pixels.reshape(-1, 2), intrinsics_j)
+    return None if pose is None or pose.inliers.mean() < 0.3 else pose.cam2_to_cam1
