@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pointmap.camera import Array, invert_rigid, pinhole, transform_points
-from recon.alignment.registration import best_pair, grow, start_from_pair
+from recon.alignment.registration import best_pair, grow, move_misplaced, start_from_pair
 from recon.alignment.start import PoseGraph, first_cameras, largest_component
 from recon.alignment.structure import (
     AlignOptions,
     Setup,
     Structure,
+    agreeing_edges,
     refine,
     share_explained,
     without,
@@ -34,10 +35,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _REFERENCE_LONG_SIDE = 640
-# A scene is convincing when it explains this share of all verified matches; an edge is part of it
-# when it explains this share of the edge's own.
+# A scene is convincing when it explains this share of all verified matches.
 _CONVINCING_SHARE = 0.6
-_USED_SHARE = 0.3
 _STILL = frozenset({"pure_rotation", "no_parallax"})
 
 
@@ -64,6 +63,7 @@ def align(
     focals_px: ArrayLike,
     *,
     focal_log_sigma: ArrayLike = 0.3,
+    focal_groups: ArrayLike | None = None,
     options: AlignOptions | None = None,
     seed: int = 0,
     features: Sequence[PhotoFeatures] | None = None,
@@ -72,8 +72,11 @@ def align(
 
     ``priors``: one per photo, or none at all; ``focals_px`` (N,) first guesses in original pixels,
     ``focal_log_sigma`` (N,) or one number, how sure their logarithms are (0: known, kept
-    bit-equal); ``features`` give the points' colours. World: the OpenCV frame of the first placed
-    photo, scaled so that the median depth of the points its cameras see is 1.
+    bit-equal). Photos with equal ``focal_groups`` (N,) share a focal, by default those of one
+    camera (equal ``camera_key``). ``features`` give the points' colours.
+
+    World: the OpenCV frame of the first placed photo, scaled so that the median depth at which
+    cameras see the points is 1.
 
     The largest connected component of edges becomes the scene; components are never merged.
     """
@@ -81,7 +84,8 @@ def align(
     count = len(photos)
     focals = np.broadcast_to(np.asarray(focals_px, np.float64), (count,))
     sigmas = np.broadcast_to(np.asarray(focal_log_sigma, np.float64), (count,))
-    setup = _setup(photos, edges, focals, sigmas, options)
+    names = [p.camera_key for p in photos] if focal_groups is None else list(np.ravel(focal_groups))
+    setup = _setup(names, edges, focals, sigmas, options)
     graph = _pose_graph(edges)
     predicted = [prior.points[..., 2] for prior in priors]
     structure = _unmatched(photos, setup)
@@ -114,32 +118,32 @@ def _result(
             table.node_view[tracks.node],
             table.node_xy[tracks.node],
         ),
-        used_edges=share_explained(setup, structure, len(graph.pairs)) > _USED_SHARE,
+        used_edges=agreeing_edges(setup, cameras),
     )
 
 
 def _setup(
-    photos: Sequence[Photo],
+    cameras: Sequence[object],
     edges: Sequence[PairEdge],
     focals: Array,
     sigmas: Array,
     options: AlignOptions,
 ) -> Setup:
-    """Return the unchanging part of the problem; photos of one camera form a focal group."""
-    names = [p.camera_key if options.share_focal else str(k) for k, p in enumerate(photos)]
+    """Return the unchanging part of the problem; photos with equal ``cameras`` share a focal."""
     # A known focal joins no group: it stays what was given, whatever the others do.
     keys = [
-        f"known {k}" if sigma == 0 else f"{name}"
-        for k, (name, sigma) in enumerate(zip(names, sigmas, strict=True))
+        f"known {k}" if sigma == 0 else f"camera {name}"
+        for k, (name, sigma) in enumerate(zip(cameras, sigmas, strict=True))
     ]
     groups = np.unique(keys, return_inverse=True)[1] if keys else np.zeros(0, np.int64)
     members = [np.flatnonzero(groups == g) for g in range(int(groups.max(initial=-1)) + 1)]
     return Setup(
         table=build_match_table(edges),
+        edges=len(edges),
         focal_group=groups.astype(np.int64),
         focal_prior_px=np.array([float(np.median(focals[m])) for m in members]),
         focal_log_sigma=np.array([float(np.median(sigmas[m])) for m in members]),
-        known_pose=np.zeros(len(photos), bool),
+        known_pose=np.zeros(len(focals), bool),
         options=options,
     )
 
@@ -162,9 +166,15 @@ def _pose_graph(edges: Sequence[PairEdge]) -> PoseGraph:
     return PoseGraph(
         np.array([(e.matches.i, e.matches.j) for e in edges], np.int64).reshape(-1, 2),
         np.array([e.pose.cam2_to_cam1 for e in edges], np.float64).reshape(-1, 4, 4),
-        np.array([max(int(e.pose.inliers.sum()), 1) for e in edges], np.float64),
+        np.array([_edge_weight(e) for e in edges], np.float64),
         np.array([not (e.pose.flags & _STILL) for e in edges], bool),
     )
+
+
+def _edge_weight(edge: PairEdge) -> float:
+    """Return the inliers times their share: a wrong pose leaves many matches unexplained."""
+    inliers = float(edge.pose.inliers.sum())
+    return max(inliers * inliers / max(len(edge.matches), 1), 1e-3)
 
 
 def _solve(
@@ -200,7 +210,7 @@ def _globally(
         predicted,
         max_edge_error_deg=setup.options.max_edge_error_deg,
     )
-    structure = refine(setup, start.cameras, rough=True)
+    structure = refine(setup, start.cameras, trusted=start.used)
     # Where nothing is seen in parallax no points can be asked for.
     moving = np.zeros(len(component), bool)
     moving[graph.pairs[start.used & graph.moves].ravel()] = True
@@ -220,11 +230,12 @@ def _incrementally(
 
 def _complete(setup: Setup, structure: Structure, component: Mask, seed: int) -> Structure:
     """Place the component's photos that are missing, if any, and refine everything once more."""
+    structure = move_misplaced(setup, structure, seed=seed)
     registered = structure.cameras.registered
     missing = np.flatnonzero(component & ~registered)
     structure = grow(setup, structure, missing, seed=seed)
     if (structure.cameras.registered != registered).any():
-        structure = refine(setup, structure.cameras, rough=False)
+        structure = refine(setup, structure.cameras)
         structure = _drop_weak(setup, structure, np.ones_like(registered))
     return structure
 
@@ -237,7 +248,7 @@ def _drop_weak(setup: Setup, structure: Structure, among: Mask) -> Structure:
 
 
 def _disappoints(setup: Setup, structure: Structure, graph: PoseGraph, component: Mask) -> bool:
-    explained = share_explained(setup, structure, len(graph.pairs))
+    explained = share_explained(setup, structure.cameras)
     share = float(graph.weights @ explained) / max(float(graph.weights.sum()), 1.0)
     missing = component & ~structure.cameras.registered
     logger.debug("%d photos missing, %.0f %% of matches fit", missing.sum(), 100 * share)

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import logging
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pointmap.camera import Array, invert_rigid, pinhole, rigid
 from recon.alignment.bundle import BundleOptions
 from recon.alignment.start import PoseGraph
-from recon.alignment.structure import Setup, Structure, adjust, triangulate, trim
+from recon.alignment.structure import (
+    Setup,
+    Structure,
+    adjust,
+    agreeing_edges,
+    refine,
+    triangulate,
+    trim,
+)
 from recon.alignment.tracks import match_midpoints
 from recon.alignment.triangulation import Cameras, Index, Mask
 
+logger = logging.getLogger(__name__)
+
 _PNP_ITERATIONS = 2000
+_DOUBTFUL_SHARE = 0.5
 _MIN_INLIER_SHARE = 0.2
 _WIDE_ENOUGH_DEG = 12.0
 
@@ -26,11 +38,12 @@ def grow(setup: Setup, structure: Structure, candidates: Index, *, seed: int) ->
     """
     waiting = set(candidates.tolist())
     while waiting:
-        views, xy, points = correspondences(setup, structure)
-        counts = {view: int((views == view).sum()) for view in waiting}
+        found = correspondences(setup, structure, ~structure.cameras.registered)
+        counts = {view: int((found.view == view).sum()) for view in waiting}
         for view in sorted(waiting, key=lambda view: (-counts[view], view)):
-            rows = views == view
-            pose = place_photo(setup, structure.cameras, view, xy[rows], points[rows], seed=seed)
+            rows = found.view == view
+            xy, points = found.xy[rows], found.points[rows]
+            pose = place_photo(setup, structure.cameras, view, xy, points, seed=seed)
             if pose is not None:
                 structure = _with_photo(setup, structure, view, pose)
                 waiting.discard(view)
@@ -47,26 +60,79 @@ def _with_photo(setup: Setup, structure: Structure, view: int, cam_to_world: Arr
     cameras = replace(cameras, cam_to_world=poses, registered=registered)
     threshold = (setup.options.first_threshold_px * setup.options.threshold_px) ** 0.5
     for _ in range(2):
-        structure = triangulate(setup, cameras, threshold, verified=True)
+        trusted = agreeing_edges(setup, cameras)[setup.table.edge]
+        structure = triangulate(setup, cameras, threshold, use=setup.table.inlier & trusted)
         options = BundleOptions(loss_scale=threshold, max_iterations=10, tolerance=1e-4)
         structure = adjust(setup, structure, options)
         cameras = structure.cameras
     return trim(setup, structure, threshold)
 
 
-def correspondences(setup: Setup, structure: Structure) -> tuple[Index, Array, Array]:
-    """Return the photo (C,), pixel (C, 2) and world point (C, 3) of verified matches between
-    positions in photos not placed yet and positions that see a point.
+def move_misplaced(setup: Setup, structure: Structure, *, seed: int) -> Structure:
+    """Place photos anew that disagree with the points the other photos make, where that helps.
+
+    A pair has a second relative pose that explains it nearly as well when what both see is flat; a
+    photo tied to the scene by such a pair may be wrong without a residual to show for it. Points
+    seen by two other photos tell: if most of them miss where the photo is, and PnP finds a pose
+    that half as many more fit, the photo moves there.
     """
-    table = setup.table
+    cameras = structure.cameras
+    poses = cameras.cam_to_world.copy()
+    found = correspondences(setup, structure, cameras.registered & ~setup.known_pose, others=2)
+    moved = False
+    for view in np.unique(found.view):
+        rows = found.view == view
+        xy, points = found.xy[rows], found.points[rows]
+        limit = setup.options.threshold_px * cameras.unit_px[view]
+        fitting = int((cameras.errors_px(found.view[rows], xy, points) < limit).sum())
+        if fitting > _DOUBTFUL_SHARE * len(xy):
+            continue
+        pose = place_photo(setup, cameras, int(view), xy, points, seed=seed)
+        if pose is None:
+            continue
+        trial = poses.copy()
+        trial[view] = pose
+        errors = replace(cameras, cam_to_world=trial).errors_px(found.view[rows], xy, points)
+        if (errors < limit).sum() > max(1.5 * fitting, setup.options.min_observations):
+            poses, moved = trial, True
+            logger.debug("photo %d moved: %d of %d points fitted", view, fitting, len(xy))
+    if not moved:
+        return structure
+    return refine(setup, replace(cameras, cam_to_world=poses))
+
+
+@dataclass(frozen=True)
+class Correspondences:
+    """World points (C, 3) and where photos ``view`` (C,) should see them, ``xy`` (C, 2)."""
+
+    view: Index
+    xy: Array
+    points: Array
+
+
+def correspondences(
+    setup: Setup, structure: Structure, photos: Mask, *, others: int = 1
+) -> Correspondences:
+    """Return what the matches of ``photos`` (N,) say about where they see the points.
+
+    A match counts when its other end sees a point that ``others`` photos or more see, the photo
+    itself not counted. Matches that no edge verified count too: the pose may be what is wrong.
+    """
+    table, tracks = setup.table, structure.tracks
     point = np.full(len(table.node_view), -1)
-    point[structure.tracks.node] = structure.tracks.point
-    rows = np.flatnonzero(table.inlier)
-    node = np.concatenate([table.first[rows], table.second[rows]])
-    other = np.concatenate([table.second[rows], table.first[rows]])
-    new = ~structure.cameras.registered[table.node_view[node]] & (point[other] >= 0)
-    node, number = np.unique(np.stack([node[new], point[other[new]]], 1), axis=0).T
-    return table.node_view[node], table.node_xy[node], structure.tracks.points[number]
+    point[tracks.node] = tracks.point
+    node = np.concatenate([table.first, table.second])
+    other = np.concatenate([table.second, table.first])
+    rows = photos[table.node_view[node]] & (point[other] >= 0)
+    node, number = np.unique(np.stack([node[rows], point[other[rows]]], 1), axis=0).T
+    view = table.node_view[node]
+    observers = np.bincount(tracks.point, minlength=len(tracks.points))[number]
+    size = len(structure.cameras.registered)
+    seen = np.unique(table.node_view[tracks.node] + size * tracks.point)
+    observers = observers - np.isin(view + size * number, seen)
+    kept = observers >= others
+    node, number = node[kept], number[kept]
+    return Correspondences(table.node_view[node], table.node_xy[node], tracks.points[number])
 
 
 def place_photo(
@@ -112,7 +178,7 @@ def start_from_pair(
     registered[photos] = True
     cameras = replace(cameras, cam_to_world=poses, registered=registered)
     for threshold in (setup.options.first_threshold_px, setup.options.threshold_px):
-        structure = triangulate(setup, cameras, threshold, verified=True)
+        structure = triangulate(setup, cameras, threshold, use=setup.table.inlier)
         structure = adjust(setup, structure, BundleOptions(loss_scale=threshold, max_iterations=15))
         cameras = structure.cameras
     return structure

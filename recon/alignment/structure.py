@@ -20,6 +20,7 @@ from recon.alignment.tracks import (
 from recon.alignment.triangulation import Cameras, Index, Mask
 
 _SMALL_ANGLE_DEG = 0.4
+_AGREEING_SHARE = 0.6
 _STEPS = 30
 _TOLERANCE, _LAST_TOLERANCE = 1e-4, 1e-6
 # The model of a camera (pinhole, no distortion) is no better than this on a real photo, however
@@ -31,8 +32,6 @@ _MODEL_SIGMA_PX = 0.5
 class AlignOptions:
     """How photos are aligned. Pixel figures are for a photo of 640 px and scale with its size."""
 
-    share_focal: bool = True
-    """Photos of one camera (equal ``camera_key``) have one focal length."""
     max_edge_error_deg: float = 10.0
     """Edges that contradict the averaged rotations by more are dropped."""
     first_threshold_px: float = 8.0
@@ -49,11 +48,13 @@ class AlignOptions:
 class Setup:
     """What stays the same while a scene is built.
 
+    ``table``: the matches of all ``edges`` edges.
     ``focal_group`` (N,) int names each photo's focal; ``focal_prior_px``, ``focal_log_sigma`` (G,)
     with sigma 0 for a known focal; ``known_pose`` (N,) bool.
     """
 
     table: MatchTable
+    edges: int
     focal_group: Index
     focal_prior_px: Array
     focal_log_sigma: Array
@@ -74,16 +75,12 @@ class Structure:
         return np.bincount(views, minlength=len(self.cameras.registered))
 
 
-def triangulate(
-    setup: Setup, cameras: Cameras, threshold_px: float, *, verified: bool
-) -> Structure:
-    """Return the structure that the matches between placed photos give.
+def triangulate(setup: Setup, cameras: Cameras, threshold_px: float, *, use: Mask) -> Structure:
+    """Return the structure that the matches ``use`` (M,) between placed photos give.
 
-    ``verified``: only matches that their edge's own pose explains; else all that fit the cameras.
     Where some photo would see too few points, points under small angles are let in.
     """
     options = setup.options
-    use = setup.table.inlier if verified else None
     for angle in (options.min_angle_deg, _SMALL_ANGLE_DEG):
         tracks = triangulate_tracks(
             setup.table, cameras, threshold_px=threshold_px, min_angle_deg=angle, use=use
@@ -143,17 +140,25 @@ def trim(setup: Setup, structure: Structure, threshold_px: float) -> Structure:
     return Structure(structure.cameras, tracks)
 
 
-def refine(setup: Setup, cameras: Cameras, *, rough: bool) -> Structure:
+def refine(setup: Setup, cameras: Cameras, *, trusted: Mask | None = None) -> Structure:
     """Return cameras and points after rounds of triangulation and adjustment.
 
-    ``rough``: the cameras come from synchronisation; start with a wide threshold. Otherwise they
-    are nearly right already, and only the last rounds are gone through.
+    ``trusted`` (E,): the cameras are rough and come from these edges; start with a wide threshold
+    and their verified matches. Otherwise the cameras are nearly right, and only the last rounds are
+    gone through: all matches that fit, of all edges that agree with the scene.
     """
-    first, last = setup.options.first_threshold_px, setup.options.threshold_px
-    schedule = [(first, True), (first, True), ((first * last) ** 0.5, True)] if rough else []
-    schedule += [(last, False), (last, False)]
-    for step, (threshold, verified) in enumerate(schedule, 1):
-        structure = triangulate(setup, cameras, threshold, verified=verified)
+    table, (first, last) = (
+        setup.table,
+        (setup.options.first_threshold_px, setup.options.threshold_px),
+    )
+    schedule = [] if trusted is None else [first, first, (first * last) ** 0.5]
+    schedule += [last, last]
+    for step, threshold in enumerate(schedule, 1):
+        if trusted is not None and step <= 3:
+            use = table.inlier & trusted[table.edge]
+        else:
+            use = agreeing_edges(setup, cameras)[table.edge]
+        structure = triangulate(setup, cameras, threshold, use=use)
         bundle = BundleOptions(
             loss_scale=threshold,
             max_iterations=_STEPS,
@@ -164,16 +169,21 @@ def refine(setup: Setup, cameras: Cameras, *, rough: bool) -> Structure:
     return trim(setup, structure, last)
 
 
-def share_explained(setup: Setup, structure: Structure, edges: int) -> Array:
+def share_explained(setup: Setup, cameras: Cameras) -> Array:
     """Return the share (E,) of each edge's verified matches that fit the cameras.
 
     0 for an edge with a photo that is not placed.
     """
     table = setup.table
-    limits = node_thresholds(table, structure.cameras, setup.options.threshold_px)
-    fits = fitting_matches(table, structure.cameras, limits=limits, use=table.inlier)
-    total = np.bincount(table.edge[table.inlier], minlength=edges)
-    return np.bincount(table.edge[fits], minlength=edges) / np.maximum(total, 1)
+    limits = node_thresholds(table, cameras, setup.options.threshold_px)
+    fits = fitting_matches(table, cameras, limits=limits, use=table.inlier)
+    total = np.bincount(table.edge[table.inlier], minlength=setup.edges)
+    return np.bincount(table.edge[fits], minlength=setup.edges) / np.maximum(total, 1)
+
+
+def agreeing_edges(setup: Setup, cameras: Cameras) -> Mask:
+    """Return which edges (E,) are part of the scene: enough of their verified matches fit."""
+    return share_explained(setup, cameras) > _AGREEING_SHARE
 
 
 def without(setup: Setup, structure: Structure, photos: Mask) -> Structure:
