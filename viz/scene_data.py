@@ -28,6 +28,7 @@ from viz.viewpoint import (
 )
 
 _REACH = 6.0  # in radii: what lies farther out would cost the rest its precision
+_MOST_SEARCHED = 1_000_000  # points among which the page's are chosen
 
 
 def scene_data(
@@ -63,16 +64,8 @@ def thin_mesh(mesh: Mesh, most_vertices: int) -> Mesh:
     used = np.unique(mesh.faces)
     if len(used) <= most_vertices:
         return mesh
-    places = mesh.vertices[used] - mesh.vertices[used].min(axis=0)
-    # A surface fills about as many cells as its area holds squares; the loop corrects the guess.
-    cell = places.max() / np.sqrt(most_vertices)
-    while True:
-        keys = np.floor(places / cell).astype(np.int64)
-        cells, cluster = np.unique(keys, axis=0, return_inverse=True)
-        if len(cells) <= most_vertices:
-            break
-        cell *= 1.15
-    cluster = cluster.reshape(-1)
+    cluster = _grid_cells(mesh.vertices[used], most_vertices)
+    count = int(cluster.max()) + 1
     of_vertex = np.zeros(len(mesh.vertices), np.int64)
     of_vertex[used] = cluster
     faces = of_vertex[mesh.faces]
@@ -80,7 +73,7 @@ def thin_mesh(mesh: Mesh, most_vertices: int) -> Mesh:
     faces = np.unique(_smallest_first(faces[apart]), axis=0)
 
     def mean(values: NDArray[Any]) -> Array:
-        sums = [np.bincount(cluster, values[used, k]) for k in range(3)]
+        sums = [np.bincount(cluster, values[used, k], count) for k in range(3)]
         return np.stack(sums, axis=1) / np.bincount(cluster)[:, None]
 
     return Mesh(
@@ -89,6 +82,27 @@ def thin_mesh(mesh: Mesh, most_vertices: int) -> Mesh:
         np.rint(mean(mesh.colours)).astype(np.uint8),
         mean(mesh.normals).astype(np.float32),
     )
+
+
+def _grid_cells(places: NDArray[np.floating], most: int) -> NDArray[np.int64]:
+    """Return for each place (N, 3) its cell's number in the finest cubic grid of ``most`` cells.
+
+    Cells are numbered from 0 without gaps; ``most`` is at least 8.
+    """
+    places = places - places.min(axis=0)
+    extent = float(places.max()) or 1.0
+    fine, coarse = 1e-4 * extent, extent
+
+    def keys(cell: float) -> NDArray[np.int64]:
+        return np.floor(places / cell).astype(np.int64) @ np.array([1 << 40, 1 << 20, 1])
+
+    for _ in range(9):
+        cell = np.sqrt(fine * coarse)
+        if len(np.unique(keys(cell))) <= most:
+            coarse = cell
+        else:
+            fine = cell
+    return np.unique(keys(coarse), return_inverse=True)[1].reshape(-1)
 
 
 def _smallest_first(faces: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -103,7 +117,9 @@ def _cloud_data(cloud: PointCloud, frame: SceneFrame, most: int) -> dict[str, An
     if len(chosen) == 0:
         return None
     if len(chosen) > most:
-        chosen = np.random.default_rng(0).choice(chosen, most, replace=False, shuffle=False)
+        # One point per cell: even cover tells more than a random choice of the same number.
+        chosen = chosen[:: max(1, len(chosen) // _MOST_SEARCHED)]
+        chosen = chosen[np.unique(_grid_cells(places[chosen], most), return_index=True)[1]]
     return {
         **_packed(places[chosen], cloud.colours[chosen]),
         "spacing": _spacing(places[chosen]),
@@ -173,7 +189,7 @@ def _spacing(places: Array) -> float:
         return 0.02
     probes = places[:: max(1, len(places) // 4000)]
     nearest = cKDTree(places).query(probes, k=2)[0][:, 1]
-    return float(np.clip(2.2 * np.median(nearest), 0.002, 0.05))
+    return float(np.clip(1.8 * np.median(nearest), 0.002, 0.05))
 
 
 def _base64(array: NDArray[Any]) -> str:

@@ -6,7 +6,7 @@
   const data = JSON.parse(document.getElementById("scene-data").textContent);
   const canvas = figure.querySelector("canvas");
   const gl = canvas.getContext("webgl2", { antialias: true, alpha: false });
-  if (!gl) { figure.classList.add("still"); return; }
+  if (!gl) return;  // the still picture stays
 
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const buffer = (array, target) => {
@@ -25,6 +25,8 @@
     }
     ["a", "b", "c"].forEach((name, at) => gl.bindAttribLocation(made, at, name));
     gl.linkProgram(made);
+    // The still picture then stays in the view's place.
+    if (!gl.getProgramParameter(made, gl.LINK_STATUS)) throw new Error(gl.getProgramInfoLog(made));
     return made;
   };
   // Attributes: [location, buffer, type, normalised, per instance].
@@ -46,8 +48,9 @@
   const dots = program(
     `${place} in vec3 a, c; uniform float size; out vec3 colour;
      void main() { vec4 p = view * vec4(low + span * a, 1.0); gl_Position = projection * p;
-       gl_PointSize = clip(size / gl_Position.w, 1.5, 40.0); colour = c; }`,
-    "in vec3 colour; out vec4 o; void main() { o = vec4(colour, 1.0); }");
+       gl_PointSize = clamp(size / gl_Position.w, 1.5, 40.0); colour = c; }`,
+    `in vec3 colour; out vec4 o;
+     void main() { if (length(gl_PointCoord - 0.5) > 0.55) discard; o = vec4(colour, 1.0); }`);
   const surface = program(
     `${place} in vec3 a, c; out vec3 colour, at;
      void main() { vec4 p = view * vec4(low + span * a, 1.0); at = p.xyz; gl_Position = projection * p; colour = c; }`,
@@ -221,6 +224,6 @@
   }));
 
   figure.classList.add("live");
-  new ResizeObserver(redraw).observe(canvas);
+  new ResizeObserver(draw).observe(canvas);  // at once: no frame is shown stretched
   refresh();
 })();
