@@ -113,7 +113,7 @@ def _row(index: int, view: View, colour: NDArray[np.uint8]) -> str:
         f"<td class='name'>{escape(view.name)}</td>"
         f"<td class='number'>{camera.width} × {camera.height}</td>"
         f"<td class='number'>{number(focal)}</td><td class='number'>{across:.1f}°</td>"
-        f"<td>{placed}</td><td class='number'>{depth}</td>"
+        f"<td class='why'>{placed}</td><td class='number'>{depth}</td>"
         f"<td class='number'>{known.mean():.0%}</td>"
         f"<td class='number'>{_confident(view):.0%}</td></tr>"
     )
