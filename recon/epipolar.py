@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pointmap.camera import Array, pixel_rays, rigid
+from pointmap.camera import Array, pixel_rays, rigid, rotation_angle_deg
+from recon.matching import PairMatches
 
 _RANSAC_CONFIDENCE = 0.9999
 _RANSAC_ITERATIONS = 5000
@@ -151,6 +152,41 @@ def triangulation_angles_deg(cam2_to_cam1: Array, rays_i: Array, rays_j: Array) 
     b = rays_j @ cam2_to_cam1[:3, :3].T
     sine = np.linalg.norm(np.cross(rays_i, b), axis=1)
     return np.degrees(np.arctan2(sine, (rays_i * b).sum(1)))
+
+
+def angles_between_deg(pose_a: Array, pose_b: Array) -> tuple[float, float]:
+    """Return the angles in degrees between two poses' rotations and translation directions."""
+    rotation = float(rotation_angle_deg(pose_a[:3, :3].T @ pose_b[:3, :3]))
+    a, b = pose_a[:3, 3], pose_b[:3, 3]
+    return rotation, float(np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b)), a @ b)))
+
+
+def inlier_threshold_px(
+    matches: PairMatches, intrinsics_i: ArrayLike, intrinsics_j: ArrayLike
+) -> float:
+    """Return the Sampson error, in original pixels, up to which a match agrees with a pose.
+
+    One pixel per 640 px of the photos' long sides, as what lenses do to a pinhole grows with the
+    photo, and at least twice the accuracy of the matches.
+    """
+    long_sides = [2 * np.asarray(K)[:2, 2].max() for K in (intrinsics_i, intrinsics_j)]
+    return max(float(np.mean(long_sides)) / 640, 2 * matches.sigma_px)
+
+
+def epipolar_inliers(
+    cam2_to_cam1: Array,
+    matches: PairMatches,
+    intrinsics_i: ArrayLike,
+    intrinsics_j: ArrayLike,
+    threshold_px: float,
+) -> NDArray[np.bool_]:
+    """Return which matches (M,) agree with a pose: Sampson error and cheirality."""
+    fundamental = fundamental_from_pose(cam2_to_cam1, intrinsics_i, intrinsics_j)
+    near = np.abs(sampson_px(fundamental, matches.xy_i, matches.xy_j)) < threshold_px
+    rays_i, rays_j = pixel_rays(matches.xy_i, intrinsics_i), pixel_rays(matches.xy_j, intrinsics_j)
+    angle = triangulation_angles_deg(cam2_to_cam1, rays_i, rays_j)
+    uncertain = np.degrees(2 * threshold_px / np.asarray(intrinsics_i)[0, 0])
+    return near & (in_front(cam2_to_cam1, rays_i, rays_j) | (angle < uncertain))
 
 
 def rotation_share(rays_i: Array, rays_j: Array, tolerance_rad: float) -> float:

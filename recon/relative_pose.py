@@ -20,26 +20,26 @@ from pointmap.camera import (
     fit_similarity,
     invert_rigid,
     pinhole,
-    pixel_centres,
     pixel_rays,
     project,
     rigid,
-    rotation_angle_deg,
     transform_points,
 )
 from recon.epipolar import (
+    angles_between_deg,
+    epipolar_inliers,
     find_pose,
     fundamental_from_pose,
     homography_poses,
-    in_front,
+    inlier_threshold_px,
     plane_share,
     refine_pose,
     rotation_share,
     sampson_px,
     triangulation_angles_deg,
 )
-from recon.intrinsics import DEFAULT_FOCAL, weiszfeld_focal
 from recon.matching import PairMatches, match_pointmaps
+from recon.pair_points import both_frames, implied_intrinsics, original_pixels, thin
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
@@ -229,34 +229,6 @@ def pnp(
     return RelativePose(cam2_to_cam1, "pnp", inliers, score, flags, metric_scale=True)
 
 
-def inlier_threshold_px(
-    matches: PairMatches, intrinsics_i: ArrayLike, intrinsics_j: ArrayLike
-) -> float:
-    """Return the Sampson error, in original pixels, up to which a match agrees with a pose.
-
-    One pixel per 640 px of the photos' long sides, as what lenses do to a pinhole grows with the
-    photo, and at least twice the accuracy of the matches.
-    """
-    long_sides = [2 * np.asarray(K)[:2, 2].max() for K in (intrinsics_i, intrinsics_j)]
-    return max(float(np.mean(long_sides)) / 640, 2 * matches.sigma_px)
-
-
-def epipolar_inliers(
-    cam2_to_cam1: Array,
-    matches: PairMatches,
-    intrinsics_i: ArrayLike,
-    intrinsics_j: ArrayLike,
-    threshold_px: float,
-) -> NDArray[np.bool_]:
-    """Return which matches (M,) agree with a pose: Sampson error and cheirality."""
-    fundamental = fundamental_from_pose(cam2_to_cam1, intrinsics_i, intrinsics_j)
-    near = np.abs(sampson_px(fundamental, matches.xy_i, matches.xy_j)) < threshold_px
-    rays_i, rays_j = pixel_rays(matches.xy_i, intrinsics_i), pixel_rays(matches.xy_j, intrinsics_j)
-    angle = triangulation_angles_deg(cam2_to_cam1, rays_i, rays_j)
-    uncertain = np.degrees(2 * threshold_px / np.asarray(intrinsics_i)[0, 0])
-    return near & (in_front(cam2_to_cam1, rays_i, rays_j) | (angle < uncertain))
-
-
 @dataclass(frozen=True)
 class _Candidate:
     """A pose that matches may have, which of them it explains, and how well in all."""
@@ -292,13 +264,6 @@ def _candidate(
     kept = matches.select(inliers)
     error = sampson_px(fundamental_from_pose(pose, K_i, K_j), kept.xy_i, kept.xy_j)
     return _Candidate(pose, inliers, float((1 - (error / threshold_px) ** 2).sum()))
-
-
-def angles_between_deg(pose_a: Array, pose_b: Array) -> tuple[float, float]:
-    """Return the angles in degrees between two poses' rotations and translation directions."""
-    rotation = float(rotation_angle_deg(pose_a[:3, :3].T @ pose_b[:3, :3]))
-    a, b = pose_a[:3, 3], pose_b[:3, 3]
-    return rotation, float(np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b)), a @ b)))
 
 
 def _assessed(
@@ -348,21 +313,21 @@ def pointmap_edge(
 
     - the pixels' median confidence is at least :data:`MIN_CONFIDENCE`;
     - most pixels agree with one similarity;
-    - each prediction alone (:func:`pnp`) gives nearly this pose, and the two predictions must
-      contradict each other if the network just repeats a habit;
+    - each prediction alone (:func:`pnp`) gives nearly this pose; a network with a habit ("the other
+      photo is from the left") says so of both directions and contradicts itself;
     - at least 100 pixels match reciprocally in 3D, most of them on their epipolar lines;
     - there is parallax.
 
     Intrinsics are those the predictions themselves imply.
     """
-    points_1, points_2, confidence = _both_frames(prediction_ij, prediction_ji)
+    points_1, points_2, confidence = both_frames(prediction_ij, prediction_ji)
     if not len(confidence) or np.median(confidence) < MIN_CONFIDENCE:
         return None
     pose = procrustes(points_1, points_2, confidence)
     if pose is None or pose.inliers.mean() < 0.5 or pose.flags:
         return None
     K_i, K_j = (
-        _implied_intrinsics(p.points_i, p.confidence_i, photos[p.i])
+        implied_intrinsics(p.points_i, p.confidence_i, photos[p.i])
         for p in (prediction_ij, prediction_ji)
     )
     alone = [
@@ -424,69 +389,12 @@ def _choose(pose: RelativePose, pointmap: PairEdge | None) -> RelativePose:
     return pose
 
 
-def _both_frames(
-    prediction_ij: PairPrediction, prediction_ji: PairPrediction
-) -> tuple[Array, Array, Array]:
-    """Return points (M, 3) in camera i's and in camera j's frame of pixels of both photos, and
-    their confidence (M,), thinned to a few thousand.
-    """
-    first, second, weight = [], [], []
-    for in_i, conf_i, in_j, conf_j in (
-        (
-            prediction_ij.points_i,
-            prediction_ij.confidence_i,
-            prediction_ji.points_j,
-            prediction_ji.confidence_j,
-        ),
-        (
-            prediction_ij.points_j,
-            prediction_ij.confidence_j,
-            prediction_ji.points_i,
-            prediction_ji.confidence_i,
-        ),
-    ):
-        thin = _thin(conf_i.shape)
-        first.append(in_i[thin].reshape(-1, 3))
-        second.append(in_j[thin].reshape(-1, 3))
-        weight.append(np.sqrt(conf_i[thin] * conf_j[thin]).ravel())
-    points_1, points_2 = np.concatenate(first), np.concatenate(second)
-    usable = (points_1 != 0).any(1) & (points_2 != 0).any(1)
-    return (
-        points_1[usable].astype(np.float64),
-        points_2[usable].astype(np.float64),
-        np.concatenate(weight)[usable].astype(np.float64),
-    )
-
-
-def _thin(shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """Return slices that leave about 3000 pixels of a map."""
-    stride = max(1, int(np.sqrt(shape[0] * shape[1] / 3000)))
-    return slice(stride // 2, None, stride), slice(stride // 2, None, stride)
-
-
-def _implied_intrinsics(
-    points: NDArray[np.float32], confidence: NDArray[np.float32], photo: Photo
-) -> Array:
-    """Return K (3, 3) in original pixels of a pointmap in its own camera's frame."""
-    thin = _thin(confidence.shape)
-    pixels = _original_pixels(confidence.shape, photo)[thin] - [photo.width / 2, photo.height / 2]
-    fallback = DEFAULT_FOCAL * max(photo.width, photo.height)
-    focal = weiszfeld_focal(points[thin], pixels, confidence[thin], fallback_px=fallback)
-    return pinhole(focal.focal_px, photo.width, photo.height)
-
-
-def _original_pixels(shape: tuple[int, ...], photo: Photo) -> Array:
-    """Return the positions (h, w, 2) in the original photo of a network-sized map's pixels."""
-    height, width = shape
-    return pixel_centres(width, height) * [photo.width / width, photo.height / height]
-
-
 def _pose_alone(
     prediction: PairPrediction, intrinsics_j: Array, photos: Sequence[Photo]
 ) -> Array | None:
     """Return the pose of photo j in photo i's frame from one prediction, or None."""
-    thin = _thin(prediction.confidence_j.shape)
-    pixels = _original_pixels(prediction.confidence_j.shape, photos[prediction.j])[thin]
-    points = prediction.points_j[thin].reshape(-1, 3).astype(np.float64)
+    few = thin(prediction.confidence_j.shape)
+    pixels = original_pixels(prediction.confidence_j.shape, photos[prediction.j])[few]
+    points = prediction.points_j[few].reshape(-1, 3).astype(np.float64)
     pose = pnp(points, pixels.reshape(-1, 2), intrinsics_j)
     return None if pose is None or pose.inliers.mean() < 0.3 else pose.cam2_to_cam1
