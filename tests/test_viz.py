@@ -1,29 +1,20 @@
-"""Colours, view points, off-screen pictures, the window and its stand-in, the view command."""
+"""Colours, view points and off-screen pictures."""
 
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
-import shutil
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
-from scene_factory import WALL_Z, colours_at, empty_cloud, empty_mesh, make_scene
+from scene_factory import empty_cloud, empty_mesh
+from viz_scenes import dense_scene, ink
 
 import viz.render
 import viz.window
 from pointmap.camera import invert_rigid, pinhole, project, transform_points
-from recon.scene import PointCloud, Reconstruction
-from viz.__main__ import main
+from recon.scene import Reconstruction
 from viz.colour import UNKNOWN_GREY, camera_colours, confidence_to_rgb, depth_to_rgb
 from viz.render import BACKGROUND, render_scene
 from viz.viewpoint import Viewpoint, automatic_viewpoint, frustum_vertices, scene_frame
@@ -33,24 +24,7 @@ SIZE = {"width": 240, "height": 150}
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Reconstruction:
-    scene = make_scene(tmp_path_factory.mktemp("photos"))
-    return dataclasses.replace(scene, cloud=wall_and_ball())
-
-
-def wall_and_ball() -> PointCloud:
-    """The factory's scene as a dense cloud: the ball of radius 1 before a piece of the wall."""
-    rng = np.random.default_rng(0)
-    ball = rng.normal(size=(8000, 3))
-    ball /= np.linalg.norm(ball, axis=1, keepdims=True)
-    wall = np.column_stack([rng.uniform(-3, 3, (8000, 2)), np.full(8000, WALL_Z)])
-    points = np.concatenate([ball, wall])
-    normals = np.concatenate([ball, np.tile([0.0, 0.0, -1.0], (8000, 1))])
-    return PointCloud(
-        points.astype(np.float32),
-        colours_at(points),
-        normals.astype(np.float32),
-        np.ones(len(points), np.float32),
-    )
+    return dense_scene(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture
@@ -69,11 +43,6 @@ def unplaced(scene: Reconstruction) -> Reconstruction:
         for v in scene.views
     ]
     return dataclasses.replace(scene, views=tuple(views))
-
-
-def ink(picture: np.ndarray) -> np.ndarray:
-    """Which pixels (h, w) are drawn on."""
-    return np.abs(picture.astype(int) - BACKGROUND).max(axis=-1) > 12
 
 
 # Colours
@@ -283,155 +252,3 @@ def test_rendering_leaves_the_display_settings_alone(
     assert ink(render_scene(scene, **SIZE)).any()
     assert os.environ["DISPLAY"] == ":4242"
     assert "XDG_RUNTIME_DIR" not in os.environ
-
-
-# The window and its stand-in
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems always have a display")
-def test_no_display_and_dead_displays_are_told(
-    no_display: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert not viz.window.has_display()
-    monkeypatch.setenv("DISPLAY", ":4242")
-    assert not viz.window.has_display()
-    monkeypatch.setenv("WAYLAND_DISPLAY", "no-such-socket")
-    assert not viz.window.has_display()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems always have a display")
-def test_a_display_that_never_answers_does_not_hang(
-    no_display: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As a stale ssh tunnel: the connection is taken and nothing comes back."""
-    with socket.socket() as server:
-        for number in range(60, 200):
-            try:
-                server.bind(("127.0.0.1", 6000 + number))
-                break
-            except OSError:
-                continue
-        server.listen()
-        monkeypatch.setenv("DISPLAY", f"127.0.0.1:{number}")
-        assert not viz.window.has_display(timeout_s=1.0)
-
-
-def test_without_a_display_a_picture_is_written_instead(
-    scene: Reconstruction,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.setattr(viz.window, "has_display", lambda: False)
-    with caplog.at_level(logging.WARNING):
-        path = viz.window.show(scene, picture=tmp_path / "view.png")
-    assert path == tmp_path / "view.png"
-    assert "no display" in caplog.text
-    assert str(path) in caplog.text
-    assert ink(np.asarray(Image.open(path))).mean() > 0.02
-
-
-@pytest.fixture
-def virtual_display(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    if shutil.which("Xvfb") is None:
-        pytest.skip("Xvfb is not installed: the window cannot be tried")
-    reading, writing = os.pipe()
-    command = [
-        "Xvfb",
-        "-displayfd",
-        str(writing),
-        "-screen",
-        "0",
-        "1400x900x24",
-        "-nolisten",
-        "tcp",
-    ]
-    server = subprocess.Popen(command, pass_fds=[writing], stderr=subprocess.DEVNULL)
-    os.close(writing)
-    with os.fdopen(reading) as answer:
-        number = answer.readline().strip()
-    if not number:
-        server.wait(10)
-        pytest.skip("Xvfb does not start here")
-    monkeypatch.setenv("DISPLAY", f":{number}")
-    yield
-    server.terminate()
-    server.wait(10)
-
-
-def test_the_window_shows_and_toggles_its_parts(
-    scene: Reconstruction, virtual_display: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    windows: list[viz.window._SceneWindow] = []
-    seen: list[np.ndarray] = []
-    keep = viz.window._SceneWindow.__init__
-
-    def remember(window: Any, *arguments: Any) -> None:
-        keep(window, *arguments)
-        windows.append(window)
-
-    def act(_: float) -> None:
-        """Between two polls of the window: look, press the next key, close at the end."""
-        window = windows[0]
-        seen.append(np.asarray(window.visualizer.capture_screen_float_buffer(do_render=True)))
-        if len(seen) <= 3:
-            window.toggle("KCM"[len(seen) - 1])
-        else:
-            window.visualizer.close()
-
-    monkeypatch.setattr(viz.window._SceneWindow, "__init__", remember)
-    monkeypatch.setattr(viz.window, "time", SimpleNamespace(sleep=act))
-    assert viz.window.has_display()
-    assert viz.window.show(scene, picture=tmp_path / "view.png") is None
-    assert not (tmp_path / "view.png").exists()
-    mesh_and_cameras, mesh, both, cloud = (ink(np.rint(p * 255)).mean() for p in seen[:4])
-    assert mesh_and_cameras > mesh > 0.01
-    assert both >= cloud > 1.5 * mesh
-
-
-# python -m viz
-
-
-@pytest.fixture(scope="module")
-def saved(scene: Reconstruction, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return scene.save(tmp_path_factory.mktemp("saved") / "scene")
-
-
-def test_command_draws_a_saved_scene(saved: Path, tmp_path: Path) -> None:
-    assert main([str(saved), "--save", str(tmp_path / "view.png")]) == 0
-    assert ink(np.asarray(Image.open(tmp_path / "view.png"))).mean() > 0.02
-
-
-def test_command_without_a_display_ends_by_itself(saved: Path) -> None:
-    keep = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
-    done = subprocess.run(
-        [sys.executable, "-m", "viz", str(saved)],
-        cwd=Path(viz.window.__file__).parents[1],
-        env=keep,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0
-    assert "no display" in done.stderr
-    assert (saved / "view.png").exists()
-
-
-@pytest.mark.parametrize("spoil", ["no folder", "a file", "no cameras.json", "no place to save"])
-def test_command_tells_what_is_wrong_in_one_line(
-    saved: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, spoil: str
-) -> None:
-    target, save = tmp_path / "scene", tmp_path / "view.png"
-    if spoil == "a file":
-        target.write_text("no scene")
-    if spoil == "no cameras.json":
-        shutil.copytree(saved, target)
-        (target / "cameras.json").unlink()
-    if spoil == "no place to save":
-        target, save = saved, tmp_path / "missing" / "view.png"
-    with caplog.at_level(logging.ERROR):
-        assert main([str(target), "--save", str(save)]) == 2
-    errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
-    assert len(errors) == 1
-    assert "\n" not in errors[0]
-    assert (str(save) if spoil == "no place to save" else str(target)) in errors[0]
