@@ -331,13 +331,13 @@ def _prior_focal(
     by averaging photos, as one network errs alike on all photos of a scene.
     """
     long_side = float(np.median([max(photos[n].width, photos[n].height) for n in numbers]))
-    confidence = 0.0
-    if priors is not None:
-        confidence = float(np.median([np.median(priors[n].confidence) for n in numbers]))
-    if priors is None or confidence <= 0:
-        return FocalEstimate(DEFAULT_FOCAL * long_side, DEFAULT_LOG_SIGMA, "default")
-    focal = float(np.exp(np.median([np.log(priors[n].focal_px) for n in numbers])))
+    default = DEFAULT_FOCAL * long_side
+    # A prior with exactly the default is one whose points told nothing.
+    told = [] if priors is None else [priors[n] for n in numbers if priors[n].focal_px != default]
+    confidence = float(np.median([np.median(prior.confidence) for prior in told])) if told else 0.0
+    if confidence <= 0:
+        return FocalEstimate(default, DEFAULT_LOG_SIGMA, "default")
+    focal = float(np.exp(np.median([np.log(prior.focal_px) for prior in told])))
     focal = float(np.clip(focal, FOCAL_RANGE[0] * long_side, FOCAL_RANGE[1] * long_side))
-    return FocalEstimate(
-        focal, float(np.clip(0.4 / confidence, 0.05, DEFAULT_LOG_SIGMA)), "network"
-    )
+    log_sigma = float(np.clip(0.4 / confidence, 0.05, DEFAULT_LOG_SIGMA))
+    return FocalEstimate(focal, log_sigma, "network")

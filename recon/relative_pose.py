@@ -145,14 +145,7 @@ def procrustes(
     if usable.sum() < 10:
         return None
     p1, p2, w = points_1[usable], points_2[usable], weights[usable] / reach[usable] ** 2
-    # A line, or one point, leaves the rotation open.
-    if (
-        min(
-            np.linalg.svd(p - p.mean(0), compute_uv=False)[1]
-            for p in (p1 / p1.std(), p2 / p2.std())
-        )
-        < 1e-3
-    ):
+    if _is_line(p1) or _is_line(p2):
         return None
     robust = np.ones(len(p1))
     for _ in range(15):
@@ -170,6 +163,12 @@ def procrustes(
     flags = _flags(int(inliers.sum()), float(np.median(angle)))
     score = _score(share, int(inliers.sum()), float(np.median(angle)))
     return RelativePose(rigid(R, t), "procrustes", inliers, score, flags, metric_scale=True)
+
+
+def _is_line(points: Array) -> bool:
+    """Return whether points (M, 3) lie on a line or in one place, which leaves rotations open."""
+    spread = np.linalg.svd(points - points.mean(0), compute_uv=False) / np.sqrt(len(points))
+    return bool(spread[1] < 1e-3 * max(spread[0], float(np.abs(points).max())))
 
 
 def pnp(
