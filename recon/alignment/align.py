@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pointmap.camera import Array, invert_rigid, pinhole, transform_points
+from recon.alignment.known import pin_known_poses
 from recon.alignment.registration import best_pair, grow, move_misplaced, start_from_pair
 from recon.alignment.start import PoseGraph, first_cameras, largest_component
 from recon.alignment.structure import (
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 _REFERENCE_LONG_SIDE = 640
 # A scene is convincing when it explains this share of all verified matches.
 _CONVINCING_SHARE = 0.6
+_COMPLETION_ROUNDS = 3
 _STILL = frozenset({"pure_rotation", "no_parallax"})
 
 
@@ -67,6 +69,7 @@ def align(
     options: AlignOptions | None = None,
     seed: int = 0,
     features: Sequence[PhotoFeatures] | None = None,
+    known_cam_to_world: Sequence[Array | None] | None = None,
 ) -> Alignment:
     """Place all photos that verified edges connect and return cameras and tracks.
 
@@ -76,7 +79,8 @@ def align(
     camera (equal ``camera_key``). ``features`` give the points' colours.
 
     World: the OpenCV frame of the first placed photo, scaled so that the median depth at which
-    cameras see the points is 1.
+    cameras see the points is 1; or the world of ``known_cam_to_world`` (4, 4) each, None where not
+    known, which come back bit-equal.
 
     The largest connected component of edges becomes the scene; components are never merged.
     """
@@ -87,10 +91,14 @@ def align(
     names = [p.camera_key for p in photos] if focal_groups is None else list(np.ravel(focal_groups))
     setup = _setup(names, edges, focals, sigmas, options)
     graph = _pose_graph(edges)
-    predicted = [prior.points[..., 2] for prior in priors]
+    predicted = [prior.points[..., 2] * (prior.confidence > 0) for prior in priors]
     structure = _unmatched(photos, setup)
     if len(edges):
         structure = _solve(setup, structure.cameras, graph, predicted, seed)
+    if known_cam_to_world is not None and any(pose is not None for pose in known_cam_to_world):
+        setup, structure = pin_known_poses(setup, structure, known_cam_to_world)
+    else:
+        structure = _normalised(setup, structure)
     return _result(photos, setup, structure, graph, features)
 
 
@@ -102,17 +110,15 @@ def _result(
     features: Sequence[PhotoFeatures] | None,
 ) -> Alignment:
     cameras, tracks, table = structure.cameras, structure.tracks, setup.table
-    poses, points = _normalised(setup, structure)
-    focals = cameras.focals_px
-    intrinsics = [pinhole(f, p.width, p.height) for f, p in zip(focals, photos, strict=True)]
+    focals = zip(cameras.focals_px, photos, strict=True)
+    intrinsics = [pinhole(focal, photo.width, photo.height) for focal, photo in focals]
+    placed = zip(cameras.cam_to_world, cameras.registered, strict=True)
     return Alignment(
         intrinsics=np.array(intrinsics).reshape(-1, 3, 3),
-        cam_to_world=tuple(
-            pose if placed else None for pose, placed in zip(poses, cameras.registered, strict=True)
-        ),
+        cam_to_world=tuple(pose if registered else None for pose, registered in placed),
         reasons=_reasons(setup, structure, graph),
         tracks=Tracks(
-            points,
+            tracks.points,
             _colours(setup, structure, features),
             tracks.point,
             table.node_view[tracks.node],
@@ -202,7 +208,7 @@ def _globally(
     component: Mask,
     seed: int,
 ) -> Structure:
-    """Synchronise all photos at once, refine, then place anew the ones that see too little."""
+    """Synchronise all photos at once, refine, then place anew the ones that don't fit."""
     start = first_cameras(
         graph,
         unplaced,
@@ -214,8 +220,7 @@ def _globally(
     # Where nothing is seen in parallax no points can be asked for.
     moving = np.zeros(len(component), bool)
     moving[graph.pairs[start.used & graph.moves].ravel()] = True
-    structure = _drop_weak(setup, structure, moving)
-    return _complete(setup, structure, component, seed)
+    return _complete(setup, structure, component, moving, seed)
 
 
 def _incrementally(
@@ -225,25 +230,33 @@ def _incrementally(
     best = best_pair(setup, unplaced, graph, component)
     pair = graph.pairs[best]
     structure = start_from_pair(setup, unplaced, pair, graph.cam2_to_cam1[best])
-    return _complete(setup, structure, component, seed)
+    return _complete(setup, structure, component, component, seed)
 
 
-def _complete(setup: Setup, structure: Structure, component: Mask, seed: int) -> Structure:
-    """Place the component's photos that are missing, if any, and refine everything once more."""
-    structure = move_misplaced(setup, structure, seed=seed)
-    registered = structure.cameras.registered
-    missing = np.flatnonzero(component & ~registered)
-    structure = grow(setup, structure, missing, seed=seed)
-    if (structure.cameras.registered != registered).any():
+def _complete(
+    setup: Setup, structure: Structure, component: Mask, moving: Mask, seed: int
+) -> Structure:
+    """Move misplaced photos, drop those that see too little, place the missing, and again.
+
+    ``component``, ``moving`` (N,): which photos belong to the scene, and which of them must see
+    points to stay in it. A photo moved may be what another one needs to find its place.
+    """
+    for _ in range(_COMPLETION_ROUNDS):
+        before = structure.cameras
+        structure = move_misplaced(setup, structure, seed=seed)
+        structure = _drop_weak(setup, structure, moving)
+        missing = np.flatnonzero(component & ~structure.cameras.registered)
+        structure = grow(setup, structure, missing, seed=seed)
+        if structure.cameras is before:
+            break
         structure = refine(setup, structure.cameras)
-        structure = _drop_weak(setup, structure, np.ones_like(registered))
-    return structure
+    return _drop_weak(setup, structure, moving)
 
 
-def _drop_weak(setup: Setup, structure: Structure, among: Mask) -> Structure:
-    """Return the structure without the photos ``among`` these that see too few points."""
+def _drop_weak(setup: Setup, structure: Structure, moving: Mask) -> Structure:
+    """Return the structure without the photos that see too few points, of those ``moving`` (N,)."""
     counts = structure.observation_counts(setup.table)
-    weak = structure.cameras.registered & among & (counts < setup.options.min_observations)
+    weak = structure.cameras.registered & moving & (counts < setup.options.min_observations)
     return without(setup, structure, weak) if weak.any() else structure
 
 
@@ -259,26 +272,28 @@ def _worth(structure: Structure) -> tuple[int, int]:
     return int(structure.cameras.registered.sum()), len(structure.tracks.node)
 
 
-def _normalised(setup: Setup, structure: Structure) -> tuple[Array, Array]:
-    """Return poses (N, 4, 4) and points in the frame of the first placed photo, median depth 1."""
+def _normalised(setup: Setup, structure: Structure) -> Structure:
+    """Return the scene in the frame of the first placed photo, with median depth 1."""
     cameras, tracks = structure.cameras, structure.tracks
-    poses = cameras.cam_to_world.copy()
+    poses = cameras.cam_to_world
     if not cameras.registered.any():
-        return poses, tracks.points
+        return structure
     first = int(np.flatnonzero(cameras.registered)[0])
     to_first = invert_rigid(poses[first])
     view = setup.table.node_view[tracks.node]
-    depth = cameras.to_camera(view, tracks.points[tracks.point])[:, 2]
-    if len(depth):
-        scale = 1 / float(np.median(depth))
-    else:
+    lengths = cameras.to_camera(view, tracks.points[tracks.point])[:, 2]
+    if len(lengths) == 0:
         # No point has a depth: the farthest photo is at distance 1, if any has moved.
-        reach = np.linalg.norm(poses[cameras.registered, :3, 3] - poses[first, :3, 3], axis=1).max()
-        scale = 1 / float(reach) if reach > 1e-9 else 1.0
+        centres = poses[cameras.registered, :3, 3]
+        lengths = np.linalg.norm(centres - poses[first, :3, 3], axis=1).max(keepdims=True)
+    scale = 1 / float(np.median(lengths)) if np.median(lengths) > 1e-9 else 1.0
     poses = to_first @ poses
     poses[first] = np.eye(4)
     poses[:, :3, 3] *= scale
-    return poses, transform_points(to_first, tracks.points) * scale
+    return Structure(
+        replace(cameras, cam_to_world=poses),
+        replace(tracks, points=transform_points(to_first, tracks.points) * scale),
+    )
 
 
 def _reasons(setup: Setup, structure: Structure, graph: PoseGraph) -> tuple[str | None, ...]:

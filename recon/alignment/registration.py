@@ -19,14 +19,14 @@ from recon.alignment.structure import (
     triangulate,
     trim,
 )
-from recon.alignment.tracks import match_midpoints
+from recon.alignment.tracks import fitting_matches, match_midpoints, node_thresholds
 from recon.alignment.triangulation import Cameras, Index, Mask
 
 logger = logging.getLogger(__name__)
 
-_PNP_ITERATIONS = 2000
+_PNP_ITERATIONS = 5000
 _DOUBTFUL_SHARE = 0.5
-_MIN_INLIER_SHARE = 0.2
+_MIN_INLIER_SHARE = 0.15
 _WIDE_ENOUGH_DEG = 12.0
 
 
@@ -140,8 +140,8 @@ def place_photo(
 ) -> Array | None:
     """Return cam_to_world (4, 4) of photo ``view`` that sees ``points`` (C, 3) at ``xy`` (C, 2).
 
-    RANSAC over SQPnP (Terzakis & Lourakis 2020), then least squares on the inliers. None when
-    fewer than ``min_observations`` or a fifth of the points agree.
+    P3P in RANSAC, then least squares on the inliers. None when fewer
+    than ``min_observations`` or too small a share of the points agree.
     """
     import cv2
 
@@ -158,7 +158,7 @@ def place_photo(
         iterationsCount=_PNP_ITERATIONS,
         reprojectionError=setup.options.first_threshold_px * cameras.unit_px[view],
         confidence=0.9999,
-        flags=cv2.SOLVEPNP_SQPNP,
+        flags=cv2.SOLVEPNP_P3P,
     )
     needed = max(setup.options.min_observations, _MIN_INLIER_SHARE * len(points))
     if not found or inliers is None or len(inliers) < needed:
@@ -185,19 +185,19 @@ def start_from_pair(
 
 
 def best_pair(setup: Setup, cameras: Cameras, graph: PoseGraph, component: Mask) -> int:
-    """Return the edge that makes the best start: many matches in front of both photos, seen under
-    a wide angle (which counts up to 12 degrees).
+    """Return the edge that makes the best start: many matches that fit its pose, seen under a wide
+    angle (which counts up to 12 degrees).
     """
+    table = setup.table
+    limits = node_thresholds(table, cameras, setup.options.first_threshold_px)
     worth = np.full(len(graph.pairs), -1.0)
     for e in np.flatnonzero(component[graph.pairs].all(axis=1)):
-        rows = np.flatnonzero(setup.table.inlier & (setup.table.edge == e))
-        poses = np.tile(np.eye(4), (len(cameras.registered), 1, 1))
-        poses[graph.pairs[e, 1]] = graph.cam2_to_cam1[e]
-        pair = replace(cameras, cam_to_world=poses)
-        points, angles = match_midpoints(setup.table, pair, rows)
-        ahead = (pair.to_camera(graph.pairs[e, :1].repeat(len(rows)), points)[:, 2] > 0) & (
-            pair.to_camera(graph.pairs[e, 1:].repeat(len(rows)), points)[:, 2] > 0
-        )
-        typical = float(np.median(angles[ahead])) if ahead.any() else 0.0
-        worth[e] = ahead.sum() * min(typical, _WIDE_ENOUGH_DEG)
+        i, j = graph.pairs[e]
+        poses, registered = np.tile(np.eye(4), (len(component), 1, 1)), np.zeros_like(component)
+        poses[j], registered[[i, j]] = graph.cam2_to_cam1[e], True
+        pair = replace(cameras, cam_to_world=poses, registered=registered)
+        use = table.inlier & (table.edge == e)
+        rows = np.flatnonzero(fitting_matches(table, pair, limits=limits, use=use))
+        typical = float(np.median(match_midpoints(table, pair, rows)[1])) if len(rows) else 0.0
+        worth[e] = len(rows) * min(typical, _WIDE_ENOUGH_DEG)
     return int(np.argmax(worth))

@@ -70,7 +70,7 @@ def first_cameras(
 ) -> Start:
     """Return rough cameras of the largest component of edges that agree with one another.
 
-    ``predicted``: per photo a z map (h, w) up to scale, or no maps at all.
+    ``predicted``: per photo a z map (h, w) up to scale, 0 where unknown; or no maps at all.
     """
     count = len(cameras.registered)
     used = np.ones(len(graph.pairs), bool)

@@ -141,17 +141,21 @@ def fitting_matches(
     """Return which matches (M,) join placed photos at a point in front of both.
 
     The point may miss each position by twice the node's ``limits`` (K,) in pixels: it is the
-    midpoint of two rays, not the best point. ``use`` (M,) restricts the matches.
+    midpoint of two rays, not the best point. Rays parallel to within as much meet too far away to
+    tell, and fit. ``use`` (M,) restricts the matches.
     """
     placed = cameras.registered[table.node_view]
     mask = placed[table.first] & placed[table.second]
     if use is not None:
         mask &= use
     rows = np.flatnonzero(mask)
-    points = match_midpoints(table, cameras, rows)[0]
+    points, angles = match_midpoints(table, cameras, rows)
+    fits, parallel = np.ones(len(rows), bool), np.ones(len(rows), bool)
     for nodes in (table.first[rows], table.second[rows]):
         view, xy = table.node_view[nodes], table.node_xy[nodes]
-        mask[rows] &= cameras.errors_px(view, xy, points) < 2 * limits[nodes]
+        fits &= cameras.errors_px(view, xy, points) < 2 * limits[nodes]
+        parallel &= np.radians(angles) * cameras.focals_px[view] < 2 * limits[nodes]
+    mask[rows] = fits | parallel
     return mask
 
 

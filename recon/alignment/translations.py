@@ -170,10 +170,12 @@ def synchronise_positions(count: int, edges: Index, baselines: Array, weights: A
     rows = np.repeat(np.arange(len(edges)), 2)
     values = np.tile([-1.0, 1.0], len(edges))
     A = sparse.csr_array((values, (rows, edges.ravel())), shape=(len(edges), count))
-    tie = 1e-9 * (float(weights.mean()) if len(weights) else 1.0)
-    # Relative to its length a long baseline is as sure as a short one, absolutely it is less.
     length = np.linalg.norm(baselines, axis=1)
-    relative = weights / np.maximum(length, 1e-3 * max(float(length.max(initial=0)), 1e-12))
+    if not (length > 0).any():
+        return np.zeros((count, 3))
+    # Relative to its length a long baseline is as sure as a short one, absolutely it is less.
+    relative = weights / np.maximum(length, 0.1 * np.median(length[length > 0]))
+    tie = 1e-9 * float(relative.mean())
     return _least_absolute(A, baselines, relative, tie, block=3)
 
 
