@@ -1,8 +1,9 @@
-"""The command: photos in, a scene folder out. Prints progress, a closing table and one-line errors."""
+"""The command: photos in, a scene folder out. Progress, a closing table, one-line errors."""
 
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import sys
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ EXIT_INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class Command:
-    """Reconstruct a scene from photos: cameras, depth, coloured cloud, mesh, and files for other tools.
+    """Reconstruct a scene from photos: cameras, depth, coloured cloud, mesh, files for other tools.
 
     Example: python run_recon.py my_photos/ --out my_scene
     """
@@ -43,7 +44,7 @@ class Command:
     view: bool = False
     """Open the result in a window at the end; without a display a picture is written instead."""
 
-    options: tyro.conf.OmitArgPrefixes[Options] = field(default_factory=Options)
+    options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,6 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
     0: a scene was written. 2: unusable input, with one line that says what and the remedy.
     130: interrupted; nothing is left behind.
     """
+    # Idle OpenMP threads that spin slow everything tenfold when another program is busy. Read once,
+    # when torch is imported, so it has to be said before that.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -67,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(command: Command, console: Console) -> int:
-    from recon.export.folder import check_output_folder
+    from recon.export import check_output_folder
 
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     _show_warnings(console)

@@ -1,0 +1,284 @@
+"""The order of the stages: photos in, a reconstruction out. The only module that knows it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pointmap.camera import scale_intrinsics
+from pointmap.errors import InputError
+from pointmap.images import Photo, ResizedPhoto, find_photos, load_photo, open_photos
+from recon.depth import DepthMap, fuse_depths
+from recon.fusion import fuse_mesh, fuse_points
+from recon.options import Options
+from recon.progress import Advance, StageListener, Stages, collected_warnings
+from recon.scene import Camera, PairRecord, Reconstruction, View
+from recon.stereo import StereoView, refine_depths
+
+if TYPE_CHECKING:
+    from recon.alignment.align import Alignment
+    from recon.canonical import PhotoPrior
+    from recon.intrinsics import Focals
+    from recon.matching import PairMatches, PhotoFeatures
+    from recon.relative_pose import PairEdge
+
+logger = logging.getLogger(__name__)
+
+
+def reconstruct(
+    photos: Sequence[str | Path] | str | Path,
+    options: Options | None = None,
+    *,
+    listener: StageListener | None = None,
+) -> Reconstruction:
+    """Reconstruct one scene from photos: files, folders or patterns.
+
+    Files that cannot be used are left out with a warning. Raises ``InputError`` when no photo is
+    left or the checkpoint cannot be used.
+    """
+    options = options or Options()
+    stages = Stages(listener)
+    inputs = [photos] if isinstance(photos, (str, Path)) else list(photos)
+    with collected_warnings() as warnings:
+        with stages.stage("Reading photos"):
+            opened = _open(inputs)
+        with stages.stage("Finding features") as advance:
+            features = _features(opened, advance)
+        with stages.stage("Predicting pointmaps") as advance:
+            network = _predict(opened, options, advance)
+        with stages.stage("Matching and poses") as advance:
+            pairs = _match(opened, features, network, options, advance)
+        with stages.stage("Aligning cameras"):
+            alignment = _align(opened, features, pairs, network.priors, options)
+        with stages.stage("Depth") as advance:
+            frames = [load_photo(photo, long_side=options.depth_size) for photo in opened]
+            depths = _depths(frames, alignment, network.priors, options, advance)
+            views = _views(frames, alignment, depths)
+        with stages.stage("Fusing the surface"):
+            cloud = fuse_points(views, options=options.fusion)
+            surface = fuse_mesh(views, options=options.fusion)
+    return Reconstruction(
+        views=views,
+        tracks=alignment.tracks,
+        cloud=cloud,
+        surface=surface,
+        pairs=_pair_records(pairs, alignment),
+        stages=tuple(stages.records),
+        warnings=tuple(warnings),
+        options=options.to_dict(),
+    )
+
+
+def _open(inputs: Sequence[str | Path]) -> list[Photo]:
+    opened, rejected = open_photos(find_photos(inputs))
+    for failure in rejected:
+        logger.warning("%s is left out: %s", failure.path.name, failure.reason)
+    if not opened:
+        raise InputError(
+            "no usable photo: each of the files was left out (see the warnings); "
+            "give JPEG, PNG, WebP, TIFF or HEIC photos of at least 32 pixels a side"
+            if rejected
+            else "no photo found; give photo files or a folder that holds some"
+        )
+    return opened
+
+
+def _features(photos: Sequence[Photo], advance: Advance) -> list[PhotoFeatures]:
+    from recon.matching import FEATURE_LONG_SIDE, extract_features
+
+    features = []
+    for number, photo in enumerate(photos):
+        features.append(extract_features(load_photo(photo, long_side=FEATURE_LONG_SIDE)))
+        advance(number + 1, len(photos))
+    return features
+
+
+@dataclass(frozen=True)
+class NetworkResult:
+    """What the network says: the ``pairs`` (i < j) it looked at, one prior per photo, and the pose
+    that each pair's pointmaps give by themselves (None where they contradict each other).
+    """
+
+    pairs: tuple[tuple[int, int], ...]
+    priors: list[PhotoPrior]
+    poses: dict[tuple[int, int], PairEdge | None]
+
+
+def _predict(photos: Sequence[Photo], options: Options, advance: Advance) -> NetworkResult:
+    """Encode each photo once, decode each pair, and keep of it only what later stages need."""
+    from pointmap.checkpoint import load_network
+    from pointmap.inference import choose_device, encode_photos, predict_pairs
+    from recon.canonical import PriorAccumulator
+    from recon.relative_pose import pointmap_edge
+    from recon.view_graph import build_view_graph
+
+    network = load_network(options.weights)
+    device = choose_device(options.device)
+    side = max(network.config.img_size)
+    resized = [
+        load_photo(photo, long_side=side, multiple=network.config.patch_size) for photo in photos
+    ]
+    encoded = encode_photos(network, resized, device=device)
+    graph = build_view_graph(len(photos), descriptors=encoded.descriptors, options=options.graph)
+    # A photo alone is looked at as a pair with itself.
+    looked_at = graph.pairs or tuple((k, k) for k in range(len(photos)))
+    accumulator = PriorAccumulator(photos)
+    poses: dict[tuple[int, int], PairEdge | None] = {}
+    waiting = None
+    for prediction in predict_pairs(
+        network, encoded, looked_at, device=device, on_progress=advance
+    ):
+        accumulator.add(prediction)
+        if prediction.i < prediction.j:
+            waiting = prediction
+        elif waiting is not None and prediction.i > prediction.j:
+            poses[waiting.i, waiting.j] = pointmap_edge(waiting, prediction, photos)
+    return NetworkResult(graph.pairs, accumulator.finish(), poses)
+
+
+@dataclass(frozen=True)
+class PairEvidence:
+    """What the photos say of each other: feature ``matches`` of every pair looked at, the verified
+    ``edges`` among them, and the focal lengths with which they were verified.
+    """
+
+    matches: list[PairMatches]
+    edges: list[PairEdge]
+    focals: Focals
+
+
+def _match(
+    photos: Sequence[Photo],
+    features: Sequence[PhotoFeatures],
+    network: NetworkResult,
+    options: Options,
+    advance: Advance,
+) -> PairEvidence:
+    from recon.intrinsics import solve_focals
+    from recon.matching import match_features
+    from recon.relative_pose import verify_pair
+
+    total = 2 * len(network.pairs)
+    matches = []
+    for number, (i, j) in enumerate(network.pairs):
+        matches.append(match_features(features[i], features[j], i, j))
+        advance(number + 1, total)
+    focals = solve_focals(photos, matches, network.priors, options.focal)
+    edges = []
+    for number, pair in enumerate(matches):
+        edge = verify_pair(photos, pair, network.poses.get((pair.i, pair.j)), focals.focals_px)
+        if edge is not None:
+            edges.append(edge)
+        advance(len(matches) + number + 1, total)
+    return PairEvidence(matches, edges, focals)
+
+
+def _align(
+    photos: Sequence[Photo],
+    features: Sequence[PhotoFeatures],
+    pairs: PairEvidence,
+    priors: Sequence[PhotoPrior],
+    options: Options,
+) -> Alignment:
+    from recon.alignment.align import align
+
+    alignment = align(
+        photos,
+        pairs.edges,
+        priors,
+        pairs.focals.focals_px,
+        focal_log_sigma=pairs.focals.log_sigma,
+        options=options.align,
+        seed=options.seed,
+        features=features,
+    )
+    for photo, reason in zip(photos, alignment.reasons, strict=True):
+        if reason is not None:
+            logger.warning("%s could not be placed: %s", photo.name, reason)
+    return alignment
+
+
+def _depths(
+    frames: Sequence[ResizedPhoto],
+    alignment: Alignment,
+    priors: Sequence[PhotoPrior],
+    options: Options,
+    advance: Advance,
+) -> list[DepthMap | None]:
+    """Return the depth of every photo at its frame's size, None for photos that were not placed."""
+    depths = fuse_depths(priors, alignment, frames, options=options.depth)
+    placed = [k for k, depth in enumerate(depths) if depth is not None]
+    if not options.refine_depth or len(placed) < 2:
+        return depths
+    views = [_stereo_view(frames[k], alignment, k, depths[k]) for k in placed]
+    refined = refine_depths(views, options=options.stereo, on_progress=advance)
+    for k, depth in zip(placed, refined, strict=True):
+        depths[k] = depth
+    return depths
+
+
+def _stereo_view(
+    frame: ResizedPhoto, alignment: Alignment, index: int, prior: DepthMap | None
+) -> StereoView:
+    cam_to_world = alignment.cam_to_world[index]
+    assert cam_to_world is not None and prior is not None
+    seen = alignment.tracks.point_index[alignment.tracks.view_index == index]
+    return StereoView(
+        pixels=frame.pixels,
+        intrinsics=scale_intrinsics(alignment.intrinsics[index], frame.scale_x, frame.scale_y),
+        cam_to_world=cam_to_world,
+        prior=prior,
+        points=alignment.tracks.points[seen],
+        point_ids=seen,
+    )
+
+
+def _views(
+    frames: Sequence[ResizedPhoto], alignment: Alignment, depths: Sequence[DepthMap | None]
+) -> tuple[View, ...]:
+    views = []
+    for k, (frame, depth) in enumerate(zip(frames, depths, strict=True)):
+        photo = frame.photo
+        unknown = np.zeros(frame.pixels.shape[:2], np.float32)
+        views.append(
+            View(
+                name=photo.name,
+                path=photo.path,
+                camera=Camera(
+                    alignment.intrinsics[k], photo.width, photo.height, alignment.cam_to_world[k]
+                ),
+                pixels=frame.pixels,
+                depth=unknown if depth is None else depth.depth,
+                confidence=unknown if depth is None else depth.confidence,
+                reason=alignment.reasons[k],
+            )
+        )
+    return tuple(views)
+
+
+def _pair_records(pairs: PairEvidence, alignment: Alignment) -> tuple[PairRecord, ...]:
+    """Return a record of every pair looked at; pairs that failed verification have no method."""
+    verified = {(edge.matches.i, edge.matches.j): k for k, edge in enumerate(pairs.edges)}
+    records = []
+    for pair in pairs.matches:
+        number = verified.get((pair.i, pair.j))
+        if number is None:
+            records.append(PairRecord(pair.i, pair.j, len(pair), 0, "none", False))
+            continue
+        edge = pairs.edges[number]
+        records.append(
+            PairRecord(
+                pair.i,
+                pair.j,
+                len(edge.matches),
+                int(edge.pose.inliers.sum()),
+                edge.pose.method,
+                bool(alignment.used_edges[number]),
+            )
+        )
+    return tuple(records)
