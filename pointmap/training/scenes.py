@@ -34,6 +34,8 @@ class Lights:
     directional: NDArray[np.bool_]
     casters: tuple[tuple[int, ...], ...]
     """Per light, the parts that can throw shadows."""
+    size: float = 0.0
+    """Radius of the lamps in world units, of suns as a tangent: softens shadows where asked for."""
 
 
 @dataclass(frozen=True)

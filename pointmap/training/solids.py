@@ -31,8 +31,10 @@ def gable() -> Array:
 
 
 def _wedge() -> Array:
-    """A ramp: a box cut by the plane from its upper left to its lower right edge."""
-    return np.array([[0, 0, -1], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [10, 0, 10]], float)
+    """A ramp: a box cut by a plane near its upper left and its lower right edge."""
+    return np.array(
+        [[0, 0, -1], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [1, 0, 0], [0, 0, 1], [10, 0, 10]], float
+    )
 
 
 def _prism(sides: int, top: float) -> Array:

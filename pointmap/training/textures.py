@@ -10,7 +10,7 @@ Needs torch and numpy only; PIL is imported when photographs are read from a fol
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,7 +105,7 @@ def _starts(device: torch.device) -> Tensor:
     return _START_CACHE[device]
 
 
-def _spectrum_noise(rng: np.random.Generator, exponent: float, channels: int = 1) -> Image:
+def spectrum_noise(rng: np.random.Generator, exponent: float, channels: int = 1) -> Image:
     """Tiling noise with power falling as frequency^-exponent, (S, S, channels) in [0, 1]."""
     size = TEXTURE_SIZE
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]) * size
@@ -132,14 +132,14 @@ def _grid() -> tuple[Image, Image]:
 
 
 def _noise(rng: np.random.Generator) -> Image:
-    level = _spectrum_noise(rng, rng.uniform(0.7, 2.0))
+    level = spectrum_noise(rng, rng.uniform(0.7, 2.0))
     a, b = _palette(rng, 2)
     return np.asarray(a + (b - a) * level, np.float32)
 
 
 def _marble(rng: np.random.Generator) -> Image:
     x, y = _grid()
-    warp = _spectrum_noise(rng, 1.7)[..., 0]
+    warp = spectrum_noise(rng, 1.7)[..., 0]
     turns = rng.integers(1, 5, 2)
     wave = 0.5 + 0.5 * np.sin(2 * np.pi * (turns[0] * x + turns[1] * y) + 14 * warp)
     a, b = _palette(rng, 2)
@@ -148,36 +148,33 @@ def _marble(rng: np.random.Generator) -> Image:
 
 def _dead_leaves(rng: np.random.Generator) -> Image:
     """Overlapping discs or rectangles with power-law sizes, the statistics of natural clutter."""
-    size = TEXTURE_SIZE
-    image = np.zeros((size, size, 3), np.float32)
-    y, x = np.mgrid[:size, :size]
-    colours = _palette(rng, 300)
+    image = np.tile(_palette(rng, 1)[0], (TEXTURE_SIZE, TEXTURE_SIZE, 1))
     discs = rng.random() < 0.5
-    for colour in colours:
+    for colour in _palette(rng, 1000):
         radius = 3.0 / np.sqrt(rng.uniform(0.003, 1.0))
-        cx, cy = rng.uniform(0, size, 2)
-        dx = (x - cx + size / 2) % size - size / 2
-        dy = (y - cy + size / 2) % size - size / 2
+        cx, cy = rng.integers(0, TEXTURE_SIZE, 2)
         aspect = rng.uniform(0.4, 1.0)
-        inside = (
-            dx**2 + (dy / aspect) ** 2 < radius**2
-            if discs
-            else (np.abs(dx) < radius) & (np.abs(dy) < radius * aspect)
-        )
-        image[inside] = colour
+        reach = int(radius) + 1
+        y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+        far = np.hypot(x, y / aspect) if discs else np.maximum(np.abs(x), np.abs(y) / aspect)
+        rows, columns = (far < radius).nonzero()
+        image[(rows + cy) % TEXTURE_SIZE, (columns + cx) % TEXTURE_SIZE] = colour
     return image
 
 
 def _voronoi(rng: np.random.Generator) -> Image:
     x, y = _grid()
     sites = rng.uniform(0, 1, (int(rng.integers(15, 120)), 2))
-    dx = np.abs(x[..., None] - sites[:, 0])
-    dy = np.abs(y[..., None] - sites[:, 1])
-    distance = np.hypot(np.minimum(dx, 1 - dx), np.minimum(dy, 1 - dy))
-    nearest = np.partition(distance, 1, axis=-1)[..., :2]
-    cell = distance.argmin(-1)
+    first, second = np.full_like(x, 9), np.full_like(x, 9)
+    cell = np.zeros(x.shape, np.int64)
+    for n, (sx, sy) in enumerate(sites):
+        dx, dy = np.abs(x - sx), np.abs(y - sy)
+        distance = np.hypot(np.minimum(dx, 1 - dx), np.minimum(dy, 1 - dy))
+        cell[distance < first] = n
+        second = np.minimum(second, np.maximum(first, distance))
+        first = np.minimum(first, distance)
     image = _palette(rng, len(sites))[cell]
-    joint = np.clip((nearest[..., 1] - nearest[..., 0]) * rng.uniform(20, 90), 0, 1)
+    joint = np.clip((second - first) * rng.uniform(20, 90), 0, 1)
     return np.asarray(image * (0.35 + 0.65 * joint[..., None]), np.float32)
 
 
@@ -193,7 +190,7 @@ def _bricks(rng: np.random.Generator) -> Image:
     palette = _palette(rng, 1) * rng.normal(1, rng.uniform(0.02, 0.25), (rows * columns, 1))
     bricks = palette[(row * columns + column).astype(int) % len(palette)]
     joint = (edge < rng.uniform(0.02, 0.1))[..., None]
-    grain = 0.8 + 0.4 * _spectrum_noise(rng, 1.0)
+    grain = 0.8 + 0.4 * spectrum_noise(rng, 1.0)
     return np.asarray(np.where(joint, _palette(rng, 1)[0], bricks) * grain, np.float32)
 
 
@@ -203,7 +200,7 @@ def _stripes(rng: np.random.Generator) -> Image:
     along = x if rng.random() < 0.5 else y
     bands = int(rng.integers(2, 5))
     index = np.floor(along * turns * bands).astype(int) % bands
-    grain = 0.85 + 0.3 * _spectrum_noise(rng, rng.uniform(0.5, 1.5))
+    grain = 0.85 + 0.3 * spectrum_noise(rng, rng.uniform(0.5, 1.5))
     return np.asarray(_palette(rng, bands)[index] * grain, np.float32)
 
 
@@ -215,7 +212,7 @@ def _checkers(rng: np.random.Generator) -> Image:
     parity = (np.floor(x * cells) + np.floor(y * cells)).astype(int) % 2
     colours = _palette(rng, count)
     chosen = colours[parity] if count == 2 else colours[index % count]
-    return np.asarray(chosen * (0.9 + 0.2 * _spectrum_noise(rng, 1.2)), np.float32)
+    return np.asarray(chosen * (0.9 + 0.2 * spectrum_noise(rng, 1.2)), np.float32)
 
 
 def _marks(rng: np.random.Generator) -> Image:
@@ -253,8 +250,8 @@ def _wood(rng: np.random.Generator) -> Image:
     x, _ = _grid()
     boards = int(rng.integers(1, 7))
     board = np.floor(x * boards).astype(int)
-    warp = _spectrum_noise(rng, 2.0)[..., 0]
-    fine = _spectrum_noise(rng, 0.6)[..., 0]
+    warp = spectrum_noise(rng, 2.0)[..., 0]
+    fine = spectrum_noise(rng, 0.6)[..., 0]
     fine = np.repeat(fine[:: TEXTURE_SIZE // 8], TEXTURE_SIZE // 8, axis=0)
     offset = rng.uniform(0, 1, boards)[board]
     turns = rng.uniform(4, 12)
@@ -272,7 +269,7 @@ def _wood(rng: np.random.Generator) -> Image:
 
 
 def _plain(rng: np.random.Generator) -> Image:
-    grain = rng.uniform(0.0, 0.06) * (_spectrum_noise(rng, rng.uniform(0, 1.5)) - 0.5)
+    grain = rng.uniform(0.0, 0.06) * (spectrum_noise(rng, rng.uniform(0, 1.5)) - 0.5)
     return np.asarray(_palette(rng, 1)[0] + grain, np.float32)
 
 
@@ -305,7 +302,7 @@ def make_texture_bank(
     groups: dict[str, tuple[int, ...]] = {}
     for name, (draw, count) in _PATTERNS.items():
         groups[name] = tuple(range(len(images), len(images) + count))
-        images += [_to_bytes(draw(rng)) for _ in range(count)]
+        images += [to_bytes(draw(rng)) for _ in range(count)]
     mirrored = [False] * len(images)
     if folder is not None:
         photos, tiling = read_photographs(Path(folder))
@@ -316,6 +313,17 @@ def make_texture_bank(
         pictures = tuple(first + i for i, tile in enumerate(tiling) if not tile)
         groups |= {"surface": surfaces} if surfaces else {}
         groups |= {"photo": pictures} if pictures else {}
+    return pack_textures(images, groups, mirrored, device=device)
+
+
+def pack_textures(
+    images: Sequence[NDArray[np.uint8]],
+    groups: dict[str, tuple[int, ...]],
+    mirrored: Sequence[bool],
+    *,
+    device: torch.device | str = "cpu",
+) -> TextureBank:
+    """Build a bank of images (S, S, 3); groups and mirrored as in :class:`TextureBank`."""
     chains = [_mip_chain(image) for image in images]
     linear = [np.square(image.astype(np.float32) / 255).mean((0, 1)) for image in images]
     return TextureBank(
@@ -326,7 +334,8 @@ def make_texture_bank(
     )
 
 
-def _to_bytes(image: Image) -> NDArray[np.uint8]:
+def to_bytes(image: Image) -> NDArray[np.uint8]:
+    """Return colours in [0, 1] as bytes."""
     return np.asarray(np.clip(image, 0, 1) * 255 + 0.5, np.uint8)
 
 
