@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from recon.scene import Reconstruction, StageRecord
 
 EXIT_INPUT_ERROR = 2
-EXIT_INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code.
 
     0: a scene was written. 2: unusable input, with one line that says what and the remedy.
-    130: interrupted; nothing is left behind.
+    128 + signal number: interrupted; nothing is left behind.
     """
     # Idle OpenMP threads that spin slow everything tenfold when another program is busy. Read once,
     # when torch is imported, so it has to be said before that.
@@ -59,15 +59,21 @@ def main(arguments: list[str] | None = None) -> int:
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
+    signal.signal(signal.SIGTERM, _raise_interrupt)
     try:
         command = tyro.cli(Command, args=arguments, prog="run_recon.py")
         return _run(command, console)
     except InputError as error:
         console.print(f"[bold red]error:[/] {_escape(str(error))}")
         return EXIT_INPUT_ERROR
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         console.print("interrupted: nothing was written")
-        return EXIT_INTERRUPTED
+        return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
+
+
+def _raise_interrupt(number: int, frame: object) -> None:
+    """End on SIGTERM as on Ctrl-C, so that unfinished output is removed there too."""
+    raise KeyboardInterrupt(number)
 
 
 def _run(command: Command, console: Console) -> int:

@@ -1,4 +1,4 @@
-"""What the stages cost and how far they are: one record per stage, told to a listener as it goes."""
+"""What the stages cost and how far they are: a record per stage, told to a listener."""
 
 from __future__ import annotations
 
