@@ -74,7 +74,7 @@ class Builder:
                 names = ["photo", "surface"] if "surface" in self.groups else ["photo"]
         group = names[int(rng.integers(len(names)))]
         texture = int(rng.choice(self.groups[group]))
-        value = rng.uniform(0.1, 0.75) if rng.random() < 0.85 else rng.uniform(0.02, 0.1)
+        value = rng.uniform(0.12, 0.75) if rng.random() < 0.9 else rng.uniform(0.02, 0.1)
         tint = value * (1 + rng.beta(1, 5) * rng.uniform(-0.8, 0.8, 3))
         repeat = (
             1 / (size * 2) if group in ("photo", "marks", "gradient") else 1 / rng.uniform(0.3, 2.5)

@@ -28,6 +28,7 @@ _Regions = tuple[Array, Array]
 
 _GABLE, _RAMP = HULL, HULL + 1
 _WALLS = ("bricks", "surface", "noise", "leaves", "voronoi", "plain", "marble", "wood")
+_FLOORS = ("bricks", "surface", "noise", "leaves", "voronoi", "wood", "checkers", "photo", "marble")
 _SHAPES = (
     BOX,
     BOX,
@@ -150,7 +151,8 @@ def room(rng: _Rng, b: Builder, difficulty: float) -> _Regions:
         if rng.random() < 0.85:
             _on_wall(rng, b, x, y, hx, hy, h)
     for z in (-0.1, h + 0.1):
-        b.add(BOX, [0, 0, z], [lx + 0.2, ly + 0.2, 0.1], casts=False)
+        look = b.look(1.2, prefer=_FLOORS if z < 0 else _WALLS)
+        b.add(BOX, [0, 0, z], [lx + 0.2, ly + 0.2, 0.1], look=look, casts=False)
     for _ in range(int(rng.integers(0, 3))):  # beams and lamps
         x, y = rng.uniform(-0.8, 0.8, 2) * [lx, ly]
         if rng.random() < 0.5:
@@ -208,12 +210,12 @@ def _stairs(rng: _Rng, b: Builder, base: Array, R: Array, width: float) -> None:
 
 def ground(rng: _Rng, b: Builder, difficulty: float) -> _Regions:
     """Open ground with things, walls, fences, houses, trees and stones under the sky."""
-    b.add(BOX, [0, 0, -0.5], [60, 60, 0.5], casts=False)
-    spread = rng.uniform(1.5, 5)
+    b.add(BOX, [0, 0, -0.5], [60, 60, 0.5], look=b.look(1.0, prefer=_FLOORS), casts=False)
+    spread = rng.uniform(1.2, 3.5)
     for _ in range(int(6 + difficulty * rng.uniform(2, 22))):
         _stand(rng, b, rng.normal(0, spread, 3), rng.uniform(0.15, 1.2), 0)
     for _ in range(int(rng.integers(0, 4))):
-        half = [rng.uniform(1, 5), 0.15, rng.uniform(0.5, 2)]
+        half = [rng.uniform(0.7, 3.5), 0.15, rng.uniform(0.5, 2)]
         place = [*rng.normal(0, 2 * spread, 2), half[2]]
         b.add(BOX, place, half, rotation=yaw_rotation(rng.uniform(0, 7)))
     if rng.random() < 0.4:  # a fence
@@ -238,8 +240,8 @@ def ground(rng: _Rng, b: Builder, difficulty: float) -> _Regions:
         size = rng.uniform(0.05, 0.3) * rng.uniform(0.5, 1, 3)
         place = [*rng.normal(0, spread, 2), 0.5 * size[2]]
         b.add(int(rng.choice(STONES)), place, size, rotation=random_rotation(rng), look=stone)
-    far = 2.2 * spread + 2
-    region = np.array([[-far, -far, 0.6], [far, far, rng.uniform(1.8, 4)]])
+    far = 1.6 * spread + 1.5
+    region = np.array([[-far, -far, 0.5], [far, far, rng.uniform(1.6, 3.5)]])
     return region, np.array([[-spread, -spread, 0], [spread, spread, 1.5]])
 
 
@@ -271,7 +273,7 @@ def table(rng: _Rng, b: Builder, difficulty: float) -> _Regions:
                 z += 2 * thick
         else:
             _stand(rng, b, at, rng.uniform(0.03, 0.2), 0)
-    region = np.array([[-1.6, -1.6, 0.12], [1.6, 1.6, 1.3]])
+    region = np.array([[-1.5, -1.5, 0.2], [1.5, 1.5, 1.3]])
     return region, np.array([[-0.6 * wx, -0.6 * wy, 0], [0.6 * wx, 0.6 * wy, 0.2]])
 
 
@@ -308,7 +310,7 @@ def _window(
 def facade(rng: _Rng, b: Builder, difficulty: float) -> _Regions:
     """A wall in the plane y = 0 seen from negative y, with relief standing out towards -y."""
     width, height = rng.uniform(4, 9), rng.uniform(4, 9)
-    b.add(BOX, [0, 0, -0.5], [50, 50, 0.5], casts=False)
+    b.add(BOX, [0, 0, -0.5], [50, 50, 0.5], look=b.look(1.0, prefer=_FLOORS), casts=False)
     wall = b.look(1.0, prefer=_WALLS)
     b.add(BOX, [0, 1, height / 2], [width, 1, height / 2], look=wall)
     columns, rows = int(rng.integers(2, 4 + round(3 * difficulty))), int(rng.integers(1, 4))

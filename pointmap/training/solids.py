@@ -47,8 +47,8 @@ def _prism(sides: int, top: float) -> Array:
 
 
 def _stone(rng: np.random.Generator) -> Array:
-    normals = rng.standard_normal((12, 3))
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True) * rng.uniform(0.62, 0.95, (12, 1))
+    normals = rng.standard_normal((9, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True) * rng.uniform(0.6, 0.9, (9, 1))
     return np.concatenate([normals, np.eye(3), -np.eye(3)])
 
 
@@ -136,34 +136,41 @@ def _cone(origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _hull_interval(planes: Tensor, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-    enter = torch.full(direction.shape[1:], -float("inf"), device=direction.device)
-    leave = -enter
-    for a, b, c in planes.tolist():
-        across = a * direction[0] + b * direction[1] + c * direction[2] + 1e-12
-        t = (1 - (a * origin[0] + b * origin[1] + c * origin[2])) / across
-        outward = across > 0
-        enter = torch.where(outward, enter, torch.maximum(enter, t))
-        leave = torch.where(outward, torch.minimum(leave, t), leave)
-    return enter, leave
+    """Clip rays by half spaces: in by the last plane that faces them, out by the first other."""
+    origin_shape = origin.shape[1:]
+    across = planes @ direction.flatten(1) + 1e-12
+    height = 1 - planes @ origin.flatten(1)
+    t = height / across
+    infinite = float("inf")
+    enter = t.masked_fill(across > 0, -infinite).amax(0)
+    leave = t.masked_fill_(across < 0, infinite).amin(0)
+    shape = torch.broadcast_shapes(origin_shape, direction.shape[1:])
+    return enter.reshape(shape), leave.reshape(shape)
 
 
 def _rounded(
     origin: Tensor, direction: Tensor, enter: Tensor, leave: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Newton's method from both ends of the box: the sum of sixth powers is convex along a ray."""
+    first, last = torch.full_like(enter, float("inf")), torch.full_like(enter, -float("inf"))
+    origin, direction = torch.broadcast_tensors(origin, direction)
+    met = enter < leave
+    o, d = origin[:, met], direction[:, met]
     ends = []
-    for end in (enter, leave):
-        t = torch.where(enter < leave, end, torch.zeros_like(end))
+    for t in (enter[met], leave[met]):
         for _ in range(_NEWTON_STEPS):
-            p = origin + t * direction
-            fifth = p**5
-            value, slope = _dot(fifth, p) - 1, 6 * _dot(fifth, direction)
-            t = t - value / torch.where(slope.abs() < 1e-9, torch.full_like(slope, 1e9), slope)
+            p = o + t * d
+            squared = p * p
+            fifth = squared * squared * p
+            slope = 6 * _dot(fifth, d)
+            slope = torch.where(slope.abs() < 1e-9, torch.full_like(slope, 1e9), slope)
+            t = t - (_dot(fifth, p) - 1) / slope
         ends.append(t)
-    p = origin + ends[0] * direction
-    miss = ((p**6).sum(0) > 1.01) | (enter >= leave)
-    infinite = torch.full_like(enter, float("inf"))
-    return torch.where(miss, infinite, ends[0]), torch.where(miss, -infinite, ends[1])
+    p = o + ends[0] * d
+    miss = (p**6).sum(0) > 1.01
+    first[met] = ends[0].masked_fill_(miss, float("inf"))
+    last[met] = ends[1].masked_fill_(miss, -float("inf"))
+    return first, last
 
 
 def _torus(

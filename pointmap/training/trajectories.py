@@ -23,6 +23,7 @@ _CANDIDATES_PER_VIEW = 3
 _PROBE_LONG_SIDE = 20
 _MIN_SURFACE = 0.35
 """Views with a smaller share of surface pixels (the rest is sky) are rejected."""
+_MIN_PARTS = 5
 
 
 def look_at(position: Array, target: Array, *, roll: float = 0.0) -> Array:
@@ -150,7 +151,7 @@ def _is_usable(depth: Tensor, parts: Tensor) -> bool:
     if float(surface.quantile(0.02)) < 0.12 * float(surface.median()):
         return False
     seen = torch.bincount(parts[parts >= 0])
-    return int(seen.max()) <= 0.85 * depth.numel() and int((seen >= 3).sum()) >= 3
+    return int(seen.max()) <= 0.85 * depth.numel() and int((seen >= 3).sum()) >= _MIN_PARTS
 
 
 def overlaps(
