@@ -71,7 +71,7 @@ def align(
     features: Sequence[PhotoFeatures] | None = None,
     known_cam_to_world: Sequence[Array | None] | None = None,
 ) -> Alignment:
-    """Place all photos that verified edges connect and return cameras and tracks.
+    """Place all photos (one or more) that verified edges connect; return cameras and tracks.
 
     ``priors``: one per photo, or none at all; ``focals_px`` (N,) first guesses in original pixels,
     ``focal_log_sigma`` (N,) or one number, how sure their logarithms are (0: known, kept

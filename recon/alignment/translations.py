@@ -5,8 +5,8 @@
    baselines' lengths. Where too few are shared, the photo's predicted depth does;
 3. lengths and directions known, the centres follow from a linear problem.
 
-Steps 2 and 3 are least absolute deviations, by iteratively reweighted least squares: a wrong edge
-is outvoted.
+Steps 2 and 3 are iteratively reweighted least squares, first of absolute deviations, then with a
+weight that falls to nothing: a wrong edge is outvoted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ MIN_PARALLAX_DEG = 0.5
 """Below this angle between two rays a depth says more about noise than about the scene."""
 
 _MIN_SHARED = 5
-_IRLS_STEPS = 40
+_DIRECTION_TRIALS = 100
+_L1_STEPS = 20
+_REDESCENDING_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,9 @@ def direction_from_matches(
     """Return the unit direction (3,) from camera 1 to camera 2 with both rotations known.
 
     ``rays`` (M, 3) are unit vectors in the world; all planes spanned by a pair of rays hold the
-    baseline, so it is the smallest singular vector of their normals, robustly weighted. ``start``
-    (3,) decides the sign, and is returned where fewer than 3 pairs of rays differ.
+    baseline, so it is the smallest singular vector of their normals, robustly weighted from the
+    least median of trials of two. ``start`` (3,) decides the sign, and is returned where fewer than
+    3 pairs of rays differ.
     """
     normals = np.cross(rays_1, rays_2)
     sines = np.linalg.norm(normals, axis=1)
@@ -58,10 +61,15 @@ def direction_from_matches(
     if far.sum() < 3:
         return start
     normals = normals[far]
-    direction = start
+    # Divided by the sine, an error is the angle by which a ray misses the epipolar plane.
+    unit = normals / sines[far, None]
+    picks = np.random.default_rng(0).integers(len(unit), size=(_DIRECTION_TRIALS, 2))
+    trials = np.cross(unit[picks[:, 0]], unit[picks[:, 1]])
+    trials /= np.maximum(np.linalg.norm(trials, axis=1, keepdims=True), 1e-12)
+    trials = np.concatenate([start[None], trials])
+    direction = trials[np.argmin(np.median(np.abs(unit @ trials.T), axis=0))]
     for _ in range(iterations):
-        # Divided by the sine, an error is the angle by which a ray misses the epipolar plane.
-        error = normals @ direction / sines[far]
+        error = unit @ direction
         scale = max(1.5 * float(np.median(np.abs(error))), 1e-9)
         weight = 1 / (sines[far] ** 2 * (1 + (error / scale) ** 2) ** 2)
         direction = np.linalg.eigh((normals * weight[:, None]).T @ normals)[1][:, 0]
@@ -173,31 +181,39 @@ def synchronise_positions(count: int, edges: Index, baselines: Array, weights: A
     length = np.linalg.norm(baselines, axis=1)
     if not (length > 0).any():
         return np.zeros((count, 3))
-    # Relative to its length a long baseline is as sure as a short one, absolutely it is less.
-    relative = weights / np.maximum(length, 0.1 * np.median(length[length > 0]))
+    # A baseline is as sure as it is short, though not beyond what a wrong short one could abuse.
+    relative = weights / np.maximum(length, np.median(length[length > 0]))
     tie = 1e-9 * float(relative.mean())
     return _least_absolute(A, baselines, relative, tie, block=3)
 
 
 def _least_absolute(A: sparse.csr_array, b: Array, weights: Array, tie: float, block: int) -> Array:
-    """Return x (N, block) minimising sum w |A x - b|_2 + tie |x|^2, by IRLS."""
+    """Return x (N, block) with A x near b: sum w |A x - b|_2 + tie |x|^2, then Geman-McClure.
+
+    The second, whose width is three median errors, takes from wrong rows what pull the first leaves
+    them.
+    """
     columns = A.shape[1]
     if len(b) == 0:
         return np.zeros((columns, block))
     robust = np.ones(len(b))
     x = np.zeros((columns, block))
     scale = max(float(np.median(np.linalg.norm(b, axis=1))), 1e-12)
-    for step in range(_IRLS_STEPS):
+    for step in range(_L1_STEPS + _REDESCENDING_STEPS):
         weighted = A.T * (weights * robust)
         normal = (weighted @ A + sparse.eye_array(columns) * tie).tocsc()
         moved = np.asarray(spsolve(normal, weighted @ b)).reshape(columns, block)
         change = float(np.abs(moved - x).max())
         x = moved
-        if step and change < 1e-9 * scale:
-            break
-        # The floor shrinks: smooth at first, sharp in the end.
-        floor = scale * max(1e-6, 0.1 * 0.5**step)
-        robust = 1 / np.maximum(np.linalg.norm(A @ x - b, axis=1), floor)
+        error = np.linalg.norm(A @ x - b, axis=1)
+        if step < _L1_STEPS:
+            # The floor shrinks: smooth at first, sharp in the end.
+            robust = 1 / np.maximum(error, scale * max(1e-6, 0.1 * 0.5**step))
+        else:
+            width = 3 * float(np.median(error)) + 0.02 * scale
+            robust = (1 + (error / width) ** 2) ** -2.0
+            if change < 1e-9 * scale:
+                break
         robust *= len(b) / robust.sum()
     return x
 

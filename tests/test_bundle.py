@@ -1,0 +1,277 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from alignment_scenes import FOCAL, HEIGHT, WIDTH, Scene, arc_scene, turn
+
+from pointmap.camera import Array, fit_similarity, invert_rigid, rotation_angle_deg
+from recon.alignment import bundle
+from recon.alignment.bundle import BundleOptions, BundleProblem, BundleResult, bundle_adjust
+
+
+def perturbed(scene: Scene, *, focal: float = 1.1, amount: float = 1.0, seed: int = 0):
+    """A problem that starts off: turned by 2 degrees, moved by 0.05, focal 10 % too long."""
+    rng = np.random.default_rng(seed)
+    camera_index, point_index = np.nonzero(np.isfinite(scene.xy[..., 0]))
+    count = len(scene.cam_to_world)
+    start = scene.cam_to_world.copy()
+    for k in range(1, count):
+        start[k, :3, :3] = start[k, :3, :3] @ turn(2.0 * amount, rng)
+        start[k, :3, 3] += rng.normal(0, 0.05 * amount, 3)
+    return BundleProblem(
+        cam_to_world=start,
+        principal=np.tile([WIDTH / 2, HEIGHT / 2], (count, 1)),
+        focals_px=np.array([FOCAL * focal]),
+        focal_index=np.zeros(count, int),
+        points=scene.points + rng.normal(0, 0.05 * amount, scene.points.shape),
+        camera_index=camera_index,
+        point_index=point_index,
+        xy=scene.xy[camera_index, point_index],
+        sigma_px=np.ones(len(camera_index)),
+        fixed_pose=np.zeros(count, bool),
+        fixed_focal=np.zeros(1, bool),
+        focal_prior_px=np.array([FOCAL]),
+        focal_log_sigma=np.array([np.inf]),
+    )
+
+
+def errors(result: BundleResult, scene: Scene) -> tuple[float, float]:
+    """Largest rotation error in degrees and centre error relative to the scene, gauge removed."""
+    found = result.cam_to_world
+    scale, R, t = fit_similarity(found[:, :3, 3], scene.cam_to_world[:, :3, 3])
+    rotation = rotation_angle_deg(
+        (R @ found[:, :3, :3]).transpose(0, 2, 1) @ scene.cam_to_world[:, :3, :3]
+    )
+    centres = scale * found[:, :3, 3] @ R.T + t - scene.cam_to_world[:, :3, 3]
+    return float(rotation.max()), float(np.linalg.norm(centres, axis=1).max())
+
+
+@pytest.mark.parametrize("loss", ["square", "huber", "cauchy"])
+def test_noise_free_scene_is_recovered_exactly(loss):
+    scene = arc_scene(8, 150)
+    options = BundleOptions(loss=loss, tolerance=1e-12, max_iterations=100)
+    result = bundle_adjust(perturbed(scene), options)
+    rotation, centre = errors(result, scene)
+    assert rotation < 1e-6 and centre < 1e-6
+    assert result.focals_px[0] == pytest.approx(FOCAL, rel=1e-7)
+    assert np.abs(result.residuals_px).max() < 1e-5
+    assert result.converged
+
+
+def test_robust_losses_shrug_off_outliers():
+    scene = arc_scene(8, 150)
+    problem = perturbed(scene, focal=1.02, amount=0.3)
+    rng = np.random.default_rng(1)
+    wrong = rng.random(len(problem.xy)) < 0.1
+    xy = np.where(wrong[:, None], problem.xy + rng.normal(0, 60, problem.xy.shape), problem.xy)
+    problem = replace(problem, xy=xy)
+    worst = {
+        loss: errors(bundle_adjust(problem, BundleOptions(loss=loss, loss_scale=1.0)), scene)[0]
+        for loss in ("square", "huber", "cauchy")
+    }
+    assert worst["cauchy"] < 0.02 < worst["huber"] < 0.5 * worst["square"]
+
+
+def test_residuals_come_back_in_the_order_given():
+    scene = arc_scene(4, 40)
+    problem = perturbed(scene)
+    shuffle = np.random.default_rng(0).permutation(len(problem.xy))
+    shuffled = replace(
+        problem,
+        camera_index=problem.camera_index[shuffle],
+        point_index=problem.point_index[shuffle],
+        xy=problem.xy[shuffle],
+    )
+    options = BundleOptions(max_iterations=1)
+    first, second = bundle_adjust(problem, options), bundle_adjust(shuffled, options)
+    assert np.allclose(first.residuals_px[shuffle], second.residuals_px, atol=1e-6)
+    assert np.abs(first.residuals_px).max() > 0.1
+
+
+def test_jacobian_agrees_with_finite_differences():
+    scene = arc_scene(4, 30)
+    problem = perturbed(scene)
+    world_to_cam = invert_rigid(problem.cam_to_world)
+    state = bundle._State(
+        world_to_cam[:, :3, :3], world_to_cam[:, :3, 3], np.log(problem.focals_px), problem.points
+    )
+    linear = bundle._linearise(problem, state, BundleOptions(loss="square"))
+    cameras, step = len(problem.cam_to_world), 1e-6
+
+    def residuals(camera: Array, points: Array) -> Array:
+        return bundle._residuals(problem, bundle._step(problem, state, camera, points))[0]
+
+    none = np.zeros(6 * cameras + 1), np.zeros_like(problem.points)
+    for k in range(7):
+        camera = none[0].copy()
+        camera[np.arange(cameras) * 6 + k if k < 6 else -1] = step
+        slope = (residuals(camera, none[1]) - residuals(-camera, none[1])) / (2 * step)
+        assert np.allclose(linear.camera[:, :, k], slope, rtol=1e-5, atol=1e-4)
+    for k in range(3):
+        points = none[1].copy()
+        points[:, k] = step
+        slope = (residuals(none[0], points) - residuals(none[0], -points)) / (2 * step)
+        assert np.allclose(linear.point[:, :, k], slope, rtol=1e-5, atol=1e-4)
+
+
+def test_the_schur_step_is_the_full_newton_step():
+    problem = perturbed(arc_scene(3, 12))
+    world_to_cam = invert_rigid(problem.cam_to_world)
+    state = bundle._State(
+        world_to_cam[:, :3, :3], world_to_cam[:, :3, 3], np.log(problem.focals_px), problem.points
+    )
+    order = np.argsort(problem.point_index, kind="stable")
+    problem = replace(
+        problem,
+        camera_index=problem.camera_index[order],
+        point_index=problem.point_index[order],
+        xy=problem.xy[order],
+    )
+    linear = bundle._linearise(problem, state, BundleOptions())
+    system = bundle._Schur(problem)
+    system.build(linear, state)
+    damping = 1e-3
+    step = system.solve(damping)
+    assert step is not None
+    size, points = system.size, len(problem.points)
+    J = np.zeros((2 * len(problem.xy), size + 3 * points))
+    for row, (camera, point) in enumerate(
+        zip(problem.camera_index, problem.point_index, strict=True)
+    ):
+        J[2 * row : 2 * row + 2, system.columns[camera]] = linear.camera[row]
+        J[2 * row : 2 * row + 2, size + 3 * point : size + 3 * point + 3] = linear.point[row]
+    free = np.concatenate([system.free, np.isin(np.arange(3 * points) // 3, problem.point_index)])
+    J = J[:, free]
+    normal = J.T @ J
+    normal += damping * np.diag(np.diag(normal))
+    expected = -np.linalg.solve(normal, J.T @ linear.residual.ravel())
+    found = np.concatenate([step[0], step[1].ravel()])[free]
+    assert np.allclose(found, expected, rtol=1e-4, atol=1e-8)
+
+
+def test_fixed_poses_and_focals_are_bit_equal():
+    scene = arc_scene(6, 100, noise_px=0.5)
+    problem = perturbed(scene, focal=1.0)
+    fixed = np.array([False, True, False, True, False, False])
+    poses = np.where(fixed[:, None, None], scene.cam_to_world, problem.cam_to_world)
+    problem = replace(problem, cam_to_world=poses, fixed_pose=fixed, fixed_focal=np.array([True]))
+    result = bundle_adjust(problem)
+    assert np.array_equal(result.cam_to_world[fixed], poses[fixed])
+    assert np.array_equal(result.focals_px, problem.focals_px)
+    # Two known poses fix frame and scale: the others follow without any alignment.
+    centres = result.cam_to_world[:, :3, 3] - scene.cam_to_world[:, :3, 3]
+    assert 0 < np.abs(centres[~fixed]).max() < 0.02
+
+
+def test_the_first_camera_and_the_scale_stay():
+    scene = arc_scene(6, 100, noise_px=0.5)
+    problem = perturbed(scene)
+    result = bundle_adjust(problem)
+    assert np.allclose(result.cam_to_world[0], problem.cam_to_world[0], atol=1e-12)
+    spans = [np.linalg.norm(p[:, :3, 3] - p[0, :3, 3], axis=1).max() for p in
+             (result.cam_to_world, problem.cam_to_world)]  # fmt: skip
+    assert spans[0] == pytest.approx(spans[1], rel=0.1)
+
+
+def test_focal_prior_holds_what_the_pictures_leave_open():
+    """Two photos side by side say next to nothing about the focal length."""
+    scene = arc_scene(2, 60, span_deg=8.0, noise_px=1.0, visible=1.0)
+    problem = perturbed(scene, focal=1.0, amount=0.1)
+    problem = replace(problem, focal_prior_px=np.array([FOCAL]))
+    tight = bundle_adjust(replace(problem, focal_log_sigma=np.array([0.01])))
+    loose = bundle_adjust(replace(problem, focal_log_sigma=np.array([10.0])))
+    assert abs(np.log(tight.focals_px[0] / FOCAL)) < 0.02
+    assert abs(np.log(loose.focals_px[0] / FOCAL)) > 2 * abs(np.log(tight.focals_px[0] / FOCAL))
+
+
+def test_focals_of_two_cameras_are_told_apart():
+    scene = arc_scene(8, 150)
+    problem = perturbed(scene)
+    second = np.arange(8) % 2 == 1
+    xy = problem.xy.copy()
+    rows = second[problem.camera_index]
+    centre = np.array([WIDTH / 2, HEIGHT / 2])
+    xy[rows] = (xy[rows] - centre) * 1.3 + centre
+    problem = replace(
+        problem,
+        xy=xy,
+        focals_px=np.array([600.0, 650.0]),
+        focal_index=second.astype(int),
+        fixed_focal=np.zeros(2, bool),
+        focal_prior_px=np.full(2, FOCAL),
+        focal_log_sigma=np.full(2, np.inf),
+    )
+    result = bundle_adjust(problem, BundleOptions(tolerance=1e-12))
+    assert np.allclose(result.focals_px, [FOCAL, 1.3 * FOCAL], rtol=1e-6)
+
+
+def test_points_behind_a_camera_do_not_break_it():
+    scene = arc_scene(6, 100)
+    problem = perturbed(scene)
+    points = problem.points.copy()
+    points[:3] = [0, 0, -30]
+    result = bundle_adjust(replace(problem, points=points))
+    assert all(np.isfinite(a).all() for a in (result.cam_to_world, result.focals_px, result.points))
+    assert errors(result, scene)[0] < 0.1
+
+
+def test_nothing_observed_comes_back_as_it_was():
+    problem = perturbed(arc_scene(3, 10))
+    none = np.zeros(0, int)
+    empty = replace(
+        problem, camera_index=none, point_index=none, xy=np.zeros((0, 2)), sigma_px=np.zeros(0)
+    )
+    result = bundle_adjust(empty)
+    assert not result.converged
+    assert np.allclose(result.cam_to_world, problem.cam_to_world, atol=1e-12)
+
+
+def test_the_same_problem_gives_the_same_bits():
+    problem = perturbed(arc_scene(6, 100, noise_px=0.5))
+    first, second = bundle_adjust(problem), bundle_adjust(problem)
+    assert np.array_equal(first.cam_to_world, second.cam_to_world)
+    assert np.array_equal(first.points, second.points)
+
+
+def test_agrees_with_pycolmap():
+    pycolmap = pytest.importorskip("pycolmap")
+    scene = arc_scene(6, 120, noise_px=0.5)
+    problem = perturbed(scene, amount=0.3)
+    mine = bundle_adjust(problem, BundleOptions(loss="square", tolerance=1e-12))
+    reconstruction = pycolmap.Reconstruction()
+    camera = pycolmap.Camera.create_from_model_name(
+        1, "SIMPLE_PINHOLE", float(problem.focals_px[0]), WIDTH, HEIGHT
+    )
+    reconstruction.add_camera_with_trivial_rig(camera)
+    numbers = np.zeros(len(problem.xy), int)
+    world_to_cam = invert_rigid(problem.cam_to_world)
+    for k in range(6):
+        rows = np.flatnonzero(problem.camera_index == k)
+        numbers[rows] = np.arange(len(rows))
+        image = pycolmap.Image(
+            name=f"{k}.png", keypoints=problem.xy[rows], camera_id=1, image_id=k + 1
+        )
+        motion = pycolmap.Rigid3d(
+            pycolmap.Rotation3d(world_to_cam[k, :3, :3]), world_to_cam[k, :3, 3]
+        )
+        reconstruction.add_image_with_trivial_frame(image, motion)
+    for point, xyz in enumerate(problem.points):
+        track = pycolmap.Track()
+        for row in np.flatnonzero(problem.point_index == point):
+            track.add_element(int(problem.camera_index[row]) + 1, int(numbers[row]))
+        if track.length() >= 2:
+            reconstruction.add_point3D(xyz, track, np.zeros(3, np.uint8))
+    options = pycolmap.BundleAdjustmentOptions()
+    options.print_summary = False
+    pycolmap.bundle_adjustment(reconstruction, options)
+    theirs = np.stack(
+        [
+            invert_rigid(
+                np.vstack([reconstruction.images[k + 1].cam_from_world().matrix(), [0, 0, 0, 1]])
+            )
+            for k in range(6)
+        ]
+    )
+    assert mine.focals_px[0] == pytest.approx(reconstruction.cameras[1].params[0], rel=1e-4)
+    rotation, centre = errors(mine, replace(scene, cam_to_world=theirs))
+    assert rotation < 2e-3 and centre < 2e-4
