@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recon.depth import DepthMap
-from recon.sweep import Photo2D, box_mean, epipolar_terms
+from recon.sweep import Photo2D, box_mean, epipolar_terms, plane_fit
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,11 @@ def confirm(
         count += agrees
     averaged = torch.where(known, (1 + count) / total.clamp_min(1e-12), 0.0)
     # One witness may agree by chance; two hardly do. A plain surface scores low even when right.
-    witnesses = torch.where(count >= 2, 1.0, 0.7) * (count > 0)
+    witnesses = torch.where(count >= 2, 1.0, 0.55) * (count > 0)
     confidence = witnesses * (0.5 + 0.5 * (reference.score / 0.7).clamp(0, 1))
-    return averaged, confidence
+    # Chance agreement comes in specks, surfaces in patches.
+    supported = box_mean((count > 0).float(), 3) > 0.3
+    return averaged, confidence * supported
 
 
 def _there_and_back(
@@ -112,16 +114,14 @@ def fall_back(checked: tuple[Tensor, Tensor], prior: DepthMap) -> DepthMap:
 
 
 def _close_gaps(depth: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
-    """Fill pixels (h, w) whose confirmed neighbours are a majority and lie at one depth."""
-    for _ in range(2):
-        known = (confidence > 0).float()
-        share = box_mean(known, 2)
-        inverse = torch.where(confidence > 0, 1 / depth.clamp_min(1e-12), 0.0)
-        mean = box_mean(inverse, 2) / share.clamp_min(1e-6)
-        spread_ = box_mean((inverse - mean).square() * known, 2) / share.clamp_min(1e-6)
-        fill = (known == 0) & (share > 0.5) & (spread_.sqrt() < 0.01 * mean)
-        depth = torch.where(fill, 1 / mean.clamp_min(1e-12), depth)
-        near = box_mean(confidence, 2) / share.clamp_min(1e-6)
+    """Fill pixels (h, w) whose confirmed neighbours lie on one plane, small windows first."""
+    for radius in (2, 5):
+        known = confidence > 0
+        inverse = torch.where(known, 1 / depth.clamp_min(1e-12), 0.0)
+        fitted, residual, share = plane_fit(inverse, known.float(), radius)
+        fill = ~known & (share > 0.4) & (fitted > 0) & (residual < 0.005 * fitted)
+        depth = torch.where(fill, 1 / fitted.clamp_min(1e-12), depth)
+        near = box_mean(confidence, radius) / share.clamp_min(1e-6)
         confidence = torch.where(fill, 0.8 * near, confidence)
     return depth, confidence
 

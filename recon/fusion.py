@@ -41,7 +41,7 @@ class FusionOptions:
     """Relative depth step between neighbouring pixels above which they lie on two surfaces."""
     max_triangles: int = 3_000_000
     """Upper bound of the mesh's size; the voxel grows to keep it."""
-    min_component: float = 0.002
+    min_component: float = 0.005
     """Connected pieces with less than this share of all triangles are removed as floaters."""
     max_points: int = 2_000_000
     """Upper bound of the cloud's size; points are thinned by growing voxels to keep it."""
@@ -113,6 +113,7 @@ def usable_frames(views: Sequence[View], options: FusionOptions) -> list[Frame]:
         depth = np.where(_measured(view) & (view.confidence >= threshold), view.depth, 0)
         depth = depth.astype(np.float32)
         depth[_on_edge(depth, options.max_depth_jump)] = 0
+        depth[_speckle(depth > 0)] = 0
         if (depth > 0).any():
             frames.append(
                 Frame(
@@ -158,6 +159,15 @@ def _on_edge(depth: NDArray[np.float32], max_jump: float) -> NDArray[np.bool_]:
         edge |= both & (bend > max_jump * inverse)
         known += (one > 0).astype(int) + (other > 0)
     return edge | (known < 2)
+
+
+def _speckle(known: NDArray[np.bool_], share: float = 3e-4) -> NDArray[np.bool_]:
+    """Return pixels (h, w) of connected patches smaller than ``share`` of the photo."""
+    import cv2
+
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(known.astype(np.uint8), connectivity=4)
+    small = stats[:, cv2.CC_STAT_AREA] < share * known.size
+    return known & small[labels]
 
 
 def _voxel_size(frames: Sequence[Frame], options: FusionOptions) -> float:

@@ -20,7 +20,15 @@ from torch.nn import functional as F
 from pointmap.camera import Array, invert_rigid, pixel_rays, project, transform_points
 from recon.consistency import DeviceDepth, confirm, fall_back
 from recon.depth import DepthMap
-from recon.sweep import Photo2D, Scorer, aggregate, lowest_label, median_filter
+from recon.sweep import (
+    Photo2D,
+    Scorer,
+    aggregate,
+    box_mean,
+    lowest_label,
+    median_filter,
+    plane_fit,
+)
 
 
 @dataclass(frozen=True)
@@ -198,15 +206,30 @@ def _sweep(
     step = float(planes[1] - planes[0])
     cost = scorer.cost_volume(planes)
     _add_prior(cost, planes, view.prior, options.prior_weight)
-    inverse = low + step * lowest_label(aggregate(cost, half.grey, 0.05, 0.4))
+    inverse = low + step * lowest_label(aggregate(cost, half.grey, 0.1, 0.8))
     for spacing in (step / 2, step / 4):
-        inverse = _narrow(scorer, median_filter(inverse, 2), spacing)
+        inverse = _narrow(scorer, _straighten(scorer, inverse), spacing)
     inverse = F.interpolate(inverse[None, None], (height, width), mode="bilinear")[0, 0]
     fine = Scorer(photo, sources, radius=2)
     for spacing in (step / 4, step / 8):
-        inverse = _narrow(fine, median_filter(inverse, 2), spacing)
+        inverse = _narrow(fine, _straighten(fine, inverse), spacing)
     inverse = inverse.clamp(low / 2, high * 2)
     return DeviceDepth(1 / inverse, fine(inverse[None])[0], photo)
+
+
+def _straighten(scorer: Scorer, inverse: Tensor) -> Tensor:
+    """Return inverse depth (h, w) without outliers and stairs: per pixel the best of three smooths.
+
+    The median keeps edges; planes through the well-matched neighbours give windows on slanted
+    ground the slope that the full sweep, which faces the camera, cannot know.
+    """
+    median = median_filter(inverse, 2)
+    weight = scorer(median[None])[0].clamp(0.05, 1).square()
+    sheets = [median, *(plane_fit(median, weight, radius)[0] for radius in (2, 6))]
+    # A plane may cross zero where its window holds two surfaces.
+    stacked = torch.stack(sheets).clamp_min(float(inverse.min()) / 2)
+    best = box_mean(scorer(stacked), 1).argmax(0)
+    return stacked.gather(0, best[None])[0]
 
 
 def _narrow(scorer: Scorer, inverse: Tensor, spacing: float, reach: int = 4) -> Tensor:

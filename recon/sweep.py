@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Grey levels are in [0, 1]; this variance (2.5 / 255 squared) is what sensor noise and JPEG leave
+# Grey levels are in [0, 1]; this variance (1.4 / 255 squared) is what sensor noise and JPEG leave
 # on a plain surface, so that NCC fades to 0 there instead of matching noise.
-_NOISE_VARIANCE = 1e-4
+_NOISE_VARIANCE = 3e-5
 _NOT_SEEN = -2.0
 
 
@@ -221,3 +221,33 @@ def median_filter(values: Tensor, radius: int) -> Tensor:
     padded = F.pad(values[None, None], (radius,) * 4, mode="replicate")
     patches = padded.unfold(2, size, 1).unfold(3, size, 1).reshape(h, w, size * size)
     return patches.median(-1).values
+
+
+def plane_fit(inverse: Tensor, weight: Tensor, radius: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the plane through the neighbours of each pixel: its value, residual, mean weight.
+
+    Inverse depth (h, w) is affine in pixels on a plane, so a weighted fit v = a + b x + c y in a
+    window of ``radius`` is exact there. The residual is the weighted root mean square.
+    """
+    h, w = inverse.shape
+    weight, value = weight.double(), inverse.double()
+    y, x = torch.meshgrid(
+        torch.arange(h, device=value.device).double(),
+        torch.arange(w, device=value.device).double(),
+        indexing="ij",
+    )
+    products = [weight, weight * x, weight * y, weight * x * x, weight * x * y, weight * y * y]
+    products += [weight * value * factor for factor in (torch.ones_like(x), x, y, value)]
+    m, mx, my, mxx, mxy, myy, mv, mvx, mvy, mvv = box_mean(torch.stack(products), radius)
+    total = m.clamp_min(1e-9)
+    mean_x, mean_y, mean_v = mx / total, my / total, mv / total
+    # Covariances; the ridge keeps lone columns or rows of pixels from tilting the plane.
+    xx, yy = mxx / total - mean_x**2 + 1e-3, myy / total - mean_y**2 + 1e-3
+    xy = mxy / total - mean_x * mean_y
+    vx, vy = mvx / total - mean_v * mean_x, mvy / total - mean_v * mean_y
+    determinant = (xx * yy - xy * xy).clamp_min(1e-6)
+    b = (vx * yy - vy * xy) / determinant
+    c = (vy * xx - vx * xy) / determinant
+    fitted = mean_v + b * (x - mean_x) + c * (y - mean_y)
+    variance = mvv / total - mean_v**2 - b * vx - c * vy
+    return fitted.float(), variance.clamp_min(0).sqrt().float(), m.float()

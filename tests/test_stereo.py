@@ -7,7 +7,7 @@ from pointmap.camera import transform_points, unproject
 from recon.consistency import spread
 from recon.depth import DepthMap
 from recon.stereo import StereoView, choose_sources, refine_depths
-from recon.sweep import Photo2D, Scorer, aggregate, lowest_label
+from recon.sweep import Photo2D, Scorer, aggregate, lowest_label, plane_fit
 
 
 def wrong_prior(shot: Shot, error: float, seed: int) -> DepthMap:
@@ -178,6 +178,20 @@ def test_lowest_label_is_exact_on_a_parabola() -> None:
     truth = torch.tensor([[3.3, 4.0, 5.75]])
     volume = (torch.arange(10.0) - truth[..., None]) ** 2
     torch.testing.assert_close(lowest_label(volume), truth)
+
+
+def test_plane_fit_bridges_a_hole_and_reports_a_step() -> None:
+    y, x = torch.meshgrid(torch.arange(30.0), torch.arange(40.0), indexing="ij")
+    plane = 0.3 + 0.002 * x - 0.004 * y
+    weight = torch.ones_like(plane)
+    weight[12:16, 15:21] = 0
+    spoiled = torch.where(weight > 0, plane, 9.0)
+    fitted, residual, share = plane_fit(spoiled, weight, 5)
+    torch.testing.assert_close(fitted[8:22, 8:32], plane[8:22, 8:32], rtol=0, atol=1e-4)
+    assert residual[8:22, 8:32].max() < 2e-4
+    assert share[14, 18] == pytest.approx(1 - 24 / 121, abs=1e-6)
+    stepped = plane + 0.2 * (x > 20)
+    assert plane_fit(stepped, torch.ones_like(plane), 3)[1][15, 20] > 0.02
 
 
 def test_spread_fills_from_what_is_known() -> None:
