@@ -27,6 +27,7 @@ from pointmap.training.textures import TextureBank, make_texture_bank
 _log = logging.getLogger(__name__)
 
 SCENES_PER_SHARD = 48
+_SEEDS_PER_RUN = 1_000_000
 _SIZES = ("192x144", "192x128", "160x160", "144x192")
 
 
@@ -346,21 +347,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--views", type=int, default=4)
     parser.add_argument("--textures", type=Path, help="folder of photographs, or a packed .npz")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--held-out", action="store_true", help="draw from the seeds that training never uses"
+    )
     options = parser.parse_args(arguments)
+    if not 0 <= options.seed < HELD_OUT_SEED // _SEEDS_PER_RUN:
+        raise InputError(f"--seed {options.seed} is out of range: give one from 0 to 999")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     sizes = [tuple(int(n) for n in text.split("x"))[::-1] for text in options.size]
     options.out.mkdir(parents=True, exist_ok=True)
-    bank = make_texture_bank(options.seed, folder=options.textures, device=options.device)
+    start_seed = options.seed * _SEEDS_PER_RUN + (HELD_OUT_SEED if options.held_out else 0)
+    bank = make_texture_bank(start_seed, folder=options.textures, device=options.device)
     for number in range((options.scenes + SCENES_PER_SHARD - 1) // SCENES_PER_SHARD):
         path = options.out / f"shard-{options.seed}-{number:05d}.pt"
         if path.exists():
             continue
         start = time.monotonic()
-        first = options.seed * 1_000_000 + number * SCENES_PER_SHARD
+        first = start_seed + number * SCENES_PER_SHARD
         height, width = sizes[number % len(sizes)]
         write_shard(
             path,
-            [(first + n) % HELD_OUT_SEED for n in range(SCENES_PER_SHARD)],
+            range(first, first + SCENES_PER_SHARD),
             textures=bank,
             size=(height, width),
             views=options.views,
