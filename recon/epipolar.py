@@ -40,26 +40,6 @@ def sampson_px(fundamental: Array, xy_i: ArrayLike, xy_j: ArrayLike) -> Array:
     return residual
 
 
-def find_fundamental(
-    xy_i: Array, xy_j: Array, *, threshold_px: float
-) -> tuple[Array, NDArray[np.bool_]] | None:
-    """Return F (3, 3) and inliers (M,) by MAGSAC, or None with fewer than 8 matches or no fit.
-
-    Deterministic: OpenCV's USAC seeds its own generator.
-    """
-    import cv2
-
-    if len(xy_i) < 8:
-        return None
-    # OpenCV's equation is second^T F first, so photo j goes first.
-    matrix, mask = cv2.findFundamentalMat(
-        xy_j, xy_i, cv2.USAC_MAGSAC, threshold_px, _RANSAC_CONFIDENCE, _RANSAC_ITERATIONS
-    )
-    if matrix is None or matrix.shape != (3, 3) or not np.isfinite(matrix).all():
-        return None
-    return np.asarray(matrix, np.float64), mask.ravel() > 0
-
-
 def find_pose(
     xy_i: Array,
     xy_j: Array,

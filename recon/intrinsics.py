@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pointmap.camera import Array, pinhole
-from recon.epipolar import find_fundamental, find_pose, refine_pose
+from recon.epipolar import find_pose, fundamental_from_pose, refine_pose, sampson_px
 from recon.matching import PairMatches
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ _GRID = np.exp(np.linspace(np.log(FOCAL_RANGE[0]), np.log(FOCAL_RANGE[1]), 25))
 _STARTS = (0.6, 1.0, 1.7)
 _PAIRS = 20
 _MATCHES_PER_PAIR = 300
+_WRONG_MATCH = 4.0
 _PAIR_LOG_SIGMA = 0.02
 _WRONG_PAIRS = 1e-4
 _FEW_PAIRS_LOG_SIGMA = 0.15
@@ -194,7 +195,7 @@ def _pair_likelihood(log_grid: Array, cost: Array, fine: Array) -> Array:
 
 
 def _telling_pairs(pairs: Sequence[PairMatches], photos: Sequence[Photo]) -> list[PairMatches]:
-    """Return the pairs most likely to tell the focal length, reduced to their epipolar inliers.
+    """Return the pairs most likely to tell the focal length.
 
     Many matches and much displacement between the photos; beyond 15 % of the picture, more
     displacement is no more telling.
@@ -204,14 +205,7 @@ def _telling_pairs(pairs: Sequence[PairMatches], photos: Sequence[Photo]) -> lis
         shift = np.median(np.linalg.norm(pair.xy_i - pair.xy_j, axis=1)) / _long_side(pair, photos)
         return min(len(pair), 200) * min(float(shift), 0.15)
 
-    ranked = sorted((pair for pair in pairs if len(pair) >= 25), key=telling, reverse=True)
-    found = []
-    for pair in ranked[: 2 * _PAIRS]:
-        threshold_px = max(_long_side(pair, photos) / 640, 2 * pair.sigma_px)
-        fit = find_fundamental(pair.xy_i, pair.xy_j, threshold_px=threshold_px)
-        if fit is not None and fit[1].sum() >= 25:
-            found.append(pair.select(fit[1]))
-    return found[:_PAIRS]
+    return sorted((pair for pair in pairs if len(pair) >= 25), key=telling, reverse=True)[:_PAIRS]
 
 
 def _long_side(pair: PairMatches, photos: Sequence[Photo]) -> float:
@@ -222,10 +216,11 @@ def _long_side(pair: PairMatches, photos: Sequence[Photo]) -> float:
 def _pair_profile(
     pair: PairMatches, photos: Sequence[Photo], known: Mapping[int, float], grid: Array
 ) -> Array | None:
-    """Return for each focal length of ``grid`` (G,) the cost of the pair's best pose.
+    """Return for each focal length of ``grid`` (G,) the misfit of the pair's best pose.
 
-    Tracked along the grid from several starts, as each start finds its own local minimum. None for
-    matches that no focal length explains.
+    Misfit: sum of 4 (1 - exp(-(r / s)^2 / 4)) over the Sampson errors r, bounded so that wrong
+    matches cost the same everywhere. The pose is tracked along the grid from several starts, as
+    each start finds its own local minimum. None for matches that no focal length explains.
     """
     keep = np.linspace(0, len(pair) - 1, min(len(pair), _MATCHES_PER_PAIR)).astype(int)
     xy_i, xy_j = pair.xy_i[keep], pair.xy_j[keep]
@@ -247,14 +242,17 @@ def _pair_profile(
         for direction in (range(first, len(grid)), range(first - 1, -1, -1)):
             tracked = pose
             for k in direction:
-                tracked, cost = refine_pose(
-                    tracked, xy_i, xy_j, *intrinsics(grid[k]), scale_px=scale_px, rounds=6
+                K = intrinsics(grid[k])
+                tracked, _ = refine_pose(tracked, xy_i, xy_j, *K, scale_px=scale_px, rounds=6)
+                error = sampson_px(fundamental_from_pose(tracked, *K), xy_i, xy_j)
+                cost = _WRONG_MATCH * float(
+                    (1 - np.exp(-((error / scale_px) ** 2) / _WRONG_MATCH)).sum()
                 )
                 if cost < costs[k] * (1 - 1e-6):
                     costs[k] = cost
                 elif k != direction[0]:
                     break  # joined a branch that another start has followed
-    explained = costs.min() < 0.6 * len(keep)
+    explained = costs.min() < 0.6 * _WRONG_MATCH * len(keep)
     return costs if explained and np.isfinite(costs).all() else None
 
 

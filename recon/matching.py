@@ -111,7 +111,7 @@ def extract_features(
 
 
 def match_features(
-    features_i: PhotoFeatures, features_j: PhotoFeatures, i: int, j: int, *, ratio: float = 0.8
+    features_i: PhotoFeatures, features_j: PhotoFeatures, i: int, j: int, *, ratio: float = 0.85
 ) -> PairMatches:
     """Return the mutual nearest neighbours that pass Lowe's ratio test in both directions.
 
