@@ -165,7 +165,7 @@ def _log_line(x: Array, y: Array) -> tuple[float, float]:
     """Return slope, shift of y = slope x + shift, robust; slope 1 where x hardly varies.
 
     Iterated least squares with Cauchy weights, the slope drawn to 1 by a prior worth as much as 20
-    points of the typical spread, and held to [0.4, 2.5].
+    points of the typical spread, and held to [0, 2.5]. A prior that is mere noise gets slope 0.
     """
     slope, shift = 1.0, float(np.median(y - x))
     if len(x) < 10:
@@ -179,7 +179,7 @@ def _log_line(x: Array, y: Array) -> tuple[float, float]:
         # Worth 20 points that lie 0.1 (10 % in depth) from the mean.
         ridge = 20 * 0.1**2
         slope = float(((weight * dx * dy).sum() + ridge) / ((weight * dx * dx).sum() + ridge))
-        slope = float(np.clip(slope, 0.4, 2.5))
+        slope = float(np.clip(slope, 0.0, 2.5))
         shift = float(mean_y - slope * mean_x)
     return slope, shift
 

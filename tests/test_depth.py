@@ -113,6 +113,20 @@ def test_confidence_falls_with_the_error_that_is_left(shots: list[Shot]) -> None
         assert good.confidence.max() <= 1
 
 
+def test_prior_that_is_noise_gives_way_to_the_points(shots: list[Shot]) -> None:
+    rng = np.random.default_rng(0)
+    priors = []
+    for shot in shots:
+        noise = np.exp(0.8 * rng.normal(size=shot.depth.shape))
+        points = unproject(noise, shot.intrinsics).astype(np.float32)
+        priors.append(PhotoPrior(points, np.full(noise.shape, 5.0, np.float32), 100.0))
+    alignment = aligned(shots, sample_tracks(shots))
+    fused = fuse_depths(priors, alignment, [frame_of(s) for s in shots])
+    for depth, shot in zip(fused, shots, strict=True):
+        assert depth is not None
+        assert relative_error(depth.depth, shot) < 0.12
+
+
 def test_one_photo_alone_keeps_the_networks_depth(shots: list[Shot]) -> None:
     prior = prior_of(shots[0], scale=3.0)
     fused = fuse_depths([prior], aligned(shots[:1], Tracks.empty()), [frame_of(shots[0])])
