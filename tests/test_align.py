@@ -10,7 +10,9 @@ from alignment_scenes import FOCAL, HEIGHT, WIDTH, Scene, arc_scene, scene_edges
 from pointmap.camera import Array, invert_rigid, pinhole, project, rigid, rotation_angle_deg
 from pointmap.camera import transform_points as moved
 from pointmap.images import Photo
-from recon.alignment import Alignment, align
+from recon.alignment import Alignment, AlignOptions, align
+from recon.alignment.align import _pose_graph, _setup, _unmatched
+from recon.alignment.start import first_cameras
 from recon.canonical import PhotoPrior
 from recon.matching import PairMatches, PhotoFeatures
 from recon.relative_pose import PairEdge, RelativePose
@@ -131,6 +133,24 @@ def test_a_misplaced_photo_is_moved():
             edges[k] = replace(edge, pose=pose)
     rotation, direction = pose_errors_deg(run(edges, 6), scene.cam_to_world)
     assert rotation.max() < 0.5 and direction.max() < 1.0
+
+
+def test_the_second_pose_of_a_plane_is_taken_where_the_first_is_wrong():
+    scene = arc_scene(6, 150, noise_px=0.3)
+    edges, _ = scene_edges(scene)
+    wrong = rigid(turn(40.0, np.random.default_rng(0)), np.zeros(3))
+    for k in range(0, len(edges), 3):
+        right = edges[k].pose
+        pose = replace(right, cam2_to_cam1=right.cam2_to_cam1 @ wrong)
+        edges[k] = replace(edges[k], pose=replace(pose, alternative=right.cam2_to_cam1))
+    graph = _pose_graph(edges)
+    setup = _setup(["one"] * 6, edges, np.full(6, FOCAL), np.zeros(6), AlignOptions())
+    cameras = _unmatched(photos(6), setup).cameras
+    start = first_cameras(graph, cameras, setup.table, [], max_edge_error_deg=10.0)
+    assert start.used.all()
+    found = start.cameras.cam_to_world[:, :3, :3]
+    truth = scene.cam_to_world[0, :3, :3].T @ scene.cam_to_world[:, :3, :3]
+    assert rotation_angle_deg(found.transpose(0, 2, 1) @ truth).max() < 1e-3
 
 
 def test_scenes_without_key_points_are_aligned():

@@ -169,11 +169,14 @@ def _unmatched(photos: Sequence[Photo], setup: Setup) -> Structure:
 
 
 def _pose_graph(edges: Sequence[PairEdge]) -> PoseGraph:
+    poses = [e.pose for e in edges]
+    others = [p.cam2_to_cam1 if p.alternative is None else p.alternative for p in poses]
     return PoseGraph(
         np.array([(e.matches.i, e.matches.j) for e in edges], np.int64).reshape(-1, 2),
-        np.array([e.pose.cam2_to_cam1 for e in edges], np.float64).reshape(-1, 4, 4),
+        np.array([p.cam2_to_cam1 for p in poses], np.float64).reshape(-1, 4, 4),
+        np.array(others, np.float64).reshape(-1, 4, 4),
         np.array([_edge_weight(e) for e in edges], np.float64),
-        np.array([not (e.pose.flags & _STILL) for e in edges], bool),
+        np.array([not (p.flags & _STILL) for p in poses], bool),
     )
 
 

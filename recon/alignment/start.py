@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from pointmap.camera import Array
+from pointmap.camera import Array, rotation_angle_deg
 from recon.alignment.rotations import average_rotations
 from recon.alignment.tracks import MatchTable, match_rays
 from recon.alignment.translations import (
@@ -31,12 +31,14 @@ _PREDICTION_TRUST = 0.2
 
 @dataclass(frozen=True)
 class PoseGraph:
-    """Pairwise poses: ``pairs`` (E, 2) photos, ``cam2_to_cam1`` (E, 4, 4), ``weights`` (E,) inlier
-    counts, and whether the translation means anything, ``moves`` (E,).
+    """Pairwise poses: ``pairs`` (E, 2) photos, ``cam2_to_cam1`` (E, 4, 4), the second pose that
+    explains the matches as well, ``alternative`` (E, 4, 4) (the same one where there is none),
+    ``weights`` (E,) and whether the translation means anything, ``moves`` (E,).
     """
 
     pairs: Index
     cam2_to_cam1: Array
+    alternative: Array
     weights: Array
     moves: Mask
 
@@ -74,22 +76,43 @@ def first_cameras(
     """
     count = len(cameras.registered)
     used = np.ones(len(graph.pairs), bool)
-    rotations = np.tile(np.eye(3), (count, 1, 1))
     for _ in range(2):
         component = largest_component(count, graph.pairs, graph.weights, used)
         used &= component[graph.pairs].all(axis=1)
-        rotations, error_deg = average_rotations(
+        rotations, _ = average_rotations(
             count, graph.pairs[used], graph.cam2_to_cam1[used, :3, :3], graph.weights[used]
         )
+        graph, error_deg = _better_poses(graph, rotations, used)
         used[np.flatnonzero(used)[error_deg > max_edge_error_deg]] = False
     component = largest_component(count, graph.pairs, graph.weights, used)
     used &= component[graph.pairs].all(axis=1)
     cam_to_world = np.tile(np.eye(4), (count, 1, 1))
     cam_to_world[:, :3, :3] = rotations
     cameras = replace(cameras, cam_to_world=cam_to_world, registered=component)
-    centres = _centres(graph, cameras, table, predicted, used)
-    cam_to_world[:, :3, 3] = centres
+    cam_to_world[:, :3, 3] = _centres(graph, cameras, table, predicted, used)
     return Start(replace(cameras, cam_to_world=cam_to_world), used)
+
+
+def _better_poses(graph: PoseGraph, rotations: Array, used: Mask) -> tuple[PoseGraph, Array]:
+    """Return the graph with each edge's pose that agrees better with the photos' rotations, of its
+    two, and how far the ``used`` ones are off then, in degrees.
+    """
+    first, second = graph.pairs.T
+    relative = rotations[first].transpose(0, 2, 1) @ rotations[second]
+    errors = [
+        rotation_angle_deg(pose[:, :3, :3].transpose(0, 2, 1) @ relative)
+        for pose in (graph.cam2_to_cam1, graph.alternative)
+    ]
+    swap = used & (errors[1] < errors[0])
+    poses = [
+        np.where(swap[:, None, None], b, a)
+        for a, b in (
+            (graph.cam2_to_cam1, graph.alternative),
+            (graph.alternative, graph.cam2_to_cam1),
+        )
+    ]
+    graph = replace(graph, cam2_to_cam1=poses[0], alternative=poses[1])
+    return graph, np.where(swap, errors[1], errors[0])[used]
 
 
 def _centres(
