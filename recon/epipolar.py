@@ -7,8 +7,6 @@ Multiple View Geometry, 9.6).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -36,8 +34,11 @@ def fundamental_from_pose(
 
 def sampson_px(fundamental: Array, xy_i: ArrayLike, xy_j: ArrayLike) -> Array:
     """Return the signed Sampson distance (M,) in pixels of matches (M, 2), (M, 2)."""
-    residual, _ = _sampson(fundamental, _homogeneous(xy_i), _homogeneous(xy_j), ())
+    residual, _ = _sampson(fundamental, _homogeneous(xy_i), _homogeneous(xy_j))
     return residual
+
+
+_TURNS = [skew(axis) for axis in np.eye(3)]
 
 
 def find_pose(
@@ -211,7 +212,7 @@ def refine_pose(
     points = _homogeneous(xy_i), _homogeneous(xy_j)
 
     def evaluate(R: Array, t: Array) -> float:
-        residual, _ = _sampson(left @ skew(t) @ R @ right, *points, ())
+        residual, _ = _sampson(left @ skew(t) @ R @ right, *points)
         return float(np.log1p((residual / scale_px) ** 2).sum())
 
     R: Array = cam2_to_cam1[:3, :3]
@@ -219,13 +220,12 @@ def refine_pose(
     cost, damping = evaluate(R, t), 1e-4
     for _ in range(rounds):
         tangent = np.linalg.svd(t[None])[2][1:]
-        slopes = [skew(t) @ R @ skew(axis) for axis in np.eye(3)]
-        slopes += [skew(axis) @ R for axis in tangent]
-        residual, jacobian = _sampson(
-            left @ skew(t) @ R @ right, *points, [left @ slope @ right for slope in slopes]
+        slopes = np.stack(
+            [skew(t) @ R @ turn for turn in _TURNS] + [skew(axis) @ R for axis in tangent]
         )
+        residual, jacobian = _sampson(left @ skew(t) @ R @ right, *points, left @ slopes @ right)
         weight = 1 / (1 + (residual / scale_px) ** 2)
-        hessian, gradient = (jacobian.T * weight) @ jacobian, jacobian.T @ (weight * residual)
+        hessian, gradient = (jacobian * weight) @ jacobian.T, jacobian @ (weight * residual)
         start = cost
         while damping < 1e6:
             step = np.linalg.solve(
@@ -244,23 +244,23 @@ def refine_pose(
 
 
 def _sampson(
-    fundamental: Array, points_i: Array, points_j: Array, slopes: Sequence[Array]
+    fundamental: Array, points_i: Array, points_j: Array, slopes: Array | None = None
 ) -> tuple[Array, Array]:
-    """Return signed Sampson distances (M,) of homogeneous points (M, 3), and their derivatives
-    (M, S) along the directions ``slopes`` in which F changes.
+    """Return signed Sampson distances (M,) of homogeneous points (3, M), and their derivatives
+    (S, M) along the directions ``slopes`` (S, 3, 3) in which F changes.
     """
-    lines_i, lines_j = points_j @ fundamental.T, points_i @ fundamental
-    norm = np.sqrt((lines_i[:, :2] ** 2).sum(1) + (lines_j[:, :2] ** 2).sum(1))
+    line_i, line_j = fundamental @ points_j, fundamental.T @ points_i
+    norm = np.sqrt(line_i[0] ** 2 + line_i[1] ** 2 + line_j[0] ** 2 + line_j[1] ** 2)
     norm = np.maximum(norm, 1e-300)
-    residual = (points_i * lines_i).sum(1) / norm
-    jacobian = np.empty((len(points_i), len(slopes)))
-    for column, slope in enumerate(slopes):
-        turned_i, turned_j = points_j @ slope.T, points_i @ slope
-        along = (lines_i[:, :2] * turned_i[:, :2]).sum(1) + (lines_j[:, :2] * turned_j[:, :2]).sum(
-            1
-        )
-        jacobian[:, column] = ((points_i * turned_i).sum(1) - residual * along / norm) / norm
-    return residual, jacobian
+    x, y, _ = points_i
+    residual = (x * line_i[0] + y * line_i[1] + line_i[2]) / norm
+    if slopes is None:
+        return residual, np.zeros((0, len(residual)))
+    turned_i, turned_j = slopes @ points_j, slopes.transpose(0, 2, 1) @ points_i
+    along = line_i[0] * turned_i[:, 0] + line_i[1] * turned_i[:, 1]
+    along += line_j[0] * turned_j[:, 0] + line_j[1] * turned_j[:, 1]
+    across = x * turned_i[:, 0] + y * turned_i[:, 1] + turned_i[:, 2]
+    return residual, (across - (residual / norm) * along) / norm
 
 
 def _inverse(matrix: ArrayLike) -> Array:
@@ -275,5 +275,6 @@ def _rotation(rotation_vector: ArrayLike) -> Array:
 
 
 def _homogeneous(xy: ArrayLike) -> Array:
-    xy = np.asarray(xy, np.float64)
-    return np.concatenate([xy, np.ones((len(xy), 1))], axis=1)
+    """Return points (M, 2) as columns (3, M)."""
+    xy = np.asarray(xy, np.float64).reshape(-1, 2)
+    return np.stack([xy[:, 0], xy[:, 1], np.ones(len(xy))])

@@ -25,6 +25,7 @@ from pointmap.camera import (
     rigid,
     transform_points,
 )
+from recon.absolute_pose import ransac_pnp
 from recon.epipolar import (
     angles_between_deg,
     epipolar_inliers,
@@ -184,8 +185,6 @@ def pnp(
     SQPnP in RANSAC, refined on the inliers. ``threshold_px`` None: 1 % of photo 2's long side. The
     translation is in the units of the points.
     """
-    import cv2
-
     K = np.asarray(intrinsics_2, np.float64)
     usable = np.isfinite(points_1).all(1) & np.isfinite(pixels_2).all(1)
     if usable.sum() < 6:
@@ -197,24 +196,8 @@ def pnp(
     if not unit > 0:
         return None
     points = np.ascontiguousarray(points / unit)
-    cv2.setRNGSeed(0)  # RANSAC draws from OpenCV's global generator
-    found, rotation, translation, chosen = cv2.solvePnPRansac(
-        points,
-        pixels,
-        K,
-        None,
-        iterationsCount=200,
-        reprojectionError=threshold_px,
-        flags=cv2.SOLVEPNP_SQPNP,
-    )
-    if not found or chosen is None or len(chosen) < 6:
-        return None
-    chosen = chosen.ravel()
-    rotation, translation = cv2.solvePnPRefineLM(
-        points[chosen], pixels[chosen], K, None, rotation, translation
-    )
-    cam1_to_cam2 = rigid(cv2.Rodrigues(rotation)[0], translation.ravel())
-    if not np.isfinite(cam1_to_cam2).all():
+    cam1_to_cam2 = ransac_pnp(points, pixels, K, threshold_px)
+    if cam1_to_cam2 is None:
         return None
     error = np.linalg.norm(project(transform_points(cam1_to_cam2, points), K) - pixels, axis=1)
     inliers = np.zeros(len(points_1), bool)
