@@ -112,8 +112,7 @@ def usable_frames(views: Sequence[View], options: FusionOptions) -> list[Frame]:
         assert view.camera.cam_to_world is not None
         depth = np.where(_measured(view) & (view.confidence >= threshold), view.depth, 0)
         depth = depth.astype(np.float32)
-        depth[_on_edge(depth, options.max_depth_jump)] = 0
-        depth[_speckle(depth > 0)] = 0
+        depth = _without_edges(depth, options.max_depth_jump)
         if (depth > 0).any():
             frames.append(
                 Frame(
@@ -137,6 +136,17 @@ def _threshold(views: Sequence[View], wanted: float) -> float:
     if not len(found) or (found >= wanted).mean() > 0.05:
         return wanted
     return float(np.quantile(found, 0.1))
+
+
+def _without_edges(depth: NDArray[np.float32], max_jump: float) -> NDArray[np.float32]:
+    """Return depth (h, w) with 0 at edges between surfaces and in specks.
+
+    Depth that would lose more than half of itself is rough all over rather than at edges (a poor
+    prior that nothing sharpened) and comes back as it is: rough geometry beats none.
+    """
+    masked = np.where(_on_edge(depth, max_jump), 0, depth)
+    masked[_speckle(masked > 0)] = 0
+    return masked if (masked > 0).sum() > 0.5 * (depth > 0).sum() else depth
 
 
 def _on_edge(depth: NDArray[np.float32], max_jump: float) -> NDArray[np.bool_]:

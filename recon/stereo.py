@@ -213,8 +213,10 @@ def _sweep(
     fine = Scorer(photo, sources, radius=2)
     for spacing in (step / 4, step / 8):
         inverse = _narrow(fine, _straighten(fine, inverse), spacing)
-    inverse = inverse.clamp(low / 2, high * 2)
-    return DeviceDepth(1 / inverse, fine(inverse[None])[0], photo)
+    # Sky and other things out of range end up at the first or last plane.
+    within = (inverse > low + step) & (inverse < high - step)
+    depth = torch.where(within, 1 / inverse.clamp_min(low), 0.0)
+    return DeviceDepth(depth, fine(inverse[None])[0], photo)
 
 
 def _straighten(scorer: Scorer, inverse: Tensor) -> Tensor:

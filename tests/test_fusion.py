@@ -158,6 +158,13 @@ def test_depth_that_was_never_confirmed_is_still_shown(shots: list[Shot]) -> Non
     assert len(fuse_mesh([view]).faces) > 3000
 
 
+def test_rough_depth_of_one_photo_is_still_shown(shots: list[Shot]) -> None:
+    noise = np.random.default_rng(0).normal(size=shots[4].depth.shape)
+    view = view_of(shots[4], depth=(shots[4].depth * np.exp(0.2 * noise)).astype(np.float32))
+    cloud = fuse_points([view], options=FusionOptions(voxel_size=1e-4))
+    assert len(cloud.points) > 0.95 * (shots[4].depth > 0).sum()
+
+
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf, -1.0])
 def test_no_usable_depth_gives_empty_results(shots: list[Shot], value: float) -> None:
     depth = np.full_like(shots[0].depth, value)
