@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +13,15 @@ import torch
 from pointmap.camera import invert_rigid, project, rigid, transform_points, unproject
 from pointmap.errors import InputError
 from pointmap.training import pairs as pairs_module
+from pointmap.training import textures as textures_module
 from pointmap.training.builder import yaw_rotation
-from pointmap.training.generator import RenderedScene, render_scene
+from pointmap.training.courtyard import make_courtyard
+from pointmap.training.courtyard_textures import make_courtyard_bank
+from pointmap.training.generator import HELD_OUT_SEED, RenderedScene, render_scene
 from pointmap.training.layouts import LAYOUTS
 from pointmap.training.pairs import PairBatch, ScenePairs, ShardPairs, write_shard
 from pointmap.training.render import Camera, SceneTracer
+from pointmap.training.sample_photos import arc_cameras, write_photos
 from pointmap.training.scenes import Scene, make_scene
 from pointmap.training.sensor import photograph
 from pointmap.training.shading import Shader, render_view
@@ -31,7 +36,7 @@ from pointmap.training.solids import (
     canonical_normal,
     part_interval,
 )
-from pointmap.training.textures import TextureBank, make_texture_bank
+from pointmap.training.textures import TextureBank, make_texture_bank, save_photographs
 from pointmap.training.trajectories import overlaps, sample_cameras
 
 ALL_KINDS = [BOX, ELLIPSOID, CYLINDER, CONE, TORUS, ROUNDED, *HULLS]
@@ -368,6 +373,48 @@ def test_writer_skips_shards_that_exist(
     assert second["seeds"].tolist() == [1_000_001]
 
 
+def test_held_out_scenes_have_seeds_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bank: TextureBank
+) -> None:
+    monkeypatch.setattr(pairs_module, "SCENES_PER_SHARD", 1)
+    monkeypatch.setattr(pairs_module, "make_texture_bank", lambda *a, **k: bank)
+    arguments = ["--out", str(tmp_path), "--size", "64x48", "--views", "2", "--scenes", "1"]
+    pairs_module.main([*arguments, "--seed", "2", "--held-out"])
+    shard = torch.load(tmp_path / "shard-2-00000.pt", weights_only=True)
+    assert shard["seeds"].tolist() == [HELD_OUT_SEED + 2_000_000]
+    with pytest.raises(InputError, match="0 to 999"):
+        pairs_module.main([*arguments, "--seed", "1000"])
+
+
+def test_sample_photos_are_those_the_code_renders(tmp_path: Path) -> None:
+    """Cameras written beside the bundled photos are the code's, and photos have their size."""
+    from PIL import Image
+
+    bundled = Path(__file__).parents[1] / "examples" / "courtyard"
+    record = json.loads((bundled / "cameras.json").read_text())
+    rng = np.random.default_rng([HELD_OUT_SEED + 1, 12])
+    cameras = arc_cameras(rng, count=10, arc_deg=120, size=(480, 640))
+    assert len(record["images"]) == 10
+    for (name, one), cam in zip(sorted(record["images"].items()), cameras, strict=True):
+        np.testing.assert_allclose(one["cam_to_world"], cam.cam_to_world, atol=1e-9)
+        np.testing.assert_allclose(one["K"], cam.intrinsics)
+        with Image.open(bundled / "images" / name) as photo:
+            assert photo.size == (one["width"], one["height"])
+    assert sum(p.stat().st_size for p in (bundled / "images").iterdir()) < 3_000_000
+    write_photos(tmp_path / "two", seed=5, count=2, arc_deg=40, size=(48, 64), quality=1)
+    small = [np.asarray(Image.open(p)) for p in sorted((tmp_path / "two" / "images").iterdir())]
+    assert [p.shape for p in small] == [(48, 64, 3)] * 2
+    assert min(p.std() for p in small) > 20  # a picture, not a blank
+
+
+def test_courtyard_cameras_stand_free() -> None:
+    scene = make_courtyard(HELD_OUT_SEED + 1, make_courtyard_bank(HELD_OUT_SEED + 1))
+    rng = np.random.default_rng([HELD_OUT_SEED + 1, 12])
+    cameras = arc_cameras(rng, count=10, arc_deg=120, size=(480, 640))
+    places = np.stack([c.cam_to_world[:3, 3] for c in cameras])
+    assert not scene.inside_any(places, margin=0.3).any()
+
+
 def test_on_the_fly_batches_match_their_contract_and_resume(bank: TextureBank) -> None:
     options = {"batch_size": 3, "sizes": ((48, 64),), "views": 3, "overlap": (0.1, 0.95)}
     source = ScenePairs(bank, seed=2, **options)
@@ -380,11 +427,13 @@ def test_on_the_fly_batches_match_their_contract_and_resume(bank: TextureBank) -
     assert torch.equal(resumed.next_batch().image1, batch.image1)
 
 
-def test_photographs_join_the_bank_and_survive_packing(tmp_path: Path) -> None:
+def test_photographs_join_the_bank_and_survive_packing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from PIL import Image
 
-    from pointmap.training.textures import save_photographs
-
+    few = {name: (draw, 1) for name, (draw, _) in textures_module._PATTERNS.items()}
+    monkeypatch.setattr(textures_module, "_PATTERNS", few)
     folder = tmp_path / "photos"
     folder.mkdir()
     Image.new("RGB", (300, 280), (200, 100, 50)).save(folder / "one.png")

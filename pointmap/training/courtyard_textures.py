@@ -89,20 +89,19 @@ def _planks(rng: _Rng, colour: Array, boards: int) -> Image:
 
 
 def _foliage(rng: _Rng) -> Image:
-    size = TEXTURE_SIZE
-    y, x = np.mgrid[:size, :size]
+    size, count, reach = TEXTURE_SIZE, 420, 14
+    v, u = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     image = np.zeros((size, size, 3)) + np.array([0.12, 0.18, 0.08])
-    for n in range(420):
+    for n in range(count):
         cx, cy, turn = *rng.uniform(0, size, 2), rng.uniform(0, np.pi)
-        dx = (x - cx + size / 2) % size - size / 2
-        dy = (y - cy + size / 2) % size - size / 2
-        a = np.cos(turn) * dx + np.sin(turn) * dy
-        b = np.cos(turn) * dy - np.sin(turn) * dx
+        x, y = u + int(cx), v + int(cy)
+        a = np.cos(turn) * (x - cx) + np.sin(turn) * (y - cy)
+        b = np.cos(turn) * (y - cy) - np.sin(turn) * (x - cx)
         inside = (a / 13) ** 2 + (b / 5) ** 2 < 1
-        lit = 0.35 + 0.65 * n / 420
+        lit = 0.35 + 0.65 * n / count
         shade = lit * (1 - 0.25 * (np.abs(b) < 0.8)) * (0.85 + 0.25 * (b > 0))
         leaf = np.array([0.42, 0.58, 0.24]) * rng.normal(1, 0.16) + rng.normal(0, 0.03, 3)
-        image[inside] = (shade[..., None] * leaf)[inside]
+        image[y[inside] % size, x[inside] % size] = shade[inside, None] * leaf
     return np.asarray(image, np.float32)
 
 
