@@ -384,6 +384,8 @@ def test_held_out_scenes_have_seeds_of_their_own(
     assert shard["seeds"].tolist() == [HELD_OUT_SEED + 2_000_000]
     with pytest.raises(InputError, match="0 to 999"):
         pairs_module.main([*arguments, "--seed", "1000"])
+    with pytest.raises(InputError, match="multiples of 16"):
+        pairs_module.main(["--out", str(tmp_path), "--size", "190x144"])
 
 
 def test_sample_photos_are_those_the_code_renders(tmp_path: Path) -> None:

@@ -337,6 +337,14 @@ def write_shard(
     partial.replace(path)
 
 
+def _parse_size(text: str) -> tuple[int, int]:
+    """Return (height, width) of "WxH"; patches of 16 pixels must fill it."""
+    parts = text.split("x")
+    if len(parts) != 2 or not all(p.isdigit() and int(p) and int(p) % 16 == 0 for p in parts):
+        raise InputError(f"--size {text} is no WxH in multiples of 16: give for example 192x144")
+    return int(parts[1]), int(parts[0])
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the shards that are missing."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -354,7 +362,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not 0 <= options.seed < HELD_OUT_SEED // _SEEDS_PER_RUN:
         raise InputError(f"--seed {options.seed} is out of range: give one from 0 to 999")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    sizes = [tuple(int(n) for n in text.split("x"))[::-1] for text in options.size]
+    sizes = [_parse_size(text) for text in options.size]
     options.out.mkdir(parents=True, exist_ok=True)
     start_seed = options.seed * _SEEDS_PER_RUN + (HELD_OUT_SEED if options.held_out else 0)
     bank = make_texture_bank(start_seed, folder=options.textures, device=options.device)
@@ -377,4 +385,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        raise SystemExit(f"error: {error}") from None
