@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FEW_MATCHES = 15
-"""Fewer inliers are reported as few. SIFT on photos of different places gives at most 7 here."""
+"""Fewer inliers are reported as few. SIFT gave at most 9 on 223 pairs of photos of different places."""
 MIN_PARALLAX_DEG = 1.0
 """Median triangulation angle under which the direction of the translation is a guess."""
 MIN_CONFIDENCE = 3.0
