@@ -193,6 +193,7 @@ def _align(
         priors,
         pairs.focals.focals_px,
         focal_log_sigma=pairs.focals.log_sigma,
+        focal_groups=pairs.focals.groups,
         options=options.align,
         seed=options.seed,
         features=features,

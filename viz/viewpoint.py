@@ -77,7 +77,7 @@ def scene_frame(reconstruction: Reconstruction) -> SceneFrame:
     up = _levelled(_up_direction(matrices), reconstruction.cloud.normals)
     axes = _look_axes(_level_forward(matrices[:, :3, 2], up), up)
     centres = matrices[:, :3, 3]
-    points = _sample_points(reconstruction)
+    points = _subject(_sample_points(reconstruction), centres)
     if len(points) == 0:
         spread = float(np.ptp(centres, axis=0).max())
         radius = spread if spread > 0 else 1.0
@@ -103,7 +103,7 @@ def automatic_viewpoint(
     direction = frame.axes @ np.array(
         [np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)]
     )
-    points = _sample_points(reconstruction)
+    points = _subject(_sample_points(reconstruction), poses[:, :3, 3])
     if len(points) == 0:
         points = frame.centre + frame.radius * np.vstack([np.eye(3), -np.eye(3)])
     centres = poses[:, :3, 3]
@@ -175,6 +175,18 @@ def _sample_points(reconstruction: Reconstruction) -> Array:
         if len(finite):
             return finite
     return np.zeros((0, 3))
+
+
+def _subject(points: Array, centres: Array) -> Array:
+    """Return the ``points`` (N, 3) that the photos are about, without what is far behind it.
+
+    Kept is what is at most 2.5 times as far from the nearest of the camera ``centres`` (C, 3) as
+    the median point: a street seen past a corner would push the subject out of the middle.
+    """
+    if not len(points) or not len(centres):
+        return points
+    apart = np.min([np.linalg.norm(points - centre, axis=1) for centre in centres], axis=0)
+    return points[apart <= 2.5 * np.median(apart)]
 
 
 def _up_direction(cam_to_world: Array) -> Array:
