@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FEW_MATCHES = 15
-"""Fewer inliers are reported as few. SIFT gave at most 9 on 223 pairs of photos of different places."""
+"""Fewer inliers are reported as few. SIFT gave at most 9 on 223 pairs of unrelated photos."""
 MIN_PARALLAX_DEG = 1.0
 """Median triangulation angle under which the direction of the translation is a guess."""
 MIN_CONFIDENCE = 3.0
@@ -281,7 +281,8 @@ def _flags(count: int, parallax_deg: float) -> frozenset[str]:
 
 def _score(share: float, count: int, parallax_deg: float) -> float:
     """Return a score in [0, 1]: inlier ratio, 63 % of it at 50 inliers, in full from 2 degrees."""
-    return share * (1 - np.exp(-count / 50)) * min(1.0, parallax_deg / (2 * MIN_PARALLAX_DEG))
+    saturation = 1 - np.exp(-count / 50)
+    return float(share * saturation * min(1.0, parallax_deg / (2 * MIN_PARALLAX_DEG)))
 
 
 def pointmap_edge(
