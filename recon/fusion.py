@@ -41,7 +41,7 @@ class FusionOptions:
     """Relative depth step between neighbouring pixels above which they lie on two surfaces."""
     max_triangles: int = 3_000_000
     """Upper bound of the mesh's size; the voxel grows to keep it."""
-    min_component: float = 0.005
+    min_component: float = 0.0005
     """Connected pieces with less than this share of all triangles are removed as floaters."""
     max_points: int = 2_000_000
     """Upper bound of the cloud's size; points are thinned by growing voxels to keep it."""
@@ -77,8 +77,8 @@ def fuse_mesh(views: Sequence[View], *, options: FusionOptions | None = None) ->
 def fuse_points(views: Sequence[View], *, options: FusionOptions | None = None) -> PointCloud:
     """Return the coloured cloud of all registered views; empty when none has usable depth.
 
-    Pixels that another photo sees through (it measured something well behind them) are dropped;
-    the rest is thinned to one point per voxel, the most confident ones averaged.
+    Pixels that more photos see through (they measured something well behind) than confirm are
+    dropped; the rest is thinned to one point per voxel, averaged by confidence.
     """
     options = options or FusionOptions()
     frames = usable_frames(views, options)
@@ -259,15 +259,13 @@ def _cleaned(surface: o3d.geometry.TriangleMesh, min_component: float) -> Mesh:
 
 
 def _frame_points(frame: Frame, frames: Sequence[Frame]) -> PointCloud:
-    """Return the world points of one frame that no other frame sees through."""
+    """Return the world points of one frame that the other frames don't vote down."""
     known = frame.depth > 0
     camera = unproject(frame.depth, frame.intrinsics)
     normals = _normals(camera, known)
     world = transform_points(frame.cam_to_world, camera[known])
-    keep = np.ones(len(world), bool)
-    for other in frames:
-        if other is not frame:
-            keep &= ~_seen_through(other, world)
+    votes = sum((_votes(other, world) for other in frames if other is not frame), np.zeros(1))
+    keep = np.broadcast_to(votes >= 0, len(world))
     normals = normals[known] @ frame.cam_to_world[:3, :3].T
     return PointCloud(
         world[keep].astype(np.float32),
@@ -277,15 +275,17 @@ def _frame_points(frame: Frame, frames: Sequence[Frame]) -> PointCloud:
     )
 
 
-def _seen_through(other: Frame, world: Array, margin: float = 0.03) -> NDArray[np.bool_]:
-    """Return which points (P, 3) hang in front of what ``other`` measured along their ray."""
+def _votes(other: Frame, world: Array, margin: float = 0.03) -> Array:
+    """Return +1 for points (P, 3) that ``other`` measured too, -1 where it looked past them."""
     camera = transform_points(invert_rigid(other.cam_to_world), world)
     xy = project(camera, other.intrinsics)
     height, width = other.depth.shape
     with np.errstate(invalid="ignore"):
         inside = np.all((xy >= 0) & (xy < [width, height]), axis=-1)
     column, row = np.where(inside[:, None], xy, 0).astype(int).T
-    return inside & (other.depth[row, column] > camera[:, 2] * (1 + margin))
+    ratio = np.where(inside, other.depth[row, column], 0) / np.where(inside, camera[:, 2], 1)
+    agrees = np.abs(ratio - 1) < margin
+    return agrees.astype(np.float64) - (ratio > 1 + margin)
 
 
 def _normals(camera: Array, known: NDArray[np.bool_]) -> Array:
