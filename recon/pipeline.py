@@ -212,12 +212,19 @@ def _depths(
     advance: Advance,
 ) -> list[DepthMap | None]:
     """Return the depth of every photo at its frame's size, None for photos that were not placed."""
+    from pointmap.inference import choose_device
+
     depths = fuse_depths(priors, alignment, frames, options=options.depth)
     placed = [k for k, depth in enumerate(depths) if depth is not None]
     if not options.refine_depth or len(placed) < 2:
         return depths
     views = [_stereo_view(frames[k], alignment, k, depths[k]) for k in placed]
-    refined = refine_depths(views, options=options.stereo, on_progress=advance)
+    refined = refine_depths(
+        views,
+        options=options.stereo,
+        device=str(choose_device(options.device)),
+        on_progress=advance,
+    )
     for k, depth in zip(placed, refined, strict=True):
         depths[k] = depth
     return depths

@@ -1,4 +1,4 @@
-"""The sample photos through the command with the bundled weights; every file read by its readers."""
+"""The sample photos through the command with the bundled weights; files read by their readers."""
 
 from __future__ import annotations
 

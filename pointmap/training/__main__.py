@@ -102,7 +102,7 @@ def main() -> None:
 
 def _finish(trainer: Trainer, command: TrainCommand) -> None:
     """Write the averaged weights with their card, and what they show on held-out pairs."""
-    network = trainer.average.module
+    network = trainer.averaged_network
     card: dict[str, object] = {
         "steps": trainer.step,
         "directed_pairs": trainer.pairs_seen,

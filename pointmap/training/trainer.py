@@ -11,16 +11,17 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from pointmap.inference import choose_device, choose_dtype
 from pointmap.network import NetworkConfig, PointmapNetwork
+from pointmap.network.heads import LinearHead
 from pointmap.training.losses import PointmapLoss, pointmap_loss
 from pointmap.training.pairs import PairBatch
 
@@ -82,9 +83,11 @@ class Trainer:
         self.device = choose_device(options.device)
         self.dtype = choose_dtype(self.device)
         torch.manual_seed(options.seed)
-        self.network = PointmapNetwork(config).to(self.device)
+        self.network = PointmapNetwork(config)
+        _start_flat(self.network)
+        self.network.to(self.device)
         self.average = torch.optim.swa_utils.AveragedModel(
-            self.network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(options.ema)
+            self.network, avg_fn=_moving_average(options.ema)
         )
         self.optimizer = torch.optim.AdamW(
             _parameter_groups(self.network, options.weight_decay),
@@ -95,6 +98,11 @@ class Trainer:
         self.step = 0
         self.pairs_seen = 0
         self.seconds = 0.0
+
+    @property
+    def averaged_network(self) -> PointmapNetwork:
+        """The network with the averaged weights: what a run is for."""
+        return cast(PointmapNetwork, self.average.module)
 
     @property
     def state_path(self) -> Path:
@@ -238,6 +246,33 @@ def _transform(matrix: Tensor, points: Tensor) -> Tensor:
     """Apply rigid (B, 4, 4) to points (B, H, W, 3)."""
     rotated = torch.einsum("bij,bhwj->bhwi", matrix[:, :3, :3], points)
     return rotated + matrix[:, None, None, :3, 3]
+
+
+def _start_flat(network: PointmapNetwork) -> None:
+    """Make linear heads begin with a wall in front of the camera, the same for every pixel.
+
+    Random rows would differ from pixel to pixel, and nothing in the loss smooths that out: it stays
+    as a grain of the size of a patch on every pointmap.
+    """
+    for head in (network.downstream_head1, network.downstream_head2):
+        if isinstance(head, LinearHead):
+            nn.init.zeros_(head.proj.weight)
+            nn.init.zeros_(head.proj.bias)
+            # Channels are x, y, z, confidence; at the origin itself points have no gradient.
+            head.proj.bias.data.unflatten(0, (4, -1))[2] = 1.0
+
+
+def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Return an exponential moving average whose decay rises with the steps n, (1 + n) / (10 + n).
+
+    With a fixed decay the random weights of the start would weigh for thousands of steps.
+    """
+
+    def update(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        keep = min(decay, (1 + int(count)) / (10 + int(count)))
+        return average.lerp(current, 1 - keep)
+
+    return update
 
 
 def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -57,8 +57,8 @@ def validate(network: PointmapNetwork, batches: Sequence[PairBatch]) -> Validati
                 ]
             )
     table = torch.tensor(rows, dtype=torch.float64)
-    mean, median = table.mean(0), table.median(0).values
-    return Validation(*(float(v) for v in mean[:4]), float(median[4]))
+    error1, error2, abs_rel, delta1, _ = table.mean(0).tolist()
+    return Validation(error1, error2, abs_rel, delta1, float(table[:, 4].median()))
 
 
 def _focal(points: Tensor) -> float:

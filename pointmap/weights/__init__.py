@@ -1,0 +1,1 @@
+"""The bundled checkpoint and its model card."""
