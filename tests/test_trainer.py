@@ -1,0 +1,143 @@
+"""The training loop on two tiny wall scenes: it learns, resumes exactly, and averages honestly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pointmap.network import NetworkConfig
+from pointmap.training.pairs import PairBatch, unproject
+from pointmap.training.trainer import Trainer, TrainOptions, pair_loss
+from pointmap.training.validate import validate, write_sheet
+
+SIZE = 32
+CONFIG = NetworkConfig(
+    img_size=(SIZE, SIZE),
+    enc_embed_dim=16,
+    enc_depth=1,
+    enc_num_heads=2,
+    dec_embed_dim=16,
+    dec_depth=1,
+    dec_num_heads=2,
+    head_type="linear",
+)
+OPTIONS = TrainOptions(steps=8, warmup_steps=1, learning_rate=3e-3, device="cpu", log_steps=2)
+
+
+class Walls:
+    """Batches of slanted walls, whose slant shows in the photo's brightness."""
+
+    def __init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(3)
+
+    def __iter__(self) -> Iterator[PairBatch]:
+        while True:
+            yield self.batch()
+
+    def state(self) -> dict[str, Any]:
+        return {"generator": self.generator.get_state()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.generator.set_state(state["generator"])
+
+    def batch(self, count: int = 4) -> PairBatch:
+        slant = torch.rand(count, generator=self.generator)[:, None, None]
+        ramp = torch.linspace(0, 1, SIZE)[None, None].expand(count, SIZE, SIZE)
+        depth = 2 + slant * ramp
+        image = (slant * ramp * 2 - 1)[:, None].expand(count, 3, SIZE, SIZE)
+        K = torch.tensor([[40.0, 0, SIZE / 2], [0, 40.0, SIZE / 2], [0, 0, 1]])
+        K = K.expand(count, 3, 3)
+        points, valid = unproject(depth, K), torch.ones(count, SIZE, SIZE, dtype=torch.bool)
+        step = torch.eye(4).repeat(count, 1, 1)
+        step[:, 0, 3] = 0.5
+        moved = points + torch.tensor([0.5, 0.0, 0.0])
+        overlap = torch.ones(count)
+        return PairBatch(
+            image1=image,
+            # Only this tells the network on which side of the other each photo was taken.
+            image2=image * torch.tensor([1.0, 1.0, -1.0])[:, None, None],
+            points1=points,
+            points2=moved,
+            valid1=valid,
+            valid2=valid,
+            depth1=depth,
+            depth2=depth,
+            intrinsics1=K,
+            intrinsics2=K,
+            cam2_to_cam1=step,
+            overlap=overlap,
+        )
+
+
+def weights(trainer: Trainer) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in trainer.network.parameters()])
+
+
+def test_a_stopped_run_goes_on_exactly(tmp_path: Path) -> None:
+    straight, source = Trainer(tmp_path / "a", CONFIG, OPTIONS), Walls()
+    straight.run(source)
+
+    # The same schedule, cut after three steps.
+    first, source = Trainer(tmp_path / "b", CONFIG, OPTIONS), Walls()
+    batches = iter(source)
+    for _ in range(3):
+        first._train_step(next(batches))
+    first.save(source)
+    second, source = Trainer(tmp_path / "b", CONFIG, replace(OPTIONS, seed=9)), Walls()
+    assert second.resume(source) and second.step == 3
+    second.run(source)
+
+    assert second.step == straight.step == OPTIONS.steps
+    assert torch.equal(weights(straight), weights(second))
+    assert second.pairs_seen == OPTIONS.steps * 8
+
+
+def test_it_learns_and_the_average_forgets_the_start(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    trainer, source = Trainer(tmp_path, CONFIG, replace(OPTIONS, steps=200)), Walls()
+    held_out = [Walls().batch(8)]
+    before = validate(trainer.averaged_network, held_out)
+    trainer.run(source)
+    after = validate(trainer.averaged_network, held_out)
+    assert after.error1 < 0.5 * before.error1
+    assert after.error2 < 0.5 * before.error2
+    assert after.abs_rel < before.abs_rel
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 1 + 100
+    write_sheet(trainer.averaged_network, held_out[0], tmp_path / "sheet.png", rows=2)
+    assert (tmp_path / "sheet.png").stat().st_size > 1000
+
+
+def test_the_first_prediction_is_one_flat_wall(tmp_path: Path) -> None:
+    trainer = Trainer(tmp_path, CONFIG, OPTIONS)
+    batch = Walls().batch()
+    first, _ = trainer.network(batch.image1, batch.image2)
+    assert float(first.pts3d[..., 2].std()) < 1e-6
+    assert float(first.pts3d[..., 2].min()) > 1
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_exact_predictions_cost_nothing_in_either_direction(stride: int) -> None:
+    """Both directions' truths are consistent: a network that knows them has no error."""
+    batch = Walls().batch()
+
+    class Oracle(torch.nn.Module):
+        def encode(self, images: torch.Tensor) -> torch.Tensor:
+            return images
+
+        def decode(self, tokens1: object, tokens2: object, size1: object, size2: object) -> Any:
+            from pointmap.network import Prediction
+
+            back = torch.tensor([0.5, 0.0, 0.0])
+            # Direction (2, 1): view 2 in its own frame, view 1 half a unit to the left of it.
+            own = torch.cat([batch.points1, batch.points2 - back])
+            other = torch.cat([batch.points2, batch.points1 - back])
+            conf = torch.full(own.shape[:3], 2.0)
+            return Prediction(own, conf), Prediction(other, conf)
+
+    loss = pair_loss(Oracle(), batch, alpha=0.2, stride=stride, offset=(0, stride - 1))  # type: ignore[arg-type]
+    assert loss.error1.item() < 1e-6 and loss.error2.item() < 1e-6
