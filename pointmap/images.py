@@ -94,9 +94,9 @@ def find_photos(inputs: Iterable[str | Path], *, frames_folder: Path | None = No
         for path in _expand(str(given), frames_folder):
             found.setdefault(path.resolve(), path)
     if not found:
-        names = ", ".join(str(given) for given in inputs) or "no path given"
+        where = f" found in {', '.join(str(given) for given in inputs)}" if inputs else " given"
         extensions = " ".join(sorted(extension[1:] for extension in PHOTO_EXTENSIONS))
-        raise InputError(f"no photos found in {names}; give files or folders with {extensions}")
+        raise InputError(f"no photos{where}; name files or folders with {extensions}")
     return list(found.values())
 
 

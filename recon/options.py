@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
-from recon.alignment.structure import AlignOptions
+from pointmap.errors import InputError
+from recon.alignment import AlignOptions
 from recon.depth import DepthOptions
 from recon.fusion import FusionOptions
 from recon.intrinsics import FocalOptions
@@ -32,6 +33,23 @@ class Options:
     depth: DepthOptions = field(default_factory=DepthOptions)
     stereo: StereoOptions = field(default_factory=StereoOptions)
     fusion: FusionOptions = field(default_factory=FusionOptions)
+
+    def check(self) -> None:
+        """Raise ``InputError`` for values that no scene can be made with."""
+        positive = {
+            "depth-size": self.depth_size / 32,
+            "focal.focal-px": self.focal.focal_px,
+            "fusion.voxel-size": self.fusion.voxel_size,
+            "fusion.max-points": self.fusion.max_points,
+            "fusion.max-triangles": self.fusion.max_triangles,
+            "stereo.sources": self.stereo.sources,
+            "stereo.max-planes": self.stereo.max_planes / 8,
+            "align.threshold-px": self.align.threshold_px,
+        }
+        least = {"depth-size": "at least 32", "stereo.max-planes": "at least 8"}
+        for name, value in positive.items():
+            if value is not None and not (value >= 1 if name in least else value > 0):
+                raise InputError(f"--{name} must be {least.get(name, 'above 0')}")
 
     def to_dict(self) -> dict[str, object]:
         """Return the options as nested plain values, for run.json."""

@@ -21,7 +21,10 @@ from recon.scene import Camera, PairRecord, Reconstruction, View
 from recon.stereo import StereoView, refine_depths
 
 if TYPE_CHECKING:
-    from recon.alignment.align import Alignment
+    import torch
+
+    from pointmap.network import PointmapNetwork
+    from recon.alignment import Alignment
     from recon.canonical import PhotoPrior
     from recon.intrinsics import Focals
     from recon.matching import PairMatches, PhotoFeatures
@@ -41,23 +44,30 @@ def reconstruct(
     Files that cannot be used are left out with a warning. Raises ``InputError`` when no photo is
     left or the checkpoint cannot be used.
     """
+    from pointmap.checkpoint import load_network
+    from pointmap.inference import choose_device
+
     options = options or Options()
+    options.check()
     stages = Stages(listener)
     inputs = [photos] if isinstance(photos, (str, Path)) else list(photos)
     with collected_warnings() as warnings:
         with stages.stage("Reading photos"):
+            # Everything that can be wrong with the input shows here, before the long stages.
             opened = _open(inputs)
+            device = choose_device(options.device)
+            network = load_network(options.weights)
         with stages.stage("Finding features") as advance:
             features = _features(opened, advance)
         with stages.stage("Predicting pointmaps") as advance:
-            network = _predict(opened, options, advance)
+            seen = _predict(opened, network, device, options, advance)
         with stages.stage("Matching and poses") as advance:
-            pairs = _match(opened, features, network, options, advance)
+            pairs = _match(opened, features, seen, options, advance)
         with stages.stage("Aligning cameras"):
-            alignment = _align(opened, features, pairs, network.priors, options)
+            alignment = _align(opened, features, pairs, seen.priors, options)
         with stages.stage("Depth") as advance:
             frames = [load_photo(photo, long_side=options.depth_size) for photo in opened]
-            depths = _depths(frames, alignment, network.priors, options, advance)
+            depths = _depths(frames, alignment, seen.priors, device, options, advance)
             views = _views(frames, alignment, depths)
         with stages.stage("Fusing the surface"):
             cloud = fuse_points(views, options=options.fusion)
@@ -109,16 +119,19 @@ class NetworkResult:
     poses: dict[tuple[int, int], PairEdge | None]
 
 
-def _predict(photos: Sequence[Photo], options: Options, advance: Advance) -> NetworkResult:
+def _predict(
+    photos: Sequence[Photo],
+    network: PointmapNetwork,
+    device: torch.device,
+    options: Options,
+    advance: Advance,
+) -> NetworkResult:
     """Encode each photo once, decode each pair, and keep of it only what later stages need."""
-    from pointmap.checkpoint import load_network
-    from pointmap.inference import choose_device, encode_photos, predict_pairs
+    from pointmap.inference import encode_photos, predict_pairs
     from recon.canonical import PriorAccumulator
     from recon.relative_pose import pointmap_edge
     from recon.view_graph import build_view_graph
 
-    network = load_network(options.weights)
-    device = choose_device(options.device)
     side = max(network.config.img_size)
     resized = [
         load_photo(photo, long_side=side, multiple=network.config.patch_size) for photo in photos
@@ -185,7 +198,7 @@ def _align(
     priors: Sequence[PhotoPrior],
     options: Options,
 ) -> Alignment:
-    from recon.alignment.align import align
+    from recon.alignment import align
 
     alignment = align(
         photos,
@@ -208,12 +221,11 @@ def _depths(
     frames: Sequence[ResizedPhoto],
     alignment: Alignment,
     priors: Sequence[PhotoPrior],
+    device: torch.device,
     options: Options,
     advance: Advance,
 ) -> list[DepthMap | None]:
     """Return the depth of every photo at its frame's size, None for photos that were not placed."""
-    from pointmap.inference import choose_device
-
     depths = fuse_depths(priors, alignment, frames, options=options.depth)
     placed = [k for k, depth in enumerate(depths) if depth is not None]
     if not options.refine_depth or len(placed) < 2:
@@ -222,7 +234,7 @@ def _depths(
     refined = refine_depths(
         views,
         options=options.stereo,
-        device=str(choose_device(options.device)),
+        device=str(device),
         on_progress=advance,
     )
     for k, depth in zip(placed, refined, strict=True):

@@ -184,6 +184,21 @@ def test_a_bad_checkpoint_is_one_line_and_exit_code_2(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "option", [("--depth-size", "8"), ("--focal.focal-px", "-5"), ("--fusion.voxel-size", "0")]
+)
+def test_senseless_options_are_named(
+    option: tuple[str, str],
+    photos: Path,
+    weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(photos, tmp_path / "out", weights, *option) == 2
+    assert option[0] in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_existing_folder_is_not_mixed_with(
     photos: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -220,3 +235,24 @@ def test_an_interrupt_leaves_nothing_behind(
     assert process.returncode == 128 + sent
     assert "Traceback" not in rest and "interrupted" in rest
     assert list(tmp_path.iterdir()) == []
+
+
+def test_writing_colmap_leaves_our_way_of_ending(tmp_path: Path) -> None:
+    """pycolmap's import takes SIGTERM over, in C, which would leave unfinished folders behind."""
+    script = """
+import os, signal, sys
+from recon.cli import _raise_interrupt
+from recon.export.colmap import to_pycolmap
+from tests.scene_factory import make_scene
+from pathlib import Path
+signal.signal(signal.SIGTERM, _raise_interrupt)
+to_pycolmap(make_scene(Path(sys.argv[1])))
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+except KeyboardInterrupt:
+    sys.exit(7)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 7, done.stderr

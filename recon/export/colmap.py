@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import errno
 import logging
+import signal
 import struct
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,7 +40,7 @@ def write_colmap(folder: Path, reconstruction: Reconstruction) -> None:
 
 def to_pycolmap(reconstruction: Reconstruction) -> pycolmap.Reconstruction:
     """Return the scene as a ``pycolmap.Reconstruction`` with reprojection errors computed."""
-    import pycolmap
+    pycolmap = _pycolmap()
 
     model = pycolmap.Reconstruction()
     tracks = _written_observations(reconstruction)
@@ -123,8 +125,22 @@ def _read_tracks(data: bytes, positions: dict[int, Array]) -> Tracks:
     )
 
 
-def _camera(number: int, camera: Camera) -> pycolmap.Camera:
+def _pycolmap() -> Any:
+    """Import pycolmap without what it does to SIGTERM.
+
+    Its logging library answers the signal with a stack trace and ends the process at once, so that
+    nobody removes the unfinished output.
+    """
+    before = signal.getsignal(signal.SIGTERM)
     import pycolmap
+
+    if before is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
+    return pycolmap
+
+
+def _camera(number: int, camera: Camera) -> pycolmap.Camera:
+    pycolmap = _pycolmap()
 
     K = camera.intrinsics
     square = K[0, 0] == K[1, 1]
@@ -156,7 +172,7 @@ def _written_observations(reconstruction: Reconstruction) -> Tracks:
 
 
 def _add_points(model: pycolmap.Reconstruction, tracks: Tracks, keypoint: np.ndarray) -> None:
-    import pycolmap
+    pycolmap = _pycolmap()
 
     order = np.argsort(tracks.point_index, kind="stable")
     ends = np.cumsum(np.bincount(tracks.point_index, minlength=len(tracks.points)))
