@@ -221,9 +221,15 @@ def _integrate(
         colour = np.ascontiguousarray(frame.pixels.astype(np.float32) / 255)
         K = o3c.Tensor.from_numpy(np.ascontiguousarray(frame.intrinsics, np.float64))
         world_to_cam = o3c.Tensor.from_numpy(invert_rigid(frame.cam_to_world))
-        blocks = grid.compute_unique_block_coordinates(
-            depth, K, world_to_cam, 1.0, limit, truncation
-        )
+        try:
+            blocks = grid.compute_unique_block_coordinates(
+                depth, K, world_to_cam, 1.0, limit, truncation
+            )
+        except RuntimeError as error:
+            # Open3D looks at every fourth pixel in x and y; a few known ones may lie between.
+            if "No block is touched" not in str(error):
+                raise
+            continue
         grid.integrate(
             blocks,
             depth,
@@ -235,6 +241,8 @@ def _integrate(
             limit,
             truncation,
         )
+    if not grid.hashmap().size():
+        return o3d.geometry.TriangleMesh()
     return grid.extract_triangle_mesh(weight_threshold=weight_threshold).to_legacy()
 
 

@@ -210,3 +210,27 @@ def test_scale_of_the_scene_does_not_matter(shots: list[Shot]) -> None:
 def test_triangle_bound_is_kept(shots: list[Shot]) -> None:
     mesh = fuse_mesh([view_of(s) for s in shots], options=FusionOptions(max_triangles=5000))
     assert 1000 < len(mesh.faces) <= 5000
+
+
+def test_a_few_known_pixels_never_end_the_run(shots: list[Shot]) -> None:
+    """Open3D raises for depth that its own coarse look misses; alone, and beside good photos."""
+    height, width = shots[0].depth.shape
+    rows, columns = np.mgrid[:height, :width]
+    missed = (rows % 4 != 0) & (columns % 4 != 0) & (rows < 12) & (columns < 12)
+    sparse = view_of(shots[0], depth=np.where(missed, shots[0].depth, 0).astype(np.float32))
+    options = FusionOptions(voxel_size=VOXEL, max_depth_jump=np.inf)
+    fuse_mesh([sparse], options=options)
+    good = [view_of(s) for s in shots[1:4]]
+    with_sparse = fuse_mesh([sparse, *good], options=options)
+    assert len(with_sparse.faces) > 0.9 * len(fuse_mesh(good, options=options).faces)
+
+
+@pytest.mark.parametrize("size", [1, 4, 9])
+def test_tiny_depth_maps_never_end_the_run(shots: list[Shot], size: int) -> None:
+    small = {
+        "depth": np.full((size, size), 2.0, np.float32),
+        "confidence": np.ones((size, size), np.float32),
+        "pixels": np.zeros((size, size, 3), np.uint8),
+    }
+    fuse_mesh([view_of(shots[0], **small)])
+    fuse_points([view_of(shots[0], **small)])
