@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -42,14 +43,19 @@ def light_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "viz.report", stub)
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def file_size_limit() -> Iterator[None]:
-    """The kernel refuses to write past 8 kB of any file, much as a full disk does."""
+    """The kernel refuses to write past 8 kB of any file, much as a full disk does.
+
+    Around the tested call alone: pytest's own output may go to a file longer than that.
+    """
     resource = pytest.importorskip("resource", reason="no file size limits on Windows")
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8192, old[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
 
 
 def _files(folder: Path) -> set[str]:
@@ -220,7 +226,6 @@ class TestAllOrNothing:
         assert len(load_scene(out).views) == 2
 
     @pytest.mark.parametrize("biggest", ["depth/a.npz", "points.ply", "colmap", "scene.glb"])
-    @pytest.mark.usefixtures("file_size_limit")
     def test_a_full_disk_is_one_line_and_leaves_nothing(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, biggest: str
     ) -> None:
@@ -256,7 +261,7 @@ class TestAllOrNothing:
             monkeypatch.setattr(folder_module, "write_depth_npz", lambda *_: None)
             monkeypatch.setattr(folder_module, "write_depth_png", lambda *_: None)
             small = dataclasses.replace(small, views=pair.views, tracks=tracks)
-        with pytest.raises(InputError) as error:
+        with pytest.raises(InputError) as error, file_size_limit():
             save_scene(small, tmp_path / "out")
         assert "cannot write" in str(error.value) and "\n" not in str(error.value)
         assert os.listdir(tmp_path) == []
