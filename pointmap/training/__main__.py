@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 import tyro
 
-from pointmap.checkpoint import save_checkpoint
+from pointmap.checkpoint import load_network, save_checkpoint
 from pointmap.network import NetworkConfig
 from pointmap.training.pairs import ShardPairs
 from pointmap.training.trainer import Trainer, TrainOptions
@@ -65,6 +65,10 @@ class TrainCommand:
     """Pairs are drawn with this share of common pixels."""
     learning_rate: float = 5e-4
     """Peak learning rate."""
+    easy: float = 0.3
+    """Share of the steps over which pairs grow from easy (large overlap, clean photos) to all."""
+    init: str | None = None
+    """Weights to start from (fine-tuning): anything that --weights of run_recon.py takes."""
     seconds: float | None = None
     """Stop this call after so many seconds and save; the next call goes on."""
     threads: int = 1
@@ -83,6 +87,7 @@ def main() -> None:
     options = TrainOptions(
         steps=command.steps,
         learning_rate=command.learning_rate,
+        easy_steps=round(command.easy * command.steps),
         device=command.device,
         seed=command.seed,
     )
@@ -94,6 +99,8 @@ def main() -> None:
         seed=command.seed,
         device=trainer.device,
     )
+    if command.init is not None:
+        trainer.start_from(load_network(command.init))
     if trainer.resume(source):
         logging.info("resumed at step %d", trainer.step)
     trainer.run(source, seconds=command.seconds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -11,12 +11,14 @@ from torch import Tensor
 @dataclass(frozen=True)
 class PointmapLoss:
     """``total`` is the objective; ``error1``, ``error2`` are the plain mean distances of view 1 and
-    view 2 in normalised units (0 is exact, about 0.5 is a constant mean layout). Scalars.
+    view 2 in normalised units (0 is exact, about 0.5 is a constant mean layout); ``attention`` is
+    the cross-entropy of the supervised attention, nan where there is none. Scalars.
     """
 
     total: Tensor
     error1: Tensor
     error2: Tensor
+    attention: Tensor = field(default_factory=lambda: torch.tensor(float("nan")))
 
 
 def mean_distance(points1: Tensor, points2: Tensor, valid1: Tensor, valid2: Tensor) -> Tensor:

@@ -99,6 +99,12 @@ def _make_batch(
     )  # fmt: skip
 
 
+def _eased(overlap: tuple[float, float], ease: float) -> tuple[float, float]:
+    """Return the range of overlaps with its lower end raised towards one half."""
+    low, high = overlap
+    return low + ease * max(0.0, 0.5 - low), high
+
+
 class ShardPairs:
     """Endless random batches from a folder of shards; all views of a batch have one size.
 
@@ -124,6 +130,7 @@ class ShardPairs:
         """
         self._folder, self._batch_size, self._overlap = Path(folder), batch_size, overlap
         self._sensor, self._refresh, self._device = sensor, refresh, torch.device(device)
+        self._ease = 0.0
         self._generator = torch.Generator().manual_seed(seed)
         self._batches = 0
         self._names: list[str] = []
@@ -138,11 +145,12 @@ class ShardPairs:
         """Number of scenes known now."""
         return sum(len(self._shards[name]["images"]) for name in self._names)
 
-    def set_overlap(self, low: float, high: float) -> None:
-        """Change the range of overlaps from the next batch on (a curriculum)."""
-        self._overlap = (low, high)
-        for name in self._names:
-            self._index_pairs(name)
+    def set_ease(self, ease: float) -> None:
+        """From the next batch on: 1 for large overlaps without sensor effects, 0 for all."""
+        if ease != self._ease:
+            self._ease = ease
+            for name in self._names:
+                self._index_pairs(name)
 
     def state(self) -> dict[str, Any]:
         """Return what :meth:`load_state` needs to go on with the very next batch."""
@@ -150,13 +158,12 @@ class ShardPairs:
             "generator": self._generator.get_state(),
             "batches": self._batches,
             "shards": list(self._names),
-            "overlap": self._overlap,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue where :meth:`state` was taken; the shards known then must still exist."""
         self._generator.set_state(state["generator"])
-        self._batches, self._overlap = state["batches"], tuple(state["overlap"])
+        self._batches = state["batches"]
         missing = [n for n in state["shards"] if not (self._folder / n).exists()]
         if missing:
             raise InputError(f"{missing[0]} is gone from {self._folder}: cannot resume exactly")
@@ -193,7 +200,8 @@ class ShardPairs:
         first = self._gather([(name, scene, i) for name, scene, i, _ in chosen])
         second = self._gather([(name, scene, j) for name, scene, _, j in chosen])
         overlap = torch.stack([self._shards[n]["overlap"][s, i, j] for n, s, i, j in chosen])
-        return _make_batch(first, second, overlap.to(self._device), self._generator, self._sensor)
+        strength = self._sensor * (1 - self._ease)
+        return _make_batch(first, second, overlap.to(self._device), self._generator, strength)
 
     def _draw(self, weights: Tensor) -> int:
         return int(torch.multinomial(weights, 1, generator=self._generator))
@@ -220,7 +228,7 @@ class ShardPairs:
 
     def _index_pairs(self, name: str) -> None:
         overlap = self._shards[name]["overlap"]
-        low, high = self._overlap
+        low, high = _eased(self._overlap, self._ease)
         mutual = torch.minimum(overlap, overlap.transpose(1, 2))
         good = (mutual >= low) & (overlap <= high)
         good &= ~torch.eye(overlap.shape[1], dtype=torch.bool)
@@ -249,14 +257,14 @@ class ScenePairs:
         """Start at ``seed`` (below the held-out seeds); sizes are (height, width)."""
         self._textures, self._batch_size, self._sizes = textures, batch_size, tuple(sizes)
         self._views, self._overlap, self._difficulty = views, overlap, difficulty
-        self._sensor = sensor
+        self._sensor, self._ease = sensor, 0.0
         self._generator = torch.Generator().manual_seed(seed)
         self._next_seed = seed * 10_000_000 % HELD_OUT_SEED
         self._batches = 0
 
-    def set_overlap(self, low: float, high: float) -> None:
-        """Change the range of overlaps from the next batch on."""
-        self._overlap = (low, high)
+    def set_ease(self, ease: float) -> None:
+        """From the next batch on: 1 for large overlaps without sensor effects, 0 for all."""
+        self._ease = ease
 
     def state(self) -> dict[str, Any]:
         """Return what :meth:`load_state` needs."""
@@ -264,14 +272,12 @@ class ScenePairs:
             "generator": self._generator.get_state(),
             "next_seed": self._next_seed,
             "batches": self._batches,
-            "overlap": self._overlap,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue exactly where :meth:`state` was taken."""
         self._generator.set_state(state["generator"])
         self._next_seed, self._batches = state["next_seed"], state["batches"]
-        self._overlap = tuple(state["overlap"])
 
     def __iter__(self) -> Iterator[PairBatch]:
         while True:
@@ -291,7 +297,8 @@ class ScenePairs:
             )  # fmt: skip
             self._next_seed = (self._next_seed + 1) % HELD_OUT_SEED
             mutual = torch.minimum(scene.overlap, scene.overlap.T)
-            good = (mutual >= self._overlap[0]) & (scene.overlap <= self._overlap[1])
+            least, most = _eased(self._overlap, self._ease)
+            good = (mutual >= least) & (scene.overlap <= most)
             good.fill_diagonal_(False)
             picked += [(scene, i, j) for i, j in good.nonzero().tolist()]
         picked = picked[: self._batch_size]
@@ -299,7 +306,8 @@ class ScenePairs:
         second = self._stack([(scene, j) for scene, _, j in picked])
         overlap = torch.stack([scene.overlap[i, j] for scene, i, j in picked])
         overlap = overlap.to(first.depth.device)
-        return _make_batch(first, second, overlap, self._generator, self._sensor)
+        strength = self._sensor * (1 - self._ease)
+        return _make_batch(first, second, overlap, self._generator, strength)
 
     @staticmethod
     def _stack(chosen: Sequence[tuple[RenderedScene, int]]) -> _Views:

@@ -12,16 +12,19 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
+from pointmap.errors import InputError
 from pointmap.inference import choose_device, choose_dtype
 from pointmap.network import NetworkConfig, PointmapNetwork
 from pointmap.network.heads import LinearHead
+from pointmap.training.correspondence import AttentionProbe, attention_loss, patch_targets
 from pointmap.training.losses import PointmapLoss, pointmap_loss
 from pointmap.training.pairs import PairBatch
 
@@ -40,6 +43,9 @@ class BatchSource(Protocol):
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from ``state``."""
 
+    def set_ease(self, ease: float) -> None:
+        """From the next batch on: 1 for the easiest pairs, 0 for all that was asked for."""
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -52,6 +58,9 @@ class TrainOptions:
         weight_decay: AdamW's, on matrices only.
         gradient_clip: largest gradient norm.
         confidence_alpha: weight of the loss's confidence regulariser.
+        attention_weight: weight of the cross-attention supervision, 0 for none.
+        easy_steps: steps over which pairs grow harder: the least overlap falls from one half to
+            what the source was made with, the sensor effects rise to full strength.
         pixel_stride: the loss looks at every so-many-th pixel along each axis, from a random
             offset: at 2 a quarter of the work in fp32 for no measurable loss of quality.
         ema: decay of the averaged weights, which are what is kept.
@@ -67,6 +76,8 @@ class TrainOptions:
     weight_decay: float = 0.05
     gradient_clip: float = 1.0
     confidence_alpha: float = 0.2
+    attention_weight: float = 0.1
+    easy_steps: int = 0
     pixel_stride: int = 2
     ema: float = 0.999
     save_seconds: float = 180.0
@@ -94,6 +105,7 @@ class Trainer:
             lr=options.learning_rate,
             betas=(0.9, 0.95),
         )
+        self._probe = AttentionProbe(self.network) if options.attention_weight else None
         self.generator = torch.Generator().manual_seed(options.seed)
         self.step = 0
         self.pairs_seen = 0
@@ -103,6 +115,20 @@ class Trainer:
     def averaged_network(self) -> PointmapNetwork:
         """The network with the averaged weights: what a run is for."""
         return cast(PointmapNetwork, self.average.module)
+
+    def start_from(self, network: PointmapNetwork) -> None:
+        """Begin with the weights of ``network``, which must be of the same shape.
+
+        Raises:
+            InputError: the network's configuration is another one.
+        """
+        if network.config != self.network.config:
+            raise InputError(
+                f"the weights to start from are a network of {network.config}, this run trains "
+                f"{self.network.config}: choose the matching --network"
+            )
+        self.network.load_state_dict(network.state_dict())
+        self.averaged_network.load_state_dict(network.state_dict())
 
     @property
     def state_path(self) -> Path:
@@ -151,10 +177,12 @@ class Trainer:
         start = saved = time.monotonic()
         base_seconds = self.seconds
         log = _Log(self.folder)
+        source.set_ease(self._ease())
         for batch in source:
             if self.step >= self.options.steps:
                 break
             loss, norm = self._train_step(batch)
+            source.set_ease(self._ease())
             now = time.monotonic()
             self.seconds = base_seconds + now - start
             if self.step % self.options.log_steps == 0:
@@ -174,6 +202,14 @@ class Trainer:
             options.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * self.step / options.steps))
         )
 
+    def _ease(self) -> float:
+        # In tenths: a source may have to sort its pairs anew at each change.
+        return (
+            math.ceil(10 * (1 - self.step / max(1, self.options.easy_steps))) / 10
+            if (self.step < self.options.easy_steps)
+            else 0.0
+        )
+
     def _train_step(self, batch: PairBatch) -> tuple[PointmapLoss, float]:
         options = self.options
         for group in self.optimizer.param_groups:
@@ -187,6 +223,8 @@ class Trainer:
                 alpha=options.confidence_alpha,
                 stride=options.pixel_stride,
                 offset=(offsets[0], offsets[1]),
+                probe=self._probe,
+                attention_weight=options.attention_weight,
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
@@ -208,20 +246,20 @@ def pair_loss(
     alpha: float,
     stride: int = 1,
     offset: tuple[int, int] = (0, 0),
+    probe: AttentionProbe | None = None,
+    attention_weight: float = 0.0,
 ) -> PointmapLoss:
     """Return the loss over both directions of every pair; each photo is encoded once.
 
     Direction (2, 1) has its truth in camera 2's frame. ``stride`` and ``offset`` (row, column)
-    choose the pixels that count.
+    choose the pixels that count. With a ``probe``, the cross-attention loss joins the total.
     """
     tokens1, tokens2 = network.encode(torch.cat([batch.image1, batch.image2])).chunk(2)
     size = (batch.image1.shape[-2], batch.image1.shape[-1])
-    first, second = network.decode(
-        torch.cat([tokens1, tokens2]),
-        torch.cat([tokens2, tokens1]),
-        size,
-        size,
-    )
+    with probe.recording() if probe else nullcontext():
+        first, second = network.decode(
+            torch.cat([tokens1, tokens2]), torch.cat([tokens2, tokens1]), size, size
+        )
     cam1_to_cam2 = torch.linalg.inv(batch.cam2_to_cam1)
     own2 = _transform(cam1_to_cam2, batch.points2)
     points1_in_2 = _transform(cam1_to_cam2, batch.points1)
@@ -233,12 +271,28 @@ def pair_loss(
     truth2 = sample(torch.cat([batch.points2, points1_in_2]))
     valid1 = sample(torch.cat([batch.valid1, batch.valid2]))
     valid2 = sample(torch.cat([batch.valid2, batch.valid1]))
-    return pointmap_loss(
+    loss = pointmap_loss(
         (sample(first.pts3d), sample(second.pts3d)),
         (sample(first.conf), sample(second.conf)),
         (truth1, truth2),
         (valid1, valid2),
         alpha=alpha,
+    )
+    if probe is None:
+        return loss
+    patch = network.config.patch_size
+    there = patch_targets(points1_in_2, batch.valid1, batch.intrinsics2, batch.depth2, patch=patch)
+    back = patch_targets(batch.points2, batch.valid2, batch.intrinsics1, batch.depth1, patch=patch)
+    # The first decoder's rows are photo 1 looking at 2, then 2 at 1; the second's the other way.
+    targets = (torch.cat([there, back]), torch.cat([back, there]))
+    terms = [
+        attention_loss(logits, target)
+        for side, target in zip(probe.logits, targets, strict=True)
+        for logits in side
+    ]
+    attention = torch.stack(terms).mean()
+    return replace(
+        loss, total=loss.total + attention_weight * attention, attention=attention.detach()
     )
 
 
@@ -286,7 +340,10 @@ def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str,
 class _Log:
     """Appends one CSV line per call, and says the same through logging."""
 
-    COLUMNS = ("step", "pairs", "seconds", "loss", "error1", "error2", "grad_norm", "rate")
+    COLUMNS = (
+        *("step", "pairs", "seconds", "loss", "error1", "error2"),
+        *("attention", "grad_norm", "rate"),
+    )
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "log.csv"
@@ -298,8 +355,14 @@ class _Log:
     def write(
         self, step: int, pairs: int, seconds: float, loss: PointmapLoss, norm: float, rate: float
     ) -> None:
-        values = (loss.total.item(), loss.error1.item(), loss.error2.item(), norm)
+        values = (
+            *(loss.total.item(), loss.error1.item(), loss.error2.item()),
+            *(loss.attention.item(), norm),
+        )
         with self.path.open("a", newline="") as file:
             row = [step, pairs, f"{seconds:.1f}", *(f"{v:.4f}" for v in values), f"{rate:.2e}"]
             csv.writer(file).writerow(row)
-        logger.info("step %d, %d pairs, loss %.3f, e1 %.3f, e2 %.3f", step, pairs, *values[:3])
+        logger.info(
+            "step %d, %d pairs, loss %.3f, e1 %.3f, e2 %.3f, attention %.2f",
+            *(step, pairs, *values[:4]),
+        )
