@@ -1,0 +1,7 @@
+"""From depth maps to one surface (TSDF), with or without a texture, and one point cloud."""
+
+from recon.fusion.cloud import fuse_points
+from recon.fusion.options import FusionOptions
+from recon.fusion.surface import fuse_mesh
+
+__all__ = ["FusionOptions", "fuse_mesh", "fuse_points"]

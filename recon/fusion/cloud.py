@@ -1,0 +1,117 @@
+"""From depth maps to one point cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointmap.camera import Array, invert_rigid, project, transform_points, unproject
+from recon.fusion.frames import Frame, automatic_voxel_size, usable_frames
+from recon.fusion.options import FusionOptions
+from recon.scene import PointCloud, View
+
+
+def fuse_points(views: Sequence[View], *, options: FusionOptions | None = None) -> PointCloud:
+    """Return the coloured cloud of all registered views; empty when none has usable depth.
+
+    Pixels that more photos see through (they measured something well behind) than confirm are
+    dropped; the rest is thinned to one point per voxel, averaged by confidence.
+    """
+    options = options or FusionOptions()
+    frames = usable_frames(views, options)
+    parts = [_frame_points(frame, frames) for frame in frames]
+    if not any(len(part.points) for part in parts):
+        return _empty_cloud()
+    cloud = PointCloud(
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("points", "colours", "normals", "confidence")
+        )
+    )
+    voxel = options.voxel_size or automatic_voxel_size(frames, options)
+    thinned = _thin(cloud, voxel)
+    while len(thinned.points) > options.max_points:
+        voxel *= 1.3
+        thinned = _thin(cloud, voxel)
+    return thinned
+
+
+def _frame_points(frame: Frame, frames: Sequence[Frame]) -> PointCloud:
+    """Return the world points of one frame that the other frames don't vote down."""
+    known = frame.depth > 0
+    camera = unproject(frame.depth, frame.intrinsics)
+    normals = _normals(camera, known)
+    world = transform_points(frame.cam_to_world, camera[known])
+    votes = sum((_votes(other, world) for other in frames if other is not frame), np.zeros(1))
+    keep = np.broadcast_to(votes >= 0, len(world))
+    normals = normals[known] @ frame.cam_to_world[:3, :3].T
+    return PointCloud(
+        world[keep].astype(np.float32),
+        frame.pixels[known][keep],
+        normals[keep].astype(np.float32),
+        frame.confidence[known][keep],
+    )
+
+
+def _votes(other: Frame, world: Array, margin: float = 0.03) -> Array:
+    """Return +1 for points (P, 3) that ``other`` measured too, -1 where it looked past them."""
+    camera = transform_points(invert_rigid(other.cam_to_world), world)
+    xy = project(camera, other.intrinsics)
+    height, width = other.depth.shape
+    with np.errstate(invalid="ignore"):
+        inside = np.all((xy >= 0) & (xy < [width, height]), axis=-1)
+    column, row = np.where(inside[:, None], xy, 0).astype(int).T
+    ratio = np.where(inside, other.depth[row, column], 0) / np.where(inside, camera[:, 2], 1)
+    agrees = np.abs(ratio - 1) < margin
+    return agrees.astype(np.float64) - (ratio > 1 + margin)
+
+
+def _normals(camera: Array, known: NDArray[np.bool_]) -> Array:
+    """Return unit normals (h, w, 3) towards the camera, from neighbouring pixels.
+
+    A pixel without known neighbours on both axes faces the camera.
+    """
+    tangents = []
+    for axis in (1, 0):
+        before, after = np.roll(camera, 1, axis), np.roll(camera, -1, axis)
+        has_before, has_after = np.roll(known, 1, axis), np.roll(known, -1, axis)
+        has_before[(slice(None), 0) if axis else 0] = False
+        has_after[(slice(None), -1) if axis else -1] = False
+        start = np.where(has_before[..., None], before, camera)
+        tangents.append(np.where(has_after[..., None], after, camera) - start)
+    normals = np.cross(tangents[1], tangents[0])
+    length = np.linalg.norm(normals, axis=-1, keepdims=True)
+    facing = -camera / np.linalg.norm(camera, axis=-1, keepdims=True).clip(1e-12)
+    normals = np.where(length > 0, normals / np.maximum(length, 1e-300), facing)
+    return np.where((normals * facing).sum(-1, keepdims=True) < 0, -normals, normals)
+
+
+def _thin(cloud: PointCloud, voxel: float) -> PointCloud:
+    """Return one point per voxel: the average by confidence of what lies in it."""
+    cells = np.floor(cloud.points / voxel).astype(np.int64)
+    cells -= cells.min(0)
+    span = cells.max(0) + 1
+    key = (cells[:, 0] * span[1] + cells[:, 1]) * span[2] + cells[:, 2]
+    _, index = np.unique(key, return_inverse=True)
+    weight = np.maximum(cloud.confidence, 1e-6).astype(np.float64)
+    total = np.bincount(index, weight)
+
+    def mean(values: NDArray[np.generic]) -> Array:
+        columns = [np.bincount(index, weight * column) / total for column in values.T]
+        return np.stack(columns, -1)
+
+    normals = mean(cloud.normals)
+    normals /= np.linalg.norm(normals, axis=-1, keepdims=True).clip(1e-12)
+    return PointCloud(
+        mean(cloud.points).astype(np.float32),
+        np.round(mean(cloud.colours)).astype(np.uint8),
+        normals.astype(np.float32),
+        (np.bincount(index, weight * cloud.confidence) / total).astype(np.float32),
+    )
+
+
+def _empty_cloud() -> PointCloud:
+    none = np.zeros((0, 3), np.float32)
+    return PointCloud(none, np.zeros((0, 3), np.uint8), none, np.zeros(0, np.float32))

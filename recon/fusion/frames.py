@@ -1,0 +1,121 @@
+"""Which depth takes part in fusion: sure enough, away from edges, in patches rather than specks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointmap.camera import Array
+from recon.fusion.options import FusionOptions
+from recon.scene import View
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One usable depth map: ``depth`` (h, w) float32, 0 where masked; ``weight`` its confidence."""
+
+    depth: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    pixels: NDArray[np.uint8]
+    intrinsics: Array
+    cam_to_world: Array
+
+
+def usable_frames(views: Sequence[View], options: FusionOptions) -> list[Frame]:
+    """Return the registered views that keep any depth once unsure pixels and edges are masked.
+
+    Where less than a twentieth of all depth is sure enough (one photo, or depth that was never
+    compared between photos) the surest nine tenths are taken instead of next to nothing.
+    """
+    frames = []
+    placed = [view for view in views if view.registered and view.depth.size]
+    threshold = _threshold(placed, options.min_confidence)
+    for view in placed:
+        assert view.camera.cam_to_world is not None
+        depth = np.where(_measured(view) & (view.confidence >= threshold), view.depth, 0)
+        depth = depth.astype(np.float32)
+        depth = _without_edges(depth, options.max_depth_jump)
+        if (depth > 0).any():
+            frames.append(
+                Frame(
+                    depth,
+                    view.confidence.astype(np.float32),
+                    view.pixels,
+                    view.depth_intrinsics,
+                    view.camera.cam_to_world,
+                )
+            )
+    return frames
+
+
+def automatic_voxel_size(frames: Sequence[Frame], options: FusionOptions) -> float:
+    """Return 1.5 pixel footprints at the median depth, more where the mesh would grow too large.
+
+    A surface of area S gives about 2 S / voxel^2 triangles; S is at most what all photos see.
+    """
+    footprints, area = [], 0.0
+    for frame in frames:
+        z = frame.depth[frame.depth > 0].astype(np.float64)
+        focal = np.sqrt(frame.intrinsics[0, 0] * frame.intrinsics[1, 1])
+        footprints.append(np.median(z) / focal)
+        area += float(((z / focal) ** 2).sum())
+    # Overlapping photos see the same surface again; half of what they see is a safe guess.
+    area *= 0.5 if len(frames) > 2 else 1.0
+    return float(max(1.5 * np.median(footprints), np.sqrt(2 * area / options.max_triangles)))
+
+
+def _measured(view: View) -> NDArray[np.bool_]:
+    return np.isfinite(view.depth) & (view.depth > 0) & (view.confidence > 0)
+
+
+def _threshold(views: Sequence[View], wanted: float) -> float:
+    """Return the confidence to ask for; see ``usable_frames``."""
+    found = np.concatenate([np.zeros(0), *(view.confidence[_measured(view)] for view in views)])
+    if not len(found) or (found >= wanted).mean() > 0.05:
+        return wanted
+    return float(np.quantile(found, 0.1))
+
+
+def _without_edges(depth: NDArray[np.float32], max_jump: float) -> NDArray[np.float32]:
+    """Return depth (h, w) with 0 at edges between surfaces and in specks.
+
+    Depth that would lose more than half of itself is rough all over rather than at edges (a poor
+    prior that nothing sharpened) and comes back as it is: rough geometry beats none.
+    """
+    masked = np.where(_on_edge(depth, max_jump), 0, depth)
+    masked[_speckle(masked > 0)] = 0
+    return masked if (masked > 0).sum() > 0.5 * (depth > 0).sum() else depth
+
+
+def _on_edge(depth: NDArray[np.float32], max_jump: float) -> NDArray[np.bool_]:
+    """Return pixels (h, w) between two surfaces: known neighbours on opposite sides lie apart.
+
+    A slanted surface changes steadily, so that depth is compared with the mean of the neighbours
+    across from each other: only a bend counts. Pixels without known neighbours (flying specks)
+    count as edges too.
+    """
+    inverse = np.where(depth > 0, 1 / np.maximum(depth, 1e-12), 0)
+    padded = np.pad(inverse, 1)
+    h, w = depth.shape
+    around = [padded[dy : dy + h, dx : dx + w] for dy, dx in ((0, 1), (2, 1), (1, 0), (1, 2))]
+    edge = np.zeros(depth.shape, bool)
+    known = np.zeros(depth.shape, int)
+    for one, other in ((around[0], around[1]), (around[2], around[3])):
+        both = (one > 0) & (other > 0)
+        # Inverse depth is linear over a plane, so its second difference is 0 there.
+        bend = np.abs(one + other - 2 * inverse)
+        edge |= both & (bend > max_jump * inverse)
+        known += (one > 0).astype(int) + (other > 0)
+    return edge | (known < 2)
+
+
+def _speckle(known: NDArray[np.bool_], share: float = 3e-4) -> NDArray[np.bool_]:
+    """Return pixels (h, w) of connected patches smaller than ``share`` of the photo."""
+    import cv2
+
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(known.astype(np.uint8), connectivity=4)
+    small = stats[:, cv2.CC_STAT_AREA] < share * known.size
+    return known & small[labels]
