@@ -14,13 +14,14 @@ from scipy.spatial.transform import Rotation
 from pointmap.camera import pinhole, rigid
 from pointmap.errors import InputError
 from recon.evaluation.__main__ import main
-from recon.evaluation.depth import depth_scale, sample_at, score_depths
 from recon.evaluation.poses import (
     auc_at,
     centre_error,
     focal_errors_percent,
+    mean_accuracy_at,
     recall_at,
     relative_pose_errors,
+    step_errors,
 )
 from recon.evaluation.scene import read_truth, score_scene
 
@@ -105,6 +106,34 @@ def test_auc_worked_by_hand() -> None:
     assert recall_at([1, 3, 5, 180], 5) == 50
 
 
+def test_mean_accuracy_counts_whole_degrees() -> None:
+    # Shares below 1, 2, 3, 4 degrees: 0, 1/4, 2/4, 2/4; an error of exactly 3 is not below 3.
+    assert mean_accuracy_at([1.5, 2.9, 4, 180], 4) == pytest.approx(100 * 1.25 / 4)
+    assert mean_accuracy_at([3.0], 4) == 25 and mean_accuracy_at([], 30) == 0
+    cameras = some_cameras(4)
+    flipped = [rigid(c[:3, :3], -c[:3, 3]) for c in cameras]
+    errors = relative_pose_errors(flipped, cameras)
+    assert errors.unsigned_translation_deg == pytest.approx(0, abs=1e-5)
+
+
+def test_step_errors_worked_by_hand() -> None:
+    truth = [rigid(np.eye(3), [k, 0, 0]) for k in range(4)]
+    # Twice as large, in another frame, and photo 2 turned by 6 degrees in place: steps 1-2 and 2-3
+    # turn by 6 degrees; seen from photo 2 the step to photo 3 points 6 degrees aside.
+    world = rigid(turned(50, "z"), [4, 5, 6])
+    estimated = [world @ rigid(np.eye(3), [2 * k, 0, 0]) for k in range(4)]
+    estimated[2] = estimated[2] @ rigid(turned(6), [0, 0, 0])
+    error = step_errors(estimated, truth)
+    assert error is not None
+    assert error.rotation_deg == pytest.approx(np.sqrt(72 / 3))
+    assert error.translation == pytest.approx(2 * np.sin(np.radians(3)) / np.sqrt(3))
+    double = step_errors(estimated, truth, step=2)
+    assert double is not None and double.rotation_deg == pytest.approx(np.sqrt(36 / 2))
+    assert step_errors([*estimated[:2], None, None], truth) is None
+    gap = step_errors([estimated[0], None, estimated[1], None, estimated[3]], truth + truth[:1])
+    assert gap is None
+
+
 def test_focal_and_centre_errors_worked_by_hand() -> None:
     assert focal_errors_percent([110, 95], [100, 100]) == pytest.approx([10, 5])
     square = [rigid(np.eye(3), c) for c in ([1, 1, 0], [1, -1, 0], [-1, 1, 0], [-1, -1, 0])]
@@ -116,49 +145,6 @@ def test_focal_and_centre_errors_worked_by_hand() -> None:
     rms = np.sqrt(2 * (1 - scale) ** 2 + (scale * h) ** 2)
     assert centre_error(bent, square) == pytest.approx(rms)
     assert centre_error([bent[0], bent[1], None, None], square) is None
-
-
-def test_depth_scores_worked_by_hand() -> None:
-    truth = np.array([[1.0, 2.0, 4.0, 0.0, 3.0]])
-    predicted = np.array([[2.0, 4.0, 16.0, 5.0, np.nan]])
-    # In both: (1, 2), (2, 4), (4, 16). Medians 2 and 4; sum(p t) / sum(p p) = 74 / 276.
-    assert depth_scale(predicted, truth, "none") == 1
-    assert depth_scale(predicted, truth, "median") == 0.5
-    assert depth_scale(predicted, truth, "least-squares") == pytest.approx(74 / 276)
-    median = score_depths([predicted], [truth])
-    assert median.abs_rel == pytest.approx(1 / 3)  # errors 0, 0 and 4 / 4
-    assert median.delta == pytest.approx(2 / 3)
-    assert median.coverage == 3 / 4 and median.scales == (0.5,)
-    plain = score_depths([predicted], [truth], alignment="none")
-    assert plain.abs_rel == pytest.approx((1 + 1 + 3) / 3) and plain.delta == 0
-
-
-def test_one_scale_for_the_scene_sees_photos_that_disagree() -> None:
-    rng = np.random.default_rng(0)
-    truth = [rng.uniform(1, 1.1, (20, 30)) for _ in range(2)]
-    predicted = [truth[0] * 3, truth[1] * 6]
-    assert score_depths(predicted, truth).abs_rel == pytest.approx(0)
-    together = score_depths(predicted, truth, one_scale=True)
-    assert together.scales[0] == together.scales[1]
-    assert together.abs_rel is not None and together.abs_rel > 0.2
-
-
-def test_depth_with_nothing_to_compare() -> None:
-    nothing = score_depths([np.zeros((2, 2)), np.ones((2, 2))], [np.ones((2, 2)), np.zeros((2, 2))])
-    assert (nothing.abs_rel, nothing.delta, nothing.coverage) == (None, None, 0)
-    assert nothing.scales == (None, None)
-    for one_scale in (False, True):
-        assert score_depths([], [], one_scale=one_scale).abs_rel is None
-    # One photo without prediction lowers coverage and nothing else.
-    half = score_depths([np.zeros((2, 2)), np.ones((2, 2))], [np.ones((2, 2))] * 2, one_scale=True)
-    assert (half.abs_rel, half.delta, half.coverage) == (0, 1, 0.5)
-
-
-def test_sampling_takes_the_pixel_below_each_centre() -> None:
-    depth = np.array([[1.0, 2.0], [3.0, 4.0]])
-    assert sample_at(depth, 4, 4)[0].tolist() == [1, 1, 2, 2]
-    assert sample_at(depth, 1, 1).tolist() == [[4]]
-    assert np.array_equal(sample_at(np.arange(48.0).reshape(6, 8), 6, 8)[5], np.arange(40.0, 48))
 
 
 def write_scene(folder: Path, *, found: Sequence[np.ndarray | None], focal: float) -> None:
@@ -223,7 +209,8 @@ def test_a_saved_scene_is_scored(tmp_path: Path) -> None:
     # Photo 0: 20 of its 120 known columns are at 1.25 m, the rest at 1 m; photo 2 is not placed.
     each = scores.depth_each_scale
     assert each is not None and each.abs_rel == pytest.approx(1 / 6 * 0.2)
-    assert each.scales == (0.5, None)
+    assert each.transforms[0] is not None and each.transforms[0].scale == 0.5
+    assert each.transforms[1] is None
     assert each.coverage == pytest.approx(120 * 120 / (120 * 120 + 60 * 80))
 
 

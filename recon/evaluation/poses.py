@@ -42,6 +42,11 @@ class PairErrors:
         """The larger of the two errors (P,): what the AUC is taken of."""
         return np.maximum(self.rotation_deg, self.translation_deg)
 
+    @property
+    def unsigned_translation_deg(self) -> Array:
+        """Translation errors (P,) in [0, 90] that forgive a flipped direction, as the papers do."""
+        return np.minimum(self.translation_deg, 180 - self.translation_deg)
+
 
 def relative_pose_errors(
     estimated: Sequence[ArrayLike | None], truth: Sequence[ArrayLike]
@@ -103,6 +108,16 @@ def auc_at(errors_deg: ArrayLike, threshold_deg: float) -> float:
     return 100.0 * float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2)) / threshold_deg
 
 
+def mean_accuracy_at(errors_deg: ArrayLike, threshold_deg: int) -> float:
+    """Return the mean over k = 1 .. ``threshold_deg`` of the share below k degrees, in percent.
+
+    AUC as PoseDiffusion (arXiv 2306.15667) computes it and DUSt3R's mAA(30) (arXiv 2312.14132,
+    section 4.2), of the larger of rotation and (unsigned) translation error: a histogram of whole
+    degrees where :func:`auc_at` is exact, so that it comes out a little lower.
+    """
+    return float(np.mean([recall_at(errors_deg, k) for k in range(1, threshold_deg + 1)]))
+
+
 def focal_errors_percent(estimated_px: ArrayLike, true_px: ArrayLike) -> Array:
     """Return ``100 |f - f_true| / f_true`` of focal lengths at the same photo size."""
     true_px = np.asarray(true_px, np.float64)
@@ -129,6 +144,48 @@ def centre_error(estimated: Sequence[ArrayLike | None], truth: Sequence[ArrayLik
         scale, R, t = fit_similarity(source, target)
         aligned = scale * source @ R.T + t
     return float(np.sqrt(np.mean(np.sum((aligned - target) ** 2, axis=1))))
+
+
+@dataclass(frozen=True)
+class RelativePoseError:
+    """RMS over steps: ``translation`` in the truth's units, ``rotation_deg`` in degrees."""
+
+    translation: float
+    rotation_deg: float
+
+
+def step_errors(
+    estimated: Sequence[ArrayLike | None], truth: Sequence[ArrayLike], *, step: int = 1
+) -> RelativePoseError | None:
+    """Return the relative pose error of a trajectory, photos in the order they were taken.
+
+    With P the estimated and Q the true cam_to_world, E_i = (Q_i^-1 Q_(i+step))^-1 (P_i^-1
+    P_(i+step)); RMS of its translation and of its angle (Sturm et al., IROS 2012, eq. 2 and 3). P
+    is first scaled by the best similarity of the centres, since photos don't tell the scale. Steps
+    with an unregistered photo don't count; None without a step or with fewer than three placed.
+    """
+    placed = [k for k, pose in enumerate(estimated) if pose is not None]
+    if len(placed) < 3:
+        return None
+    poses = {k: np.array(estimated[k], np.float64) for k in placed}
+    centres = np.stack([poses[k][:3, 3] for k in placed])
+    scale = 1.0
+    if _spread(centres) > 0:
+        true_centres = np.stack([np.asarray(truth[k], np.float64)[:3, 3] for k in placed])
+        scale, _, _ = fit_similarity(centres, true_centres)
+    for pose in poses.values():
+        pose[:3, 3] *= scale
+    moved, turned = [], []
+    for k in placed:
+        if k + step in poses:
+            motion = invert_rigid(poses[k]) @ poses[k + step]
+            true_motion = invert_rigid(truth[k]) @ np.asarray(truth[k + step], np.float64)
+            error = invert_rigid(true_motion) @ motion
+            moved.append(np.linalg.norm(error[:3, 3]))
+            turned.append(rotation_angle_deg(error[:3, :3]))
+    if not moved:
+        return None
+    return RelativePoseError(*(float(np.sqrt(np.mean(np.square(v)))) for v in (moved, turned)))
 
 
 def _spread(centres: Sequence[Array] | Array) -> float:

@@ -118,7 +118,7 @@ def score_scene(folder: Path, truth: SceneTruth) -> SceneScores:
             for name, path in truth.depth_files.items()
         ]
         predicted, true = zip(*pairs, strict=True)
-        one_scale = score_depths(predicted, true, one_scale=True)
+        one_scale = score_depths(predicted, true, per_sequence=True)
         each_scale = score_depths(predicted, true)
     return SceneScores(
         photos=len(truth.names),
