@@ -60,9 +60,9 @@ class CloudScores:
     ``completeness``, ``completeness_median``: of each true point to the nearest predicted one
     (Seitz et al., CVPR 2006; as means and medians in Spann3R, arXiv 2408.16061); ``chamfer``: the
     mean of accuracy and completeness (DTU's overall score); ``precision``, ``recall``, ``f1`` in
-    [0, 1]: shares of these distances below the threshold and their harmonic mean (Knapitsch et al., Tanks
-    and Temples, 2017); ``normal_consistency``: mean |n . n'| over both directions of nearest points
-    (Mescheder et al., arXiv 1812.03828), None without normals.
+    [0, 1]: shares of these distances below the threshold and their harmonic mean (Knapitsch et al.,
+    Tanks and Temples, 2017); ``normal_consistency``: mean |n . n'| over both directions of nearest
+    points (Mescheder et al., arXiv 1812.03828), None without normals.
     """
 
     accuracy: float
