@@ -1,19 +1,23 @@
-"""``python -m recon.evaluation scene OUT_DIR --truth cameras.json``: scores as JSON."""
+"""``python -m recon.evaluation scene | two-view | depth``: scores of cameras, pairs and depth."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import tyro
 
 from pointmap.errors import InputError
 from recon.evaluation.scene import read_truth, score_scene
+from recon.evaluation.two_view_data import HELD_OUT_SCENES
 
 
-def scene(folder: tyro.conf.Positional[Path], /, *, truth: Path, depth: Path | None = None) -> int:
+def scene(folder: tyro.conf.Positional[Path], /, *, truth: Path, depth: Path | None = None) -> None:
     """Score a saved scene and write the scores to standard output as JSON.
 
     Args:
@@ -21,19 +25,86 @@ def scene(folder: tyro.conf.Positional[Path], /, *, truth: Path, depth: Path | N
         truth: cameras.json with the true K and cam_to_world of each photo.
         depth: Folder of true depth maps; by default depth/ beside the truth, if there.
     """
-    try:
-        scores = score_scene(folder, read_truth(truth, depth))
-    except InputError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+    scores = score_scene(folder, read_truth(truth, depth))
     sys.stdout.write(json.dumps(asdict(scores), indent=2) + "\n")
-    return 0
+
+
+def two_view(
+    scenes: tyro.conf.Positional[tuple[Path, ...]],
+    /,
+    *,
+    weights: str | None = None,
+    max_angle: float = 35.0,
+    held_out: int = HELD_OUT_SCENES,
+    device: str | None = None,
+    json: Path | None = None,
+) -> None:
+    """Score what the network alone knows of two photos, on real pairs and on rendered ones.
+
+    Args:
+        scenes: Folders with images/, cameras.json and, where known, depth/ (docs: benchmarks).
+        weights: Checkpoint of the network; the bundled one by default.
+        max_angle: Score pairs whose cameras are turned by less than this, in degrees.
+        held_out: Rendered scenes of the fixed held-out set to score as well, 0 for none.
+        device: cpu, cuda or mps; the best one at hand by default.
+        json: File for all figures, down to every pair.
+    """
+    from pointmap.checkpoint import load_network
+    from pointmap.inference import choose_device
+    from recon.evaluation.tables import two_view_table
+    from recon.evaluation.two_view import evaluate_pairs, summarise, summarise_by_overlap
+    from recon.evaluation.two_view_data import held_out_scenes, read_posed_photos
+
+    network, chosen = load_network(weights), choose_device(device)
+    photographed, rendered, summaries = [], [], {}
+    for folder in scenes:
+        posed = read_posed_photos(folder, network.config, max_angle_deg=max_angle)
+        outcomes = evaluate_pairs(network, posed, device=chosen)
+        summaries[posed.name] = summarise(outcomes)
+        photographed += outcomes
+    if len(scenes) > 1:
+        summaries["all real pairs"] = summarise(photographed)
+    for posed in held_out_scenes(network.config, scenes=held_out):
+        rendered += evaluate_pairs(network, posed, device=chosen)
+        sys.stderr.write(f"\r{posed.name}: {len(rendered)} pairs")
+    if rendered:
+        sys.stderr.write("\n")
+        summaries |= summarise_by_overlap(rendered)
+    sys.stdout.write(two_view_table(summaries) + "\n")
+    if json is not None:
+        everything = [asdict(outcome) for outcome in photographed + rendered]
+        _write_json(json, {"summary": summaries, "pairs": everything})
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    from recon.export.json_file import plain, write_json
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, plain(data))
+
+
+def _exit_code(command: Callable[..., None]) -> Callable[..., int]:
+    """Return the command with its exit code: 2 and one line for input that cannot be used."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> int:
+        try:
+            command(*args, **kwargs)
+        except InputError as error:
+            sys.stderr.write(f"error: {error}\n")
+            return 2
+        return 0
+
+    return run
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code."""
+    commands: dict[str, Callable[..., None]] = {"scene": scene, "two-view": two_view}
     return tyro.extras.subcommand_cli_from_dict(
-        {"scene": scene}, prog="python -m recon.evaluation", args=arguments
+        {name: _exit_code(command) for name, command in commands.items()},
+        prog="python -m recon.evaluation",
+        args=arguments,
     )
 
 

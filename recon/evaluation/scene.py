@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from pointmap.camera import Array
 from pointmap.errors import InputError
 from recon.evaluation.depth import DepthScores, sample_at, score_depths
+from recon.evaluation.depth_files import read_depth_file
 from recon.evaluation.poses import (
     auc_at,
     centre_error,
@@ -114,7 +114,10 @@ def score_scene(folder: Path, truth: SceneTruth) -> SceneScores:
     one_scale = each_scale = None
     if truth.depth_files:
         pairs = [
-            _depth_pair(folder / listed[name][1]["depth"] if name in placed else None, path, truth)
+            _depth_pair(
+                folder / listed[name][1]["depth"] if name in placed else None,
+                read_depth_file(path, unit=truth.depth_unit),
+            )
             for name, path in truth.depth_files.items()
         ]
         predicted, true = zip(*pairs, strict=True)
@@ -168,14 +171,14 @@ def _true_camera(entry: dict[str, Any], shift: float) -> Camera | None:
     return Camera(intrinsics, int(entry["width"]), int(entry["height"]), pose)
 
 
-def _depth_pair(predicted: Path | None, truth: Path, scene: SceneTruth) -> tuple[Array, Array]:
+def read_depth_truth(truth: SceneTruth, name: str) -> Array | None:
+    """Return the true z-depth (h, w) of photo ``name`` in the truth's unit, None where unknown."""
+    path = truth.depth_files.get(name)
+    return None if path is None else read_depth_file(path, unit=truth.depth_unit)
+
+
+def _depth_pair(predicted: Path | None, true: Array) -> tuple[Array, Array]:
     """Return the predicted depth at the truth's pixels, all unknown without one, and the truth."""
-    if truth.suffix == ".npz":
-        with np.load(truth) as arrays:
-            true = arrays["depth"].astype(np.float64)
-    else:
-        with Image.open(truth) as image:
-            true = np.asarray(image).astype(np.float64) * scene.depth_unit
     if predicted is None:
         return np.zeros_like(true), true
     return sample_at(read_depth_npz(predicted).depth, *true.shape), true

@@ -1,0 +1,49 @@
+"""Depth maps as the field stores them: 16-bit PNG, .npy, .npz."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pointmap.camera import Array
+from pointmap.errors import InputError
+
+SUFFIXES = (".npz", ".npy", ".png")
+
+
+def read_depth_file(path: Path, *, unit: float) -> Array:
+    """Return the depth (h, w) float64 in ``path``, 0 = unknown.
+
+    A PNG counts in steps of ``unit``: 0.001 for millimetres, 1 / 256 for KITTI, 1 / 5000 for TUM.
+    Arrays (.npy, or ``depth`` in .npz) are in the result's unit already. Raises ``InputError`` for
+    a file that cannot be read, is no single-channel map, or holds negative or not finite values.
+    """
+    try:
+        if path.suffix == ".png":
+            with Image.open(path) as image:
+                depth = np.asarray(image).astype(np.float64) * unit
+        else:
+            loaded = np.load(path, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                depth = loaded.astype(np.float64)
+            else:
+                with loaded:
+                    depth = loaded["depth"].astype(np.float64)
+    except KeyError:
+        raise InputError(f"{path} has no array called depth") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} cannot be read as a depth map ({error})") from error
+    if depth.ndim != 2:
+        raise InputError(
+            f"{path} has shape {depth.shape}: a depth map has one channel (a colour-mapped picture "
+            "is no depth; give the 16-bit PNG, .npy or .npz)"
+        )
+    bad = int((~np.isfinite(depth) | (depth < 0)).sum())
+    if bad:
+        raise InputError(
+            f"{path} holds {bad} depths that are NaN, infinite or negative; 0 marks unknown"
+        )
+    return depth

@@ -1,0 +1,54 @@
+"""Scores as Markdown tables: what the commands print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from recon.evaluation.two_view import AUC_DEG, PoseSummary, TwoViewSummary
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return ``value`` with that many decimals, "-" for None."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def two_view_table(summaries: Mapping[str, TwoViewSummary]) -> str:
+    """Return a table with a row per set; poses by Procrustes / by PnP."""
+    columns = (
+        "set",
+        "pairs",
+        "RRA@15",
+        "RTA@15",
+        f"AUC@{'/'.join(map(str, AUC_DEG))} Procrustes",
+        "PnP",
+        "focal %",
+        "point error",
+        "AbsRel",
+        "delta",
+    )
+    return markdown(columns, [_two_view_row(name, s) for name, s in summaries.items()])
+
+
+def _two_view_row(name: str, summary: TwoViewSummary) -> list[str]:
+    poses = (summary.procrustes, summary.pnp)
+    return [
+        name,
+        str(summary.pairs),
+        " / ".join(number(pose.rra15 if pose else None, 1) for pose in poses),
+        " / ".join(number(pose.rta15 if pose else None, 1) for pose in poses),
+        *(_auc(pose) for pose in poses),
+        number(summary.focal_error_percent, 1),
+        number(summary.point_error_normalised),
+        number(summary.depth_abs_rel),
+        number(summary.depth_delta),
+    ]
+
+
+def _auc(pose: PoseSummary | None) -> str:
+    return "-" if pose is None else " / ".join(f"{value:.1f}" for value in pose.auc.values())
