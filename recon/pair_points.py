@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,67 @@ from recon.intrinsics import DEFAULT_FOCAL, weiszfeld_focal
 if TYPE_CHECKING:
     from pointmap.images import Photo
     from pointmap.inference import PairPrediction
+
+
+_GRID = 20
+
+SAMPLES = _GRID**2
+"""Pixels of each photo that stand for a whole prediction."""
+
+
+@dataclass(frozen=True)
+class PairSketch:
+    """What remains of a prediction (i, j): :data:`SAMPLES` pixels of either photo, a grid.
+
+    ``points_i``, ``points_j`` (S, 3) float32, both in camera i's frame, with their ``confidence_i``,
+    ``confidence_j`` (S,) float32, 0 where the prediction is unusable; ``focal_px``: the focal
+    length of photo i that the prediction implies, in original pixels.
+    """
+
+    i: int
+    j: int
+    points_i: NDArray[np.float32]
+    confidence_i: NDArray[np.float32]
+    points_j: NDArray[np.float32]
+    confidence_j: NDArray[np.float32]
+    focal_px: float
+
+
+def sketch_pair(prediction: PairPrediction, photo_i: Photo) -> PairSketch:
+    """Return the sketch of a prediction; its size doesn't depend on the prediction's."""
+    sides = []
+    for points, confidence in (
+        (prediction.points_i, prediction.confidence_i),
+        (prediction.points_j, prediction.confidence_j),
+    ):
+        grid = sample_grid(confidence.shape)
+        points, confidence = points[grid].reshape(-1, 3), confidence[grid].ravel()
+        usable = np.isfinite(points).all(1) & np.isfinite(confidence) & (points != 0).any(1)
+        sides += [
+            np.where(usable[:, None], points, 0).astype(np.float32),
+            np.where(usable, confidence, 0).astype(np.float32),
+        ]
+    sides[1][sides[0][:, 2] <= 0] = 0
+    focal = weiszfeld_focal(
+        sides[0],
+        sample_pixels(prediction.confidence_i.shape, photo_i),
+        sides[1],
+        fallback_px=DEFAULT_FOCAL * max(photo_i.width, photo_i.height),
+    )
+    return PairSketch(prediction.i, prediction.j, *sides, focal_px=focal.focal_px)
+
+
+def sample_grid(shape: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return rows and columns that pick :data:`SAMPLES` evenly spread pixels of a map (h, w)."""
+    steps = (np.arange(_GRID) + 0.5) / _GRID
+    rows, columns = ((steps * side).astype(np.int64) for side in shape[:2])
+    return np.ix_(rows, columns)
+
+
+def sample_pixels(shape: tuple[int, ...], photo: Photo) -> Array:
+    """Return the positions (S, 2) of a map's samples in original pixels from the photo's centre."""
+    positions = original_pixels(shape[:2], photo)[sample_grid(shape)]
+    return positions.reshape(-1, 2) - [photo.width / 2, photo.height / 2]
 
 
 def both_frames(

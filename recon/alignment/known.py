@@ -29,15 +29,17 @@ def pin_known_poses(
     registered = given.copy()
     both = given & cameras.registered
     if both.any():
-        poses = _moved(poses, poses[both], target[both])
+        poses, _ = moved_onto(poses, poses[both], target[both])
         registered |= cameras.registered
     poses[given] = target[given]
     cameras = replace(cameras, cam_to_world=poses, registered=registered)
     return setup, refine(setup, cameras, trusted=trusted)
 
 
-def _moved(poses: Array, source: Array, target: Array) -> Array:
-    """Return ``poses`` (N, 4, 4) under the similarity that takes ``source`` to ``target``."""
+def moved_onto(poses: Array, source: Array, target: Array) -> tuple[Array, float]:
+    """Return ``poses`` (N, 4, 4) under the similarity that takes ``source`` to ``target``, which are
+    (K, 4, 4) each, and its scale, 1 where one pose or one place leaves it open.
+    """
     u, _, vt = np.linalg.svd((target[:, :3, :3] @ source[:, :3, :3].transpose(0, 2, 1)).sum(axis=0))
     rotation = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
     spread_source = source[:, :3, 3] - source[:, :3, 3].mean(axis=0)
@@ -48,4 +50,4 @@ def _moved(poses: Array, source: Array, target: Array) -> Array:
     result = poses.copy()
     result[:, :3, :3] = rotation @ poses[:, :3, :3]
     result[:, :3, 3] = scale * poses[:, :3, 3] @ rotation.T + shift
-    return result
+    return result, scale

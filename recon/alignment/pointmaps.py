@@ -1,0 +1,117 @@
+"""Cameras from pointmaps alone: what carries photos without texture when the network is strong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pointmap.camera import Array, rotation_angle_deg
+from recon.alignment.pair_similarity import PairSimilarities, pair_similarities
+from recon.alignment.similarity_graph import GraphCameras, solve_similarity_graph
+from recon.alignment.triangulation import Index, Mask
+from recon.pair_points import PairSketch
+
+if TYPE_CHECKING:
+    from pointmap.images import Photo
+    from recon.canonical import PhotoPrior
+
+MIN_CONFIDENCE = 3.0
+"""Median confidence from which pointmaps may relate photos. Trained with DUSt3R's loss (alpha 0.2)
+a network of this confidence expects an error of 0.2 / 3, 7 % of the scene's size."""
+MAX_DISAGREEMENT_DEG = 5.0
+"""Rotation by which a pair's two predictions may differ; their directions by three times as much."""
+_LEAST_SUPPORT = 0.5
+_LEAST_OVERLAP = 0.1
+_SAME_PLACE_DEG = 1.0
+
+
+@dataclass(frozen=True)
+class PointmapPoses:
+    """What trustworthy pairs say: the predictions' ``similarities`` and how much each deserves
+    trust, ``weights`` (E,), 0 for none.
+    """
+
+    similarities: PairSimilarities
+    weights: Array
+
+    @property
+    def trusted_pairs(self) -> Index:
+        """The pairs (T, 2), i < j, that are trusted."""
+        pairs = np.sort(self.similarities.pairs[self.weights > 0], axis=1)
+        return np.unique(pairs, axis=0).reshape(-1, 2)
+
+
+def pointmap_poses(
+    sketches: Sequence[PairSketch],
+    priors: Sequence[PhotoPrior],
+    photos: Sequence[Photo],
+    focals_px: Array,
+) -> PointmapPoses | None:
+    """Return the relative poses that the predictions give by themselves; None without predictions.
+
+    A prediction is trusted only if everything below is so, which a weak network, or a good one
+    looking at photos of different places, fails somewhere:
+
+    - the pixels' median confidence is at least :data:`MIN_CONFIDENCE`;
+    - one camera explains most of the second photo's pixels;
+    - the photos overlap, a tenth of the second photo at least;
+    - the prediction of the pair in the other order gives nearly the same pose; a network with a
+      habit ("the other photo is from the left") says so of both and contradicts itself;
+    - it says more than that both were taken from one place in one direction, another habit.
+    """
+    if not sketches:
+        return None
+    found = pair_similarities(sketches, priors, photos, focals_px)
+    trusted = (found.confidence >= MIN_CONFIDENCE) & (found.support >= _LEAST_SUPPORT)
+    trusted &= (found.overlap >= _LEAST_OVERLAP) & _returns(found) & _moves(found)
+    return PointmapPoses(found, np.where(trusted, found.support, 0.0))
+
+
+def _returns(found: PairSimilarities) -> Mask:
+    """Return which predictions (E,) have another of the same pair that says nearly the same."""
+    number = {(int(i), int(j)): e for e, (i, j) in enumerate(found.pairs)}
+    back = np.array([number.get((int(j), int(i)), -1) for i, j in found.pairs])
+    there, here = found.cam2_to_cam1, found.cam2_to_cam1[back]
+    round_trip = there[:, :3, :3] @ here[:, :3, :3]
+    # Camera j's centre as seen from camera i, by either prediction.
+    first = there[:, :3, 3]
+    second = -(here[:, :3, :3].transpose(0, 2, 1) @ here[:, :3, 3, None])[..., 0]
+    angle = np.arctan2(
+        np.linalg.norm(np.cross(first, second), axis=1), (first * second).sum(axis=1)
+    )
+    agrees = rotation_angle_deg(round_trip) < MAX_DISAGREEMENT_DEG
+    agrees &= (np.degrees(angle) < 3 * MAX_DISAGREEMENT_DEG) | (found.parallax_deg < 3)
+    return np.asarray((back >= 0) & agrees)
+
+
+def _moves(found: PairSimilarities) -> Mask:
+    turn = rotation_angle_deg(found.cam2_to_cam1[:, :3, :3])
+    return np.asarray((turn > _SAME_PLACE_DEG) | (found.parallax_deg > _SAME_PLACE_DEG))
+
+
+def cameras_from_pointmaps(
+    count: int,
+    poses: PointmapPoses,
+    *,
+    max_error_deg: float,
+    known_cam_to_world: Sequence[Array | None] | None = None,
+) -> GraphCameras:
+    """Return the cameras of the largest group of ``count`` photos that trusted predictions relate.
+
+    Poses in ``known_cam_to_world`` (4, 4), None where not known, come back bit-equal. Units: those
+    of the first placed photo's prior, or of the known poses.
+    """
+    given = [None] * count if known_cam_to_world is None else list(known_cam_to_world)
+    known = np.array([pose is not None for pose in given])
+    target = np.stack([np.eye(4) if pose is None else np.asarray(pose, float) for pose in given])
+    return solve_similarity_graph(
+        count,
+        poses.similarities,
+        poses.weights,
+        max_error_deg=max_error_deg,
+        known_cam_to_world=target,
+        known=known,
+    )
