@@ -150,7 +150,7 @@ class _Running:
         share = weight[:, 0] / (weight[:, 0] + self._rival[:, 4])
         confidence = np.where(mean[:, 3] > 1, 1 + (mean[:, 3] - 1) * share, mean[:, 3])
         return (
-            mean[:, :3].reshape(*self._shape, 3),
+            mean[:, :3].astype(np.float32).reshape(*self._shape, 3),
             confidence.astype(np.float32).reshape(self._shape),
         )
 

@@ -26,9 +26,9 @@ SAMPLES = _GRID**2
 class PairSketch:
     """What remains of a prediction (i, j): :data:`SAMPLES` pixels of either photo, a grid.
 
-    ``points_i``, ``points_j`` (S, 3) float32, both in camera i's frame, with their ``confidence_i``,
-    ``confidence_j`` (S,) float32, 0 where the prediction is unusable; ``focal_px``: the focal
-    length of photo i that the prediction implies, in original pixels.
+    ``points_i``, ``points_j`` (S, 3) float32, both in camera i's frame, with their confidences
+    (S,) float32, 0 where the prediction is unusable; ``focal_px``: the focal length of photo i that
+    the prediction implies, in original pixels.
     """
 
     i: int
@@ -42,33 +42,43 @@ class PairSketch:
 
 def sketch_pair(prediction: PairPrediction, photo_i: Photo) -> PairSketch:
     """Return the sketch of a prediction; its size doesn't depend on the prediction's."""
-    sides = []
-    for points, confidence in (
-        (prediction.points_i, prediction.confidence_i),
-        (prediction.points_j, prediction.confidence_j),
-    ):
-        grid = sample_grid(confidence.shape)
-        points, confidence = points[grid].reshape(-1, 3), confidence[grid].ravel()
-        usable = np.isfinite(points).all(1) & np.isfinite(confidence) & (points != 0).any(1)
-        sides += [
-            np.where(usable[:, None], points, 0).astype(np.float32),
-            np.where(usable, confidence, 0).astype(np.float32),
-        ]
-    sides[1][sides[0][:, 2] <= 0] = 0
+    points_i, confidence_i = _sampled(prediction.points_i, prediction.confidence_i)
+    points_j, confidence_j = _sampled(prediction.points_j, prediction.confidence_j)
+    confidence_i[points_i[:, 2] <= 0] = 0
     focal = weiszfeld_focal(
-        sides[0],
+        points_i,
         sample_pixels(prediction.confidence_i.shape, photo_i),
-        sides[1],
+        confidence_i,
         fallback_px=DEFAULT_FOCAL * max(photo_i.width, photo_i.height),
     )
-    return PairSketch(prediction.i, prediction.j, *sides, focal_px=focal.focal_px)
+    return PairSketch(
+        prediction.i,
+        prediction.j,
+        points_i,
+        confidence_i,
+        points_j,
+        confidence_j,
+        focal.focal_px,
+    )
+
+
+def _sampled(
+    points: NDArray[np.float32], confidence: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    grid = sample_grid(confidence.shape)
+    points, confidence = points[grid].reshape(-1, 3), confidence[grid].ravel()
+    usable = np.isfinite(points).all(1) & np.isfinite(confidence) & (points != 0).any(1)
+    return (
+        np.where(usable[:, None], points, 0).astype(np.float32),
+        np.where(usable, confidence, 0).astype(np.float32),
+    )
 
 
 def sample_grid(shape: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return rows and columns that pick :data:`SAMPLES` evenly spread pixels of a map (h, w)."""
     steps = (np.arange(_GRID) + 0.5) / _GRID
     rows, columns = ((steps * side).astype(np.int64) for side in shape[:2])
-    return np.ix_(rows, columns)
+    return rows[:, None], columns[None]
 
 
 def sample_pixels(shape: tuple[int, ...], photo: Photo) -> Array:

@@ -59,7 +59,8 @@ def test_order_of_predictions_does_not_matter(shots):
     photos = [photo(96, 80)]
     (first,) = _accumulated(predictions, photos)
     (second,) = _accumulated(predictions[::-1], photos)
-    assert _relative_error(first.points, second.points).max() < 0.01
+    # A pixel at the edge of agreement may go either way.
+    assert np.quantile(_relative_error(first.points, second.points), 0.99) < 1e-4
     assert first.focal_px == pytest.approx(second.focal_px, rel=1e-3)
 
 

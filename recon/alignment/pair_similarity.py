@@ -155,9 +155,7 @@ def _resection(
         robust = share / (1 + miss / 8) ** 2
         ray_weight = robust / ray_sigma[:, None] ** 2
         depth_weight = robust / (_ALIKE_DEPTHS * depth_sigma[:, None] ** 2)
-        step = _newton_step(
-            points, rotation, shift, off_ray, off_depth, ray_weight, depth_weight
-        )
+        step = _newton_step(points, rotation, shift, off_ray, off_depth, ray_weight, depth_weight)
         turn = rotation_exp(step[:, :3])
         rotation = turn @ rotation
         shift = (turn @ shift[:, :, None])[..., 0] + step[:, 3:6] * _reach(points, weight)[:, None]

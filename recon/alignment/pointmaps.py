@@ -22,7 +22,7 @@ MIN_CONFIDENCE = 3.0
 """Median confidence from which pointmaps may relate photos. Trained with DUSt3R's loss (alpha 0.2)
 a network of this confidence expects an error of 0.2 / 3, 7 % of the scene's size."""
 MAX_DISAGREEMENT_DEG = 5.0
-"""Rotation by which a pair's two predictions may differ; their directions by three times as much."""
+"""Rotation by which a pair's two predictions may differ; directions by three times as much."""
 _LEAST_SUPPORT = 0.5
 _LEAST_OVERLAP = 0.1
 _SAME_PLACE_DEG = 1.0
@@ -104,7 +104,7 @@ def cameras_from_pointmaps(
     Poses in ``known_cam_to_world`` (4, 4), None where not known, come back bit-equal. Units: those
     of the first placed photo's prior, or of the known poses.
     """
-    given = [None] * count if known_cam_to_world is None else list(known_cam_to_world)
+    given: Sequence[Array | None] = known_cam_to_world or [None] * count
     known = np.array([pose is not None for pose in given])
     target = np.stack([np.eye(4) if pose is None else np.asarray(pose, float) for pose in given])
     return solve_similarity_graph(

@@ -21,7 +21,7 @@ from recon.alignment.pair_similarity import PairSimilarities
 from recon.alignment.rotations import average_rotations
 from recon.alignment.start import largest_component
 from recon.alignment.translations import synchronise_positions, synchronise_scales
-from recon.alignment.triangulation import Mask
+from recon.alignment.triangulation import Index, Mask
 
 _ROUNDS = 20
 _UNKNOWNS = 7
@@ -76,8 +76,8 @@ def solve_similarity_graph(
     used. A photo is placed if used pairs connect it to the largest group, two or more of them
     where it has as many, and at least a quarter of its pairs.
 
-    The poses ``known_cam_to_world`` (N, 4, 4) of the photos ``known`` (N,) stay as they are; without
-    any, the first placed photo has the identity and its prior's scale.
+    The poses ``known_cam_to_world`` (N, 4, 4) of the photos ``known`` (N,) stay as they are;
+    without any, the first placed photo has the identity and its prior's scale.
     """
     used = weights > 0
     if not used.any():
@@ -112,9 +112,7 @@ def _synchronise(
     component = largest_component(count, pairs.pairs, weights, used)
     rough = GraphCameras(cam_to_world, log_scale, component, used)
     expected = _errors(rough, pairs).expected[used]
-    cam_to_world[:, :3, 3] = synchronise_positions(
-        count, chosen, expected, np.sqrt(weights[used])
-    )
+    cam_to_world[:, :3, 3] = synchronise_positions(count, chosen, expected, np.sqrt(weights[used]))
     return rough
 
 
@@ -208,9 +206,9 @@ def _gauss_newton_step(
     A = sparse.csr_array(
         (J.ravel(), (rows.ravel(), columns.ravel())), shape=(r.size, _UNKNOWNS * count)
     )
-    free = np.ones((count, _UNKNOWNS), bool)
-    free[known, :6] = False
-    free = free.ravel()
+    is_free = np.ones((count, _UNKNOWNS), bool)
+    is_free[known, :6] = False
+    free = is_free.ravel()
     A = A[:, free]
     normal = (A.T @ A).tocsc()
     # The gauge, and photos without a pair, are held by a weight too small to matter.
@@ -256,10 +254,10 @@ def _holding(
     return replace(cameras, placed=placed, used=used)
 
 
-def _partners(count: int, pairs: Array) -> Array:
+def _partners(count: int, pairs: Index) -> Index:
     """Return how many different photos each photo (N,) is paired with."""
-    distinct = np.unique(np.sort(pairs, axis=1), axis=0).astype(np.int64)
-    return np.bincount(distinct.ravel(), minlength=count)
+    distinct = np.unique(np.sort(pairs, axis=1), axis=0)
+    return np.bincount(distinct.ravel(), minlength=count).astype(np.int64)
 
 
 def _onto(cameras: GraphCameras, target: Array, known: Mask) -> GraphCameras:
