@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scene_factory import empty_cloud, empty_mesh
+from scene_factory import WALL_Z, empty_cloud, empty_mesh
 from viz_scenes import dense_scene, ink
 
 import viz.render
@@ -16,8 +16,16 @@ import viz.window
 from pointmap.camera import invert_rigid, pinhole, project, transform_points
 from recon.scene import Reconstruction
 from viz.colour import UNKNOWN_GREY, camera_colours, confidence_to_rgb, depth_to_rgb
+from viz.looks import LOOKS, cloud_colours, surface_colours
 from viz.render import BACKGROUND, render_scene
-from viz.viewpoint import Viewpoint, automatic_viewpoint, frustum_vertices, scene_frame
+from viz.viewpoint import (
+    Viewpoint,
+    automatic_viewpoint,
+    frustum_vertices,
+    photo_viewpoint,
+    pointed_at,
+    scene_frame,
+)
 
 SIZE = {"width": 240, "height": 150}
 
@@ -252,3 +260,57 @@ def test_rendering_leaves_the_display_settings_alone(
     assert ink(render_scene(scene, **SIZE)).any()
     assert os.environ["DISPLAY"] == ":4242"
     assert "XDG_RUNTIME_DIR" not in os.environ
+
+
+# What points are coloured by, and cameras that are clicked
+
+
+def test_looks_tell_depth_normals_and_confidence(scene: Reconstruction) -> None:
+    photo, depth, normal, confidence = (cloud_colours(scene, look).astype(int) for look in LOOKS)
+    np.testing.assert_array_equal(photo, scene.cloud.colours)
+    on_wall = scene.cloud.points[:, 2] == WALL_Z
+    warmth = depth[:, 0] - depth[:, 2]
+    assert warmth[on_wall].max() < warmth[scene.cloud.points[:, 2] < -0.95].min()
+    # The wall faces the cameras: straight at the viewer, blue as in normal maps.
+    towards = normal[on_wall].mean(axis=0)
+    assert towards[2] > 245
+    np.testing.assert_allclose(towards[:2], 127.5, atol=30)
+    unsure = scene.cloud.confidence < 0.5
+    assert confidence[unsure].sum(axis=1).max() < confidence[~unsure].sum(axis=1).min()
+
+
+def test_the_surface_is_as_sure_as_the_points_on_it(scene: Reconstruction) -> None:
+    shade = surface_colours(scene, "confidence").astype(int).sum(axis=1)
+    x = scene.surface.vertices[:, 0]
+    assert shade[x < -0.2].max() < shade[x > 0.2].min()
+    without = dataclasses.replace(scene, cloud=empty_cloud())
+    assert (surface_colours(without, "confidence") == UNKNOWN_GREY).all()
+    assert surface_colours(without, "depth").shape == scene.surface.vertices.shape
+
+
+def test_the_camera_under_the_mouse_is_found(scene: Reconstruction) -> None:
+    outlines = [frustum_vertices(v.camera, v.camera.cam_to_world, 0.4) for v in scene.views]
+    view = automatic_viewpoint(scene, aspect=1.6)
+    focal = 1 / np.tan(np.radians(view.field_of_view_deg) / 2)
+    # OpenGL's camera looks along -z with y up; clip z does not matter here.
+    clip = np.array([[focal / 1.6, 0, 0, 0], [0, -focal, 0, 0], [0, 0, 1, 0], [0, 0, 1, 0]])
+    clip = clip @ view.world_to_cam()
+    K = pinhole(focal * 50, 160, 100)
+    for number, outline in enumerate(outlines):
+        middle = project(transform_points(view.world_to_cam(), outline[1:].mean(axis=0)), K)
+        assert pointed_at(outlines, clip, middle / [160, 100]) == number
+    assert pointed_at(outlines, clip, np.array([0.01, 0.01])) is None
+    # Seen from in front of it, what lies behind the eye is no target.
+    assert pointed_at(outlines, np.diag([1.0, 1, 1, -1]) @ clip, np.array([0.5, 0.5])) is None
+
+
+@pytest.mark.parametrize("aspect", [0.5, 1.6])
+def test_a_photos_view_holds_the_whole_photo(scene: Reconstruction, aspect: float) -> None:
+    view = scene.views[1]  # portrait
+    seen = photo_viewpoint(scene, 1, aspect=aspect)
+    corners = frustum_vertices(view.camera, view.camera.cam_to_world, 1.0)[1:]
+    focal = 1 / np.tan(np.radians(seen.field_of_view_deg) / 2)
+    share = project(transform_points(seen.world_to_cam(), corners), np.diag([focal, focal, 1.0]))
+    reach = np.abs(share / [aspect, 1.0]).max(axis=0)
+    # One of the sides fits, but for the photo's principal point.
+    assert 0.97 < reach.max() < 1.03

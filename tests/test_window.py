@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from viz_scenes import dense_scene, ink
 
+import viz.panel
 import viz.window
 from recon.scene import Reconstruction
 from viz.__main__ import main
@@ -105,7 +106,37 @@ def virtual_display(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     server.wait(10)
 
 
-def test_the_window_shows_and_toggles_its_parts(
+def test_the_panel_window_shows_what_its_controls_say(
+    virtual_display: None, tmp_path: Path
+) -> None:
+    if not viz.panel.panel_works():
+        pytest.skip("no Vulkan driver: the window with a panel cannot be tried")
+    tests = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, str(tests / "panel_driver.py"), str(tmp_path / "pictures.npz")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    taken = np.load(tmp_path / "pictures.npz")
+    share = {name: ink(taken[name]).mean() for name in taken}
+    assert share["home"] > share["mesh"] > 0.01
+    assert share["nothing"] == 0
+    assert share["large points"] > share["cloud"] > 1.5 * share["mesh"]
+    seen = ink(taken["large points"]) & ink(taken["normal"])
+    change = np.abs(taken["normal"].astype(int) - taken["large points"])[seen]
+    assert change.mean() > 30
+    assert share["confident"] < 0.95 * share["normal"]
+    assert share["none confident"] == 0
+    assert 0.001 < share["cameras"] < share["mesh"]
+    # From the clicked camera the others are seen, elsewhere than from home.
+    assert (ink(taken["clicked"]) ^ ink(taken["cameras"])).mean() > 0.001
+    assert (ink(taken["home again"]) ^ ink(taken["cameras"])).mean() < 1e-4
+
+
+def test_the_plain_window_shows_and_toggles_its_parts(
     scene: Reconstruction, virtual_display: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     windows: list[viz.window._SceneWindow] = []
@@ -126,6 +157,7 @@ def test_the_window_shows_and_toggles_its_parts(
             window.visualizer.close()
 
     monkeypatch.setattr(viz.window._SceneWindow, "__init__", remember)
+    monkeypatch.setattr(viz.window, "panel_works", lambda: False)
     monkeypatch.setattr(viz.window, "time", SimpleNamespace(sleep=act))
     assert viz.window.has_display()
     assert viz.window.show(scene, picture=tmp_path / "view.png") is None

@@ -28,7 +28,8 @@ def wall_and_ball() -> PointCloud:
         points.astype(np.float32),
         colours_at(points),
         normals.astype(np.float32),
-        np.ones(len(points), np.float32),
+        # The left half is unsure.
+        np.where(points[:, 0] < 0, 0.2, 0.9).astype(np.float32),
     )
 
 

@@ -83,9 +83,9 @@ def _card(reconstruction: Reconstruction, index: int, view: View, colour: NDArra
     else:
         depth_says = "No depth"
     maps = (
-        (_shrunk(view.pixels, long_side), "Photo"),
-        (_shrunk(depth_to_rgb(view.depth), long_side), depth_says),
-        (_shrunk(confidence_to_rgb(view.confidence), long_side), _confident_text(view)),
+        (shrunk(view.pixels, long_side), "Photo"),
+        (shrunk(depth_to_rgb(view.depth), long_side), depth_says),
+        (shrunk(confidence_to_rgb(view.confidence), long_side), _confident_text(view)),
     )
     figures = "".join(
         f"<figure>{picture_tag(picture, f'{view.name}: {says}')}<figcaption>{says}</figcaption>"
@@ -151,7 +151,7 @@ def _thumbnail_side(count: int) -> int:
     return 320 if count <= 60 else 200
 
 
-def _shrunk(picture: NDArray[np.uint8], long_side: int) -> NDArray[np.uint8]:
+def shrunk(picture: NDArray[np.uint8], long_side: int) -> NDArray[np.uint8]:
     """Return ``picture`` with no side above ``long_side``; never enlarged."""
     from PIL import Image
 

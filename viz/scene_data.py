@@ -23,6 +23,7 @@ from viz.viewpoint import (
     automatic_viewpoint,
     frustum_depth,
     frustum_vertices,
+    photo_viewpoint,
     registered_cameras,
     scene_frame,
 )
@@ -145,17 +146,15 @@ def _camera_data(reconstruction: Reconstruction, frame: SceneFrame) -> list[dict
     colours = camera_colours(len(reconstruction.views))
     cameras = []
     for index, camera, pose in registered_cameras(reconstruction):
-        known = reconstruction.views[index].depth
-        known = known[np.isfinite(known) & (known > 0)]
-        ahead = float(np.median(known)) if len(known) else frame.radius
+        seen = photo_viewpoint(reconstruction, index, aspect=camera.width / camera.height)
         cameras.append(
             {
                 "index": index,
                 "colour": colours[index].tolist(),
                 "outline": _rounded(_to_page(frustum_vertices(camera, pose, depth), frame)),
-                "eye": _rounded(_to_page(pose[:3, 3], frame)),
-                "target": _rounded(_to_page(pose[:3, 3] + ahead * pose[:3, 2], frame)),
-                "fov": float(2 * np.arctan(camera.height / 2 / camera.intrinsics[1, 1])),
+                "eye": _rounded(_to_page(seen.eye, frame)),
+                "target": _rounded(_to_page(seen.target, frame)),
+                "fov": float(np.radians(seen.field_of_view_deg)),
             }
         )
     return cameras

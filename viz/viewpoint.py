@@ -6,6 +6,7 @@ off-screen pictures, the window, the plots and the report's 3D view.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -109,6 +110,54 @@ def automatic_viewpoint(
     centres = poses[:, :3, 3]
     near = np.linalg.norm(centres - frame.centre, axis=1) < 5 * frame.radius
     return _fit_view(points, centres[near], direction, -frame.axes[:, 1], aspect)
+
+
+def photo_viewpoint(reconstruction: Reconstruction, index: int, *, aspect: float) -> Viewpoint:
+    """Return the view of placed photo ``index``: from its centre, wide enough to hold all of it in
+    a picture of ``aspect`` (width / height). The target lies at the photo's median depth.
+    """
+    view = reconstruction.views[index]
+    pose = view.camera.cam_to_world
+    assert pose is not None
+    known = view.depth[np.isfinite(view.depth) & (view.depth > 0)]
+    ahead = float(np.median(known)) if len(known) else scene_frame(reconstruction).radius
+    K, w, h = view.camera.intrinsics, view.camera.width, view.camera.height
+    slope = max(h / 2 / K[1, 1], w / 2 / K[0, 0] / aspect)
+    return Viewpoint(
+        eye=pose[:3, 3],
+        target=pose[:3, 3] + ahead * pose[:3, 2],
+        up=-pose[:3, 1],
+        field_of_view_deg=float(np.degrees(2 * np.arctan(slope))),
+    )
+
+
+def pointed_at(outlines: Sequence[Array], clip_from_world: Array, share: Array) -> int | None:
+    """Return which camera of ``outlines`` (each (5, 3)) is drawn at ``share`` of the picture.
+
+    ``share`` (2,) in [0, 1] from the top left; ``clip_from_world`` (4, 4) as OpenGL has it. The
+    nearest of those whose photo or side covers the place; None beside them all.
+    """
+    best, nearest = None, np.inf
+    place = np.array([2 * share[0] - 1, 1 - 2 * share[1]])
+    for number, vertices in enumerate(outlines):
+        clip = np.column_stack([vertices, np.ones(5)]) @ clip_from_world.T
+        if (clip[:, 3] <= 0).any():
+            continue
+        flat = clip[:, :2] / clip[:, 3:]
+        inside = any(
+            _inside_triangle(place, flat[list(corners)])
+            for corners in ((1, 2, 3), (1, 3, 4), (0, 1, 2), (0, 2, 3), (0, 3, 4), (0, 4, 1))
+        )
+        if inside and clip[0, 3] < nearest:
+            best, nearest = number, clip[0, 3]
+    return best
+
+
+def _inside_triangle(place: Array, corners: Array) -> bool:
+    """Return whether ``place`` (2,) lies within the triangle (3, 2), whichever way it turns."""
+    edge, to_place = np.roll(corners, -1, axis=0) - corners, place - corners
+    side = edge[:, 0] * to_place[:, 1] - edge[:, 1] * to_place[:, 0]
+    return bool((side >= 0).all() or (side <= 0).all())
 
 
 def _fit_view(

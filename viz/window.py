@@ -1,4 +1,4 @@
-"""The Open3D window, and a picture in its place where there is no display.
+"""A window for a scene, plain where there is no panel; a picture where there is no display.
 
 Without a display Open3D's windows do not fail but block for ever, so the display is asked first.
 """
@@ -19,6 +19,7 @@ import numpy as np
 
 from pointmap.errors import InputError
 from recon.scene import Reconstruction
+from viz.panel import panel_works, run_panel
 from viz.render import (
     BACKGROUND,
     aim,
@@ -37,7 +38,7 @@ HELP = (
     "drag: turn, shift+drag: move, wheel: zoom, R: reset, + and -: point size, "
     "C: cloud, M: mesh, K: cameras, Q: close"
 )
-"""One line on how to use the window."""
+"""One line on how to use the plain window."""
 
 _WIDTH, _HEIGHT = 1280, 800
 
@@ -65,11 +66,17 @@ def has_display(*, timeout_s: float = 5.0) -> bool:
 def show(reconstruction: Reconstruction, *, picture: str | Path) -> Path | None:
     """Open a window with cloud, mesh and cameras; return None once the user has closed it.
 
-    Logs ``HELP``. Without a display, says so (logging), writes a picture to ``picture`` instead and
-    returns its path; never blocks then.
+    Without the graphics driver that the panel's window needs, a plain one with keys is opened.
+    Without a display, says so (logging), writes a picture to ``picture`` instead and returns its
+    path; never blocks then.
     """
-    if has_display() and _run_window(reconstruction):
-        return None
+    if has_display():
+        if panel_works():
+            run_panel(reconstruction)
+            return None
+        logger.info("no Vulkan driver (Debian: mesa-vulkan-drivers): the window has no panel")
+        if _run_window(reconstruction):
+            return None
     path = save_picture(reconstruction, picture)
     logger.warning("no display to open a window on: wrote the picture %s instead", path)
     return path
@@ -102,7 +109,7 @@ def _answers(question: str, timeout_s: float) -> bool:
 
 
 class _SceneWindow:
-    """Cloud, mesh and cameras in one window, each switched by a key."""
+    """Cloud, mesh and cameras in a plain window, each switched by a key."""
 
     def __init__(self, visualizer: Any, reconstruction: Reconstruction) -> None:
         self.visualizer = visualizer

@@ -1,0 +1,81 @@
+"""What colour a point is drawn in: its photo's, or that of its depth, normal or confidence.
+
+Shared by the window, the browser viewer and the pages, so that one choice looks the same in all.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon.scene import Reconstruction
+from viz.colour import UNKNOWN_GREY, confidence_to_rgb, depth_to_rgb
+from viz.viewpoint import registered_cameras, scene_frame
+
+Look = Literal["photo", "depth", "normal", "confidence"]
+"""The choices of colour."""
+
+LOOKS: tuple[Look, ...] = get_args(Look)
+
+_MOST_SEARCHED = 200_000  # cloud points that lend the surface their confidence
+
+
+def cloud_colours(reconstruction: Reconstruction, look: Look) -> NDArray[np.uint8]:
+    """Return the colours (N, 3) of the cloud's points in ``look``."""
+    cloud = reconstruction.cloud
+    if look == "confidence":
+        return confidence_to_rgb(cloud.confidence)
+    return _colours(reconstruction, look, cloud.points, cloud.normals, cloud.colours)
+
+
+def surface_colours(reconstruction: Reconstruction, look: Look) -> NDArray[np.uint8]:
+    """Return the colours (V, 3) of the mesh's vertices in ``look``.
+
+    A vertex is as sure as the cloud's point next to it; without a cloud all are grey.
+    """
+    mesh = reconstruction.surface
+    if look == "confidence":
+        return _surface_confidence(reconstruction)
+    return _colours(reconstruction, look, mesh.vertices, mesh.normals, mesh.colours)
+
+
+def _colours(
+    reconstruction: Reconstruction,
+    look: Look,
+    points: NDArray[np.float32],
+    normals: NDArray[np.float32],
+    photo: NDArray[np.uint8],
+) -> NDArray[np.uint8]:
+    if look == "depth":
+        return depth_to_rgb(_distance(reconstruction, points))
+    if look == "normal":
+        # Right is red, up is green, towards the viewer is blue, as normal maps have it.
+        upright = normals @ scene_frame(reconstruction).axes * [1.0, -1.0, -1.0]
+        return np.rint(127.5 * (1 + np.clip(np.nan_to_num(upright), -1, 1))).astype(np.uint8)
+    return photo
+
+
+def _distance(reconstruction: Reconstruction, points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return how far each point (N, 3) lies from the nearest placed camera; 0 without any."""
+    from scipy.spatial import cKDTree
+
+    centres = [pose[:3, 3] for _, _, pose in registered_cameras(reconstruction)]
+    finite = np.isfinite(points).all(axis=1)
+    distance = np.zeros(len(points), np.float32)
+    if centres and finite.any():
+        distance[finite] = cKDTree(np.array(centres)).query(points[finite])[0]
+    return distance
+
+
+def _surface_confidence(reconstruction: Reconstruction) -> NDArray[np.uint8]:
+    from scipy.spatial import cKDTree
+
+    cloud, mesh = reconstruction.cloud, reconstruction.surface
+    finite = np.flatnonzero(np.isfinite(cloud.points).all(axis=1))
+    chosen = finite[:: max(1, len(finite) // _MOST_SEARCHED)]
+    if len(chosen) == 0:
+        return np.full(mesh.colours.shape, UNKNOWN_GREY, np.uint8)
+    nearest = cKDTree(cloud.points[chosen]).query(mesh.vertices, workers=-1)[1]
+    return confidence_to_rgb(cloud.confidence[chosen][nearest])
