@@ -11,14 +11,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.camera import Array
 from recon.scene import Mesh, PointCloud, Reconstruction
+from viz.filament import drawn_as_is, image, material, photo_quad, thumbnail
 from viz.looks import LOOKS, Look, cloud_colours, surface_colours
 from viz.render import (
     BACKGROUND,
@@ -53,7 +54,6 @@ HELP = (
 """One line on how to use the window."""
 
 _PANEL_EM = 17  # width of the panel in letters
-_THUMBNAIL = 256
 _CLICK_PX = 4  # a press that moves less is a click
 _ASK = "import open3d as o; o.visualization.rendering.OffscreenRenderer(16, 16)"
 
@@ -118,7 +118,7 @@ class PanelWindow:
         self.window = application.create_window("pointmap", WIDTH, HEIGHT)
         self.widget = gui.SceneWidget()
         self.widget.scene = rendering.Open3DScene(self.window.renderer)
-        self.widget.scene.set_background([*_drawn_as_is(np.array(BACKGROUND)), 1.0])
+        self.widget.scene.set_background([*drawn_as_is(np.array(BACKGROUND)), 1.0])
         # Tone mapping would grey the photos' colours.
         self.widget.scene.view.set_post_processing(False)
         self.widget.set_on_mouse(self._on_mouse)
@@ -173,7 +173,7 @@ class PanelWindow:
         frame = self.widget.frame
         view = photo_viewpoint(self.reconstruction, index, aspect=frame.width / frame.height)
         self._show_photos(without=index)
-        self.preview.update_image(_image(_thumbnail(self.reconstruction, index)))
+        self.preview.update_image(image(thumbnail(self.reconstruction, index)))
         self.look_from(view)
 
     def save_screenshot(self) -> None:
@@ -216,12 +216,12 @@ class PanelWindow:
         for part, title in titles.items():
             box = gui.Checkbox(title)
             box.checked = self.shown[part]
-            box.set_on_checked(lambda on, part=part: self.toggle(part, on))
+            box.set_on_checked(partial(self.toggle, part))
             panel.add_child(box)
         colours = gui.Combobox()
         for look in LOOKS:
             colours.add_item(look)
-        colours.set_on_selection_changed(lambda _, place: self.colour_by(LOOKS[int(place)]))
+        colours.set_on_selection_changed(lambda _, k: self.colour_by(LOOKS[int(k)]))
         self._labelled(panel, "Colour", colours)
         self._labelled(panel, "Least confidence of points", self._slider(0, 1, 0, self.filter_by))
         size = self._slider(1, 12, self.point_size, self.resize_points)
@@ -230,7 +230,7 @@ class PanelWindow:
             button = gui.Button(title)
             button.set_on_clicked(action)
             panel.add_child(button)
-        self.preview = gui.ImageWidget(_image(_thumbnail(self.reconstruction, 0)))
+        self.preview = gui.ImageWidget(image(thumbnail(self.reconstruction, 0)))
         photos = gui.ListView()
         photos.set_items(
             [f"{k + 1} {self.reconstruction.views[k].name}" for k, _, _ in self.cameras]
@@ -315,17 +315,17 @@ class PanelWindow:
         for name in self._names(part):
             scene.remove_geometry(name)
         if part == "mesh" and len(self.reconstruction.surface.faces):
-            scene.add_geometry("mesh", self._mesh(), _material("defaultUnlit"))
+            scene.add_geometry("mesh", self._mesh(), material("defaultUnlit"))
         if part == "cloud":
             cloud = self._cloud()
             if len(cloud.points):
-                material = _material("defaultUnlit")
-                material.point_size = self.point_size * self.window.scaling
-                scene.add_geometry("cloud", cloud_geometry(cloud), material)
+                made = material("defaultUnlit")
+                made.point_size = self.point_size * self.window.scaling
+                scene.add_geometry("cloud", cloud_geometry(cloud), made)
         if part == "cameras" and self.outlines:
-            material = _material("unlitLine")
-            material.line_width = 2.0 * self.window.scaling
-            scene.add_geometry("cameras", outline_geometry(self.outlines), material)
+            made = material("unlitLine")
+            made.line_width = 2.0 * self.window.scaling
+            scene.add_geometry("cameras", outline_geometry(self.outlines), made)
             for index, _, _ in self.cameras:
                 self._add_photo(index)
         self.toggle(part, self.shown[part])
@@ -351,10 +351,10 @@ class PanelWindow:
         assert view.camera.cam_to_world is not None
         depth = frustum_depth(self.reconstruction)
         corners = frustum_vertices(view.camera, view.camera.cam_to_world, depth)[1:]
-        material = _material("defaultUnlit")
-        levels = _drawn_as_is(_thumbnail(self.reconstruction, index))
-        material.albedo_img = _image(np.rint(255 * levels).astype(np.uint8))
-        self.widget.scene.add_geometry(_photo_name(index), _photo_quad(corners), material)
+        made = material("defaultUnlit")
+        levels = drawn_as_is(thumbnail(self.reconstruction, index))
+        made.albedo_img = image(np.rint(255 * levels).astype(np.uint8))
+        self.widget.scene.add_geometry(_photo_name(index), photo_quad(corners), made)
 
     def _show_photos(self, *, without: int | None = None) -> None:
         """Show the cameras' photos; not that of camera ``without``, which would hide its view."""
@@ -366,51 +366,3 @@ class PanelWindow:
 
 def _photo_name(index: int) -> str:
     return f"photo {index}"
-
-
-def _photo_quad(corners: Array) -> o3d.geometry.TriangleMesh:
-    """Return the rectangle of ``corners`` (4, 3), from the top left clockwise, seen from both sides
-    and with texture coordinates.
-    """
-    import open3d as o3d
-
-    front = np.array([[0, 1, 2], [0, 2, 3]])
-    faces = np.concatenate([front, front[:, ::-1]])
-    quad = o3d.geometry.TriangleMesh(
-        o3d.utility.Vector3dVector(corners), o3d.utility.Vector3iVector(faces)
-    )
-    uv = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
-    quad.triangle_uvs = o3d.utility.Vector2dVector(uv[faces].reshape(-1, 2))
-    quad.compute_vertex_normals()
-    quad.paint_uniform_color([1.0, 1.0, 1.0])  # the default grey would darken the photo
-    return quad
-
-
-def _material(shader: str) -> Any:
-    from open3d.visualization import rendering
-
-    material = rendering.MaterialRecord()
-    material.shader = shader
-    return material
-
-
-def _image(picture: NDArray[np.uint8]) -> o3d.geometry.Image:
-    import open3d as o3d
-
-    return o3d.geometry.Image(np.ascontiguousarray(picture))  # type: ignore[call-overload]
-
-
-def _drawn_as_is(levels: NDArray[Any]) -> Array:
-    """Return values in [0, 1] that Filament draws at ``levels`` (0 to 255).
-
-    It takes backgrounds and textures (not vertex colours) for sRGB and, without tone mapping, puts
-    the linear light out: the curve has to be undone beforehand.
-    """
-    share = levels / 255.0
-    return np.where(share <= 0.0031308, 12.92 * share, 1.055 * share ** (1 / 2.4) - 0.055)
-
-
-def _thumbnail(reconstruction: Reconstruction, index: int) -> NDArray[np.uint8]:
-    from viz.report_photos import shrunk
-
-    return shrunk(reconstruction.views[index].pixels, _THUMBNAIL)
