@@ -26,18 +26,28 @@ CPU = torch.device("cpu")
 LANDSCAPE, PORTRAIT = (32, 48), (48, 32)
 
 
+SIZES: dict[str, Any] = {
+    "enc_embed_dim": 32,
+    "enc_depth": 2,
+    "enc_num_heads": 2,
+    "dec_embed_dim": 16,
+    "dec_depth": 4,
+    "dec_num_heads": 2,
+}
+SMALL_DPT: dict[str, Any] = {"feature_dim": 8, "layer_dims": (4, 4, 4, 4)}
+
+
 @pytest.fixture(scope="module")
 def network() -> PointmapNetwork:
     torch.manual_seed(0)
-    config = NetworkConfig(
-        enc_embed_dim=32,
-        enc_depth=2,
-        enc_num_heads=2,
-        dec_embed_dim=16,
-        dec_depth=2,
-        dec_num_heads=2,
-    )
-    return PointmapNetwork(config).eval()
+    return PointmapNetwork(NetworkConfig(**SIZES)).eval()
+
+
+@pytest.fixture(scope="module")
+def mast3r() -> PointmapNetwork:
+    torch.manual_seed(0)
+    head = {"head_type": "catmlp+dpt", "output_mode": "pts3d+desc6", "two_confs": True}
+    return PointmapNetwork(NetworkConfig(**SIZES, **SMALL_DPT, **head)).eval()
 
 
 def photos(*sizes: tuple[int, int]) -> list[ResizedPhoto]:
@@ -99,6 +109,42 @@ def test_both_directions_follow_each_other_and_repeats_count_once(
     encoded = encode(network, photos(LANDSCAPE, LANDSCAPE, PORTRAIT))
     found = predict(network, encoded, [(1, 0), (0, 1), (2, 0)], batch_size=2)
     assert [(p.i, p.j) for p in found] == [(0, 1), (1, 0), (0, 2), (2, 0)]
+
+
+def test_local_features_come_with_the_pairs_of_a_network_that_has_them(
+    network: PointmapNetwork, mast3r: PointmapNetwork
+) -> None:
+    shots = photos(LANDSCAPE, LANDSCAPE, PORTRAIT)
+    for p in predict(mast3r, encode(mast3r, shots), [(0, 1), (0, 2), (1, 2)]):
+        with torch.inference_mode():
+            sides = mast3r(image(shots[p.i]), image(shots[p.j]))
+        assert close(p.points_j, sides[1].pts3d) and close(p.confidence_i, sides[0].conf)
+        for found, side in zip((p.features_i, p.features_j), sides, strict=True):
+            assert found is not None and side.desc is not None and side.desc_conf is not None
+            assert found.descriptors.dtype == np.float16 and found.descriptors.base is None
+            assert np.abs(found.descriptors - side.desc[0].numpy()).max() < 1e-3
+            assert close(found.confidence, side.desc_conf)
+    assert predict(network, encode(network, shots), [(0, 1)])[0].features_i is None
+
+
+def test_what_depends_on_a_photo_alone_is_made_once_for_few_photos(
+    mast3r: PointmapNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    photo_maps = mast3r.photo_maps
+
+    def counted(tokens: torch.Tensor, size: tuple[int, int]) -> Any:
+        made.append(len(tokens))
+        return photo_maps(tokens, size)
+
+    monkeypatch.setattr(mast3r, "photo_maps", counted)
+    encoded = encode(mast3r, photos(*[(16, 32)] * 24))
+    pairs = [(i, j) for j in range(16) for i in range(j)]
+    assert len(predict(mast3r, encoded, pairs)) == 240 and sum(made) == 16
+    made.clear()
+    # More photos than are kept: pairs come in an order that needs few of them again.
+    pairs = [(i, j) for j in range(24) for i in range(j)]
+    assert len(predict(mast3r, encoded, pairs)) == 552 and sum(made) < 60
 
 
 def test_predictions_own_float32_arrays(network: PointmapNetwork) -> None:

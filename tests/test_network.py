@@ -18,7 +18,9 @@ from torch import Tensor
 
 from pointmap.errors import InputError
 from pointmap.network import NetworkConfig, PointmapNetwork
+from pointmap.network.doubling import conv_of_doubled, double
 from pointmap.network.layers import Grid, attention
+from pointmap.network.winograd import conv3x3
 
 DATA = Path(__file__).parent / "data" / "network"
 OFFICIAL = json.loads((DATA / "official_state_dicts.json").read_text())
@@ -233,6 +235,50 @@ def test_a_step_of_training_after_inference_reaches_every_used_weight() -> None:
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (3, 16), (5, 7), (13, 40), (24, 33)])
+def test_quick_convolutions_are_the_plain_ones(size: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    x, weight, bias, last = random(2, 5, *size), random(6, 5, 3, 3), random(6), random(4, 6)
+    conv2d = torch.nn.functional.conv2d
+    assert torch.allclose(conv3x3(x, weight, bias), conv2d(x, weight, bias, padding=1), atol=1e-11)
+    plain = conv2d(double(x), weight, bias, padding=1)
+    found = conv_of_doubled(x, weight, bias)
+    assert torch.allclose(found, plain, atol=1e-12)
+    found = conv_of_doubled(x, weight, bias, then=lambda pixels: pixels.relu() @ last.T)
+    assert torch.allclose(found, conv2d(plain.relu(), last[..., None, None]), atol=1e-11)
+
+
+def test_quick_convolutions_round_like_plain_ones() -> None:
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(1, 128, 20, 24), torch.randn(128, 128, 3, 3), torch.randn(128)
+    exact = torch.nn.functional.conv2d(x.double(), weight.double(), bias.double(), padding=1)
+    assert_same(conv3x3(x, weight, bias), exact, tolerance=4e-6)
+
+
+@pytest.mark.parametrize("config", [LINEAR, DPT, MAST3R])
+def test_heads_answer_alike_with_and_without_gradients_and_photo_maps(
+    config: NetworkConfig,
+) -> None:
+    network = PointmapNetwork(config).eval()
+    recipe_weights(network, {"dpt.head.4": 0.2})
+    photos = torch.rand(2, 1, 3, 80, 112, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    size = (80, 112)
+    plain = network(*photos)
+    assert plain[0].pts3d.requires_grad
+    with torch.inference_mode():
+        tokens = network.encode(photos[0]), network.encode(photos[1])
+        maps = network.photo_maps(tokens[0], size)[0], network.photo_maps(tokens[1], size)[1]
+        assert all((x is None) == (config is LINEAR) for x in maps)
+        quick = network.decode(*tokens, size, size, maps)
+    for a, b in zip(quick, plain, strict=True):
+        assert_same(a.pts3d, b.pts3d.detach(), 1e-5)
+        assert_same(a.conf, b.conf.detach(), 1e-5)
 
 
 @pytest.mark.parametrize("config", [LINEAR, DPT])

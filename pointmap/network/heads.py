@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointmap.network.config import Mode, NetworkConfig
+from pointmap.network.doubling import conv_of_doubled, double
 from pointmap.network.layers import Mlp
+from pointmap.network.winograd import conv3x3
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ def _to_map(tokens: Tensor, size: tuple[int, int], patch: int) -> Tensor:
     return tokens.transpose(1, 2).unflatten(2, (size[0] // patch, size[1] // patch))
 
 
+def _quick(x: Tensor) -> bool:
+    """Whether the forms of a convolution apply that are quicker on CPUs but not differentiable."""
+    return x.device.type == "cpu" and not torch.is_grad_enabled()
+
+
 class LinearHead(nn.Module):
     """One linear map from a token to its patch of pixels."""
 
@@ -63,7 +70,12 @@ class LinearHead(nn.Module):
         self.conf_mode = config.conf_mode
         self.proj = nn.Linear(config.dec_embed_dim, 4 * self.patch**2)
 
-    def forward(self, tokens: Sequence[Tensor], size: tuple[int, int]) -> Prediction:
+    def photo_map(self, tokens: Tensor, size: tuple[int, int]) -> None:
+        """Nothing here depends on one photo alone."""
+
+    def forward(
+        self, tokens: Sequence[Tensor], size: tuple[int, int], photo_map: Tensor | None = None
+    ) -> Prediction:
         """Token list of photos of ``size`` (H, W) to the prediction."""
         maps = _to_map(self.proj(tokens[-1].float()), size, self.patch)
         return _points_and_confidence(F.pixel_shuffle(maps, self.patch), self.conf_mode)
@@ -79,15 +91,21 @@ class ResidualUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, C, h, w) to the same shape."""
-        return x + self.conv2(F.relu(self.conv1(F.relu(x))))
+        return x + self._convolve(self.conv2, F.relu(self._convolve(self.conv1, F.relu(x))))
 
-
-def _double(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+    def _convolve(self, layer: nn.Conv2d, x: Tensor) -> Tensor:
+        if layer.bias is None or layer.in_channels < 128 or not _quick(x):
+            out: Tensor = layer(x)
+            return out
+        return conv3x3(x, layer.weight, layer.bias)
 
 
 class FusionBlock(nn.Module):
-    """Add a finer map to a coarse one, refine, double the size (DPT, arXiv 2103.13413)."""
+    """Add a finer map to a coarse one and refine (DPT, arXiv 2103.13413).
+
+    The original doubles the size before ``out_conv``. A 1x1 convolution commutes with that, so the
+    doubling is left to whoever reads the result.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -97,10 +115,8 @@ class FusionBlock(nn.Module):
         self.out_conv = nn.Conv2d(channels, channels, 1)
 
     def forward(self, coarse: Tensor, fine: Tensor | None = None) -> Tensor:
-        """Maps (B, C, h, w), both of one size, to (B, C, 2h, 2w)."""
-        if fine is not None:
-            coarse = coarse + self.resConfUnit1(fine)
-        out: Tensor = self.out_conv(_double(self.resConfUnit2(coarse)))
+        """Maps (B, C, h, w), the fine one after ``resConfUnit1``, to (B, C, h, w)."""
+        out: Tensor = self.out_conv(self.resConfUnit2(coarse if fine is None else coarse + fine))
         return out
 
 
@@ -118,15 +134,21 @@ class Scratch(nn.Module):
         self.refinenet3 = FusionBlock(channels)
         self.refinenet4 = FusionBlock(channels)
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Four maps, fine to coarse, to one (B, C, 2h, 2w) of the finest one's h, w."""
-        first, second, third, fourth = (
-            layer(x) for layer, x in zip(self.layer_rn, maps, strict=True)
-        )
+    def refine(self, level: int, x: Tensor) -> Tensor:
+        """A re-assembled map of ``level`` (0 is the finest) to what is added at its fusion."""
+        x = self.layer_rn[level](x)
+        # The coarsest fusion has nothing to add to.
+        blocks = (self.refinenet1, self.refinenet2, self.refinenet3)
+        refined: Tensor = blocks[level].resConfUnit1(x) if level < len(blocks) else x
+        return refined
+
+    def forward(self, refined: Sequence[Tensor]) -> Tensor:
+        """Four refined maps, fine to coarse, to one of the size of the finest."""
+        first, second, third, fourth = refined
         # With an odd number of patches the coarsest map, halved rounding up, doubles to one more.
-        out = self.refinenet4(fourth)[..., : third.shape[-2], : third.shape[-1]]
-        out = self.refinenet3(out, third)
-        out = self.refinenet2(out, second)
+        out = double(self.refinenet4(fourth))[..., : third.shape[-2], : third.shape[-1]]
+        out = double(self.refinenet3(out, third))
+        out = double(self.refinenet2(out, second))
         fused: Tensor = self.refinenet1(out, first)
         return fused
 
@@ -160,14 +182,33 @@ class Dpt(nn.Module):
             ]
         )
 
-    def forward(self, tokens: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """Token list of photos of ``size`` (H, W) to maps (B, channels, H, W)."""
-        maps = [
-            assemble(_to_map(tokens[hook].float(), size, self.patch))
-            for assemble, hook in zip(self.act_postprocess, self.hooks, strict=True)
+    def refine(self, level: int, tokens: Tensor, size: tuple[int, int]) -> Tensor:
+        """Tokens of one depth to what is added at its fusion; level 0 is the finest."""
+        x = self.act_postprocess[level](_to_map(tokens.float(), size, self.patch))
+        return self.scratch.refine(level, x)
+
+    def forward(
+        self, tokens: Sequence[Tensor], size: tuple[int, int], finest: Tensor | None = None
+    ) -> Tensor:
+        """Token list of photos of ``size`` (H, W) to maps (B, channels, H, W).
+
+        ``finest`` is the answer of ``refine`` at level 0, where it is known already.
+        """
+        refined = [
+            finest if level == 0 and finest is not None else self.refine(level, tokens[hook], size)
+            for level, hook in enumerate(self.hooks)
         ]
-        out: Tensor = self.head(self.scratch(maps))
-        return out
+        fused = self.scratch(refined)
+        if not _quick(fused):
+            out: Tensor = self.head(double(fused))
+            return out
+        weights = self.head.state_dict()
+
+        def finish(pixels: Tensor) -> Tensor:
+            return F.linear(F.relu(pixels), weights["4.weight"].flatten(1), weights["4.bias"])
+
+        half = conv_of_doubled(fused, weights["0.weight"], weights["0.bias"])
+        return conv_of_doubled(half, weights["2.weight"], weights["2.bias"], then=finish)
 
 
 class DptHead(nn.Module):
@@ -178,9 +219,19 @@ class DptHead(nn.Module):
         self.conf_mode = config.conf_mode
         self.dpt = Dpt(config, channels=4)
 
-    def forward(self, tokens: Sequence[Tensor], size: tuple[int, int]) -> Prediction:
+    def photo_map(self, tokens: Tensor, size: tuple[int, int]) -> Tensor | None:
+        """What the head makes of the encoder's tokens (B, N, C): the same in all pairs of a photo.
+
+        Maps (B, C, 4 H / patch, 4 W / patch), a fifth of the head's work; None where the head looks
+        at the decoder's tokens only.
+        """
+        return self.dpt.refine(0, tokens, size) if self.dpt.hooks[0] == 0 else None
+
+    def forward(
+        self, tokens: Sequence[Tensor], size: tuple[int, int], photo_map: Tensor | None = None
+    ) -> Prediction:
         """Token list of photos of ``size`` (H, W) to the prediction."""
-        return _points_and_confidence(self.dpt(tokens, size), self.conf_mode)
+        return _points_and_confidence(self.dpt(tokens, size, photo_map), self.conf_mode)
 
 
 class DptAndFeaturesHead(DptHead):
@@ -194,9 +245,11 @@ class DptAndFeaturesHead(DptHead):
         channels = self.dim + self.two_confs
         self.head_local_features = Mlp(width, 4 * width, channels * self.patch**2)
 
-    def forward(self, tokens: Sequence[Tensor], size: tuple[int, int]) -> Prediction:
+    def forward(
+        self, tokens: Sequence[Tensor], size: tuple[int, int], photo_map: Tensor | None = None
+    ) -> Prediction:
         """Token list of photos of ``size`` (H, W) to the prediction."""
-        points = super().forward(tokens, size)
+        points = super().forward(tokens, size, photo_map)
         both = torch.cat([tokens[0].float(), tokens[-1].float()], dim=-1)
         maps = _to_map(self.head_local_features(both), size, self.patch)
         raw = F.pixel_shuffle(maps, self.patch).permute(0, 2, 3, 1)

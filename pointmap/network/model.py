@@ -10,6 +10,8 @@ from pointmap.network.heads import Prediction, build_head
 from pointmap.network.layers import DecoderBlock, EncoderBlock, Grid, PatchEmbed
 
 Size = tuple[int, int]
+PhotoMaps = tuple[Tensor | None, Tensor | None]
+"""For each of the two heads, what it makes of one side's photos alone."""
 
 
 class PointmapNetwork(nn.Module):
@@ -92,23 +94,37 @@ class PointmapNetwork(nn.Module):
         layers1[-1], layers2[-1] = self.dec_norm(x1), self.dec_norm(x2)
         return layers1, layers2
 
-    def apply_heads(
-        self, layers1: list[Tensor], layers2: list[Tensor], size1: Size, size2: Size
-    ) -> tuple[Prediction, Prediction]:
-        """Return both predictions of the token lists of ``decode_tokens``, in float32."""
-        with torch.autocast(layers1[-1].device.type, enabled=False):
-            return self.downstream_head1(layers1, size1), self.downstream_head2(layers2, size2)
+    def photo_maps(self, tokens: Tensor, size: Size) -> PhotoMaps:
+        """Return what the two heads make of photos' tokens alone, to be used in all their pairs.
+
+        ``tokens`` (B, N, C) come from ``encode``. None for heads that have no such part.
+        """
+        with torch.autocast(tokens.device.type, enabled=False):
+            return (
+                self.downstream_head1.photo_map(tokens, size),
+                self.downstream_head2.photo_map(tokens, size),
+            )
 
     def decode(
-        self, tokens1: Tensor, tokens2: Tensor, size1: Size, size2: Size
+        self,
+        tokens1: Tensor,
+        tokens2: Tensor,
+        size1: Size,
+        size2: Size,
+        maps: PhotoMaps = (None, None),
     ) -> tuple[Prediction, Prediction]:
         """Return the predictions of a batch of pairs from their tokens, both in camera 1's frame.
 
         ``tokens1`` (B, N1, C) and ``tokens2`` (B, N2, C) come from ``encode``, sizes are (H, W) in
-        pixels.
+        pixels. ``maps`` are ``photo_maps`` of side 1 for head 1 and of side 2 for head 2, made here
+        where they are None. Predictions are in float32 under autocast, too.
         """
         layers1, layers2 = self.decode_tokens(tokens1, tokens2, size1, size2)
-        return self.apply_heads(layers1, layers2, size1, size2)
+        with torch.autocast(tokens1.device.type, enabled=False):
+            return (
+                self.downstream_head1(layers1, size1, maps[0]),
+                self.downstream_head2(layers2, size2, maps[1]),
+            )
 
     def forward(self, img1: Tensor, img2: Tensor) -> tuple[Prediction, Prediction]:
         """Return the predictions of pairs of photos (B, 3, H1, W1) and (B, 3, H2, W2)."""
