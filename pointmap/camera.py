@@ -7,7 +7,10 @@ Conventions, here and everywhere above the network:
   cameras ``cam2_to_cam1`` maps points of camera 2's frame into camera 1's;
 - the centre of the top-left pixel is (0.5, 0.5), so a photo of width W spans x from 0 to W and the
   centre of the photo is (W / 2, H / 2);
-- ``intrinsics`` is the 3x3 matrix K in those pixel coordinates.
+- ``intrinsics`` is the 3x3 matrix K in those pixel coordinates;
+- ``k1`` is the lens's radial distortion, COLMAP's SIMPLE_RADIAL: what a pinhole shows at ``(x, y)``
+  on the plane z = 1 appears at ``(1 + k1 (x^2 + y^2)) (x, y)``. It doesn't depend on the photo's
+  size. 0 is a pinhole.
 
 Arrays are NumPy, float64 unless said otherwise.
 """
@@ -18,6 +21,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+
+_NEWTON_ROUNDS = 12
 
 
 def pinhole(focal_px: float, width: int, height: int) -> Array:
@@ -39,29 +44,62 @@ def pixel_centres(width: int, height: int) -> Array:
     return np.stack([x, y], axis=-1)
 
 
-def pixel_rays(pixels: ArrayLike, intrinsics: ArrayLike) -> Array:
+def distort(flat: ArrayLike, k1: ArrayLike) -> Array:
+    """Return where a lens shows points (..., 2) of the plane z = 1; ``k1`` broadcasts to (...).
+
+    With ``k1`` < 0 the model folds back at r^2 = -1 / (3 k1); what lies beyond has no image and comes
+    out as NaN.
+    """
+    flat = np.asarray(flat, np.float64)
+    bend = np.asarray(k1, np.float64) * (flat**2).sum(axis=-1)
+    return flat * np.where(bend > -1 / 3, 1 + bend, np.nan)[..., None]
+
+
+def undistort(flat: ArrayLike, k1: ArrayLike) -> Array:
+    """Return the points (..., 2) of the plane z = 1 that :func:`distort` takes to ``flat``.
+
+    What lies farther out than the lens can show comes out at the edge of what it can. Newton's
+    iterations on the radius; they approach from one side, so nothing is overshot.
+    """
+    flat, k1 = np.asarray(flat, np.float64), np.asarray(k1, np.float64)
+    if not k1.any():
+        return flat
+    seen = np.sqrt((flat**2).sum(axis=-1))
+    # Radius of the fold, and how far out it appears.
+    fold = np.where(k1 < 0, 1 / np.sqrt(np.maximum(-3 * k1, 1e-300)), np.inf)
+    shown = np.minimum(seen, 2 / 3 * fold)
+    radius = shown.copy()
+    for _ in range(_NEWTON_ROUNDS):
+        slope = np.maximum(1 + 3 * k1 * radius**2, 1e-9)
+        radius = np.minimum(radius - (radius + k1 * radius**3 - shown) / slope, fold)
+    return flat * np.where(seen > 0, radius / np.where(seen > 0, seen, 1.0), 1.0)[..., None]
+
+
+def pixel_rays(pixels: ArrayLike, intrinsics: ArrayLike, k1: float = 0.0) -> Array:
     """Return rays (..., 3) with z = 1, in the camera frame, through pixels (..., 2)."""
     pixels, K = np.asarray(pixels, np.float64), np.asarray(intrinsics, np.float64)
     y = (pixels[..., 1] - K[1, 2]) / K[1, 1]
     x = (pixels[..., 0] - K[0, 2] - K[0, 1] * y) / K[0, 0]
-    return np.stack([x, y, np.ones_like(x)], axis=-1)
+    flat = undistort(np.stack([x, y], axis=-1), k1)
+    return np.concatenate([flat, np.ones_like(x)[..., None]], axis=-1)
 
 
-def unproject(depth: ArrayLike, intrinsics: ArrayLike) -> Array:
+def unproject(depth: ArrayLike, intrinsics: ArrayLike, k1: float = 0.0) -> Array:
     """Return camera-frame points (H, W, 3) of a z-depth map (H, W)."""
     depth = np.asarray(depth, np.float64)
     height, width = depth.shape
-    return pixel_rays(pixel_centres(width, height), intrinsics) * depth[..., None]
+    return pixel_rays(pixel_centres(width, height), intrinsics, k1) * depth[..., None]
 
 
-def project(points: ArrayLike, intrinsics: ArrayLike) -> Array:
+def project(points: ArrayLike, intrinsics: ArrayLike, k1: float = 0.0) -> Array:
     """Return pixels (..., 2) of camera-frame points (..., 3).
 
-    Points with z <= 0 have no image; they come out as NaN.
+    Points with z <= 0, or beyond what the lens shows, have no image; they come out as NaN.
     """
     points, K = np.asarray(points, np.float64), np.asarray(intrinsics, np.float64)
     z = np.where(points[..., 2] > 0, points[..., 2], np.nan)
-    x, y = points[..., 0] / z, points[..., 1] / z
+    flat = points[..., :2] / z[..., None]
+    x, y = np.moveaxis(flat if k1 == 0 else distort(flat, k1), -1, 0)
     return np.stack([K[0, 0] * x + K[0, 1] * y + K[0, 2], K[1, 1] * y + K[1, 2]], axis=-1)
 
 

@@ -39,6 +39,9 @@ _REFERENCE_LONG_SIDE = 640
 # A scene is convincing when it explains this share of all verified matches.
 _CONVINCING_SHARE = 0.6
 _COMPLETION_ROUNDS = 3
+# How far, relative to its distance from the centre, a lens is first believed to move a photo's
+# corner. Small, because matches of one photo share their errors: thousands weigh like hundreds.
+_LENS_SIGMA = 0.0014
 _STILL = frozenset({"pure_rotation", "no_parallax"})
 
 
@@ -46,12 +49,13 @@ _STILL = frozenset({"pure_rotation", "no_parallax"})
 class Alignment:
     """Cameras of all photos, in the order of the photos.
 
-    ``intrinsics`` (N, 3, 3) in original pixels; ``cam_to_world``: (4, 4) each, None for a photo
+    ``intrinsics`` (N, 3, 3) in original pixels; ``k1`` (N,) radial distortion; ``cam_to_world``: (4, 4) each, None for a photo
     that could not be placed, with the ``reasons`` in words (None where placed); ``tracks`` with
     ``view_index`` into the photos; ``used_edges`` (E,) bool, edges that agree with the result.
     """
 
     intrinsics: Array
+    k1: Array
     cam_to_world: tuple[Array | None, ...]
     reasons: tuple[str | None, ...]
     tracks: Tracks
@@ -89,7 +93,8 @@ def align(
     focals = np.broadcast_to(np.asarray(focals_px, np.float64), (count,))
     sigmas = np.broadcast_to(np.asarray(focal_log_sigma, np.float64), (count,))
     names = [p.camera_key for p in photos] if focal_groups is None else list(np.ravel(focal_groups))
-    setup = _setup(names, edges, focals, sigmas, options)
+    reach_px = np.array([np.hypot(p.width, p.height) / 2 for p in photos])
+    setup = _setup(names, edges, focals, sigmas, reach_px, options)
     graph = _pose_graph(edges)
     predicted = [prior.points[..., 2] * (prior.confidence > 0) for prior in priors]
     structure = _unmatched(photos, setup)
@@ -115,6 +120,7 @@ def _result(
     placed = zip(cameras.cam_to_world, cameras.registered, strict=True)
     return Alignment(
         intrinsics=np.array(intrinsics).reshape(-1, 3, 3),
+        k1=cameras.k1,
         cam_to_world=tuple(pose if registered else None for pose, registered in placed),
         reasons=_reasons(setup, structure, graph),
         tracks=Tracks(
@@ -133,9 +139,13 @@ def _setup(
     edges: Sequence[PairEdge],
     focals: Array,
     sigmas: Array,
+    reach_px: Array,
     options: AlignOptions,
 ) -> Setup:
-    """Return the unchanging part of the problem; photos with equal ``cameras`` share a focal."""
+    """Return the unchanging part of the problem; photos with equal ``cameras`` share a lens.
+
+    ``reach_px`` (N,): how far the photos' corners are from their centres.
+    """
     # A known focal joins no group: it stays what was given, whatever the others do.
     keys = [
         f"known {k}" if sigma == 0 else f"camera {name}"
@@ -149,6 +159,13 @@ def _setup(
         focal_group=groups.astype(np.int64),
         focal_prior_px=np.array([float(np.median(focals[m])) for m in members]),
         focal_log_sigma=np.array([float(np.median(sigmas[m])) for m in members]),
+        # A camera whose focal is known is known to be a pinhole.
+        k1_sigma=np.array(
+            [
+                _LENS_SIGMA * float(np.median((focals[m] / reach_px[m]) ** 2)) * (sigmas[m[0]] > 0)
+                for m in members
+            ]
+        ),
         known_pose=np.zeros(len(focals), bool),
         options=options,
     )
@@ -164,6 +181,7 @@ def _unmatched(photos: Sequence[Photo], setup: Setup) -> Structure:
         setup.focal_prior_px[setup.focal_group],
         sizes / 2,
         sizes.max(axis=1, initial=0) / _REFERENCE_LONG_SIDE,
+        np.zeros(len(photos)),
     )
     return Structure(cameras, TrackSet(np.zeros((0, 3)), none, none))
 

@@ -4,9 +4,9 @@ Levenberg-Marquardt on the Schur complement (Triggs et al. 2000, "Bundle adjustm
 synthesis", section 6): the points are eliminated block by block, the cameras' reduced system is
 solved densely. Everything is vectorised over observations, so that a dozen photos take a second.
 
-A camera is ``p = R x + t``, ``xy = focal * p[:2] / p[2] + principal``: square pixels, principal
-point as given (the photo's centre), no distortion. Its six pose parameters are
-``R <- exp(w) R``, ``t <- t + v``; a focal's parameter is its logarithm.
+A camera is ``p = R x + t``, ``q = p[:2] / p[2]``, ``xy = focal (1 + k1 |q|^2) q + principal``:
+square pixels, principal point as given (the photo's centre), one coefficient of radial distortion.
+Its six pose parameters are ``R <- exp(w) R``, ``t <- t + v``; a focal's parameter is its logarithm.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ Mask = NDArray[np.bool_]
 
 # Residual, in sigmas, of a point behind its camera: far beyond any robust scale, yet finite.
 _BEHIND = 1e3
+# How many sigmas from 0 a k1 is still drawn there in earnest.
+_K1_TAIL = 15.0
 _POSE = 6
+_WIDTH = _POSE + 2
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,10 @@ class BundleProblem:
     (M,), ``xy`` (M, 2) px and ``sigma_px`` (M,). Every point should have two observations or more.
 
     ``fixed_pose`` (C,) and ``fixed_focal`` (G,) come back bit-equal. ``focal_prior_px`` (G,) with
-    ``focal_log_sigma`` (G,) (inf: none) pulls the focals. With no fixed pose, the first camera
-    stays where it is and the scale is held by one coordinate of the camera farthest from it.
+    ``focal_log_sigma`` (G,) (inf: none) pulls the focals. ``k1`` (G,) goes with each focal;
+    ``k1_sigma`` (G,) pulls it to 0 (less so when many sigmas off), and a sigma of 0 holds it bit-equal. With no fixed
+    pose, the first camera stays where it is and the scale is held by one coordinate of the camera
+    farthest from it.
     """
 
     cam_to_world: Array
@@ -55,6 +60,8 @@ class BundleProblem:
     fixed_focal: Mask
     focal_prior_px: Array
     focal_log_sigma: Array
+    k1: Array
+    k1_sigma: Array
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ class BundleOptions:
 
 @dataclass(frozen=True)
 class BundleResult:
-    """The minimum: ``cam_to_world`` (C, 4, 4), ``focals_px`` (G,), ``points`` (P, 3).
+    """The minimum: ``cam_to_world`` (C, 4, 4), ``focals_px``, ``k1`` (G,), ``points`` (P, 3).
 
     ``residuals_px`` (M, 2) projected minus observed (NaN for a point behind its camera);
     ``cost`` half the sum of robust squared residuals in sigmas plus the priors' terms.
@@ -78,6 +85,7 @@ class BundleResult:
 
     cam_to_world: Array
     focals_px: Array
+    k1: Array
     points: Array
     residuals_px: Array
     cost: float
@@ -90,12 +98,13 @@ class _State:
     rotation: Array
     translation: Array
     log_focal: Array
+    k1: Array
     points: Array
 
 
 @dataclass(frozen=True)
 class _Linear:
-    """Weighted residuals (M, 2) and Jacobians to camera (M, 2, 7) and point (M, 2, 3)."""
+    """Weighted residuals (M, 2) and Jacobians to camera (M, 2, 8) and point (M, 2, 3)."""
 
     residual: Array
     camera: Array
@@ -124,6 +133,7 @@ def bundle_adjust(problem: BundleProblem, options: BundleOptions | None = None) 
     return BundleResult(
         _cam_to_world(problem, state),
         np.where(problem.fixed_focal, problem.focals_px, np.exp(state.log_focal)),
+        state.k1,
         state.points,
         residuals,
         cost,
@@ -138,6 +148,7 @@ def _minimise(problem: BundleProblem, options: BundleOptions) -> tuple[_State, f
         world_to_cam[:, :3, :3].copy(),
         world_to_cam[:, :3, 3].copy(),
         np.log(problem.focals_px),
+        problem.k1.copy(),
         problem.points.copy(),
     )
     cost = _cost(problem, state, options)
@@ -176,16 +187,18 @@ def _residuals(problem: BundleProblem, state: _State) -> tuple[Array, Mask]:
     p = _rotate(state.rotation[cam], state.points[problem.point_index]) + state.translation[cam]
     in_front = p[:, 2] > 1e-9
     z = np.where(in_front, p[:, 2], 1.0)
-    focal = np.exp(state.log_focal)[problem.focal_index[cam]]
-    pixels = focal[:, None] * p[:, :2] / z[:, None] + problem.principal[cam]
+    group = problem.focal_index[cam]
+    flat = p[:, :2] / z[:, None]
+    bend = 1 + state.k1[group] * (flat**2).sum(axis=1)
+    pixels = (np.exp(state.log_focal)[group] * bend)[:, None] * flat + problem.principal[cam]
     residual = (pixels - problem.xy) / problem.sigma_px[:, None]
     return np.where(in_front[:, None], residual, _BEHIND), in_front
 
 
 def _cost(problem: BundleProblem, state: _State, options: BundleOptions) -> float:
     squared = (_residuals(problem, state)[0] ** 2).sum(axis=1)
-    prior = _focal_prior(problem, state)
-    return 0.5 * float(_loss(squared, options)[0].sum() + (prior**2).sum())
+    prior = (_focal_prior(problem, state) ** 2).sum() + _k1_prior(problem, state)[0].sum()
+    return 0.5 * float(_loss(squared, options)[0].sum() + prior)
 
 
 def _loss(squared: Array, options: BundleOptions) -> tuple[Array, Array]:
@@ -207,6 +220,16 @@ def _focal_prior(problem: BundleProblem, state: _State) -> Array:
     return np.where(held, 0.0, (state.log_focal - np.log(problem.focal_prior_px)) / sigma)
 
 
+def _k1_prior(problem: BundleProblem, state: _State) -> tuple[Array, Array]:
+    """Return each k1's pull to 0 (G,), squared and in sigmas, and its weight (G,), 0 where held.
+
+    Cauchy's loss: what is many sigmas off is a lens that bends, and is let go.
+    """
+    sigma = np.where(problem.k1_sigma == 0, np.inf, problem.k1_sigma)
+    squared = (state.k1 / (_K1_TAIL * sigma)) ** 2
+    return _K1_TAIL**2 * np.log1p(squared), 1 / (sigma**2 * (1 + squared))
+
+
 def _linearise(problem: BundleProblem, state: _State, options: BundleOptions) -> _Linear:
     cam = problem.camera_index
     rotation = state.rotation[cam]
@@ -216,16 +239,23 @@ def _linearise(problem: BundleProblem, state: _State, options: BundleOptions) ->
     weight = _loss((residual**2).sum(axis=1), options)[1]
     scale = np.where(in_front, np.sqrt(weight), 0.0)
     z = np.where(in_front, p[:, 2], 1.0)
-    focal = np.exp(state.log_focal)[problem.focal_index[cam]]
-    slope = scale * focal / (z * problem.sigma_px)
-    to_frame = np.zeros((len(cam), 2, 3))
-    to_frame[:, 0, 0] = to_frame[:, 1, 1] = slope
-    to_frame[:, :, 2] = -slope[:, None] * p[:, :2] / z[:, None]
-    camera = np.empty((len(cam), 2, _POSE + 1))
+    group = problem.focal_index[cam]
+    k1 = state.k1[group]
+    flat = p[:, :2] / z[:, None]
+    square = (flat**2).sum(axis=1)
+    slope = scale * np.exp(state.log_focal)[group] / problem.sigma_px
+    # d (1 + k1 |q|^2) q / dq = (1 + k1 |q|^2) I + 2 k1 q q^T, and q = p[:2] / p[2].
+    to_flat = 2 * (k1 * slope)[:, None, None] * flat[:, :, None] * flat[:, None, :]
+    to_flat[:, [0, 1], [0, 1]] += (slope * (1 + k1 * square))[:, None]
+    to_frame = np.empty((len(cam), 2, 3))
+    to_frame[:, :, :2] = to_flat / z[:, None, None]
+    to_frame[:, :, 2] = -(to_frame[:, :, :2] @ flat[:, :, None])[:, :, 0]
+    camera = np.empty((len(cam), 2, _WIDTH))
     # g . (w x v) = w . (v x g), with g a row of to_frame and v = R x.
     camera[:, :, :3] = np.cross(rotated[:, None], to_frame)
     camera[:, :, 3:6] = to_frame
-    camera[:, :, 6] = slope[:, None] * p[:, :2]
+    camera[:, :, 6] = (slope * (1 + k1 * square))[:, None] * flat
+    camera[:, :, 7] = (slope * square)[:, None] * flat
     return _Linear(residual * scale[:, None], camera, to_frame @ rotation)
 
 
@@ -235,12 +265,13 @@ class _Schur:
     def __init__(self, problem: BundleProblem) -> None:
         self.problem = problem
         cameras, groups = len(problem.cam_to_world), len(problem.focals_px)
-        self.size = _POSE * cameras + groups
+        self.size = _POSE * cameras + 2 * groups
         focal_column = _POSE * cameras + problem.focal_index
         pose_columns = np.arange(_POSE * cameras).reshape(cameras, _POSE)
-        self.columns = np.concatenate([pose_columns, focal_column[:, None]], axis=1)
-        fixed = np.concatenate([_fixed_pose_columns(problem).ravel(), problem.fixed_focal])
-        self.free = ~fixed
+        lens_columns = np.stack([focal_column, focal_column + groups], axis=1)
+        self.columns = np.concatenate([pose_columns, lens_columns], axis=1)
+        fixed = _fixed_pose_columns(problem).ravel()
+        self.free = ~np.concatenate([fixed, problem.fixed_focal, problem.k1_sigma == 0])
         counts = np.bincount(problem.point_index, minlength=len(problem.points))
         self.seen = np.flatnonzero(counts)
         self.starts = np.concatenate([[0], np.cumsum(counts[self.seen])[:-1]]).astype(np.int64)
@@ -250,16 +281,15 @@ class _Schur:
         self.by_camera = sparse.csr_array(
             (ones, (problem.camera_index, np.arange(len(problem.xy)))), shape=shape
         )
-        width = _POSE + 1
         rows = 3 * self.row[:, None, None] + np.arange(3)[None, :, None]
         columns = self.columns[problem.camera_index][:, None, :]
-        self.rows = np.broadcast_to(rows, (len(ones), 3, width)).ravel()
-        self.cols = np.broadcast_to(columns, (len(ones), 3, width)).ravel()
+        self.rows = np.broadcast_to(rows, (len(ones), 3, _WIDTH)).ravel()
+        self.cols = np.broadcast_to(columns, (len(ones), 3, _WIDTH)).ravel()
 
     def build(self, linear: _Linear, state: _State) -> None:
         """Form Hessian blocks and gradients of both kinds of parameters."""
         cameras = len(self.columns)
-        width = _POSE + 1
+        width = _WIDTH
         J, Jp, r = linear.camera, linear.point, linear.residual
         Jt, Jpt = J.transpose(0, 2, 1), Jp.transpose(0, 2, 1)
         blocks = (self.by_camera @ (Jt @ J).reshape(-1, width * width)).reshape(-1, width, width)
@@ -268,18 +298,19 @@ class _Schur:
         np.add.at(self.hessian, (grid, grid.transpose(0, 2, 1)), blocks)
         self.gradient = np.zeros(self.size)
         np.add.at(self.gradient, self.columns, self.by_camera @ (Jt @ r[:, :, None])[:, :, 0])
-        self._add_focal_priors(state)
+        self._add_priors(state)
         self.point_hessian = np.add.reduceat(Jpt @ Jp, self.starts)
         self.point_gradient = np.add.reduceat((Jpt @ r[:, :, None])[:, :, 0], self.starts)
         self.cross = Jpt @ J
 
-    def _add_focal_priors(self, state: _State) -> None:
+    def _add_priors(self, state: _State) -> None:
         problem = self.problem
-        group = _POSE * len(self.columns) + np.arange(len(problem.focals_px))
+        lens = np.arange(_POSE * len(self.columns), self.size)
         held = problem.fixed_focal | ~np.isfinite(problem.focal_log_sigma)
-        precision = np.where(held, 0.0, 1 / np.where(held, 1.0, problem.focal_log_sigma))
-        self.hessian[group, group] += precision**2
-        self.gradient[group] += precision * _focal_prior(problem, state)
+        focal = np.where(held, 0.0, 1 / np.where(held, 1.0, problem.focal_log_sigma))
+        k1 = _k1_prior(problem, state)[1]
+        self.hessian[lens, lens] += np.concatenate([focal**2, k1])
+        self.gradient[lens] += np.concatenate([focal * _focal_prior(problem, state), k1 * state.k1])
 
     def solve(self, damping: float) -> tuple[Array, Array, float] | None:
         """Return camera step (D,), point step (P, 3) and the decrease the model promises."""
@@ -334,10 +365,12 @@ def _fixed_pose_columns(problem: BundleProblem) -> Mask:
 def _step(problem: BundleProblem, state: _State, camera: Array, points: Array) -> _State:
     cameras = len(state.rotation)
     pose = camera[: _POSE * cameras].reshape(cameras, _POSE)
+    log_focal, k1 = camera[_POSE * cameras :].reshape(2, -1)
     return _State(
         rotation_exp(pose[:, :3]) @ state.rotation,
         state.translation + pose[:, 3:],
-        state.log_focal + np.clip(camera[_POSE * cameras :], -0.5, 0.5),
+        state.log_focal + np.clip(log_focal, -0.5, 0.5),
+        state.k1 + np.clip(k1, -0.1, 0.1),
         state.points + points,
     )
 

@@ -149,12 +149,14 @@ def place_photo(
         return None
     focal = cameras.focals_px[view]
     K = pinhole(focal, *(2 * cameras.principal[view]))
+    # The same model as OpenCV's first coefficient.
+    lens = np.array([cameras.k1[view], 0.0, 0.0, 0.0])
     cv2.setRNGSeed(seed)
     found, turn, shift, inliers = cv2.solvePnPRansac(
         np.ascontiguousarray(points),
         np.ascontiguousarray(xy),
         K,
-        None,
+        lens,
         iterationsCount=_PNP_ITERATIONS,
         reprojectionError=setup.options.first_threshold_px * cameras.unit_px[view],
         confidence=0.9999,
@@ -164,7 +166,7 @@ def place_photo(
     if not found or inliers is None or len(inliers) < needed:
         return None
     inliers = inliers.ravel()
-    turn, shift = cv2.solvePnPRefineLM(points[inliers], xy[inliers], K, None, turn, shift)
+    turn, shift = cv2.solvePnPRefineLM(points[inliers], xy[inliers], K, lens, turn, shift)
     return invert_rigid(rigid(cv2.Rodrigues(turn)[0], shift.ravel()))
 
 

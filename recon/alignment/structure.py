@@ -50,7 +50,8 @@ class Setup:
 
     ``table``: the matches of all ``edges`` edges.
     ``focal_group`` (N,) int names each photo's focal; ``focal_prior_px``, ``focal_log_sigma`` (G,)
-    with sigma 0 for a known focal; ``known_pose`` (N,) bool.
+    with sigma 0 for a known focal; ``k1_sigma`` (G,) the same of its radial distortion, drawn to 0;
+    ``known_pose`` (N,) bool.
     """
 
     table: MatchTable
@@ -58,6 +59,7 @@ class Setup:
     focal_group: Index
     focal_prior_px: Array
     focal_log_sigma: Array
+    k1_sigma: Array
     known_pose: Mask
     options: AlignOptions
 
@@ -92,9 +94,15 @@ def triangulate(setup: Setup, cameras: Cameras, threshold_px: float, *, use: Mas
     return structure
 
 
-def adjust(setup: Setup, structure: Structure, options: BundleOptions) -> Structure:
-    """Return the structure after bundle adjustment of the placed photos that see points."""
+def adjust(
+    setup: Setup, structure: Structure, options: BundleOptions, *, free_lens: Mask | None = None
+) -> Structure:
+    """Return the structure after bundle adjustment of the placed photos that see points.
+
+    The radial distortion changes only in the photos ``free_lens`` (N,), by default in none.
+    """
     cameras, tracks, table = structure.cameras, structure.tracks, setup.table
+    free_lens = np.zeros(len(cameras.k1), bool) if free_lens is None else free_lens
     view = table.node_view[tracks.node]
     seen, camera_index = np.unique(view, return_inverse=True)
     if len(seen) == 0:
@@ -118,16 +126,19 @@ def adjust(setup: Setup, structure: Structure, options: BundleOptions) -> Struct
             fixed_focal=known_focal,
             focal_prior_px=setup.focal_prior_px[groups],
             focal_log_sigma=setup.focal_log_sigma[groups],
+            k1=cameras.k1[member],
+            k1_sigma=np.where(free_lens[member], setup.k1_sigma[groups], 0.0),
         ),
         options,
     )
     cam_to_world = cameras.cam_to_world.copy()
     cam_to_world[seen] = result.cam_to_world
-    by_group = {int(g): f for g, f in zip(groups, result.focals_px, strict=True)}
-    focals = np.array(
-        [by_group.get(int(g), f) for g, f in zip(setup.focal_group, cameras.focals_px, strict=True)]
-    )
-    cameras = replace(cameras, cam_to_world=cam_to_world, focals_px=focals)
+    # Photos that see nothing follow those of their camera that do.
+    sharing = np.flatnonzero(np.isin(setup.focal_group, groups))
+    number = np.searchsorted(groups, setup.focal_group[sharing])
+    focals, k1 = cameras.focals_px.copy(), cameras.k1.copy()
+    focals[sharing], k1[sharing] = result.focals_px[number], result.k1[number]
+    cameras = replace(cameras, cam_to_world=cam_to_world, focals_px=focals, k1=k1)
     return Structure(cameras, TrackSet(result.points, tracks.point, tracks.node))
 
 
@@ -146,6 +157,8 @@ def refine(setup: Setup, cameras: Cameras, *, trusted: Mask | None = None) -> St
     ``trusted`` (E,): the cameras are rough and come from these edges; start with a wide threshold
     and their verified matches. Otherwise the cameras are nearly right, and only the last rounds are
     gone through: all matches that fit, of all edges that agree with the scene.
+
+    A lens that bends next to nothing is taken for a pinhole in the last round.
     """
     table, (first, last) = (
         setup.table,
@@ -158,15 +171,26 @@ def refine(setup: Setup, cameras: Cameras, *, trusted: Mask | None = None) -> St
             use = table.inlier & trusted[table.edge]
         else:
             use = agreeing_edges(setup, cameras)[table.edge]
+        free_lens = np.ones(len(cameras.k1), bool)
+        if step == len(schedule):
+            cameras = _without_faint_lenses(cameras)
+            free_lens = cameras.k1 != 0
         structure = triangulate(setup, cameras, threshold, use=use)
         bundle = BundleOptions(
             loss_scale=threshold,
             max_iterations=_STEPS,
             tolerance=_TOLERANCE if step < len(schedule) else _LAST_TOLERANCE,
         )
-        structure = adjust(setup, structure, bundle)
+        structure = adjust(setup, structure, bundle, free_lens=free_lens)
         cameras = structure.cameras
     return trim(setup, structure, last)
+
+
+def _without_faint_lenses(cameras: Cameras) -> Cameras:
+    """Return the cameras with k1 = 0 where it moves the photo's corner by less than a pixel."""
+    reach = np.linalg.norm(cameras.principal, axis=1)
+    moved_px = np.abs(cameras.k1) * (reach / cameras.focals_px) ** 2 * reach
+    return replace(cameras, k1=np.where(moved_px < cameras.unit_px, 0.0, cameras.k1))
 
 
 def share_explained(setup: Setup, cameras: Cameras) -> Array:

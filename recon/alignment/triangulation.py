@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.camera import Array
+from pointmap.camera import Array, distort, undistort
 
 Index = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -18,7 +18,7 @@ class Cameras:
     """Cameras of all photos, placed or not.
 
     ``cam_to_world`` (N, 4, 4), of use where ``registered`` (N,); ``focals_px`` (N,); ``principal``
-    (N, 2) px; ``unit_px`` (N,): how many original pixels one pixel of a 640 px photo is. Pixel
+    (N, 2) px; ``k1`` (N,) radial distortion; ``unit_px`` (N,): how many original pixels one pixel of a 640 px photo is. Pixel
     thresholds are stated at 640 px and multiplied by it.
     """
 
@@ -27,10 +27,15 @@ class Cameras:
     focals_px: Array
     principal: Array
     unit_px: Array
+    k1: Array
+
+    def on_plane(self, view: Index, xy: Array) -> Array:
+        """Return where rays through pixels ``xy`` (M, 2) of photos ``view`` (M,) meet z = 1."""
+        return undistort((xy - self.principal[view]) / self.focals_px[view, None], self.k1[view])
 
     def directions(self, view: Index, xy: Array) -> Array:
         """Return world unit rays (M, 3) through pixels ``xy`` (M, 2) of photos ``view`` (M,)."""
-        flat = (xy - self.principal[view]) / self.focals_px[view, None]
+        flat = self.on_plane(view, xy)
         rays = np.concatenate([flat, np.ones((len(flat), 1))], axis=1)
         rays /= np.linalg.norm(rays, axis=1, keepdims=True)
         return _rotate(self.cam_to_world[view, :3, :3], rays)
@@ -44,8 +49,10 @@ class Cameras:
         """Return reprojection errors (M,) of world points (M, 3); inf behind the camera."""
         p = self.to_camera(view, points)
         z = np.where(p[:, 2] > 0, p[:, 2], 1.0)
-        pixels = self.focals_px[view, None] * p[:, :2] / z[:, None] + self.principal[view]
-        return np.where(p[:, 2] > 0, np.linalg.norm(pixels - xy, axis=1), np.inf)
+        flat = distort(p[:, :2] / z[:, None], self.k1[view])
+        pixels = self.focals_px[view, None] * flat + self.principal[view]
+        error = np.linalg.norm(pixels - xy, axis=1)
+        return np.where((p[:, 2] > 0) & np.isfinite(error), error, np.inf)
 
 
 def midpoints(centres_1: Array, rays_1: Array, centres_2: Array, rays_2: Array) -> Array:
@@ -83,17 +90,19 @@ def refine_points(
     """Return points (P, 3) after Gauss-Newton on their reprojection errors.
 
     One row per observation in ``point`` (M,), sorted and naming every point, ``view`` (M,), ``xy``
-    (M, 2) and ``sigma_px`` (M,). A point that a step would make worse keeps its place.
+    (M, 2) and ``sigma_px`` (M,). A point that a step would make worse keeps its place. Errors are
+    those of the pinhole picture, freed of lens distortion.
     """
     starts = np.flatnonzero(np.concatenate([[True], point[1:] != point[:-1]]))
     world_to_cam = cameras.cam_to_world[view, :3, :3].transpose(0, 2, 1)
     focal = cameras.focals_px[view]
+    seen = cameras.on_plane(view, xy)
     best, best_cost = points, np.full(len(points), np.inf)
     for step in range(iterations + 1):
         p = cameras.to_camera(view, points[point])
         in_front = p[:, 2] > 1e-9
         z = np.where(in_front, p[:, 2], 1.0)
-        residual = focal[:, None] * p[:, :2] / z[:, None] + cameras.principal[view] - xy
+        residual = focal[:, None] * (p[:, :2] / z[:, None] - seen)
         residual = np.where(in_front[:, None], residual, 1e4) / sigma_px[:, None]
         cost = np.add.reduceat((residual**2).sum(axis=1), starts)
         better = cost < best_cost
