@@ -47,8 +47,8 @@ def pixel_centres(width: int, height: int) -> Array:
 def distort(flat: ArrayLike, k1: ArrayLike) -> Array:
     """Return where a lens shows points (..., 2) of the plane z = 1; ``k1`` broadcasts to (...).
 
-    With ``k1`` < 0 the model folds back at r^2 = -1 / (3 k1); what lies beyond has no image and comes
-    out as NaN.
+    With ``k1`` < 0 the model folds back at r^2 = -1 / (3 k1); what lies beyond has no image and is
+    NaN.
     """
     flat = np.asarray(flat, np.float64)
     bend = np.asarray(k1, np.float64) * (flat**2).sum(axis=-1)
@@ -101,6 +101,23 @@ def project(points: ArrayLike, intrinsics: ArrayLike, k1: float = 0.0) -> Array:
     flat = points[..., :2] / z[..., None]
     x, y = np.moveaxis(flat if k1 == 0 else distort(flat, k1), -1, 0)
     return np.stack([K[0, 0] * x + K[0, 1] * y + K[0, 2], K[1, 1] * y + K[1, 2]], axis=-1)
+
+
+def pinhole_grid(width: int, height: int, intrinsics: ArrayLike, k1: float) -> tuple[Array, Array]:
+    """Return K (3, 3) of a pinhole that sees all of a distorted photo, and where its pixels are.
+
+    The second value (H, W, 2) is the place of each of the pinhole's pixels in the photo; it may lie
+    outside, and is NaN beyond what the lens shows. The scale at the centre stays; the picture is as
+    large as the photo's border reaches.
+    """
+    border = np.stack(np.meshgrid(np.arange(width + 1.0), np.arange(height + 1.0)), axis=-1)
+    border = np.concatenate([border[0], border[-1], border[:, 0], border[:, -1]])
+    seen = project(pixel_rays(border, intrinsics, k1), intrinsics)
+    low, high = np.floor(seen.min(axis=0)), np.ceil(seen.max(axis=0))
+    moved = np.array(intrinsics, np.float64)
+    moved[:2, 2] -= low
+    columns, rows = (high - low).astype(int)
+    return moved, project(pixel_rays(pixel_centres(columns, rows), moved), intrinsics, k1)
 
 
 def rigid(rotation: ArrayLike, translation: ArrayLike) -> Array:

@@ -251,6 +251,7 @@ def _stereo_view(
     return StereoView(
         pixels=frame.pixels,
         intrinsics=scale_intrinsics(alignment.intrinsics[index], frame.scale_x, frame.scale_y),
+        k1=float(alignment.k1[index]),
         cam_to_world=cam_to_world,
         prior=prior,
         points=alignment.tracks.points[seen],
@@ -270,7 +271,11 @@ def _views(
                 name=photo.name,
                 path=photo.path,
                 camera=Camera(
-                    alignment.intrinsics[k], photo.width, photo.height, alignment.cam_to_world[k]
+                    alignment.intrinsics[k],
+                    photo.width,
+                    photo.height,
+                    alignment.cam_to_world[k],
+                    float(alignment.k1[k]),
                 ),
                 pixels=frame.pixels,
                 depth=unknown if depth is None else depth.depth,

@@ -39,10 +39,10 @@ T = TypeVar("T")
 class StereoView:
     """One registered photo at the resolution of its depth map.
 
-    ``pixels`` (h, w, 3) uint8 RGB; ``intrinsics`` (3, 3) at this resolution; ``cam_to_world``
-    (4, 4); ``prior`` is the depth to start from and to fall back to (0 = unknown); ``points``
-    (P, 3) world are the scene points seen in this photo, ``point_ids`` (P,) their identity across
-    photos. Both may be empty.
+    ``pixels`` (h, w, 3) uint8 RGB; ``intrinsics`` (3, 3) at this resolution and the lens's ``k1``;
+    ``cam_to_world`` (4, 4); ``prior`` is the depth to start from and to fall back to (0 = unknown);
+    ``points`` (P, 3) world are the scene points seen in this photo, ``point_ids`` (P,) their
+    identity across photos. Both may be empty.
     """
 
     pixels: NDArray[np.uint8]
@@ -51,6 +51,7 @@ class StereoView:
     prior: DepthMap
     points: Array
     point_ids: NDArray[np.int64]
+    k1: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -179,13 +180,14 @@ def _prior_points(view: StereoView) -> Array:
         )
     )
     z = view.prior.depth[row, column].astype(np.float64)
-    rays = pixel_rays(np.stack([column + 0.5, row + 0.5], -1), view.intrinsics)
+    rays = pixel_rays(np.stack([column + 0.5, row + 0.5], -1), view.intrinsics, view.k1)
     return transform_points(view.cam_to_world, rays * z[:, None])[z > 0]
 
 
 def _inside(view: StereoView, points: Array) -> NDArray[np.bool_]:
     """Return which world points (P, 3) project into the photo."""
-    xy = project(transform_points(invert_rigid(view.cam_to_world), points), view.intrinsics)
+    in_camera = transform_points(invert_rigid(view.cam_to_world), points)
+    xy = project(in_camera, view.intrinsics, view.k1)
     height, width = view.pixels.shape[:2]
     with np.errstate(invalid="ignore"):
         return np.all((xy >= 0) & (xy <= [width, height]), axis=-1)
@@ -207,6 +209,7 @@ def _photo(view: StereoView, device: torch.device) -> Photo2D:
         torch.from_numpy(grey).to(device),
         torch.from_numpy(np.asarray(view.intrinsics, np.float64)).to(device),
         torch.from_numpy(np.asarray(view.cam_to_world, np.float64)).to(device),
+        view.k1,
     )
 
 

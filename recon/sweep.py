@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pointmap.camera import pixel_centres, pixel_rays, project
+
 # Grey levels are in [0, 1]; this variance (1.4 / 255 squared) is what sensor noise and JPEG leave
 # on a plain surface, so that NCC fades to 0 there instead of matching noise.
 _NOISE_VARIANCE = 3e-5
@@ -21,11 +23,17 @@ _NOT_SEEN = -2.0
 
 @dataclass(frozen=True)
 class Photo2D:
-    """A grey photo and its camera on the device: ``grey`` (h, w) in [0, 1], K and poses float64."""
+    """A grey photo and its camera on the device: ``grey`` (h, w) in [0, 1], K and poses float64,
+    radial distortion ``k1``.
+
+    Geometry between photos is done in pinhole pixels (K alone); only the rays of a photo's own
+    pixels, and looking it up at a place, pass through the lens.
+    """
 
     grey: Tensor
     intrinsics: Tensor
     cam_to_world: Tensor
+    k1: float = 0.0
 
     def halved(self) -> Photo2D:
         """Return the photo averaged down to half its size, K following."""
@@ -34,43 +42,60 @@ class Photo2D:
         grey = F.interpolate(self.grey[None, None], size, mode="area")[0, 0]
         scale = torch.tensor([size[1] / width, size[0] / height, 1.0], dtype=torch.float64)
         scaled = scale.to(self.intrinsics.device)[:, None] * self.intrinsics
-        return Photo2D(grey, scaled, self.cam_to_world)
+        return Photo2D(grey, scaled, self.cam_to_world, self.k1)
+
+    def pinhole_pixels(self) -> Tensor:
+        """Return where a pinhole of the same K shows what each pixel sees (h, w, 2), float64."""
+        height, width = self.grey.shape
+        pixels = pixel_centres(width, height)
+        if self.k1:
+            K = self.intrinsics.cpu().numpy()
+            pixels = project(pixel_rays(pixels, K, self.k1), K)
+        return torch.from_numpy(pixels).to(self.grey.device)
+
+    def through_lens(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Return where the photo shows pinhole pixels u, v, and far outside beyond the lens."""
+        if self.k1 == 0:
+            return u, v
+        (fx, skew, cx), (_, fy, cy) = self.intrinsics[:2].tolist()
+        y = (v - cy) / fy
+        x = (u - cx - skew * y) / fx
+        bend = self.k1 * (x * x + y * y)
+        bend = torch.where(bend > -1 / 3, bend, 1e6)
+        return u + bend * (u - cx), v + bend * (v - cy)
 
 
 def epipolar_terms(reference: Photo2D, source: Photo2D) -> tuple[Tensor, Tensor]:
     """Return A (h, w, 3) and b (3,): reference pixel at inverse depth r is at A + r b in source.
 
-    A + r b is homogeneous source pixels, its third entry proportional to depth in the source:
+    A + r b is homogeneous pinhole pixels of source, its third entry proportional to depth there:
     K_s (R K_r^-1 x / r + t) = (A + r b) / r.
     """
-    height, width = reference.grey.shape
-    rows, columns = (
-        torch.arange(size, dtype=torch.float64, device=reference.grey.device) + 0.5
-        for size in (height, width)
-    )
-    y, x = torch.meshgrid(rows, columns, indexing="ij")
-    rays = torch.stack([x, y, torch.ones_like(x)], -1) @ torch.linalg.inv(reference.intrinsics).T
+    pixels = reference.pinhole_pixels()
+    homogeneous = torch.cat([pixels, torch.ones_like(pixels[..., :1])], -1)
+    rays = homogeneous @ torch.linalg.inv(reference.intrinsics).T
     relative = torch.linalg.inv(source.cam_to_world) @ reference.cam_to_world
     A = rays @ (source.intrinsics @ relative[:3, :3]).T
     b = source.intrinsics @ relative[:3, 3]
     return A.float(), b.float()
 
 
-def warp(source: Tensor, A: Tensor, b: Tensor, inverse_depth: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``source`` (H, W) sampled for sheets (D, h, w) of inverse depth, and where it is seen.
+def warp(source: Photo2D, A: Tensor, b: Tensor, inverse_depth: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``source`` sampled for sheets (D, h, w) of inverse depth, and where it is seen.
 
     ``inverse_depth`` broadcasts against (D, h, w). The second value is a boolean (D, h, w).
     """
-    height, width = source.shape
+    height, width = source.grey.shape
     z = A[..., 2] + inverse_depth * b[2]
     scale = 1.0 / z.clamp_min(1e-6)
     u = (A[..., 0] + inverse_depth * b[0]) * scale
     v = (A[..., 1] + inverse_depth * b[1]) * scale
+    u, v = source.through_lens(u, v)
     seen = (z > 1e-6) & (u >= 0) & (u <= width) & (v >= 0) & (v <= height)
     grid = torch.stack([u * (2 / width) - 1, v * (2 / height) - 1], -1)
     sheets, h, w, _ = grid.shape
     sampled = F.grid_sample(
-        source[None, None],
+        source.grey[None, None],
         grid.reshape(1, sheets * h, w, 2),
         padding_mode="border",
         align_corners=False,
@@ -102,7 +127,7 @@ class Scorer:
     def __init__(self, reference: Photo2D, sources: Sequence[Photo2D], radius: int) -> None:
         self.radius = radius
         self.best = (len(sources) + 1) // 2
-        self.terms = [(s.grey, *epipolar_terms(reference, s)) for s in sources]
+        self.terms = [(s, *epipolar_terms(reference, s)) for s in sources]
         self.grey = reference.grey
         self.mean = box_mean(reference.grey, radius)
         self.variance = self._variance(reference.grey, self.mean)

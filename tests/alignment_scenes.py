@@ -38,14 +38,16 @@ def arc_scene(
     span_deg: float = 100.0,
     visible: float = 0.8,
     seed: int = 0,
+    k1: float = 0.0,
+    extent: float = 1.0,
 ) -> Scene:
     rng = np.random.default_rng(seed)
-    cloud = rng.uniform(-1, 1, (points, 3))
+    cloud = rng.uniform(-extent, extent, (points, 3))
     angles = np.radians(np.linspace(-span_deg / 2, span_deg / 2, cameras))
     eyes = np.stack([4 * np.sin(angles), rng.uniform(-0.5, 0.5, cameras), -4 * np.cos(angles)], 1)
     poses = np.stack([look_at(eye, rng.uniform(-0.2, 0.2, 3)) for eye in eyes])
     K = pinhole(FOCAL, WIDTH, HEIGHT)
-    xy = np.stack([project(transform_points(invert_rigid(pose), cloud), K) for pose in poses])
+    xy = np.stack([project(transform_points(invert_rigid(pose), cloud), K, k1) for pose in poses])
     xy += rng.normal(0, noise_px, xy.shape) if noise_px else 0.0
     inside = (xy >= 0).all(axis=2) & (xy[..., 0] < WIDTH) & (xy[..., 1] < HEIGHT)
     inside &= rng.random(inside.shape) < visible

@@ -42,6 +42,7 @@ def make_scene(
     write_photos: bool = False,
     track_noise_px: float = 0.5,
     seed: int = 0,
+    k1: float = 0.0,
 ) -> Reconstruction:
     """Return a scene of one view per name.
 
@@ -53,7 +54,9 @@ def make_scene(
     views = []
     for index, name in enumerate(names):
         angle = np.linspace(-0.4, 0.4, len(names))[index] if len(names) > 1 else 0.0
-        view = _view(photo_folder / name, name, index, angle, placed=name not in unregistered)
+        view = _view(
+            photo_folder / name, name, index, angle, placed=name not in unregistered, k1=k1
+        )
         views.append(view)
         if write_photos:
             _write_photo(view)
@@ -95,15 +98,15 @@ def _pose(angle: float) -> Array:
     return rigid(np.stack([right, np.cross(forward, right), forward], axis=1), centre)
 
 
-def _view(path: Path, name: str, index: int, angle: float, *, placed: bool) -> View:
+def _view(path: Path, name: str, index: int, angle: float, *, placed: bool, k1: float) -> View:
     width, height = (480, 640) if index % 2 else (640, 480)
     focal_x = 610.0 + 10 * (index % 2)
     focal_y = 610.0 + 13 * (index % 2)
     K = np.array([[focal_x, 0, width / 2 + 3], [0, focal_y, height / 2 - 2], [0, 0, 1]])
     pose = _pose(angle)
-    camera = Camera(K, width, height, pose if placed else None)
+    camera = Camera(K, width, height, pose if placed else None, k1)
     h, w = height // 10, width // 10
-    depth, points = _render(camera.intrinsics_at(w, h), pose, w, h)
+    depth, points = _render(camera.intrinsics_at(w, h), pose, w, h, k1)
     depth[0, 0] = 0.0
     return View(
         name=name,
@@ -116,9 +119,9 @@ def _view(path: Path, name: str, index: int, angle: float, *, placed: bool) -> V
     )
 
 
-def _render(K: Array, pose: Array, width: int, height: int) -> tuple[Array, Array]:
+def _render(K: Array, pose: Array, width: int, height: int, k1: float) -> tuple[Array, Array]:
     """z-depth (h, w) and world points (h, w, 3) of the first hit: the ball, else the wall."""
-    rays = pixel_rays(pixel_centres(width, height), K) @ pose[:3, :3].T
+    rays = pixel_rays(pixel_centres(width, height), K, k1) @ pose[:3, :3].T
     centre = pose[:3, 3]
     wall = (WALL_Z - centre[2]) / rays[..., 2]
     a, b, c = (rays**2).sum(-1), rays @ centre, centre @ centre - 1
@@ -140,7 +143,7 @@ def _tracks(views: list[View], rng: np.random.Generator, noise_px: float) -> Tra
         facing = ((view.camera.cam_to_world[:3, 3] - points) * points).sum(1) > 0
         rows = np.flatnonzero(facing)
         in_camera = transform_points(invert_rigid(view.camera.cam_to_world), points[rows])
-        positions.append(project(in_camera, view.camera.intrinsics))
+        positions.append(project(in_camera, view.camera.intrinsics, view.camera.k1))
         point_index.append(rows)
         view_index.append(np.full(len(rows), index))
     if not positions:
@@ -160,7 +163,8 @@ def _cloud(views: list[View]) -> PointCloud:
     for view in views:
         if view.camera.cam_to_world is not None:
             h, w = view.depth.shape
-            _, points = _render(view.depth_intrinsics, view.camera.cam_to_world, w, h)
+            pose, k1 = view.camera.cam_to_world, view.camera.k1
+            _, points = _render(view.depth_intrinsics, pose, w, h, k1)
             parts.append(points[1::5, 1::5].reshape(-1, 3))
     points = np.concatenate([*parts, np.zeros((0, 3))])
     on_ball = np.abs(np.linalg.norm(points, axis=1) - 1) < 1e-6

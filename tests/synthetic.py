@@ -65,6 +65,7 @@ class Shot:
     depth: NDArray[np.float32]
     intrinsics: Array
     cam_to_world: Array
+    k1: float = 0.0
 
 
 def solid_texture(points: Array, wavelength: float = 0.25, seed: int = 0) -> Array:
@@ -85,9 +86,10 @@ def render(
     *,
     surfaces: Sequence[Surface] = ROOM,
     wavelength: float = 0.25,
+    k1: float = 0.0,
 ) -> Shot:
     """Ray-cast ``surfaces`` through every pixel centre; pixels that miss get depth 0 and black."""
-    rays = pixel_rays(pixel_centres(width, height), intrinsics) @ cam_to_world[:3, :3].T
+    rays = pixel_rays(pixel_centres(width, height), intrinsics, k1) @ cam_to_world[:3, :3].T
     origin = cam_to_world[:3, 3]
     depth = np.full((height, width), np.inf)
     contrast = np.zeros((height, width))
@@ -101,9 +103,8 @@ def render(
     colour = solid_texture(origin + rays * depth[..., None], wavelength) - 0.5
     colour = 0.5 + colour * contrast[..., None]
     colour[missed] = 0
-    return Shot(
-        np.round(colour * 255).astype(np.uint8), depth.astype(np.float32), intrinsics, cam_to_world
-    )
+    pixels = np.round(colour * 255).astype(np.uint8)
+    return Shot(pixels, depth.astype(np.float32), intrinsics, cam_to_world, k1)
 
 
 def _hit(surface: Surface, rays: Array, origin: Array) -> Array:
@@ -145,11 +146,12 @@ def shoot(
     span_deg: float = 60.0,
     wavelength: float = 0.25,
     surfaces: Sequence[Surface] = ROOM,
+    k1: float = 0.0,
 ) -> list[Shot]:
     """Render ``count`` photos of ``surfaces`` from an arc of cameras."""
     K = pinhole(0.95 * width, width, height)
     return [
-        render(K, pose, width, height, surfaces=surfaces, wavelength=wavelength)
+        render(K, pose, width, height, surfaces=surfaces, wavelength=wavelength, k1=k1)
         for pose in arc_of_cameras(count, span_deg=span_deg)
     ]
 
@@ -158,7 +160,7 @@ def visible(shot: Shot, points: Array, tolerance: float = 0.01) -> tuple[Array, 
     """Return pixels (P, 2) of world points and whether the photo truly sees each."""
     camera_points = transform_points(invert_rigid(shot.cam_to_world), points)
     height, width = shot.depth.shape
-    xy = project(camera_points, shot.intrinsics)
+    xy = project(camera_points, shot.intrinsics, shot.k1)
     inside = np.isfinite(xy).all(-1) & (xy >= 0).all(-1) & (xy < [width, height]).all(-1)
     column, row = np.where(inside[:, None], xy, 0).astype(int).T
     z = camera_points[:, 2]
@@ -174,7 +176,7 @@ def sample_tracks(shots: Sequence[Shot], per_shot: int = 60, seed: int = 0) -> T
         row, column = rng.integers(0, height, per_shot), rng.integers(0, width, per_shot)
         hit = shot.depth[row, column] > 0
         xy = np.stack([column + 0.5, row + 0.5], -1)[hit]
-        camera = pixel_rays(xy, shot.intrinsics) * shot.depth[row, column][hit, None]
+        camera = pixel_rays(xy, shot.intrinsics, shot.k1) * shot.depth[row, column][hit, None]
         points.append(transform_points(shot.cam_to_world, camera))
     world = np.concatenate(points)
     rows = []

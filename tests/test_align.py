@@ -144,7 +144,9 @@ def test_the_second_pose_of_a_plane_is_taken_where_the_first_is_wrong():
         pose = replace(right, cam2_to_cam1=right.cam2_to_cam1 @ wrong)
         edges[k] = replace(edges[k], pose=replace(pose, alternative=right.cam2_to_cam1))
     graph = _pose_graph(edges)
-    setup = _setup(["one"] * 6, edges, np.full(6, FOCAL), np.zeros(6), AlignOptions())
+    setup = _setup(
+        ["one"] * 6, edges, np.full(6, FOCAL), np.zeros(6), np.full(6, 400), AlignOptions()
+    )
     cameras = _unmatched(photos(6), setup).cameras
     start = first_cameras(graph, cameras, setup.table, [], max_edge_error_deg=10.0)
     assert start.used.all()
@@ -334,3 +336,33 @@ def test_real_photos_with_repetitive_wallpaper():
     assert np.median(worst) < 1.5 and worst.max() < 6
     true_focal = truth[taken[0].path.name]["K"][0][0]
     assert found.intrinsics[0, 0, 0] == pytest.approx(true_focal, rel=0.02)
+
+
+@pytest.mark.parametrize("k1", [-0.08, 0.1])
+def test_the_lens_is_found_and_points_meet_the_pixels_through_it(k1: float):
+    scene = arc_scene(8, 400, noise_px=0.3, k1=k1, extent=2.0)
+    found = run(scene_edges(scene)[0], 8, focal=1.05 * FOCAL)
+    assert np.allclose(found.k1, k1, rtol=0.1) and len(set(found.k1)) == 1
+    assert np.allclose(found.intrinsics[:, 0, 0], FOCAL, rtol=3e-3)
+    rotation, direction = pose_errors_deg(found, scene.cam_to_world)
+    assert rotation.max() < 0.1 and direction.max() < 0.4
+    tracks = found.tracks
+    for k, pose in enumerate(found.cam_to_world):
+        rows = tracks.view_index == k
+        points = moved(invert_rigid(pose), tracks.points[tracks.point_index[rows]])
+        error = np.linalg.norm(project(points, found.intrinsics[k], k1) - tracks.xy[rows], axis=1)
+        assert np.median(error) < 0.6
+    # Points far from the centre are in use: a pinhole would have lost them.
+    assert len(tracks.xy) > 0.85 * np.isfinite(scene.xy[..., 0]).sum()
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_a_pinhole_stays_one_to_the_last_bit(count: int):
+    scene = arc_scene(count, 300, noise_px=0.5)
+    assert not run(scene_edges(scene)[0], count).k1.any()
+
+
+def test_a_camera_whose_focal_is_known_is_a_pinhole():
+    scene = arc_scene(6, 300, noise_px=0.3, k1=-0.08, extent=2.0)
+    found = run(scene_edges(scene)[0], 6, focal_log_sigma=np.where(np.arange(6) < 3, 0.0, 0.3))
+    assert not found.k1[:3].any() and found.k1[3:].all()

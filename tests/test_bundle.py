@@ -32,6 +32,8 @@ def perturbed(scene: Scene, *, focal: float = 1.1, amount: float = 1.0, seed: in
         fixed_focal=np.zeros(1, bool),
         focal_prior_px=np.array([FOCAL]),
         focal_log_sigma=np.array([np.inf]),
+        k1=np.zeros(1),
+        k1_sigma=np.zeros(1),
     )
 
 
@@ -88,23 +90,32 @@ def test_residuals_come_back_in_the_order_given():
     assert np.abs(first.residuals_px).max() > 0.1
 
 
-def test_jacobian_agrees_with_finite_differences():
-    scene = arc_scene(4, 30)
-    problem = perturbed(scene)
+def state_of(problem: BundleProblem) -> bundle._State:
     world_to_cam = invert_rigid(problem.cam_to_world)
-    state = bundle._State(
-        world_to_cam[:, :3, :3], world_to_cam[:, :3, 3], np.log(problem.focals_px), problem.points
+    return bundle._State(
+        world_to_cam[:, :3, :3],
+        world_to_cam[:, :3, 3],
+        np.log(problem.focals_px),
+        problem.k1,
+        problem.points,
     )
+
+
+@pytest.mark.parametrize("k1", [0.0, -0.1])
+def test_jacobian_agrees_with_finite_differences(k1: float):
+    scene = arc_scene(4, 30)
+    problem = replace(perturbed(scene), k1=np.array([k1]))
+    state = state_of(problem)
     linear = bundle._linearise(problem, state, BundleOptions(loss="square"))
     cameras, step = len(problem.cam_to_world), 1e-6
 
     def residuals(camera: Array, points: Array) -> Array:
         return bundle._residuals(problem, bundle._step(problem, state, camera, points))[0]
 
-    none = np.zeros(6 * cameras + 1), np.zeros_like(problem.points)
-    for k in range(7):
+    none = np.zeros(6 * cameras + 2), np.zeros_like(problem.points)
+    for k in range(8):
         camera = none[0].copy()
-        camera[np.arange(cameras) * 6 + k if k < 6 else -1] = step
+        camera[np.arange(cameras) * 6 + k if k < 6 else k - 8] = step
         slope = (residuals(camera, none[1]) - residuals(-camera, none[1])) / (2 * step)
         assert np.allclose(linear.camera[:, :, k], slope, rtol=1e-5, atol=1e-4)
     for k in range(3):
@@ -115,11 +126,8 @@ def test_jacobian_agrees_with_finite_differences():
 
 
 def test_the_schur_step_is_the_full_newton_step():
-    problem = perturbed(arc_scene(3, 12))
-    world_to_cam = invert_rigid(problem.cam_to_world)
-    state = bundle._State(
-        world_to_cam[:, :3, :3], world_to_cam[:, :3, 3], np.log(problem.focals_px), problem.points
-    )
+    problem = replace(perturbed(arc_scene(3, 12)), k1_sigma=np.array([1e6]))
+    state = state_of(problem)
     order = np.argsort(problem.point_index, kind="stable")
     problem = replace(
         problem,
@@ -200,9 +208,32 @@ def test_focals_of_two_cameras_are_told_apart():
         fixed_focal=np.zeros(2, bool),
         focal_prior_px=np.full(2, FOCAL),
         focal_log_sigma=np.full(2, np.inf),
+        k1=np.zeros(2),
+        k1_sigma=np.zeros(2),
     )
     result = bundle_adjust(problem, BundleOptions(tolerance=1e-12))
     assert np.allclose(result.focals_px, [FOCAL, 1.3 * FOCAL], rtol=1e-6)
+
+
+@pytest.mark.parametrize("k1", [-0.2, 0.15])
+def test_radial_distortion_is_recovered(k1: float):
+    scene = arc_scene(8, 150, k1=k1)
+    problem = replace(perturbed(scene), k1_sigma=np.array([1e6]))
+    result = bundle_adjust(problem, BundleOptions(tolerance=1e-12, max_iterations=100))
+    assert result.k1[0] == pytest.approx(k1, abs=1e-6)
+    assert result.focals_px[0] == pytest.approx(FOCAL, rel=1e-6)
+    assert errors(result, scene)[0] < 1e-5
+
+
+def test_distortion_is_held_by_its_prior_where_little_is_seen_and_let_go_where_much_is():
+    few = replace(perturbed(arc_scene(2, 30, noise_px=0.5), focal=1.0), k1_sigma=np.array([3e-3]))
+    assert abs(bundle_adjust(few).k1[0]) < 5e-3
+    assert abs(bundle_adjust(replace(few, k1_sigma=np.array([1.0]))).k1[0]) > 1e-2
+    scene = arc_scene(8, 400, noise_px=0.5, k1=-0.1, extent=2.0)
+    much = replace(perturbed(scene, focal=1.0), k1_sigma=np.array([3e-3]))
+    assert bundle_adjust(much).k1[0] == pytest.approx(-0.1, abs=5e-3)
+    held = replace(much, k1=np.array([-0.0123]), k1_sigma=np.zeros(1))
+    assert bundle_adjust(held).k1[0] == -0.0123
 
 
 def test_points_behind_a_camera_do_not_break_it():

@@ -12,7 +12,7 @@ import pytest
 from scene_factory import colours_at, empty_cloud, empty_mesh, make_scene
 
 from pointmap.camera import invert_rigid, project, rotation_angle_deg, transform_points
-from recon.export.cameras_json import write_cameras
+from recon.export.cameras_json import read_cameras, write_cameras
 from recon.export.colmap import read_colmap, write_colmap
 from recon.export.depth_maps import read_depth_npz, write_depth_npz, write_depth_png
 from recon.export.glb import frustum_size, write_glb
@@ -54,7 +54,8 @@ class TestCamerasJson:
         for view in scene.views:
             entry = data["images"][view.name]
             assert set(entry) == {
-                *("K", "cam_to_world", "width", "height", "registered", "reason", "depth")
+                *("K", "distortion", "cam_to_world", "width", "height", "registered"),
+                *("reason", "depth"),
             }
             assert (entry["width"], entry["height"]) == (view.camera.width, view.camera.height)
             # repr-exact floats: not close, equal.
@@ -68,6 +69,24 @@ class TestCamerasJson:
                 assert entry["registered"] is True
                 assert entry["reason"] is None
             assert entry["depth"] == f"depth/{Path(view.name).stem}.npz"
+
+    def test_the_lens_comes_back(self, tmp_path: Path) -> None:
+        scene = make_scene(tmp_path, k1=-0.0123456789)
+        write_cameras(tmp_path / "cameras.json", scene)
+        text = (tmp_path / "cameras.json").read_text(encoding="utf-8")
+        assert json.loads(text)["images"]["a.jpg"]["distortion"] == {
+            "model": "SIMPLE_RADIAL",
+            "k1": -0.0123456789,
+        }
+        cameras, _ = read_cameras(tmp_path / "cameras.json")
+        assert {camera.k1 for camera, _ in cameras.values()} == {-0.0123456789}
+        # Scenes of before there was such an entry.
+        data = json.loads(text)
+        for entry in data["images"].values():
+            del entry["distortion"]
+        (tmp_path / "cameras.json").write_text(json.dumps(data), encoding="utf-8")
+        cameras, _ = read_cameras(tmp_path / "cameras.json")
+        assert {camera.k1 for camera, _ in cameras.values()} == {0.0}
 
     def test_does_not_depend_on_where_the_photos_lie(self, tmp_path: Path) -> None:
         for place in ("one", "two/deeper"):
@@ -152,6 +171,9 @@ class TestDepthMaps:
             # A corner of the photo is the same corner of the depth map.
             corner = arrays["K"] @ np.linalg.inv(view.camera.intrinsics) @ [480, 640, 1]
             np.testing.assert_allclose(corner, [width, height, 1], atol=1e-9)
+        bent = dataclasses.replace(view, camera=dataclasses.replace(view.camera, k1=-0.02))
+        write_depth_npz(tmp_path / "bent.npz", bent)
+        assert read_depth_npz(tmp_path / "bent.npz").k1 == -0.02
 
     def test_anything_but_positive_numbers_is_written_as_unknown(
         self, scene: Reconstruction, tmp_path: Path
@@ -351,6 +373,19 @@ class TestColmap:
         # 0.5 px of noise per axis: the number is of the right size, not just the same.
         assert 0.4 < model.compute_mean_reprojection_error() < 0.9
 
+    def test_a_lens_is_colmaps(self, tmp_path: Path) -> None:
+        import pycolmap
+
+        scene = make_scene(tmp_path, k1=-0.3)
+        write_colmap(tmp_path, scene)
+        model = pycolmap.Reconstruction(str(tmp_path))
+        cameras = {c.model.name: c.params for c in model.cameras.values()}
+        assert cameras["SIMPLE_RADIAL"].tolist() == [610.0, 323.0, 238.0, -0.3]
+        assert cameras["OPENCV"].tolist() == [620.0, 623.0, 243.0, 318.0, -0.3, 0.0, 0.0, 0.0]
+        ours = self._errors_px(scene)
+        assert [model.points3D[i].error for i in sorted(model.points3D)] == pytest.approx(ours)
+        assert model.compute_mean_reprojection_error() < 0.9
+
     @staticmethod
     def _errors_px(scene: Reconstruction) -> list[float]:
         """Mean error of every point that at least two placed photos see."""
@@ -359,7 +394,7 @@ class TestColmap:
         for point, index, xy in zip(tracks.point_index, tracks.view_index, tracks.xy, strict=True):
             camera = scene.views[index].camera
             in_camera = transform_points(invert_rigid(camera.cam_to_world), tracks.points[point])
-            difference = project(in_camera, camera.intrinsics) - xy
+            difference = project(in_camera, camera.intrinsics, camera.k1) - xy
             errors[point].append(float(np.linalg.norm(difference)))
         return [float(np.mean(each)) for each in errors if len(each) > 1]
 
@@ -453,6 +488,15 @@ class TestNerfstudio:
         assert data["fl_x"] == scene.views[0].camera.intrinsics[0, 0]
         assert (data["w"], data["h"]) == (640, 480)
         assert all("fl_x" not in frame for frame in data["frames"])
+
+    def test_each_photo_has_its_lens_where_intrinsics_differ(self, tmp_path: Path) -> None:
+        scene = make_scene(tmp_path / "photos", names=("a.jpg", "b.jpg"), k1=0.07)
+        data = self._load(scene, tmp_path)
+        # nerfstudio believes a k1 at the top and none below it.
+        assert "k1" not in data
+        assert [frame["k1"] for frame in data["frames"]] == [0.07, 0.07]
+        shared = dataclasses.replace(scene, views=scene.views[:1])
+        assert self._load(shared, tmp_path)["k1"] == 0.07
 
     def test_no_placed_photo_gives_no_frame(self, tmp_path: Path) -> None:
         scene = make_scene(tmp_path, names=("a.jpg",), unregistered={"a.jpg"})

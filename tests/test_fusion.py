@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ def view_of(shot: Shot, *, shift_px: float = 0.0, **changes: np.ndarray) -> View
         "pixels": shot.pixels,
         **changes,
     }
-    camera = Camera(intrinsics, width, height, shot.cam_to_world)
+    camera = Camera(intrinsics, width, height, shot.cam_to_world, shot.k1)
     return View("a.jpg", Path("a.jpg"), camera, **arrays)
 
 
@@ -91,6 +92,22 @@ def test_half_a_pixel_off_shows_in_mesh_and_cloud(shots: list[Shot]) -> None:
         ]
         assert errors[0] < 0.0025
         assert min(errors[1:]) > 2 * errors[0]
+
+
+@pytest.mark.parametrize("k1", [-0.2, 0.2])
+def test_mesh_and_cloud_are_as_true_through_a_lens(k1: float) -> None:
+    bent = shoot(5, width=160, height=120, wavelength=1.0, k1=k1)
+    plain = shoot(5, width=160, height=120, wavelength=1.0)
+    found = {}
+    for name, taken in (("bent", bent), ("plain", plain)):
+        views = [view_of(shot) for shot in taken]
+        surface, cloud = fuse_mesh(views), fuse_points(views)
+        off = [distance_to_room(p.astype(float)) for p in (surface.vertices, cloud.points)]
+        found[name] = [*(np.quantile(d, q) for d in off for q in (0.5, 0.95)), len(surface.faces)]
+    *errors, faces = np.array(found["bent"]) / found["plain"]
+    assert max(errors) < 1.4 and faces > 0.8
+    ignored = fuse_points([view_of(replace(shot, k1=0.0)) for shot in bent])
+    assert np.median(distance_to_room(ignored.points.astype(float))) > 5 * found["bent"][2]
 
 
 def test_normals_face_the_cameras(shots: list[Shot]) -> None:

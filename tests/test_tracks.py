@@ -28,7 +28,9 @@ def true_cameras(scene: Scene) -> Cameras:
     count = len(scene.cam_to_world)
     centre = np.tile([WIDTH / 2, HEIGHT / 2], (count, 1))
     placed = np.ones(count, bool)
-    return Cameras(scene.cam_to_world, placed, np.full(count, FOCAL), centre, np.ones(count))
+    return Cameras(
+        scene.cam_to_world, placed, np.full(count, FOCAL), centre, np.ones(count), np.zeros(count)
+    )
 
 
 def tracks_of(table: MatchTable, scene: Scene, **changes) -> TrackSet:

@@ -26,7 +26,9 @@ def rotations_only(cam_to_world: Array) -> Cameras:
     turned = cam_to_world.copy()
     turned[:, :3, 3] = 0
     centre = np.tile([WIDTH / 2, HEIGHT / 2], (count, 1))
-    return Cameras(turned, np.ones(count, bool), np.full(count, FOCAL), centre, np.ones(count))
+    return Cameras(
+        turned, np.ones(count, bool), np.full(count, FOCAL), centre, np.ones(count), np.zeros(count)
+    )
 
 
 def test_direction_from_matches_survives_outliers_and_keeps_the_sign():

@@ -49,9 +49,10 @@ _STILL = frozenset({"pure_rotation", "no_parallax"})
 class Alignment:
     """Cameras of all photos, in the order of the photos.
 
-    ``intrinsics`` (N, 3, 3) in original pixels; ``k1`` (N,) radial distortion; ``cam_to_world``: (4, 4) each, None for a photo
-    that could not be placed, with the ``reasons`` in words (None where placed); ``tracks`` with
-    ``view_index`` into the photos; ``used_edges`` (E,) bool, edges that agree with the result.
+    ``intrinsics`` (N, 3, 3) in original pixels; ``k1`` (N,) radial distortion; ``cam_to_world``:
+    (4, 4) each, None for a photo that could not be placed, with the ``reasons`` in words (None
+    where placed); ``tracks`` with ``view_index`` into the photos; ``used_edges`` (E,) bool, edges
+    that agree with the result.
     """
 
     intrinsics: Array

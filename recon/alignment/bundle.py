@@ -27,7 +27,7 @@ Mask = NDArray[np.bool_]
 # Residual, in sigmas, of a point behind its camera: far beyond any robust scale, yet finite.
 _BEHIND = 1e3
 # How many sigmas from 0 a k1 is still drawn there in earnest.
-_K1_TAIL = 15.0
+_K1_TAIL = 20.0
 _POSE = 6
 _WIDTH = _POSE + 2
 
@@ -42,9 +42,9 @@ class BundleProblem:
 
     ``fixed_pose`` (C,) and ``fixed_focal`` (G,) come back bit-equal. ``focal_prior_px`` (G,) with
     ``focal_log_sigma`` (G,) (inf: none) pulls the focals. ``k1`` (G,) goes with each focal;
-    ``k1_sigma`` (G,) pulls it to 0 (less so when many sigmas off), and a sigma of 0 holds it bit-equal. With no fixed
-    pose, the first camera stays where it is and the scale is held by one coordinate of the camera
-    farthest from it.
+    ``k1_sigma`` (G,) pulls it to 0 (less so when many sigmas off), and a sigma of 0 holds it
+    bit-equal. With no fixed pose, the first camera stays where it is and the scale is held by one
+    coordinate of the camera farthest from it.
     """
 
     cam_to_world: Array
@@ -223,11 +223,11 @@ def _focal_prior(problem: BundleProblem, state: _State) -> Array:
 def _k1_prior(problem: BundleProblem, state: _State) -> tuple[Array, Array]:
     """Return each k1's pull to 0 (G,), squared and in sigmas, and its weight (G,), 0 where held.
 
-    Cauchy's loss: what is many sigmas off is a lens that bends, and is let go.
+    Geman and McClure's loss: what is many sigmas off is a lens that bends, and is let go.
     """
     sigma = np.where(problem.k1_sigma == 0, np.inf, problem.k1_sigma)
     squared = (state.k1 / (_K1_TAIL * sigma)) ** 2
-    return _K1_TAIL**2 * np.log1p(squared), 1 / (sigma**2 * (1 + squared))
+    return _K1_TAIL**2 * squared / (1 + squared), 1 / (sigma * (1 + squared)) ** 2
 
 
 def _linearise(problem: BundleProblem, state: _State, options: BundleOptions) -> _Linear:

@@ -18,8 +18,8 @@ class Cameras:
     """Cameras of all photos, placed or not.
 
     ``cam_to_world`` (N, 4, 4), of use where ``registered`` (N,); ``focals_px`` (N,); ``principal``
-    (N, 2) px; ``k1`` (N,) radial distortion; ``unit_px`` (N,): how many original pixels one pixel of a 640 px photo is. Pixel
-    thresholds are stated at 640 px and multiplied by it.
+    (N, 2) px; ``unit_px`` (N,): how many original pixels one pixel of a 640 px photo is. Pixel
+    thresholds are stated at 640 px and multiplied by it; ``k1`` (N,) radial distortion.
     """
 
     cam_to_world: Array

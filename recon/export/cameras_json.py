@@ -16,6 +16,9 @@ from recon.scene import Camera, Reconstruction
 def write_cameras(path: Path, reconstruction: Reconstruction) -> None:
     """Write ``cameras.json``, photos in their order.
 
+    ``distortion`` is always there, in COLMAP's model of that name: with ``(x, y, 1)`` along a ray,
+    its pixel is ``K (d x, d y, 1)``, ``d = 1 + k1 (x^2 + y^2)``; k1 = 0 is a pinhole.
+
     It holds nothing that depends on where photos or output lie: the same cameras give the same
     bytes.
     """
@@ -25,6 +28,7 @@ def write_cameras(path: Path, reconstruction: Reconstruction) -> None:
         pose = view.camera.cam_to_world
         images[view.name] = {
             "K": np.asarray(view.camera.intrinsics, np.float64).tolist(),
+            "distortion": {"model": "SIMPLE_RADIAL", "k1": float(view.camera.k1)},
             "cam_to_world": None if pose is None else np.asarray(pose, np.float64).tolist(),
             "width": int(view.camera.width),
             "height": int(view.camera.height),
@@ -58,6 +62,8 @@ def read_cameras(path: Path) -> tuple[dict[str, tuple[Camera, dict[str, Any]]], 
                 width=int(entry["width"]),
                 height=int(entry["height"]),
                 cam_to_world=None if pose is None else np.array(pose, np.float64).reshape(4, 4),
+                # Scenes written before lenses were estimated are of pinholes.
+                k1=float(entry.get("distortion", {"k1": 0.0})["k1"]),
             )
             cameras[name] = (camera, entry)
         return cameras, str(data["units"])

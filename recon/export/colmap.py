@@ -50,7 +50,8 @@ def to_pycolmap(reconstruction: Reconstruction) -> pycolmap.Reconstruction:
     for index, view in enumerate(reconstruction.views):
         if view.camera.cam_to_world is None:
             continue
-        key = (view.camera.width, view.camera.height, *view.camera.intrinsics.ravel().tolist())
+        lens = (*view.camera.intrinsics.ravel().tolist(), view.camera.k1)
+        key = (view.camera.width, view.camera.height, *lens)
         if key not in camera_ids:
             camera_ids[key] = len(camera_ids) + 1
             model.add_camera_with_trivial_rig(_camera(camera_ids[key], view.camera))
@@ -142,14 +143,22 @@ def _pycolmap() -> Any:
 def _camera(number: int, camera: Camera) -> pycolmap.Camera:
     pycolmap = _pycolmap()
 
-    K = camera.intrinsics
-    square = K[0, 0] == K[1, 1]
+    K, k1 = camera.intrinsics, camera.k1
+    if K[0, 0] == K[1, 1]:
+        model, params = "SIMPLE_PINHOLE", [K[0, 0], K[0, 2], K[1, 2]]
+    else:
+        model, params = "PINHOLE", [K[0, 0], K[1, 1], K[0, 2], K[1, 2]]
+    if k1 and model == "SIMPLE_PINHOLE":
+        model, params = "SIMPLE_RADIAL", [*params, k1]
+    elif k1:
+        # The simplest of COLMAP's models with two focal lengths; its k1 means the same.
+        model, params = "OPENCV", [*params, k1, 0.0, 0.0, 0.0]
     return pycolmap.Camera(
         camera_id=number,
-        model="SIMPLE_PINHOLE" if square else "PINHOLE",
+        model=model,
         width=int(camera.width),
         height=int(camera.height),
-        params=[K[0, 0], K[0, 2], K[1, 2]] if square else [K[0, 0], K[1, 1], K[0, 2], K[1, 2]],
+        params=params,
     )
 
 

@@ -19,17 +19,19 @@ class DepthMap:
     """What a depth file holds, all at one resolution that covers the whole photo.
 
     ``depth`` (h, w) float32 along z in scene units, 0 = unknown; ``confidence`` (h, w) float32 in
-    [0, 1]; ``image`` (h, w, 3) uint8 RGB; ``intrinsics`` (3, 3) at this resolution.
+    [0, 1]; ``image`` (h, w, 3) uint8 RGB; ``intrinsics`` (3, 3) at this resolution and ``k1``, the
+    radial distortion.
     """
 
     depth: NDArray[np.float32]
     confidence: NDArray[np.float32]
     image: NDArray[np.uint8]
     intrinsics: Array
+    k1: float
 
 
 def write_depth_npz(path: Path, view: View) -> None:
-    """Write ``depth``, ``confidence``, ``K`` and ``image`` (the photo at this resolution).
+    """Write ``depth``, ``confidence``, ``K``, ``k1`` and ``image`` (the photo at this resolution).
 
     What is no finite positive depth is written as 0, the one mark for unknown.
     """
@@ -40,6 +42,7 @@ def write_depth_npz(path: Path, view: View) -> None:
             depth=np.where(known, view.depth, 0).astype(np.float32),
             confidence=np.nan_to_num(view.confidence).astype(np.float32),
             K=view.depth_intrinsics,
+            k1=np.float64(view.camera.k1),
             image=view.pixels,
         )
 
@@ -64,6 +67,8 @@ def read_depth_npz(path: Path) -> DepthMap:
                 confidence=arrays["confidence"].astype(np.float32),
                 image=arrays["image"].astype(np.uint8),
                 intrinsics=arrays["K"].astype(np.float64),
+                # Files written before lenses were estimated are of pinholes.
+                k1=float(arrays["k1"]) if "k1" in arrays else 0.0,
             )
     except FileNotFoundError:
         raise InputError(f"{path} is missing: reconstruct the scene again") from None

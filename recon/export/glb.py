@@ -90,7 +90,7 @@ def _frustum(camera: Camera, size: float, colour: tuple[float, float, float]) ->
 
     assert camera.cam_to_world is not None
     w, h = camera.width, camera.height
-    corners = size * pixel_rays([(0, 0), (w, 0), (w, h), (0, h)], camera.intrinsics)
+    corners = size * pixel_rays([(0, 0), (w, 0), (w, h), (0, h)], camera.intrinsics, camera.k1)
     points = transform_points(camera.cam_to_world, np.vstack([np.zeros((1, 3)), corners]))
     sides = [(0, 2, 1), (0, 3, 2), (0, 4, 3), (0, 1, 4)]
     mesh = trimesh.Trimesh(_to_y_up(points), sides, process=False)

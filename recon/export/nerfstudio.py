@@ -19,7 +19,8 @@ def write_transforms(path: Path, reconstruction: Reconstruction, *, scene_folder
     """Write the placed photos; ``scene_folder`` is where the file will finally lie.
 
     The world stays ours, so that ``points.ply`` fits; only the camera axes turn to OpenGL's. Pixel
-    centres are at +0.5 in both. Intrinsics stand once at the top when all photos share them.
+    centres are at +0.5 in both. Intrinsics stand once at the top when all photos share them, and
+    with each photo otherwise: nerfstudio ignores a photo's distortion when the top has one.
     Format: https://docs.nerf.studio/quickstart/data_conventions.html
     """
     views = [view for view in reconstruction.views if view.registered]
@@ -38,7 +39,6 @@ def write_transforms(path: Path, reconstruction: Reconstruction, *, scene_folder
         path,
         {
             "camera_model": "OPENCV",
-            **{name: 0.0 for name in ("k1", "k2", "p1", "p2")},
             **(intrinsics[0] if shared else {}),
             # instant-ngp alone: its box of 1 cuts off what lies behind a captured object.
             "aabb_scale": 16,
@@ -57,4 +57,6 @@ def _intrinsics(camera: Camera) -> dict[str, Any]:
         "cy": float(K[1, 2]),
         "w": int(camera.width),
         "h": int(camera.height),
+        "k1": float(camera.k1),
+        **{name: 0.0 for name in ("k2", "p1", "p2")},
     }

@@ -41,7 +41,7 @@ def fuse_points(views: Sequence[View], *, options: FusionOptions | None = None) 
 def _frame_points(frame: Frame, frames: Sequence[Frame]) -> PointCloud:
     """Return the world points of one frame that the other frames don't vote down."""
     known = frame.depth > 0
-    camera = unproject(frame.depth, frame.intrinsics)
+    camera = unproject(frame.depth, frame.intrinsics, frame.k1)
     normals = _normals(camera, known)
     world = transform_points(frame.cam_to_world, camera[known])
     votes = sum((_votes(other, world) for other in frames if other is not frame), np.zeros(1))
@@ -58,7 +58,7 @@ def _frame_points(frame: Frame, frames: Sequence[Frame]) -> PointCloud:
 def _votes(other: Frame, world: Array, margin: float = 0.03) -> Array:
     """Return +1 for points (P, 3) that ``other`` measured too, -1 where it looked past them."""
     camera = transform_points(invert_rigid(other.cam_to_world), world)
-    xy = project(camera, other.intrinsics)
+    xy = project(camera, other.intrinsics, other.k1)
     height, width = other.depth.shape
     with np.errstate(invalid="ignore"):
         inside = np.all((xy >= 0) & (xy < [width, height]), axis=-1)

@@ -8,20 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.camera import Array
+from pointmap.camera import Array, pinhole_grid
 from recon.fusion.options import FusionOptions
 from recon.scene import View
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One usable depth map: ``depth`` (h, w) float32, 0 where masked; ``weight`` its confidence."""
+    """One usable depth map: ``depth`` (h, w) float32, 0 where masked, and its ``confidence``."""
 
     depth: NDArray[np.float32]
     confidence: NDArray[np.float32]
     pixels: NDArray[np.uint8]
     intrinsics: Array
     cam_to_world: Array
+    k1: float = 0.0
 
 
 def usable_frames(views: Sequence[View], options: FusionOptions) -> list[Frame]:
@@ -46,9 +47,37 @@ def usable_frames(views: Sequence[View], options: FusionOptions) -> list[Frame]:
                     view.pixels,
                     view.depth_intrinsics,
                     view.camera.cam_to_world,
+                    view.camera.k1,
                 )
             )
     return frames
+
+
+def as_pinhole(frame: Frame, max_depth_jump: float) -> Frame:
+    """Return the frame as a pinhole would have taken it: itself when there is no distortion.
+
+    Depth along z is the same on both sides, as each pixel keeps its ray. It is interpolated on
+    surfaces (inverse depth, linear on planes) and taken from the nearest pixel between them.
+    """
+    import cv2
+
+    if frame.k1 == 0:
+        return frame
+    height, width = frame.depth.shape
+    intrinsics, xy = pinhole_grid(width, height, frame.intrinsics, frame.k1)
+    # OpenCV counts pixels from the centre of the first; beyond the lens there is nothing.
+    x, y = np.moveaxis(np.nan_to_num(xy - 0.5, nan=-1e4).astype(np.float32), -1, 0)
+    near = cv2.remap(frame.depth, x, y, cv2.INTER_NEAREST)
+    inverse = np.where(frame.depth > 0, 1 / np.maximum(frame.depth, 1e-12), 0).astype(np.float32)
+    smooth = 1 / np.maximum(cv2.remap(inverse, x, y, cv2.INTER_LINEAR), 1e-12)
+    on_surface = np.abs(smooth - near) < max_depth_jump * near
+    return Frame(
+        np.where(on_surface, smooth, near).astype(np.float32),
+        cv2.remap(frame.confidence, x, y, cv2.INTER_NEAREST).astype(np.float32),
+        cv2.remap(frame.pixels, x, y, cv2.INTER_LINEAR).astype(np.uint8),
+        intrinsics,
+        frame.cam_to_world,
+    )
 
 
 def automatic_voxel_size(frames: Sequence[Frame], options: FusionOptions) -> float:

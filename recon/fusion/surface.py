@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, invert_rigid
-from recon.fusion.frames import Frame, automatic_voxel_size, usable_frames
+from recon.fusion.frames import Frame, as_pinhole, automatic_voxel_size, usable_frames
 from recon.fusion.options import FusionOptions
 from recon.scene import Mesh, View
 
@@ -33,7 +33,8 @@ def fuse_mesh(views: Sequence[View], *, options: FusionOptions | None = None) ->
         return _empty_mesh()
     voxel = options.voxel_size or automatic_voxel_size(frames, options)
     # One photo, or little overlap: every voxel must count, however few rays it got.
-    surface = _integrate(frames, voxel, weight_threshold=0.0 if len(frames) < 3 else 1.0)
+    pinholes = [as_pinhole(frame, options.max_depth_jump) for frame in frames]
+    surface = _integrate(pinholes, voxel, weight_threshold=0.0 if len(frames) < 3 else 1.0)
     return _cleaned(surface, options.min_component)
 
 
