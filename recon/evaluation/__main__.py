@@ -76,6 +76,66 @@ def two_view(
         _write_json(json, {"summary": summaries, "pairs": everything})
 
 
+def depth(
+    folders: tyro.conf.Positional[tuple[Path, ...]],
+    /,
+    *,
+    predicted: Path | None = None,
+    png_scale: float = 1000.0,
+    weights: str | None = None,
+    device: str | None = None,
+    json: Path | None = None,
+    plots: Path | None = None,
+) -> None:
+    """Score depth maps by every metric and alignment of the field.
+
+    Args:
+        folders: Folders with images/, cameras.json and depth/, or folders of true depth files.
+        predicted: Depth to score, of one folder: what run_recon.py wrote, or depth files with the
+            truth's names. Without it the photos' depth is computed: each alone, and all together.
+        png_scale: 16-bit steps per metre of PNG files: 1000 NYU, 256 KITTI, 5000 TUM. Folders with
+            a cameras.json say it themselves.
+        weights: Checkpoint of the network; the bundled one by default.
+        device: cpu, cuda or mps; the best one at hand by default.
+        json: File for all figures.
+        plots: Folder for curves and pictures.
+    """
+    from recon.evaluation.depth_folder import (
+        given_depths,
+        mean_boundary_f1,
+        own_depths,
+        score_all,
+    )
+    from recon.evaluation.depth_plots import write_plots
+    from recon.evaluation.tables import depth_table, number
+
+    if predicted is not None and len(folders) != 1:
+        raise InputError(f"--predicted goes with one folder; got {len(folders)}")
+    if not png_scale > 0:
+        raise InputError("--png-scale must be above 0")
+    results: dict[str, Any] = {}
+    for folder in folders:
+        name = folder.resolve().name
+        sets = (
+            list(own_depths(folder, weights=weights, device=device))
+            if predicted is None
+            else [given_depths(folder, predicted, unit=1 / png_scale)]
+        )
+        results[name] = {}
+        for depths in sets:
+            rows, f1 = score_all(depths), mean_boundary_f1(depths)
+            coverage = rows[0].scores.coverage
+            sys.stdout.write(
+                f"{name}, {depths.method}: {len(depths.names)} photos, {100 * coverage:.1f} % of "
+                f"the true pixels, boundary F1 {number(f1)}\n\n{depth_table(rows)}\n\n"
+            )
+            results[name][depths.method] = {"boundary_f1": f1, "photos": depths.names, "rows": rows}
+        if plots is not None:
+            write_plots(plots, name, sets)
+    if json is not None:
+        _write_json(json, results)
+
+
 def _write_json(path: Path, data: dict[str, Any]) -> None:
     from recon.export.json_file import plain, write_json
 
@@ -100,7 +160,11 @@ def _exit_code(command: Callable[..., None]) -> Callable[..., int]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code."""
-    commands: dict[str, Callable[..., None]] = {"scene": scene, "two-view": two_view}
+    commands: dict[str, Callable[..., None]] = {
+        "scene": scene,
+        "two-view": two_view,
+        "depth": depth,
+    }
     return tyro.extras.subcommand_cli_from_dict(
         {name: _exit_code(command) for name, command in commands.items()},
         prog="python -m recon.evaluation",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 
+from recon.evaluation.depth_folder import AlignedScores
 from recon.evaluation.two_view import AUC_DEG, PoseSummary, TwoViewSummary
 
 
@@ -52,3 +54,17 @@ def _two_view_row(name: str, summary: TwoViewSummary) -> list[str]:
 
 def _auc(pose: PoseSummary | None) -> str:
     return "-" if pose is None else " / ".join(f"{value:.1f}" for value in pose.auc.values())
+
+
+def depth_table(rows: Sequence[AlignedScores]) -> str:
+    """Return a table of depth errors, a row per alignment."""
+    columns = ("aligned by", "AbsRel", "SqRel", "RMSE", "RMSE log", "SILog", "log10")
+    deltas = ("delta<1.25", "<1.25^2", "<1.25^3")
+    return markdown((*columns, *deltas), [_depth_row(row) for row in rows])
+
+
+def _depth_row(row: AlignedScores) -> list[str]:
+    robust = ", robust" if row.robust else ""
+    whole = ", whole sequence" if row.per_sequence else ""
+    values = astuple(row.scores.errors) if row.scores.errors else (None,) * 9
+    return [f"{row.alignment}{robust}{whole}", *(number(value) for value in values)]
