@@ -40,6 +40,9 @@ class Options:
             "depth-size": self.depth_size / 32,
             "focal.focal-px": self.focal.focal_px,
             "fusion.voxel-size": self.fusion.voxel_size,
+            "fusion.truncation": self.fusion.truncation,
+            "fusion.max-memory-gb": self.fusion.max_memory_gb,
+            "fusion.decimate": self.fusion.decimate,
             "fusion.max-points": self.fusion.max_points,
             "fusion.max-triangles": self.fusion.max_triangles,
             "stereo.sources": self.stereo.sources,
@@ -50,6 +53,12 @@ class Options:
         for name, value in positive.items():
             if value is not None and not (value >= 1 if name in least else value > 0):
                 raise InputError(f"--{name} must be {least.get(name, 'above 0')}")
+
+        box = self.fusion.crop
+        if box is not None and not all(
+            low < high for low, high in zip(box[:3], box[3:], strict=True)
+        ):
+            raise InputError("--fusion.crop takes x y z of the low corner, then of the high corner")
 
     def to_dict(self) -> dict[str, object]:
         """Return the options as nested plain values, for run.json."""

@@ -14,7 +14,7 @@ from pointmap.camera import scale_intrinsics
 from pointmap.errors import InputError
 from pointmap.images import Photo, ResizedPhoto, find_photos, load_photo, open_photos
 from recon.depth import DepthMap, fuse_depths
-from recon.fusion import fuse_mesh, fuse_points
+from recon.fusion import fuse_points, fuse_surface
 from recon.options import Options
 from recon.progress import Advance, StageListener, Stages, collected_warnings
 from recon.scene import Camera, PairRecord, Reconstruction, View
@@ -71,12 +71,15 @@ def reconstruct(
             views = _views(frames, alignment, depths)
         with stages.stage("Fusing the surface"):
             cloud = fuse_points(views, options=options.fusion)
-            surface = fuse_mesh(views, options=options.fusion)
+            # Apple's devices have no double precision.
+            fast = str(device) if device.type == "cuda" else "cpu"
+            surface = fuse_surface(views, options=options.fusion, device=fast)
     return Reconstruction(
         views=views,
         tracks=alignment.tracks,
         cloud=cloud,
-        surface=surface,
+        surface=surface.mesh,
+        statistics=surface.statistics,
         pairs=_pair_records(pairs, alignment),
         stages=tuple(stages.records),
         warnings=tuple(warnings),

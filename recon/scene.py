@@ -143,6 +143,8 @@ class Reconstruction:
     stages: tuple[StageRecord, ...] = ()
     warnings: tuple[str, ...] = ()
     options: dict[str, object] = field(default_factory=dict)
+    statistics: dict[str, float] = field(default_factory=dict)
+    """Of the surface: voxel size, pieces found, floaters removed and the like, by name."""
 
     @property
     def cameras(self) -> dict[str, Camera]:

@@ -6,8 +6,8 @@ import pytest
 from synthetic import ROOM, Plane, Shot, shoot, solid_texture
 
 from pointmap.camera import transform_points
-from recon.fusion import FusionOptions, fuse_mesh, fuse_points
-from recon.scene import Camera, View
+from recon.fusion import FusionOptions, Surface, fuse_mesh, fuse_points, fuse_surface
+from recon.scene import Camera, Mesh, View
 
 
 def view_of(shot: Shot, *, shift_px: float = 0.0, **changes: np.ndarray) -> View:
@@ -235,7 +235,7 @@ def test_a_few_known_pixels_never_end_the_run(shots: list[Shot]) -> None:
     rows, columns = np.mgrid[:height, :width]
     missed = (rows % 4 != 0) & (columns % 4 != 0) & (rows < 12) & (columns < 12)
     sparse = view_of(shots[0], depth=np.where(missed, shots[0].depth, 0).astype(np.float32))
-    options = FusionOptions(voxel_size=VOXEL, max_depth_jump=np.inf)
+    options = FusionOptions(voxel_size=VOXEL, max_depth_jump=1e9)
     fuse_mesh([sparse], options=options)
     good = [view_of(s) for s in shots[1:4]]
     with_sparse = fuse_mesh([sparse, *good], options=options)
@@ -251,3 +251,122 @@ def test_tiny_depth_maps_never_end_the_run(shots: list[Shot], size: int) -> None
     }
     fuse_mesh([view_of(shots[0], **small)])
     fuse_points([view_of(shots[0], **small)])
+
+
+def test_unconfirmed_depth_fills_where_photos_agree_and_nowhere_else(shots: list[Shot]) -> None:
+    """A plain wall: no match confirms it, yet the depths of three photos meet on it."""
+    views, lone = [], []
+    for number, shot in enumerate(shots[2:6]):
+        confidence = np.ones(shot.depth.shape, np.float32)
+        confidence[:, :60] = 0.2
+        depth = shot.depth.copy()
+        # Three agree with each other; the fourth says something of its own.
+        depth[:, :60] *= 1.25 if number == 3 else 1.0
+        views.append(view_of(shot, confidence=confidence, depth=depth))
+        own = shot.depth.copy()
+        own[:, :60] *= (0.7, 0.85, 1.15, 1.3)[number]
+        lone.append(view_of(shot, confidence=confidence, depth=own))
+    options = FusionOptions(voxel_size=VOXEL)
+    sure = fuse_points([view_of(s, depth=_left_out(s)) for s in shots[2:6]], options=options)
+    for views_given, gains in ((views, True), (lone, False)):
+        cloud, mesh = (fuse(views_given, options=options) for fuse in (fuse_points, fuse_mesh))
+        assert (len(cloud.points) > 1.1 * len(sure.points)) == gains
+        for points in (cloud.points, mesh.vertices):
+            assert (distance_to_room(points.astype(np.float64)) < 0.1).mean() > 0.99
+
+
+def _left_out(shot: Shot) -> np.ndarray:
+    depth = shot.depth.copy()
+    depth[:, :60] = 0
+    return depth
+
+
+def test_sure_depth_decides_over_unsure(shots: list[Shot]) -> None:
+    """Of two measurements a voxel or two apart, the surface lies at the sure one."""
+    shot = shots[3]
+    off = (shot.depth * (1 + VOXEL / shot.depth)).astype(np.float32)
+    unsure = np.full(off.shape, 0.4, np.float32)
+    options = FusionOptions(voxel_size=VOXEL, fill_holes=0)
+    mesh = fuse_mesh([view_of(shot), view_of(shot, depth=off, confidence=unsure)], options=options)
+    middle = fuse_mesh([view_of(shot), view_of(shot, depth=off)], options=options)
+    near, far = (np.median(distance_to_room(m.vertices.astype(float))) for m in (mesh, middle))
+    assert near < 0.5 * far
+
+
+def test_what_other_photos_see_through_is_cleared_from_the_mesh(shots: list[Shot]) -> None:
+    views = [view_of(s) for s in shots]
+    # Large enough that no cleaning by size would take it away.
+    ghost = shots[3].depth.copy()
+    ghost[30:80, 50:110] *= 0.9
+    views[3] = view_of(shots[3], depth=ghost)
+    options = FusionOptions(voxel_size=VOXEL, min_component=0, max_depth_jump=1e9)
+    one = fuse_mesh([views[3]], options=options)
+    all_of_them = fuse_mesh(views, options=options)
+    floating = [
+        (distance_to_room(mesh.vertices.astype(np.float64)) > 3 * VOXEL).sum()
+        for mesh in (one, all_of_them)
+    ]
+    assert floating[0] > 300
+    assert floating[1] < 0.1 * floating[0]
+
+
+def test_cropping_keeps_the_inside_of_the_box_as_it_was(shots: list[Shot]) -> None:
+    views = [view_of(s) for s in shots]
+    low, high = np.array([-1.0, -1.0, -1.0]), np.array([0.5, 0.8, 0.6])
+    box = FusionOptions(voxel_size=VOXEL, crop=(*low, *high), min_component=0, fill_holes=0)
+    whole = FusionOptions(voxel_size=VOXEL, min_component=0, fill_holes=0)
+    for fuse, name in ((fuse_mesh, "vertices"), (fuse_points, "points")):
+        points = getattr(fuse(views, options=box), name)
+        everything = getattr(fuse(views, options=whole), name)
+        inside = np.all((everything >= low) & (everything <= high), axis=1).sum()
+        assert np.all((points >= low) & (points <= high))
+        assert len(points) == pytest.approx(inside, rel=0.03)
+    far = FusionOptions(crop=(90.0, 90.0, 90.0, 91.0, 91.0, 91.0))
+    assert len(fuse_mesh(views, options=far).faces) == len(fuse_points(views, options=far).points)
+
+
+def test_memory_bound_makes_voxels_coarser_and_says_so(
+    shots: list[Shot], caplog: pytest.LogCaptureFixture
+) -> None:
+    views = [view_of(s) for s in shots]
+    fine = fuse_surface(views)
+    assert not caplog.records
+    bound = fuse_surface(views, options=FusionOptions(max_memory_gb=0.01))
+    assert 0 < len(bound.mesh.faces) < 0.5 * len(fine.mesh.faces)
+    assert bound.statistics["voxel_size"] > fine.statistics["voxel_size"]
+    assert "--fusion.max-memory-gb" in caplog.text
+
+
+def test_cleaning_is_counted_and_optional_steps_do_their_work(shots: list[Shot]) -> None:
+    noise = np.random.default_rng(1).normal(size=(*shots[0].depth.shape, 2))
+    speck = shots[3].depth * (1 + 0.002 * noise[..., 0])
+    speck[70:76, 90:96] = 1.0
+    speck[20:23, 30:34] = 0
+    views = [view_of(shots[3], depth=speck.astype(np.float32))]
+
+    def fused(**changes: float) -> Surface:
+        return fuse_surface(views, options=FusionOptions(voxel_size=VOXEL, **changes))
+
+    plain, kept = fused(), fused(min_component=0)
+    removed = plain.statistics["floaters_removed"]
+    assert removed >= 1
+    assert plain.statistics["pieces"] == kept.statistics["pieces"]
+    assert kept.statistics["floaters_removed"] == 0
+    gone = plain.statistics["floater_triangles_removed"]
+    assert gone >= removed and len(kept.mesh.faces) - len(plain.mesh.faces) >= gone
+
+    assert _border_length(fused(fill_holes=0).mesh) > 1.02 * _border_length(plain.mesh)
+    errors = [
+        distance_to_room(m.mesh.vertices.astype(float)).mean() for m in (plain, fused(smooth=10))
+    ]
+    assert errors[1] < 0.9 * errors[0]
+    small = fused(decimate=1000).mesh
+    assert 800 < len(small.faces) <= 1000 and small.colours.std() > 5
+    assert np.median(distance_to_room(small.vertices.astype(np.float64))) < 0.5 * VOXEL
+
+
+def _border_length(mesh: Mesh) -> int:
+    """Number of edges with a triangle on one side only."""
+    edges = np.sort(mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
+    _, counts = np.unique(edges, axis=0, return_counts=True)
+    return int((counts == 1).sum())

@@ -67,6 +67,7 @@ def load_scene(folder: str | Path) -> Reconstruction:
             stages=_records(StageRecord, run["stages"]),
             warnings=tuple(run["warnings"]),
             options=dict(run["options"]),
+            statistics=dict(run.get("surface", {})),
         )
     except (KeyError, TypeError) as error:
         raise InputError(

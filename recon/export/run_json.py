@@ -55,6 +55,7 @@ def write_run(
         "platform": platform.platform(),
         "options": plain(reconstruction.options),
         "counts": counts,
+        "surface": plain(reconstruction.statistics),
         "warnings": list(reconstruction.warnings),
         "seconds": plain(sum(stage.seconds for stage in reconstruction.stages)),
         "stages": plain(reconstruction.stages),

@@ -2,6 +2,6 @@
 
 from recon.fusion.cloud import fuse_points
 from recon.fusion.options import FusionOptions
-from recon.fusion.surface import fuse_mesh
+from recon.fusion.surface import Surface, fuse_mesh, fuse_surface
 
-__all__ = ["FusionOptions", "fuse_mesh", "fuse_points"]
+__all__ = ["FusionOptions", "Surface", "fuse_mesh", "fuse_points", "fuse_surface"]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.camera import Array, invert_rigid, project, transform_points, unproject
-from recon.fusion.frames import Frame, automatic_voxel_size, usable_frames
+from pointmap.camera import Array, transform_points, unproject
+from recon.fusion.frames import Frame, automatic_voxel_size, count_votes, inside_box, usable_frames
 from recon.fusion.options import FusionOptions
 from recon.scene import PointCloud, View
 
@@ -30,6 +30,9 @@ def fuse_points(views: Sequence[View], *, options: FusionOptions | None = None) 
             for name in ("points", "colours", "normals", "confidence")
         )
     )
+    cloud = _at(cloud, inside_box(cloud.points, options.crop))
+    if not len(cloud.points):
+        return cloud
     voxel = options.voxel_size or automatic_voxel_size(frames, options)
     thinned = _thin(cloud, voxel)
     while len(thinned.points) > options.max_points:
@@ -44,8 +47,7 @@ def _frame_points(frame: Frame, frames: Sequence[Frame]) -> PointCloud:
     camera = unproject(frame.depth, frame.intrinsics, frame.k1)
     normals = _normals(camera, known)
     world = transform_points(frame.cam_to_world, camera[known])
-    votes = sum((_votes(other, world) for other in frames if other is not frame), np.zeros(1))
-    keep = np.broadcast_to(votes >= 0, len(world))
+    keep = count_votes(frame, frames, world) >= 0
     normals = normals[known] @ frame.cam_to_world[:3, :3].T
     return PointCloud(
         world[keep].astype(np.float32),
@@ -53,19 +55,6 @@ def _frame_points(frame: Frame, frames: Sequence[Frame]) -> PointCloud:
         normals[keep].astype(np.float32),
         frame.confidence[known][keep],
     )
-
-
-def _votes(other: Frame, world: Array, margin: float = 0.03) -> Array:
-    """Return +1 for points (P, 3) that ``other`` measured too, -1 where it looked past them."""
-    camera = transform_points(invert_rigid(other.cam_to_world), world)
-    xy = project(camera, other.intrinsics, other.k1)
-    height, width = other.depth.shape
-    with np.errstate(invalid="ignore"):
-        inside = np.all((xy >= 0) & (xy < [width, height]), axis=-1)
-    column, row = np.where(inside[:, None], xy, 0).astype(int).T
-    ratio = np.where(inside, other.depth[row, column], 0) / np.where(inside, camera[:, 2], 1)
-    agrees = np.abs(ratio - 1) < margin
-    return agrees.astype(np.float64) - (ratio > 1 + margin)
 
 
 def _normals(camera: Array, known: NDArray[np.bool_]) -> Array:
@@ -86,6 +75,12 @@ def _normals(camera: Array, known: NDArray[np.bool_]) -> Array:
     facing = -camera / np.linalg.norm(camera, axis=-1, keepdims=True).clip(1e-12)
     normals = np.where(length > 0, normals / np.maximum(length, 1e-300), facing)
     return np.where((normals * facing).sum(-1, keepdims=True) < 0, -normals, normals)
+
+
+def _at(cloud: PointCloud, keep: NDArray[np.bool_]) -> PointCloud:
+    return PointCloud(
+        cloud.points[keep], cloud.colours[keep], cloud.normals[keep], cloud.confidence[keep]
+    )
 
 
 def _thin(cloud: PointCloud, voxel: float) -> PointCloud:

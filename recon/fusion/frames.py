@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.camera import Array, pinhole_grid
+from pointmap.camera import Array, invert_rigid, pinhole_grid, project, transform_points, unproject
 from recon.fusion.options import FusionOptions
 from recon.scene import View
+
+# Depth that no other photo confirmed carries at most 0.3; below this it is a guess.
+_LEAST_CONFIDENCE = 0.1
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One usable depth map: ``depth`` (h, w) float32, 0 where masked, and its ``confidence``."""
+    """One usable depth map: ``depth`` (h, w) float32, 0 where masked; its ``confidence``."""
 
     depth: NDArray[np.float32]
     confidence: NDArray[np.float32]
@@ -28,29 +31,52 @@ class Frame:
 def usable_frames(views: Sequence[View], options: FusionOptions) -> list[Frame]:
     """Return the registered views that keep any depth once unsure pixels and edges are masked.
 
-    Where less than a twentieth of all depth is sure enough (one photo, or depth that was never
-    compared between photos) the surest nine tenths are taken instead of next to nothing.
+    Less sure depth stays where more photos measured the same than look past it: a plain wall, which
+    matching cannot confirm but on which the network's depths of several photos meet. Where less
+    than a twentieth of all depth is sure enough (one photo, or depth that was never compared
+    between photos) the surest nine tenths are taken instead of next to nothing.
     """
-    frames = []
     placed = [view for view in views if view.registered and view.depth.size]
-    threshold = _threshold(placed, options.min_confidence)
+    sure = _threshold(placed, options.min_confidence)
+    frames = []
     for view in placed:
         assert view.camera.cam_to_world is not None
-        depth = np.where(_measured(view) & (view.confidence >= threshold), view.depth, 0)
-        depth = depth.astype(np.float32)
+        known = _measured(view) & (view.confidence >= min(sure, _LEAST_CONFIDENCE))
+        depth = np.where(known, view.depth, 0).astype(np.float32)
         depth = _without_edges(depth, options.max_depth_jump)
-        if (depth > 0).any():
-            frames.append(
-                Frame(
-                    depth,
-                    view.confidence.astype(np.float32),
-                    view.pixels,
-                    view.depth_intrinsics,
-                    view.camera.cam_to_world,
-                    view.camera.k1,
-                )
+        frames.append(
+            Frame(
+                depth,
+                view.confidence.astype(np.float32),
+                view.pixels,
+                view.depth_intrinsics,
+                view.camera.cam_to_world,
+                view.camera.k1,
             )
-    return frames
+        )
+    supported = [_supported(frame, frames, sure) for frame in frames]
+    return [frame for frame in supported if (frame.depth > 0).any()]
+
+
+def _supported(frame: Frame, frames: Sequence[Frame], sure: float) -> Frame:
+    """Return the frame without depth of low confidence that the others don't support."""
+    unsure = (frame.depth > 0) & (frame.confidence < sure)
+    if not unsure.any():
+        return frame
+    camera = unproject(frame.depth, frame.intrinsics, frame.k1)[unsure]
+    depth = frame.depth.copy()
+    depth[unsure] *= count_votes(frame, frames, transform_points(frame.cam_to_world, camera)) > 0
+    depth[_speckle(depth > 0)] = 0
+    return replace(frame, depth=depth)
+
+
+def count_votes(frame: Frame, frames: Sequence[Frame], world: Array, margin: float = 0.03) -> Array:
+    """Return how many more of the other frames measured points (P, 3) too than look past them."""
+    total = np.zeros(len(world))
+    for other in frames:
+        if other is not frame:
+            total += _votes(other, world, margin)
+    return total
 
 
 def as_pinhole(frame: Frame, max_depth_jump: float) -> Frame:
@@ -94,6 +120,28 @@ def automatic_voxel_size(frames: Sequence[Frame], options: FusionOptions) -> flo
     # Overlapping photos see the same surface again; half of what they see is a safe guess.
     area *= 0.5 if len(frames) > 2 else 1.0
     return float(max(1.5 * np.median(footprints), np.sqrt(2 * area / options.max_triangles)))
+
+
+def _votes(other: Frame, world: Array, margin: float) -> Array:
+    """Return +1 for points (P, 3) that ``other`` measured too, -1 where it looked past them."""
+    camera = transform_points(invert_rigid(other.cam_to_world), world)
+    xy = project(camera, other.intrinsics, other.k1)
+    height, width = other.depth.shape
+    with np.errstate(invalid="ignore"):
+        inside = np.all((xy >= 0) & (xy < [width, height]), axis=-1)
+    column, row = np.where(inside[:, None], xy, 0).astype(int).T
+    ratio = np.where(inside, other.depth[row, column], 0) / np.where(inside, camera[:, 2], 1)
+    agrees = np.abs(ratio - 1) < margin
+    return agrees.astype(np.float64) - (ratio > 1 + margin)
+
+
+def inside_box(points: NDArray[np.floating], box: Sequence[float] | None) -> NDArray[np.bool_]:
+    """Return which points (P, 3) lie in ``box`` (x, y, z of its low corner, then of its high one);
+    all without a box.
+    """
+    if box is None:
+        return np.ones(len(points), bool)
+    return np.all((points >= np.array(box[:3])) & (points <= np.array(box[3:])), axis=-1)
 
 
 def _measured(view: View) -> NDArray[np.bool_]:

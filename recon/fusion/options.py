@@ -11,13 +11,26 @@ class FusionOptions:
 
     voxel_size: float | None = None
     """Edge of a voxel in scene units; None takes 1.5 pixels at the median depth."""
+    truncation: float | None = None
+    """How far around measured depth distances are averaged, in scene units; None: 4 voxels."""
     min_confidence: float = 0.35
-    """Depth below this confidence is left out, unless almost all is: see ``usable_frames``."""
+    """Depth below this confidence is left out, unless other photos' depth supports it or almost all
+    depth is below."""
     max_depth_jump: float = 0.03
     """Relative depth step between neighbouring pixels above which they lie on two surfaces."""
+    crop: tuple[float, float, float, float, float, float] | None = None
+    """Keep the inside of this box only: x y z of its low corner, then of its high corner."""
     max_triangles: int = 3_000_000
     """Upper bound of the mesh's size; the voxel grows to keep it."""
+    max_memory_gb: float = 4.0
+    """Upper bound of the voxels' memory; the voxel grows, with a warning, to keep it."""
     min_component: float = 0.0005
     """Connected pieces with less than this share of all triangles are removed as floaters."""
+    fill_holes: float = 4.0
+    """Holes in the mesh up to this radius, in voxels, are closed; 0 leaves them."""
+    smooth: int = 0
+    """Rounds of smoothing (Taubin's, which does not shrink) of the mesh."""
+    decimate: int | None = None
+    """Simplify the mesh to about this number of triangles."""
     max_points: int = 2_000_000
     """Upper bound of the cloud's size; points are thinned by growing voxels to keep it."""

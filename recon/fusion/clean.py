@@ -1,0 +1,87 @@
+"""From the raw surface of the volume to a mesh worth keeping."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pointmap.camera import Array
+from recon.fusion.frames import inside_box
+from recon.fusion.options import FusionOptions
+from recon.scene import Mesh
+
+if TYPE_CHECKING:
+    import open3d as o3d
+
+
+def clean(
+    surface: o3d.geometry.TriangleMesh, voxel: float, options: FusionOptions
+) -> tuple[Mesh, dict[str, float]]:
+    """Return the finished mesh, and what was found and removed in numbers.
+
+    In this order: crop, floaters away, small holes closed, smoothed, simplified.
+    """
+    surface.remove_degenerate_triangles()
+    if options.crop is not None:
+        outside = ~inside_box(np.asarray(surface.vertices), options.crop)
+        surface.remove_vertices_by_mask(outside.tolist())
+    counts: dict[str, float] = {"triangles_before_cleaning": len(surface.triangles)}
+    if not len(surface.triangles):
+        return empty_mesh(), counts
+    counts |= _remove_floaters(surface, options.min_component)
+    before = len(surface.triangles)
+    if options.fill_holes > 0:
+        surface = _closed(surface, options.fill_holes * voxel)
+    counts["triangles_closing_holes"] = len(surface.triangles) - before
+    if options.smooth:
+        from open3d.geometry import FilterScope
+
+        surface = surface.filter_smooth_taubin(options.smooth, filter_scope=FilterScope.Vertex)
+    if options.decimate is not None and len(surface.triangles) > options.decimate:
+        # The borders of what was seen would otherwise be eaten first.
+        surface = surface.simplify_quadric_decimation(options.decimate, boundary_weight=3.0)
+    surface.compute_vertex_normals()
+    mesh = Mesh(
+        np.asarray(surface.vertices, np.float32),
+        np.asarray(surface.triangles, np.int32),
+        _to_bytes(np.asarray(surface.vertex_colors)),
+        np.asarray(surface.vertex_normals, np.float32),
+    )
+    return mesh, counts
+
+
+def empty_mesh() -> Mesh:
+    """Return a mesh without a triangle."""
+    none = np.zeros((0, 3), np.float32)
+    return Mesh(none, np.zeros((0, 3), np.int32), np.zeros((0, 3), np.uint8), none)
+
+
+def _remove_floaters(surface: o3d.geometry.TriangleMesh, min_component: float) -> dict[str, float]:
+    labels, sizes, _ = surface.cluster_connected_triangles()
+    counts = np.asarray(sizes)
+    # Relative to the whole, but never more than the largest piece.
+    small = counts < min(min_component * counts.sum(), counts.max())
+    surface.remove_triangles_by_mask(small[np.asarray(labels)])
+    surface.remove_unreferenced_vertices()
+    return {
+        "pieces": len(counts),
+        "floaters_removed": int(small.sum()),
+        "floater_triangles_removed": int(counts[small].sum()),
+    }
+
+
+def _closed(surface: o3d.geometry.TriangleMesh, radius: float) -> o3d.geometry.TriangleMesh:
+    """Return the surface with holes up to ``radius`` closed by triangles between old vertices."""
+    import open3d as o3d
+
+    tensors = o3d.t.geometry.TriangleMesh.from_legacy(surface)
+    # Colours don't survive the filling (VTK's), but vertices keep their order.
+    del tensors.vertex["colors"]
+    closed = tensors.fill_holes(hole_size=radius).to_legacy()
+    closed.vertex_colors = surface.vertex_colors
+    return closed
+
+
+def _to_bytes(colours: Array) -> np.ndarray:
+    return np.round(np.clip(colours, 0, 1) * 255).astype(np.uint8)
