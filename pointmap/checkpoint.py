@@ -2,20 +2,22 @@
 
 Our own format is one safetensors file: float16 tensors under the official names, and in its
 metadata the network's arguments (``config``) and a model card (``card``), both JSON. Official
-``.pth`` files and Hugging Face folders (config.json + model.safetensors) are read too.
+``.pth`` files and Hugging Face folders (config.json + model.safetensors) are read too; of the hub,
+see :mod:`pointmap.hub`.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import importlib.resources
 import json
 import math
 import os
 import pickle
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pointmap import hub
 from pointmap.errors import InputError
 from pointmap.network import NetworkConfig, PointmapNetwork
 
@@ -38,26 +41,53 @@ _ALIAS = re.compile(r"\.scratch\.layer_rn\.(\d)\.")
 def load_network(weights: str | Path | None = None) -> PointmapNetwork:
     """Return the network of a checkpoint: float32, on the CPU, in eval mode.
 
-    ``weights`` is a ``.safetensors`` file of ours, an official ``.pth``, or a folder with
-    config.json and model.safetensors; None is the checkpoint that comes with the package. Raises
-    ``InputError`` for anything else, a damaged file, or weights that are not of the network that
-    the file describes.
+    ``weights`` is what ``locate`` takes. Raises ``InputError`` for anything else, a damaged file,
+    or weights that are not of the network that the file describes.
     """
-    path = _bundled() if weights is None else Path(weights).expanduser()
-    if not path.exists():
-        raise InputError(f"{path}: no such checkpoint; give a .safetensors or .pth file or folder")
-    try:
+    path = locate(weights)
+    with _errors_name(path):
         config, tensors = _read(path)
-        network = _assemble(path, NetworkConfig.from_dict(config), tensors)
+        return _assemble(path, NetworkConfig.from_dict(config), tensors).eval()
+
+
+def locate(weights: str | Path | None = None) -> Path:
+    """Return the file or folder of a checkpoint, downloaded if need be.
+
+    ``weights`` is a ``.safetensors`` file of ours, an official ``.pth``, a folder with config.json
+    and model.safetensors, or the Hugging Face id of such a folder; None is the checkpoint that
+    comes with the package. Raises ``InputError`` where there is none.
+    """
+    if weights is None:
+        return _bundled()
+    path = Path(weights).expanduser()
+    if path.exists():
+        return path
+    if hub.is_repository(str(weights)):
+        return hub.download(str(weights), check=_check_config)
+    raise InputError(
+        f"{path}: no such checkpoint; give a .safetensors or .pth file, a folder, or an id on the "
+        "Hugging Face hub"
+    )
+
+
+def _check_config(path: Path) -> None:
+    with _errors_name(path):
+        NetworkConfig.from_dict(_config_file(path))
+
+
+@contextlib.contextmanager
+def _errors_name(path: Path) -> Iterator[None]:
+    """Turn errors into ``InputError`` whose line begins with ``path``."""
+    try:
+        yield
     except (InputError, OSError) as error:
         text = str(error)
         raise InputError(text if text.startswith(str(path)) else f"{path}: {text}") from error
-    return network.eval()
 
 
 def read_card(weights: str | Path | None = None) -> dict[str, Any]:
     """Return the model card of a checkpoint of ours (None: the one in the package)."""
-    path = _bundled() if weights is None else Path(weights).expanduser()
+    path = locate(weights)
     return _json(path, _metadata(path).get("card", "{}"))
 
 
@@ -97,11 +127,11 @@ def _bundled() -> Path:
 def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, Tensor]]:
     """Return the constructor's arguments and the tensors of a checkpoint of any known kind."""
     if path.is_dir():
-        missing = [n for n in ("config.json", "model.safetensors") if not (path / n).exists()]
+        missing = [name for name in hub.FILES if not (path / name).exists()]
         if missing:
             raise InputError(f"{path}: the folder lacks {' and '.join(missing)}; not a checkpoint")
-        text = (path / "config.json").read_text(encoding="utf-8", errors="replace")
-        return _json(path / "config.json", text), _safetensors(path / "model.safetensors")
+        config, weights = (path / name for name in hub.FILES)
+        return _config_file(config), _safetensors(weights)
     if path.suffix == ".safetensors":
         metadata = _metadata(path)
         if "config" not in metadata:
@@ -113,6 +143,10 @@ def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, Tensor]]:
     if path.suffix in (".pth", ".pt"):
         return _torch_file(path)
     raise InputError(f"{path}: not a checkpoint; give a .safetensors or .pth file or a folder")
+
+
+def _config_file(path: Path) -> dict[str, Any]:
+    return _json(path, path.read_text(encoding="utf-8", errors="replace"))
 
 
 def _json(path: Path, text: str) -> dict[str, Any]:
@@ -232,4 +266,4 @@ def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 def _few(names: Iterable[str]) -> str:
     ordered = sorted(names)
-    return ", ".join(ordered[:3]) + (", ..." if len(ordered) > 3 else "")
+    return ", ".join(ordered[:5]) + (", ..." if len(ordered) > 5 else "")

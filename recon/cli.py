@@ -82,6 +82,11 @@ def _run(command: Command, console: Console) -> int:
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     _show_warnings(console)
     check_output_folder(command.out, overwrite=command.overwrite)
+    if command.options.weights is not None:
+        from pointmap.checkpoint import locate
+
+        # A download shows a bar of its own, which ours would hide.
+        locate(command.options.weights)
     listener = ProgressBars(console)
     with listener:
         from recon.pipeline import reconstruct

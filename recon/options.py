@@ -18,7 +18,8 @@ class Options:
     """How to reconstruct. The defaults suit 1 to about 30 photos of one scene."""
 
     weights: str | None = None
-    """Checkpoint of the network (.safetensors, .pth or folder); the bundled one by default."""
+    """Checkpoint of the network: a .safetensors or .pth file, a folder, or a Hugging Face id, such
+    as naver/DUSt3R_ViTLarge_BaseDecoder_512_dpt; the bundled one by default."""
     device: str | None = None
     """cpu, cuda or mps; the best one at hand by default."""
     depth_size: int = 512

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import gzip
 import json
+import math
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,9 +21,8 @@ from pointmap.checkpoint import load_network, parse_constructor, read_card, save
 from pointmap.errors import InputError
 from pointmap.network import NetworkConfig, PointmapNetwork
 
-OFFICIAL = json.loads(
-    (Path(__file__).parent / "data" / "network" / "official_state_dicts.json").read_text()
-)
+DATA = Path(__file__).parent / "data" / "network"
+OFFICIAL = json.loads(gzip.decompress((DATA / "official_state_dicts.json.gz").read_bytes()))
 CONFIG = NetworkConfig(
     enc_embed_dim=16,
     enc_depth=1,
@@ -28,6 +33,13 @@ CONFIG = NetworkConfig(
     head_type="dpt",
     feature_dim=8,
     layer_dims=(4, 4, 4, 4),
+)
+MAST3R = dataclasses.replace(
+    CONFIG,
+    head_type="catmlp+dpt",
+    output_mode="pts3d+desc4",
+    two_confs=True,
+    desc_conf_mode=("exp", 0.0, math.inf),
 )
 LINEAR = NetworkConfig(
     enc_embed_dim=16, enc_depth=1, enc_num_heads=2, dec_embed_dim=8, dec_depth=2, dec_num_heads=1
@@ -148,6 +160,116 @@ def test_folders_load_whichever_name_shared_tensors_have(tmp_path: Path, dropped
     assert all(value.isfinite().all() for value in found.values())
 
 
+def hub_folder(folder: Path, network: PointmapNetwork) -> Path:
+    """Write the layout of the hub's mixin: shared tensors once, infinities as bare words."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors, names = {}, {}
+    for name, tensor in network.state_dict().items():
+        number = name.partition(".layer_rn.")[2][:1]
+        if number:
+            names[name] = name.replace(f"layer_rn.{number}", f"layer{int(number) + 1}_rn")
+        else:
+            tensors[name] = tensor.contiguous()
+    save_file(tensors, folder / "model.safetensors", names)
+    config = network.config.to_dict() | {
+        "freeze": "none",
+        "landscape_only": False,
+        "patch_embed_cls": "PatchEmbedDust3R",
+    }
+    text = json.dumps(config, indent=2, sort_keys=True)
+    assert "-Infinity" in text
+    (folder / "config.json").write_text(text)
+    return folder
+
+
+def outputs(network: PointmapNetwork) -> list[torch.Tensor]:
+    photos = torch.rand(2, 1, 3, 32, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.inference_mode():
+        sides = network(*photos)
+    return [x for p in sides for x in (p.pts3d, p.conf, p.desc, p.desc_conf) if x is not None]
+
+
+@pytest.mark.parametrize("config", [LINEAR, CONFIG, MAST3R], ids=["linear", "dpt", "mast3r"])
+@pytest.mark.parametrize("layout", ["pth", "folder"])
+def test_official_layouts_reproduce(tmp_path: Path, layout: str, config: NetworkConfig) -> None:
+    network = half_network(config)
+    if layout == "folder":
+        path = hub_folder(tmp_path / "net", network)
+        assert "layer_rn" not in "".join(load_file(path / "model.safetensors"))
+    else:
+        name = "AsymmetricMASt3R" if config is MAST3R else "AsymmetricCroCo3DStereo"
+        arguments = ", ".join(
+            f"{key}={value!r}" for key, value in config.to_dict().items() if value is not None
+        )
+        path = official_file(tmp_path / "net.pth", network, f"{name}({arguments})")
+    loaded = load_network(path)
+    assert loaded.config == config
+    for found, expected in zip(outputs(loaded), outputs(network), strict=True):
+        assert torch.equal(found, expected)
+
+
+class FakeHub:
+    """Stands for hf_hub_download: files of one folder, or an error."""
+
+    def __init__(self, folder: Path | None, error: Exception | None = None) -> None:
+        self.folder, self.error = folder, error
+        self.asked: list[str] = []
+
+    def __call__(self, repository: str, name: str) -> str:
+        assert repository == "naver/Tiny_512-dpt"
+        self.asked.append(name)
+        if self.error:
+            raise self.error
+        assert self.folder is not None
+        return str(self.folder / name)
+
+
+def test_a_hub_id_loads_what_the_hub_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeHub(hub_folder(tmp_path / "net", half_network(CONFIG)))
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fake)
+    assert same(load_network("naver/Tiny_512-dpt"), half_network(CONFIG))
+    assert fake.asked == ["config.json", "model.safetensors"]
+
+
+def test_a_network_of_another_kind_is_refused_before_its_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 768}')
+    fake = FakeHub(tmp_path)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fake)
+    with pytest.raises(InputError, match="hidden_size, model_type"):
+        load_network("naver/Tiny_512-dpt")
+    assert fake.asked == ["config.json"]
+
+
+def test_a_download_that_breaks_off_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeHub(None, ConnectionError("reset by peer\nTraceback ..."))
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fake)
+    with pytest.raises(InputError, match="try again") as caught:
+        load_network("naver/Tiny_512-dpt")
+    assert "\n" not in str(caught.value) and "reset by peer" in str(caught.value)
+
+
+def test_offline_the_usual_cache_is_read_and_else_one_line_says_so(tmp_path: Path) -> None:
+    repository = tmp_path / "hub" / "models--naver--Tiny"
+    snapshot = hub_folder(repository / "snapshots" / ("0" * 40), half_network(LINEAR))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    code = (
+        "from pointmap import hub; from pointmap.errors import InputError\n"
+        "print(hub.download('naver/Tiny', check=print))\n"
+        "try: hub.download('naver/Absent', check=print)\n"
+        "except InputError as error: print(error)\n"
+    )
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    config, found, message = done.stdout.splitlines()
+    assert Path(config) == snapshot / "config.json" and Path(found) == snapshot
+    assert message.startswith("naver/Absent: config.json is not in the cache and")
+
+
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_official_constructor_strings_give_the_official_arguments(name: str) -> None:
     parsed = NetworkConfig.from_dict(parse_constructor(OFFICIAL[name]["constructor"]))
@@ -193,6 +315,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
         return path
 
     add("missing", "absent.safetensors", "no such checkpoint")
+    add("missing pth", "absent.pth", "no such checkpoint")
     whole = folder / "whole.safetensors"
     save_checkpoint(network, whole, card={})
     cut = add("truncated", "cut.safetensors", "truncated")
@@ -201,7 +324,15 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     add("extension", "photo.jpg", "not a checkpoint").write_bytes(b"x")
     save_file(state, add("bare", "bare.safetensors", "config.json"))
     fewer = {k: v for k, v in state.items() if "norm1.bias" not in k}
-    save_file(fewer, add("lacking", "lacking.safetensors", "5 missing (dec_blocks.0."), config)
+    save_file(
+        fewer,
+        add(
+            "lacking",
+            "lacking.safetensors",
+            "dec_blocks.0.norm1.bias, dec_blocks.1.norm1.bias, ",
+        ),
+        config,
+    )
     more = state | {"prediction_head.weight": torch.zeros(2)}
     save_file(more, add("more", "more.safetensors", "unexpected (prediction_head"), config)
     other = state | {"enc_norm.bias": torch.zeros(3)}
