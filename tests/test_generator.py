@@ -12,19 +12,21 @@ import torch
 
 from pointmap.camera import invert_rigid, project, rigid, transform_points, unproject
 from pointmap.errors import InputError
-from pointmap.training import pairs as pairs_module
+from pointmap.training import generate as generate_module
 from pointmap.training import textures as textures_module
 from pointmap.training.builder import yaw_rotation
 from pointmap.training.courtyard import make_courtyard
 from pointmap.training.courtyard_textures import make_courtyard_bank
+from pointmap.training.generate import write_shard
 from pointmap.training.generator import HELD_OUT_SEED, RenderedScene, render_scene
 from pointmap.training.layouts import LAYOUTS
-from pointmap.training.pairs import PairBatch, ScenePairs, ShardPairs, write_shard
+from pointmap.training.pairs import PairBatch, ScenePairs
 from pointmap.training.render import Camera, SceneTracer
 from pointmap.training.sample_photos import arc_cameras, write_photos
 from pointmap.training.scenes import Scene, make_scene
 from pointmap.training.sensor import photograph
 from pointmap.training.shading import Shader, render_view
+from pointmap.training.shards import ShardPairs
 from pointmap.training.solids import (
     BOX,
     CONE,
@@ -299,7 +301,7 @@ def shards(bank: TextureBank, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_shard_batches_are_consistent_and_within_overlap(shards: Path) -> None:
-    loader = ShardPairs(shards, batch_size=6, seed=0, overlap=(0.15, 0.9))
+    loader = ShardPairs([shards], batch_size=6, seed=0, overlap=(0.15, 0.9))
     sizes = set()
     for _ in range(6):
         batch = loader.next_batch()
@@ -312,7 +314,7 @@ def test_shard_batches_are_consistent_and_within_overlap(shards: Path) -> None:
 
 def test_second_view_really_shows_what_the_first_sees(shards: Path) -> None:
     """The share of view 1's points that land on view 2's depth is the batch's overlap."""
-    batch = ShardPairs(shards, batch_size=12, seed=3, sensor=0).next_batch()
+    batch = ShardPairs([shards], batch_size=12, seed=3, sensor=0).next_batch()
     for n in range(12):
         to_second = invert_rigid(batch.cam2_to_cam1[n].double().numpy())
         points = batch.points1[n].double().numpy()[batch.valid1[n].numpy()]
@@ -328,11 +330,11 @@ def test_second_view_really_shows_what_the_first_sees(shards: Path) -> None:
 
 
 def test_loader_resumes_exactly(shards: Path) -> None:
-    loader = ShardPairs(shards, batch_size=4, seed=0)
+    loader = ShardPairs([shards], batch_size=4, seed=0)
     loader.next_batch()
     state = loader.state()
     expected = [loader.next_batch() for _ in range(2)]
-    resumed = ShardPairs(shards, batch_size=4, seed=99)
+    resumed = ShardPairs([shards], batch_size=4, seed=99)
     resumed.load_state(state)
     for batch in expected:
         got = resumed.next_batch()
@@ -342,7 +344,7 @@ def test_loader_resumes_exactly(shards: Path) -> None:
 
 def test_loader_finds_new_shards(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "shard-0-00000.pt").write_bytes((shards / "shard-0-00000.pt").read_bytes())
-    loader = ShardPairs(tmp_path, batch_size=2, seed=0, refresh=1)
+    loader = ShardPairs([tmp_path], batch_size=2, seed=0, refresh=1)
     assert loader.scenes == 3
     (tmp_path / "shard-0-00001.pt").write_bytes((shards / "shard-0-00001.pt").read_bytes())
     loader.next_batch()
@@ -352,19 +354,19 @@ def test_loader_finds_new_shards(shards: Path, tmp_path: Path) -> None:
 
 def test_empty_folder_is_the_users_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no shards"):
-        ShardPairs(tmp_path, batch_size=2)
+        ShardPairs([tmp_path], batch_size=2)
 
 
 def test_writer_skips_shards_that_exist(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bank: TextureBank
 ) -> None:
-    monkeypatch.setattr(pairs_module, "SCENES_PER_SHARD", 1)
-    monkeypatch.setattr(pairs_module, "make_texture_bank", lambda *a, **k: bank)
+    monkeypatch.setattr(generate_module, "SCENES_PER_SHARD", 1)
+    monkeypatch.setattr(generate_module, "make_texture_bank", lambda *a, **k: bank)
     arguments = ["--out", str(tmp_path), "--seed", "1", "--size", "64x48", "48x64", "--views", "2"]
-    pairs_module.main([*arguments, "--scenes", "1"])
+    generate_module.main([*arguments, "--scenes", "1"])
     first = tmp_path / "shard-1-00000.pt"
     before = first.stat().st_mtime_ns
-    pairs_module.main([*arguments, "--scenes", "2"])
+    generate_module.main([*arguments, "--scenes", "2"])
     assert first.stat().st_mtime_ns == before
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["shard-1-00000.pt", "shard-1-00001.pt"]
@@ -376,16 +378,16 @@ def test_writer_skips_shards_that_exist(
 def test_held_out_scenes_have_seeds_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bank: TextureBank
 ) -> None:
-    monkeypatch.setattr(pairs_module, "SCENES_PER_SHARD", 1)
-    monkeypatch.setattr(pairs_module, "make_texture_bank", lambda *a, **k: bank)
+    monkeypatch.setattr(generate_module, "SCENES_PER_SHARD", 1)
+    monkeypatch.setattr(generate_module, "make_texture_bank", lambda *a, **k: bank)
     arguments = ["--out", str(tmp_path), "--size", "64x48", "--views", "2", "--scenes", "1"]
-    pairs_module.main([*arguments, "--seed", "2", "--held-out"])
+    generate_module.main([*arguments, "--seed", "2", "--held-out"])
     shard = torch.load(tmp_path / "shard-2-00000.pt", weights_only=True)
     assert shard["seeds"].tolist() == [HELD_OUT_SEED + 2_000_000]
     with pytest.raises(InputError, match="0 to 999"):
-        pairs_module.main([*arguments, "--seed", "1000"])
+        generate_module.main([*arguments, "--seed", "1000"])
     with pytest.raises(InputError, match="multiples of 16"):
-        pairs_module.main(["--out", str(tmp_path), "--size", "190x144"])
+        generate_module.main(["--out", str(tmp_path), "--size", "190x144"])
 
 
 def test_sample_photos_are_those_the_code_renders(tmp_path: Path) -> None:

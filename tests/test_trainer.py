@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from pointmap.network import NetworkConfig
+from pointmap.errors import InputError
+from pointmap.network import NetworkConfig, PointmapNetwork
+from pointmap.training.distributed import join_world
 from pointmap.training.pairs import PairBatch, unproject
+from pointmap.training.prefetch import Prefetched
 from pointmap.training.trainer import Trainer, TrainOptions, pair_loss
 from pointmap.training.validate import validate, write_sheet
 
@@ -45,9 +50,6 @@ class Walls:
     def load_state(self, state: dict[str, Any]) -> None:
         self.generator.set_state(state["generator"])
 
-    def set_ease(self, ease: float) -> None:
-        """The walls are easy enough."""
-
     def batch(self, count: int = 4) -> PairBatch:
         slant = torch.rand(count, generator=self.generator)[:, None, None]
         ramp = torch.linspace(0, 1, SIZE)[None, None].expand(count, SIZE, SIZE)
@@ -75,6 +77,19 @@ class Walls:
             cam2_to_cam1=step,
             overlap=overlap,
         )
+
+
+class Halves(Walls):
+    """One process's half of the batches of Walls."""
+
+    def __init__(self, rank: int) -> None:
+        super().__init__()
+        self.rank = rank
+
+    def batch(self, count: int = 4) -> PairBatch:
+        whole = super().batch(count)
+        half = slice(self.rank * count // 2, (self.rank + 1) * count // 2)
+        return PairBatch(**{f.name: getattr(whole, f.name)[half] for f in fields(whole)})
 
 
 def weights(trainer: Trainer) -> torch.Tensor:
@@ -113,6 +128,95 @@ def test_it_learns_and_the_average_forgets_the_start(tmp_path: Path) -> None:
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 1 + 150
     write_sheet(trainer.averaged_network, held_out[0], tmp_path / "sheet.png", rows=2)
     assert (tmp_path / "sheet.png").stat().st_size > 1000
+
+
+def test_prefetching_changes_nothing_and_resumes_exactly(tmp_path: Path) -> None:
+    plain = Trainer(tmp_path / "plain", CONFIG, OPTIONS)
+    plain.run(Walls())
+    first = Trainer(tmp_path / "ahead", CONFIG, OPTIONS)
+    first.run(Prefetched(Walls()), seconds=0.0)
+    assert first.step == 1
+    second, source = Trainer(tmp_path / "ahead", CONFIG, OPTIONS), Prefetched(Walls())
+    assert second.resume(source)
+    second.run(source)
+    assert torch.equal(weights(plain), weights(second))
+
+
+def test_an_error_in_the_source_reaches_the_trainer(tmp_path: Path) -> None:
+    class Broken(Walls):
+        def batch(self, count: int = 4) -> PairBatch:
+            raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="disk is gone"):
+        Trainer(tmp_path, CONFIG, OPTIONS).run(Prefetched(Broken()))
+
+
+def test_a_run_can_be_as_long_as_a_time(tmp_path: Path) -> None:
+    options = replace(OPTIONS, steps=None, budget_seconds=0.5)
+    trainer = Trainer(tmp_path, CONFIG, options)
+    trainer.run(Walls())
+    assert trainer.seconds >= 0.5
+    again = Trainer(tmp_path, CONFIG, options)
+    again.resume(source := Walls())
+    again.run(source)
+    assert again.step == trainer.step
+    with pytest.raises(InputError, match="steps or seconds"):
+        Trainer(tmp_path, CONFIG, replace(OPTIONS, steps=None))
+
+
+def test_weights_to_start_from_must_fit(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    given = PointmapNetwork(CONFIG)
+    trainer = Trainer(tmp_path, CONFIG, OPTIONS)
+    trainer.start_from(given)
+    for network in (trainer.network, trainer.averaged_network):
+        assert torch.equal(
+            network.enc_norm.weight + network.patch_embed.proj.bias,
+            given.enc_norm.weight + given.patch_embed.proj.bias,
+        )
+        assert torch.equal(network.decoder_embed.weight, given.decoder_embed.weight)
+    with pytest.raises(InputError, match="choose the matching --network"):
+        trainer.start_from(PointmapNetwork(replace(CONFIG, enc_depth=2)))
+
+
+# Halves of a batch have other numbers of visible patches, so their attention terms differ.
+JOINT = replace(OPTIONS, steps=4, attention_weight=0.0)
+
+
+def _train_as_one_of_two(rank: int, folder: str, port: int) -> None:
+    os.environ.update(
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE="2",
+        MASTER_ADDR="localhost",
+        MASTER_PORT=str(port),
+    )
+    torch.set_num_threads(1)
+    world = join_world()
+    trainer = Trainer(Path(folder), CONFIG, JOINT, world=world)
+    source = Halves(rank)
+    trainer.run(source)
+    assert trainer.resume(source)  # each process finds its own place in the data again
+    torch.save(weights(trainer), Path(folder) / f"weights-{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_train_as_one_on_their_joint_batches(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(_train_as_one_of_two, (str(tmp_path), port), nprocs=2)
+    first, second = (torch.load(tmp_path / f"weights-{rank}.pt") for rank in (0, 1))
+    assert torch.equal(first, second)
+    single = Trainer(tmp_path / "single", CONFIG, JOINT)
+    start = weights(single)
+    single.run(Walls())
+    # The same pairs in one process. Adam makes steps of equal size from gradients that are nothing
+    # but rounding, so that only the direction of the whole change agrees.
+    change, expected = first - start, weights(single) - start
+    assert torch.cosine_similarity(change, expected, dim=0) > 0.95
+    assert single.pairs_seen == 4 * 8
+    assert (tmp_path / "log.csv").read_text().splitlines()[-1].split(",")[1] == "32"
 
 
 def test_the_first_prediction_is_one_flat_wall(tmp_path: Path) -> None:

@@ -1,19 +1,28 @@
-"""Train the pointmap network: ``python -m pointmap.training --run RUN --data SHARDS``."""
+"""Train the pointmap network: ``python -m pointmap.training --run RUN --data SHARDS``.
+
+Run the same command again to go on after a stop. At the end, or at --seconds, the averaged weights
+are written to RUN/checkpoint.safetensors and, with --held-out, what they show on unseen scenes to
+their card and a picture sheet to RUN/sheet.png. Under ``torchrun`` every process takes --batch
+pairs a step.
+"""
 
 from __future__ import annotations
 
+import argparse
 import logging
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
-import tyro
 
 from pointmap.checkpoint import load_network, save_checkpoint
+from pointmap.errors import InputError
 from pointmap.network import NetworkConfig
-from pointmap.training.pairs import ShardPairs
-from pointmap.training.trainer import Trainer, TrainOptions
+from pointmap.training.distributed import join_world
+from pointmap.training.prefetch import Prefetched
+from pointmap.training.shards import ShardPairs
+from pointmap.training.trainer import BatchSource, Trainer, TrainOptions
 from pointmap.training.validate import validate, write_sheet
 
 NETWORKS = {
@@ -37,77 +46,139 @@ NETWORKS = {
         dec_num_heads=3,
         head_type="linear",
     ),
+    "large": NetworkConfig(
+        img_size=(192, 192),
+        enc_embed_dim=256,
+        enc_depth=12,
+        enc_num_heads=4,
+        dec_embed_dim=192,
+        dec_depth=8,
+        dec_num_heads=3,
+        head_type="linear",
+    ),
 }
-"""Network sizes: "tiny" to try the command, "base" is the bundled one (14 M parameters)."""
+"""Network sizes: "tiny" to try the command, "base" is the bundled one (14 M parameters), "large" is
+the largest whose weights stay below 40 MB (19 M)."""
 
 
 @dataclass(frozen=True)
-class TrainCommand:
-    """Train on folders of rendered pairs (make them with ``python -m pointmap.training.pairs``).
+class Preset:
+    """What suits a machine; each value can be overridden on the command line."""
 
-    Run the same command again to go on after a stop. At the end, or at --seconds, the averaged
-    weights are written to RUN/checkpoint.safetensors, a picture sheet to RUN/sheet.png.
-    """
-
-    run: Path
-    """Folder of this run: state, log.csv, checkpoint, picture sheet."""
-    data: Path
-    """Folder of training shards. New shards are picked up as they appear."""
-    held_out: Path | None = None
-    """Folder of shards with other seeds, scored at the end."""
-    network: Literal["tiny", "base"] = "base"
-    """Size of the network."""
-    steps: int = 4000
-    """Optimiser steps of the whole run."""
-    batch: int = 16
-    """Photo pairs in a step; each counts in both directions."""
-    overlap: tuple[float, float] = (0.25, 1.0)
-    """Pairs are drawn with this share of common pixels."""
-    learning_rate: float = 5e-4
-    """Peak learning rate."""
-    easy: float = 0.3
-    """Share of the steps over which pairs grow from easy (large overlap, clean photos) to all."""
-    init: str | None = None
-    """Weights to start from (fine-tuning): anything that --weights of run_recon.py takes."""
-    seconds: float | None = None
-    """Stop this call after so many seconds and save; the next call goes on."""
-    threads: int = 1
-    """CPU threads."""
-    device: str | None = None
-    """cpu, cuda or mps; the best at hand by default."""
-    seed: int = 0
-    """Seed of weights, pairs and augmentation."""
+    network: str
+    batch: int
+    learning_rate: float
+    warmup_steps: int
+    steps: int | None = None
+    budget_seconds: float | None = None
 
 
-def main() -> None:
-    """Run the command line."""
-    command = tyro.cli(TrainCommand)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(command.threads)
-    options = TrainOptions(
-        steps=command.steps,
-        learning_rate=command.learning_rate,
-        easy_steps=round(command.easy * command.steps),
-        device=command.device,
-        seed=command.seed,
+PRESETS = {
+    "cpu": Preset("base", batch=8, learning_rate=6e-4, warmup_steps=300, steps=5000),
+    "gpu": Preset("large", batch=128, learning_rate=1e-3, warmup_steps=1000, budget_seconds=1500),
+}
+""""cpu" for two cores and hours, "gpu" for one data-centre GPU and 25 minutes."""
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    # argparse, not tyro: a borrowed GPU machine may have nothing but torch and numpy.
+    parser = argparse.ArgumentParser(
+        prog="python -m pointmap.training",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    trainer = Trainer(command.run, NETWORKS[command.network], options)
-    source = ShardPairs(
-        command.data,
-        batch_size=command.batch,
-        overlap=command.overlap,
-        seed=command.seed,
+    add = parser.add_argument
+    add("--run", type=Path, required=True, help="folder of state, log.csv, checkpoint, sheet")
+    add("--data", type=Path, nargs="+", required=True, help="folders of training shards")
+    add("--shares", type=float, nargs="+", help="how often each --data folder is drawn from")
+    add("--held-out", type=Path, help="folder of shards with other seeds, scored at the end")
+    add("--preset", choices=PRESETS, default="cpu", help="settings that suit a machine (cpu)")
+    add("--network", choices=NETWORKS, help="size of the network")
+    add("--batch", type=int, help="photo pairs in a step, each in both directions")
+    add("--learning-rate", type=float, help="peak learning rate")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=int, help="optimiser steps of the whole run")
+    length.add_argument("--budget", type=float, metavar="SECONDS", help="length of the whole run")
+    add("--seconds", type=float, help="stop this call after so long and save; the next goes on")
+    add(
+        "--overlap",
+        type=float,
+        nargs=2,
+        default=(0.1, 0.95),
+        metavar=("LOW", "HIGH"),
+        help="pairs are drawn with this share of common pixels (0.1 0.95)",
+    )
+    add(
+        "--easy-batches",
+        type=int,
+        default=2000,
+        help="batches over which pairs grow from easy (large overlap, clean photos) to all (2000)",
+    )
+    add("--init", help="weights to fine-tune: anything that --weights of run_recon.py takes")
+    add("--threads", type=int, default=1, help="CPU threads (1)")
+    add("--device", help="cpu, cuda or mps; the best at hand by default")
+    add("--seed", type=int, default=0, help="of weights, pairs and augmentation (0)")
+    return parser.parse_args(arguments)
+
+
+def _preset(arguments: argparse.Namespace) -> Preset:
+    """Return the chosen preset with what the command line overrides."""
+    preset = PRESETS[arguments.preset]
+    if arguments.steps is not None or arguments.budget is not None:
+        preset = replace(preset, steps=arguments.steps, budget_seconds=arguments.budget)
+    given = {
+        name: getattr(arguments, name)
+        for name in ("network", "batch", "learning_rate")
+        if getattr(arguments, name) is not None
+    }
+    return replace(preset, **given)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    options = _parse(arguments)
+    world = join_world()
+    logging.basicConfig(
+        level=logging.INFO if world.leads else logging.WARNING, format="%(asctime)s %(message)s"
+    )
+    torch.set_num_threads(options.threads)
+    preset = _preset(options)
+    config = NETWORKS[preset.network]
+    trainer = Trainer(
+        options.run,
+        config,
+        TrainOptions(
+            steps=preset.steps,
+            budget_seconds=preset.budget_seconds,
+            learning_rate=preset.learning_rate,
+            warmup_steps=preset.warmup_steps,
+            device=options.device,
+            seed=options.seed,
+        ),
+        world=world,
+    )
+    source: BatchSource = ShardPairs(
+        options.data,
+        shares=options.shares,
+        batch_size=preset.batch,
+        overlap=tuple(options.overlap),
+        easy_batches=options.easy_batches,
+        # Each process draws its own pairs.
+        seed=options.seed + 1000 * world.rank,
         device=trainer.device,
     )
-    if command.init is not None:
-        trainer.start_from(load_network(command.init))
+    if trainer.device.type != "cpu":
+        source = Prefetched(source)
+    if options.init is not None:
+        trainer.start_from(load_network(options.init))
     if trainer.resume(source):
         logging.info("resumed at step %d", trainer.step)
-    trainer.run(source, seconds=command.seconds)
-    _finish(trainer, command)
+    trainer.run(source, seconds=options.seconds)
+    if world.leads:
+        _finish(trainer, options)
 
 
-def _finish(trainer: Trainer, command: TrainCommand) -> None:
+def _finish(trainer: Trainer, options: argparse.Namespace) -> None:
     """Write the averaged weights with their card, and what they show on held-out pairs."""
     network = trainer.averaged_network
     card: dict[str, object] = {
@@ -115,22 +186,25 @@ def _finish(trainer: Trainer, command: TrainCommand) -> None:
         "directed_pairs": trainer.pairs_seen,
         "seconds": round(trainer.seconds),
         "options": asdict(trainer.options),
-        "data": "procedural scenes of pointmap.training",
+        "data": [folder.name for folder in options.data],
     }
-    if command.held_out is not None:
+    if options.held_out is not None:
         source = ShardPairs(
-            command.held_out,
+            [options.held_out],
             batch_size=16,
-            overlap=command.overlap,
+            overlap=tuple(options.overlap),
             seed=1,
             device=trainer.device,
         )
         batches = [batch for batch, _ in zip(source, range(12), strict=False)]
         card["held_out"] = asdict(validate(network, batches))
-        write_sheet(network, batches[0], command.run / "sheet.png")
+        write_sheet(network, batches[0], options.run / "sheet.png")
         logging.info("held out: %s", card["held_out"])
-    save_checkpoint(network, command.run / "checkpoint.safetensors", card=card)
+    save_checkpoint(network, options.run / "checkpoint.safetensors", card=card)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        raise SystemExit(f"error: {error}") from None

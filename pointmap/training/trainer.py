@@ -25,6 +25,7 @@ from pointmap.inference import choose_device, choose_dtype
 from pointmap.network import NetworkConfig, PointmapNetwork
 from pointmap.network.heads import LinearHead
 from pointmap.training.correspondence import AttentionProbe, attention_loss, patch_targets
+from pointmap.training.distributed import World
 from pointmap.training.losses import PointmapLoss, pointmap_loss
 from pointmap.training.pairs import PairBatch
 
@@ -43,9 +44,6 @@ class BatchSource(Protocol):
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from ``state``."""
 
-    def set_ease(self, ease: float) -> None:
-        """From the next batch on: 1 for the easiest pairs, 0 for all that was asked for."""
-
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -53,14 +51,13 @@ class TrainOptions:
 
     Attributes:
         steps: optimiser steps of the whole run; the learning rate falls to zero at the last one.
+        budget_seconds: length of the whole run instead of ``steps``, over all its calls.
         learning_rate: peak of the warm-up and cosine schedule (AdamW).
         warmup_steps: steps of linear warm-up.
         weight_decay: AdamW's, on matrices only.
         gradient_clip: largest gradient norm.
         confidence_alpha: weight of the loss's confidence regulariser.
         attention_weight: weight of the cross-attention supervision, 0 for none.
-        easy_steps: steps over which pairs grow harder: the least overlap falls from one half to
-            what the source was made with, the sensor effects rise to full strength.
         pixel_stride: the loss looks at every so-many-th pixel along each axis, from a random
             offset: at 2 a quarter of the work in fp32 for no measurable loss of quality.
         ema: decay of the averaged weights, which are what is kept.
@@ -70,14 +67,14 @@ class TrainOptions:
         seed: of the initial weights and of the pixel offsets.
     """
 
-    steps: int
+    steps: int | None = None
+    budget_seconds: float | None = None
     learning_rate: float = 5e-4
     warmup_steps: int = 300
     weight_decay: float = 0.05
     gradient_clip: float = 1.0
     confidence_alpha: float = 0.2
     attention_weight: float = 0.1
-    easy_steps: int = 0
     pixel_stride: int = 2
     ema: float = 0.999
     save_seconds: float = 180.0
@@ -89,14 +86,26 @@ class TrainOptions:
 class Trainer:
     """One training run in ``folder``; resumes by itself when the folder holds a state."""
 
-    def __init__(self, folder: Path, config: NetworkConfig, options: TrainOptions) -> None:
-        self.folder, self.options = folder, options
+    def __init__(
+        self,
+        folder: Path,
+        config: NetworkConfig,
+        options: TrainOptions,
+        *,
+        world: World | None = None,
+    ) -> None:
+        """Make the network; ``world`` is this process's place under torchrun."""
+        if (options.steps is None) == (options.budget_seconds is None):
+            raise InputError("say how long to train: either steps or seconds of the whole run")
+        self.folder, self.options, self.world = folder, options, world or World()
         self.device = choose_device(options.device)
         self.dtype = choose_dtype(self.device)
         torch.manual_seed(options.seed)
         self.network = PointmapNetwork(config)
         _start_flat(self.network)
         self.network.to(self.device)
+        if self.device.type == "cuda":
+            _compile_blocks(self.network)
         self.average = torch.optim.swa_utils.AveragedModel(
             self.network, avg_fn=_moving_average(options.ema)
         )
@@ -145,70 +154,75 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["torch_rng"])
-        source.load_state(state["source"])
+        if len(state["sources"]) != self.world.size:
+            raise InputError(
+                f"{self.state_path} was written by {len(state['sources'])} processes, not by "
+                f"{self.world.size}: go on with as many"
+            )
+        source.load_state(state["sources"][self.world.rank])
         self.step, self.pairs_seen = state["step"], state["pairs_seen"]
         self.seconds = state["seconds"]
         return True
 
     def save(self, source: BatchSource) -> None:
         """Write the state under a temporary name and move it into place."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.state_path.with_suffix(".tmp")
-        torch.save(
-            {
-                "network": self.network.state_dict(),
-                "average": self.average.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "generator": self.generator.get_state(),
-                "torch_rng": torch.get_rng_state(),
-                "source": source.state(),
-                "step": self.step,
-                "pairs_seen": self.pairs_seen,
-                "seconds": self.seconds,
-                "options": asdict(self.options),
-                "config": self.network.config.to_dict(),
-            },
-            temporary,
-        )
-        os.replace(temporary, self.state_path)
+        sources = self.world.gather(source.state())
+        if self.world.leads:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            temporary = self.state_path.with_suffix(".tmp")
+            torch.save(
+                {
+                    "network": self.network.state_dict(),
+                    "average": self.average.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "generator": self.generator.get_state(),
+                    "torch_rng": torch.get_rng_state(),
+                    "sources": sources,
+                    "step": self.step,
+                    "pairs_seen": self.pairs_seen,
+                    "seconds": self.seconds,
+                    "options": asdict(self.options),
+                    "config": self.network.config.to_dict(),
+                },
+                temporary,
+            )
+            os.replace(temporary, self.state_path)
+        # The others wait until the file is there.
+        self.world.gather(None)
 
     def run(self, source: BatchSource, *, seconds: float | None = None) -> None:
         """Train until ``options.steps``, or for ``seconds`` of this call, and save."""
         start = saved = time.monotonic()
         base_seconds = self.seconds
-        log = _Log(self.folder)
-        source.set_ease(self._ease())
-        for batch in source:
-            if self.step >= self.options.steps:
-                break
-            loss, norm = self._train_step(batch)
-            source.set_ease(self._ease())
+        log = _Log(self.folder) if self.world.leads else None
+        batches = iter(source)
+        while self._progress() < 1:
+            loss, norm = self._train_step(next(batches))
             now = time.monotonic()
             self.seconds = base_seconds + now - start
-            if self.step % self.options.log_steps == 0:
+            if log and self.step % self.options.log_steps == 0:
                 log.write(self.step, self.pairs_seen, self.seconds, loss, norm, self._rate())
-            out_of_time = seconds is not None and now - start > seconds
-            if now - saved > self.options.save_seconds or out_of_time:
+            out_of_time = self.world.any(seconds is not None and now - start > seconds, self.device)
+            due = self.world.any(now - saved > self.options.save_seconds, self.device)
+            if due or out_of_time:
                 self.save(source)
                 saved = time.monotonic()
             if out_of_time:
-                break
+                return
         self.save(source)
+
+    def _progress(self) -> float:
+        """Return the share of the run that is done, the same in all processes."""
+        if self.options.steps is not None:
+            return self.step / self.options.steps
+        assert self.options.budget_seconds is not None
+        return max(self.world.gather(self.seconds)) / self.options.budget_seconds
 
     def _rate(self) -> float:
         options = self.options
         warm = min(1.0, (self.step + 1) / max(1, options.warmup_steps))
-        return (
-            options.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * self.step / options.steps))
-        )
-
-    def _ease(self) -> float:
-        # In tenths: a source may have to sort its pairs anew at each change.
-        return (
-            math.ceil(10 * (1 - self.step / max(1, self.options.easy_steps))) / 10
-            if (self.step < self.options.easy_steps)
-            else 0.0
-        )
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, self._progress())))
+        return options.learning_rate * warm * cosine
 
     def _train_step(self, batch: PairBatch) -> tuple[PointmapLoss, float]:
         options = self.options
@@ -228,6 +242,7 @@ class Trainer:
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
+        self.world.average_gradients(self.network.parameters())
         norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), options.gradient_clip))
         if math.isfinite(norm):
             self.optimizer.step()
@@ -235,7 +250,7 @@ class Trainer:
         else:
             logger.warning("step %d: gradient is not finite, step skipped", self.step)
         self.step += 1
-        self.pairs_seen += 2 * batch.image1.shape[0]
+        self.pairs_seen += 2 * batch.image1.shape[0] * self.world.size
         return loss, norm
 
 
@@ -314,6 +329,18 @@ def _start_flat(network: PointmapNetwork) -> None:
             nn.init.zeros_(head.proj.bias)
             # Channels are x, y, z, confidence; at the origin itself points have no gradient.
             head.proj.bias.data.unflatten(0, (4, -1))[2] = 1.0
+
+
+def _compile_blocks(network: PointmapNetwork) -> None:
+    """Fuse the many small operations around the matrix products; on a CPU that gained nothing.
+
+    In the decoder, not across the cross-attention: the probe's hooks must stay outside.
+    """
+    for block in network.enc_blocks:
+        block.compile()
+    for block in (*network.dec_blocks, *network.dec_blocks2):
+        block.get_submodule("attn").compile()
+        block.get_submodule("mlp").compile()
 
 
 def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:

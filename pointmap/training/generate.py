@@ -1,0 +1,143 @@
+"""Render training scenes to shards: ``python -m pointmap.training.generate --out DIR``.
+
+Shards that exist are skipped, so that the command goes on where it was stopped; it may run beside
+a trainer that reads the folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.multiprocessing as mp
+
+from pointmap.errors import InputError
+from pointmap.training.generator import HELD_OUT_SEED, render_scene
+from pointmap.training.shards import save_shard
+from pointmap.training.textures import TextureBank, make_texture_bank
+
+_log = logging.getLogger(__name__)
+
+SCENES_PER_SHARD = 48
+_SEEDS_PER_RUN = 1_000_000
+_SIZES = ("192x144", "192x128", "160x160", "144x192")
+
+
+def write_shard(
+    path: Path, seeds: Sequence[int], *, textures: TextureBank, size: tuple[int, int], views: int
+) -> None:
+    """Render the scenes of one shard, size (height, width), and put it in place in one step."""
+    scenes = []
+    for seed in seeds:
+        difficulty = float(np.random.default_rng([seed, 3]).uniform(0.1, 1.0))
+        scenes.append(
+            render_scene(seed, textures=textures, size=size, views=views, difficulty=difficulty)
+        )
+    shard = {
+        "images": torch.stack([s.images for s in scenes]).cpu(),
+        "depth": torch.stack([s.depth for s in scenes]).half().cpu(),
+        "intrinsics": torch.stack([s.intrinsics for s in scenes]).cpu(),
+        "cam_to_world": torch.stack([s.cam_to_world for s in scenes]).cpu(),
+        "overlap": torch.stack([s.overlap for s in scenes]),
+        "seeds": torch.tensor(list(seeds)),
+    }
+    save_shard(path, shard)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Everything a worker needs; workers take every so-many-th shard."""
+
+    out: Path
+    scenes: int
+    seed: int
+    sizes: tuple[tuple[int, int], ...]
+    views: int
+    textures: Path | None
+    device: str
+    held_out: bool
+    workers: int
+
+
+def _work(worker: int, job: _Job) -> None:
+    """Write the missing shards of one worker."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if job.workers > 1:
+        torch.set_num_threads(1)
+    start_seed = job.seed * _SEEDS_PER_RUN + (HELD_OUT_SEED if job.held_out else 0)
+    bank = make_texture_bank(start_seed, folder=job.textures, device=job.device)
+    shards = (job.scenes + SCENES_PER_SHARD - 1) // SCENES_PER_SHARD
+    for number in range(worker, shards, job.workers):
+        path = job.out / f"shard-{job.seed}-{number:05d}.pt"
+        if path.exists():
+            continue
+        start = time.monotonic()
+        first = start_seed + number * SCENES_PER_SHARD
+        height, width = job.sizes[number % len(job.sizes)]
+        write_shard(
+            path,
+            range(first, first + SCENES_PER_SHARD),
+            textures=bank,
+            size=(height, width),
+            views=job.views,
+        )
+        rate = SCENES_PER_SHARD * job.views / (time.monotonic() - start)
+        _log.info("%s: %dx%d, %.1f views/s", path.name, width, height, rate)
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    """Return (height, width) of "WxH"; patches of 16 pixels must fill it."""
+    parts = text.split("x")
+    if len(parts) != 2 or not all(p.isdigit() and int(p) and int(p) % 16 == 0 for p in parts):
+        raise InputError(f"--size {text} is no WxH in multiples of 16: give for example 192x144")
+    return int(parts[1]), int(parts[0])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the shards that are missing."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
+    parser.add_argument("--scenes", type=int, default=4000, help="number of scenes (4000)")
+    parser.add_argument("--seed", type=int, default=1, help="shards of different seeds differ (1)")
+    parser.add_argument("--size", nargs="+", default=list(_SIZES), metavar="WxH")
+    parser.add_argument("--views", type=int, default=4, help="photos of a scene (4)")
+    parser.add_argument("--textures", type=Path, help="folder of photographs, or a packed .npz")
+    parser.add_argument("--workers", type=int, default=1, help="processes that render (1)")
+    parser.add_argument("--device", default="cpu", help="where each of them renders (cpu)")
+    parser.add_argument(
+        "--held-out", action="store_true", help="draw from the seeds that training never uses"
+    )
+    options = parser.parse_args(arguments)
+    if not 0 <= options.seed < HELD_OUT_SEED // _SEEDS_PER_RUN:
+        raise InputError(f"--seed {options.seed} is out of range: give one from 0 to 999")
+    if options.workers < 1:
+        raise InputError(f"--workers {options.workers}: give at least 1")
+    job = _Job(
+        out=options.out,
+        scenes=options.scenes,
+        seed=options.seed,
+        sizes=tuple(_parse_size(text) for text in options.size),
+        views=options.views,
+        textures=options.textures,
+        device=options.device,
+        held_out=options.held_out,
+        workers=options.workers,
+    )
+    job.out.mkdir(parents=True, exist_ok=True)
+    if job.workers == 1:
+        _work(0, job)
+    else:
+        mp.spawn(_work, args=(job,), nprocs=job.workers)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        raise SystemExit(f"error: {error}") from None
