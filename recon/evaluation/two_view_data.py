@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 HELD_OUT_SCENES = 48
 """Rendered scenes of the fixed held-out set: about 270 pairs of four views each."""
 _HELD_OUT_OFFSET = 900_000_000
-"""Beyond every seed that ``pointmap.training.generate --held-out`` draws with ``--seed`` below 900."""
+"""Beyond the seeds of ``pointmap.training.generate --held-out`` with ``--seed`` below 900."""
 _SIZES = ((4, 3), (3, 2), (1, 1), (3, 4))
 
 
