@@ -68,8 +68,8 @@ def fuse_depths(
     """Return each photo's prior depth in scene units, at the size of its frame; None if unplaced.
 
     ``priors``, ``frames`` and ``alignment`` hold the same photos in the same order. A photo alone,
-    or one that no scene point was seen in, keeps the network's own scale; when other photos are
-    placed its scale is then a guess, so that its confidence is 0.
+    or one that no scene point was seen in and no pointmaps tie to the others, keeps the network's
+    own scale; when other photos are placed it is then a guess, so that its confidence is 0.
     """
     options = options or DepthOptions()
     placed = sum(matrix is not None for matrix in alignment.cam_to_world)
@@ -82,8 +82,11 @@ def fuse_depths(
         height, width = frame.pixels.shape[:2]
         raw = upsample_prior(prior, height, width)
         anchors = photo_anchors(alignment, i, frame)
+        scale = alignment.depth_scale[i]
         if len(anchors.z):
             raw = tie_to_anchors(raw, anchors, options)
+        elif np.isfinite(scale):
+            raw = DepthMap((scale * raw.depth).astype(np.float32), raw.confidence)
         elif placed > 1:
             logger.warning("%s: no scene point seen, so its depth is a guess", frame.photo.name)
             raw = DepthMap(raw.depth, np.zeros_like(raw.confidence))

@@ -1,4 +1,4 @@
-"""What a pair's two predictions say, as plain arrays: shared points, implied intrinsics."""
+"""What a pair's predictions say, as plain arrays: a sketch, shared points, implied intrinsics."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from recon.canonical import PhotoPrior
     from recon.intrinsics import Focals
     from recon.matching import PairMatches, PhotoFeatures
+    from recon.pair_points import PairSketch
     from recon.relative_pose import PairEdge
 
 logger = logging.getLogger(__name__)
@@ -113,13 +114,13 @@ def _features(photos: Sequence[Photo], advance: Advance) -> list[PhotoFeatures]:
 
 @dataclass(frozen=True)
 class NetworkResult:
-    """What the network says: the ``pairs`` (i < j) it looked at, one prior per photo, and the pose
-    that each pair's pointmaps give by themselves (None where they contradict each other).
+    """What the network says: the ``pairs`` (i < j) it looked at, one prior per photo, and what is
+    kept of the predictions of pairs, in both orders.
     """
 
     pairs: tuple[tuple[int, int], ...]
     priors: list[PhotoPrior]
-    poses: dict[tuple[int, int], PairEdge | None]
+    sketches: list[PairSketch]
 
 
 def _predict(
@@ -132,7 +133,7 @@ def _predict(
     """Encode each photo once, decode each pair, and keep of it only what later stages need."""
     from pointmap.inference import encode_photos, predict_pairs
     from recon.canonical import PriorAccumulator
-    from recon.relative_pose import pointmap_edge
+    from recon.pair_points import sketch_pair
     from recon.view_graph import build_view_graph
 
     side = max(network.config.img_size)
@@ -144,28 +145,27 @@ def _predict(
     # A photo alone is looked at as a pair with itself.
     looked_at = graph.pairs or tuple((k, k) for k in range(len(photos)))
     accumulator = PriorAccumulator(photos)
-    poses: dict[tuple[int, int], PairEdge | None] = {}
-    waiting = None
+    sketches = []
     for prediction in predict_pairs(
         network, encoded, looked_at, device=device, on_progress=advance
     ):
         accumulator.add(prediction)
-        if prediction.i < prediction.j:
-            waiting = prediction
-        elif waiting is not None and prediction.i > prediction.j:
-            poses[waiting.i, waiting.j] = pointmap_edge(waiting, prediction, photos)
-    return NetworkResult(graph.pairs, accumulator.finish(), poses)
+        if prediction.i != prediction.j:
+            sketches.append(sketch_pair(prediction, photos[prediction.i]))
+    return NetworkResult(graph.pairs, accumulator.finish(), sketches)
 
 
 @dataclass(frozen=True)
 class PairEvidence:
     """What the photos say of each other: feature ``matches`` of every pair looked at, the verified
-    ``edges`` among them, and the focal lengths with which they were verified.
+    ``edges`` among them, the focal lengths with which they were verified, and the ``sketches`` of
+    the pointmaps that the features don't contradict.
     """
 
     matches: list[PairMatches]
     edges: list[PairEdge]
     focals: Focals
+    sketches: list[PairSketch]
 
 
 def _match(
@@ -175,9 +175,10 @@ def _match(
     options: Options,
     advance: Advance,
 ) -> PairEvidence:
+    from recon.alignment.pointmaps import pointmap_poses
     from recon.intrinsics import solve_focals
     from recon.matching import match_features
-    from recon.relative_pose import verify_pair
+    from recon.relative_pose import features_contradict, verify_pair
 
     total = 2 * len(network.pairs)
     matches = []
@@ -185,13 +186,19 @@ def _match(
         matches.append(match_features(features[i], features[j], i, j))
         advance(number + 1, total)
     focals = solve_focals(photos, matches, network.priors, options.focal)
-    edges = []
+    poses = pointmap_poses(network.sketches, network.priors, photos, focals.focals_px)
+    hints = {} if poses is None else poses.hints()
+    edges, contradicted = [], set()
     for number, pair in enumerate(matches):
-        edge = verify_pair(photos, pair, network.poses.get((pair.i, pair.j)), focals.focals_px)
+        hint = hints.get((pair.i, pair.j))
+        edge = verify_pair(photos, pair, hint, focals.focals_px)
         if edge is not None:
             edges.append(edge)
+        elif hint is not None and features_contradict(photos, pair, hint, focals.focals_px):
+            contradicted.add((pair.i, pair.j))
         advance(len(matches) + number + 1, total)
-    return PairEvidence(matches, edges, focals)
+    sketches = [s for s in network.sketches if (min(s.i, s.j), max(s.i, s.j)) not in contradicted]
+    return PairEvidence(matches, edges, focals, sketches)
 
 
 def _align(
@@ -213,6 +220,7 @@ def _align(
         options=options.align,
         seed=options.seed,
         features=features,
+        sketches=pairs.sketches,
     )
     for photo, reason in zip(photos, alignment.reasons, strict=True):
         if reason is not None:
@@ -290,13 +298,16 @@ def _views(
 
 
 def _pair_records(pairs: PairEvidence, alignment: Alignment) -> tuple[PairRecord, ...]:
-    """Return a record of every pair looked at; pairs that failed verification have no method."""
+    """Return a record of every pair looked at; pairs that nothing relates have no method."""
+    by_pointmaps = {(int(i), int(j)) for i, j in alignment.pointmap_pairs}
     verified = {(edge.matches.i, edge.matches.j): k for k, edge in enumerate(pairs.edges)}
     records = []
     for pair in pairs.matches:
         number = verified.get((pair.i, pair.j))
         if number is None:
-            records.append(PairRecord(pair.i, pair.j, len(pair), 0, "none", False))
+            carried = (pair.i, pair.j) in by_pointmaps
+            method = "pointmaps" if carried else "none"
+            records.append(PairRecord(pair.i, pair.j, len(pair), 0, method, carried))
             continue
         edge = pairs.edges[number]
         records.append(

@@ -39,12 +39,10 @@ from recon.epipolar import (
     sampson_px,
     triangulation_angles_deg,
 )
-from recon.matching import PairMatches, match_pointmaps
-from recon.pair_points import both_frames, implied_intrinsics, original_pixels, thin
+from recon.matching import PairMatches
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
-    from pointmap.inference import PairPrediction
 
 logger = logging.getLogger(__name__)
 
@@ -52,11 +50,6 @@ FEW_MATCHES = 15
 """Fewer inliers are reported as few. SIFT gave at most 9 on 223 pairs of unrelated photos."""
 MIN_PARALLAX_DEG = 1.0
 """Median triangulation angle under which the direction of the translation is a guess."""
-MIN_CONFIDENCE = 3.0
-"""Median confidence from which pointmaps may relate photos. Trained with DUSt3R's loss (alpha 0.2)
-a network of this confidence expects an error of 0.2 / 3, 7 % of the scene's size."""
-MAX_DISAGREEMENT_DEG = 5.0
-"""Rotation by which each prediction alone may differ from both together."""
 _SAME_MODEL = 0.8
 """A simpler model that explains this part of the inliers explains the pair (COLMAP's ratio)."""
 _RIVAL = 0.9
@@ -285,99 +278,54 @@ def _score(share: float, count: int, parallax_deg: float) -> float:
     return float(share * saturation * min(1.0, parallax_deg / (2 * MIN_PARALLAX_DEG)))
 
 
-def pointmap_edge(
-    prediction_ij: PairPrediction, prediction_ji: PairPrediction, photos: Sequence[Photo]
-) -> PairEdge | None:
-    """Return the pose that a pair's pointmaps give by themselves, or None where they don't hold.
-
-    The pose registers both frames on all pixels of both photos (:func:`procrustes`). It is believed
-    only if everything below is so, which a weak network, or a good one looking at photos of
-    different places, fails somewhere:
-
-    - the pixels' median confidence is at least :data:`MIN_CONFIDENCE`;
-    - most pixels agree with one similarity;
-    - each prediction alone (:func:`pnp`) gives nearly this pose; a network with a habit ("the other
-      photo is from the left") says so of both directions and contradicts itself;
-    - at least 100 pixels match reciprocally in 3D, most of them on their epipolar lines;
-    - there is parallax.
-
-    Intrinsics are those the predictions themselves imply.
-    """
-    points_1, points_2, confidence = both_frames(prediction_ij, prediction_ji)
-    if not len(confidence) or np.median(confidence) < MIN_CONFIDENCE:
-        return None
-    pose = procrustes(points_1, points_2, confidence)
-    if pose is None or pose.inliers.mean() < 0.5 or pose.flags:
-        return None
-    K_i, K_j = (
-        implied_intrinsics(p.points_i, p.confidence_i, photos[p.i])
-        for p in (prediction_ij, prediction_ji)
-    )
-    alone = [
-        _pose_alone(prediction_ij, K_j, photos),
-        _pose_alone(prediction_ji, K_i, photos),
-    ]
-    if alone[0] is None or alone[1] is None:
-        return None
-    for other in (alone[0], invert_rigid(alone[1])):
-        rotation, direction = angles_between_deg(pose.cam2_to_cam1, other)
-        if rotation > MAX_DISAGREEMENT_DEG or direction > 3 * MAX_DISAGREEMENT_DEG:
-            return None
-    matches = match_pointmaps(prediction_ij, prediction_ji, photos, limit=300)
-    threshold_px = inlier_threshold_px(matches, K_i, K_j)
-    inliers = epipolar_inliers(pose.cam2_to_cam1, matches, K_i, K_j, threshold_px)
-    if inliers.sum() < 100 or inliers.mean() < 0.5:
-        return None
-    return PairEdge(matches, replace(pose, inliers=inliers))
-
-
 def verify_pair(
     photos: Sequence[Photo],
     matches: PairMatches,
-    pointmap: PairEdge | None,
+    hint: Array | None,
     focals_px: ArrayLike,
 ) -> PairEdge | None:
-    """Return the pair's edge, or None where nothing relates the two photos for sure.
+    """Return the pair's edge, or None where features don't relate the two photos for sure.
 
-    Feature matches decide where they can: at least :data:`FEW_MATCHES` inliers of an essential
-    matrix, a quarter of all matches. Else the pointmaps' pose (:func:`pointmap_edge`) is taken,
-    unless there are feature matches and next to none of them agrees with it.
+    That takes :data:`FEW_MATCHES` inliers of an essential matrix, a quarter of all matches. Of two
+    poses that explain the matches alike the one nearer to ``hint`` is taken: cam2_to_cam1 (4, 4)
+    of the pair's pointmaps, None where they are not to be trusted.
     """
+    K_i, K_j = _pair_intrinsics(photos, matches, focals_px)
+    pose = essential(matches, K_i, K_j) if len(matches) >= FEW_MATCHES else None
+    if pose is None or "few_matches" in pose.flags or pose.inliers.mean() < 0.25:
+        logger.debug(
+            "photos %d and %d: %d feature matches, no edge", matches.i, matches.j, len(matches)
+        )
+        return None
+    return PairEdge(matches, _choose(pose, hint))
+
+
+def features_contradict(
+    photos: Sequence[Photo], matches: PairMatches, hint: Array, focals_px: ArrayLike
+) -> bool:
+    """Return whether there are feature matches and next to none agrees with the pose ``hint``."""
+    K_i, K_j = _pair_intrinsics(photos, matches, focals_px)
+    threshold_px = 4 * inlier_threshold_px(matches, K_i, K_j)
+    agree = epipolar_inliers(hint, matches, K_i, K_j, threshold_px)
+    # By chance about 3 % of wrong matches lie this close to their epipolar line.
+    return len(matches) >= 12 and bool(agree.mean() < 0.15)
+
+
+def _pair_intrinsics(
+    photos: Sequence[Photo], matches: PairMatches, focals_px: ArrayLike
+) -> tuple[Array, Array]:
     focals = np.asarray(focals_px, np.float64)
     i, j = matches.i, matches.j
-    K_i = pinhole(focals[i], photos[i].width, photos[i].height)
-    K_j = pinhole(focals[j], photos[j].width, photos[j].height)
-    pose = essential(matches, K_i, K_j) if len(matches) >= FEW_MATCHES else None
-    if pose is not None and "few_matches" not in pose.flags and pose.inliers.mean() >= 0.25:
-        return PairEdge(matches, _choose(pose, pointmap))
-    if pointmap is None:
-        logger.debug("photos %d and %d: %d feature matches, no edge", i, j, len(matches))
-        return None
-    threshold_px = 4 * inlier_threshold_px(matches, K_i, K_j)
-    agree = epipolar_inliers(pointmap.pose.cam2_to_cam1, matches, K_i, K_j, threshold_px)
-    # By chance about 3 % of wrong matches lie this close to their epipolar line.
-    if len(matches) >= 12 and agree.mean() < 0.15:
-        logger.debug("photos %d and %d: features contradict the pointmaps, no edge", i, j)
-        return None
-    return pointmap
+    return (
+        pinhole(focals[i], photos[i].width, photos[i].height),
+        pinhole(focals[j], photos[j].width, photos[j].height),
+    )
 
 
-def _choose(pose: RelativePose, pointmap: PairEdge | None) -> RelativePose:
+def _choose(pose: RelativePose, hint: Array | None) -> RelativePose:
     """Return the pose with its alternative in its place if the pointmaps speak for that one."""
-    if pose.alternative is None or pointmap is None:
+    if pose.alternative is None or hint is None:
         return pose
-    hint = pointmap.pose.cam2_to_cam1
     if angles_between_deg(pose.alternative, hint) < angles_between_deg(pose.cam2_to_cam1, hint):
         return replace(pose, cam2_to_cam1=pose.alternative, alternative=pose.cam2_to_cam1)
     return pose
-
-
-def _pose_alone(
-    prediction: PairPrediction, intrinsics_j: Array, photos: Sequence[Photo]
-) -> Array | None:
-    """Return the pose of photo j in photo i's frame from one prediction, or None."""
-    few = thin(prediction.confidence_j.shape)
-    pixels = original_pixels(prediction.confidence_j.shape, photos[prediction.j])[few]
-    points = prediction.points_j[few].reshape(-1, 3).astype(np.float64)
-    pose = pnp(points, pixels.reshape(-1, 2), intrinsics_j)
-    return None if pose is None or pose.inliers.mean() < 0.3 else pose.cam2_to_cam1

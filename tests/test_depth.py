@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,8 @@ def aligned(shots: list[Shot], tracks: Tracks) -> Alignment:
         (None,) * len(shots),
         tracks,
         np.ones(1, bool),
+        np.zeros((0, 2), np.int64),
+        np.full(len(shots), np.nan),
     )
 
 
@@ -139,17 +142,19 @@ def test_unplaced_photo_has_no_depth_and_unseen_points_no_confidence(
     shots: list[Shot], caplog: pytest.LogCaptureFixture
 ) -> None:
     full = aligned(shots, Tracks.empty())
-    partly = Alignment(
-        full.intrinsics,
-        (None, *full.cam_to_world[1:]),
-        ("no matches", None, None),
-        full.tracks,
-        full.used_edges,
+    partly = replace(
+        full,
+        cam_to_world=(None, *full.cam_to_world[1:]),
+        reasons=("no matches", None, None),
+        depth_scale=np.array([np.nan, np.nan, 3.0]),
     )
     fused = fuse_depths([prior_of(s) for s in shots], partly, [frame_of(s) for s in shots])
     assert fused[0] is None
     assert fused[1] is not None and (fused[1].confidence == 0).all()
-    assert "a.jpg" in caplog.text
+    assert caplog.text.count("a.jpg") == 1
+    # The third photo's scale is known from pointmaps.
+    assert fused[2] is not None and (fused[2].confidence > 0).any()
+    assert np.median(fused[2].depth / shots[2].depth) == pytest.approx(3.0, rel=1e-3)
 
 
 def test_points_behind_the_camera_and_unpredicted_pixels_stay_unknown() -> None:

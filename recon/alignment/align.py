@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pointmap.camera import Array, invert_rigid, pinhole, transform_points
+from recon.alignment.combine import Combined, combine
 from recon.alignment.known import pin_known_poses
+from recon.alignment.pointmaps import pointmap_poses
 from recon.alignment.registration import best_pair, grow, move_misplaced, start_from_pair
 from recon.alignment.start import PoseGraph, first_cameras, largest_component
 from recon.alignment.structure import (
@@ -24,13 +26,14 @@ from recon.alignment.structure import (
     without,
 )
 from recon.alignment.tracks import TrackSet, build_match_table
-from recon.alignment.triangulation import Cameras, Mask
+from recon.alignment.triangulation import Cameras, Index, Mask
 from recon.scene import Tracks
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
     from recon.canonical import PhotoPrior
     from recon.matching import PhotoFeatures
+    from recon.pair_points import PairSketch
     from recon.relative_pose import PairEdge
 
 logger = logging.getLogger(__name__)
@@ -52,7 +55,9 @@ class Alignment:
     ``intrinsics`` (N, 3, 3) in original pixels; ``k1`` (N,) radial distortion; ``cam_to_world``:
     (4, 4) each, None for a photo that could not be placed, with the ``reasons`` in words (None
     where placed); ``tracks`` with ``view_index`` into the photos; ``used_edges`` (E,) bool, edges
-    that agree with the result.
+    that agree with the result; ``pointmap_pairs`` (T, 2), i < j, pairs whose pointmaps do;
+    ``depth_scale`` (N,): what takes the photo's prior to scene units by its pointmaps, NaN where
+    they don't tell.
     """
 
     intrinsics: Array
@@ -61,6 +66,8 @@ class Alignment:
     reasons: tuple[str | None, ...]
     tracks: Tracks
     used_edges: NDArray[np.bool_]
+    pointmap_pairs: NDArray[np.int64]
+    depth_scale: Array
 
 
 def align(
@@ -74,14 +81,17 @@ def align(
     options: AlignOptions | None = None,
     seed: int = 0,
     features: Sequence[PhotoFeatures] | None = None,
+    sketches: Sequence[PairSketch] = (),
     known_cam_to_world: Sequence[Array | None] | None = None,
 ) -> Alignment:
-    """Place all photos (one or more) that verified edges connect; return cameras and tracks.
+    """Place all photos (one or more) that verified edges or trustworthy pointmaps connect; return
+    cameras and tracks.
 
     ``priors``: one per photo, or none at all; ``focals_px`` (N,) first guesses in original pixels,
     ``focal_log_sigma`` (N,) or one number, how sure their logarithms are (0: known, kept
     bit-equal). Photos with equal ``focal_groups`` (N,) share a focal, by default those of one
-    camera (equal ``camera_key``). ``features`` give the points' colours.
+    camera (equal ``camera_key``). ``features`` give the points' colours. ``sketches``: what is kept
+    of the pairs' pointmaps, which place the photos that feature tracks don't hold.
 
     World: the OpenCV frame of the first placed photo, scaled so that the median depth at which
     cameras see the points is 1; or the world of ``known_cam_to_world`` (4, 4) each, None where not
@@ -103,18 +113,28 @@ def align(
         structure = _solve(setup, structure.cameras, graph, predicted, seed)
     if known_cam_to_world is not None and any(pose is not None for pose in known_cam_to_world):
         setup, structure = pin_known_poses(setup, structure, known_cam_to_world)
-    else:
-        structure = _normalised(setup, structure)
-    return _result(photos, setup, structure, graph, features)
+    poses = pointmap_poses(sketches, priors, photos, structure.cameras.focals_px)
+    scene = combine(setup, structure, poses)
+    if not setup.known_pose.any():
+        scene = _normalised(setup, scene, predicted)
+    tied = np.zeros((0, 2), np.int64) if poses is None else poses.trusted_pairs
+    return _result(photos, setup, scene, _with_pairs(graph, tied), features)
+
+
+def _with_pairs(graph: PoseGraph, tied: Index) -> tuple[Index, Array]:
+    """Return all pairs (E + T, 2) that say how two photos relate, and their weights."""
+    pairs = np.concatenate([graph.pairs, tied])
+    return pairs, np.concatenate([graph.weights, np.full(len(tied), 1.0)])
 
 
 def _result(
     photos: Sequence[Photo],
     setup: Setup,
-    structure: Structure,
-    graph: PoseGraph,
+    scene: Combined,
+    related: tuple[Index, Array],
     features: Sequence[PhotoFeatures] | None,
 ) -> Alignment:
+    structure = scene.structure
     cameras, tracks, table = structure.cameras, structure.tracks, setup.table
     focals = zip(cameras.focals_px, photos, strict=True)
     intrinsics = [pinhole(focal, photo.width, photo.height) for focal, photo in focals]
@@ -123,7 +143,7 @@ def _result(
         intrinsics=np.array(intrinsics).reshape(-1, 3, 3),
         k1=cameras.k1,
         cam_to_world=tuple(pose if registered else None for pose, registered in placed),
-        reasons=_reasons(setup, structure, graph),
+        reasons=_reasons(structure, *related),
         tracks=Tracks(
             tracks.points,
             _colours(setup, structure, features),
@@ -132,6 +152,8 @@ def _result(
             table.node_xy[tracks.node],
         ),
         used_edges=agreeing_edges(setup, cameras),
+        pointmap_pairs=scene.pairs,
+        depth_scale=scene.depth_scale,
     )
 
 
@@ -294,17 +316,23 @@ def _worth(structure: Structure) -> tuple[int, int]:
     return int(structure.cameras.registered.sum()), len(structure.tracks.node)
 
 
-def _normalised(setup: Setup, structure: Structure) -> Structure:
+def _normalised(
+    setup: Setup, scene: Combined, predicted: Sequence[NDArray[np.float32]]
+) -> Combined:
     """Return the scene in the frame of the first placed photo, with median depth 1."""
-    cameras, tracks = structure.cameras, structure.tracks
+    cameras, tracks = scene.structure.cameras, scene.structure.tracks
     poses = cameras.cam_to_world
     if not cameras.registered.any():
-        return structure
+        return scene
     first = int(np.flatnonzero(cameras.registered)[0])
     to_first = invert_rigid(poses[first])
     view = setup.table.node_view[tracks.node]
     lengths = cameras.to_camera(view, tracks.points[tracks.point])[:, 2]
-    if len(lengths) == 0:
+    told = np.flatnonzero(np.isfinite(scene.depth_scale))
+    if len(lengths) == 0 and len(told):
+        lengths = np.array([np.median(predicted[k][predicted[k] > 0]) for k in told.tolist()])
+        lengths = lengths * scene.depth_scale[told]
+    elif len(lengths) == 0:
         # No point has a depth: the farthest photo is at distance 1, if any has moved.
         centres = poses[cameras.registered, :3, 3]
         lengths = np.linalg.norm(centres - poses[first, :3, 3], axis=1).max(keepdims=True)
@@ -312,19 +340,22 @@ def _normalised(setup: Setup, structure: Structure) -> Structure:
     poses = to_first @ poses
     poses[first] = np.eye(4)
     poses[:, :3, 3] *= scale
-    return Structure(
+    structure = Structure(
         replace(cameras, cam_to_world=poses),
         replace(tracks, points=transform_points(to_first, tracks.points) * scale),
     )
+    return replace(scene, structure=structure, depth_scale=scale * scene.depth_scale)
 
 
-def _reasons(setup: Setup, structure: Structure, graph: PoseGraph) -> tuple[str | None, ...]:
-    """Return in words why each photo is not placed; None where it is."""
+def _reasons(structure: Structure, pairs: Index, weights: Array) -> tuple[str | None, ...]:
+    """Return in words why each photo is not placed; None where it is.
+
+    ``pairs`` (E, 2): what matches or trusted pointmaps relate, with their ``weights`` (E,).
+    """
     registered = structure.cameras.registered
-    everyone = np.ones(len(graph.pairs), bool)
-    component = largest_component(len(registered), graph.pairs, graph.weights, everyone)
+    component = largest_component(len(registered), pairs, weights, np.ones(len(pairs), bool))
     matched = np.zeros(len(registered), bool)
-    matched[graph.pairs.ravel()] = True
+    matched[pairs.ravel()] = True
     reasons: list[str | None] = []
     for photo, placed in enumerate(registered):
         if placed:
@@ -336,7 +367,7 @@ def _reasons(setup: Setup, structure: Structure, graph: PoseGraph) -> tuple[str 
                 "not connected to the scene: verified matches only with others that are not"
             )
         else:
-            reasons.append("its matches contradict the scene: too few of its points fit")
+            reasons.append("its matches or pointmaps contradict the scene: too few of them fit")
     return tuple(reasons)
 
 

@@ -38,10 +38,21 @@ class PointmapPoses:
     weights: Array
 
     @property
+    def claims(self) -> Mask:
+        """Which predictions (E,) are sure of themselves, right or wrong."""
+        return np.asarray(self.similarities.confidence >= MIN_CONFIDENCE)
+
+    @property
     def trusted_pairs(self) -> Index:
         """The pairs (T, 2), i < j, that are trusted."""
         pairs = np.sort(self.similarities.pairs[self.weights > 0], axis=1)
         return np.unique(pairs, axis=0).reshape(-1, 2)
+
+    def hints(self) -> dict[tuple[int, int], Array]:
+        """Return cam2_to_cam1 (4, 4) of the trusted pairs (i, j), i < j."""
+        pairs, poses = self.similarities.pairs, self.similarities.cam2_to_cam1
+        chosen = np.flatnonzero((self.weights > 0) & (pairs[:, 0] < pairs[:, 1]))
+        return {(int(pairs[e, 0]), int(pairs[e, 1])): poses[e] for e in chosen}
 
 
 def pointmap_poses(
@@ -111,6 +122,7 @@ def cameras_from_pointmaps(
         count,
         poses.similarities,
         poses.weights,
+        claims=poses.claims,
         max_error_deg=max_error_deg,
         known_cam_to_world=target,
         known=known,

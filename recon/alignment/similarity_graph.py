@@ -65,6 +65,7 @@ def solve_similarity_graph(
     pairs: PairSimilarities,
     weights: Array,
     *,
+    claims: Mask,
     max_error_deg: float,
     known_cam_to_world: Array | None = None,
     known: Mask | None = None,
@@ -72,9 +73,9 @@ def solve_similarity_graph(
     """Return the cameras of ``count`` photos that most ``pairs`` agree on.
 
     ``weights`` (E,): how much each pair deserves trust, 0 for none. Pairs that miss the result by
-    more than ``max_error_deg``, in rotation or in the baseline's direction and length, are not
-    used. A photo is placed if used pairs connect it to the largest group, two or more of them
-    where it has as many, and at least a quarter of its pairs.
+    more than ``max_error_deg`` in rotation, or twice that in the baseline, are not used.
+    A photo is placed if used pairs connect it to the largest group: a quarter of those that are
+    trusted, and two or more unless just one ``claims`` (E,) to know how it relates to another.
 
     The poses ``known_cam_to_world`` (N, 4, 4) of the photos ``known`` (N,) stay as they are;
     without any, the first placed photo has the identity and its prior's scale.
@@ -84,32 +85,41 @@ def solve_similarity_graph(
         nothing = np.zeros(count, bool)
         return GraphCameras(np.tile(np.eye(4), (count, 1, 1)), np.zeros(count), nothing, used)
     known = np.zeros(count, bool) if known is None else known
-    start = _synchronise(count, pairs, weights, used, max_error_deg)
+    start = _synchronise(count, pairs, weights, used, known, max_error_deg)
+    if (start.placed & known).sum() < min(2, known.sum()):
+        # Nothing ties the pairs to the known poses: neither their frame nor their scale.
+        return replace(start, placed=known, used=np.zeros_like(used))
     if known_cam_to_world is not None and known.any():
         start = _onto(start, known_cam_to_world, known)
-    solved = _refine(start, pairs, weights, known, max_error_deg)
+    solved = _refine(start, pairs, weights, known)
+    solved = _holding(solved, pairs, weights, claims, known, max_error_deg)
     return solved if known.any() else _anchored(solved)
 
 
 def _synchronise(
-    count: int, pairs: PairSimilarities, weights: Array, used: Mask, max_error_deg: float
+    count: int,
+    pairs: PairSimilarities,
+    weights: Array,
+    used: Mask,
+    known: Mask,
+    max_error_deg: float,
 ) -> GraphCameras:
     """Return rough cameras: rotations, then scales, then positions; each robust by itself."""
     used = used.copy()
     relative = pairs.cam2_to_cam1[:, :3, :3]
     for _ in range(2):
-        component = largest_component(count, pairs.pairs, weights, used)
+        component = largest_component(count, pairs.pairs, weights, used, known)
         used &= component[pairs.pairs].all(axis=1)
         rotations, error_deg = average_rotations(
             count, pairs.pairs[used], relative[used], weights[used]
         )
         used[np.flatnonzero(used)[error_deg > max_error_deg]] = False
-    chosen = pairs.pairs[used]
-    ratios = (pairs.log_unit_1 - pairs.log_unit_2)[used]
+    component = largest_component(count, pairs.pairs, weights, used, known)
+    used &= component[pairs.pairs].all(axis=1)
+    chosen, ratios = pairs.pairs[used], (pairs.log_unit_1 - pairs.log_unit_2)[used]
     log_scale = synchronise_scales(count, chosen, ratios, weights[used])
     cam_to_world = np.tile(np.eye(4), (count, 1, 1))
     cam_to_world[:, :3, :3] = rotations
-    component = largest_component(count, pairs.pairs, weights, used)
     rough = GraphCameras(cam_to_world, log_scale, component, used)
     expected = _errors(rough, pairs).expected[used]
     cam_to_world[:, :3, 3] = synchronise_positions(count, chosen, expected, np.sqrt(weights[used]))
@@ -140,9 +150,8 @@ def _refine(
     pairs: PairSimilarities,
     weights: Array,
     known: Mask,
-    max_error_deg: float,
 ) -> GraphCameras:
-    """Return cameras of least robust error of all pairs together, then those of them that hold."""
+    """Return cameras of least robust error of all pairs together."""
     base = weights / weights.max()
     for _ in range(_ROUNDS):
         errors = _errors(cameras, pairs)
@@ -151,7 +160,7 @@ def _refine(
         cameras = _moved(cameras, step)
         if np.abs(step).max() < 1e-9:
             break
-    return _holding(cameras, pairs, base, known, max_error_deg)
+    return cameras
 
 
 def _sizes(errors: _Errors) -> Array:
@@ -235,19 +244,25 @@ def _moved(cameras: GraphCameras, step: Array) -> GraphCameras:
 
 
 def _holding(
-    cameras: GraphCameras, pairs: PairSimilarities, base: Array, known: Mask, max_error_deg: float
+    cameras: GraphCameras,
+    pairs: PairSimilarities,
+    weights: Array,
+    claims: Mask,
+    known: Mask,
+    max_error_deg: float,
 ) -> GraphCameras:
     """Return the cameras with the pairs that agree, and the photos that enough of them place."""
     sizes = _sizes(_errors(cameras, pairs)) * np.sqrt(3)
     limit = np.radians(max_error_deg)
-    used = (base > 0) & (sizes[:, 0] < limit) & (sizes[:, 1] < 2 * limit)
+    used = (weights > 0) & (sizes[:, 0] < limit) & (sizes[:, 1] < 2 * limit)
     count = len(cameras.log_scale)
-    placed = known | largest_component(count, pairs.pairs, base, used)
+    placed = known | largest_component(count, pairs.pairs, weights, used, known)
+    trusted = _partners(count, pairs.pairs[weights > 0])
+    needed = np.minimum(2, _partners(count, pairs.pairs[claims]))
     for _ in range(count):
         used &= placed[pairs.pairs].all(axis=1)
         agreeing = _partners(count, pairs.pairs[used])
-        asked = _partners(count, pairs.pairs[base > 0])
-        enough = (agreeing >= np.minimum(2, asked)) & (agreeing >= _LEAST_AGREEING_SHARE * asked)
+        enough = (agreeing >= needed) & (agreeing >= _LEAST_AGREEING_SHARE * trusted)
         if (known | enough | ~placed).all():
             break
         placed &= known | enough

@@ -51,14 +51,19 @@ class Start:
     used: Mask
 
 
-def largest_component(count: int, pairs: Index, weights: Array, use: Mask) -> Mask:
-    """Return the photos (N,) of the component with most photos; of equals the one best tied."""
+def largest_component(
+    count: int, pairs: Index, weights: Array, use: Mask, anchors: Mask | None = None
+) -> Mask:
+    """Return the photos (N,) of the component with most ``anchors`` (N,), if any, then with most
+    photos; of equals the one best tied.
+    """
     kept = pairs[use]
     graph = sparse.csr_array((np.ones(len(kept)), (kept[:, 0], kept[:, 1])), shape=(count, count))
     labels = csgraph.connected_components(graph, directed=False)[1]
     sizes = np.bincount(labels)
     tied = np.bincount(labels[kept[:, 0]], weights[use], minlength=len(sizes))
-    best = max(range(len(sizes)), key=lambda c: (sizes[c], tied[c], -c))
+    held = np.bincount(labels, anchors, minlength=len(sizes)) if anchors is not None else 0 * sizes
+    best = max(range(len(sizes)), key=lambda c: (held[c], sizes[c], tied[c], -c))
     return np.asarray(labels == best)
 
 

@@ -1,0 +1,394 @@
+"""Cameras from pointmaps alone, and together with feature tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from synthetic import Shot, shoot
+from test_align import pose_errors_deg
+from two_views import camera_at, photo, predict, rotation
+
+from benchmarks.pointmap_scenes import (
+    EXACT,
+    Errors,
+    RoomScene,
+    complete_pairs,
+    make_room,
+    predictions,
+    random_pose,
+    ring_pairs,
+)
+from pointmap.camera import Array, invert_rigid, pinhole, project, rigid, transform_points
+from pointmap.inference import PairPrediction
+from recon.alignment import Alignment, align
+from recon.alignment.pointmaps import PointmapPoses, pointmap_poses
+from recon.canonical import PhotoPrior, PriorAccumulator
+from recon.epipolar import angles_between_deg
+from recon.intrinsics import solve_focals
+from recon.matching import PairMatches
+from recon.pair_points import PairSketch, sketch_pair
+from recon.relative_pose import PairEdge, RelativePose
+
+WIDTH, HEIGHT = 64, 48
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A room, and what is kept of the predictions about it."""
+
+    scene: RoomScene
+    priors: list[PhotoPrior]
+    sketches: list[PairSketch]
+    focals: Array
+
+    def align(self, edges: Sequence[PairEdge] = (), **settings) -> Alignment:
+        settings.setdefault("sketches", self.sketches)
+        return align(self.scene.photos, edges, self.priors, self.focals, **settings)
+
+
+def take(scene: RoomScene, said: Sequence[PairPrediction]) -> Taken:
+    photos = scene.photos
+    accumulator = PriorAccumulator(photos)
+    for prediction in said:
+        accumulator.add(prediction)
+    priors = accumulator.finish()
+    sketches = [sketch_pair(p, photos[p.i]) for p in said]
+    return Taken(scene, priors, sketches, solve_focals(photos, [], priors).focals_px)
+
+
+def room(count: int, errors: Errors | None = None, **settings) -> Taken:
+    scene = make_room(count, WIDTH, HEIGHT)
+    return take(scene, list(predictions(scene, complete_pairs(count), errors, **settings)))
+
+
+@pytest.fixture(scope="module")
+def five() -> Taken:
+    return room(5)
+
+
+def centre_error(found: Alignment, truth: Array) -> float:
+    """Mean distance of the centres after a similarity, over the truth's median distance."""
+    from pointmap.camera import fit_similarity
+
+    mine = np.stack([pose[:3, 3] for pose in found.cam_to_world])
+    true = truth[:, :3, 3]
+    scale, R, t = fit_similarity(mine, true)
+    distances = np.linalg.norm(true[:, None] - true[None], axis=-1)
+    error = np.linalg.norm(scale * mine @ R.T + t - true, axis=1).mean()
+    return float(error / np.median(distances[distances > 0]))
+
+
+def depth_ratio(taken: Taken, found: Alignment) -> Array:
+    """Depths by pointmaps over the true ones (N, h, w)."""
+    depth = np.stack([prior.points[..., 2] for prior in taken.priors])
+    return found.depth_scale[:, None, None] * depth / taken.scene.depth
+
+
+def test_exact_pointmaps_give_the_exact_scene():
+    taken = room(5, EXACT)
+    found = taken.align()
+    rotations, directions = pose_errors_deg(found, taken.scene.cam_to_world)
+    assert rotations.max() < 0.01 and directions.max() < 0.01
+    assert centre_error(found, taken.scene.cam_to_world) < 1e-4
+    assert found.intrinsics[:, 0, 0] == pytest.approx(taken.scene.intrinsics[0, 0], rel=1e-4)
+    ratio = depth_ratio(taken, found)
+    assert np.abs(ratio / np.median(ratio) - 1).max() < 1e-4
+
+
+def test_errors_of_the_pairs_average_out(five: Taken):
+    found = five.align()
+    rotations, _ = pose_errors_deg(found, five.scene.cam_to_world)
+    # Each pair's rotation is off by 0.5 degrees per axis: 0.8 on average.
+    assert rotations.mean() < 0.6 and rotations.max() < 1.0
+    assert centre_error(found, five.scene.cam_to_world) < 0.015
+    ratio = depth_ratio(five, found)
+    assert np.abs(ratio / np.median(ratio) - 1).mean() < 0.015
+    assert len(found.pointmap_pairs) == 10
+
+
+def test_world_is_the_first_photo_with_median_depth_one(five: Taken):
+    found = five.align()
+    assert np.array_equal(found.cam_to_world[0], np.eye(4))
+    depths = [
+        scale * np.median(prior.points[..., 2])
+        for scale, prior in zip(found.depth_scale, five.priors, strict=True)
+    ]
+    assert np.median(depths) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("wrong", [0.2, 0.4])
+def test_wrong_pairs_are_outvoted(wrong: float):
+    """Both predictions of a wrong pair agree on a random pose, so that nothing but the other pairs
+    gives it away."""
+    scene = make_room(12, WIDTH, HEIGHT, span_deg=360)
+    pairs = ring_pairs(12, 8)
+    rng = np.random.default_rng(1)
+    chosen = rng.permutation(len(pairs) // 2)[: round(wrong * len(pairs) / 2)]
+    lies = {}
+    for i, j in (pairs[2 * k] for k in chosen):
+        lies[i, j] = random_pose(rng)
+        lies[j, i] = invert_rigid(lies[i, j])
+    clean, found = (
+        take(scene, list(predictions(scene, pairs, wrong=w))).align() for w in ({}, lies)
+    )
+    errors = [pose_errors_deg(a, scene.cam_to_world)[0] for a in (clean, found)]
+    assert np.median(errors[1]) < 2 * np.median(errors[0])
+    used = {tuple(pair) for pair in found.pointmap_pairs.tolist()}
+    assert not used & set(lies)
+
+
+def test_wild_pixels_do_no_harm(five: Taken):
+    clean = pose_errors_deg(five.align(), five.scene.cam_to_world)[0]
+    wild = room(5, Errors(outliers=0.3))
+    found = pose_errors_deg(wild.align(), wild.scene.cam_to_world)[0]
+    assert np.median(found) < 2 * np.median(clean)
+    ratio = depth_ratio(wild, wild.align())
+    assert np.median(np.abs(ratio / np.median(ratio) - 1)) < 0.02
+
+
+@pytest.mark.parametrize("sure", [False, True])
+def test_a_photo_of_another_place_is_left_out_with_the_reason(sure: bool):
+    """The network either contradicts itself about it, or makes up a pose that it repeats."""
+    rng = np.random.default_rng(3)
+    lies = {}
+    for k in range(5):
+        lies[k, 5] = random_pose(rng, 2.0)
+        lies[5, k] = invert_rigid(lies[k, 5]) if sure else random_pose(rng, 2.0)
+    found = room(6, wrong=lies).align()
+    assert [pose is None for pose in found.cam_to_world] == [False] * 5 + [True]
+    assert ("contradict" if sure else "not connected") in found.reasons[5]
+    rotations, _ = pose_errors_deg(
+        replace(found, cam_to_world=found.cam_to_world[:5]),
+        room(6).scene.cam_to_world[:5],
+    )
+    assert rotations.max() < 1.2
+
+
+@pytest.mark.parametrize("count", [9, 14])
+def test_two_sides_that_look_alike_do_not_fold_the_scene(count: int):
+    """A row of photos along half a circle. The network takes the last two for the first two: it is
+    sure that they were taken from where those were. All other pairs say otherwise."""
+    scene = make_room(count, WIDTH, HEIGHT, span_deg=170)
+    pairs = [(i, j) for i, j in complete_pairs(count) if abs(i - j) <= 3]
+    lies = {}
+    for i, j in ((0, count - 1), (1, count - 2)):
+        step = invert_rigid(scene.cam_to_world[i]) @ scene.cam_to_world[i + 1]
+        lies[i, j], lies[j, i] = step, invert_rigid(step)
+    found = take(scene, list(predictions(scene, [*pairs, *lies], wrong=lies))).align()
+    rotations, directions = pose_errors_deg(found, scene.cam_to_world)
+    assert rotations.max() < 3 and np.median(directions) < 2
+    assert not {tuple(pair) for pair in found.pointmap_pairs.tolist()} & set(lies)
+
+
+@pytest.mark.parametrize("known", [(0, 1, 2, 3, 4), (1, 3), (2,)])
+def test_known_poses_are_bit_equal_and_the_rest_follows(five: Taken, known: tuple[int, ...]):
+    truth = five.scene.cam_to_world
+    given_poses = [pose if k in known else None for k, pose in enumerate(truth)]
+    found = five.align(known_cam_to_world=given_poses)
+    for k in known:
+        assert np.array_equal(found.cam_to_world[k], truth[k])
+    rotations, _ = pose_errors_deg(found, truth)
+    assert rotations.max() < 1.2
+    if len(known) > 1:
+        # Depth is in the units of the known poses.
+        assert np.abs(depth_ratio(five, found) - 1).mean() < 0.03
+
+
+@settings(max_examples=3, deadline=None)
+@given(st.lists(st.floats(-3, 3), min_size=6, max_size=6), st.floats(0.01, 100))
+def test_known_poses_moved_by_a_similarity_move_the_rest(five: Taken, six: list[float], scale):
+    world = rigid(rotation(40 * np.array(six[:3])), np.array(six[3:]))
+    truth = five.scene.cam_to_world
+    moved = world @ truth
+    moved[:, :3, 3] *= scale
+    first, second = (
+        five.align(known_cam_to_world=[poses[0], poses[1], None, poses[3], None])
+        for poses in (truth, moved)
+    )
+    for k in (2, 4):
+        back = second.cam_to_world[k].copy()
+        back[:3, 3] /= scale
+        np.testing.assert_allclose(invert_rigid(world) @ back, first.cam_to_world[k], atol=1e-5)
+    np.testing.assert_allclose(second.depth_scale, scale * first.depth_scale, rtol=1e-5)
+
+
+@settings(max_examples=3, deadline=None)
+@given(st.lists(st.floats(1e-3, 1e3), min_size=20, max_size=20))
+def test_the_scale_of_any_pair_does_not_matter(five: Taken, scales: list[float]):
+    said = [
+        replace(p, points_i=p.points_i * np.float32(s), points_j=p.points_j * np.float32(s))
+        for p, s in zip(predictions(five.scene, complete_pairs(5)), scales, strict=True)
+    ]
+    first, second = five.align(), take(five.scene, said).align()
+    for a, b in zip(first.cam_to_world, second.cam_to_world, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+@settings(max_examples=3, deadline=None)
+@given(st.permutations(range(5)))
+def test_the_order_of_the_photos_does_not_matter(five: Taken, order: list[int]):
+    place = {k: n for n, k in enumerate(order)}
+    scene = replace(
+        five.scene, cam_to_world=five.scene.cam_to_world[order], depth=five.scene.depth[order]
+    )
+    said = [
+        replace(p, i=place[p.i], j=place[p.j]) for p in predictions(five.scene, complete_pairs(5))
+    ]
+    said.sort(key=lambda p: (p.i, p.j))
+    first, second = five.align(), take(scene, said).align()
+    reordered = [second.cam_to_world[place[k]] for k in range(5)]
+    rotations, directions = pose_errors_deg(first, np.stack(reordered))
+    assert rotations.max() < 0.05 and directions.max() < 0.1
+
+
+def test_swapping_a_pair_inverts_its_pose():
+    taken = room(3, EXACT)
+    poses = pointmap_poses(taken.sketches, taken.priors, taken.scene.photos, taken.focals)
+    relative = dict(zip(map(tuple, poses.similarities.pairs.tolist()),
+                        poses.similarities.cam2_to_cam1, strict=True))  # fmt: skip
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        turned, direction = angles_between_deg(relative[i, j], invert_rigid(relative[j, i]))
+        assert turned < 0.01 and direction < 0.01
+
+
+# What makes a pair's pointmaps trustworthy.
+
+
+@pytest.fixture(scope="module")
+def shots() -> list[Shot]:
+    return shoot(3, width=160, height=128, span_deg=40)
+
+
+def _poses(*said: PairPrediction) -> PointmapPoses:
+    photos = [photo(640, 512)] * 3
+    accumulator = PriorAccumulator(photos)
+    for prediction in said:
+        accumulator.add(prediction)
+    priors = accumulator.finish()
+    focals = np.array([prior.focal_px for prior in priors])
+    return pointmap_poses([sketch_pair(p, photo(640, 512)) for p in said], priors, photos, focals)
+
+
+def test_good_pointmaps_are_trusted(shots: list[Shot]):
+    poses = _poses(predict(shots, 0, 1, noise=0.01), predict(shots, 1, 0, noise=0.01, scale=5))
+    assert (poses.weights > 0.9).all() and poses.trusted_pairs.tolist() == [[0, 1]]
+    truth = invert_rigid(shots[0].cam_to_world) @ shots[1].cam_to_world
+    turned, direction = angles_between_deg(poses.hints()[0, 1], truth)
+    assert turned < 0.1 and direction < 0.3
+
+
+def test_one_direction_off_is_not_trusted(shots: list[Shot]):
+    forth, back = predict(shots, 0, 1), predict(shots, 1, 0)
+    off = rigid(rotation([0, 12, 0]), [0.3, 0, 0])
+    back = replace(back, points_j=transform_points(off, back.points_j).astype(np.float32))
+    assert not _poses(forth, back).weights.any()
+    assert not _poses(forth).weights.any()
+
+
+def test_a_network_of_habit_is_not_trusted(shots: list[Shot]):
+    # Whatever it sees, the other photo is from a step to the right.
+    step = camera_at([0.8, 0, 0], [0, -10, 0])
+    forth, back = predict(shots, 0, 1), predict(shots, 1, 0)
+    own = [forth.points_i, back.points_i]
+    forth = replace(forth, points_j=transform_points(step, own[1]).astype(np.float32))
+    back = replace(back, points_j=transform_points(step, own[0]).astype(np.float32))
+    assert not _poses(forth, back).weights.any()
+
+
+def test_a_network_that_always_says_same_place_is_not_trusted(shots: list[Shot]):
+    forth, back = predict(shots, 0, 1), predict(shots, 1, 0)
+    rng = np.random.default_rng(0)
+    flat = forth.points_i
+    jitter = [np.exp(rng.normal(0, 0.01, flat.shape)).astype(np.float32) for _ in range(4)]
+    forth = replace(forth, points_i=flat * jitter[0], points_j=flat * jitter[1])
+    back = replace(back, points_i=flat * jitter[2], points_j=flat * jitter[3])
+    assert not _poses(forth, back).weights.any()
+
+
+@pytest.mark.parametrize("case", ["unsure", "random", "behind", "not finite"])
+def test_weak_pointmaps_are_not_trusted(shots: list[Shot], case: str):
+    forth, back = predict(shots, 0, 1), predict(shots, 1, 0)
+    if case == "unsure":
+        forth, back = (predict(shots, a, b, confidence=1.5) for a, b in ((0, 1), (1, 0)))
+    elif case == "random":
+        rng = np.random.default_rng(0)
+        forth, back = (
+            replace(
+                p,
+                points_i=rng.normal(size=p.points_i.shape).astype(np.float32),
+                points_j=rng.normal(size=p.points_j.shape).astype(np.float32),
+            )
+            for p in (forth, back)
+        )
+    else:
+        value = np.float32(-1 if case == "behind" else np.nan)
+        forth, back = (
+            replace(p, points_i=p.points_i * value, points_j=p.points_j * value)
+            for p in (forth, back)
+        )
+    assert not _poses(forth, back).weights.any()
+
+
+# Feature tracks and pointmaps together.
+
+
+def feature_edges(taken: Taken, photos: Sequence[int], *, seed: int = 0) -> list[PairEdge]:
+    """Return exact edges among ``photos``, of points on the walls behind the scene."""
+    rng = np.random.default_rng(seed)
+    points = rng.uniform([-2, -1, -1.5], [2, 1, 1.5], (150, 3))
+    K = pinhole(taken.scene.intrinsics[0, 0], WIDTH, HEIGHT)
+    poses = taken.scene.cam_to_world
+    xy = {k: project(transform_points(invert_rigid(poses[k]), points), K) for k in photos}
+    edges = []
+    for i in photos:
+        for j in (k for k in photos if k > i):
+            seen = np.flatnonzero(np.isfinite(xy[i]).all(1) & np.isfinite(xy[j]).all(1))
+            matches = PairMatches(i, j, xy[i][seen], xy[j][seen], seen, seen, 0.05)
+            relative = invert_rigid(poses[i]) @ poses[j]
+            relative[:3, 3] /= np.linalg.norm(relative[:3, 3])
+            pose = RelativePose(relative, "essential", np.ones(len(seen), bool), 0.9)
+            edges.append(PairEdge(matches, pose))
+    return edges
+
+
+def test_tracks_hold_what_they_see_and_pointmaps_carry_the_rest():
+    taken = room(6)
+    edges = feature_edges(taken, (0, 1, 3))
+    alone = taken.align(edges, sketches=())
+    found = taken.align(edges)
+    assert [pose is None for pose in alone.cam_to_world] == [False, False, True, False, True, True]
+    assert found.reasons == (None,) * 6
+    for k in (0, 1, 3):
+        np.testing.assert_array_equal(found.cam_to_world[k], alone.cam_to_world[k])
+    rotations, directions = pose_errors_deg(found, taken.scene.cam_to_world)
+    assert rotations.max() < 1.2 and np.median(directions) < 1
+    assert len(found.tracks.points) == len(alone.tracks.points)
+    # Scene units: the tracks' median depth is 1.
+    ratio = depth_ratio(taken, found)
+    assert np.abs(ratio / np.median(ratio) - 1).mean() < 0.02
+
+
+def test_features_that_fold_the_scene_are_overruled():
+    """Matches between the two ends of a row say that both stand in one place."""
+    scene = make_room(6, WIDTH, HEIGHT, span_deg=150)
+    taken = take(scene, list(predictions(scene, complete_pairs(6))))
+    poses = scene.cam_to_world.copy()
+    fold = poses[0] @ rigid(rotation([0, 4, 0]), [0.3, 0, 0]) @ invert_rigid(poses[3])
+    poses[3:] = fold @ poses[3:]
+    folded = replace(taken, scene=replace(scene, cam_to_world=poses))
+    found = taken.align(feature_edges(folded, range(6)))
+    rotations, _ = pose_errors_deg(found, scene.cam_to_world)
+    assert found.reasons == (None,) * 6 and rotations.max() < 2
+
+
+def test_more_photos_by_pointmaps_elsewhere_are_the_scene():
+    taken = room(7)
+    only = [s for s in taken.sketches if min(s.i, s.j) >= 2]
+    found = taken.align(feature_edges(taken, (0, 1)), sketches=only)
+    assert [pose is None for pose in found.cam_to_world] == [True] * 2 + [False] * 5
+    assert "not connected to the scene" in found.reasons[0]
