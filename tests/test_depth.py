@@ -37,13 +37,14 @@ def aligned(shots: list[Shot], tracks: Tracks) -> Alignment:
     )
     intrinsics = np.stack([np.diag([4, 4, 1]) @ shot.intrinsics for shot in shots])
     return Alignment(
-        intrinsics,
-        tuple(shot.cam_to_world for shot in shots),
-        (None,) * len(shots),
-        tracks,
-        np.ones(1, bool),
-        np.zeros((0, 2), np.int64),
-        np.full(len(shots), np.nan),
+        intrinsics=intrinsics,
+        k1=np.zeros(len(shots)),
+        cam_to_world=tuple(shot.cam_to_world for shot in shots),
+        reasons=(None,) * len(shots),
+        tracks=tracks,
+        used_edges=np.ones(1, bool),
+        pointmap_pairs=np.zeros((0, 2), np.int64),
+        depth_scale=np.full(len(shots), np.nan),
     )
 
 
