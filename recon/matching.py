@@ -174,7 +174,6 @@ def match_pointmaps(
     ``sigma_px`` is :data:`POINTMAP_SIGMA` network pixels, as both ends sit on the network's grid;
     of maps larger than 80,000 pixels every second (third, ...) one is searched.
     """
-    i, j = prediction_ij.i, prediction_ij.j
     shape_i, shape_j = prediction_ij.confidence_i.shape, prediction_ij.confidence_j.shape
     first = _reciprocal_pixels(
         prediction_ij.points_i,
@@ -189,15 +188,38 @@ def match_pointmaps(
         prediction_ji.points_i,
         prediction_ji.confidence_i,
     )
-    pixels = np.concatenate([first[0], second[0]])
-    confidence = np.concatenate([first[1], second[1]])
+    return matches_of_pixels(
+        prediction_ij,
+        photos,
+        np.concatenate([first[0], second[0]]),
+        np.concatenate([first[1], second[1]]),
+        limit=limit,
+        strides=(_tree_stride(shape_i), _tree_stride(shape_j)),
+    )
+
+
+def matches_of_pixels(
+    prediction: PairPrediction,
+    photos: Sequence[Photo],
+    pixels: NDArray[np.int64],
+    confidence: NDArray[np.floating],
+    *,
+    limit: int,
+    strides: tuple[int, int] = (1, 1),
+) -> PairMatches:
+    """Return the ``limit`` surest of the matching ``pixels``, each once.
+
+    ``pixels`` (M, 2) are flat numbers in the maps of photos i and j of ``prediction``, found on
+    grids of every ``strides``-th pixel; ``confidence`` (M,).
+    """
+    i, j = prediction.i, prediction.j
     order = np.argsort(-confidence, kind="stable")
     _, kept = np.unique(pixels[order], axis=0, return_index=True)
     pixels = pixels[order][np.sort(kept)[:limit]]
-    xy_i, scale_i = _grid_to_original(pixels[:, 0], shape_i, photos[i])
-    xy_j, scale_j = _grid_to_original(pixels[:, 1], shape_j, photos[j])
+    xy_i, scale_i = _grid_to_original(pixels[:, 0], prediction.confidence_i.shape, photos[i])
+    xy_j, scale_j = _grid_to_original(pixels[:, 1], prediction.confidence_j.shape, photos[j])
     none = np.full(len(pixels), -1, np.int64)
-    grid = (scale_i * _tree_stride(shape_i) + scale_j * _tree_stride(shape_j)) / 2
+    grid = (scale_i * strides[0] + scale_j * strides[1]) / 2
     return PairMatches(i, j, xy_i, xy_j, none, none.copy(), POINTMAP_SIGMA * grid)
 
 

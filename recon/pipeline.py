@@ -115,12 +115,14 @@ def _features(photos: Sequence[Photo], advance: Advance) -> list[PhotoFeatures]:
 @dataclass(frozen=True)
 class NetworkResult:
     """What the network says: the ``pairs`` (i < j) it looked at, one prior per photo, and what is
-    kept of the predictions of pairs, in both orders.
+    kept of the predictions of pairs, in both orders. ``local``: the pairs' matches of local
+    features, of a network that has them.
     """
 
     pairs: tuple[tuple[int, int], ...]
     priors: list[PhotoPrior]
     sketches: list[PairSketch]
+    local: dict[tuple[int, int], PairMatches]
 
 
 def _predict(
@@ -133,6 +135,7 @@ def _predict(
     """Encode each photo once, decode each pair, and keep of it only what later stages need."""
     from pointmap.inference import encode_photos, predict_pairs
     from recon.canonical import PriorAccumulator
+    from recon.descriptors import match_descriptors
     from recon.pair_points import sketch_pair
     from recon.view_graph import build_view_graph
 
@@ -146,13 +149,21 @@ def _predict(
     looked_at = graph.pairs or tuple((k, k) for k in range(len(photos)))
     accumulator = PriorAccumulator(photos)
     sketches = []
+    local: dict[tuple[int, int], PairMatches] = {}
+    forth = None
     for prediction in predict_pairs(
         network, encoded, looked_at, device=device, on_progress=advance
     ):
         accumulator.add(prediction)
         if prediction.i != prediction.j:
             sketches.append(sketch_pair(prediction, photos[prediction.i]))
-    return NetworkResult(graph.pairs, accumulator.finish(), sketches)
+        if prediction.i < prediction.j:
+            forth = prediction
+        elif forth is not None and prediction.i > prediction.j:
+            matches = match_descriptors(forth, prediction, photos, device=device)
+            if matches is not None:
+                local[forth.i, forth.j] = matches
+    return NetworkResult(graph.pairs, accumulator.finish(), sketches, local)
 
 
 @dataclass(frozen=True)
@@ -190,8 +201,12 @@ def _match(
     hints = {} if poses is None else poses.hints()
     edges, contradicted = [], set()
     for number, pair in enumerate(matches):
-        hint = hints.get((pair.i, pair.j))
+        key = (pair.i, pair.j)
+        hint = hints.get(key)
         edge = verify_pair(photos, pair, hint, focals.focals_px)
+        if edge is None and key in network.local:
+            # On the network's coarser grid, but they reach further than features of photos.
+            edge = verify_pair(photos, network.local[key], hint, focals.focals_px)
         if edge is not None:
             edges.append(edge)
         elif hint is not None and features_contradict(photos, pair, hint, focals.focals_px):
