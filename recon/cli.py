@@ -9,7 +9,7 @@ import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -41,8 +41,9 @@ class Command:
     overwrite: bool = False
     """Replace the scene that is already in the output folder."""
 
-    view: bool = False
-    """Open the result in a window at the end; without a display a picture is written instead."""
+    view: Literal["window", "browser"] | None = None
+    """Open the result at the end: in a window (a picture is written where there is no display), or
+    served to a browser on this machine until Ctrl-C."""
 
     options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
 
@@ -95,10 +96,14 @@ def _run(command: Command, console: Console) -> int:
         listener.started("Writing files")
         folder = scene.save(command.out, overwrite=command.overwrite)
     _print_summary(scene, folder)
-    if command.view:
+    if command.view == "window":
         from viz.window import show
 
         show(scene, picture=folder / "view.png")
+    elif command.view == "browser":
+        from viz.browser import browse
+
+        browse(scene)
     return 0
 
 

@@ -11,20 +11,30 @@ from typing import Annotated
 import tyro
 
 from pointmap.errors import InputError
+from viz.browser import DEFAULT_PORT
 
 logger = logging.getLogger(__name__)
 
 
-def view(scene: Annotated[Path, tyro.conf.Positional], *, save: Path | None = None) -> None:
+def view(
+    scene: Annotated[Path, tyro.conf.Positional],
+    *,
+    save: Path | None = None,
+    browser: bool = False,
+    port: int = DEFAULT_PORT,
+) -> None:
     """Open a scene that run_recon.py saved: cloud, mesh and cameras in a window to turn.
 
     Without a display, a picture is written into the scene's folder instead.
 
     Args:
         scene: The scene's folder (the --out of run_recon.py).
-        save: Write a picture to this file and open no window.
+        save: Write to this file and open no window: a picture (.png, .jpg).
+        browser: Show the scene in a browser instead: serves it on this machine until Ctrl-C.
+        port: Port of the browser viewer; the next free one where it is taken.
     """
     from recon.export.load import load_scene
+    from viz.browser import browse
     from viz.window import save_picture, show
 
     if not scene.is_dir():
@@ -32,8 +42,10 @@ def view(scene: Annotated[Path, tyro.conf.Positional], *, save: Path | None = No
     reconstruction = load_scene(scene)
     if save is not None:
         logger.info("wrote %s", save_picture(reconstruction, save))
-        return
-    show(reconstruction, picture=scene / "view.png")
+    elif browser:
+        browse(reconstruction, port=port)
+    else:
+        show(reconstruction, picture=scene / "view.png")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, pixel_rays, transform_points
-from recon.scene import Camera, Reconstruction, View
+from recon.scene import Camera, Mesh, Reconstruction, View
 
 # OpenCV's axes to glTF's and back, for the world and for cameras alike: its own inverse.
 Y_UP = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -46,6 +46,22 @@ def write_glb(path: Path, reconstruction: Reconstruction) -> None:
         _add_cameras(tree, views, near=size * 0.01)
 
     path.write_bytes(export_glb(scene, include_normals=False, tree_postprocessor=finish))
+
+
+def mesh_glb(mesh: Mesh) -> bytes:
+    """Return ``mesh`` alone as GLB, unlit like the whole scene's, but in the axes it has."""
+    import trimesh
+    from trimesh.exchange.gltf import export_glb
+
+    surface = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+    surface.vertex_attributes[_COLOUR_ATTRIBUTE] = _linear(mesh.colours)
+    return bytes(
+        export_glb(
+            trimesh.Scene(surface),
+            include_normals=False,
+            tree_postprocessor=_use_linear_unlit_colours,
+        )
+    )
 
 
 def frustum_size(reconstruction: Reconstruction) -> float:

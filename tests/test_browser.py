@@ -1,0 +1,109 @@
+"""The browser viewer: served on loopback, drawn by a real browser, ended by Ctrl-C."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+from chromium import Chromium, wait_until
+from viz_scenes import dense_scene, ink
+
+import viz
+from pointmap.errors import InputError
+from recon.scene import Reconstruction
+from viz.browser import LOOPBACK, BrowserView, browse
+
+CHECK = """[...document.querySelectorAll('label')].find(l => l.textContent.trim() === '{label}')
+    .closest('div').parentElement.querySelector('input[type=checkbox]')"""
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Reconstruction:
+    return dense_scene(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture
+def served(scene: Reconstruction) -> Iterator[BrowserView]:
+    pytest.importorskip("viser", reason="viser (the extra 'browser') is not installed")
+    view = BrowserView(scene, host=LOOPBACK, port=18431)
+    yield view
+    view.stop()
+
+
+def test_a_browser_draws_the_scene_and_its_switches_work(
+    served: BrowserView, tmp_path: Path
+) -> None:
+    def drawn() -> np.ndarray:
+        """What the page draws, below its notices and beside its panel."""
+        return ink(browser.picture()[200:, :460])
+
+    def press(label: str) -> None:
+        browser.run(CHECK.format(label=label) + ".click()")
+
+    with Chromium(tmp_path / "profile") as browser:
+        browser.open(served.address)
+        wait_until(lambda: drawn().mean() > 0.01)
+        # The page fades in, and parts arrive one by one.
+        wait_until(lambda: settled(drawn))
+        surface = drawn()
+        press("Cameras")
+        wait_until(lambda: (drawn() ^ surface).mean() > 0.001)
+        wait_until(lambda: settled(drawn))
+        bare = drawn()
+        assert 0.005 < bare.mean() < surface.mean()
+        press("Points")
+        wait_until(lambda: drawn().mean() > 1.2 * bare.mean())
+        press("Points")
+        press("Surface")
+        wait_until(lambda: drawn().mean() < 0.001)
+
+
+def settled(drawn: object) -> bool:
+    """Whether two pictures taken one after the other are alike."""
+    return bool((drawn() ^ drawn()).mean() < 1e-4)  # type: ignore[operator]
+
+
+def test_a_port_that_is_taken_is_passed_over(served: BrowserView, scene: Reconstruction) -> None:
+    second = BrowserView(scene, host=LOOPBACK, port=int(served.address.rsplit(":")[-1]))
+    try:
+        assert second.address != served.address
+        for view in (served, second):
+            with urlopen(view.address, timeout=30) as page:
+                assert page.status == 200
+    finally:
+        second.stop()
+
+
+def test_the_command_serves_a_saved_scene_until_it_is_interrupted(
+    scene: Reconstruction, tmp_path: Path
+) -> None:
+    pytest.importorskip("viser", reason="viser (the extra 'browser') is not installed")
+    folder = scene.save(tmp_path / "scene")
+    command = [sys.executable, "-m", "viz", str(folder), "--browser", "--port", "18531"]
+    server = subprocess.Popen(
+        command, cwd=Path(viz.__file__).parents[1], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert server.stderr is not None
+        assert "http://127.0.0.1:18531" in server.stderr.readline()
+        server.send_signal(signal.SIGINT)
+        assert server.wait(60) == 0
+        assert "Traceback" not in server.stderr.read()
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_without_viser_the_remedy_is_told(
+    scene: Reconstruction, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "viser", None)
+    with caplog.at_level(logging.INFO), pytest.raises(InputError, match=r"pip install.*browser"):
+        browse(scene)
