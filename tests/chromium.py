@@ -42,7 +42,6 @@ class Chromium:
                 "--use-angle=swiftshader",
                 "--enable-unsafe-swiftshader",
                 "--hide-scrollbars",
-                f"--window-size={width},{height}",
                 f"--user-data-dir={profile}",
                 "--remote-debugging-port=0",
                 "about:blank",
@@ -55,7 +54,7 @@ class Chromium:
         port = int(told.read_text().split("\n")[0])
         self._socket = client.connect(self._page_address(port), max_size=None, compression=None)
         self._number = 0
-        self("Emulation.setFocusEmulationEnabled", enabled=True)
+        self.resize(width, height)
 
     @staticmethod
     def _page_address(port: int) -> str:

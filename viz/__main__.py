@@ -11,6 +11,7 @@ from typing import Annotated
 import tyro
 
 from pointmap.errors import InputError
+from recon.scene import Reconstruction
 from viz.browser import DEFAULT_PORT
 
 logger = logging.getLogger(__name__)
@@ -29,23 +30,37 @@ def view(
 
     Args:
         scene: The scene's folder (the --out of run_recon.py).
-        save: Write to this file and open no window: a picture (.png, .jpg).
+        save: Write to this file and open no window: a picture (.png, .jpg) or a page that shows
+            the scene in any browser, without a network (.html).
         browser: Show the scene in a browser instead: serves it on this machine until Ctrl-C.
         port: Port of the browser viewer; the next free one where it is taken.
     """
     from recon.export.load import load_scene
     from viz.browser import browse
-    from viz.window import save_picture, show
+    from viz.window import show
 
     if not scene.is_dir():
         raise InputError(f"{scene} is no folder: give the folder that run_recon.py wrote")
     reconstruction = load_scene(scene)
     if save is not None:
-        logger.info("wrote %s", save_picture(reconstruction, save))
+        logger.info("wrote %s", _save(reconstruction, save))
     elif browser:
         browse(reconstruction, port=port)
     else:
         show(reconstruction, picture=scene / "view.png")
+
+
+def _save(reconstruction: Reconstruction, path: Path) -> Path:
+    """Write what the ending of ``path`` asks for. Raises InputError when that cannot be."""
+    from viz.scene_page import write_scene_page
+    from viz.window import save_picture
+
+    if path.suffix.lower() not in (".html", ".htm"):
+        return save_picture(reconstruction, path)
+    try:
+        return write_scene_page(reconstruction, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:

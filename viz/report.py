@@ -6,19 +6,15 @@ from elsewhere. Text that comes from the user (file names, reasons, options) is 
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 from recon.scene import Reconstruction
+from viz.html_page import page_html, viewer_figure, write_page
 from viz.plots import camera_plot, pair_matrix
 from viz.render import render_scene
 from viz.report_photos import number, photo_cards, photo_table, picture_tag
 from viz.scene_data import scene_data
-from viz.viewpoint import best_show
 
 _MATRIX_PHOTOS = 60
 _LISTED_PAIRS = 300
@@ -29,28 +25,17 @@ def write_report(reconstruction: Reconstruction, path: str | Path) -> Path:
 
     The file appears whole or not at all. Raises OSError when it cannot be written.
     """
-    path = Path(path)
-    page = report_html(reconstruction)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(page)
-        Path(name).chmod(0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    return path
+    return write_page(report_html(reconstruction), path)
 
 
 def report_html(reconstruction: Reconstruction) -> str:
     """Return the whole page. Sections without content (no pairs, one photo) are left out."""
     count = len(reconstruction.views)
     title = f"Reconstruction of {count} photo{'s' if count != 1 else ''}"
-    body = "".join(
+    sections = "".join(
         (
             _head_section(reconstruction, title),
-            _viewer_section(reconstruction),
+            viewer_figure(reconstruction),
             _warning_section(reconstruction),
             _picture_section(reconstruction),
             photo_cards(reconstruction),
@@ -61,22 +46,10 @@ def report_html(reconstruction: Reconstruction) -> str:
             _option_section(reconstruction),
         )
     )
-    # Nothing in the data can end the script element.
-    data = json.dumps(scene_data(reconstruction), separators=(",", ":")).replace("<", "\\u003c")
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{_page_file('report.css')}</style></head>"
-        f"<body><main>{body}<footer>Made by pointmap. This page needs no network.</footer></main>"
-        '<dialog id="large"><img alt=""><p></p></dialog>'
-        f'<script type="application/json" id="scene-data">{data}</script>'
-        f"<script>{_page_file('viewer.js')}</script><script>{_page_file('gallery.js')}</script>"
-        "</body></html>\n"
-    )
-
-
-def _page_file(name: str) -> str:
-    return files("viz").joinpath("page", name).read_text(encoding="utf-8")
+    footer = "<footer>Made by pointmap. This page needs no network.</footer>"
+    body = f"<main>{sections}{footer}</main>"
+    body += '<dialog id="large"><img alt=""><p></p></dialog>'
+    return page_html(title, body, scene_data(reconstruction), scripts=("viewer.js", "gallery.js"))
 
 
 def _head_section(reconstruction: Reconstruction, title: str) -> str:
@@ -110,24 +83,6 @@ def _focal_text(reconstruction: Reconstruction) -> tuple[str, str]:
     if len(focals) == 1:
         return f"{number(focals[0])} px", "shared by all photos"
     return f"{number(focals[0])}–{number(focals[-1])} px", f"{len(focals)} different"
-
-
-def _viewer_section(reconstruction: Reconstruction) -> str:
-    poster = render_scene(reconstruction, show=best_show(reconstruction))
-    buttons = []
-    if len(reconstruction.surface.faces):
-        buttons.append("<button data-show='mesh'>Surface</button>")
-    if len(reconstruction.cloud.points):
-        buttons.append("<button data-show='cloud'>Points</button>")
-    buttons.append("<button data-show='cameras'>Cameras</button>")
-    return (
-        "<figure id='viewer'>"
-        f"{picture_tag(poster, 'The scene from behind the cameras', lazy=False)}"
-        "<canvas tabindex='0' aria-label='The scene in 3D: arrow keys turn it'></canvas>"
-        f"<div class='tools'>{''.join(buttons)}<button data-home>Reset</button></div>"
-        "<p class='hint'>Drag to turn · wheel or pinch to zoom · shift-drag or two fingers to "
-        "move</p></figure>"
-    )
 
 
 def _warning_section(reconstruction: Reconstruction) -> str:

@@ -8,7 +8,11 @@
   const gl = canvas.getContext("webgl2", { antialias: true, alpha: false });
   if (!gl) return;  // the still picture stays
 
-  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const bytes = (text) => {
+    const raw = atob(text), made = new Uint8Array(raw.length);
+    for (let k = 0; k < raw.length; k++) made[k] = raw.charCodeAt(k);
+    return made;
+  };
   const buffer = (array, target) => {
     const made = gl.createBuffer();
     gl.bindBuffer(target || gl.ARRAY_BUFFER, made);

@@ -1,0 +1,72 @@
+"""What all pages share: one file that holds everything, and the figure with the scene to turn."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from recon.scene import Reconstruction
+from viz.render import render_scene
+from viz.report_photos import picture_tag
+from viz.viewpoint import best_show
+
+
+def page_html(title: str, body: str, data: dict[str, Any], *, scripts: Sequence[str]) -> str:
+    """Return a page of ``body`` with the styles, the ``scripts`` of viz/page and their ``data``."""
+    # Nothing in the data can end the script element.
+    packed = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    code = "".join(f"<script>{_page_file(name)}</script>" for name in scripts)
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{_page_file('report.css')}</style></head>"
+        f'<body>{body}<script type="application/json" id="scene-data">{packed}</script>'
+        f"{code}</body></html>\n"
+    )
+
+
+def viewer_figure(reconstruction: Reconstruction) -> str:
+    """Return the figure that viewer.js brings to life; a still picture where it cannot."""
+    poster = render_scene(reconstruction, show=best_show(reconstruction))
+    buttons = []
+    if len(reconstruction.surface.faces):
+        buttons.append("<button data-show='mesh'>Surface</button>")
+    if len(reconstruction.cloud.points):
+        buttons.append("<button data-show='cloud'>Points</button>")
+    buttons.append("<button data-show='cameras'>Cameras</button>")
+    return (
+        "<figure id='viewer'>"
+        f"{picture_tag(poster, 'The scene from behind the cameras', lazy=False)}"
+        "<canvas tabindex='0' aria-label='The scene in 3D: arrow keys turn it'></canvas>"
+        f"<div class='tools'>{''.join(buttons)}<button data-home>Reset</button></div>"
+        "<p class='hint'>Drag to turn · wheel or pinch to zoom · shift-drag or two fingers to "
+        "move</p></figure>"
+    )
+
+
+def write_page(page: str, path: str | Path) -> Path:
+    """Write ``page`` to ``path`` and return it: whole or not at all.
+
+    Raises OSError when it cannot be written.
+    """
+    path = Path(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(page)
+        Path(name).chmod(0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _page_file(name: str) -> str:
+    return files("viz").joinpath("page", name).read_text(encoding="utf-8")
