@@ -261,23 +261,38 @@ def solve_focals(
     matches: Sequence[PairMatches],
     priors: Sequence[PhotoPrior] | None = None,
     options: FocalOptions | None = None,
+    *,
+    known_px: Sequence[float | None] | None = None,
 ) -> Focals:
     """Return the focal length of every photo.
 
-    In order of precedence: ``options.focal_px``; EXIF; epipolar geometry of the feature matches of
-    photos of one camera, with the network's focal lengths (``priors``) or 1.2 x the long side as
-    prior. Without ``share_focal`` photos of one camera start from their common estimate with a
-    ``log_sigma`` that lets bundle adjustment pull them apart.
+    In order of precedence: ``known_px``, one per photo or None where not known, from which other
+    photos of the same camera start; ``options.focal_px``; EXIF; epipolar geometry of the feature
+    matches of photos of one camera, with the network's focal lengths (``priors``) or 1.2 x the long
+    side as prior. Without ``share_focal`` photos of one camera start from their common estimate
+    with a ``log_sigma`` that lets bundle adjustment pull them apart.
     """
     options = options or FocalOptions()
+    given = list(known_px or [None] * len(photos))
     members: dict[str, list[int]] = defaultdict(list)
     for number, photo in enumerate(photos):
         members[photo.camera_key].append(number)
     solved: dict[int, FocalEstimate] = {}
     # Cameras with most photos first: they help those of which there is one photo only.
     for numbers in sorted(members.values(), key=len, reverse=True):
-        estimate = _camera_focal(numbers, photos, matches, priors, options, solved)
+        sisters = [focal for n in numbers if (focal := given[n]) is not None]
+        if sisters:
+            estimate = FocalEstimate(float(np.median(sisters)), EXIF_LOG_SIGMA, "given")
+        else:
+            estimate = _camera_focal(numbers, photos, matches, priors, options, solved)
         solved.update(dict.fromkeys(numbers, estimate))
+    solved.update(
+        {
+            n: FocalEstimate(focal, 0.0, "given")
+            for n, focal in enumerate(given)
+            if focal is not None
+        }
+    )
     estimates = [solved[number] for number in range(len(photos))]
     sigma = np.array([estimate.log_sigma for estimate in estimates])
     keys = list(members)

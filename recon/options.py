@@ -22,6 +22,8 @@ class Options:
     as naver/DUSt3R_ViTLarge_BaseDecoder_512_dpt; the bundled one by default."""
     device: str | None = None
     """cpu, cuda or mps; the best one at hand by default."""
+    known_cameras: str | None = None
+    """Cameras that are known and stay as they are: a cameras.json or a COLMAP model folder."""
     depth_size: int = 512
     """Long side of the depth maps, in pixels. Photos that are smaller keep their size."""
     refine_depth: bool = True

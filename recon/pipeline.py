@@ -15,6 +15,7 @@ from pointmap.errors import InputError
 from pointmap.images import Photo, ResizedPhoto, find_photos, load_photo, open_photos
 from recon.depth import DepthMap, fuse_depths
 from recon.fusion import fuse_points, fuse_surface
+from recon.known_cameras import KnownCameras, load_known_cameras
 from recon.options import Options
 from recon.progress import Advance, StageListener, Stages, collected_warnings
 from recon.scene import Camera, PairRecord, Reconstruction, View
@@ -56,16 +57,17 @@ def reconstruct(
         with stages.stage("Reading photos"):
             # Everything that can be wrong with the input shows here, before the long stages.
             opened = _open(inputs)
+            known = load_known_cameras(options.known_cameras, opened)
             device = choose_device(options.device)
             network = load_network(options.weights)
         with stages.stage("Finding features") as advance:
-            features = _features(opened, advance)
+            features = known.ideal_features(_features(opened, advance))
         with stages.stage("Predicting pointmaps") as advance:
             seen = _predict(opened, network, device, options, advance)
         with stages.stage("Matching and poses") as advance:
-            pairs = _match(opened, features, seen, options, advance)
+            pairs = _match(opened, features, seen, known, options, advance)
         with stages.stage("Aligning cameras"):
-            alignment = _align(opened, features, pairs, seen.priors, options)
+            alignment = _align(opened, features, pairs, seen.priors, known, options)
         with stages.stage("Depth") as advance:
             frames = [load_photo(photo, long_side=options.depth_size) for photo in opened]
             depths = _depths(frames, alignment, seen.priors, device, options, advance)
@@ -183,6 +185,7 @@ def _match(
     photos: Sequence[Photo],
     features: Sequence[PhotoFeatures],
     network: NetworkResult,
+    known: KnownCameras,
     options: Options,
     advance: Advance,
 ) -> PairEvidence:
@@ -196,7 +199,7 @@ def _match(
     for number, (i, j) in enumerate(network.pairs):
         matches.append(match_features(features[i], features[j], i, j))
         advance(number + 1, total)
-    focals = solve_focals(photos, matches, network.priors, options.focal)
+    focals = solve_focals(photos, matches, network.priors, options.focal, known_px=known.focals_px)
     poses = pointmap_poses(network.sketches, network.priors, photos, focals.focals_px)
     hints = {} if poses is None else poses.hints()
     edges, contradicted = [], set()
@@ -221,6 +224,7 @@ def _align(
     features: Sequence[PhotoFeatures],
     pairs: PairEvidence,
     priors: Sequence[PhotoPrior],
+    known: KnownCameras,
     options: Options,
 ) -> Alignment:
     from recon.alignment import align
@@ -236,11 +240,12 @@ def _align(
         seed=options.seed,
         features=features,
         sketches=pairs.sketches,
+        known_cam_to_world=known.cam_to_world,
     )
     for photo, reason in zip(photos, alignment.reasons, strict=True):
         if reason is not None:
             logger.warning("%s could not be placed: %s", photo.name, reason)
-    return alignment
+    return known.restored(alignment)
 
 
 def _depths(

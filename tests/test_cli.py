@@ -72,6 +72,27 @@ def scene(photos: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory)
     return out
 
 
+def test_known_cameras_come_out_bit_equal_and_the_others_join_them(
+    photos: Path, weights: Path, tmp_path: Path
+) -> None:
+    shots = shoot(3, width=400, height=300, span_deg=24, wavelength=0.12)
+    names = [f"{k}.jpg" for k in range(3)]
+    known = {
+        name: {"K": shot.intrinsics.tolist(), "cam_to_world": shot.cam_to_world.tolist()}
+        for name, shot in zip(names[:2], shots, strict=False)
+    }
+    (tmp_path / "known.json").write_text(json.dumps({"images": known}))
+    flags = ["--known-cameras", str(tmp_path / "known.json"), "--no-refine-depth"]
+    assert run(photos, tmp_path / "out", weights, *flags) == 0
+    cameras = cameras_of(tmp_path / "out")
+    for name in names[:2]:
+        assert cameras[name]["K"] == known[name]["K"]
+        assert cameras[name]["cam_to_world"] == known[name]["cam_to_world"]
+    # The third photo is found in the world of the first two.
+    centre = np.array(cameras["2.jpg"]["cam_to_world"])[:3, 3]
+    assert np.linalg.norm(centre - shots[2].cam_to_world[:3, 3]) < 0.05
+
+
 def test_photos_become_a_complete_scene(scene: Path) -> None:
     cameras = cameras_of(scene)
     assert [camera["registered"] for camera in cameras.values()] == [True] * 3

@@ -1,0 +1,173 @@
+"""Cameras that the user knows: read from a file, used as they are, written back bit-equal.
+
+The alignment knows photos of centred pinholes with square pixels only. A photo whose intrinsics are
+known is therefore handed to it as the *ideal* pinhole that stands in the same place would have seen
+it: key points move along their rays to where that pinhole shows them, and back in the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pointmap.camera import Array, pinhole, pixel_rays, project
+from pointmap.errors import InputError
+
+if TYPE_CHECKING:
+    from pointmap.images import Photo
+    from recon.alignment import Alignment
+    from recon.matching import PhotoFeatures
+
+_ROTATION_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class KnownCamera:
+    """What is known of one photo: ``intrinsics`` (3, 3) in original pixels with the radial
+    distortion ``k1``, or None; ``cam_to_world`` (4, 4), or None; the photo's ``size`` (width,
+    height) where it was stated.
+    """
+
+    intrinsics: Array | None
+    k1: float
+    cam_to_world: Array | None
+    size: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class KnownLens:
+    """A known lens and the ideal pinhole in its place: K (3, 3) and k1, ``ideal`` K (3, 3)."""
+
+    intrinsics: Array
+    k1: float
+    ideal: Array
+
+    @property
+    def focal_px(self) -> float:
+        """The ideal pinhole's focal length."""
+        return float(self.ideal[0, 0])
+
+    def to_ideal(self, xy: Array) -> Array:
+        """Return original pixels (M, 2) as the ideal pinhole shows them."""
+        return project(pixel_rays(xy, self.intrinsics, self.k1), self.ideal)
+
+    def to_original(self, xy: Array) -> Array:
+        """Return pixels (M, 2) of the ideal pinhole as the photo shows them."""
+        return project(pixel_rays(xy, self.ideal), self.intrinsics, self.k1)
+
+
+@dataclass(frozen=True)
+class KnownCameras:
+    """What is known of all photos, in their order: a lens and a pose each, None where not known."""
+
+    lenses: tuple[KnownLens | None, ...]
+    cam_to_world: tuple[Array | None, ...]
+
+    @property
+    def focals_px(self) -> list[float | None]:
+        """Focal lengths of the ideal pinholes."""
+        return [None if lens is None else lens.focal_px for lens in self.lenses]
+
+    def ideal_features(self, features: Sequence[PhotoFeatures]) -> list[PhotoFeatures]:
+        """Return the key points as the ideal pinholes show them."""
+        return [
+            found if lens is None else replace(found, xy=lens.to_ideal(found.xy))
+            for found, lens in zip(features, self.lenses, strict=True)
+        ]
+
+    def restored(self, alignment: Alignment) -> Alignment:
+        """Return the alignment of the ideal pinholes with the known lenses in their place."""
+        intrinsics, k1 = alignment.intrinsics.copy(), alignment.k1.copy()
+        xy = alignment.tracks.xy.copy()
+        for k, lens in enumerate(self.lenses):
+            if lens is not None:
+                intrinsics[k], k1[k] = lens.intrinsics, lens.k1
+                mine = alignment.tracks.view_index == k
+                xy[mine] = lens.to_original(xy[mine])
+        tracks = replace(alignment.tracks, xy=xy)
+        return replace(alignment, intrinsics=intrinsics, k1=k1, tracks=tracks)
+
+
+def load_known_cameras(path: str | None, photos: Sequence[Photo]) -> KnownCameras:
+    """Read what is known of ``photos`` from a ``cameras.json`` or the folder of a COLMAP model.
+
+    Cameras belong to photos by file name, with or without folders in it. Photos that the file does
+    not name are not known. In a ``cameras.json``, ``K`` or ``cam_to_world`` may be null, which
+    leaves them open. No ``path``: nothing is known. Raises ``InputError`` when the file cannot be
+    used: none of its names is a photo's, a size differs, or a matrix is not what it should be.
+    """
+    nothing: tuple[None, ...] = (None,) * len(photos)
+    if path is None:
+        return KnownCameras(nothing, nothing)
+    listed = _read(Path(path))
+    by_name = {Path(name).name: camera for name, camera in listed.items()} | listed
+    found = [by_name.get(photo.name) for photo in photos]
+    if not any(found):
+        raise InputError(f"{path} names none of the photos: its names must be the photos' files")
+    for photo, camera in zip(photos, found, strict=True):
+        size = None if camera is None else camera.size
+        if size is not None and size != (photo.width, photo.height):
+            raise InputError(
+                f"{path} describes {photo.name} at {size[0]} x {size[1]} pixels, but upright it has"
+                f" {photo.width} x {photo.height}: give cameras of these very files"
+            )
+    return KnownCameras(
+        tuple(_lens(camera, photo) for camera, photo in zip(found, photos, strict=True)),
+        tuple(None if camera is None else camera.cam_to_world for camera in found),
+    )
+
+
+def _lens(camera: KnownCamera | None, photo: Photo) -> KnownLens | None:
+    if camera is None or camera.intrinsics is None:
+        return None
+    focal = float(np.sqrt(camera.intrinsics[0, 0] * camera.intrinsics[1, 1]))
+    return KnownLens(camera.intrinsics, camera.k1, pinhole(focal, photo.width, photo.height))
+
+
+def _read(path: Path) -> dict[str, KnownCamera]:
+    from recon.export.colmap import read_colmap_cameras
+    from recon.export.json_file import read_json
+
+    if path.is_dir():
+        return {
+            name: KnownCamera(
+                camera.intrinsics, camera.k1, camera.cam_to_world, (camera.width, camera.height)
+            )
+            for name, camera in read_colmap_cameras(path).items()
+        }
+    data = read_json(path)
+    try:
+        return {name: _json_camera(entry) for name, entry in data["images"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path} is not a cameras.json ({error!r}): it needs images with K and cam_to_world"
+        ) from error
+
+
+def _json_camera(entry: Mapping[str, Any]) -> KnownCamera:
+    """Return one entry's camera; ``ValueError`` for a matrix that is none."""
+    K, pose = (
+        None if entry[name] is None else np.array(entry[name], np.float64)
+        for name in ("K", "cam_to_world")
+    )
+    if K is not None and not (K.shape == (3, 3) and np.isfinite(K).all() and K[0, 0] > 0 < K[1, 1]):
+        raise ValueError("K must be 3x3 with positive focal lengths")
+    if pose is not None:
+        _check_rigid(pose)
+    distortion = entry.get("distortion") or {"k1": 0.0}
+    size = (int(entry["width"]), int(entry["height"])) if "width" in entry else None
+    return KnownCamera(K, float(distortion["k1"]), pose, size)
+
+
+def _check_rigid(pose: Array) -> None:
+    if pose.shape != (4, 4) or not np.array_equal(pose[3], [0, 0, 0, 1]):
+        raise ValueError("cam_to_world must be 4x4 with last row 0 0 0 1")
+    R = pose[:3, :3]
+    if not (np.isfinite(pose).all() and np.abs(R @ R.T - np.eye(3)).max() < _ROTATION_TOLERANCE):
+        raise ValueError("cam_to_world must hold a rotation")
+    if np.linalg.det(R) < 0:
+        raise ValueError("cam_to_world mirrors")

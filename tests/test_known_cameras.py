@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from alignment_scenes import HEIGHT, WIDTH, arc_scene, scene_edges
+from scene_factory import make_scene
+
+from pointmap.camera import Array, invert_rigid, pixel_rays, project, transform_points
+from pointmap.errors import InputError
+from pointmap.images import Photo
+from recon.alignment import align
+from recon.export.cameras_json import write_cameras
+from recon.export.colmap import write_colmap
+from recon.known_cameras import load_known_cameras
+from recon.scene import Reconstruction
+
+ODD = np.array([[512.5, 2.0, 333.0], [0.0, 489.25, 229.5], [0.0, 0.0, 1.0]])
+
+
+def photos(count: int, width: int = WIDTH, height: int = HEIGHT) -> list[Photo]:
+    return [Photo(Path(f"{k}.jpg"), f"{k}.jpg", width, height, None, "one") for k in range(count)]
+
+
+def photos_of(scene: Reconstruction) -> list[Photo]:
+    return [
+        Photo(view.path, view.name, view.camera.width, view.camera.height, None, "one")
+        for view in scene.views
+    ]
+
+
+def write(path: Path, images: dict) -> str:
+    path.write_text(json.dumps({"images": images}), encoding="utf-8")
+    return str(path)
+
+
+def entry(K: Array | None, pose: Array | None, k1: float = 0.0) -> dict:
+    return {
+        "K": None if K is None else K.tolist(),
+        "cam_to_world": None if pose is None else pose.tolist(),
+        "distortion": {"model": "SIMPLE_RADIAL", "k1": k1},
+        "width": WIDTH,
+        "height": HEIGHT,
+    }
+
+
+def test_no_file_means_that_nothing_is_known() -> None:
+    known = load_known_cameras(None, photos(2))
+    assert known.lenses == known.cam_to_world == (None, None)
+
+
+def test_a_scene_of_ours_is_read_bit_equal(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path, k1=-0.01, unregistered={"c.jpg"})
+    write_cameras(tmp_path / "cameras.json", scene)
+    known = load_known_cameras(str(tmp_path / "cameras.json"), photos_of(scene))
+    for view, lens, pose in zip(scene.views, known.lenses, known.cam_to_world, strict=True):
+        assert np.array_equal(lens.intrinsics, view.camera.intrinsics)
+        assert lens.k1 == view.camera.k1
+        given = view.camera.cam_to_world
+        assert pose is None if given is None else np.array_equal(pose, given)
+
+
+@pytest.mark.parametrize("k1", [0.0, -0.01])
+def test_a_colmap_model_is_read(tmp_path: Path, k1: float) -> None:
+    scene = make_scene(tmp_path, k1=k1, unregistered={"c.jpg"})
+    write_colmap(tmp_path, scene)
+    known = load_known_cameras(str(tmp_path), photos_of(scene))
+    assert known.lenses[2] is None and known.cam_to_world[2] is None
+    for k in (0, 1, 3):
+        camera = scene.views[k].camera
+        assert np.array_equal(known.lenses[k].intrinsics, camera.intrinsics)
+        assert known.lenses[k].k1 == k1
+        assert np.allclose(known.cam_to_world[k], camera.cam_to_world, atol=1e-12)
+
+
+def test_a_lens_of_many_coefficients_is_refused(tmp_path: Path) -> None:
+    import pycolmap
+
+    scene = make_scene(tmp_path)
+    write_colmap(tmp_path, scene)
+    model = pycolmap.Reconstruction(str(tmp_path))
+    camera = next(iter(model.cameras.values()))
+    camera.model = pycolmap.CameraModelId.RADIAL
+    camera.params = [600.0, 320.0, 240.0, 0.01, 0.002]
+    model.write(str(tmp_path))
+    with pytest.raises(InputError, match="undistort the photos"):
+        load_known_cameras(str(tmp_path), photos_of(scene))
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        ({"other.jpg": entry(ODD, None)}, "names none of the photos"),
+        ({"0.jpg": {**entry(ODD, None), "width": HEIGHT}}, "480 x 480 pixels, but upright"),
+        ({"0.jpg": entry(ODD[:2], None)}, "K must be 3x3"),
+        ({"0.jpg": entry(ODD, np.diag([1.0, 1.0, -1.0, 1.0]))}, "mirrors"),
+        ({"0.jpg": entry(ODD, 2 * np.eye(4))}, "last row"),
+        ({"0.jpg": entry(ODD, np.diag([2.0, 1.0, 1.0, 1.0]))}, "a rotation"),
+        ({"0.jpg": {"K": None}}, "not a cameras.json"),
+    ],
+)
+def test_what_cannot_be_right_is_said_in_one_line(tmp_path: Path, images: dict, words: str) -> None:
+    with pytest.raises(InputError, match=words) as error:
+        load_known_cameras(write(tmp_path / "known.json", images), photos(1))
+    assert "\n" not in str(error.value)
+    with pytest.raises(InputError):
+        load_known_cameras(str(tmp_path / "nothing"), photos(1))
+
+
+@pytest.mark.parametrize("k1", [0.0, -0.07])
+def test_any_lens_is_an_ideal_pinhole_and_back(tmp_path: Path, k1: float) -> None:
+    path = write(tmp_path / "known.json", {"0.jpg": entry(ODD, None, k1)})
+    lens = load_known_cameras(path, photos(1)).lenses[0]
+    xy = np.random.default_rng(0).uniform(0, [WIDTH, HEIGHT], (50, 2))
+    ideal = lens.to_ideal(xy)
+    assert np.allclose(pixel_rays(ideal, lens.ideal), pixel_rays(xy, ODD, k1))
+    assert lens.ideal[0, 0] == lens.ideal[1, 1] == lens.focal_px
+    assert lens.ideal[:2, 2].tolist() == [WIDTH / 2, HEIGHT / 2]
+    assert np.allclose(lens.to_original(ideal), xy)
+
+
+def test_odd_lenses_come_through_the_alignment_bit_equal(tmp_path: Path) -> None:
+    """All photos have an off-centre lens with skew and distortion; all but the last are known."""
+    scene = arc_scene(6, 200)
+    poses = scene.cam_to_world
+    images = {f"{k}.jpg": entry(ODD, poses[k] if k < 3 else None, -0.05) for k in range(6)}
+    known = load_known_cameras(write(tmp_path / "known.json", images), photos(6))
+    bent = [
+        project(transform_points(invert_rigid(pose), scene.points), ODD, -0.05) for pose in poses
+    ]
+    ideal = [lens.to_ideal(xy) for lens, xy in zip(known.lenses, bent, strict=True)]
+    edges, _ = scene_edges(replace(scene, xy=np.where(np.isfinite(scene.xy), ideal, np.nan)))
+    found = align(
+        photos(6), edges, [], known.focals_px, focal_log_sigma=0.0,
+        known_cam_to_world=known.cam_to_world,
+    )  # fmt: skip
+    found = known.restored(found)
+    assert all(np.array_equal(K, ODD) for K in found.intrinsics) and set(found.k1) == {-0.05}
+    for k, pose in enumerate(found.cam_to_world):
+        assert np.array_equal(pose, poses[k]) if k < 3 else np.allclose(pose, poses[k], atol=1e-4)
+    # Key points are back in the photos' own pixels, and the points project onto them.
+    tracks = found.tracks
+    assert len(tracks.xy) > 500
+    for k, pose in enumerate(found.cam_to_world):
+        mine = tracks.view_index == k
+        points = transform_points(invert_rigid(pose), tracks.points[tracks.point_index[mine]])
+        assert np.abs(project(points, ODD, -0.05) - tracks.xy[mine]).max() < 0.05
