@@ -33,6 +33,7 @@ from pointmap.training.solids import (
     CYLINDER,
     ELLIPSOID,
     HULLS,
+    IMPLICIT,
     ROUNDED,
     TORUS,
     canonical_normal,
@@ -41,7 +42,7 @@ from pointmap.training.solids import (
 from pointmap.training.textures import TextureBank, make_texture_bank, save_photographs
 from pointmap.training.trajectories import overlaps, sample_cameras
 
-ALL_KINDS = [BOX, ELLIPSOID, CYLINDER, CONE, TORUS, ROUNDED, *HULLS]
+ALL_KINDS = [BOX, ELLIPSOID, CYLINDER, CONE, TORUS, ROUNDED, *HULLS, *IMPLICIT]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,10 @@ from pointmap.training.solids import (
     CONE,
     CYLINDER,
     ELLIPSOID,
+    HILLS,
     HULL,
+    IMPLICIT,
+    LUMPS,
     PRISMS,
     ROUNDED,
     STONES,
@@ -41,6 +44,8 @@ _SHAPES = (
     TORUS,
     *PRISMS[:2],
     STONES[0],
+    IMPLICIT[0],
+    IMPLICIT[0],
 )
 
 
@@ -48,6 +53,8 @@ def _shape(rng: _Rng) -> int:
     kind = int(rng.choice(_SHAPES))
     if kind == PRISMS[0]:
         return int(rng.choice(PRISMS))
+    if kind == IMPLICIT[0]:
+        return int(rng.choice(IMPLICIT))
     return int(rng.choice(STONES)) if kind == STONES[0] else kind
 
 
@@ -181,7 +188,7 @@ def _tree(rng: _Rng, b: Builder, at: Array) -> None:
     for _ in range(int(rng.integers(1, 10))):
         place = [*(at + rng.normal(0, spread, 2)), 2 * tall + rng.normal(0, spread)]
         crown = spread * rng.uniform(0.3, 1.4, 3)
-        kind = int(rng.choice([ELLIPSOID, ELLIPSOID, *STONES]))
+        kind = int(rng.choice([ELLIPSOID, *LUMPS, *STONES]))
         b.add(kind, place, crown, rotation=random_rotation(rng), look=leaf)
 
 
@@ -212,6 +219,12 @@ def ground(rng: _Rng, b: Builder, difficulty: float) -> _Regions:
     """Open ground with things, walls, fences, houses, trees and stones under the sky."""
     b.add(BOX, [0, 0, -0.5], [60, 60, 0.5], look=b.look(1.0, prefer=_FLOORS), casts=False)
     spread = rng.uniform(1.2, 3.5)
+    for _ in range(int(rng.choice([0, 1, 3]))):  # rough ground
+        reach, tall = rng.uniform(0.8, 2.5) * spread, rng.uniform(0.2, 0.8)
+        # Its mean height a little below the ground, so that it rises from it without an edge.
+        place, turn = [*rng.normal(0, spread, 2), -0.3 * tall], yaw_rotation(rng.uniform(0, 7))
+        look = b.look(1.0, prefer=_FLOORS)
+        b.add(int(rng.choice(HILLS)), place, [reach, reach, tall], rotation=turn, look=look)
     for _ in range(int(6 + difficulty * rng.uniform(2, 22))):
         _stand(rng, b, rng.normal(0, spread, 3), rng.uniform(0.15, 1.2), 0)
     for _ in range(int(rng.integers(0, 4))):
@@ -290,6 +303,11 @@ def pile(rng: _Rng, b: Builder, difficulty: float) -> _Regions:
             half[:2] = rng.uniform(0.015, 0.04)
             half[2] = rng.uniform(0.3, 0.9)
         b.add(_shape(rng), rng.normal(0, 0.7, 3), half, rotation=random_rotation(rng))
+    if rng.random() < 0.1 * difficulty:  # a heap of small things
+        for _ in range(int(rng.uniform(80, 200))):
+            half = rng.uniform(0.03, 0.15) * rng.uniform(0.3, 1.0, 3)
+            kind = int(rng.choice([BOX, ELLIPSOID, *STONES]))
+            b.add(kind, rng.normal(0, 0.6, 3), half, rotation=random_rotation(rng))
     region = np.array([[-3.5, -3.5, -0.9], [3.5, 3.5, 2.5]])
     return region, np.array([[-0.5, -0.5, -0.4], [0.5, 0.5, 0.4]])
 

@@ -1,7 +1,7 @@
 """The unit solids all scenes are made of: where a ray meets them, and their normals.
 
 A part is a unit solid under an affine map. Convex solids are met in one interval of the ray
-parameter; the torus, the only other one, reports its first meeting.
+parameter; the torus and the implicit solids report their first meeting.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pointmap.training import implicit
+
 Array = NDArray[np.float64]
 
 BOX, ELLIPSOID, CYLINDER, CONE, TORUS, ROUNDED = range(6)
 """The box [-1, 1]^3; the unit sphere; cylinder and cone of radius 1 along z in [-1, 1] (the tip at
 z = 1); the torus about z with radii 0.7 and 0.3; the rounded box x^6 + y^6 + z^6 = 1."""
 HULL = 6
-"""Kinds from here on are polyhedra of :func:`hull_planes`."""
+"""Kinds from here on are polyhedra of :func:`hull_planes`, then the implicit solids."""
 
 _RING, _TUBE = 0.7, 0.3
 _TORUS_STEPS, _NEWTON_STEPS = 28, 9
@@ -70,6 +72,10 @@ def hull_planes() -> tuple[Array, ...]:
 HULLS = tuple(range(HULL, HULL + 16))
 """All kinds of polyhedra: gable, wedge, six prisms and frusta, eight stones."""
 PRISMS, STONES = HULLS[2:8], HULLS[8:]
+IMPLICIT = tuple(range(HULLS[-1] + 1, HULLS[-1] + 1 + len(implicit.BOUNDS)))
+"""All kinds of :mod:`pointmap.training.implicit`."""
+HILLS = tuple(IMPLICIT[n] for n in implicit.HILLS)
+LUMPS = tuple(IMPLICIT[n] for n in implicit.LUMPS)
 
 
 @lru_cache(maxsize=64)
@@ -81,14 +87,14 @@ def part_interval(kind: int, origin: Tensor, direction: Tensor) -> tuple[Tensor,
     """Return where rays enter and leave a unit solid, in units of ``direction``.
 
     origin, direction: (3, ...) in the solid's canonical coordinates, broadcastable. A ray misses
-    where the entry is not less than the exit (or either is NaN). The torus gives its first meeting
-    at a parameter >= 0 and an infinite exit.
+    where the entry is not less than the exit (or either is NaN). The torus and the implicit solids
+    give their first meeting at a parameter >= 0 and an infinite exit.
     """
     if kind == ELLIPSOID:
         a, b, c = _dot(direction, direction), _dot(origin, direction), _dot(origin, origin)
         root = (b * b - a * (c - 1)).sqrt()  # NaN: no meeting
         return (-b - root) / a, (root - b) / a
-    if kind >= HULL:
+    if HULL <= kind <= HULLS[-1]:
         return _hull_interval(_planes_on(kind, direction.device), origin, direction)
     inverse = 1 / (direction + 1e-12)
     middle, reach = -origin * inverse, inverse.abs()
@@ -103,6 +109,8 @@ def part_interval(kind: int, origin: Tensor, direction: Tensor) -> tuple[Tensor,
         return _rounded(origin, direction, enter, leave)
     if kind == TORUS:
         return _torus(origin, direction, enter, leave)
+    if kind >= IMPLICIT[0]:
+        return implicit.first_meeting(kind - IMPLICIT[0], origin, direction, enter, leave)
     return enter, leave
 
 
@@ -234,6 +242,8 @@ def _special_normal(kind: int, p: Tensor) -> Tensor:
         radius = (p[0] * p[0] + p[1] * p[1]).sqrt().clamp_min(1e-6)
         shrink = (radius - _RING) / radius
         return torch.stack([p[0] * shrink, p[1] * shrink, p[2]])
+    if kind >= IMPLICIT[0]:
+        return implicit.normal(kind - IMPLICIT[0], p)
     planes = _planes_on(kind, p.device)
     return planes[(planes @ p).argmax(0)].T
 
@@ -242,6 +252,9 @@ def inside_solid(kind: int, p: Array) -> NDArray[np.bool_]:
     """Return (M,) whether canonical points (M, 3) lie in a unit solid (the torus has no hole)."""
     if kind == ELLIPSOID:
         return np.asarray((p**2).sum(1) < 1)
+    if kind >= IMPLICIT[0]:
+        bound = implicit.solid(kind - IMPLICIT[0], torch.from_numpy(p.T.copy()))
+        return np.asarray(bound.numpy() < 0)
     if kind >= HULL:
         return np.asarray((p @ hull_planes()[kind - HULL].T < 1).all(1))
     radius, height = np.hypot(p[:, 0], p[:, 1]), np.abs(p[:, 2])

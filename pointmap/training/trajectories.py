@@ -57,7 +57,7 @@ def sample_cameras(
     usable candidates when a scene allows no better (never to a camera inside a part).
     """
     height, width = size
-    focal = max(size) * np.exp(rng.uniform(np.log(0.6), np.log(1.8)))
+    focal = max(size) * np.exp(rng.uniform(np.log(0.5), np.log(2.0)))
     wanted = views * _CANDIDATES_PER_VIEW
     own_focal = rng.random() < 0.15  # each view its own zoom
     candidates: list[Camera] = []
