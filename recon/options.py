@@ -28,6 +28,8 @@ class Options:
     """Long side of the depth maps, in pixels. Photos that are smaller keep their size."""
     refine_depth: bool = True
     """Sharpen depth by comparing the photos (plane sweep); off keeps the network's depth."""
+    adapt: float | None = None
+    """Seconds to adapt the network to these very photos (60 to 300); kept only if it helps."""
     seed: int = 0
     """Seed of every random choice."""
     graph: ViewGraphOptions = field(default_factory=ViewGraphOptions)
@@ -41,6 +43,7 @@ class Options:
         """Raise ``InputError`` for values that no scene can be made with."""
         positive = {
             "depth-size": self.depth_size / 32,
+            "adapt": self.adapt,
             "focal.focal-px": self.focal.focal_px,
             "fusion.voxel-size": self.fusion.voxel_size,
             "fusion.truncation": self.fusion.truncation,

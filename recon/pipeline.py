@@ -71,7 +71,13 @@ def reconstruct(
         with stages.stage("Depth") as advance:
             frames = [load_photo(photo, long_side=options.depth_size) for photo in opened]
             depths = _depths(frames, alignment, seen.priors, device, options, advance)
-            views = _views(frames, alignment, depths)
+        if options.adapt is not None:
+            with stages.stage("Adapting the network") as advance:
+                priors = _adapt(opened, network, seen.priors, depths, alignment, options, advance)
+            if priors is not seen.priors:
+                with stages.stage("Depth once more") as advance:
+                    depths = _depths(frames, alignment, priors, device, options, advance)
+        views = _views(frames, alignment, depths)
         with stages.stage("Fusing the surface"):
             cloud = fuse_points(views, options=options.fusion)
             # Apple's devices have no double precision.
@@ -141,11 +147,7 @@ def _predict(
     from recon.pair_points import sketch_pair
     from recon.view_graph import build_view_graph
 
-    side = max(network.config.img_size)
-    resized = [
-        load_photo(photo, long_side=side, multiple=network.config.patch_size) for photo in photos
-    ]
-    encoded = encode_photos(network, resized, device=device)
+    encoded = encode_photos(network, network_photos(photos, network), device=device)
     graph = build_view_graph(len(photos), descriptors=encoded.descriptors, options=options.graph)
     # A photo alone is looked at as a pair with itself.
     looked_at = graph.pairs or tuple((k, k) for k in range(len(photos)))
@@ -271,6 +273,46 @@ def _depths(
     for k, depth in zip(placed, refined, strict=True):
         depths[k] = depth
     return depths
+
+
+def _adapt(
+    photos: Sequence[Photo],
+    network: PointmapNetwork,
+    priors: list[PhotoPrior],
+    depths: Sequence[DepthMap | None],
+    alignment: Alignment,
+    options: Options,
+    advance: Advance,
+) -> list[PhotoPrior]:
+    """Return the priors of the adapted network, or ``priors`` themselves where it is no better."""
+    from pointmap.inference import choose_device
+    from recon.adaptation import adapt
+
+    assert options.adapt is not None
+    device = choose_device(options.device)
+
+    def predict(adapted: PointmapNetwork) -> list[PhotoPrior]:
+        return _predict(photos, adapted, device, options, lambda done, total: None).priors
+
+    result = adapt(
+        network,
+        network_photos(photos, network),
+        depths,
+        alignment,
+        priors,
+        predict,
+        seconds=options.adapt,
+        device=device,
+        seed=options.seed,
+        on_progress=advance,
+    )
+    return result.priors if result.kept else priors
+
+
+def network_photos(photos: Sequence[Photo], network: PointmapNetwork) -> list[ResizedPhoto]:
+    """Return the photos at the size in which the network sees them."""
+    side, patch = max(network.config.img_size), network.config.patch_size
+    return [load_photo(photo, long_side=side, multiple=patch) for photo in photos]
 
 
 def _stereo_view(

@@ -1,0 +1,336 @@
+"""Test-time adaptation: the network learns the user's own photos from their solved geometry.
+
+Bundle adjustment and plane sweep are exact where photos have texture, the network is needed where
+they have none. Confirmed depth and cameras therefore supervise low-rank updates of the network
+(LoRA3D, arXiv 2412.07746, calibrates its pseudo-labels in the same spirit; Test3R, arXiv
+2506.13750, adapts by consistency between pairs). Some photos are held out of it: the adapted
+network is kept only if it describes those better.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pointmap.camera import (
+    Array,
+    invert_rigid,
+    pixel_rays,
+    project,
+    scale_intrinsics,
+    transform_points,
+)
+from recon.depth import Anchors, DepthMap, DepthOptions, tie_to_anchors, upsample_prior
+
+if TYPE_CHECKING:
+    from pointmap.images import ResizedPhoto
+    from pointmap.network import PointmapNetwork
+    from pointmap.training.pairs import PairBatch, Views
+    from recon.alignment import Alignment
+    from recon.canonical import PhotoPrior
+
+logger = logging.getLogger(__name__)
+
+# Depth that another photo confirmed; the fall-back prior stays below it (see ``recon.stereo``).
+CONFIRMED = 0.35
+_HOLD_OUT_EVERY = 4
+_RANK = 16
+_PAIRS_PER_STEP = 4
+_MAX_STEPS = 400
+_LEARNING_RATE = 2e-3
+_MIN_GAIN = 0.02
+# Less confirmed depth than this share of a photo is no picture of it.
+_LEAST_CONFIRMED = 0.05
+_LEAST_POINTS = 20
+_LEAST_STEPS = 5
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well priors describe photos, as median reprojection errors in per cent of the photo's
+    long side, averaged over the photos: ``scaled`` by one factor per photo, ``tied`` to every
+    second scene point as the depth stage does it and measured on the others.
+    """
+
+    scaled: float
+    tied: float
+
+    def better_than(self, other: Agreement) -> bool:
+        """Whether the tied error falls noticeably and the scaled one does not rise."""
+        return self.tied < (1 - _MIN_GAIN) * other.tied and self.scaled <= other.scaled
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """``priors`` of all photos: the adapted network's if it was ``kept``, else those of before.
+
+    ``held_out`` are the photos of the guard, whose agreement was ``before`` and ``after``.
+    """
+
+    priors: list[PhotoPrior]
+    kept: bool
+    held_out: tuple[int, ...]
+    before: Agreement | None = None
+    after: Agreement | None = None
+
+
+def adapt(
+    network: PointmapNetwork,
+    resized: Sequence[ResizedPhoto],
+    depths: Sequence[DepthMap | None],
+    alignment: Alignment,
+    priors: Sequence[PhotoPrior],
+    predict: Callable[[PointmapNetwork], list[PhotoPrior]],
+    *,
+    seconds: float,
+    device: torch.device,
+    max_steps: int = _MAX_STEPS,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Adaptation:
+    """Adapt ``network`` to its photos for at most ``seconds`` and say what it then predicts.
+
+    ``resized``: the photos as the network sees them; ``depths``: refined depth, of which only what
+    another photo confirmed is learnt; ``priors``: what the network said so far; ``predict`` gives
+    the priors of all photos by another network. Fewer than three photos with confirmed depth teach
+    nothing that could be checked: a warning, and everything stays as it is. ``network`` itself is
+    never changed.
+    """
+    usable = [
+        k
+        for k, depth in enumerate(depths)
+        if depth is not None and (depth.confidence > CONFIRMED).mean() > _LEAST_CONFIRMED
+    ]
+    held_out = tuple(usable[1::_HOLD_OUT_EVERY])
+    before = agreement(priors, alignment, resized, held_out)
+    if len(usable) < 3 or before is None:
+        logger.warning(
+            "not adapted: %d photos have depth that others confirm, and 3 are needed; "
+            "give more photos that overlap",
+            len(usable),
+        )
+        return Adaptation(list(priors), False, ())
+    taught = [k for k in usable if k not in held_out]
+    views = confirmed_views(resized, depths, alignment, taught)
+    adapted, steps = learn(
+        network,
+        list(views.values()),
+        seconds=seconds,
+        device=device,
+        max_steps=max_steps,
+        seed=seed,
+        on_progress=on_progress,
+    )
+    if steps < _LEAST_STEPS:
+        logger.warning(
+            "not adapted: %g seconds were enough for %d steps only; give --adapt more time",
+            seconds,
+            steps,
+        )
+        return Adaptation(list(priors), False, held_out, before)
+    after_priors = predict(adapted)
+    after = agreement(after_priors, alignment, resized, held_out)
+    if after is None or not after.better_than(before):
+        logger.warning(
+            "the adapted network describes the photos held out no better than the original: "
+            "the original is used"
+        )
+        return Adaptation(list(priors), False, held_out, before, after)
+    return Adaptation(after_priors, True, held_out, before, after)
+
+
+def agreement(
+    priors: Sequence[PhotoPrior],
+    alignment: Alignment,
+    photos: Sequence[ResizedPhoto],
+    chosen: Sequence[int],
+) -> Agreement | None:
+    """Return how well priors of the ``chosen`` photos reproject, None where no scene point tells.
+
+    A scene point seen in a chosen photo is placed at the prior's depth there and projected into the
+    other photos that see it.
+    """
+    errors = []
+    for k in chosen:
+        points = _SeenPoints.of(alignment, photos, k)
+        if len(points.xy) < _LEAST_POINTS:
+            continue
+        height, width = photos[k].pixels.shape[:2]
+        prior = upsample_prior(priors[k], height, width)
+        xy = points.xy * [photos[k].scale_x, photos[k].scale_y]
+        # Neighbours in the list of points are often the same corner: half to tie, half to measure.
+        tie = np.arange(len(xy)) % 2 == 0
+        anchors = Anchors(xy[tie], points.z[tie])
+        errors.append(
+            [
+                points.error(tie_to_anchors(prior, anchors, options), xy, ~tie)
+                for options in (DepthOptions(correct_shape=False), DepthOptions())
+            ]
+        )
+    if not errors:
+        return None
+    scaled, tied = np.mean(errors, axis=0)
+    return Agreement(float(scaled), float(tied))
+
+
+@dataclass(frozen=True)
+class _SeenPoints:
+    """Scene points in front of photo ``view`` that it sees at ``xy`` (P, 2) original pixels."""
+
+    alignment: Alignment
+    photos: Sequence[ResizedPhoto]
+    view: int
+    number: NDArray[np.int64]
+    xy: Array
+    z: Array
+
+    @staticmethod
+    def of(alignment: Alignment, photos: Sequence[ResizedPhoto], view: int) -> _SeenPoints:
+        photo = photos[view].photo
+        tracks, cam_to_world = alignment.tracks, alignment.cam_to_world[view]
+        assert cam_to_world is not None
+        mine = tracks.view_index == view
+        number, xy = tracks.point_index[mine], tracks.xy[mine]
+        z = transform_points(invert_rigid(cam_to_world), tracks.points[number])[:, 2]
+        good = (z > 0) & ((xy >= 0) & (xy < [photo.width, photo.height])).all(1)
+        return _SeenPoints(alignment, photos, view, number[good], xy[good], z[good])
+
+    def error(self, depth: DepthMap, xy: Array, measured: NDArray[np.bool_]) -> float:
+        """Return the median reprojection error, in per cent of the other photo's long side, of the
+        ``measured`` (P,) points by ``depth``, in whose pixels they lie at ``xy`` (P, 2).
+        """
+        tracks, alignment = self.alignment.tracks, self.alignment
+        column, row = np.minimum(xy, np.array(depth.depth.shape[::-1]) - 0.5).astype(int).T
+        z = depth.depth[row, column].astype(np.float64)
+        cam_to_world = alignment.cam_to_world[self.view]
+        assert cam_to_world is not None
+        rays = pixel_rays(self.xy, alignment.intrinsics[self.view], alignment.k1[self.view])
+        placed = transform_points(cam_to_world, rays * z[:, None])
+        row_of = np.full(len(tracks.points), -1)
+        row_of[self.number[measured & (z > 0)]] = np.flatnonzero(measured & (z > 0))
+        found = []
+        for j, other in enumerate(alignment.cam_to_world):
+            seen = (tracks.view_index == j) & (row_of[tracks.point_index] >= 0)
+            if j == self.view or other is None or not seen.any():
+                continue
+            moved = transform_points(invert_rigid(other), placed[row_of[tracks.point_index[seen]]])
+            distance = np.linalg.norm(
+                project(moved, alignment.intrinsics[j], alignment.k1[j]) - tracks.xy[seen], axis=1
+            )
+            long_side = max(self.photos[j].photo.width, self.photos[j].photo.height)
+            # A point that lands behind the other camera is as wrong as can be.
+            found.append(np.nan_to_num(100 * distance / long_side, nan=100.0))
+        return float(np.median(np.concatenate(found))) if found else 100.0
+
+
+def confirmed_views(
+    resized: Sequence[ResizedPhoto],
+    depths: Sequence[DepthMap | None],
+    alignment: Alignment,
+    photos: Sequence[int],
+) -> dict[tuple[int, int], Views]:
+    """Return the views to learn from, by the size (height, width) at which the network sees them.
+
+    ``resized``: what the network sees; ``depths``: refined, of which only what another photo
+    confirmed is taken; ``photos``: the numbers of those to take, all placed. A lens's distortion is left out: the
+    network's pointmaps are a pinhole's.
+    """
+    from pointmap.training.pairs import Views
+    from recon.evaluation.depth import sample_at
+
+    grouped: dict[tuple[int, int], list[tuple[torch.Tensor, ...]]] = {}
+    for k in photos:
+        seen, depth, cam_to_world = resized[k], depths[k], alignment.cam_to_world[k]
+        assert depth is not None and cam_to_world is not None
+        height, width = seen.pixels.shape[:2]
+        confirmed = np.where(depth.confidence > CONFIRMED, depth.depth, 0)
+        intrinsics = scale_intrinsics(alignment.intrinsics[k], seen.scale_x, seen.scale_y)
+        grouped.setdefault((height, width), []).append(
+            (
+                torch.from_numpy(seen.pixels).permute(2, 0, 1),
+                torch.from_numpy(sample_at(confirmed, height, width)).float(),
+                torch.from_numpy(intrinsics).float(),
+                torch.from_numpy(np.asarray(cam_to_world)).float(),
+            )
+        )
+    return {
+        size: Views(*(torch.stack(column) for column in zip(*rows, strict=True)))
+        for size, rows in grouped.items()
+    }
+
+
+def learn(
+    network: PointmapNetwork,
+    views: Sequence[Views],
+    *,
+    seconds: float,
+    device: torch.device,
+    max_steps: int = _MAX_STEPS,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[PointmapNetwork, int]:
+    """Return a copy of ``network`` that learnt ``views``, and the number of steps it took.
+
+    DUSt3R's objective on random pairs of views of one size, both ways round, until ``seconds`` or
+    ``max_steps`` are over; the rate falls to zero with whichever is nearer.
+    """
+    from pointmap.inference import choose_dtype
+    from pointmap.lora import add_low_rank, merge_low_rank
+    from pointmap.training.trainer import pair_loss
+
+    start = time.monotonic()
+    adapted = copy.deepcopy(network).to(device).train()
+    parameters = add_low_rank(adapted, rank=_RANK, seed=seed)
+    optimizer = torch.optim.AdamW(parameters, lr=_LEARNING_RATE, weight_decay=0.0)
+    generator = torch.Generator().manual_seed(seed)
+    dtype = choose_dtype(device)
+    step = 0
+    while True:
+        progress = max(step / max_steps, (time.monotonic() - start) / seconds)
+        if progress >= 1:
+            break
+        rate = _LEARNING_RATE * min(1.0, (step + 1) / 10) * 0.5 * (1 + np.cos(np.pi * progress))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        batch = draw_pairs(views, generator, device)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            loss = pair_loss(adapted, batch, alpha=0.2, stride=2, offset=(step % 2, step // 2 % 2))
+        optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        if torch.isfinite(norm):
+            optimizer.step()
+        step += 1
+        if on_progress:
+            on_progress(int(100 * progress), 100)
+    merge_low_rank(adapted)
+    return adapted.eval(), step
+
+
+def draw_pairs(
+    views: Sequence[Views], generator: torch.Generator, device: torch.device
+) -> PairBatch:
+    """Return random ordered pairs of views of one group, taken in proportion to its pairs."""
+    from pointmap.training.pairs import Views, make_batch
+
+    counts = torch.tensor([float(len(group.depth)) ** 2 for group in views])
+    group = views[int(torch.multinomial(counts, 1, generator=generator))]
+    count = len(group.depth)
+    first = torch.randint(count, (_PAIRS_PER_STEP,), generator=generator)
+    # A photo of which there is no second of its size is paired with itself.
+    second = (first + torch.randint(1, max(count, 2), first.shape, generator=generator)) % count
+
+    def pick(index: torch.Tensor) -> Views:
+        columns = (group.images, group.depth, group.intrinsics, group.cam_to_world)
+        return Views(*(column[index].to(device) for column in columns))
+
+    unknown = torch.zeros(len(first), device=device)
+    return make_batch(pick(first), pick(second), unknown, generator, 1.0)

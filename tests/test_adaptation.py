@@ -1,0 +1,219 @@
+"""Test-time adaptation: what is measured, what is learnt, and that the guard guards."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from synthetic import Shot, sample_tracks, shoot
+
+from pointmap.camera import unproject
+from pointmap.errors import InputError
+from pointmap.images import Photo, ResizedPhoto
+from pointmap.network import NetworkConfig, PointmapNetwork
+from recon.adaptation import Adaptation, Agreement, adapt, agreement, confirmed_views, draw_pairs
+from recon.alignment.align import Alignment
+from recon.canonical import PhotoPrior
+from recon.depth import DepthMap
+from recon.options import Options
+from recon.scene import Tracks
+
+WIDTH, HEIGHT, COUNT = 64, 48, 5
+CONFIG = NetworkConfig(
+    img_size=(WIDTH, WIDTH),
+    enc_embed_dim=32,
+    enc_depth=1,
+    enc_num_heads=2,
+    dec_embed_dim=32,
+    dec_depth=1,
+    dec_num_heads=2,
+    head_type="linear",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    shots: list[Shot]
+    photos: list[ResizedPhoto]
+    alignment: Alignment
+    depths: list[DepthMap | None]
+
+    def priors(self, bend: float = 0.0) -> list[PhotoPrior]:
+        x = np.linspace(-1, 1, WIDTH)[None]
+        priors = []
+        for n, shot in enumerate(self.shots):
+            depth = (1 + n) * shot.depth * np.exp(bend * np.sin(3 * x))
+            points = unproject(depth, shot.intrinsics).astype(np.float32)
+            priors.append(PhotoPrior(points, np.full(depth.shape, 5, np.float32), 1.0))
+        return priors
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    shots = shoot(COUNT, width=WIDTH, height=HEIGHT, span_deg=25)
+    photos = [
+        ResizedPhoto(Photo(Path("a.jpg"), "a.jpg", 2 * WIDTH, 2 * HEIGHT, None, "c"), shot.pixels)
+        for shot in shots
+    ]
+    exact = sample_tracks(shots, 60)
+    tracks = dataclasses.replace(exact, xy=2 * exact.xy)
+    alignment = Alignment(
+        np.stack([np.diag([2, 2, 1]) @ shot.intrinsics for shot in shots]),
+        np.zeros(COUNT),
+        tuple(shot.cam_to_world for shot in shots),
+        (None,) * COUNT,
+        tracks,
+        np.ones(1, bool),
+    )
+    depths = []
+    for shot in shots:
+        # The right third is not confirmed, and wrong.
+        confirmed = np.arange(WIDTH)[None] < 44
+        depth = np.where(confirmed, shot.depth, 9.0).astype(np.float32)
+        depths.append(DepthMap(depth, np.where(confirmed, 0.9, 0.2) * np.ones_like(depth)))
+    return World(shots, photos, alignment, depths)
+
+
+def test_agreement_is_zero_at_the_truth_and_blind_to_the_scale_of_each_photo(world: World) -> None:
+    exact = agreement(world.priors(), world.alignment, world.photos, (1, 3))
+    bent = agreement(world.priors(bend=0.1), world.alignment, world.photos, (1, 3))
+    assert exact is not None and bent is not None
+    # Positions come to a hundredth of a pixel, depth from the pixel below them: not quite 0.
+    assert exact.scaled < 0.2 and exact.tied < 0.2
+    assert bent.scaled > 3 * exact.scaled
+    # Tying lets the scene points bend the prior back.
+    assert bent.tied < 0.8 * bent.scaled
+
+
+def test_agreement_of_a_worked_point(world: World) -> None:
+    # Two cameras side by side, focal 100 px, baseline 1; every second point ties, the others lie
+    # behind what the prior says: at depth 2 instead of 1, so off by 50 px of a long side of 128.
+    K = np.array([[100.0, 0, 64], [0, 100, 48], [0, 0, 1]])
+    aside = np.eye(4)
+    aside[0, 3] = 1.0
+    count = 40
+    x = np.linspace(-0.4, 0.4, count)
+    z = np.where(np.arange(count) % 2 == 0, 1.0, 2.0)
+    points = np.stack([x * z, 0 * z, z], 1)
+    first = np.stack([64 + 100 * x, 48 + 0 * x], 1)
+    second = np.stack([64 + 100 * (x - 1 / z), 48 + 0 * x], 1)
+    number = np.arange(count)
+    tracks = Tracks(
+        points,
+        np.zeros((count, 3), np.uint8),
+        np.concatenate([number, number]),
+        np.repeat([0, 1], count),
+        np.concatenate([first, second]),
+    )
+    alignment = Alignment(
+        np.stack([K, K]), np.zeros(2), (np.eye(4), aside), (None, None), tracks, np.ones(1, bool)
+    )
+    flat = np.ones((HEIGHT, WIDTH, 3), np.float32)
+    prior = PhotoPrior(flat, np.full((HEIGHT, WIDTH), 5, np.float32), 1.0)
+    found = agreement([prior, prior], alignment, world.photos[:2], (0,))
+    assert found is not None
+    assert found.scaled == pytest.approx(100 * 50 / 128, rel=0.01)
+
+
+def test_the_guard_wants_a_real_gain_and_no_loss() -> None:
+    before = Agreement(2.0, 1.0)
+    assert Agreement(1.9, 0.9).better_than(before)
+    assert not Agreement(1.9, 0.99).better_than(before)
+    assert not Agreement(2.1, 0.5).better_than(before)
+
+
+def test_only_confirmed_depth_of_the_chosen_photos_is_taught(world: World) -> None:
+    (size, views), *none = confirmed_views(
+        world.photos, world.depths, world.alignment, [0, 2]
+    ).items()
+    assert size == (HEIGHT, WIDTH) and not none
+    assert views.images.shape == (2, 3, HEIGHT, WIDTH)
+    assert (views.depth[:, :, 44:] == 0).all()
+    np.testing.assert_array_equal(views.depth[1, :, :44], world.shots[2].depth[:, :44])
+    np.testing.assert_allclose(views.intrinsics[0], world.shots[0].intrinsics, rtol=1e-6)
+    batch = draw_pairs([views], torch.Generator().manual_seed(0), torch.device("cpu"))
+    # Never a photo with itself while there are two; points of 2 in 1's frame are right.
+    assert not (batch.image1 == batch.image2).all(dim=(1, 2, 3)).any()
+    relative = np.linalg.inv(world.shots[0].cam_to_world) @ world.shots[2].cam_to_world
+    found = batch.cam2_to_cam1.numpy()
+    assert all(
+        np.allclose(m, relative, atol=1e-5) or np.allclose(m, np.linalg.inv(relative), atol=1e-5)
+        for m in found
+    )
+
+
+def small_network() -> PointmapNetwork:
+    torch.manual_seed(0)
+    network = PointmapNetwork(CONFIG)
+    for head in (network.downstream_head1, network.downstream_head2):
+        torch.nn.init.normal_(head.proj.weight, std=0.02)
+        head.proj.bias.data.unflatten(0, (4, -1))[2] = 1.0
+    return network.eval()
+
+
+def run(world: World, after: list[PhotoPrior], **given: float) -> Adaptation:
+    settings = {"seconds": 60.0, "max_steps": 6, **given}
+    return adapt(
+        small_network(),
+        world.photos,
+        world.depths,
+        world.alignment,
+        world.priors(bend=0.2),
+        lambda network: after,
+        device=torch.device("cpu"),
+        **settings,
+    )
+
+
+def test_better_priors_are_kept_and_worse_ones_are_not(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    good, bad = world.priors(), world.priors(bend=0.4)
+    kept = run(world, good)
+    assert kept.kept and kept.priors is good and kept.held_out == (1,)
+    assert not caplog.records
+    refused = run(world, bad)
+    assert not refused.kept and refused.priors is not bad
+    np.testing.assert_array_equal(refused.priors[0].points, world.priors(bend=0.2)[0].points)
+    assert "no better" in caplog.text
+    assert refused.before == kept.before and refused.after != kept.after
+
+
+def test_the_copy_learns_and_the_network_stays_as_it_was(world: World) -> None:
+    network = small_network()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    image = torch.from_numpy(world.photos[1].pixels).permute(2, 0, 1)[None] / 127.5 - 1
+    truth = torch.from_numpy(world.shots[1].depth)
+    errors = []
+
+    def predict(adapted: PointmapNetwork) -> list[PhotoPrior]:
+        for net in (network, adapted):
+            with torch.no_grad():
+                z = net(image, image)[0].pts3d[0, ..., 2]
+            ratio = (z / truth)[:, :44]
+            errors.append(float((ratio / ratio.median() - 1).abs().mean()))
+        return world.priors()
+
+    adapt(
+        network, world.photos, world.depths, world.alignment, world.priors(bend=0.2), predict,
+        seconds=600.0, max_steps=100, device=torch.device("cpu"),
+    )  # fmt: skip
+    # Photo 1 is the one held out, confirmed are the first 44 columns.
+    assert errors[1] < 0.8 * errors[0]
+    after = network.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_too_few_photos_or_too_little_time_leave_everything(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    two = dataclasses.replace(world, depths=[*world.depths[:2], None, None, None])
+    assert not run(two, world.priors()).kept
+    assert "3 are needed" in caplog.text
+    assert not run(world, world.priors(), seconds=1e-6).kept
+    assert "more time" in caplog.text
+    with pytest.raises(InputError, match="--adapt must be above 0"):
+        Options(adapt=0.0).check()
