@@ -240,8 +240,8 @@ def confirmed_views(
     """Return the views to learn from, by the size (height, width) at which the network sees them.
 
     ``resized``: what the network sees; ``depths``: refined, of which only what another photo
-    confirmed is taken; ``photos``: the numbers of those to take, all placed. A lens's distortion is left out: the
-    network's pointmaps are a pinhole's.
+    confirmed is taken; ``photos``: the numbers of those to take, all placed. A lens's distortion
+    is left out: the network's pointmaps are a pinhole's.
     """
     from pointmap.training.pairs import Views
     from recon.evaluation.depth import sample_at
