@@ -22,9 +22,8 @@ from pointmap.checkpoint import load_network
 from pointmap.images import ResizedPhoto, load_photo
 from pointmap.inference import choose_device
 from recon import pipeline
-from recon.adaptation import CONFIRMED, Agreement, adapt
+from recon.adaptation import CONFIRMED, Agreement, adapt, refill
 from recon.canonical import PhotoPrior
-from recon.consistency import fall_back
 from recon.depth import DepthMap, fuse_depths, upsample_prior
 from recon.options import Options
 
@@ -98,7 +97,8 @@ def run_scene(folder: Path, *, seconds: float) -> AdaptationResult:
         device=device,
     )
     cpu = time.process_time() - start
-    again = pipeline._depths(frames, alignment, result.priors, device, options, ignore)
+    tied = fuse_depths(result.priors, alignment, frames, options=options.depth)
+    again = refill(depths, tied) if result.kept else depths
     truth = rendered_truth(folder, frames)
 
     def errors(priors: list[PhotoPrior], final: Sequence[DepthMap | None]) -> DepthErrors:
@@ -171,9 +171,9 @@ def _hole_error(depth: DepthMap | None, prior: DepthMap | None) -> float | None:
     height, width = depth.depth.shape
     rows, columns = np.arange(height)[:, None] // _BLOCK, np.arange(width) // _BLOCK
     hidden = (rows + columns) % 2 == 0
-    left = [torch.from_numpy(np.where(hidden, 0, m)) for m in (depth.depth, depth.confidence)]
-    left[1] = torch.where(left[1] > CONFIRMED, left[1], 0.0)
-    return abs_rel(fall_back((left[0], left[1]), prior), np.where(hidden, _sure(depth), 0))
+    visible = DepthMap(np.where(hidden, 0, depth.depth), np.where(hidden, 0, depth.confidence))
+    filled = refill([visible], [prior])[0]
+    return abs_rel(filled, np.where(hidden, _sure(depth), 0))
 
 
 def _mean(values: Iterable[float | None]) -> float:

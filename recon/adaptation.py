@@ -147,6 +147,25 @@ def adapt(
     return Adaptation(after_priors, True, held_out, before, after)
 
 
+def refill(
+    depths: Sequence[DepthMap | None], priors: Sequence[DepthMap | None]
+) -> list[DepthMap | None]:
+    """Return ``depths`` with what no other photo confirmed filled from ``priors``, tied to the
+    scene. Confirmed depth stays as it is, and so does a photo without any: nothing tells its scale.
+    """
+    from recon.consistency import fall_back
+
+    filled: list[DepthMap | None] = []
+    for depth, prior in zip(depths, priors, strict=True):
+        if depth is None or prior is None or not (depth.confidence > CONFIRMED).any():
+            filled.append(depth)
+            continue
+        confirmed = depth.confidence > CONFIRMED
+        maps = [torch.from_numpy(m * confirmed) for m in (depth.depth, depth.confidence)]
+        filled.append(fall_back((maps[0], maps[1]), prior))
+    return filled
+
+
 def agreement(
     priors: Sequence[PhotoPrior],
     alignment: Alignment,

@@ -59,6 +59,8 @@ class Options:
         for name, value in positive.items():
             if value is not None and not (value >= 1 if name in least else value > 0):
                 raise InputError(f"--{name} must be {least.get(name, 'above 0')}")
+        if self.adapt is not None and not self.refine_depth:
+            raise InputError("--adapt learns from refined depth: leave out --no-refine-depth")
 
         box = self.fusion.crop
         if box is not None and not all(

@@ -73,10 +73,9 @@ def reconstruct(
             depths = _depths(frames, alignment, seen.priors, device, options, advance)
         if options.adapt is not None:
             with stages.stage("Adapting the network") as advance:
-                priors = _adapt(opened, network, seen.priors, depths, alignment, options, advance)
-            if priors is not seen.priors:
-                with stages.stage("Depth once more") as advance:
-                    depths = _depths(frames, alignment, priors, device, options, advance)
+                depths = _adapt(
+                    opened, network, seen.priors, frames, depths, alignment, options, advance
+                )
         views = _views(frames, alignment, depths)
         with stages.stage("Fusing the surface"):
             cloud = fuse_points(views, options=options.fusion)
@@ -278,15 +277,16 @@ def _depths(
 def _adapt(
     photos: Sequence[Photo],
     network: PointmapNetwork,
-    priors: list[PhotoPrior],
-    depths: Sequence[DepthMap | None],
+    priors: Sequence[PhotoPrior],
+    frames: Sequence[ResizedPhoto],
+    depths: list[DepthMap | None],
     alignment: Alignment,
     options: Options,
     advance: Advance,
-) -> list[PhotoPrior]:
-    """Return the priors of the adapted network, or ``priors`` themselves where it is no better."""
+) -> list[DepthMap | None]:
+    """Return ``depths``, filled from the adapted network where that is better."""
     from pointmap.inference import choose_device
-    from recon.adaptation import adapt
+    from recon.adaptation import adapt, refill
 
     assert options.adapt is not None
     device = choose_device(options.device)
@@ -306,7 +306,9 @@ def _adapt(
         seed=options.seed,
         on_progress=advance,
     )
-    return result.priors if result.kept else priors
+    if not result.kept:
+        return depths
+    return refill(depths, fuse_depths(result.priors, alignment, frames, options=options.depth))
 
 
 def network_photos(photos: Sequence[Photo], network: PointmapNetwork) -> list[ResizedPhoto]:

@@ -10,11 +10,19 @@ import pytest
 import torch
 from synthetic import Shot, sample_tracks, shoot
 
-from pointmap.camera import unproject
+from pointmap.camera import Array, unproject
 from pointmap.errors import InputError
 from pointmap.images import Photo, ResizedPhoto
 from pointmap.network import NetworkConfig, PointmapNetwork
-from recon.adaptation import Adaptation, Agreement, adapt, agreement, confirmed_views, draw_pairs
+from recon.adaptation import (
+    Adaptation,
+    Agreement,
+    adapt,
+    agreement,
+    confirmed_views,
+    draw_pairs,
+    refill,
+)
 from recon.alignment.align import Alignment
 from recon.canonical import PhotoPrior
 from recon.depth import DepthMap
@@ -51,6 +59,19 @@ class World:
         return priors
 
 
+def alignment_of(intrinsics: Array, poses: list[Array], tracks: Tracks) -> Alignment:
+    return Alignment(
+        intrinsics=intrinsics,
+        k1=np.zeros(len(poses)),
+        cam_to_world=tuple(poses),
+        reasons=(None,) * len(poses),
+        tracks=tracks,
+        used_edges=np.ones(1, bool),
+        pointmap_pairs=np.zeros((0, 2), np.int64),
+        depth_scale=np.full(len(poses), np.nan),
+    )
+
+
 @pytest.fixture(scope="module")
 def world() -> World:
     shots = shoot(COUNT, width=WIDTH, height=HEIGHT, span_deg=25)
@@ -60,13 +81,10 @@ def world() -> World:
     ]
     exact = sample_tracks(shots, 60)
     tracks = dataclasses.replace(exact, xy=2 * exact.xy)
-    alignment = Alignment(
+    alignment = alignment_of(
         np.stack([np.diag([2, 2, 1]) @ shot.intrinsics for shot in shots]),
-        np.zeros(COUNT),
-        tuple(shot.cam_to_world for shot in shots),
-        (None,) * COUNT,
+        [shot.cam_to_world for shot in shots],
         tracks,
-        np.ones(1, bool),
     )
     depths = []
     for shot in shots:
@@ -108,9 +126,7 @@ def test_agreement_of_a_worked_point(world: World) -> None:
         np.repeat([0, 1], count),
         np.concatenate([first, second]),
     )
-    alignment = Alignment(
-        np.stack([K, K]), np.zeros(2), (np.eye(4), aside), (None, None), tracks, np.ones(1, bool)
-    )
+    alignment = alignment_of(np.stack([K, K]), [np.eye(4), aside], tracks)
     flat = np.ones((HEIGHT, WIDTH, 3), np.float32)
     prior = PhotoPrior(flat, np.full((HEIGHT, WIDTH), 5, np.float32), 1.0)
     found = agreement([prior, prior], alignment, world.photos[:2], (0,))
@@ -217,3 +233,17 @@ def test_too_few_photos_or_too_little_time_leave_everything(
     assert "more time" in caplog.text
     with pytest.raises(InputError, match="--adapt must be above 0"):
         Options(adapt=0.0).check()
+    with pytest.raises(InputError, match="--no-refine-depth"):
+        Options(adapt=60.0, refine_depth=False).check()
+
+
+def test_refilling_leaves_what_is_confirmed_and_follows_the_prior_elsewhere(world: World) -> None:
+    truth = world.shots[0].depth
+    # The prior is right but for its scale, the depth it replaces was wrong.
+    prior = DepthMap(0.8 * truth, np.full(truth.shape, 0.6, np.float32))
+    filled, unplaced = refill([world.depths[0], None], [prior, None])
+    assert filled is not None and unplaced is None
+    np.testing.assert_array_equal(filled.depth[:, :44], truth[:, :44])
+    np.testing.assert_array_equal(filled.confidence[:, :44], world.depths[0].confidence[:, :44])
+    np.testing.assert_allclose(filled.depth[:, 50:], truth[:, 50:], rtol=1e-3)
+    assert (filled.confidence[:, 50:] <= 0.3).all()
