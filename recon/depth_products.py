@@ -1,0 +1,202 @@
+"""What a depth map turns into: disparity, distance along the ray, normals, edges; and its cleaning.
+
+Depth is (h, w) along z, 0 = unknown, in any unit of length; unknown stays unknown (0, a zero
+vector) in every product. All of them refuse depth with NaN, infinite or negative values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pointmap.camera import Array, pixel_centres, pixel_rays, unproject
+from pointmap.errors import InputError
+
+
+def check_depth(depth: ArrayLike) -> Array:
+    """Return ``depth`` (h, w) as float64; ``InputError`` when it holds what no depth can be."""
+    depth = np.asarray(depth, np.float64)
+    if depth.ndim != 2:
+        raise InputError(f"a depth map has the shape (height, width); got {depth.shape}")
+    bad = int((~np.isfinite(depth) | (depth < 0)).sum())
+    if bad:
+        raise InputError(f"{bad} depths are NaN, infinite or negative; 0 marks unknown depth")
+    return depth
+
+
+def depth_to_disparity(depth: ArrayLike, *, focal_px: float, baseline: float) -> Array:
+    """Return the disparity (h, w) in pixels that a rectified stereo pair would measure.
+
+    d = f b / z, with the focal length in pixels of this map and the baseline in the unit of depth;
+    with f = b = 1 it is inverse depth.
+    """
+    depth = check_depth(depth)
+    return np.where(depth > 0, focal_px * baseline / np.where(depth > 0, depth, 1), 0)
+
+
+def disparity_to_depth(disparity: ArrayLike, *, focal_px: float, baseline: float) -> Array:
+    """Return depth (h, w) of disparity in pixels, 0 where there is none: z = f b / d."""
+    return depth_to_disparity(disparity, focal_px=focal_px, baseline=baseline)
+
+
+def ray_distance(depth: ArrayLike, intrinsics: ArrayLike, k1: float = 0.0) -> Array:
+    """Return the distance (h, w) from the camera's centre along each pixel's ray."""
+    depth = check_depth(depth)
+    return depth * _ray_lengths(depth.shape, intrinsics, k1)
+
+
+def ray_distance_to_depth(distance: ArrayLike, intrinsics: ArrayLike, k1: float = 0.0) -> Array:
+    """Return depth along z (h, w) of distances along the rays."""
+    distance = check_depth(distance)
+    return distance / _ray_lengths(distance.shape, intrinsics, k1)
+
+
+def _ray_lengths(shape: tuple[int, ...], intrinsics: ArrayLike, k1: float) -> Array:
+    height, width = shape
+    return np.linalg.norm(pixel_rays(pixel_centres(width, height), intrinsics, k1), axis=-1)
+
+
+def depth_normals(depth: ArrayLike, intrinsics: ArrayLike, k1: float = 0.0) -> Array:
+    """Return unit normals (h, w, 3) in the camera's frame, towards the camera.
+
+    From the neighbours left and right, above and below, each on the nearer surface of the two where
+    they lie on different ones (see :func:`depth_edges`); a pixel without known neighbours on both
+    axes faces the camera.
+    """
+    depth = check_depth(depth)
+    known = depth > 0
+    points = unproject(depth, intrinsics, k1)
+    cut = depth_steps(depth)
+    tangents = [_tangent(points, known, cut[axis], axis) for axis in (1, 0)]
+    normals = np.cross(tangents[1], tangents[0])
+    length = np.linalg.norm(normals, axis=-1, keepdims=True)
+    facing = -points / np.linalg.norm(points, axis=-1, keepdims=True).clip(1e-300)
+    normals = np.where(length > 0, normals / np.maximum(length, 1e-300), facing)
+    normals = np.where((normals * facing).sum(-1, keepdims=True) < 0, -normals, normals)
+    return np.where(known[..., None], normals, 0)
+
+
+def _tangent(points: Array, known: NDArray[np.bool_], cut: NDArray[np.bool_], axis: int) -> Array:
+    """Return steps (h, w, 3) along ``axis``, over both neighbours where surface joins them."""
+    joined = ~cut & np.take(known, range(1, known.shape[axis]), axis)
+    joined &= np.take(known, range(known.shape[axis] - 1), axis)
+    pad = [(0, 0), (0, 0)]
+    pad[axis] = (1, 0)
+    before = np.pad(joined, pad)
+    pad[axis] = (0, 1)
+    after = np.pad(joined, pad)
+    start = np.where(before[..., None], np.roll(points, 1, axis), points)
+    return np.where(after[..., None], np.roll(points, -1, axis), points) - start
+
+
+def depth_steps(
+    depth: Array, *, max_jump: float = 0.05
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which neighbours lie on different surfaces: rows (h-1, w) and columns (h, w-1).
+
+    Their inverse depths differ by more than ``max_jump`` of the larger, and by more than three
+    times what they differ from the neighbours beyond: over a plane, however slanted, inverse depth
+    is linear, so that its steps are alike. Pairs with an unknown pixel are False.
+    """
+    inverse = depth_to_disparity(depth, focal_px=1, baseline=1)
+    return (
+        _steps_along(inverse, max_jump),
+        np.ascontiguousarray(_steps_along(np.ascontiguousarray(inverse.T), max_jump).T),
+    )
+
+
+def _steps_along(inverse: Array, max_jump: float) -> NDArray[np.bool_]:
+    """Return the steps (h-1, w) between rows of inverse depth (h, w)."""
+    known = (inverse[1:] > 0) & (inverse[:-1] > 0)
+    step = np.where(known, np.abs(np.diff(inverse, axis=0)), 0)
+    beyond = np.maximum(np.pad(step, ((1, 0), (0, 0)))[:-1], np.pad(step, ((0, 1), (0, 0)))[1:])
+    larger = np.maximum(inverse[1:], inverse[:-1])
+    return known & (step > max_jump * larger) & (step > 3 * beyond)
+
+
+def depth_edges(depth: ArrayLike, *, max_jump: float = 0.05) -> NDArray[np.bool_]:
+    """Return the pixels (h, w) at an edge between two surfaces, on either side of it."""
+    down, across = depth_steps(check_depth(depth), max_jump=max_jump)
+    return (
+        np.pad(down, ((1, 0), (0, 0)))
+        | np.pad(down, ((0, 1), (0, 0)))
+        | np.pad(across, ((0, 0), (1, 0)))
+        | np.pad(across, ((0, 0), (0, 1)))
+    )
+
+
+def remove_flying_pixels(depth: ArrayLike, *, max_jump: float = 0.05) -> Array:
+    """Return depth (h, w) without the pixels that hang in the air between two surfaces.
+
+    Interpolation and blur leave them at edges. A pixel flies when, over one or two pixels to both
+    sides in x or in y, inverse depth passes through it from one surface to another (both steps
+    above ``max_jump`` of it), while beyond these pixels it hardly changes (less than a third of
+    that): a slanted surface would go on as it comes.
+    """
+    depth = check_depth(depth)
+    inverse = depth_to_disparity(depth, focal_px=1, baseline=1)
+    flying = np.zeros(depth.shape, bool)
+    for reach in (1, 2):
+        flying |= _passes(inverse, reach, max_jump)
+        flying |= _passes(np.ascontiguousarray(inverse.T), reach, max_jump).T
+    return np.where(flying, 0, depth)
+
+
+def _passes(inverse: Array, reach: int, max_jump: float) -> NDArray[np.bool_]:
+    """Return pixels (h, w) that lie between surfaces ``reach`` rows above and below."""
+    padded = np.pad(inverse, ((2 * reach, 2 * reach), (0, 0)), mode="edge")
+    rows = len(inverse)
+    far_up, up, down, far_down = (
+        padded[start * reach : start * reach + rows] for start in (0, 1, 3, 4)
+    )
+    first, second = inverse - up, down - inverse
+    known = (up > 0) & (down > 0) & (inverse > 0)
+    limit = max_jump * inverse
+    between = (first * second > 0) & (np.minimum(np.abs(first), np.abs(second)) > limit)
+    outside = np.maximum(np.abs(up - far_up), np.abs(down - far_down))
+    return known & between & (outside < np.abs(down - up) / 3)
+
+
+def joint_bilateral(
+    depth: ArrayLike, pixels: ArrayLike, *, radius: int = 4, colour_sigma: float = 12.0
+) -> Array:
+    """Return depth (h, w) smoothed within regions of one colour of its photo (h, w, 3) uint8.
+
+    Joint bilateral filter (Petschnigg et al., Eisemann and Durand, SIGGRAPH 2004) of inverse depth,
+    in which planes are straight: Gaussian weights of distance (sigma = radius / 2 pixels) and of
+    colour difference (``colour_sigma`` levels per channel). Unknown pixels stay unknown.
+    """
+    depth, guide = check_depth(depth), np.asarray(pixels, np.float32)
+    if guide.shape != (*depth.shape, 3):
+        raise InputError(
+            f"a photo of {guide.shape[1]}x{guide.shape[0]} pixels cannot guide depth of "
+            f"{depth.shape[1]}x{depth.shape[0]}: resize one of them"
+        )
+    inverse = depth_to_disparity(depth, focal_px=1, baseline=1)
+    total, weights = np.zeros(depth.shape), np.zeros(depth.shape)
+    for (dy, dx), here, there in _shifts(depth.shape, radius):
+        difference = guide[here] - guide[there]
+        closeness = (dy * dy + dx * dx) / (radius / 2) ** 2
+        alike = (difference**2).mean(-1) / colour_sigma**2
+        weight = np.exp(-0.5 * (closeness + alike)) * (inverse[there] > 0)
+        total[here] += weight * inverse[there]
+        weights[here] += weight
+    smooth = total / np.maximum(weights, 1e-12)
+    return np.where(depth > 0, 1 / np.maximum(smooth, 1e-300), 0)
+
+
+def _shifts(
+    shape: tuple[int, ...], radius: int
+) -> Iterator[tuple[tuple[int, int], tuple[slice, ...], tuple[slice, ...]]]:
+    """Yield every offset in the window with the slices that pair each pixel with its neighbour."""
+    for dy in range(-radius, radius + 1):
+        for dx in range(-radius, radius + 1):
+            here = tuple(
+                slice(max(0, -d), size - max(0, d)) for d, size in zip((dy, dx), shape, strict=True)
+            )
+            there = tuple(
+                slice(max(0, d), size - max(0, -d)) for d, size in zip((dy, dx), shape, strict=True)
+            )
+            yield (dy, dx), here, there
