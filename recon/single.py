@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from pointmap.camera import pinhole
+from pointmap.errors import InputError
 from pointmap.images import Photo, load_photo
 from recon.canonical import PhotoPrior, PriorAccumulator
+from recon.depth import upsample_prior
+from recon.fusion import fuse_points
+from recon.intrinsics import solve_focals
+from recon.relief import triangulate
+from recon.scene import Camera, Reconstruction, Tracks, View
 
 if TYPE_CHECKING:
     import torch
 
     from pointmap.network import PointmapNetwork
+    from recon.options import Options
 
 
 def predict_alone(
@@ -29,3 +39,34 @@ def predict_alone(
         for prediction in predict_pairs(network, encoded, [(0, 0)], device=device):
             accumulator.add(prediction)
         yield accumulator.finish()[0]
+
+
+def photo_scene(
+    photo: Photo, network: PointmapNetwork, *, device: torch.device, options: Options
+) -> Reconstruction:
+    """Return the scene of one photo: its camera at the origin, depth, cloud and mesh.
+
+    The focal length is the given one, EXIF's or the network's. Raises ``InputError`` for a photo
+    that shows nothing (one single colour), and when the network predicts nothing usable.
+    """
+    frame = load_photo(photo, long_side=options.depth_size)
+    if np.ptp(frame.pixels.reshape(-1, 3), axis=0).max() == 0:
+        raise InputError(f"{photo.name} shows one single colour: there is no depth in it")
+    prior = next(predict_alone([photo], network, device=device))
+    depth = upsample_prior(prior, *frame.pixels.shape[:2])
+    if not depth.confidence.any():
+        raise InputError(
+            f"{photo.name}: the network is sure of no pixel's depth; give another checkpoint"
+        )
+    focal = float(solve_focals([photo], [], [prior], options.focal).focals_px[0])
+    camera = Camera(
+        pinhole(focal, photo.width, photo.height), photo.width, photo.height, np.eye(4)
+    )
+    view = View(photo.name, photo.path, camera, frame.pixels, depth.depth, depth.confidence)
+    return Reconstruction(
+        views=(view,),
+        tracks=Tracks.empty(),
+        cloud=fuse_points([view], options=options.fusion),
+        surface=triangulate(view),
+        options=options.to_dict(),
+    )

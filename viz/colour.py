@@ -63,3 +63,48 @@ def camera_colours(count: int) -> NDArray[np.uint8]:
     if count == 1:
         return colour_map([0.25])
     return colour_map(np.linspace(0.12, 0.9, count))
+
+
+def value_picture(values: ArrayLike, label: str, *, name: str = "inferno") -> NDArray[np.uint8]:
+    """Return a picture (h, w + 96, 3) uint8 of ``values`` (h, w) with a labelled colour bar.
+
+    Colours run from the 2nd to the 98th percentile of what is known; NaN is ``UNKNOWN_GREY``. The
+    picture is enlarged to at least 160 pixels of height, so that the bar's numbers fit.
+    """
+    values = np.asarray(values, np.float64)
+    known = np.isfinite(values)
+    low, high = np.percentile(values[known], [2.0, 98.0]) if known.any() else (0.0, 1.0)
+    spread = high - low if high - low > 1e-9 * max(abs(high), 1e-300) else 1.0
+    picture = np.full((*values.shape, 3), UNKNOWN_GREY, np.uint8)
+    picture[known] = colour_map((values[known] - low) / spread, name)
+    enlarged = -(-160 // values.shape[0])
+    picture = picture.repeat(enlarged, axis=0).repeat(enlarged, axis=1)
+    return np.concatenate([picture, _colour_bar(len(picture), low, high, label, name)], axis=1)
+
+
+def _colour_bar(height: int, low: float, high: float, label: str, name: str) -> NDArray[np.uint8]:
+    """Return the bar (height, 96, 3) with five numbers, the highest at the top."""
+    from PIL import Image, ImageDraw
+
+    top, bottom = 26, height - 12
+    bar = Image.new("RGB", (96, height), "white")
+    ramp = colour_map(np.linspace(1, 0, bottom - top), name)[:, None].repeat(18, axis=1)
+    bar.paste(Image.fromarray(ramp), (8, top))
+    draw = ImageDraw.Draw(bar)
+    draw.text((8, 6), label, fill="black")
+    for share in np.linspace(0, 1, 5):
+        y = round(bottom + share * (top - bottom))
+        draw.line((26, y, 30, y), fill="black")
+        draw.text((34, y - 6), f"{low + share * (high - low):.3g}", fill="black")
+    return np.asarray(bar)
+
+
+def normals_to_rgb(normals: ArrayLike) -> NDArray[np.uint8]:
+    """Return a picture (h, w, 3) uint8 of unit normals (h, w, 3) in the camera's frame.
+
+    Red grows to the right, green upwards, blue towards the viewer, as in most papers; a zero vector
+    is unknown and ``UNKNOWN_GREY``.
+    """
+    normals = np.asarray(normals, np.float64)
+    rgb = np.rint((normals * [1.0, -1.0, -1.0] + 1) * 127.5).astype(np.uint8)
+    return np.where((normals != 0).any(-1, keepdims=True), rgb, np.uint8(UNKNOWN_GREY))
