@@ -31,11 +31,13 @@ class PhotoPrior:
     ``confidence`` (h, w) float32, >= 1 where something was predicted and 0 (with a point of zeros)
     where nothing usable was; ``focal_px`` in original pixels (Weiszfeld), 1.2 x the long side where
     the points don't tell. A photo that no pair predicted has one single pixel of confidence 0.
+    ``unit`` is the network's own length of one unit of ``points``: metres if it predicts metres.
     """
 
     points: NDArray[np.float32]
     confidence: NDArray[np.float32]
     focal_px: float
+    unit: float = 1.0
 
 
 class PriorAccumulator:
@@ -76,7 +78,7 @@ class PriorAccumulator:
             confidence[thin],
             fallback_px=DEFAULT_FOCAL * max(photo.width, photo.height),
         )
-        return PhotoPrior(points, confidence, focal.focal_px)
+        return PhotoPrior(points, confidence, focal.focal_px, running.unit)
 
 
 class _Running:
@@ -93,6 +95,12 @@ class _Running:
         # x, y, z and confidence times weight, and the weight.
         self._leader = np.zeros((size, 5), np.float32)
         self._rival = np.zeros((size, 5), np.float32)
+        self._log_scales: list[float] = []
+
+    @property
+    def unit(self) -> float:
+        """Length of one unit of the average in the predictions' own units (geometric mean)."""
+        return float(np.exp(-np.mean(self._log_scales))) if self._log_scales else 1.0
 
     def add(self, points: NDArray[np.float32], confidence: NDArray[np.float32]) -> None:
         points, confidence = points.reshape(-1, 3), confidence.ravel()
@@ -103,6 +111,7 @@ class _Running:
         # Zeros and not NaN: a weight of 0 doesn't remove a NaN.
         points = np.where(usable[:, None], points, np.float32(0))
         scale, tolerance = self._scale_of(points, weight)
+        self._log_scales.append(float(np.log(scale)))
         new = np.empty((len(points), 5), np.float32)
         np.multiply(points, (scale * weight)[:, None], out=new[:, :3])
         new[:, 3] = weight * np.where(usable, confidence, 0)

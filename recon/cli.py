@@ -41,6 +41,10 @@ class Command:
     overwrite: bool = False
     """Replace the scene that is already in the output folder."""
 
+    mode: Literal["scene", "depth"] = "scene"
+    """scene: all photos show one scene. depth: each photo by itself; DIR gets a folder for each,
+    with its depth, cloud and mesh, and one report."""
+
     view: Literal["window", "browser"] | None = None
     """Open the result at the end: in a window (a picture is written where there is no display), or
     served to a browser on this machine until Ctrl-C."""
@@ -89,6 +93,8 @@ def _run(command: Command, console: Console) -> int:
         # A download shows a bar of its own, which ours would hide.
         locate(command.options.weights)
     listener = ProgressBars(console)
+    if command.mode == "depth":
+        return _run_depth(command, listener)
     with listener:
         from recon.pipeline import reconstruct
 
@@ -104,6 +110,26 @@ def _run(command: Command, console: Console) -> int:
         from viz.browser import browse
 
         browse(scene)
+    return 0
+
+
+def _run_depth(command: Command, listener: ProgressBars) -> int:
+    from recon.photo_folder import save_each
+
+    if command.view:
+        raise InputError("--view shows one scene: with --mode depth, open the folders one by one")
+    with listener:
+        saved = save_each(
+            command.photos,
+            command.options,
+            command.out,
+            overwrite=command.overwrite,
+            listener=listener,
+        )
+    sys.stdout.write(
+        f"{saved} photos, each in a folder of {command.out}; all of them on one page: "
+    )
+    sys.stdout.write(f"{command.out / 'report.html'}\n")
     return 0
 
 

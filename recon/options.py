@@ -9,6 +9,7 @@ from recon.alignment import AlignOptions
 from recon.depth import DepthOptions
 from recon.fusion import FusionOptions
 from recon.intrinsics import FocalOptions
+from recon.metric_scale import parse_scale
 from recon.stereo import StereoOptions
 from recon.view_graph import ViewGraphOptions
 
@@ -32,6 +33,12 @@ class Options:
     """Seconds to adapt the network to these very photos (60 to 300); kept only if it helps."""
     seed: int = 0
     """Seed of every random choice."""
+    depth_products: bool = False
+    """Also write inverse depth, ray distance, normals and edges of each photo, with pictures."""
+    scale_from: str | None = None
+    """What tells metres: baseline:A.jpg,B.jpg,METRES between two cameras;
+    points:A.jpg,X1,Y1,X2,Y2,METRES between two pixels; cameras:FILE, a cameras.json with positions
+    in metres; or network, for a checkpoint that predicts metres."""
     graph: ViewGraphOptions = field(default_factory=ViewGraphOptions)
     focal: FocalOptions = field(default_factory=FocalOptions)
     align: AlignOptions = field(default_factory=AlignOptions)
@@ -62,6 +69,8 @@ class Options:
         if self.adapt is not None and not self.refine_depth:
             raise InputError("--adapt learns from refined depth: leave out --no-refine-depth")
 
+        if self.scale_from is not None:
+            parse_scale(self.scale_from)
         box = self.fusion.crop
         if box is not None and not all(
             low < high for low, high in zip(box[:3], box[3:], strict=True)

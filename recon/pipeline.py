@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +16,11 @@ from pointmap.images import Photo, ResizedPhoto, find_photos, load_photo, open_p
 from recon.depth import DepthMap, fuse_depths
 from recon.fusion import fuse_points, fuse_surface
 from recon.known_cameras import KnownCameras, load_known_cameras
+from recon.metric_scale import check_scale_source, in_metres
 from recon.options import Options
 from recon.progress import Advance, StageListener, Stages, collected_warnings
 from recon.scene import Camera, PairRecord, Reconstruction, View
+from recon.single import photo_scene
 from recon.stereo import StereoView, refine_depths
 
 if TYPE_CHECKING:
@@ -56,10 +58,15 @@ def reconstruct(
     with collected_warnings() as warnings:
         with stages.stage("Reading photos"):
             # Everything that can be wrong with the input shows here, before the long stages.
-            opened = _open(inputs)
+            opened = open_usable(inputs)
             known = load_known_cameras(options.known_cameras, opened)
+            check_scale_source(options, [photo.name for photo in opened])
             device = choose_device(options.device)
             network = load_network(options.weights)
+        if len(opened) == 1 and options.known_cameras is None:
+            with stages.stage("Depth"):
+                alone = photo_scene(opened[0], network, device=device, options=options)
+            return replace(alone, stages=tuple(stages.records), warnings=tuple(warnings))
         with stages.stage("Finding features") as advance:
             features = known.ideal_features(_features(opened, advance))
         with stages.stage("Predicting pointmaps") as advance:
@@ -82,7 +89,7 @@ def reconstruct(
             # Apple's devices have no double precision.
             fast = str(device) if device.type == "cuda" else "cpu"
             surface = fuse_surface(views, options=options.fusion, device=fast)
-    return Reconstruction(
+    scene = Reconstruction(
         views=views,
         tracks=alignment.tracks,
         cloud=cloud,
@@ -93,9 +100,11 @@ def reconstruct(
         warnings=tuple(warnings),
         options=options.to_dict(),
     )
+    return in_metres(scene, seen.priors, options)
 
 
-def _open(inputs: Sequence[str | Path]) -> list[Photo]:
+def open_usable(inputs: Sequence[str | Path]) -> list[Photo]:
+    """Return the photos that can be used; ``InputError`` when there is none."""
     opened, rejected = open_photos(find_photos(inputs))
     for failure in rejected:
         logger.warning("%s is left out: %s", failure.path.name, failure.reason)

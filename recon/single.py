@@ -12,8 +12,10 @@ from pointmap.errors import InputError
 from pointmap.images import Photo, load_photo
 from recon.canonical import PhotoPrior, PriorAccumulator
 from recon.depth import upsample_prior
+from recon.depth_products import joint_bilateral
 from recon.fusion import fuse_points
 from recon.intrinsics import solve_focals
+from recon.metric_scale import in_metres
 from recon.relief import triangulate
 from recon.scene import Camera, Reconstruction, Tracks, View
 
@@ -59,14 +61,15 @@ def photo_scene(
             f"{photo.name}: the network is sure of no pixel's depth; give another checkpoint"
         )
     focal = float(solve_focals([photo], [], [prior], options.focal).focals_px[0])
-    camera = Camera(
-        pinhole(focal, photo.width, photo.height), photo.width, photo.height, np.eye(4)
-    )
-    view = View(photo.name, photo.path, camera, frame.pixels, depth.depth, depth.confidence)
-    return Reconstruction(
+    camera = Camera(pinhole(focal, photo.width, photo.height), photo.width, photo.height, np.eye(4))
+    # Between the network's pixels the photo knows better where things end.
+    smooth = joint_bilateral(depth.depth, frame.pixels).astype(np.float32)
+    view = View(photo.name, photo.path, camera, frame.pixels, smooth, depth.confidence)
+    scene = Reconstruction(
         views=(view,),
         tracks=Tracks.empty(),
         cloud=fuse_points([view], options=options.fusion),
         surface=triangulate(view),
         options=options.to_dict(),
     )
+    return in_metres(scene, [prior], options)

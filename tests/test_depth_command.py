@@ -14,9 +14,9 @@ from recon.evaluation.__main__ import main
 from recon.evaluation.depth_files import read_depth_file
 from recon.evaluation.depth_folder import DepthSet, given_depths, own_depths, score_all
 from recon.scene import Camera, PointCloud, Reconstruction, Tracks, View
-from tests.scene_factory import empty_mesh
-from tests.synthetic import shoot
-from tests.test_two_view import write_scene
+from scene_factory import empty_mesh
+from synthetic import shoot
+from test_two_view import write_scene
 
 SHAPE = (24, 32)
 

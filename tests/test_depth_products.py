@@ -17,7 +17,7 @@ from recon.depth_products import (
     ray_distance_to_depth,
     remove_flying_pixels,
 )
-from tests.synthetic import Plane, Sphere, render
+from synthetic import Plane, Sphere, render
 
 K = pinhole(90, 80, 60)
 WALL = Plane((0.0, 0.0, 1.0), 4.0)

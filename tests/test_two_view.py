@@ -29,8 +29,8 @@ from recon.evaluation.two_view_data import (
     read_posed_photos,
 )
 from recon.scene import Camera
-from tests.synthetic import Shot, shoot
-from tests.two_views import predict
+from synthetic import Shot, shoot
+from two_views import predict
 
 CONFIG = NetworkConfig(
     img_size=(64, 64), enc_embed_dim=16, enc_depth=1, enc_num_heads=2,

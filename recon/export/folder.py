@@ -12,6 +12,7 @@ from recon.export.glb import write_glb
 from recon.export.names import depth_stems
 from recon.export.nerfstudio import write_transforms
 from recon.export.ply import write_cloud_ply, write_mesh_ply
+from recon.export.products import write_products
 from recon.export.run_json import write_run
 from recon.scene import Reconstruction
 
@@ -26,11 +27,17 @@ def save_scene(
     Raises ``InputError`` when the folder may not be replaced or cannot be written.
     """
     with staged_folder(folder, overwrite=overwrite) as staging:
-        _write_files(reconstruction, staging, scene_folder=real_path(folder))
+        write_files(reconstruction, staging, scene_folder=real_path(folder))
     return Path(folder)
 
 
-def _write_files(reconstruction: Reconstruction, staging: Path, *, scene_folder: Path) -> None:
+def write_files(
+    reconstruction: Reconstruction, staging: Path, *, scene_folder: Path, report: bool = True
+) -> None:
+    """Write the files to ``staging``, an empty folder that will become ``scene_folder``.
+
+    Without ``report``, for one of many scenes that share a page, there is no ``report.html``.
+    """
     write_cameras(staging / "cameras.json", reconstruction)
     depth_folder = staging / "depth"
     depth_folder.mkdir()
@@ -45,10 +52,15 @@ def _write_files(reconstruction: Reconstruction, staging: Path, *, scene_folder:
     write_colmap(staging / "colmap/sparse/0", reconstruction)
     write_transforms(staging / "transforms.json", reconstruction, scene_folder=scene_folder)
 
-    # viz depends on recon, not the other way: see recon.export.depth_maps.write_depth_png.
-    from viz.report import write_report
+    if reconstruction.options.get("depth_products"):
+        (staging / "products").mkdir()
+        for view, stem in zip(reconstruction.views, stems, strict=True):
+            write_products(staging / "products", stem, view, units=reconstruction.units)
+    if report:
+        # viz depends on recon, not the other way: see recon.export.depth_maps.write_depth_png.
+        from viz.report import write_report
 
-    write_report(reconstruction, staging / "report.html")
+        write_report(reconstruction, staging / "report.html")
     files = [p.relative_to(staging).as_posix() for p in staging.rglob("*") if p.is_file()]
     write_run(
         staging / "run.json",

@@ -39,9 +39,11 @@ def write_products(folder: Path, stem: str, view: View, *, units: str) -> None:
     with (folder / f"{stem}.npz").open("wb") as stream:
         np.savez_compressed(
             stream,
+            depth=depth.astype(np.float32),
+            inverse_depth=maps["inverse_depth"].astype(np.float32),
+            ray_distance=maps["ray_distance"].astype(np.float32),
             normals=normals.astype(np.float32),
             edges=depth_edges(view.depth),
-            **{name: values.astype(np.float32) for name, values in maps.items()},
         )
     unit = "m" if units == "metres" else "units"
     labels = {"depth": f"z, {unit}", "inverse_depth": f"1/z, 1/{unit}", "ray_distance": unit}

@@ -1,0 +1,205 @@
+"""From scene units to metres: what photos alone cannot tell and one known length can."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from pointmap.camera import Array, pixel_rays
+from pointmap.errors import InputError
+from recon.scene import Camera, Reconstruction, View
+
+if TYPE_CHECKING:
+    from recon.canonical import PhotoPrior
+    from recon.options import Options
+
+_FORMS = "baseline:A.jpg,B.jpg,METRES or points:A.jpg,X1,Y1,X2,Y2,METRES or cameras:FILE or network"
+
+
+@dataclass(frozen=True)
+class ScaleSource:
+    """What tells the scale: ``photos`` and ``numbers`` of the form, or the ``file``."""
+
+    kind: Literal["baseline", "points", "cameras", "network"]
+    photos: tuple[str, ...] = ()
+    numbers: tuple[float, ...] = ()
+    file: Path | None = None
+
+
+def parse_scale(text: str) -> ScaleSource:
+    """Return what ``--scale-from`` says; ``InputError`` when it is of no known form."""
+    kind, _, rest = text.partition(":")
+    try:
+        if text == "network":
+            return ScaleSource("network")
+        if kind == "cameras" and rest:
+            return ScaleSource("cameras", file=Path(rest))
+        if kind == "baseline":
+            names, metres = rest.rsplit(",", 1)
+            first, second = names.split(",")
+            source = ScaleSource("baseline", (first.strip(), second.strip()), (float(metres),))
+        elif kind == "points":
+            name, *numbers = rest.rsplit(",", 5)
+            source = ScaleSource("points", (name.strip(),), tuple(map(float, numbers)))
+            if len(numbers) != 5:
+                raise ValueError
+        else:
+            raise ValueError
+    except ValueError:
+        raise InputError(f"--scale-from {text!r} is not understood; give {_FORMS}") from None
+    if not (np.isfinite(source.numbers).all() and source.numbers[-1] > 0):
+        raise InputError(f"--scale-from {text!r}: the length in metres must be above 0")
+    return source
+
+
+def check_scale_source(options: Options, names: Sequence[str]) -> None:
+    """Raise ``InputError`` when ``options.scale_from`` cannot be had of photos called ``names``.
+
+    To be called before the long stages; what can only show later shows in :func:`in_metres`.
+    """
+    if options.scale_from is None:
+        return
+    source = parse_scale(options.scale_from)
+    for name in source.photos:
+        if name not in names:
+            raise InputError(f"--scale-from: no photo of the scene is called {name}")
+    if source.file is not None and not source.file.is_file():
+        raise InputError(f"--scale-from: {source.file} does not exist")
+    if source.kind == "network" and options.weights is None:
+        raise InputError(
+            "--scale-from network needs --weights of a network that predicts metres; "
+            "the bundled one does not"
+        )
+
+
+def in_metres(
+    scene: Reconstruction, priors: Sequence[PhotoPrior], options: Options
+) -> Reconstruction:
+    """Return the scene as ``options.scale_from`` says, in metres; unchanged when it says nothing.
+
+    ``priors``: the network's pointmap of each of the scene's views. Raises ``InputError`` when the
+    photos named were not placed, or nothing is known where the length should be measured.
+    """
+    if options.scale_from is None:
+        return scene
+    return rescale(scene, metric_factor(scene, priors, parse_scale(options.scale_from)))
+
+
+def metric_factor(
+    scene: Reconstruction, priors: Sequence[PhotoPrior], source: ScaleSource
+) -> float:
+    """Return the metres in one scene unit.
+
+    - "baseline": the given distance over that of the two cameras;
+    - "points": over that of the two pixels' points, at the view's depth;
+    - "cameras": the ratio of the spreads of the centres known in both (the scale of Umeyama's fit
+      is biased by noise; the ratio of spreads is symmetric, Horn 1987, section 2.D);
+    - "network": the median over views of the median ratio of predicted to found depth.
+    """
+    if source.kind == "baseline":
+        first, second = (_centre(_view(scene, name)) for name in source.photos)
+        return _ratio(source.numbers[0], float(np.linalg.norm(first - second)), source)
+    if source.kind == "points":
+        view = _view(scene, source.photos[0])
+        x1, y1, x2, y2, metres = source.numbers
+        gap = _point(view, x1, y1) - _point(view, x2, y2)
+        return _ratio(metres, float(np.linalg.norm(gap)), source)
+    if source.kind == "cameras":
+        return _spread_ratio(scene, source)
+    return _network_factor(scene, priors)
+
+
+def rescale(scene: Reconstruction, factor: float) -> Reconstruction:
+    """Return the scene with every length times ``factor``, its units called metres."""
+
+    def camera(old: Camera) -> Camera:
+        if old.cam_to_world is None:
+            return old
+        pose = old.cam_to_world.copy()
+        pose[:3, 3] *= factor
+        return replace(old, cam_to_world=pose)
+
+    small = np.float32(factor)
+    return replace(
+        scene,
+        views=tuple(
+            replace(view, camera=camera(view.camera), depth=view.depth * small)
+            for view in scene.views
+        ),
+        tracks=replace(scene.tracks, points=scene.tracks.points * factor),
+        cloud=replace(scene.cloud, points=scene.cloud.points * small),
+        surface=replace(scene.surface, vertices=scene.surface.vertices * small),
+        units="metres",
+    )
+
+
+def _view(scene: Reconstruction, name: str) -> View:
+    view = next(view for view in scene.views if view.name == name)
+    if not view.registered:
+        raise InputError(f"--scale-from: {name} could not be placed ({view.reason})")
+    return view
+
+
+def _centre(view: View) -> Array:
+    assert view.camera.cam_to_world is not None
+    return view.camera.cam_to_world[:3, 3]
+
+
+def _point(view: View, x: float, y: float) -> Array:
+    """Return the camera-frame point (3,) at pixel x, y of the original photo."""
+    camera = view.camera
+    if not (0 <= x < camera.width and 0 <= y < camera.height):
+        raise InputError(
+            f"--scale-from: pixel {x:g},{y:g} is outside {view.name} "
+            f"({camera.width}x{camera.height})"
+        )
+    height, width = view.depth.shape
+    z = float(view.depth[int(y * height / camera.height), int(x * width / camera.width)])
+    if not z > 0:
+        raise InputError(
+            f"--scale-from: the depth at pixel {x:g},{y:g} of {view.name} is not known; "
+            "mark another one"
+        )
+    return z * pixel_rays(np.array([x, y]), camera.intrinsics, camera.k1)
+
+
+def _ratio(metres: float, units: float, source: ScaleSource) -> float:
+    if not units > 0:
+        raise InputError(f"--scale-from {source.kind}: both ends lie at one place of the scene")
+    return metres / units
+
+
+def _spread_ratio(scene: Reconstruction, source: ScaleSource) -> float:
+    from recon.evaluation.scene import read_truth
+
+    assert source.file is not None
+    known = read_truth(source.file).cameras
+    both = [view for view in scene.views if view.registered and view.name in known]
+    if len(both) < 2:
+        raise InputError(
+            f"--scale-from: {source.file} knows the position of {len(both)} placed photos; "
+            "two are needed"
+        )
+    poses = [known[view.name].cam_to_world for view in both]
+    metres = np.stack([pose[:3, 3] for pose in poses if pose is not None])
+    units = np.stack([_centre(view) for view in both])
+    spreads = [np.linalg.norm(centres - centres.mean(0)) for centres in (metres, units)]
+    return _ratio(float(spreads[0]), float(spreads[1]), source)
+
+
+def _network_factor(scene: Reconstruction, priors: Sequence[PhotoPrior]) -> float:
+    from recon.depth import upsample_prior
+
+    ratios = []
+    for view, prior in zip(scene.views, priors, strict=True):
+        predicted = upsample_prior(prior, *view.depth.shape).depth * prior.unit
+        both = (predicted > 0) & (view.depth > 0) & (view.confidence > 0)
+        if view.registered and both.any():
+            ratios.append(float(np.median(predicted[both] / view.depth[both])))
+    if not ratios:
+        raise InputError("--scale-from network: the network says nothing of any placed photo")
+    return float(np.median(ratios))

@@ -1,0 +1,95 @@
+"""Photos that are not one scene: each its own depth, cloud and mesh, and one page for all."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pointmap
+from pointmap.errors import InputError
+from recon.export.atomic import real_path, staged_folder
+from recon.export.folder import write_files
+from recon.export.json_file import plain, write_json
+from recon.export.names import depth_stems
+from recon.options import Options
+from recon.pipeline import open_usable
+from recon.progress import StageListener, Stages, collected_warnings
+from recon.single import photo_scene
+
+logger = logging.getLogger(__name__)
+
+
+def save_each(
+    photos: Sequence[str | Path],
+    options: Options,
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    listener: StageListener | None = None,
+) -> int:
+    """Write a scene folder per photo, named after it, into ``folder``; return their number.
+
+    Photos that cannot be used are left out with a warning; one scene is in memory at a time.
+    ``folder/report.html`` shows them all. The folder appears complete or not at all. Raises
+    ``InputError`` when no photo is left, and where the scale of a whole scene is asked for.
+    """
+    from pointmap.checkpoint import load_network
+    from pointmap.inference import choose_device
+
+    # viz depends on recon, not the other way: see recon.export.depth_maps.write_depth_png.
+    from viz.depth_report import DepthCard, depth_card, depth_report
+
+    options = replace(options, depth_products=True)
+    options.check()
+    if options.known_cameras is not None:
+        raise InputError("--known-cameras are those of one scene: they don't go with --mode depth")
+    if options.scale_from not in (None, "network"):
+        raise InputError("--scale-from names photos of one scene; with --mode depth only network")
+    stages, cards = Stages(listener), list[DepthCard]()
+    with staged_folder(folder, overwrite=overwrite) as staging, collected_warnings() as warnings:
+        with stages.stage("Reading photos"):
+            opened = open_usable(photos)
+            device, network = choose_device(options.device), load_network(options.weights)
+        stems = _folder_names([photo.name for photo in opened])
+        with stages.stage("Depth of each photo") as advance:
+            for number, (photo, stem) in enumerate(zip(opened, stems, strict=True)):
+                advance(number, len(opened))
+                try:
+                    scene = photo_scene(photo, network, device=device, options=options)
+                except InputError as error:
+                    logger.warning("left out: %s", error)
+                    continue
+                (staging / stem).mkdir()
+                write_files(
+                    scene, staging / stem, scene_folder=real_path(folder) / stem, report=False
+                )
+                cards.append(depth_card(scene, stem))
+        if not cards:
+            raise InputError(f"no depth in any of the {len(opened)} photos (see the warnings)")
+        page = depth_report(cards, warnings)
+        (staging / "report.html").write_text(page, encoding="utf-8")
+        _write_run(staging, options, stages, warnings)
+    return len(cards)
+
+
+def _folder_names(names: Sequence[str]) -> list[str]:
+    """Return a folder name per photo, none of them that of a file of the whole."""
+    taken = ("report.html", "run.json")
+    return [f"{stem}_" if stem.casefold() in taken else stem for stem in depth_stems(names)]
+
+
+def _write_run(staging: Path, options: Options, stages: Stages, warnings: Sequence[str]) -> None:
+    """Write the ``run.json`` of the whole, by which the folder is known as ours."""
+    files = [p.relative_to(staging).as_posix() for p in staging.rglob("*") if p.is_file()]
+    data = {
+        "program": "pointmap",
+        "version": pointmap.__version__,
+        "mode": "depth",
+        "options": options.to_dict(),
+        "stages": stages.records,
+        "warnings": list(warnings),
+        "files": sorted([*files, "run.json"]),
+    }
+    write_json(staging / "run.json", plain(data))

@@ -1,0 +1,77 @@
+"""The page of photos that are not one scene: each with its depth, its mesh, and its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from urllib.parse import quote
+
+import numpy as np
+
+from recon.scene import Reconstruction
+from viz.colour import depth_to_rgb, normals_to_rgb
+from viz.report_photos import number, picture_tag, shrunk
+
+_SIDE = 360
+
+
+@dataclass(frozen=True)
+class DepthCard:
+    """A finished photo's part of the page, as HTML."""
+
+    html: str
+
+
+def depth_card(scene: Reconstruction, folder: str) -> DepthCard:
+    """Return the card of a one-photo ``scene``, whose files lie in ``folder`` beside the page."""
+    from recon.depth_products import depth_normals
+
+    view = scene.views[0]
+    known = view.depth[view.depth > 0]
+    low, high = (number(float(v)) for v in np.percentile(known, [2, 98]))
+    unit = " m" if scene.units == "metres" else ""
+    focal = float(view.camera.intrinsics[0, 0])
+    across = 2 * np.degrees(np.arctan(view.camera.width / 2 / focal))
+    normals = depth_normals(view.depth, view.depth_intrinsics, view.camera.k1)
+    pictures = (
+        (view.pixels, "Photo"),
+        (depth_to_rgb(view.depth, name="inferno"), f"Depth {low} – {high}{unit}"),
+        (normals_to_rgb(normals), "Normals"),
+    )
+    figures = "".join(
+        f"<figure>{picture_tag(shrunk(picture, _SIDE), f'{view.name}: {says}')}"
+        f"<figcaption>{says}</figcaption></figure>"
+        for picture, says in pictures
+    )
+    links = " · ".join(
+        f"<a href='{escape(quote(f'{folder}/{name}'))}'>{says}</a>"
+        for name, says in (
+            ("scene.glb", "mesh (GLB)"),
+            ("points.ply", "cloud (PLY)"),
+            ("products", "depth products"),
+        )
+    )
+    return DepthCard(
+        f"<article class='card'><header><h3>{escape(view.name)}</h3></header>"
+        f"<div class='maps'>{figures}</div><p class='soft'>Focal length {number(focal)} px "
+        f"({across:.0f}° across), {len(scene.cloud.points):,} points, "
+        f"{len(scene.surface.faces):,} triangles. {links}</p></article>"
+    )
+
+
+def depth_report(cards: Sequence[DepthCard], warnings: Sequence[str]) -> str:
+    """Return the whole page; its pictures are inside it, the linked files beside it."""
+    title = f"Depth of {len(cards)} photo{'s' if len(cards) != 1 else ''}"
+    style = files("viz").joinpath("page", "report.css").read_text(encoding="utf-8")
+    listed = "".join(f"<li>{escape(text)}</li>" for text in warnings)
+    warned = f"<ul class='warnings'>{listed}</ul>" if listed else ""
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title><style>{style}</style></head><body><main><h1>{title}</h1>"
+        "<p class='soft'>Each photo by itself: its scale is open, and the network alone says what "
+        f"is near.</p>{warned}<div class='two'>{''.join(card.html for card in cards)}</div>"
+        "<footer>Made by pointmap. This page needs no network.</footer></main></body></html>\n"
+    )
