@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scene_factory import empty_mesh
+from synthetic import shoot
+from test_two_view import write_scene
 
 from pointmap.errors import InputError
 from recon.evaluation.__main__ import main
 from recon.evaluation.depth_files import read_depth_file
 from recon.evaluation.depth_folder import DepthSet, given_depths, own_depths, score_all
 from recon.scene import Camera, PointCloud, Reconstruction, Tracks, View
-from scene_factory import empty_mesh
-from synthetic import shoot
-from test_two_view import write_scene
 
 SHAPE = (24, 32)
 

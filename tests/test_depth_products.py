@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from synthetic import Plane, Sphere, render
 
 from pointmap.camera import pinhole
 from pointmap.errors import InputError
@@ -17,7 +18,6 @@ from recon.depth_products import (
     ray_distance_to_depth,
     remove_flying_pixels,
 )
-from synthetic import Plane, Sphere, render
 
 K = pinhole(90, 80, 60)
 WALL = Plane((0.0, 0.0, 1.0), 4.0)

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from synthetic import Shot, shoot
+from two_views import predict
 
 from pointmap.errors import InputError
 from pointmap.images import Photo, ResizedPhoto
@@ -29,8 +31,6 @@ from recon.evaluation.two_view_data import (
     read_posed_photos,
 )
 from recon.scene import Camera
-from synthetic import Shot, shoot
-from two_views import predict
 
 CONFIG = NetworkConfig(
     img_size=(64, 64), enc_embed_dim=16, enc_depth=1, enc_num_heads=2,
