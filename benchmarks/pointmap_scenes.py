@@ -88,7 +88,7 @@ def make_room(count: int, width: int, height: int, *, span_deg: float = 80.0) ->
     targets = rng.normal(0, 0.2, (count, 3))
     poses = np.stack([_looking(eye, target) for eye, target in zip(eyes, targets, strict=True)])
     K = pinhole(0.6 * float(np.hypot(width, height)), width, height)
-    depth = np.stack([_cast(pose, K, width, height) for pose in poses])
+    depth = np.stack([cast_depth(pose, K, width, height) for pose in poses])
     return RoomScene(poses, K, depth)
 
 
@@ -199,7 +199,7 @@ def _turn(vector: Array) -> Array:
     return np.asarray(Rotation.from_rotvec(vector).as_matrix())
 
 
-def _cast(cam_to_world: Array, K: Array, width: int, height: int) -> NDArray[np.float32]:
+def cast_depth(cam_to_world: Array, K: Array, width: int, height: int) -> NDArray[np.float32]:
     """Return the z depth (h, w) of the nearest wall or ball along each pixel's ray."""
     rays = pixel_rays(pixel_centres(width, height), K) @ cam_to_world[:3, :3].T
     eye = cam_to_world[:3, 3]
