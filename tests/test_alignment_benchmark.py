@@ -1,4 +1,4 @@
-"""The alignment benchmark: what it measures, and the stored cases where the fixtures are at hand."""
+"""The alignment benchmark: what it measures, and the stored cases where they are at hand."""
 
 from __future__ import annotations
 
