@@ -49,6 +49,9 @@ class Command:
     """Open the result at the end: in a window (a picture is written where there is no display), or
     served to a browser on this machine until Ctrl-C."""
 
+    video: Path | None = None
+    """Also write a film along the path of the cameras to this file (.mp4 or .webm)."""
+
     options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
 
 
@@ -92,6 +95,10 @@ def _run(command: Command, console: Console) -> int:
 
         # A download shows a bar of its own, which ours would hide.
         locate(command.options.weights)
+    if command.video is not None:
+        from viz.video import check_video_path, write_video
+
+        check_video_path(command.video)
     listener = ProgressBars(console)
     if command.mode == "depth":
         return _run_depth(command, listener)
@@ -101,6 +108,9 @@ def _run(command: Command, console: Console) -> int:
         scene = reconstruct(command.photos, command.options, listener=listener)
         listener.started("Writing files")
         folder = scene.save(command.out, overwrite=command.overwrite)
+        if command.video is not None:
+            listener.started("Drawing the film")
+            write_video(scene, command.video, advance=listener.advanced)
     _print_summary(scene, folder)
     if command.view == "window":
         from viz.window import show

@@ -237,7 +237,7 @@ def test_without_opengl_numpy_draws_the_same_scene(
     def fails(*_: Any) -> None:
         raise RuntimeError("no OpenGL context")
 
-    monkeypatch.setattr(viz.render, "_draw_open3d", fails)
+    monkeypatch.setattr(viz.render, "_open3d_drawer", fails)
     splatted = ink(render_scene(scene, show=show, **SIZE))
     assert (drawn & splatted).sum() > 0.6 * (drawn | splatted).sum()
 

@@ -30,8 +30,9 @@ def view(
 
     Args:
         scene: The scene's folder (the --out of run_recon.py).
-        save: Write to this file and open no window: a picture (.png, .jpg) or a page that shows
-            the scene in any browser, without a network (.html).
+        save: Write to this file and open no window: a picture (.png, .jpg), a page that
+            shows the scene in any browser without a network (.html), a film along the path of the
+            cameras (.mp4, .webm).
         browser: Show the scene in a browser instead: serves it on this machine until Ctrl-C.
         port: Port of the browser viewer; the next free one where it is taken.
     """
@@ -53,14 +54,33 @@ def view(
 def _save(reconstruction: Reconstruction, path: Path) -> Path:
     """Write what the ending of ``path`` asks for. Raises InputError when that cannot be."""
     from viz.scene_page import write_scene_page
+    from viz.video import ENDINGS
     from viz.window import save_picture
 
-    if path.suffix.lower() not in (".html", ".htm"):
+    ending = path.suffix.lower()
+    if ending in ENDINGS:
+        return _save_video(reconstruction, path)
+    if ending not in (".html", ".htm"):
         return save_picture(reconstruction, path)
     try:
         return write_scene_page(reconstruction, path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _save_video(reconstruction: Reconstruction, path: Path) -> Path:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from viz.video import write_video
+
+    with Progress(console=Console(stderr=True)) as bars:
+        bar = bars.add_task("Drawing the film", total=None)
+        return write_video(
+            reconstruction,
+            path,
+            advance=lambda done, total: bars.update(bar, completed=done, total=total),
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

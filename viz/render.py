@@ -10,8 +10,9 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -50,6 +51,31 @@ class Outline:
     colour: NDArray[np.uint8]
 
 
+Drawer = Callable[[Viewpoint], NDArray[np.uint8]]
+"""Draws the picture (height, width, 3) seen from a view point."""
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What is drawn: ``mesh`` or ``cloud``, camera ``outlines``, on ``background``.
+
+    The mesh is shaded as if ``lit_from`` (3,).
+    """
+
+    mesh: Mesh | None
+    cloud: PointCloud | None
+    outlines: list[Outline]
+    lit_from: Array
+    background: tuple[int, int, int]
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to draw."""
+        faces = len(self.mesh.faces) if self.mesh is not None else 0
+        points = len(self.cloud.points) if self.cloud is not None else 0
+        return faces + points + len(self.outlines) == 0
+
+
 def render_scene(
     reconstruction: Reconstruction,
     *,
@@ -66,15 +92,51 @@ def render_scene(
     mesh only the cameras are left (see ``viz.viewpoint.best_show``).
     """
     view = viewpoint or automatic_viewpoint(reconstruction, aspect=width / height)
-    outlines = camera_outlines(reconstruction) if cameras else []
-    mesh = _near_mesh(reconstruction) if show == "mesh" else None
-    cloud = _near_cloud(reconstruction, view) if show == "cloud" else None
-    try:
-        picture = _draw_open3d(mesh, cloud, outlines, view, width, height, background)
-    except (ImportError, OSError, RuntimeError) as error:
-        logger.info("Open3D cannot draw off-screen (%s): drawing points only", error)
-        picture = _draw_splats(mesh, cloud, outlines, view, width, height, background)
-    return picture
+    with drawing(
+        reconstruction,
+        width=width,
+        height=height,
+        show=show,
+        cameras=cameras,
+        lit_from=view.eye,
+        background=background,
+    ) as draw:
+        return draw(view)
+
+
+@contextlib.contextmanager
+def drawing(
+    reconstruction: Reconstruction,
+    *,
+    width: int,
+    height: int,
+    show: Literal["mesh", "cloud"],
+    cameras: bool,
+    lit_from: Array,
+    background: tuple[int, int, int] = BACKGROUND,
+) -> Iterator[Drawer]:
+    """Yield what draws the scene from one view point after the other.
+
+    As :func:`render_scene`; ``lit_from`` (3,) stays the same for all pictures. Points whose back
+    faces it are left out.
+    """
+    parts = _Parts(
+        mesh=_near_mesh(reconstruction) if show == "mesh" else None,
+        cloud=_near_cloud(reconstruction, lit_from) if show == "cloud" else None,
+        outlines=camera_outlines(reconstruction) if cameras else [],
+        lit_from=lit_from,
+        background=background,
+    )
+    if parts.empty:
+        yield lambda view: np.full((height, width, 3), background, np.uint8)
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            draw = stack.enter_context(_open3d_drawer(parts, width, height))
+        except (ImportError, OSError, RuntimeError) as error:
+            logger.info("Open3D cannot draw off-screen (%s): drawing points only", error)
+            draw = partial(_draw_splats, parts, width=width, height=height)
+        yield draw
 
 
 def camera_outlines(reconstruction: Reconstruction) -> list[Outline]:
@@ -149,50 +211,54 @@ def aim(visualizer: Any, view: Viewpoint, width: int, height: int) -> None:
     control.convert_from_pinhole_camera_parameters(parameters, allow_arbitrary=True)
 
 
-def _draw_open3d(
-    mesh: Mesh | None,
-    cloud: PointCloud | None,
-    outlines: list[Outline],
-    view: Viewpoint,
-    width: int,
-    height: int,
-    background: tuple[int, int, int],
-) -> NDArray[np.uint8]:
-    """Return the picture drawn by Open3D; raises RuntimeError where no context can be made."""
+@contextlib.contextmanager
+def _open3d_drawer(parts: _Parts, width: int, height: int) -> Iterator[Drawer]:
+    """Yield what draws ``parts`` with Open3D; raises RuntimeError where no context can be made."""
     import open3d as o3d
-    from PIL import Image
 
-    geometries: list[Any] = []
-    if mesh is not None and len(mesh.faces):
-        geometries.append(mesh_geometry(mesh, eye=view.eye))
-    if cloud is not None and len(cloud.points):
-        geometries.append(cloud_geometry(cloud))
-    if outlines:
-        geometries.append(outline_geometry(outlines))
-    dots = len(cloud.points) if cloud is not None else 0
-    if not geometries:
-        return np.full((height, width, 3), background, np.uint8)
     w, h = width * _SUPERSAMPLING, height * _SUPERSAMPLING
     with _off_screen(), o3d.utility.VerbosityContextManager(o3d.utility.VerbosityLevel.Error):
         visualizer = o3d.visualization.Visualizer()
         if not visualizer.create_window(width=w, height=h, visible=False):
             raise RuntimeError("no OpenGL context")
         try:
-            for geometry in geometries:
+            for geometry in _geometries(parts):
                 visualizer.add_geometry(geometry)
             option = visualizer.get_render_option()
-            option.background_color = np.array(background) / 255.0
+            option.background_color = np.array(parts.background) / 255.0
             option.light_on = False
             option.line_width = 2.0 * _SUPERSAMPLING
+            dots = len(parts.cloud.points) if parts.cloud is not None else 0
             option.point_size = _SUPERSAMPLING * point_size_px(dots, width, height)
-            aim(visualizer, view, w, h)
-            visualizer.poll_events()
-            visualizer.update_renderer()
-            drawn = np.asarray(visualizer.capture_screen_float_buffer(do_render=True))
+
+            def draw(view: Viewpoint) -> NDArray[np.uint8]:
+                aim(visualizer, view, w, h)
+                visualizer.poll_events()
+                visualizer.update_renderer()
+                drawn = np.asarray(visualizer.capture_screen_float_buffer(do_render=True))
+                return _shrunk_levels(drawn)
+
+            yield draw
         finally:
             visualizer.destroy_window()
-    picture = Image.fromarray(np.rint(drawn * 255).astype(np.uint8))
-    return np.asarray(picture.resize((width, height), Image.Resampling.BOX))
+
+
+def _shrunk_levels(drawn: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return the oversized picture (h, w, 3) of values in [0, 1] at its final size, as bytes."""
+    n = _SUPERSAMPLING
+    total = sum(drawn[y::n, x::n] for y in range(n) for x in range(n))
+    return np.rint(np.asarray(total) * (255 / n**2)).astype(np.uint8)
+
+
+def _geometries(parts: _Parts) -> list[Any]:
+    geometries: list[Any] = []
+    if parts.mesh is not None and len(parts.mesh.faces):
+        geometries.append(mesh_geometry(parts.mesh, eye=parts.lit_from))
+    if parts.cloud is not None and len(parts.cloud.points):
+        geometries.append(cloud_geometry(parts.cloud))
+    if parts.outlines:
+        geometries.append(outline_geometry(parts.outlines))
+    return geometries
 
 
 def point_size_px(count: int, width: int, height: int) -> float:
@@ -200,29 +266,22 @@ def point_size_px(count: int, width: int, height: int) -> float:
     return float(np.clip(1.3 * np.sqrt(width * height / max(count, 1)), 1.5, 6.0))
 
 
-def _draw_splats(
-    mesh: Mesh | None,
-    cloud: PointCloud | None,
-    outlines: list[Outline],
-    view: Viewpoint,
-    width: int,
-    height: int,
-    background: tuple[int, int, int],
-) -> NDArray[np.uint8]:
+def _draw_splats(parts: _Parts, view: Viewpoint, width: int, height: int) -> NDArray[np.uint8]:
     """Return the picture splatted in NumPy: points or vertices, and the camera outlines."""
-    picture = np.full((height, width, 3), background, np.uint8)
+    picture = np.full((height, width, 3), parts.background, np.uint8)
     where: dict[str, Any] = {
         "world_to_cam": view.world_to_cam(),
         "intrinsics": pinhole(_focal_px(view, height), width, height),
         "picture": picture,
     }
+    mesh, cloud = parts.mesh, parts.cloud
     if mesh is not None:
         size = _splat_size_px(len(mesh.vertices), width, height)
         splat(mesh.vertices, mesh.colours, size_px=size, **where)
     if cloud is not None:
         size = _splat_size_px(len(cloud.points), width, height)
         splat(cloud.points, cloud.colours, size_px=size, **where)
-    for outline in outlines:
+    for outline in parts.outlines:
         points = outline_points(outline.vertices)
         splat(points, np.broadcast_to(outline.colour, points.shape), size_px=2, **where)
     return picture
@@ -249,13 +308,13 @@ def _near_mesh(reconstruction: Reconstruction) -> Mesh:
     return Mesh(mesh.vertices, mesh.faces[keep], mesh.colours, mesh.normals)
 
 
-def _near_cloud(reconstruction: Reconstruction, view: Viewpoint) -> PointCloud:
-    """Return the points to draw, without those whose back is seen.
+def _near_cloud(reconstruction: Reconstruction, eye: Array) -> PointCloud:
+    """Return the points to draw, without those whose back is seen from ``eye`` (3,).
 
     Like the culled faces of the mesh, that opens the near walls of a room seen from outside.
     """
     cloud = reconstruction.cloud
-    towards = np.einsum("ij,ij->i", view.eye - cloud.points, cloud.normals.astype(np.float64))
+    towards = np.einsum("ij,ij->i", eye - cloud.points, cloud.normals.astype(np.float64))
     keep = _near(reconstruction, cloud.points) & (towards >= 0)
     return PointCloud(
         cloud.points[keep], cloud.colours[keep], cloud.normals[keep], cloud.confidence[keep]

@@ -1,0 +1,147 @@
+"""The film: its path, its frames read back, and what is said when it cannot be written."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from chromium import Chromium
+from scene_factory import empty_cloud, empty_mesh, make_scene
+from viz_scenes import dense_scene, ink
+
+import viz.video
+from pointmap.errors import InputError
+from recon.scene import Reconstruction
+from viz.__main__ import main
+from viz.render import render_scene
+from viz.video import flight, write_video
+
+SIZE = {"width": 160, "height": 96}
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Reconstruction:
+    return dense_scene(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(viz.video, "_LEAST_S", 0.5)
+    monkeypatch.setattr(viz.video, "_MOST_S", 0.5)
+
+
+def frames_of(path: Path) -> list[np.ndarray]:
+    reader = cv2.VideoCapture(str(path))
+    frames = []
+    while (read := reader.read())[0]:
+        frames.append(read[1][..., ::-1])
+    return frames
+
+
+def test_the_film_shows_the_scene_along_its_path(
+    scene: Reconstruction, tmp_path: Path, brief: None
+) -> None:
+    told: list[tuple[int, int]] = []
+    path = write_video(scene, tmp_path / "film.mp4", advance=lambda *now: told.append(now), **SIZE)
+    assert [p.name for p in tmp_path.iterdir()] == ["film.mp4"]
+    frames = frames_of(path)
+    views = flight(scene, aspect=160 / 96)
+    assert told == [(k + 1, 12) for k in range(12)]
+    assert len(frames) == len(views) == 12
+    for number in (0, 11):
+        still = render_scene(scene, cameras=False, viewpoint=views[number], **SIZE)
+        assert ink(still).mean() > 0.02
+        # Shading and compression differ a little, the shape does not.
+        assert (ink(still) ^ ink(frames[number])).mean() < 0.03
+    assert np.abs(frames[0].astype(int) - frames[-1]).mean() > 3
+
+
+def test_browsers_play_the_film(scene: Reconstruction, tmp_path: Path, brief: None) -> None:
+    with Chromium(tmp_path / "profile") as browser:
+        for ending in (".mp4", ".webm"):
+            path = write_video(scene, tmp_path / f"film{ending}", **SIZE)
+            page = tmp_path / "page.html"
+            page.write_text(f"<video muted src='{path.as_uri()}'></video>")
+            browser.open(page.as_uri())
+            played = """new Promise((done) => {
+                const video = document.querySelector('video');
+                video.onended = () => done([video.videoWidth, video.videoHeight, video.duration]);
+                video.onerror = () => done(video.error.message);
+                video.play().catch((error) => done(String(error)));
+            })"""
+            assert browser.run(played) == [160, 96, 0.5]
+
+
+def test_the_path_runs_smoothly_past_every_camera(tmp_path: Path) -> None:
+    names = tuple(f"{k}.jpg" for k in (3, 0, 5, 1, 4, 2))
+    scene = make_scene(tmp_path, names=names)
+    # The order in which the photos were given jumps to and fro.
+    order = (3, 0, 5, 1, 4, 2)
+    scene = dataclasses.replace(scene, views=tuple(scene.views[k] for k in order))
+    views = flight(scene, aspect=1.6)
+    eyes = np.array([view.eye for view in views])
+    centres = np.array([v.camera.cam_to_world[:3, 3] for v in scene.views])
+    apart = np.linalg.norm(eyes[:, None] - centres[None], axis=-1).min(axis=0)
+    assert apart.max() < 0.05
+    steps = np.linalg.norm(np.diff(eyes, axis=0), axis=1)
+    assert steps.sum() < 1.1 * np.ptp(centres[:, 0])  # no camera is visited twice
+    assert steps.max() < 2.5 * np.median(steps)
+    for view, eye in zip(views, eyes, strict=True):
+        axes = view.world_to_cam()[:3, :3]
+        to_ball = -eye / np.linalg.norm(eye)
+        assert axes[2] @ to_ball > 0.97
+        assert axes[1] @ [0, 1, 0] > 0.9  # upright
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_few_photos_give_a_swing_that_loops(tmp_path: Path, count: int) -> None:
+    scene = make_scene(tmp_path, names=("a.jpg", "b.jpg", "c.jpg")[:count])
+    views = flight(scene, aspect=1.6)
+    eyes, targets = (np.array([getattr(v, name) for v in views]) for name in ("eye", "target"))
+    np.testing.assert_allclose(targets, targets[:1].repeat(len(views), axis=0))
+    np.testing.assert_allclose(
+        np.linalg.norm(eyes - targets, axis=1), np.linalg.norm(eyes[0] - targets[0])
+    )
+    steps = np.linalg.norm(eyes - np.roll(eyes, 1, axis=0), axis=1)
+    assert steps.max() < 0.05 * np.linalg.norm(eyes[0] - targets[0])
+    assert np.ptp(eyes[:, 0]) > 0.8 * np.linalg.norm(eyes[0] - targets[0])
+
+
+def test_photos_from_one_place_give_a_film_all_the_same(scene: Reconstruction) -> None:
+    pose = scene.views[0].camera.cam_to_world
+    views = [
+        dataclasses.replace(v, camera=dataclasses.replace(v.camera, cam_to_world=pose))
+        for v in scene.views
+    ]
+    same = dataclasses.replace(scene, views=tuple(views), cloud=empty_cloud(), surface=empty_mesh())
+    for view in flight(same, aspect=1.6):
+        assert np.isfinite(view.world_to_cam()).all()
+
+
+def test_the_command_writes_films_and_tells_what_is_wrong(
+    scene: Reconstruction,
+    tmp_path: Path,
+    brief: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setitem(write_video.__kwdefaults__, "width", 64)
+    monkeypatch.setitem(write_video.__kwdefaults__, "height", 48)
+    saved = scene.save(tmp_path / "scene")
+    assert main([str(saved), "--save", str(tmp_path / "film.webm")]) == 0
+    assert len(frames_of(tmp_path / "film.webm")) == 12
+    assert main([str(saved), "--save", str(tmp_path / "missing" / "film.mp4")]) == 2
+    assert "is no folder" in caplog.text
+
+
+def test_a_film_that_is_cut_short_is_an_error(
+    scene: Reconstruction, tmp_path: Path, brief: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenCV's writer says nothing when the disk is full."""
+    monkeypatch.setattr(viz.video, "_frame_count", lambda name: 3)
+    with pytest.raises(InputError, match="is the disk full"):
+        write_video(scene, tmp_path / "film.mp4", **SIZE)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,208 @@
+"""A film of the scene: along the path of the cameras, or swinging about the scene when there are
+too few of them. Drawn off-screen, so that no display is needed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from pointmap.camera import Array
+from pointmap.errors import InputError
+from recon.progress import Advance
+from recon.scene import Reconstruction
+from viz.render import Drawer, drawing
+from viz.viewpoint import (
+    Viewpoint,
+    automatic_viewpoint,
+    best_show,
+    photo_viewpoint,
+    registered_cameras,
+    scene_frame,
+)
+
+logger = logging.getLogger(__name__)
+
+ENDINGS = (".mp4", ".webm")
+"""Files that :func:`write_video` writes. Both hold VP9, which browsers play and OpenCV brings."""
+
+WIDTH, HEIGHT = 1280, 720
+_FRAMES_PER_SECOND = 24
+_SECONDS_PER_CAMERA = 1.0
+_LEAST_S, _MOST_S = 8.0, 40.0
+_LEAST_CAMERAS = 4  # fewer make no path
+_SWING_DEG = 35.0
+
+
+def check_video_path(path: Path) -> None:
+    """Raise ``InputError`` unless a film can be written to ``path``: before the long work."""
+    if path.suffix.lower() not in ENDINGS:
+        raise InputError(f"{path} is no film: name a file that ends in {' or '.join(ENDINGS)}")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{path.parent} is no folder: make it first, or choose another place")
+
+
+def write_video(
+    reconstruction: Reconstruction,
+    path: str | Path,
+    *,
+    width: int = WIDTH,
+    height: int = HEIGHT,
+    advance: Advance = lambda done, total: None,
+) -> Path:
+    """Write the film of the scene to ``path`` (.mp4 or .webm) and return it.
+
+    ``width`` and ``height`` are even; ``advance`` is told of (done, all) frames. The file appears
+    whole or not at all; raises ``InputError`` when it cannot be written.
+    """
+    path = Path(path)
+    check_video_path(path)
+    views = flight(reconstruction, aspect=width / height)
+    along = len(registered_cameras(reconstruction)) >= _LEAST_CAMERAS
+    try:
+        handle, name = tempfile.mkstemp(
+            dir=path.absolute().parent, prefix=f".{path.stem}.", suffix=path.suffix.lower()
+        )
+        os.close(handle)
+        try:
+            with drawing(
+                reconstruction,
+                width=width,
+                height=height,
+                show=best_show(reconstruction),
+                # Outlines of cameras that the film flies through would cross the picture.
+                cameras=not along,
+                lit_from=np.mean([view.eye for view in views], axis=0),
+            ) as draw:
+                _encode(draw, views, name, (width, height), advance)
+            Path(name).chmod(0o644)
+            os.replace(name, path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write the film {path}: {error.strerror or error}") from error
+    return path
+
+
+def flight(reconstruction: Reconstruction, *, aspect: float) -> list[Viewpoint]:
+    """Return the film's view points, one per frame.
+
+    Four or more cameras: along a smooth curve through them, each looking where its photo looked,
+    at a steady pace. Fewer: a swing about the scene.
+    """
+    stops = [
+        photo_viewpoint(reconstruction, index, aspect=aspect)
+        for index, _, _ in registered_cameras(reconstruction)
+    ]
+    if len(stops) < _LEAST_CAMERAS:
+        return _swing(reconstruction, aspect)
+    stops = [stops[k] for k in _tour(stops, scene_frame(reconstruction).radius)]
+    seconds = np.clip(_SECONDS_PER_CAMERA * len(stops), _LEAST_S, _MOST_S)
+    field = float(np.median([stop.field_of_view_deg for stop in stops]))
+    rows = np.array([np.concatenate([stop.eye, stop.target, stop.up]) for stop in stops])
+    curve = _smooth_curve(rows, round(seconds * _FRAMES_PER_SECOND))
+    return [Viewpoint(row[:3], row[3:6], row[6:], field) for row in curve]
+
+
+def _swing(reconstruction: Reconstruction, aspect: float) -> list[Viewpoint]:
+    """Return views that go to one side, to the other and back, so that the film can be looped."""
+    count = round(_LEAST_S * _FRAMES_PER_SECOND)
+    turns = np.sin(2 * np.pi * np.arange(count) / count)
+    still = automatic_viewpoint(reconstruction, aspect=aspect, yaw_deg=0.0)
+    down = scene_frame(reconstruction).axes[:, 1]
+    return [
+        Viewpoint(
+            still.target + _turned(still.eye - still.target, down, np.radians(_SWING_DEG) * turn),
+            still.target,
+            still.up,
+            still.field_of_view_deg,
+        )
+        for turn in turns
+    ]
+
+
+def _turned(vector: Array, axis: Array, angle: float) -> Array:
+    """Return ``vector`` (3,) turned about the unit ``axis`` (3,) by ``angle`` in radians."""
+    from scipy.spatial.transform import Rotation
+
+    turned: Array = Rotation.from_rotvec(angle * axis).apply(vector)
+    return turned
+
+
+def _tour(stops: list[Viewpoint], radius: float) -> list[int]:
+    """Return an order of ``stops`` without long ways: from an outermost one always to the next.
+
+    Photos that look elsewhere are far, too: half a turn counts as two of the scene's ``radius``.
+    """
+    eyes = np.array([stop.eye for stop in stops]) / radius
+    looks = np.array([stop.target - stop.eye for stop in stops])
+    looks /= np.linalg.norm(looks, axis=1, keepdims=True)
+    places = np.hstack([eyes, looks])
+    apart = np.linalg.norm(places[:, None] - places[None], axis=-1)
+    order = [int(np.argmax(apart[int(np.argmax(apart.sum(axis=1)))]))]
+    left = set(range(len(stops))) - set(order)
+    while left:
+        order.append(min(left, key=lambda k: apart[order[-1], k]))
+        left.remove(order[-1])
+    return order
+
+
+def _smooth_curve(rows: Array, count: int) -> Array:
+    """Return ``count`` rows (count, 9) at a steady pace along a smooth curve through ``rows``.
+
+    The pace follows eye and target together; it starts and ends gently. The curve is a monotone
+    cubic (Fritsch and Carlson 1980), which never swings beyond the cameras as other splines do.
+    """
+    from scipy.interpolate import PchipInterpolator
+
+    steps = np.linalg.norm(np.diff(rows[:, :6], axis=0), axis=1)
+    # Two photos from one place share a stop.
+    keep = np.concatenate([[True], steps > 1e-6 * max(float(steps.sum()), 1e-12)])
+    rows, steps = rows[keep], np.linalg.norm(np.diff(rows[keep][:, :6], axis=0), axis=1)
+    if len(rows) < 2:
+        return np.repeat(rows, count, axis=0)
+    way = np.concatenate([[0.0], np.cumsum(steps)])
+    time = np.linspace(0, 1, count)
+    gentle = time - np.sin(2 * np.pi * time) / (2 * np.pi)
+    curve: Array = PchipInterpolator(way, rows)(way[-1] * (0.7 * time + 0.3 * gentle))
+    return curve
+
+
+def _encode(
+    draw: Drawer,
+    views: list[Viewpoint],
+    name: str,
+    size: tuple[int, int],
+    advance: Advance,
+) -> None:
+    """Write the frames to ``name``. Raises OSError when not all of them arrived there."""
+    import cv2
+
+    # The usual H.264 is missing from OpenCV's wheels, and browsers do not play MPEG-4 part 2.
+    code = cv2.VideoWriter.fourcc(*("vp09" if name.endswith(".mp4") else "VP90"))
+    writer = cv2.VideoWriter(name, cv2.CAP_FFMPEG, code, _FRAMES_PER_SECOND, size)
+    if not writer.isOpened():
+        raise OSError("OpenCV was built without the VP9 encoder")
+    try:
+        for number, view in enumerate(views):
+            writer.write(np.ascontiguousarray(draw(view)[..., ::-1]))
+            advance(number + 1, len(views))
+    finally:
+        writer.release()
+    if _frame_count(name) != len(views):
+        # The writer says nothing about a full disk.
+        raise OSError("not all frames could be written: is the disk full?")
+
+
+def _frame_count(name: str) -> int:
+    import cv2
+
+    reader = cv2.VideoCapture(name)
+    try:
+        return int(reader.get(cv2.CAP_PROP_FRAME_COUNT))
+    finally:
+        reader.release()
