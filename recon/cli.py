@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from pointmap.errors import InputError
+from recon.export.options import ExportOptions
 from recon.options import Options
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Command:
     video: Path | None = None
     """Also write a film along the path of the cameras to this file (.mp4 or .webm)."""
 
+    export: Annotated[ExportOptions, tyro.conf.arg(name="")] = field(default_factory=ExportOptions)
     options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
 
 
@@ -89,6 +91,7 @@ def _run(command: Command, console: Console) -> int:
 
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     _show_warnings(console)
+    command.export.check()
     check_output_folder(command.out, overwrite=command.overwrite)
     if command.options.weights is not None:
         from pointmap.checkpoint import locate
@@ -107,7 +110,7 @@ def _run(command: Command, console: Console) -> int:
 
         scene = reconstruct(command.photos, command.options, listener=listener)
         listener.started("Writing files")
-        folder = scene.save(command.out, overwrite=command.overwrite)
+        folder = scene.save(command.out, overwrite=command.overwrite, export=command.export)
         if command.video is not None:
             listener.started("Drawing the film")
             write_video(scene, command.video, advance=listener.advanced)
@@ -134,6 +137,7 @@ def _run_depth(command: Command, listener: ProgressBars) -> int:
             command.options,
             command.out,
             overwrite=command.overwrite,
+            export=command.export,
             listener=listener,
         )
     sys.stdout.write(

@@ -55,6 +55,7 @@ class Options:
             "fusion.voxel-size": self.fusion.voxel_size,
             "fusion.truncation": self.fusion.truncation,
             "fusion.max-memory-gb": self.fusion.max_memory_gb,
+            "fusion.texture-size": self.fusion.texture_size / 256,
             "fusion.decimate": self.fusion.decimate,
             "fusion.max-points": self.fusion.max_points,
             "fusion.max-triangles": self.fusion.max_triangles,
@@ -62,7 +63,11 @@ class Options:
             "stereo.max-planes": self.stereo.max_planes / 8,
             "align.threshold-px": self.align.threshold_px,
         }
-        least = {"depth-size": "at least 32", "stereo.max-planes": "at least 8"}
+        least = {
+            "depth-size": "at least 32",
+            "fusion.texture-size": "at least 256",
+            "stereo.max-planes": "at least 8",
+        }
         for name, value in positive.items():
             if value is not None and not (value >= 1 if name in least else value > 0):
                 raise InputError(f"--{name} must be {least.get(name, 'above 0')}")

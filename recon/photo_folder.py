@@ -13,6 +13,7 @@ from recon.export.atomic import real_path, staged_folder
 from recon.export.folder import write_files
 from recon.export.json_file import plain, write_json
 from recon.export.names import depth_stems
+from recon.export.options import ExportOptions
 from recon.options import Options
 from recon.pipeline import open_usable
 from recon.progress import StageListener, Stages, collected_warnings
@@ -27,6 +28,7 @@ def save_each(
     folder: Path,
     *,
     overwrite: bool = False,
+    export: ExportOptions | None = None,
     listener: StageListener | None = None,
 ) -> int:
     """Write a scene folder per photo, named after it, into ``folder``; return their number.
@@ -63,7 +65,11 @@ def save_each(
                     continue
                 (staging / stem).mkdir()
                 write_files(
-                    scene, staging / stem, scene_folder=real_path(folder) / stem, report=False
+                    scene,
+                    staging / stem,
+                    scene_folder=real_path(folder) / stem,
+                    export=export or ExportOptions(),
+                    report=False,
                 )
                 cards.append(depth_card(scene, stem))
         if not cards:

@@ -94,6 +94,7 @@ def reconstruct(
         tracks=alignment.tracks,
         cloud=cloud,
         surface=surface.mesh,
+        textured=surface.textured,
         statistics=surface.statistics,
         pairs=_pair_records(pairs, alignment),
         stages=tuple(stages.records),

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, scale_intrinsics
+
+if TYPE_CHECKING:
+    from recon.export.options import ExportOptions
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,20 @@ class Mesh:
 
 
 @dataclass(frozen=True)
+class TexturedMesh:
+    """Triangles under a picture: ``vertices``, ``normals`` (V, 3) float32, ``faces`` (F, 3) int32,
+    ``texture`` (h, w, 3) uint8 RGB, ``uv`` (V, 2) float32 in it, from (0, 0) at the outer corner of
+    its top-left texel to (1, 1). Vertices are doubled where the texture has a seam. World frame.
+    """
+
+    vertices: NDArray[np.float32]
+    faces: NDArray[np.int32]
+    normals: NDArray[np.float32]
+    uv: NDArray[np.float32]
+    texture: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
 class StageRecord:
     """What one stage cost: wall ``seconds`` and the process's ``peak_memory_mb`` at its end."""
 
@@ -143,6 +161,8 @@ class Reconstruction:
     stages: tuple[StageRecord, ...] = ()
     warnings: tuple[str, ...] = ()
     options: dict[str, object] = field(default_factory=dict)
+    textured: TexturedMesh | None = None
+    """The surface under the photos, when ``FusionOptions.texture`` asked for it; not read back."""
     statistics: dict[str, float] = field(default_factory=dict)
     """Of the surface: voxel size, pieces found, floaters removed and the like, by name."""
 
@@ -159,12 +179,18 @@ class Reconstruction:
         """Return the coloured surface."""
         return self.surface
 
-    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the whole output contract to ``folder`` and return it.
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        overwrite: bool = False,
+        export: ExportOptions | None = None,
+    ) -> Path:
+        """Write the whole output contract to ``folder``, and what else ``export`` names; return it.
 
         Raises ``pointmap.errors.InputError`` when the folder exists without ``overwrite`` or cannot
         be written.
         """
         from recon.export.folder import save_scene
 
-        return save_scene(self, Path(folder), overwrite=overwrite)
+        return save_scene(self, Path(folder), overwrite=overwrite, export=export)

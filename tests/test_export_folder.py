@@ -24,7 +24,15 @@ from recon.export import check_output_folder, load_scene, save_scene
 from recon.scene import Reconstruction, Tracks
 
 CONTRACT = {
-    *("cameras.json", "points.ply", "mesh.ply", "scene.glb", "transforms.json", "run.json"),
+    *(
+        "cameras.json",
+        "cameras.tum",
+        "points.ply",
+        "mesh.ply",
+        "scene.glb",
+        "transforms.json",
+        "run.json",
+    ),
     *("report.html", "depth/a.npz", "depth/a.png", "depth/b b ü.npz", "depth/b b ü.png"),
     *(f"colmap/sparse/0/{n}.bin" for n in ("cameras", "images", "points3D", "rigs", "frames")),
 }

@@ -7,38 +7,54 @@ from pathlib import Path
 from recon.export.atomic import real_path, staged_folder
 from recon.export.cameras_json import write_cameras
 from recon.export.colmap import write_colmap
+from recon.export.depth_files import write_depth_files
 from recon.export.depth_maps import write_depth_npz, write_depth_png
 from recon.export.glb import write_glb
 from recon.export.names import depth_stems
 from recon.export.nerfstudio import write_transforms
+from recon.export.obj import write_obj
+from recon.export.options import ExportOptions
 from recon.export.ply import write_cloud_ply, write_mesh_ply
 from recon.export.products import write_products
 from recon.export.run_json import write_run
+from recon.export.tum import write_tum
 from recon.scene import Reconstruction
 
 
 def save_scene(
-    reconstruction: Reconstruction, folder: str | Path, *, overwrite: bool = False
+    reconstruction: Reconstruction,
+    folder: str | Path,
+    *,
+    overwrite: bool = False,
+    export: ExportOptions | None = None,
 ) -> Path:
-    """Write every file of the output contract to ``folder`` and return it.
+    """Write every file of the output contract to ``folder``, and what else ``export`` names.
 
     ``folder`` appears complete or not at all. With ``overwrite`` an old scene there is replaced as
     a whole, but only when the folder is empty or holds nothing except what its ``run.json`` lists.
     Raises ``InputError`` when the folder may not be replaced or cannot be written.
     """
+    export = export or ExportOptions()
+    export.check()
     with staged_folder(folder, overwrite=overwrite) as staging:
-        write_files(reconstruction, staging, scene_folder=real_path(folder))
+        write_files(reconstruction, staging, scene_folder=real_path(folder), export=export)
     return Path(folder)
 
 
 def write_files(
-    reconstruction: Reconstruction, staging: Path, *, scene_folder: Path, report: bool = True
+    reconstruction: Reconstruction,
+    staging: Path,
+    *,
+    scene_folder: Path,
+    export: ExportOptions,
+    report: bool = True,
 ) -> None:
     """Write the files to ``staging``, an empty folder that will become ``scene_folder``.
 
     Without ``report``, for one of many scenes that share a page, there is no ``report.html``.
     """
     write_cameras(staging / "cameras.json", reconstruction)
+    write_tum(staging / "cameras.tum", reconstruction)
     depth_folder = staging / "depth"
     depth_folder.mkdir()
     stems = depth_stems([view.name for view in reconstruction.views])
@@ -48,6 +64,9 @@ def write_files(
     write_cloud_ply(staging / "points.ply", reconstruction.cloud)
     write_mesh_ply(staging / "mesh.ply", reconstruction.surface)
     write_glb(staging / "scene.glb", reconstruction)
+    if "obj" in export.formats or reconstruction.textured is not None:
+        write_obj(staging, reconstruction)
+    write_depth_files(staging, reconstruction, export)
     (staging / "colmap/sparse/0").mkdir(parents=True)
     write_colmap(staging / "colmap/sparse/0", reconstruction)
     write_transforms(staging / "transforms.json", reconstruction, scene_folder=scene_folder)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, pixel_rays, transform_points
-from recon.scene import Camera, Mesh, Reconstruction, View
+from recon.scene import Camera, Mesh, Reconstruction, TexturedMesh, View
 
 # OpenCV's axes to glTF's and back, for the world and for cameras alike: its own inverse.
 Y_UP = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -26,8 +26,8 @@ _COLOUR_ATTRIBUTE = "_COLOUR"
 
 
 def write_glb(path: Path, reconstruction: Reconstruction) -> None:
-    """Write the surface, or the cloud when there is no triangle, and one frustum and one glTF
-    camera per placed photo.
+    """Write the surface, under its texture where it has one, or the cloud when there is no
+    triangle, and one frustum and one glTF camera per placed photo.
 
     Colours are stored linear, as glTF defines COLOR_0 (programs that honour it would otherwise
     show washed-out photos), with an unlit material: the light is in the photos already.
@@ -85,7 +85,11 @@ def _geometry(reconstruction: Reconstruction, views: list[View], size: float) ->
 
     scene = trimesh.Scene()
     mesh, cloud = reconstruction.surface, reconstruction.cloud
-    if len(mesh.faces):
+    if reconstruction.textured is not None:
+        surface = to_trimesh(reconstruction.textured)
+        surface.apply_transform(Y_UP)
+        scene.add_geometry(surface, geom_name="mesh", node_name="mesh")
+    elif len(mesh.faces):
         surface = trimesh.Trimesh(_to_y_up(mesh.vertices), mesh.faces, process=False)
         surface.vertex_attributes[_COLOUR_ATTRIBUTE] = _linear(mesh.colours)
         scene.add_geometry(surface, geom_name="mesh", node_name="mesh")
@@ -98,6 +102,21 @@ def _geometry(reconstruction: Reconstruction, views: list[View], size: float) ->
         hue = colorsys.hsv_to_rgb(index / len(views), 0.9, 1.0)
         scene.add_geometry(_frustum(view.camera, size, hue), geom_name=name, node_name=name)
     return scene
+
+
+def to_trimesh(mesh: TexturedMesh) -> Any:
+    """Return the mesh as trimesh has it: texture coordinates from the lower left corner."""
+    import trimesh
+    from PIL import Image
+
+    material = trimesh.visual.material.PBRMaterial(
+        name="photos", baseColorTexture=Image.fromarray(mesh.texture)
+    )
+    uv = np.stack([mesh.uv[:, 0], 1 - mesh.uv[:, 1]], axis=-1)
+    visual = trimesh.visual.TextureVisuals(uv=uv, material=material)
+    return trimesh.Trimesh(
+        mesh.vertices, mesh.faces, vertex_normals=mesh.normals, visual=visual, process=False
+    )
 
 
 def _frustum(camera: Camera, size: float, colour: tuple[float, float, float]) -> Any:
@@ -127,20 +146,25 @@ def _linear(colours: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _use_linear_unlit_colours(tree: dict[str, Any]) -> None:
+    # For programs without the extension: as matt as can be.
+    matt: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": 1.0}
+    surfaces = {"photo colours": matt}
+    if "textures" in tree:
+        surfaces["photos"] = {**matt, "baseColorTexture": {"index": 0}}
     tree["materials"] = [
         {
-            "name": "photo colours",
-            # For programs without the extension: as matt as can be.
-            "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0},
+            "name": name,
+            "pbrMetallicRoughness": surface,
             "doubleSided": True,
             "extensions": {"KHR_materials_unlit": {}},
         }
+        for name, surface in surfaces.items()
     ]
     tree["extensionsUsed"] = ["KHR_materials_unlit"]
     for mesh in tree["meshes"]:
         for primitive in mesh["primitives"]:
-            primitive["material"] = 0
             attributes = primitive["attributes"]
+            primitive["material"] = int("TEXCOORD_0" in attributes)
             if _COLOUR_ATTRIBUTE in attributes:
                 attributes["COLOR_0"] = attributes.pop(_COLOUR_ATTRIBUTE)
 

@@ -162,12 +162,12 @@ def _without_edges(depth: NDArray[np.float32], max_jump: float) -> NDArray[np.fl
     Depth that would lose more than half of itself is rough all over rather than at edges (a poor
     prior that nothing sharpened) and comes back as it is: rough geometry beats none.
     """
-    masked = np.where(_on_edge(depth, max_jump), 0, depth)
+    masked = np.where(on_edge(depth, max_jump), 0, depth)
     masked[_speckle(masked > 0)] = 0
     return masked if (masked > 0).sum() > 0.5 * (depth > 0).sum() else depth
 
 
-def _on_edge(depth: NDArray[np.float32], max_jump: float) -> NDArray[np.bool_]:
+def on_edge(depth: NDArray[np.float32], max_jump: float) -> NDArray[np.bool_]:
     """Return pixels (h, w) between two surfaces: known neighbours on opposite sides lie apart.
 
     A slanted surface changes steadily, so that depth is compared with the mean of the neighbours

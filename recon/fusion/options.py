@@ -32,5 +32,10 @@ class FusionOptions:
     """Rounds of smoothing (Taubin's, which does not shrink) of the mesh."""
     decimate: int | None = None
     """Simplify the mesh to about this number of triangles."""
+    texture: bool = False
+    """Also lay the photos over the mesh (simplified to 200,000 triangles): scene.glb and mesh.obj
+    then have a texture."""
+    texture_size: int = 4096
+    """Upper bound of the texture's sides in texels; photos are made smaller to keep it."""
     max_points: int = 2_000_000
     """Upper bound of the cloud's size; points are thinned by growing voxels to keep it."""

@@ -12,18 +12,22 @@ from torch import Tensor
 from recon.fusion.clean import clean, empty_mesh
 from recon.fusion.frames import Frame, as_pinhole, automatic_voxel_size, inside_box, usable_frames
 from recon.fusion.options import FusionOptions
+from recon.fusion.texture import texture_mesh
 from recon.fusion.tsdf import BLOCK, BYTES_PER_BLOCK, extract, integrate, touched_blocks
-from recon.scene import Mesh, View
+from recon.scene import Mesh, TexturedMesh, View
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Surface:
-    """The ``mesh`` and, by name, what was measured, found and removed on the way to it."""
+    """The ``mesh``, the same under the photos where that was asked for, and, by name, what was
+    measured, found and removed on the way.
+    """
 
     mesh: Mesh
     statistics: dict[str, float]
+    textured: TexturedMesh | None = None
 
 
 def fuse_mesh(views: Sequence[View], *, options: FusionOptions | None = None) -> Mesh:
@@ -48,7 +52,8 @@ def fuse_surface(
         return Surface(empty_mesh(), {})
     volume = integrate(frames, blocks, voxel, truncation, device)
     mesh, counts = clean(extract(volume), voxel, options)
-    return Surface(mesh, {"voxel_size": voxel, "truncation": truncation, **counts})
+    textured = texture_mesh(mesh, views, size=options.texture_size) if options.texture else None
+    return Surface(mesh, {"voxel_size": voxel, "truncation": truncation, **counts}, textured)
 
 
 def _layout(frames: Sequence[Frame], options: FusionOptions) -> tuple[float, float, Tensor]:

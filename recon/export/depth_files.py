@@ -1,0 +1,101 @@
+"""Depth for other programs: npz, 16-bit PNG or EXR, as computed or at the photo's own size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon.depth import DepthMap
+from recon.export.json_file import write_json
+from recon.export.names import depth_stems
+from recon.export.options import ExportOptions
+from recon.fusion.photos import full_photo
+from recon.scene import Reconstruction, View
+
+# 65535 is left free: some programs use it for "no measurement".
+_LARGEST = 65534
+
+
+def write_depth_files(folder: Path, scene: Reconstruction, options: ExportOptions) -> None:
+    """Write what ``options`` ask for to ``depth_npz``, ``depth_png``, ``depth_exr`` in ``folder``.
+
+    Depth is along z, 0 = unknown, K is for the file's size. In PNG a step is the same for all
+    photos: ``depth_png/scale.json`` says how much. EXR holds the channels Z and confidence.
+    """
+    kinds = [name for name in ("npz", "png", "exr") if f"depth-{name}" in options.formats]
+    if not kinds:
+        return
+    for kind in kinds:
+        (folder / f"depth_{kind}").mkdir()
+    step = _step(scene.views)
+    stems = depth_stems([view.name for view in scene.views])
+    for view, stem in zip(scene.views, stems, strict=True):
+        depth = _depth(view, original=options.depth_resolution == "original")
+        if "npz" in kinds:
+            _write_npz(folder / f"depth_npz/{stem}.npz", depth, view)
+        if "png" in kinds:
+            _write_png(folder / f"depth_png/{stem}.png", depth.depth, step)
+        if "exr" in kinds:
+            _write_exr(folder / f"depth_exr/{stem}.exr", depth)
+    if "png" in kinds:
+        write_json(
+            folder / "depth_png/scale.json",
+            {"depth_per_step": step, "units": scene.units, "unknown": 0},
+        )
+
+
+def _depth(view: View, *, original: bool) -> DepthMap:
+    """Return the view's depth, unknown as 0, at its own or the photo's size."""
+    known = np.isfinite(view.depth) & (view.depth > 0)
+    depth = DepthMap(
+        np.where(known, view.depth, 0).astype(np.float32),
+        np.nan_to_num(view.confidence).astype(np.float32),
+    )
+    if not original:
+        return depth
+    from recon.upsample import upsample_depth
+
+    return upsample_depth(depth, full_photo(view, 1.0))
+
+
+def _step(views: Sequence[View]) -> float:
+    """Return the depth of one 16-bit step that reaches to the farthest depth of all views."""
+    largest = max((float(v.depth[np.isfinite(v.depth)].max(initial=0)) for v in views), default=0)
+    # Upsampling may lead a little beyond what was measured.
+    return 1.1 * largest / _LARGEST if largest > 0 else 1.0
+
+
+def _write_npz(path: Path, depth: DepthMap, view: View) -> None:
+    height, width = depth.depth.shape
+    with path.open("wb") as stream:
+        np.savez_compressed(
+            stream,
+            depth=depth.depth,
+            confidence=depth.confidence,
+            K=view.camera.intrinsics_at(width, height),
+            k1=np.float64(view.camera.k1),
+        )
+
+
+def _write_png(path: Path, depth: NDArray[np.float32], step: float) -> None:
+    from PIL import Image
+
+    steps = np.round(depth.astype(np.float64) / step)
+    # What is known but nearer than half a step must not read as unknown.
+    steps = np.where(depth > 0, np.clip(steps, 1, _LARGEST), 0)
+    Image.fromarray(steps.astype(np.uint16)).save(path, format="PNG")
+
+
+def _write_exr(path: Path, depth: DepthMap) -> None:
+    import OpenEXR
+
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    channels = {
+        "Z": np.ascontiguousarray(depth.depth),
+        "confidence": np.ascontiguousarray(depth.confidence),
+    }
+    with OpenEXR.File(header, channels) as file:
+        file.write(str(path))

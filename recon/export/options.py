@@ -1,0 +1,32 @@
+"""What is written beside the files of the output contract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+from pointmap.errors import InputError
+
+Format = Literal["obj", "depth-npz", "depth-png", "depth-exr"]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Which further files a scene gets."""
+
+    formats: tuple[Format, ...] = ()
+    """Also write: obj (the mesh), depth-npz, depth-png (16 bit, with its scale in a JSON file) or
+    depth-exr (float; needs the package OpenEXR)."""
+    depth_resolution: Literal["working", "original"] = "working"
+    """Size of those depth files: as computed, or as the photos, along the photos' edges."""
+
+    def check(self) -> None:
+        """Raise ``InputError`` for what could not be written, before the long work."""
+        if "depth-exr" in self.formats and find_spec("OpenEXR") is None:
+            raise InputError("depth-exr needs the package OpenEXR: pip install 'pointmap[exr]'")
+        if self.depth_resolution == "original" and not any("depth" in f for f in self.formats):
+            raise InputError(
+                "--depth-resolution original says how large to write depth files: add "
+                "--formats depth-npz, depth-png or depth-exr"
+            )

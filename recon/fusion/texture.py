@@ -1,0 +1,269 @@
+"""A mesh with the photos themselves as its texture.
+
+Every triangle takes its colours from the photo that sees it largest and unhidden, neighbours the
+same photo where they can (Waechter et al. 2014 choose views so, with a better solver). Connected
+triangles of one photo are one chart, cut out of the photo as it is: nothing is resampled, and seams
+run only where the photo changes. One gain per photo and colour levels exposure differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointmap.camera import Array, invert_rigid, project, transform_points
+from recon.fusion.photos import full_photo, scaled_sizes
+from recon.fusion.visibility import Sight, look
+from recon.scene import Mesh, TexturedMesh, View
+
+# Photos that a triangle may choose from.
+_CANDIDATES = 4
+# What one neighbour of the same photo is worth, in shares of the triangle's size in its best photo.
+_NEIGHBOUR = 0.4
+# Pixels of a photo that stay around its charts, for the blending of texels by viewers.
+_MARGIN = 2
+# Triangles that no photo sees get one of this many levels per colour, in cells of as many texels.
+_LEVELS, _CELL = 16, 4
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """The triangles (F,) that some photo sees, laid out in one picture.
+
+    ``vertex`` (W,) numbers of the mesh's vertices, one for each chart that a vertex is in, with
+    its place ``texel`` (W, 2); ``faces`` (F, 3) of them; the ``view`` of each face, and the
+    whole-numbered ``shift`` (F, 2) from its photo, resized by ``scale``, to its place.
+    """
+
+    vertex: NDArray[np.int64]
+    texel: Array
+    faces: NDArray[np.int64]
+    view: NDArray[np.int64]
+    shift: NDArray[np.int64]
+    scale: float
+
+
+def texture_mesh(
+    mesh: Mesh, views: Sequence[View], *, size: int = 4096, max_triangles: int = 200_000
+) -> TexturedMesh | None:
+    """Return the mesh under a texture of at most ``size`` x ``size``; None for an empty mesh.
+
+    Photos are read from ``View.path`` at the resolution that fits; ``View.pixels`` stand in for
+    those that are gone. A mesh of more than ``max_triangles`` is simplified first: the texture
+    carries the detail. Triangles that no photo sees get their own flat colour.
+    """
+    placed = [view for view in views if view.registered]
+    if not len(mesh.faces) or not placed:
+        return None
+    mesh = _simplified(mesh, max_triangles)
+    sights = look(mesh, placed)
+    labels = _choose(np.stack([sight.size_px for sight in sights]), _neighbours(mesh.faces))
+    layout = _lay_out(mesh, labels, placed, size - _LEVELS * _CELL)
+    gains = _gains(sights, placed)
+    width, height = (int(np.ceil(n)) + _MARGIN for n in layout.texel.max(0, initial=0))
+    texture = np.zeros((height + _LEVELS * _CELL, max(width, _LEVELS**2 * _CELL), 3), np.uint8)
+    for number, view in enumerate(placed):
+        if (layout.view == number).any():
+            pixels = full_photo(view, layout.scale) * gains[number]
+            _paint(texture, np.clip(pixels, 0, 255).round().astype(np.uint8), layout, number)
+    texture[height:, : _LEVELS**2 * _CELL] = _palette()
+    unseen = mesh.faces[labels < 0].astype(np.int64)
+    vertex = np.concatenate([layout.vertex, unseen.ravel()])
+    texel = np.concatenate([layout.texel, _palette_texels(mesh, unseen, height)])
+    more = len(layout.vertex) + np.arange(unseen.size).reshape(-1, 3)
+    return TexturedMesh(
+        vertices=mesh.vertices[vertex],
+        faces=np.concatenate([layout.faces, more]).astype(np.int32),
+        normals=mesh.normals[vertex],
+        uv=(texel / [texture.shape[1], texture.shape[0]]).astype(np.float32),
+        texture=texture,
+    )
+
+
+def _simplified(mesh: Mesh, max_triangles: int) -> Mesh:
+    if len(mesh.faces) <= max_triangles:
+        return mesh
+    import open3d as o3d
+
+    full = o3d.geometry.TriangleMesh(
+        o3d.utility.Vector3dVector(mesh.vertices.astype(np.float64)),
+        o3d.utility.Vector3iVector(mesh.faces),
+    )
+    full.vertex_colors = o3d.utility.Vector3dVector(mesh.colours / 255)
+    small = full.simplify_quadric_decimation(max_triangles, boundary_weight=3.0)
+    small.compute_vertex_normals()
+    return Mesh(
+        np.asarray(small.vertices, np.float32),
+        np.asarray(small.triangles, np.int32),
+        np.round(np.asarray(small.vertex_colors) * 255).clip(0, 255).astype(np.uint8),
+        np.asarray(small.vertex_normals, np.float32),
+    )
+
+
+def _neighbours(faces: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return pairs (E, 2) of triangles that share an edge."""
+    edges = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).astype(np.int64), axis=1)
+    key = edges[:, 0] * (int(faces.max()) + 1) + edges[:, 1]
+    order = np.argsort(key, kind="stable")
+    same = np.flatnonzero(key[order][1:] == key[order][:-1])
+    return np.stack([order[same], order[same + 1]], axis=1) // 3
+
+
+def _choose(sizes: Array, pairs: NDArray[np.int64], rounds: int = 8) -> NDArray[np.int64]:
+    """Return one photo per triangle (F,), -1 where none sees it, from ``sizes`` (views, F).
+
+    Iterated conditional modes: in turn, half of the triangles choose the photo that is best for
+    them, counting its size and their neighbours' choices.
+    """
+    count = min(_CANDIDATES, len(sizes))
+    views = np.argsort(-sizes, axis=0, kind="stable")[:count].T
+    scores = np.take_along_axis(sizes.T, views, axis=1)
+    seen = scores > 0
+    scores = scores / np.maximum(scores[:, :1], 1e-12)
+    labels = np.where(seen[:, 0], views[:, 0], -1)
+    one, other = np.concatenate([pairs, pairs[:, ::-1]]).T
+    odd = np.random.default_rng(0).random(len(labels)) < 0.5
+    for number in range(rounds):
+        votes = np.zeros(views.shape)
+        agrees = views[one] == labels[other][:, None]
+        for slot in range(count):
+            votes[:, slot] = np.bincount(one, agrees[:, slot], len(labels))
+        best = np.where(seen, scores + _NEIGHBOUR * votes, -1.0).argmax(axis=1)
+        turn = seen[:, 0] & (odd == (number % 2 == 0))
+        labels = np.where(turn, views[np.arange(len(views)), best], labels)
+    return labels
+
+
+def _lay_out(mesh: Mesh, labels: NDArray[np.int64], views: Sequence[View], size: int) -> _Layout:
+    """Return the triangles that have a photo, packed into a square of ``size`` texels.
+
+    Photos are made smaller until their parts fit. A part moves by whole texels, so that it can be
+    copied as it is.
+    """
+    import xatlas
+
+    shown = labels >= 0
+    # A vertex counts anew in every photo that shows it.
+    key = labels[shown, None] * len(mesh.vertices) + mesh.faces[shown]
+    keys, faces = np.unique(key, return_inverse=True)
+    view, vertex = keys // len(mesh.vertices), keys % len(mesh.vertices)
+    xy = _photo_positions(mesh, vertex, view, views)
+    faces = faces.reshape(-1, 3)
+    if not len(faces):
+        none = np.zeros(0, np.int64)
+        return _Layout(none, np.zeros((0, 2)), faces, none, np.zeros((0, 2), np.int64), 1.0)
+    extent = np.array([(v.camera.width, v.camera.height) for v in views], np.float64)
+    a, b, c = ((xy * extent[view])[faces[:, k]] for k in range(3))
+    area = 0.5 * np.abs(np.linalg.det(np.stack([b - a, c - a], axis=-1))).sum()
+    scale = min(1.0, 0.9 * size / max(np.sqrt(area), 1.0))
+    while True:
+        pixels = xy * scaled_sizes(extent, scale)[view]
+        atlas = xatlas.Atlas()
+        atlas.add_uv_mesh(
+            pixels.astype(np.float32),
+            faces.astype(np.uint32),
+            labels[shown, None].astype(np.uint32),
+        )
+        options = xatlas.PackOptions()
+        options.texels_per_unit, options.padding = 1.0, 2 * _MARGIN
+        options.rotate_charts = options.rotate_charts_to_axis = False
+        atlas.generate(pack_options=options)
+        largest = max(atlas.width, atlas.height)
+        if largest <= size:
+            break
+        scale *= min(0.95, 0.98 * size / largest)
+    source, packed, uv = atlas.get_mesh(0)
+    shift = np.round(uv * [atlas.width, atlas.height] - pixels[source]).astype(np.int64)
+    packed = packed.astype(np.int64)
+    return _Layout(
+        vertex[source], pixels[source] + shift, packed, labels[shown], shift[packed[:, 0]], scale
+    )
+
+
+def _photo_positions(
+    mesh: Mesh, vertex: NDArray[np.int64], view: NDArray[np.int64], views: Sequence[View]
+) -> Array:
+    """Return where vertices (W,) are in their photos (W, 2), as shares of width and height."""
+    xy = np.zeros((len(vertex), 2))
+    for number, photo in enumerate(views):
+        mine, camera = view == number, photo.camera
+        assert camera.cam_to_world is not None
+        points = transform_points(invert_rigid(camera.cam_to_world), mesh.vertices[vertex[mine]])
+        xy[mine] = project(points, camera.intrinsics, camera.k1) / [camera.width, camera.height]
+    return xy
+
+
+def _paint(
+    texture: NDArray[np.uint8], pixels: NDArray[np.uint8], layout: _Layout, number: int
+) -> None:
+    """Copy the parts of photo ``number`` to their places in the texture."""
+    import cv2
+
+    mine = np.flatnonzero(layout.view == number)
+    _, part = np.unique(layout.shift[mine], axis=0, return_inverse=True)
+    mine = mine[np.argsort(part.ravel(), kind="stable")]
+    starts = np.flatnonzero(np.any(np.diff(layout.shift[mine], axis=0), axis=1)) + 1
+    kernel = np.ones((2 * _MARGIN + 1, 2 * _MARGIN + 1), np.uint8)
+    for faces in np.split(mine, starts):
+        corners = layout.texel[layout.faces[faces]]
+        shift = layout.shift[faces[0]]
+        # The part's box, inside the texture and inside the photo.
+        low = np.floor(corners.min((0, 1))).astype(int) - _MARGIN
+        high = np.ceil(corners.max((0, 1))).astype(int) + _MARGIN
+        low = np.maximum(np.maximum(low, 0), shift)
+        high = np.minimum(np.minimum(high, texture.shape[1::-1]), shift + pixels.shape[1::-1])
+        if np.any(high <= low):
+            continue
+        mask = np.zeros((high - low)[::-1], np.uint8)
+        # In sixteenths of a pixel; OpenCV counts from the centre of the first.
+        polygons = np.round((corners - low - 0.5) * 16).astype(np.int32)
+        cv2.fillPoly(mask, list(polygons), 1, shift=4)
+        mask = cv2.dilate(mask, kernel)
+        (x0, y0), (x1, y1) = low, high
+        (u0, v0), (u1, v1) = low - shift, high - shift
+        np.copyto(texture[y0:y1, x0:x1], pixels[v0:v1, u0:u1], where=mask[..., None] > 0)
+
+
+def _gains(sights: Sequence[Sight], views: Sequence[View], rounds: int = 5) -> Array:
+    """Return one factor per photo and colour (K, 3) with which the photos agree on the mesh."""
+    samples = []
+    for sight, view in zip(sights, views, strict=True):
+        number = np.flatnonzero(sight.visible)
+        column, row = sight.xy[number].astype(int).T
+        colour = view.pixels[row, column].astype(np.float64)
+        # Black and overexposed pixels say nothing of exposure.
+        good = np.all((colour > 10) & (colour < 245), axis=-1)
+        samples.append((number[good], colour[good]))
+    gains = np.ones((len(views), 3))
+    count = max((len(sight.visible) for sight in sights), default=0)
+    for _ in range(rounds):
+        total, seen = np.zeros((count, 3)), np.zeros(count)
+        for gain, (number, colour) in zip(gains, samples, strict=True):
+            total[number] += gain * colour
+            seen[number] += 1
+        for k, (number, colour) in enumerate(samples):
+            shared = seen[number] > 1
+            if shared.sum() > 100:
+                mean = total[number[shared]] / seen[number[shared], None]
+                gains[k] = np.median(mean / colour[shared], axis=0)
+        gains /= np.exp(np.log(gains).mean(axis=0))
+    return np.clip(gains, 0.7, 1.4)
+
+
+def _palette() -> NDArray[np.uint8]:
+    """Return all colours of ``_LEVELS`` levels in cells: red and green along x, blue along y."""
+    levels = np.round(np.linspace(0, 255, _LEVELS)).astype(np.uint8)
+    blue, red, green = np.meshgrid(levels, levels, levels, indexing="ij")
+    colours = np.stack([red, green, blue], -1).reshape(_LEVELS, _LEVELS**2, 3)
+    return colours.repeat(_CELL, axis=0).repeat(_CELL, axis=1)
+
+
+def _palette_texels(mesh: Mesh, faces: NDArray[np.int64], top: int) -> Array:
+    """Return the places (3 F, 2) of the mean colours of ``faces`` in the palette at row ``top``."""
+    mean = mesh.colours[faces].astype(np.float64).mean(axis=1)
+    red, green, blue = np.round(mean / 255 * (_LEVELS - 1)).T
+    cells = np.stack([red * _LEVELS + green, blue + top / _CELL], axis=-1)
+    return np.repeat((cells + 0.5) * _CELL, 3, axis=0)
