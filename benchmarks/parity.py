@@ -144,9 +144,9 @@ def _tiny_photos(
 @torch.inference_mode()
 def _outputs(network: PointmapNetwork, pair: Sequence[Photo]) -> dict[str, Tensor]:
     """Return everything the fixtures may hold of one pair, by their names."""
-    sizes = [(int(photo.shape[2]), int(photo.shape[3])) for photo, _ in pair]
+    sizes = [(photo.shape[2], photo.shape[3]) for photo, _ in pair]
     tokens = [network.encode(photo) for photo, _ in pair]
-    layers = network.decode_tokens(*tokens, *sizes)
+    layers = network.decode_tokens(tokens[0], tokens[1], sizes[0], sizes[1])
     heads = (network.downstream_head1, network.downstream_head2)
     found: dict[str, Tensor] = {}
     for k, (_, transposed) in enumerate(pair):

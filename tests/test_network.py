@@ -5,18 +5,18 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import re
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from benchmarks import parity
+from benchmarks.recipe import build_network
+from pointmap.checkpoint import load_network
 from pointmap.errors import InputError
 from pointmap.network import NetworkConfig, PointmapNetwork
 from pointmap.network.doubling import conv_of_doubled, double
@@ -63,25 +63,13 @@ MAST3R = NetworkConfig(
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def stored() -> dict[str, Tensor]:
     return load_file(DATA / "parity.safetensors")
 
 
-def recipe_weights(network: PointmapNetwork, gains: dict[str, float]) -> None:
-    """Fill with the weights of the fixtures' recipe, which depend on key and shape alone."""
-    state = network.state_dict()
-    for key, tensor in state.items():
-        name = re.sub(r"layer(\d)_rn\.weight", lambda m: f"layer_rn.{int(m[1]) - 1}.weight", key)
-        stream = np.random.RandomState(zlib.crc32(name.encode()))
-        value = 2 * stream.random_sample(tensor.numel()).astype(np.float32) - 1
-        if tensor.ndim >= 2:
-            gain = next((gain for part, gain in gains.items() if part in key), 1.0)
-            value = value * np.float32(gain * np.sqrt(3 / (tensor.numel() / tensor.shape[0])))
-        else:
-            value = 1 + np.float32(0.2) * value if key.endswith("weight") else value * 0.1
-        state[key] = torch.from_numpy(value.astype(np.float32)).view(tensor.shape)
-    network.load_state_dict(state)
+DPT_GAINS = [("dpt.head.4", 0.2)]
+MAST3R_GAINS = [*DPT_GAINS, ("head_local_features.fc2", 0.8)]
 
 
 def linear_network(stored: dict[str, Tensor]) -> PointmapNetwork:
@@ -146,39 +134,65 @@ def test_tokens_of_every_stage_are_the_reference_ones(stored: dict[str, Tensor])
 
 @pytest.mark.parametrize("case", ["landscape", "odd_80x112"])
 def test_dpt_network_gives_the_reference_outputs(stored: dict[str, Tensor], case: str) -> None:
-    network = PointmapNetwork(DPT).eval()
-    recipe_weights(network, {"dpt.head.4": 0.2})
+    network = build_network(DPT, DPT_GAINS)
     compare(run(network, stored, case), stored, f"dpt/{case}/")
 
 
 def test_local_features_are_the_reference_ones(stored: dict[str, Tensor]) -> None:
-    network = PointmapNetwork(MAST3R).eval()
-    recipe_weights(network, {"dpt.head.4": 0.2, "head_local_features.fc2": 0.8})
+    network = build_network(MAST3R, MAST3R_GAINS)
     found = run(network, stored, "landscape")
     assert found["desc1"].shape == (1, 48, 64, 24)
     compare(found, stored, "mast3r/landscape/")
 
 
+def test_a_file_with_one_decoder_gives_the_reference_outputs(
+    stored: dict[str, Tensor], tmp_path: Path
+) -> None:
+    weights = {k.removeprefix("weights/"): v for k, v in stored.items() if k.startswith("weights/")}
+    save_file(
+        {k: v for k, v in weights.items() if not k.startswith("dec_blocks2")},
+        tmp_path / "croco.safetensors",
+        {"config": json.dumps(LINEAR.to_dict())},
+    )
+    network = load_network(tmp_path / "croco.safetensors")
+    case = "landscape_dup_dec"
+    compare(run(network, stored, case), stored, f"linear/{case}/")
+
+
 @pytest.mark.skipif("POINTMAP_SHARED" not in os.environ, reason="POINTMAP_SHARED is not set")
-@pytest.mark.parametrize("name", ["tiny_linear", "tiny_dpt", "tiny_mast3r"])
-def test_all_reference_cases(name: str) -> None:
+def test_all_reference_cases() -> None:
     folder = Path(os.environ["POINTMAP_SHARED"]) / "parity"
-    configs = json.loads((folder / "configs.json").read_text())["configs"]
-    network = PointmapNetwork(
-        NetworkConfig.from_dict(configs[name]["model_args"] | configs[name].get("dpt_knobs", {}))
-    ).eval()
-    weights = load_file(folder / f"{name}_weights.safetensors")
-    network.load_state_dict({k: v.float() for k, v in weights.items()})
-    images = load_file(folder / "tiny_images.safetensors")
-    outputs = load_file(folder / f"{name}_io.safetensors")
-    for case in {key.split("/")[0] for key in outputs} & SIZES.keys() - {"landscape_dup_dec"}:
-        batch = {
-            f"images/{key}": value[: len(outputs[f"{case}/true_shape1"])]
-            for key, value in images.items()
-        }
-        for output, value in run(network, batch, case).items():
-            tolerance = 6e-4 if output in ("desc1", "desc2") else 2e-5
-            assert_same(value, outputs[f"{case}/{output}"], tolerance)
+    rows = list(parity.check(folder, ["tiny"]))
+    assert len(rows) == 16
+    assert {row.case: row.error for row in rows if row.error > row.tolerance} == {}
+
+
+def parity_folder(folder: Path, stored: dict[str, Tensor]) -> Path:
+    """Write a small folder as the parity benchmark reads it."""
+    images = {
+        k.removeprefix("images/"): v.contiguous() for k, v in stored.items() if "images/" in k
+    }
+    case = {k.removeprefix("linear/"): v for k, v in stored.items() if k.startswith("linear/land")}
+    weights = {k.removeprefix("weights/"): v for k, v in stored.items() if k.startswith("weights/")}
+    save_file(images, folder / "tiny_images.safetensors")
+    save_file(case, folder / "tiny_linear_io.safetensors")
+    save_file(weights, folder / "tiny_linear_weights.safetensors")
+    configs = {"tiny_linear": {"model_args": LINEAR.to_dict()}, "note": "no configuration"}
+    (folder / "configs.json").write_text(json.dumps({"configs": configs}))
+    return folder
+
+
+def test_the_parity_benchmark_tells_right_from_wrong(
+    stored: dict[str, Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = parity_folder(tmp_path, stored)
+    assert parity.main([str(folder), "tiny"]) == 0
+    assert "3 of 3 cases within tolerance" in capsys.readouterr().out
+    stored["linear/landscape/conf2"][0, 3, 5] *= 1.001
+    parity_folder(tmp_path, stored)
+    assert parity.main([str(folder), "tiny"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[3] for line in lines if "FAILED" in line] == ["conf2"]
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
@@ -261,8 +275,7 @@ def test_quick_convolutions_round_like_plain_ones() -> None:
 def test_heads_answer_alike_with_and_without_gradients_and_photo_maps(
     config: NetworkConfig,
 ) -> None:
-    network = PointmapNetwork(config).eval()
-    recipe_weights(network, {"dpt.head.4": 0.2})
+    network = build_network(config, DPT_GAINS)
     photos = torch.rand(2, 1, 3, 80, 112, generator=torch.Generator().manual_seed(0)) * 2 - 1
     size = (80, 112)
     plain = network(*photos)
