@@ -11,6 +11,7 @@ from pathlib import Path
 
 from recon.scene import Reconstruction
 from viz.html_page import page_html, viewer_figure, write_page
+from viz.matches import match_section
 from viz.plots import camera_plot, pair_matrix
 from viz.render import render_scene
 from viz.report_photos import number, photo_cards, photo_table, picture_tag
@@ -40,6 +41,7 @@ def report_html(reconstruction: Reconstruction) -> str:
             _picture_section(reconstruction),
             photo_cards(reconstruction),
             _camera_section(reconstruction),
+            match_section(reconstruction),
             photo_table(reconstruction),
             _pair_section(reconstruction),
             _time_section(reconstruction),

@@ -2,7 +2,7 @@
 "use strict";
 (function () {
   const dialog = document.getElementById("large");
-  document.querySelectorAll(".maps img").forEach((image) => image.addEventListener("click", () => {
+  document.querySelectorAll(".maps img, .zoom img").forEach((image) => image.addEventListener("click", () => {
     const large = dialog.querySelector("img");
     large.src = image.src;
     large.alt = image.alt;
