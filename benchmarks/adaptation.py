@@ -78,7 +78,7 @@ def run_scene(folder: Path, *, seconds: float) -> AdaptationResult:
     def ignore(done: int, total: int) -> None:
         pass
 
-    photos = pipeline._open([folder / "images"])
+    photos = pipeline.open_usable([folder / "images"])
     features = pipeline._features(photos, ignore)
     seen = pipeline._predict(photos, network, device, options, ignore)
     pairs = pipeline._match(photos, features, seen, options, ignore)

@@ -13,16 +13,9 @@ from scipy.spatial.transform import Rotation
 
 from pointmap.camera import pinhole, rigid
 from pointmap.errors import InputError
+from pointmap.metrics import auc_at, focal_errors_percent, mean_accuracy_at, recall_at
 from recon.evaluation.__main__ import main
-from recon.evaluation.poses import (
-    auc_at,
-    centre_error,
-    focal_errors_percent,
-    mean_accuracy_at,
-    recall_at,
-    relative_pose_errors,
-    step_errors,
-)
+from recon.evaluation.poses import centre_error, relative_pose_errors, step_errors
 from recon.evaluation.scene import read_truth, score_scene
 
 

@@ -40,6 +40,17 @@ def test_scale_of_either_side_does_not_matter_and_truth_is_zero() -> None:
     assert float(same.error1) < 1e-12 and float(same.error2) < 1e-12
 
 
+def test_gradients_are_the_loss_s_own() -> None:
+    p1, p2, t1, t2 = example(3)
+    valid = (torch.ones(2, 5, dtype=torch.bool), torch.arange(10).reshape(2, 5) % 3 > 0)
+    confidence = torch.linspace(1.5, 4, 10, dtype=p1.dtype).reshape(2, 5).requires_grad_()
+
+    def loss(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        return pointmap_loss((a, b), (c, c), (t1, t2), valid, alpha=0.2).total
+
+    assert torch.autograd.gradcheck(loss, (p1.requires_grad_(), p2.requires_grad_(), confidence))
+
+
 def test_invalid_pixels_have_no_influence_not_even_infinite_truth() -> None:
     p1, p2, t1, t2 = example(1)
     valid = (torch.ones(2, 5, dtype=torch.bool), torch.ones(2, 5, dtype=torch.bool))

@@ -125,6 +125,8 @@ def test_it_learns_and_the_average_forgets_the_start(tmp_path: Path) -> None:
     assert after.error1 < 0.5 * before.error1
     assert after.error2 < 0.5 * before.error2
     assert after.abs_rel < before.abs_rel
+    # All walls have one pose: percentages of pairs are all or nothing, and never beyond.
+    assert all(0 <= value <= 100 for value in (after.rra15, after.rta15, after.auc30))
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 1 + 150
     write_sheet(trainer.averaged_network, held_out[0], tmp_path / "sheet.png", rows=2)
     assert (tmp_path / "sheet.png").stat().st_size > 1000

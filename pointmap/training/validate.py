@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pointmap.network import PointmapNetwork
+from pointmap.camera import rotation_angle_deg
+from pointmap.metrics import auc_at, recall_at
+from pointmap.network import PointmapNetwork, Prediction
 from pointmap.training.pairs import PairBatch
+from pointmap.training.registration import register_frames
 from pointmap.training.trainer import pair_loss
 
 
@@ -21,7 +25,9 @@ class Validation:
     ``error1``, ``error2``: normalised point errors as in training. ``abs_rel``, ``delta1``: depth
     of view 1 after one median scale per photo: mean |d - d*| / d*, and the share of pixels with
     max(d / d*, d* / d) < 1.25 (Eigen et al. 2014). ``focal_error``: median of |f / f* - 1|, with
-    f from view 1's pointmap.
+    f from view 1's pointmap. ``rra15``, ``rta15``, ``auc30``: percent of pairs whose rotation and
+    translation direction are right to 15 degrees, and the area under the larger error's curve, of
+    the pose by which both directions' pointmaps register (as ``recon.evaluation two-view`` has it).
     """
 
     error1: float
@@ -29,16 +35,20 @@ class Validation:
     abs_rel: float
     delta1: float
     focal_error: float
+    rra15: float
+    rta15: float
+    auc30: float
 
 
 @torch.no_grad()
 def validate(network: PointmapNetwork, batches: Sequence[PairBatch]) -> Validation:
     """Score ``network`` on ``batches``, which are on its device."""
     network.eval()
-    rows = []
+    rows, poses = [], []
     for batch in batches:
         loss = pair_loss(network, batch, alpha=0.2)
-        first, _ = network(batch.image1, batch.image2)
+        first, second = network(batch.image1, batch.image2)
+        poses.append(_pose_errors_deg((first, second), network(batch.image2, batch.image1), batch))
         for points, truth, valid, K in zip(
             first.pts3d, batch.depth1, batch.valid1, batch.intrinsics1, strict=True
         ):
@@ -58,7 +68,37 @@ def validate(network: PointmapNetwork, batches: Sequence[PairBatch]) -> Validati
             )
     table = torch.tensor(rows, dtype=torch.float64)
     error1, error2, abs_rel, delta1, _ = table.mean(0).tolist()
-    return Validation(error1, error2, abs_rel, delta1, float(table[:, 4].median()))
+    rotation, translation = torch.cat(poses).T.numpy()
+    return Validation(
+        error1,
+        error2,
+        abs_rel,
+        delta1,
+        float(table[:, 4].median()),
+        recall_at(rotation, 15),
+        recall_at(translation, 15),
+        auc_at(np.maximum(rotation, translation), 30),
+    )
+
+
+def _pose_errors_deg(
+    forth: tuple[Prediction, Prediction], back: tuple[Prediction, Prediction], batch: PairBatch
+) -> Tensor:
+    """Return errors (B, 2) float64 on the CPU: of rotation and of translation direction."""
+    in_first, in_second, weights = [], [], []
+    for one, other in ((forth[0], back[1]), (forth[1], back[0])):
+        in_first.append(one.pts3d[:, ::3, ::3].flatten(1, 2))
+        in_second.append(other.pts3d[:, ::3, ::3].flatten(1, 2))
+        weights.append((one.conf * other.conf)[:, ::3, ::3].flatten(1).sqrt())
+    found = register_frames(
+        *(torch.cat(part, 1).double() for part in (in_first, in_second, weights))
+    )
+    truth = batch.cam2_to_cam1.double()
+    turn = truth[:, :3, :3].transpose(1, 2) @ found[:, :3, :3]
+    cosine = torch.nn.functional.cosine_similarity(found[:, :3, 3], truth[:, :3, 3])
+    rotation = rotation_angle_deg(turn.cpu().numpy())
+    translation = cosine.clamp(-1, 1).arccos().rad2deg().cpu()
+    return torch.stack([torch.from_numpy(rotation), translation], dim=1)
 
 
 def _focal(points: Tensor) -> float:

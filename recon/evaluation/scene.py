@@ -16,15 +16,10 @@ import numpy as np
 
 from pointmap.camera import Array
 from pointmap.errors import InputError
+from pointmap.metrics import auc_at, focal_errors_percent, recall_at
 from recon.evaluation.depth import DepthScores, sample_at, score_depths
 from recon.evaluation.depth_files import read_depth_file
-from recon.evaluation.poses import (
-    auc_at,
-    centre_error,
-    focal_errors_percent,
-    recall_at,
-    relative_pose_errors,
-)
+from recon.evaluation.poses import centre_error, relative_pose_errors
 from recon.export.cameras_json import read_cameras
 from recon.export.depth_maps import read_depth_npz
 from recon.scene import Camera

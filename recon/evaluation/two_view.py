@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pointmap.camera import Array, invert_rigid, transform_points, unproject
+from pointmap.metrics import auc_at, focal_errors_percent, recall_at
 from recon.evaluation.depth import known_in_both, sample_at, score_depths
 from recon.evaluation.points import PointErrors, point_errors
-from recon.evaluation.poses import auc_at, focal_errors_percent, recall_at, relative_pose_errors
+from recon.evaluation.poses import relative_pose_errors
 from recon.evaluation.two_view_data import PosedPhotos, TwoViewPair
 from recon.pair_points import both_frames, implied_intrinsics, original_pixels, thin
 from recon.relative_pose import pnp, procrustes

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, transform_points, unproject
+from recon.depth_products import depth_normals
 from recon.fusion.frames import Frame, automatic_voxel_size, count_votes, inside_box, usable_frames
 from recon.fusion.options import FusionOptions
 from recon.scene import PointCloud, View
@@ -45,36 +46,16 @@ def _frame_points(frame: Frame, frames: Sequence[Frame]) -> PointCloud:
     """Return the world points of one frame that the other frames don't vote down."""
     known = frame.depth > 0
     camera = unproject(frame.depth, frame.intrinsics, frame.k1)
-    normals = _normals(camera, known)
     world = transform_points(frame.cam_to_world, camera[known])
     keep = count_votes(frame, frames, world) >= 0
-    normals = normals[known] @ frame.cam_to_world[:3, :3].T
+    normals = depth_normals(frame.depth, frame.intrinsics, frame.k1)[known]
+    normals = normals @ frame.cam_to_world[:3, :3].T
     return PointCloud(
         world[keep].astype(np.float32),
         frame.pixels[known][keep],
         normals[keep].astype(np.float32),
         frame.confidence[known][keep],
     )
-
-
-def _normals(camera: Array, known: NDArray[np.bool_]) -> Array:
-    """Return unit normals (h, w, 3) towards the camera, from neighbouring pixels.
-
-    A pixel without known neighbours on both axes faces the camera.
-    """
-    tangents = []
-    for axis in (1, 0):
-        before, after = np.roll(camera, 1, axis), np.roll(camera, -1, axis)
-        has_before, has_after = np.roll(known, 1, axis), np.roll(known, -1, axis)
-        has_before[(slice(None), 0) if axis else 0] = False
-        has_after[(slice(None), -1) if axis else -1] = False
-        start = np.where(has_before[..., None], before, camera)
-        tangents.append(np.where(has_after[..., None], after, camera) - start)
-    normals = np.cross(tangents[1], tangents[0])
-    length = np.linalg.norm(normals, axis=-1, keepdims=True)
-    facing = -camera / np.linalg.norm(camera, axis=-1, keepdims=True).clip(1e-12)
-    normals = np.where(length > 0, normals / np.maximum(length, 1e-300), facing)
-    return np.where((normals * facing).sum(-1, keepdims=True) < 0, -normals, normals)
 
 
 def _at(cloud: PointCloud, keep: NDArray[np.bool_]) -> PointCloud:
