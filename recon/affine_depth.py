@@ -20,6 +20,7 @@ from pointmap.camera import Array, fit_similarity
 
 Kind = Literal["disparity", "depth"]
 """What a map holds, up to scale and shift: 1 / z or z."""
+KINDS: tuple[Kind, ...] = ("disparity", "depth")
 
 # Six matches give 15 distances for 4 unknowns; of 30 % wrong ones a sixth of the samples is free.
 _SAMPLE = 6

@@ -29,6 +29,9 @@ class Options:
     """Long side of the depth maps, in pixels. Photos that are smaller keep their size."""
     refine_depth: bool = True
     """Sharpen depth by comparing the photos (plane sweep); off keeps the network's depth."""
+    prior_depth: str | None = None
+    """Folder of depth or disparity maps of another model, known up to scale and shift: STEM.npy,
+    .npz or .png (16 bit) per photo, 0 = unknown. They take the place of the network's depth."""
     adapt: float | None = None
     """Seconds to adapt the network to these very photos (60 to 300); kept only if it helps."""
     seed: int = 0

@@ -18,6 +18,7 @@ from recon.fusion import fuse_points, fuse_surface
 from recon.known_cameras import KnownCameras, load_known_cameras
 from recon.metric_scale import check_scale_source, in_metres
 from recon.options import Options
+from recon.prior_depth import PriorMap, priors_from_matches, priors_from_scene, read_prior_maps
 from recon.progress import Advance, StageListener, Stages, collected_warnings
 from recon.scene import Camera, PairRecord, Reconstruction, View
 from recon.single import photo_scene
@@ -61,9 +62,12 @@ def reconstruct(
             opened = open_usable(inputs)
             known = load_known_cameras(options.known_cameras, opened)
             check_scale_source(options, [photo.name for photo in opened])
+            maps = None
+            if options.prior_depth is not None:
+                maps = read_prior_maps(Path(options.prior_depth), opened)
             device = choose_device(options.device)
             network = load_network(options.weights)
-        if len(opened) == 1 and options.known_cameras is None:
+        if len(opened) == 1 and options.known_cameras is None and maps is None:
             with stages.stage("Depth"):
                 alone = photo_scene(opened[0], network, device=device, options=options)
             return replace(alone, stages=tuple(stages.records), warnings=tuple(warnings))
@@ -72,16 +76,19 @@ def reconstruct(
         with stages.stage("Predicting pointmaps") as advance:
             seen = _predict(opened, network, device, options, advance)
         with stages.stage("Matching and poses") as advance:
-            pairs = _match(opened, features, seen, known, options, advance)
+            pairs = _match(opened, features, seen, known, maps, options, advance)
         with stages.stage("Aligning cameras"):
-            alignment = _align(opened, features, pairs, seen.priors, known, options)
+            alignment = _align(opened, features, pairs, pairs.priors, known, options)
         with stages.stage("Depth") as advance:
             frames = [load_photo(photo, long_side=options.depth_size) for photo in opened]
-            depths = _depths(frames, alignment, seen.priors, device, options, advance)
+            priors = pairs.priors
+            if maps is not None:
+                priors = priors_from_scene(maps, frames, alignment, priors)
+            depths = _depths(frames, alignment, priors, device, options, advance)
         if options.adapt is not None:
             with stages.stage("Adapting the network") as advance:
                 depths = _adapt(
-                    opened, network, seen.priors, frames, depths, alignment, options, advance
+                    opened, network, priors, frames, depths, alignment, options, advance
                 )
         views = _views(frames, alignment, depths)
         with stages.stage("Fusing the surface"):
@@ -183,13 +190,14 @@ def _predict(
 class PairEvidence:
     """What the photos say of each other: feature ``matches`` of every pair looked at, the verified
     ``edges`` among them, the focal lengths with which they were verified, and the ``sketches`` of
-    the pointmaps that the features don't contradict.
+    the pointmaps that the features don't contradict. ``priors``: the network's, or of given maps.
     """
 
     matches: list[PairMatches]
     edges: list[PairEdge]
     focals: Focals
     sketches: list[PairSketch]
+    priors: list[PhotoPrior]
 
 
 def _match(
@@ -197,6 +205,7 @@ def _match(
     features: Sequence[PhotoFeatures],
     network: NetworkResult,
     known: KnownCameras,
+    maps: Sequence[PriorMap] | None,
     options: Options,
     advance: Advance,
 ) -> PairEvidence:
@@ -210,8 +219,11 @@ def _match(
     for number, (i, j) in enumerate(network.pairs):
         matches.append(match_features(features[i], features[j], i, j))
         advance(number + 1, total)
-    focals = solve_focals(photos, matches, network.priors, options.focal, known_px=known.focals_px)
-    poses = pointmap_poses(network.sketches, network.priors, photos, focals.focals_px)
+    priors = network.priors
+    if maps is not None:
+        priors = priors_from_matches(maps, photos, matches, priors)
+    focals = solve_focals(photos, matches, priors, options.focal, known_px=known.focals_px)
+    poses = pointmap_poses(network.sketches, priors, photos, focals.focals_px)
     hints = {} if poses is None else poses.hints()
     edges, contradicted = [], set()
     for number, pair in enumerate(matches):
@@ -227,7 +239,7 @@ def _match(
             contradicted.add((pair.i, pair.j))
         advance(len(matches) + number + 1, total)
     sketches = [s for s in network.sketches if (min(s.i, s.j), max(s.i, s.j)) not in contradicted]
-    return PairEvidence(matches, edges, focals, sketches)
+    return PairEvidence(matches, edges, focals, sketches, priors)
 
 
 def _align(

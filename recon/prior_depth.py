@@ -1,0 +1,244 @@
+"""Depth maps of other models, in place of the network's: a folder of disparity or depth pictures.
+
+Such maps are known only up to scale and shift. Feature matches recover the shift and the focal
+length before the cameras are solved, the solved scene points scale and shift after that; which of
+the two a map holds, depth or its inverse, is found on the way.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointmap.camera import Array, pinhole, scale_intrinsics, unproject
+from pointmap.errors import InputError
+from recon.affine_depth import (
+    KINDS,
+    AffineFit,
+    Kind,
+    ShiftAndFocal,
+    ValueMatches,
+    fit_affine,
+    recover_shift_and_focal,
+)
+from recon.canonical import PhotoPrior
+from recon.depth import photo_anchors
+from recon.evaluation.depth import sample_at
+
+if TYPE_CHECKING:
+    from pointmap.images import Photo, ResizedPhoto
+    from recon.alignment import Alignment
+    from recon.matching import PairMatches
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = (".npy", ".npz", ".png")
+_LONG_SIDE = 512
+_ASPECT_TOLERANCE = 0.02
+# As sure as a network is that errs by a fifth.
+_CONFIDENCE = 5.0
+_PAIRS = 12
+_FEWEST_POINTS = 8
+
+
+@dataclass(frozen=True)
+class PriorMap:
+    """One photo's map: ``values`` (h, w) float32 over the whole photo, 0 = unknown."""
+
+    values: NDArray[np.float32]
+
+    def at(self, xy: Array, photo: Photo) -> Array:
+        """Return the values (P,) at original pixels ``xy`` (P, 2); 0 where unknown or outside."""
+        height, width = self.values.shape
+        within = (xy >= 0) & (xy < [photo.width, photo.height])
+        inside: NDArray[np.bool_] = np.asarray(within.all(axis=1))
+        place = np.where(inside[:, None], xy, 0) * [width / photo.width, height / photo.height]
+        column, row = np.minimum(place, [width - 0.5, height - 0.5]).astype(int).T
+        return np.where(inside, self.values[row, column], 0).astype(np.float64)
+
+    def prior(self, fit: AffineFit, focal_px: float, photo: Photo) -> PhotoPrior:
+        """Return the map as a pointmap of a photo of ``focal_px`` original pixels."""
+        height, width = self.values.shape
+        depth = np.where(self.values != 0, fit.depth(self.values), 0)
+        K = scale_intrinsics(
+            pinhole(focal_px, photo.width, photo.height),
+            width / photo.width,
+            height / photo.height,
+        )
+        points = unproject(depth, K).astype(np.float32)
+        confidence = np.where(depth > 0, _CONFIDENCE, 0).astype(np.float32)
+        return PhotoPrior(points, confidence, focal_px)
+
+    def resized(self, height: int, width: int) -> PriorMap:
+        """Return the map at another size, by nearest pixel: a mean over an edge lies nowhere."""
+        return PriorMap(sample_at(self.values, height, width).astype(np.float32))
+
+
+def read_prior_maps(folder: Path, photos: Sequence[Photo]) -> list[PriorMap]:
+    """Return the map of every photo: STEM.npy, STEM.npz or STEM.png (8 or 16 bit) in ``folder``.
+
+    A map covers its whole photo, upright, at any size of the same shape; 0 marks unknown pixels. An
+    npz holds one array. Raises ``InputError`` that names the photo or file and the remedy.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder; give the one that holds a depth map per photo")
+    maps = []
+    for photo in photos:
+        stem = photo.path.stem
+        paths = [p for p in (folder / f"{stem}{suffix}" for suffix in SUFFIXES) if p.is_file()]
+        if not paths:
+            raise InputError(
+                f"{folder} has no depth map for {photo.name}: add {stem}.npy, .npz or .png, "
+                "or leave that photo out"
+            )
+        values = _read(paths[0])
+        _check(values, paths[0], photo)
+        height, width = values.shape
+        factor = min(1.0, _LONG_SIDE / max(height, width))
+        size = max(1, round(height * factor)), max(1, round(width * factor))
+        maps.append(PriorMap(values.astype(np.float32)).resized(*size))
+    return maps
+
+
+def _read(path: Path) -> Array:
+    from PIL import Image
+
+    try:
+        if path.suffix == ".png":
+            with Image.open(path) as image:
+                return np.asarray(image).astype(np.float64)
+        loaded = np.load(path, allow_pickle=False)
+        if path.suffix == ".npz":
+            with loaded:
+                if len(loaded.files) != 1:
+                    raise InputError(
+                        f"{path.name} holds {len(loaded.files)} arrays "
+                        f"({', '.join(loaded.files)}); save the map alone"
+                    )
+                loaded = loaded[loaded.files[0]]
+        return np.squeeze(loaded).astype(np.float64)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InputError(f"{path.name} cannot be read ({error}); save the map anew") from error
+
+
+def _check(values: Array, path: Path, photo: Photo) -> None:
+    if values.ndim != 2:
+        raise InputError(
+            f"{path.name} has shape {values.shape}; a depth map has height and width alone"
+        )
+    height, width = values.shape
+    if abs(width * photo.height / (height * photo.width) - 1) > _ASPECT_TOLERANCE:
+        raise InputError(
+            f"{path.name} is {width}x{height}, {photo.name} is {photo.width}x{photo.height}: "
+            "the map has to cover the whole photo; make it of the upright, uncropped photo"
+        )
+    wrong = int((~np.isfinite(values)).sum())
+    if wrong:
+        raise InputError(
+            f"{path.name} has {wrong} values that are not finite; write 0 where depth is unknown"
+        )
+    known = values[values != 0]
+    if not known.size or np.ptp(known) == 0:
+        raise InputError(
+            f"{path.name} is the same everywhere and says nothing of depth; make it anew"
+        )
+
+
+def priors_from_matches(
+    maps: Sequence[PriorMap],
+    photos: Sequence[Photo],
+    matches: Sequence[PairMatches],
+    fallback: Sequence[PhotoPrior],
+) -> list[PhotoPrior]:
+    """Return a prior per photo from its map, with the shift and focal that the matches tell.
+
+    Photos are taken to share their focal length relative to their long side. Where the matches do
+    not tell, the network's prior (``fallback``) scales and shifts the map and gives the focal.
+    """
+    solution = _solve(maps, photos, matches)
+    priors = []
+    for k, (map_, photo) in enumerate(zip(maps, photos, strict=True)):
+        network = fallback[k]
+        # The size of the network's own pointmaps: what is kept of pairs is sampled on their grid.
+        small = map_.resized(*network.confidence.shape)
+        fit, focal_px = _fit_to_network(small, network), network.focal_px
+        if solution is not None and k in solution.shifts:
+            fit = AffineFit(solution.kind, 1.0, solution.shifts[k], solution.error)
+            focal_px = solution.focal * max(photo.width, photo.height)
+        if fit is None:
+            logger.warning(
+                "%s: its depth map contradicts the network's and is left out", photo.name
+            )
+            priors.append(network)
+            continue
+        priors.append(small.prior(fit, focal_px, photo))
+    return priors
+
+
+def priors_from_scene(
+    maps: Sequence[PriorMap],
+    frames: Sequence[ResizedPhoto],
+    alignment: Alignment,
+    before: Sequence[PhotoPrior],
+) -> list[PhotoPrior]:
+    """Return a prior per photo whose map is scaled and shifted to the solved scene points.
+
+    One kind for all maps: the one that fits the points better. Photos without enough points keep
+    the prior of ``before``.
+    """
+    fits: dict[Kind, dict[int, AffineFit]] = {kind: {} for kind in KINDS}
+    for k, (map_, frame) in enumerate(zip(maps, frames, strict=True)):
+        if alignment.cam_to_world[k] is None:
+            continue
+        anchors = photo_anchors(alignment, k, frame)
+        values = map_.at(anchors.xy / [frame.scale_x, frame.scale_y], frame.photo)
+        use = values != 0
+        for kind in KINDS if use.sum() >= _FEWEST_POINTS else ():
+            fit = fit_affine(values[use], anchors.z[use], kind=kind)
+            if fit is not None:
+                fits[kind][k] = fit
+    # A kind that fits more photos wins before one that fits them better.
+    best = fits[max(KINDS, key=lambda kind: (len(fits[kind]), -_typical_error(fits[kind])))]
+    return [
+        map_.prior(best[k], float(alignment.intrinsics[k][0, 0]), frame.photo)
+        if k in best
+        else before[k]
+        for k, (map_, frame) in enumerate(zip(maps, frames, strict=True))
+    ]
+
+
+def _typical_error(fits: dict[int, AffineFit]) -> float:
+    return float(np.median([fit.error for fit in fits.values()])) if fits else np.inf
+
+
+def _solve(
+    maps: Sequence[PriorMap], photos: Sequence[Photo], matches: Sequence[PairMatches]
+) -> ShiftAndFocal | None:
+    """Return what the best matched pairs tell, positions as a share of the long side."""
+    pairs = []
+    for m in sorted(matches, key=len, reverse=True)[:_PAIRS]:
+        sides = []
+        for k, xy in ((m.i, m.xy_i), (m.j, m.xy_j)):
+            photo = photos[k]
+            centred = (xy - [photo.width / 2, photo.height / 2]) / max(photo.width, photo.height)
+            sides.append((centred, maps[k].at(xy, photo)))
+        (xy_i, value_i), (xy_j, value_j) = sides
+        use = (value_i != 0) & (value_j != 0)
+        pairs.append(ValueMatches(m.i, m.j, xy_i[use], xy_j[use], value_i[use], value_j[use]))
+    found = [recover_shift_and_focal(pairs, kind=kind) for kind in KINDS]
+    told = [solution for solution in found if solution is not None]
+    return min(told, key=lambda solution: solution.error) if told else None
+
+
+def _fit_to_network(map_: PriorMap, network: PhotoPrior) -> AffineFit | None:
+    """Return the scale and shift that bring a map nearest to a pointmap of the same size."""
+    use = (network.confidence > 0) & (network.points[..., 2] > 0) & (map_.values != 0)
+    z = network.points[use][:, 2]
+    told = [f for kind in KINDS if (f := fit_affine(map_.values[use], z, kind=kind)) is not None]
+    return min(told, key=lambda fit: fit.error) if told else None
