@@ -25,6 +25,7 @@ from recon import pipeline
 from recon.adaptation import CONFIRMED, Agreement, adapt, refill
 from recon.canonical import PhotoPrior
 from recon.depth import DepthMap, fuse_depths, upsample_prior
+from recon.known_cameras import load_known_cameras
 from recon.options import Options
 
 _BLOCK = 48
@@ -79,10 +80,11 @@ def run_scene(folder: Path, *, seconds: float) -> AdaptationResult:
         pass
 
     photos = pipeline.open_usable([folder / "images"])
+    unknown = load_known_cameras(None, photos)
     features = pipeline._features(photos, ignore)
     seen = pipeline._predict(photos, network, device, options, ignore)
-    pairs = pipeline._match(photos, features, seen, options, ignore)
-    alignment = pipeline._align(photos, features, pairs, seen.priors, options)
+    pairs = pipeline._match(photos, features, seen, unknown, None, options, ignore)
+    alignment = pipeline._align(photos, features, pairs, seen.priors, unknown, options)
     frames = [load_photo(photo, long_side=options.depth_size) for photo in photos]
     depths = pipeline._depths(frames, alignment, seen.priors, device, options, ignore)
     start = time.process_time()
