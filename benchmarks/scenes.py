@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -145,6 +145,25 @@ def _pair(values: Sequence[float | None]) -> str:
     return " / ".join("-" if value is None else f"{value:.3f}" for value in values)
 
 
+def few_photos_table(results: Mapping[int, Sequence[SceneResult]]) -> str:
+    """Return a Markdown table of AUC@30 by scene (row) and number of photos (column), and means.
+
+    A scene that failed counts as 0; scenes without true poses have no row.
+    """
+    rows: dict[str, list[float]] = {}
+    for of_count in results.values():
+        for result in of_count:
+            if result.scores is None or result.scores.poses is not None:
+                poses = result.scores.poses if result.scores else None
+                rows.setdefault(result.scene, []).append(poses.auc[30] if poses else 0.0)
+    head = ("AUC@30", *(f"{count} photos" for count in results))
+    lines = [head, ("---",) * len(head)]
+    lines += [(scene, *(f"{value:.1f}" for value in values)) for scene, values in rows.items()]
+    means = np.array(list(rows.values())).reshape(-1, len(results)).mean(axis=0) if rows else []
+    lines.append(("mean", *(f"{value:.1f}" for value in means)))
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def write_json(path: Path, results: Sequence[SceneResult], options: BenchmarkOptions) -> None:
     """Write all scores, unrounded, with what they were measured on."""
     machine = {"python": platform.python_version(), "cpus": os.cpu_count()}
@@ -168,18 +187,32 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for results and logs")
     parser.add_argument("--json", type=Path, help="file for all figures")
     parser.add_argument("--weights", help="checkpoint, as for run_recon.py")
-    parser.add_argument("--photos", type=int, help="take this many photos, evenly spaced")
+    parser.add_argument(
+        "--photos",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="take this many photos, evenly spaced; several numbers add a table of AUC@30",
+    )
     parser.add_argument("--timeout", type=float, default=1800.0, help="seconds per scene")
     split = arguments.index("--") if "--" in arguments else len(arguments)
     given, handed_on = parser.parse_args(arguments[:split]), list(arguments[split + 1 :])
     if given.weights is not None:
         handed_on += ["--weights", given.weights]
-    options = BenchmarkOptions(given.photos, given.timeout, tuple(handed_on))
+    counts: list[int | None] = given.photos or [None]
+    by_count: dict[int, list[SceneResult]] = {}
     results = []
-    for scene in given.scenes:
-        results.append(run_scene(scene, given.out / scene.resolve().name, options))
-        print(table(results[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
+    for count in counts:
+        options = BenchmarkOptions(count, given.timeout, tuple(handed_on))
+        for scene in given.scenes:
+            name = scene.resolve().name
+            out = given.out / (name if len(counts) == 1 else f"{name}-{count}")
+            results.append(run_scene(scene, out, options))
+            by_count.setdefault(count or 0, []).append(results[-1])
+            print(table(results[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
     print(table(results))
+    if len(counts) > 1:
+        print(f"\n{few_photos_table(by_count)}")
     if given.json is not None:
         write_json(given.json, results, options)
     return int(any(result.failure is not None for result in results))

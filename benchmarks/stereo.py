@@ -194,10 +194,10 @@ def score_real(scene: Path, out: Path) -> RealScores:
         options = BenchmarkOptions(recon_arguments=(flag,))
         result = run_scene(scene, out / f"{scene.resolve().name}{flag}", options)
         depth = result.scores.depth_one_scale if result.scores else None
-        if depth is None or depth.abs_rel is None:
+        if depth is None or depth.errors is None:
             failure = result.failure or "the scene has no true depth"
             return RealScores(scene.resolve().name, None, None, failure)
-        found.append(100 * depth.abs_rel)
+        found.append(100 * depth.errors.abs_rel)
     return RealScores(scene.resolve().name, found[0], found[1], None)
 
 

@@ -66,6 +66,23 @@ def test_scenes_are_run_scored_and_written(fake: Path, capsys: pytest.CaptureFix
     assert data["scenes"][0]["scores"]["poses"]["auc"]["30"] == pytest.approx(100 / 6)
 
 
+def test_several_numbers_of_photos_give_a_table_with_means(
+    fake: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cameras = some_cameras(4)
+    known = make_scene(fake, "known")
+    write_truth(known, cameras)
+    for count in (2, 4):
+        write_scene(fake / "made" / f"known-{count}", found=cameras, focal=100.0)
+    assert scenes.main([str(known), "--out", str(fake / "out"), "--photos", "2", "4"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("2/2") == printed.count("4/4") == 1
+    few = printed.split("\n\n")[-1].splitlines()
+    assert few[0] == "| AUC@30 | 2 photos | 4 photos |"
+    assert few[2].startswith("| known |") and few[3] == few[2].replace("known", "mean")
+    assert (fake / "out" / "known-2").is_dir() and (fake / "out" / "known-4").is_dir()
+
+
 def test_few_photos_are_scored_against_the_truth_of_those_only(fake: Path) -> None:
     cameras = some_cameras(4)
     known = make_scene(fake, "known")
