@@ -366,3 +366,33 @@ def test_a_camera_whose_focal_is_known_is_a_pinhole():
     scene = arc_scene(6, 300, noise_px=0.3, k1=-0.08, extent=2.0)
     found = run(scene_edges(scene)[0], 6, focal_log_sigma=np.where(np.arange(6) < 3, 0.0, 0.3))
     assert not found.k1[:3].any() and found.k1[3:].all()
+
+
+def test_photos_join_a_large_scene_several_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    """Three of twenty photos are missing: an eighth of the 17 placed ones is two at a time."""
+    from recon.alignment import registration
+    from recon.alignment.structure import Structure, refine
+    from recon.alignment.triangulation import Cameras
+
+    scene = arc_scene(20, 80, noise_px=0.3)
+    edges, _ = scene_edges(scene, neighbours=6)
+    focals = np.full(20, FOCAL)
+    setup = _setup(["one"] * 20, edges, focals, np.zeros(20), np.ones(20), AlignOptions())
+    unplaced = _unmatched(photos(20), setup).cameras
+    cameras: Cameras = replace(
+        unplaced, cam_to_world=scene.cam_to_world, registered=np.arange(20) < 17
+    )
+    rounds = []
+    place = registration._with_photos
+
+    def counted(setup, structure: Structure, placed) -> Structure:
+        rounds.append(len(placed))
+        return place(setup, structure, placed)
+
+    monkeypatch.setattr(registration, "_with_photos", counted)
+    grown = registration.grow(setup, refine(setup, cameras), np.arange(17, 20), seed=0)
+    assert grown.cameras.registered.all() and rounds == [2, 1]
+    error = rotation_angle_deg(
+        grown.cameras.cam_to_world[:, :3, :3].transpose(0, 2, 1) @ scene.cam_to_world[:, :3, :3]
+    )
+    assert (error[17:] < 0.2).all()

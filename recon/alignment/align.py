@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 _REFERENCE_LONG_SIDE = 640
 # A scene is convincing when it explains this share of all verified matches.
 _CONVINCING_SHARE = 0.6
+# One photo of many that isn't placed is no reason to build the scene anew.
+_MISSING_SHARE = 0.05
 _COMPLETION_ROUNDS = 3
 # How far, relative to its distance from the centre, a lens is first believed to move a photo's
 # corner. Small, because matches of one photo share their errors: thousands weigh like hundreds.
@@ -309,7 +311,8 @@ def _disappoints(setup: Setup, structure: Structure, graph: PoseGraph, component
     share = float(graph.weights @ explained) / max(float(graph.weights.sum()), 1.0)
     missing = component & ~structure.cameras.registered
     logger.debug("%d photos missing, %.0f %% of matches fit", missing.sum(), 100 * share)
-    return bool(missing.any()) or share < _CONVINCING_SHARE
+    few_missing = missing.sum() <= _MISSING_SHARE * component.sum()
+    return not few_missing or share < _CONVINCING_SHARE
 
 
 def _worth(structure: Structure) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,35 +29,43 @@ _PNP_ITERATIONS = 5000
 _DOUBTFUL_SHARE = 0.5
 _MIN_INLIER_SHARE = 0.15
 _WIDE_ENOUGH_DEG = 12.0
+_GROWTH = 8
+_STARTS_TRIED = 200
 
 
 def grow(setup: Setup, structure: Structure, candidates: Index, *, seed: int) -> Structure:
-    """Place ``candidates`` one after the other, best tied first, and return the grown structure.
+    """Place ``candidates``, best tied first, and return the grown structure.
 
-    After each the points are made anew and everything is adjusted. Photos that see too few points
-    under a pose that RANSAC finds stay as they are.
+    One after the other; of a large scene up to an eighth of its photos at a time, as the points are
+    made anew and everything is adjusted after each time, which so stays linear in photos. Photos
+    that see too few points under a pose that RANSAC finds stay as they are.
     """
     waiting = set(candidates.tolist())
     while waiting:
         found = correspondences(setup, structure, ~structure.cameras.registered)
         counts = {view: int((found.view == view).sum()) for view in waiting}
+        most = max(1, int(structure.cameras.registered.sum()) // _GROWTH)
+        placed: dict[int, Array] = {}
         for view in sorted(waiting, key=lambda view: (-counts[view], view)):
+            if len(placed) == most or (placed and counts[view] < counts[next(iter(placed))] / 2):
+                break
             rows = found.view == view
             xy, points = found.xy[rows], found.points[rows]
             pose = place_photo(setup, structure.cameras, view, xy, points, seed=seed)
             if pose is not None:
-                structure = _with_photo(setup, structure, view, pose)
-                waiting.discard(view)
-                break
-        else:
+                placed[view] = pose
+        if not placed:
             break
+        structure = _with_photos(setup, structure, placed)
+        waiting -= placed.keys()
     return structure
 
 
-def _with_photo(setup: Setup, structure: Structure, view: int, cam_to_world: Array) -> Structure:
+def _with_photos(setup: Setup, structure: Structure, placed: Mapping[int, Array]) -> Structure:
     cameras = structure.cameras
     poses, registered = cameras.cam_to_world.copy(), cameras.registered.copy()
-    poses[view], registered[view] = cam_to_world, True
+    for view, cam_to_world in placed.items():
+        poses[view], registered[view] = cam_to_world, True
     cameras = replace(cameras, cam_to_world=poses, registered=registered)
     threshold = (setup.options.first_threshold_px * setup.options.threshold_px) ** 0.5
     for _ in range(2):
@@ -188,12 +197,14 @@ def start_from_pair(
 
 def best_pair(setup: Setup, cameras: Cameras, graph: PoseGraph, component: Mask) -> int:
     """Return the edge that makes the best start: many matches that fit its pose, seen under a wide
-    angle (which counts up to 12 degrees).
+    angle (which counts up to 12 degrees). Of very many edges the best tied ones are tried.
     """
     table = setup.table
     limits = node_thresholds(table, cameras, setup.options.first_threshold_px)
     worth = np.full(len(graph.pairs), -1.0)
-    for e in np.flatnonzero(component[graph.pairs].all(axis=1)):
+    inside = np.flatnonzero(component[graph.pairs].all(axis=1))
+    best_tied = inside[np.argsort(-graph.weights[inside], kind="stable")[:_STARTS_TRIED]]
+    for e in np.sort(best_tied):
         i, j = graph.pairs[e]
         poses, registered = np.tile(np.eye(4), (len(component), 1, 1)), np.zeros_like(component)
         poses[j], registered[[i, j]] = graph.cam2_to_cam1[e], True

@@ -153,7 +153,8 @@ def _centres(
 
 def _direction(graph: PoseGraph, cameras: Cameras, table: MatchTable, edge: int) -> Array:
     """Return an edge's unit direction (3,) in the world, from its matches and the rotations."""
-    rows = np.flatnonzero(table.inlier & (table.edge == edge))
+    first, end = np.searchsorted(table.edge, [edge, edge + 1])  # edges come in order
+    rows = first + np.flatnonzero(table.inlier[first:end])
     rays_1, rays_2 = match_rays(table, cameras, rows)
     start = graph.cam2_to_cam1[edge, :3, 3]
     start = cameras.cam_to_world[graph.pairs[edge, 0], :3, :3] @ start / np.linalg.norm(start)
