@@ -10,13 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
+from synthetic import shoot
 
-from pointmap.camera import pinhole, rigid
+from pointmap.camera import pinhole, rigid, transform_points, unproject
 from pointmap.errors import InputError
 from pointmap.metrics import auc_at, focal_errors_percent, mean_accuracy_at, recall_at
 from recon.evaluation.__main__ import main
 from recon.evaluation.poses import centre_error, relative_pose_errors, step_errors
 from recon.evaluation.scene import read_truth, score_scene
+from recon.evaluation.scene_cloud import TrueView, score_cloud
+from recon.export.ply import write_cloud_ply
+from recon.scene import Camera, PointCloud
 
 
 def turned(degrees: float, axis: str = "y") -> np.ndarray:
@@ -240,3 +244,35 @@ def test_missing_or_foreign_files_are_input_errors(tmp_path: Path) -> None:
         (tmp_path / "cameras.json").write_text(text)
         with pytest.raises(InputError, match="no cameras"):
             read_truth(tmp_path / "cameras.json")
+
+
+def test_the_cloud_is_scored_after_registration(tmp_path: Path) -> None:
+    # A saved scene in another frame and at half the size; a fifth of its points far off.
+    shots = shoot(3, width=64, height=48)
+    rng = np.random.default_rng(0)
+    parts, views = [], []
+    for shot in shots:
+        camera = Camera(shot.intrinsics, 64, 48, shot.cam_to_world)
+        pose = rigid(turned(40), [0, 0, 0]) @ shot.cam_to_world
+        moved = rigid(pose[:3, :3], pose[:3, 3] / 2)
+        found = Camera(shot.intrinsics, 64, 48, moved)
+        depth = shot.depth.astype(np.float64)
+        views.append(TrueView(camera, depth, found, depth / 2))
+        parts.append(transform_points(moved, unproject(depth / 2, shot.intrinsics)[depth > 0]))
+    points = np.concatenate(parts)
+    far = rng.random(len(points)) < 0.2
+    points[far] += 0.5
+    cloud = PointCloud(
+        points.astype(np.float32),
+        np.zeros((len(points), 3), np.uint8),
+        np.tile(np.float32([0, 0, 1]), (len(points), 1)),
+        np.ones(len(points), np.float32),
+    )
+    write_cloud_ply(tmp_path / "points.ply", cloud)
+    scores = score_cloud(tmp_path / "points.ply", views)
+    assert scores is not None
+    assert scores.accuracy_median < 0.02 and scores.completeness_median < 0.02
+    assert 0.75 < scores.precision < 0.95 and scores.recall > 0.95
+    assert scores.accuracy > 0.02
+    assert score_cloud(tmp_path / "none.ply", views) is None
+    assert score_cloud(tmp_path / "points.ply", []) is None

@@ -19,7 +19,9 @@ from pointmap.errors import InputError
 from pointmap.metrics import auc_at, focal_errors_percent, recall_at
 from recon.evaluation.depth import DepthScores, sample_at, score_depths
 from recon.evaluation.depth_files import read_depth_file
+from recon.evaluation.points import CloudScores
 from recon.evaluation.poses import centre_error, relative_pose_errors
+from recon.evaluation.scene_cloud import TrueView, score_cloud
 from recon.export.cameras_json import read_cameras
 from recon.export.depth_maps import read_depth_npz
 from recon.scene import Camera
@@ -59,13 +61,16 @@ class PoseScores:
 
 @dataclass(frozen=True)
 class SceneScores:
-    """Scores of one scene; parts without truth are None. Depth is scaled by medians."""
+    """Scores of one scene; parts without truth are None. Depth is scaled by medians, the cloud
+    registered (see :func:`recon.evaluation.scene_cloud.score_cloud`).
+    """
 
     photos: int
     registered: int
     poses: PoseScores | None
     depth_one_scale: DepthScores | None
     depth_each_scale: DepthScores | None
+    cloud: CloudScores | None
 
 
 def read_truth(cameras_json: Path, depth_folder: Path | None = None) -> SceneTruth:
@@ -106,7 +111,7 @@ def score_scene(folder: Path, truth: SceneTruth) -> SceneScores:
     found = {name: camera for name, (camera, _) in listed.items() if name in truth.names}
     placed = {name for name, camera in found.items() if camera.cam_to_world is not None}
     known = {name: truth.cameras[name] for name in truth.names if name in truth.cameras}
-    one_scale = each_scale = None
+    one_scale = each_scale = cloud = None
     if truth.depth_files:
         pairs = [
             _depth_pair(
@@ -118,12 +123,22 @@ def score_scene(folder: Path, truth: SceneTruth) -> SceneScores:
         predicted, true = zip(*pairs, strict=True)
         one_scale = score_depths(predicted, true, per_sequence=True)
         each_scale = score_depths(predicted, true)
+        maps = dict(zip(truth.depth_files, pairs, strict=True))
+        cloud = score_cloud(
+            folder / "points.ply",
+            [
+                TrueView(known[name], maps[name][1], found[name], maps[name][0])
+                for name in maps
+                if name in placed and name in known
+            ],
+        )
     return SceneScores(
         photos=len(truth.names),
         registered=len(placed),
         poses=_score_poses(found, known) if len(known) > 1 else None,
         depth_one_scale=one_scale,
         depth_each_scale=each_scale,
+        cloud=cloud,
     )
 
 
