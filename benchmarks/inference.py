@@ -33,7 +33,7 @@ import torch
 
 from benchmarks.parity import VIT_LARGE
 from benchmarks.recipe import build_network
-from pointmap.camera import rotation_angle_deg
+from pointmap.camera import Array, rotation_angle_deg
 from pointmap.checkpoint import load_network
 from pointmap.images import Photo, ResizedPhoto, find_photos, load_photo, open_photos
 from pointmap.inference import (
@@ -45,7 +45,7 @@ from pointmap.inference import (
 )
 from pointmap.network import NetworkConfig, PointmapNetwork
 from recon.pair_points import both_frames
-from recon.relative_pose import procrustes
+from recon.relative_pose import RelativePose, procrustes
 
 NETWORKS: dict[str, tuple[dict[str, Any], tuple[int, int]]] = {
     "512_dpt": ({"img_size": 512, "head_type": "dpt"}, (384, 512)),
@@ -68,21 +68,21 @@ class Meter:
         stop = threading.Event()
         watch = threading.Thread(target=self._watch, args=(stop,))
         if self.device.type == "cuda":
-            torch.cuda.synchronize()
-            torch.cuda.reset_peak_memory_stats()
+            torch.cuda.synchronize(self.device)
+            torch.cuda.reset_peak_memory_stats(self.device)
         watch.start()
         wall, cpu = time.perf_counter(), time.process_time()
         try:
             yield
             if self.device.type == "cuda":
-                torch.cuda.synchronize()
+                torch.cuda.synchronize(self.device)
         finally:
             self.seconds += time.perf_counter() - wall
             self.cpu_seconds += time.process_time() - cpu
             stop.set()
             watch.join()
             if self.device.type == "cuda":
-                self.peak_gb = max(self.peak_gb, torch.cuda.max_memory_allocated() / 1e9)
+                self.peak_gb = max(self.peak_gb, torch.cuda.max_memory_allocated(self.device) / 1e9)
 
     def _watch(self, stop: threading.Event) -> None:
         """Follow the process's resident memory; a GPU counts its own."""
@@ -201,7 +201,10 @@ class PrecisionGap:
     rotation_deg: float
     """Of the two-view poses that register the pair's two frames."""
     inliers: float
-    """Share of pixels that agree with the float32 pose: near 0, no pose is well defined."""
+    """Share of pixels that agree with the float32 pose: near 0 (random weights say nothing of a
+    scene) no pose is defined and the rotation means nothing."""
+    drift_deg: float
+    """Largest rotation that registers a pointmap on its float32 version, for any weights."""
 
 
 def precision_gap(
@@ -212,20 +215,31 @@ def precision_gap(
     photos = photos[:2]
     exact = _our_way(network, photos, [(0, 1)], device, torch.float32)
     rough = _our_way(network, photos, [(0, 1)], device, dtype)
-    largest, medians = 0.0, []
+    largest, medians, drifts = 0.0, [], []
     for a, b in zip(rough, exact, strict=True):
-        for found, truth in ((a.points_i, b.points_i), (a.points_j, b.points_j)):
+        sides = ((a.points_i, b.points_i, b.confidence_i), (a.points_j, b.points_j, b.confidence_j))
+        for found, truth, confidence in sides:
             gap, reach = (np.linalg.norm(x, axis=-1) for x in (found - truth, truth))
             largest = max(largest, float(gap.max() / reach.max()))
             medians.append(float(np.median(gap / reach.clip(min=1e-9))))
+            few = (slice(None, None, 4),) * 2
+            flat, target = (x[few].reshape(-1, 3).astype(np.float64) for x in (found, truth))
+            registered = procrustes(target, flat, confidence[few].ravel())
+            drifts.append(_rotation_between(np.eye(3), registered))
     poses = [procrustes(*both_frames(*predictions)) for predictions in (exact, rough)]
     rotation, inliers = float("nan"), 0.0
-    if poses[0] is not None and poses[1] is not None:
-        rotations = [pose.cam2_to_cam1[:3, :3] for pose in poses if pose is not None]
-        rotation = float(rotation_angle_deg(rotations[0].T @ rotations[1]))
+    if poses[0] is not None:
+        rotation = _rotation_between(poses[0].cam2_to_cam1[:3, :3], poses[1])
         inliers = float(poses[0].inliers.mean())
     precision = str(dtype).removeprefix("torch.")
-    return PrecisionGap(name, precision, largest, float(np.median(medians)), rotation, inliers)
+    middle = float(np.median(medians))
+    return PrecisionGap(name, precision, largest, middle, rotation, inliers, max(drifts))
+
+
+def _rotation_between(rotation: Array, pose: RelativePose | None) -> float:
+    if pose is None:
+        return float("nan")
+    return float(rotation_angle_deg(rotation.T @ pose.cam2_to_cam1[:3, :3]))
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -253,11 +267,13 @@ def table(rows: Sequence[Row]) -> str:
 
 def gap_table(gaps: Sequence[PrecisionGap]) -> str:
     """Return a Markdown table of the differences between the precisions."""
-    lines = ["| network | precision | largest point | median point | rotation deg | inliers |"]
-    lines.append("|" + " --- |" * 6)
+    lines = [
+        "| network | precision | largest point | median point | rotation deg | inliers | drift deg "
+        "|\n|" + " --- |" * 7
+    ]
     lines += [
         f"| {g.network} | {g.precision} | {g.largest_point:.1e} | {g.median_point:.1e} | "
-        f"{g.rotation_deg:.4f} | {g.inliers:.2f} |"
+        f"{g.rotation_deg:.4f} | {g.inliers:.2f} | {g.drift_deg:.4f} |"
         for g in gaps
     ]
     return "\n".join(lines)

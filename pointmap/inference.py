@@ -195,7 +195,7 @@ def predict_pairs(
 
 def _batch(device: torch.device) -> int:
     """Photos or predictions at once: what fills the device without needing much memory."""
-    return 4 if device.type == "cpu" else 16
+    return 4 if device.type == "cpu" else 8
 
 
 def _batches(
@@ -245,7 +245,9 @@ class _Decoder:
     ) -> None:
         self._network, self._encoded = network, encoded
         self._device, self._dtype = device, dtype
-        self._photo_maps = functools.lru_cache(maxsize=2 * _BLOCK)(self._make_photo_maps)
+        # Of the function alone: a cache that refers to its owner would outlive it.
+        make = functools.partial(_photo_maps, network, encoded, device)
+        self._photo_maps = functools.lru_cache(maxsize=2 * _BLOCK)(make)
 
     def sizes(self, pair: tuple[int, int]) -> tuple[Size, Size]:
         """Sizes of the two photos of a pair."""
@@ -264,7 +266,9 @@ class _Decoder:
 
     def _launch(self, directed: list[tuple[int, int]]) -> _Launched:
         sides = list(zip(*directed, strict=True))
-        tokens1, tokens2 = (torch.stack([self._tokens(k) for k in side]) for side in sides)
+        tokens1, tokens2 = (
+            torch.stack([_tokens(self._encoded, k, self._device) for k in side]) for side in sides
+        )
         maps1 = [self._photo_maps(k)[0] for k in sides[0]]
         maps2 = [self._photo_maps(k)[1] for k in sides[1]]
         with _precision(self._device, self._dtype):
@@ -272,16 +276,20 @@ class _Decoder:
                 tokens1, tokens2, *self.sizes(directed[0]), (_stacked(maps1), _stacked(maps2))
             )
         outputs = (_to_host(_finite(both[0])), _to_host(_finite(both[1])))
-        copied = torch.cuda.Event() if self._device.type == "cuda" else None
-        if copied is not None:
-            copied.record()
+        copied = None
+        if self._device.type == "cuda":
+            copied = torch.cuda.current_stream(self._device).record_event()
         return _Launched(directed, outputs, copied)
 
-    def _tokens(self, k: int) -> Tensor:
-        return self._encoded.tokens[k].to(self._device, non_blocking=True)
 
-    def _make_photo_maps(self, k: int) -> PhotoMaps:
-        return self._network.photo_maps(self._tokens(k)[None], self._encoded.sizes[k])
+def _tokens(encoded: EncodedPhotos, k: int, device: torch.device) -> Tensor:
+    return encoded.tokens[k].to(device, non_blocking=True)
+
+
+def _photo_maps(
+    network: PointmapNetwork, encoded: EncodedPhotos, device: torch.device, k: int
+) -> PhotoMaps:
+    return network.photo_maps(_tokens(encoded, k, device)[None], encoded.sizes[k])
 
 
 @dataclass(frozen=True)

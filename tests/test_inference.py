@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -281,3 +283,24 @@ def test_precision_follows_the_instruction_set(
 ) -> None:
     monkeypatch.setattr("pointmap.inference._cpu_flags", lambda: frozenset(flags))
     assert choose_dtype(CPU) == dtype
+
+
+def test_what_is_kept_of_the_photos_goes_with_the_last_pair(
+    mast3r: PointmapNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[weakref.ref[torch.Tensor]] = []
+    photo_maps = mast3r.photo_maps
+
+    def watched(tokens: torch.Tensor, size: tuple[int, int]) -> Any:
+        maps = photo_maps(tokens, size)
+        kept.extend(weakref.ref(x) for x in maps if x is not None)
+        return maps
+
+    monkeypatch.setattr(mast3r, "photo_maps", watched)
+    encoded = encode(mast3r, photos(LANDSCAPE, LANDSCAPE))
+    gc.disable()
+    try:
+        assert len(predict(mast3r, encoded, [(0, 1)])) == 2
+        assert len(kept) == 4 and all(ref() is None for ref in kept)
+    finally:
+        gc.enable()
