@@ -91,6 +91,7 @@ def run_scene(folder: Path, *, seconds: float) -> AdaptationResult:
     result = adapt(
         network,
         pipeline.network_photos(photos, network),
+        frames,
         depths,
         alignment,
         seen.priors,

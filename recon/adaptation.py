@@ -18,17 +18,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pointmap.camera import (
-    Array,
     invert_rigid,
     pixel_rays,
     project,
     scale_intrinsics,
     transform_points,
 )
-from recon.depth import Anchors, DepthMap, DepthOptions, tie_to_anchors, upsample_prior
+from recon.depth import DepthMap, DepthOptions, photo_anchors, tie_to_anchors, upsample_prior
 
 if TYPE_CHECKING:
     from pointmap.images import ResizedPhoto
@@ -49,15 +47,16 @@ _LEARNING_RATE = 2e-3
 _MIN_GAIN = 0.02
 # Less confirmed depth than this share of a photo is no picture of it.
 _LEAST_CONFIRMED = 0.05
-_LEAST_POINTS = 20
+_PIXELS = 2500
+_WORST = 10.0
 _LEAST_STEPS = 5
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well priors describe photos, as median reprojection errors in per cent of the photo's
-    long side, averaged over the photos: ``scaled`` by one factor per photo, ``tied`` to every
-    second scene point as the depth stage does it and measured on the others.
+    """How well priors describe photos, as mean reprojection errors in per cent of the photos' long
+    side: ``scaled`` by one factor per photo, ``tied`` to the scene points as the depth stage does
+    it.
     """
 
     scaled: float
@@ -85,6 +84,7 @@ class Adaptation:
 def adapt(
     network: PointmapNetwork,
     resized: Sequence[ResizedPhoto],
+    frames: Sequence[ResizedPhoto],
     depths: Sequence[DepthMap | None],
     alignment: Alignment,
     priors: Sequence[PhotoPrior],
@@ -98,11 +98,11 @@ def adapt(
 ) -> Adaptation:
     """Adapt ``network`` to its photos for at most ``seconds`` and say what it then predicts.
 
-    ``resized``: the photos as the network sees them; ``depths``: refined depth, of which only what
-    another photo confirmed is learnt; ``priors``: what the network said so far; ``predict`` gives
-    the priors of all photos by another network. Fewer than three photos with confirmed depth teach
-    nothing that could be checked: a warning, and everything stays as it is. ``network`` itself is
-    never changed.
+    ``resized``: the photos as the network sees them; ``frames``: at the size of ``depths``, refined
+    depth, of which only what another photo confirmed is learnt; ``priors``: what the network said
+    so far; ``predict`` gives the priors of all photos by another network. Fewer than three photos
+    with confirmed depth teach nothing that could be checked: a warning, and everything stays as it
+    is. ``network`` itself is never changed.
     """
     usable = [
         k
@@ -110,7 +110,7 @@ def adapt(
         if depth is not None and (depth.confidence > CONFIRMED).mean() > _LEAST_CONFIRMED
     ]
     held_out = tuple(usable[1::_HOLD_OUT_EVERY])
-    before = agreement(priors, alignment, resized, held_out)
+    before = agreement(priors, depths, alignment, frames, held_out)
     if len(usable) < 3 or before is None:
         logger.warning(
             "not adapted: %d photos have depth that others confirm, and 3 are needed; "
@@ -137,7 +137,7 @@ def adapt(
         )
         return Adaptation(list(priors), False, held_out, before)
     after_priors = predict(adapted)
-    after = agreement(after_priors, alignment, resized, held_out)
+    after = agreement(after_priors, depths, alignment, frames, held_out)
     if after is None or not after.better_than(before):
         logger.warning(
             "the adapted network describes the photos held out no better than the original: "
@@ -168,86 +168,80 @@ def refill(
 
 def agreement(
     priors: Sequence[PhotoPrior],
+    depths: Sequence[DepthMap | None],
     alignment: Alignment,
-    photos: Sequence[ResizedPhoto],
+    frames: Sequence[ResizedPhoto],
     chosen: Sequence[int],
 ) -> Agreement | None:
-    """Return how well priors of the ``chosen`` photos reproject, None where no scene point tells.
+    """Return how well priors of the ``chosen`` photos reproject, None where nothing is confirmed.
 
-    A scene point seen in a chosen photo is placed at the prior's depth there and projected into the
-    other photos that see it.
+    Each confirmed pixel is placed at its confirmed depth and at the prior's, both are projected
+    into the other photos that have the confirmed place in view, and their distance there counts.
     """
     errors = []
     for k in chosen:
-        points = _SeenPoints.of(alignment, photos, k)
-        if len(points.xy) < _LEAST_POINTS:
+        depth, anchors = depths[k], photo_anchors(alignment, k, frames[k])
+        if depth is None or not len(anchors.z):
             continue
-        height, width = photos[k].pixels.shape[:2]
-        prior = upsample_prior(priors[k], height, width)
-        xy = points.xy * [photos[k].scale_x, photos[k].scale_y]
-        # Neighbours in the list of points are often the same corner: half to tie, half to measure.
-        tie = np.arange(len(xy)) % 2 == 0
-        anchors = Anchors(xy[tie], points.z[tie])
-        errors.append(
-            [
-                points.error(tie_to_anchors(prior, anchors, options), xy, ~tie)
-                for options in (DepthOptions(correct_shape=False), DepthOptions())
-            ]
-        )
+        prior = upsample_prior(priors[k], *depth.depth.shape)
+        tied = [
+            tie_to_anchors(prior, anchors, options)
+            for options in (DepthOptions(correct_shape=False), DepthOptions())
+        ]
+        found = [_reprojection(k, t, depth, alignment, frames) for t in tied]
+        if found[0] is not None:
+            errors.append(found)
     if not errors:
         return None
-    scaled, tied = np.mean(errors, axis=0)
-    return Agreement(float(scaled), float(tied))
+    scaled, fully = np.mean(np.array(errors, np.float64), axis=0)
+    return Agreement(float(scaled), float(fully))
 
 
-@dataclass(frozen=True)
-class _SeenPoints:
-    """Scene points in front of photo ``view`` that it sees at ``xy`` (P, 2) original pixels."""
-
-    alignment: Alignment
-    photos: Sequence[ResizedPhoto]
-    view: int
-    number: NDArray[np.int64]
-    xy: Array
-    z: Array
-
-    @staticmethod
-    def of(alignment: Alignment, photos: Sequence[ResizedPhoto], view: int) -> _SeenPoints:
-        photo = photos[view].photo
-        tracks, cam_to_world = alignment.tracks, alignment.cam_to_world[view]
-        assert cam_to_world is not None
-        mine = tracks.view_index == view
-        number, xy = tracks.point_index[mine], tracks.xy[mine]
-        z = transform_points(invert_rigid(cam_to_world), tracks.points[number])[:, 2]
-        good = (z > 0) & ((xy >= 0) & (xy < [photo.width, photo.height])).all(1)
-        return _SeenPoints(alignment, photos, view, number[good], xy[good], z[good])
-
-    def error(self, depth: DepthMap, xy: Array, measured: NDArray[np.bool_]) -> float:
-        """Return the median reprojection error, in per cent of the other photo's long side, of the
-        ``measured`` (P,) points by ``depth``, in whose pixels they lie at ``xy`` (P, 2).
-        """
-        tracks, alignment = self.alignment.tracks, self.alignment
-        column, row = np.minimum(xy, np.array(depth.depth.shape[::-1]) - 0.5).astype(int).T
-        z = depth.depth[row, column].astype(np.float64)
-        cam_to_world = alignment.cam_to_world[self.view]
-        assert cam_to_world is not None
-        rays = pixel_rays(self.xy, alignment.intrinsics[self.view], alignment.k1[self.view])
-        placed = transform_points(cam_to_world, rays * z[:, None])
-        row_of = np.full(len(tracks.points), -1)
-        row_of[self.number[measured & (z > 0)]] = np.flatnonzero(measured & (z > 0))
-        found = []
-        for j, other in enumerate(alignment.cam_to_world):
-            seen = (tracks.view_index == j) & (row_of[tracks.point_index] >= 0)
-            if j == self.view or other is None or not seen.any():
-                continue
-            moved = transform_points(invert_rigid(other), placed[row_of[tracks.point_index[seen]]])
-            distance = np.linalg.norm(
-                project(moved, alignment.intrinsics[j], alignment.k1[j]) - tracks.xy[seen], axis=1
+def _reprojection(
+    view: int,
+    claimed: DepthMap,
+    depth: DepthMap,
+    alignment: Alignment,
+    frames: Sequence[ResizedPhoto],
+) -> float | None:
+    """Return the mean distance, in per cent of the long side, of ``claimed`` from confirmed depth
+    of photo ``view``, seen from the other photos; None where no other photo sees any of it.
+    """
+    height, width = depth.depth.shape
+    step = max(1, int(np.sqrt(height * width / _PIXELS)))
+    row, column = np.mgrid[step // 2 : height : step, step // 2 : width : step].reshape(2, -1)
+    sure = depth.confidence[row, column] > CONFIRMED
+    row, column = row[sure], column[sure]
+    xy = np.stack([column + 0.5, row + 0.5], 1) / [frames[view].scale_x, frames[view].scale_y]
+    rays = pixel_rays(xy, alignment.intrinsics[view], alignment.k1[view])
+    cam_to_world = alignment.cam_to_world[view]
+    assert cam_to_world is not None
+    true, said = (
+        transform_points(cam_to_world, rays * z[row, column, None].astype(np.float64))
+        for z in (depth.depth, claimed.depth)
+    )
+    known = claimed.depth[row, column] > 0
+    found = []
+    for j, other in enumerate(alignment.cam_to_world):
+        if j == view or other is None:
+            continue
+        photo = frames[j].photo
+        a, b = (
+            project(
+                transform_points(invert_rigid(other), points),
+                alignment.intrinsics[j],
+                alignment.k1[j],
             )
-            long_side = max(self.photos[j].photo.width, self.photos[j].photo.height)
-            # A point that lands behind the other camera is as wrong as can be.
-            found.append(np.nan_to_num(100 * distance / long_side, nan=100.0))
-        return float(np.median(np.concatenate(found))) if found else 100.0
+            for points in (true, said)
+        )
+        with np.errstate(invalid="ignore"):
+            seen = ((a >= 0) & (a <= [photo.width, photo.height])).all(axis=1)
+        share = 100 * np.linalg.norm(a - b, axis=1) / max(photo.width, photo.height)
+        # Behind the other camera, or not known at all, is as wrong as can be.
+        share = np.where(known & np.isfinite(share), share, _WORST)[seen]
+        found.append(share.clip(max=_WORST))
+    together = np.concatenate(found) if found else np.zeros(0)
+    return float(together.mean()) if len(together) else None
 
 
 def confirmed_views(

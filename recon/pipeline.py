@@ -319,6 +319,7 @@ def _adapt(
     result = adapt(
         network,
         network_photos(photos, network),
+        frames,
         depths,
         alignment,
         priors,

@@ -96,42 +96,47 @@ def world() -> World:
 
 
 def test_agreement_is_zero_at_the_truth_and_blind_to_the_scale_of_each_photo(world: World) -> None:
-    exact = agreement(world.priors(), world.alignment, world.photos, (1, 3))
-    bent = agreement(world.priors(bend=0.1), world.alignment, world.photos, (1, 3))
-    assert exact is not None and bent is not None
-    # Positions come to a hundredth of a pixel, depth from the pixel below them: not quite 0.
-    assert exact.scaled < 0.2 and exact.tied < 0.2
-    assert bent.scaled > 3 * exact.scaled
+    def found(bend: float) -> Agreement:
+        result = agreement(world.priors(bend), world.depths, world.alignment, world.photos, (1, 3))
+        assert result is not None
+        return result
+
+    exact, bent = found(0.0), found(0.1)
+    assert exact.scaled < 0.05 and exact.tied < 0.1
+    assert bent.scaled > 0.4
     # Tying lets the scene points bend the prior back.
     assert bent.tied < 0.8 * bent.scaled
+    # Only confirmed depth is a judge: what the right third says does not matter.
+    priors = world.priors()
+    for prior in priors:
+        prior.points[:, 44:] *= 3
+    nothing = agreement(priors, world.depths, world.alignment, world.photos, (1, 3))
+    assert nothing is not None and nothing.scaled < 0.1
 
 
-def test_agreement_of_a_worked_point(world: World) -> None:
-    # Two cameras side by side, focal 100 px, baseline 1; every second point ties, the others lie
-    # behind what the prior says: at depth 2 instead of 1, so off by 50 px of a long side of 128.
+def test_agreement_of_a_worked_wall(world: World) -> None:
+    # Two cameras side by side, focal 100 px, baseline 0.1; a wall at 1 whose upper half the prior
+    # puts at 2: seen 10 px and 5 px aside, so that half of the pixels err by 5 px of 128.
     K = np.array([[100.0, 0, 64], [0, 100, 48], [0, 0, 1]])
     aside = np.eye(4)
-    aside[0, 3] = 1.0
+    aside[0, 3] = 0.1
     count = 40
     x = np.linspace(-0.4, 0.4, count)
-    z = np.where(np.arange(count) % 2 == 0, 1.0, 2.0)
-    points = np.stack([x * z, 0 * z, z], 1)
-    first = np.stack([64 + 100 * x, 48 + 0 * x], 1)
-    second = np.stack([64 + 100 * (x - 1 / z), 48 + 0 * x], 1)
-    number = np.arange(count)
     tracks = Tracks(
-        points,
+        np.stack([x, 0 * x + 0.2, 0 * x + 1], 1),
         np.zeros((count, 3), np.uint8),
-        np.concatenate([number, number]),
-        np.repeat([0, 1], count),
-        np.concatenate([first, second]),
+        np.arange(count),
+        np.zeros(count, np.int64),
+        np.stack([64 + 100 * x, 68 + 0 * x], 1),
     )
     alignment = alignment_of(np.stack([K, K]), [np.eye(4), aside], tracks)
-    flat = np.ones((HEIGHT, WIDTH, 3), np.float32)
-    prior = PhotoPrior(flat, np.full((HEIGHT, WIDTH), 5, np.float32), 1.0)
-    found = agreement([prior, prior], alignment, world.photos[:2], (0,))
+    points = np.ones((HEIGHT, WIDTH, 3), np.float32)
+    points[: HEIGHT // 2] *= 2
+    prior = PhotoPrior(points, np.full((HEIGHT, WIDTH), 5, np.float32), 1.0)
+    wall = DepthMap(np.ones((HEIGHT, WIDTH), np.float32), np.ones((HEIGHT, WIDTH), np.float32))
+    found = agreement([prior] * 2, [wall, None], alignment, world.photos[:2], (0,))
     assert found is not None
-    assert found.scaled == pytest.approx(100 * 50 / 128, rel=0.01)
+    assert found.scaled == pytest.approx(0.5 * 100 * 5 / 128, rel=0.05)
 
 
 def test_the_guard_wants_a_real_gain_and_no_loss() -> None:
@@ -175,6 +180,7 @@ def run(world: World, after: list[PhotoPrior], **given: float) -> Adaptation:
     return adapt(
         small_network(),
         world.photos,
+        world.photos,
         world.depths,
         world.alignment,
         world.priors(bend=0.2),
@@ -214,8 +220,8 @@ def test_the_copy_learns_and_the_network_stays_as_it_was(world: World) -> None:
         return world.priors()
 
     adapt(
-        network, world.photos, world.depths, world.alignment, world.priors(bend=0.2), predict,
-        seconds=600.0, max_steps=100, device=torch.device("cpu"),
+        network, world.photos, world.photos, world.depths, world.alignment,
+        world.priors(bend=0.2), predict, seconds=600.0, max_steps=100, device=torch.device("cpu"),
     )  # fmt: skip
     # Photo 1 is the one held out, confirmed are the first 44 columns.
     assert errors[1] < 0.8 * errors[0]
