@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _FORMS = "baseline:A.jpg,B.jpg,METRES or points:A.jpg,X1,Y1,X2,Y2,METRES or cameras:FILE or network"
 
+_LENGTHS = ("voxel_size", "truncation")
+"""Statistics of the surface that are lengths."""
+
 
 @dataclass(frozen=True)
 class ScaleSource:
@@ -124,6 +127,9 @@ def rescale(scene: Reconstruction, factor: float) -> Reconstruction:
         return replace(old, cam_to_world=pose)
 
     small = np.float32(factor)
+    textured = scene.textured
+    if textured is not None:
+        textured = replace(textured, vertices=textured.vertices * small)
     return replace(
         scene,
         views=tuple(
@@ -133,6 +139,11 @@ def rescale(scene: Reconstruction, factor: float) -> Reconstruction:
         tracks=replace(scene.tracks, points=scene.tracks.points * factor),
         cloud=replace(scene.cloud, points=scene.cloud.points * small),
         surface=replace(scene.surface, vertices=scene.surface.vertices * small),
+        textured=textured,
+        statistics={
+            name: value * factor if name in _LENGTHS else value
+            for name, value in scene.statistics.items()
+        },
         units="metres",
     )
 

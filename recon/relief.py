@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.camera import Array, transform_points, unproject
+from pointmap.camera import Array, invert_rigid, project, transform_points, unproject
 from recon.depth_products import depth_normals, depth_steps, remove_flying_pixels
-from recon.scene import Mesh, View
+from recon.scene import Mesh, TexturedMesh, View
 
 
 def triangulate(view: View, *, max_jump: float = 0.05) -> Mesh:
@@ -32,6 +32,15 @@ def triangulate(view: View, *, max_jump: float = 0.05) -> Mesh:
         view.pixels.reshape(-1, 3)[used],
         (normals @ view.camera.cam_to_world[:3, :3].T).astype(np.float32),
     )
+
+
+def under_photo(mesh: Mesh, view: View) -> TexturedMesh:
+    """Return the mesh of :func:`triangulate` with the view's pixels as its texture."""
+    assert view.camera.cam_to_world is not None
+    camera = transform_points(invert_rigid(view.camera.cam_to_world), mesh.vertices)
+    height, width = view.depth.shape
+    uv = project(camera, view.depth_intrinsics, view.camera.k1) / [width, height]
+    return TexturedMesh(mesh.vertices, mesh.faces, mesh.normals, uv.astype(np.float32), view.pixels)
 
 
 def _faces(depth: Array, max_jump: float) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ from recon.depth_products import joint_bilateral
 from recon.fusion import fuse_points
 from recon.intrinsics import solve_focals
 from recon.metric_scale import in_metres
-from recon.relief import triangulate
+from recon.relief import triangulate, under_photo
 from recon.scene import Camera, Reconstruction, Tracks, View
 
 if TYPE_CHECKING:
@@ -65,11 +65,13 @@ def photo_scene(
     # Between the network's pixels the photo knows better where things end.
     smooth = joint_bilateral(depth.depth, frame.pixels).astype(np.float32)
     view = View(photo.name, photo.path, camera, frame.pixels, smooth, depth.confidence)
+    surface = triangulate(view)
     scene = Reconstruction(
         views=(view,),
         tracks=Tracks.empty(),
         cloud=fuse_points([view], options=options.fusion),
-        surface=triangulate(view),
+        surface=surface,
+        textured=under_photo(surface, view) if options.fusion.texture else None,
         options=options.to_dict(),
     )
     return in_metres(scene, [prior], options)

@@ -20,7 +20,7 @@ from recon.export import load_scene
 from recon.export.products import write_products
 from recon.metric_scale import check_scale_source, in_metres, parse_scale
 from recon.options import Options
-from recon.relief import triangulate
+from recon.relief import triangulate, under_photo
 from recon.scene import Camera, Reconstruction, Tracks, View
 from viz.colour import UNKNOWN_GREY, normals_to_rgb, value_picture
 
@@ -61,6 +61,9 @@ def test_the_mesh_is_cut_at_depth_edges_and_lies_on_the_surfaces() -> None:
     assert normals == pytest.approx(np.tile([0, 0, -1.0], (len(normals), 1)), abs=1e-5)
     pixel = np.floor(project(camera, view.camera.intrinsics)).astype(int)
     assert np.array_equal(mesh.colours, view.pixels[pixel[:, 1], pixel[:, 0]])
+    textured = under_photo(mesh, view)
+    texel = np.floor(textured.uv * [80, 60]).astype(int)
+    assert np.array_equal(textured.texture[texel[:, 1], texel[:, 0]], mesh.colours)
 
 
 def test_a_mesh_has_no_triangle_on_unknown_pixels() -> None:
@@ -154,6 +157,12 @@ def test_every_source_of_scale_gives_the_same_metres(tmp_path: Path) -> None:
         pose = found.views[1].camera.cam_to_world
         assert pose == pytest.approx(shots[1].cam_to_world, rel=1e-3, abs=1e-3)
     assert in_metres(scene, priors, Options()) is scene
+    counted = replace(scene, statistics={"voxel_size": 0.5, "pieces": 3})
+    text = f"baseline:0.jpg,2.jpg,{apart}"
+    assert metres(counted, text, priors).statistics == {
+        "voxel_size": pytest.approx(1.0),
+        "pieces": 3,
+    }
 
 
 MARKS = ((20.5, 100.5), (130.5, 90.5))
