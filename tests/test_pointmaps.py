@@ -23,16 +23,15 @@ from benchmarks.pointmap_scenes import (
     random_pose,
     ring_pairs,
 )
-from pointmap.camera import Array, invert_rigid, pinhole, project, rigid, transform_points
+from pointmap.camera import Array, invert_rigid, rigid, transform_points
 from pointmap.inference import PairPrediction
 from recon.alignment import Alignment, align
 from recon.alignment.pointmaps import PointmapPoses, pointmap_poses
 from recon.canonical import PhotoPrior, PriorAccumulator
 from recon.epipolar import angles_between_deg
 from recon.intrinsics import solve_focals
-from recon.matching import PairMatches
 from recon.pair_points import PairSketch, sketch_pair
-from recon.relative_pose import PairEdge, RelativePose
+from recon.relative_pose import PairEdge
 
 WIDTH, HEIGHT = 64, 48
 
@@ -332,63 +331,3 @@ def test_weak_pointmaps_are_not_trusted(shots: list[Shot], case: str):
             for p in (forth, back)
         )
     assert not _poses(forth, back).weights.any()
-
-
-# Feature tracks and pointmaps together.
-
-
-def feature_edges(taken: Taken, photos: Sequence[int], *, seed: int = 0) -> list[PairEdge]:
-    """Return exact edges among ``photos``, of points on the walls behind the scene."""
-    rng = np.random.default_rng(seed)
-    points = rng.uniform([-2, -1, -1.5], [2, 1, 1.5], (150, 3))
-    K = pinhole(taken.scene.intrinsics[0, 0], WIDTH, HEIGHT)
-    poses = taken.scene.cam_to_world
-    xy = {k: project(transform_points(invert_rigid(poses[k]), points), K) for k in photos}
-    edges = []
-    for i in photos:
-        for j in (k for k in photos if k > i):
-            seen = np.flatnonzero(np.isfinite(xy[i]).all(1) & np.isfinite(xy[j]).all(1))
-            matches = PairMatches(i, j, xy[i][seen], xy[j][seen], seen, seen, 0.05)
-            relative = invert_rigid(poses[i]) @ poses[j]
-            relative[:3, 3] /= np.linalg.norm(relative[:3, 3])
-            pose = RelativePose(relative, "essential", np.ones(len(seen), bool), 0.9)
-            edges.append(PairEdge(matches, pose))
-    return edges
-
-
-def test_tracks_hold_what_they_see_and_pointmaps_carry_the_rest():
-    taken = room(6)
-    edges = feature_edges(taken, (0, 1, 3))
-    alone = taken.align(edges, sketches=())
-    found = taken.align(edges)
-    assert [pose is None for pose in alone.cam_to_world] == [False, False, True, False, True, True]
-    assert found.reasons == (None,) * 6
-    for k in (0, 1, 3):
-        np.testing.assert_array_equal(found.cam_to_world[k], alone.cam_to_world[k])
-    rotations, directions = pose_errors_deg(found, taken.scene.cam_to_world)
-    assert rotations.max() < 1.2 and np.median(directions) < 1
-    assert len(found.tracks.points) == len(alone.tracks.points)
-    # Scene units: the tracks' median depth is 1.
-    ratio = depth_ratio(taken, found)
-    assert np.abs(ratio / np.median(ratio) - 1).mean() < 0.02
-
-
-def test_features_that_fold_the_scene_are_overruled():
-    """Matches between the two ends of a row say that both stand in one place."""
-    scene = make_room(6, WIDTH, HEIGHT, span_deg=150)
-    taken = take(scene, list(predictions(scene, complete_pairs(6))))
-    poses = scene.cam_to_world.copy()
-    fold = poses[0] @ rigid(rotation([0, 4, 0]), [0.3, 0, 0]) @ invert_rigid(poses[3])
-    poses[3:] = fold @ poses[3:]
-    folded = replace(taken, scene=replace(scene, cam_to_world=poses))
-    found = taken.align(feature_edges(folded, range(6)))
-    rotations, _ = pose_errors_deg(found, scene.cam_to_world)
-    assert found.reasons == (None,) * 6 and rotations.max() < 2
-
-
-def test_more_photos_by_pointmaps_elsewhere_are_the_scene():
-    taken = room(7)
-    only = [s for s in taken.sketches if min(s.i, s.j) >= 2]
-    found = taken.align(feature_edges(taken, (0, 1)), sketches=only)
-    assert [pose is None for pose in found.cam_to_world] == [True] * 2 + [False] * 5
-    assert "not connected to the scene" in found.reasons[0]
