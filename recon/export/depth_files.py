@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -98,4 +99,8 @@ def _write_exr(path: Path, depth: DepthMap) -> None:
         "confidence": np.ascontiguousarray(depth.confidence),
     }
     with OpenEXR.File(header, channels) as file:
-        file.write(str(path))
+        try:
+            file.write(str(path))
+        except RuntimeError as error:
+            # Its way to say that the disk is full; the same as any other file's to us.
+            raise OSError(errno.EIO, str(error).replace("\n", " ")) from error

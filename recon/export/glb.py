@@ -70,9 +70,11 @@ def frustum_size(reconstruction: Reconstruction) -> float:
     """
     poses = [v.camera.cam_to_world for v in reconstruction.views]
     centres = np.array([pose[:3, 3] for pose in poses if pose is not None]).reshape(-1, 3)
-    depths = [v.depth[v.depth > 0] for v in reconstruction.views if v.registered]
+    depths = [
+        v.depth[np.isfinite(v.depth) & (v.depth > 0)] for v in reconstruction.views if v.registered
+    ]
     known = np.concatenate([*depths, np.zeros(0, np.float32)])
-    sizes = [0.1 * float(np.median(known[np.isfinite(known)]))] if len(known) else []
+    sizes = [0.1 * float(np.median(known))] if len(known) else []
     if len(centres) > 1:
         distances = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
         np.fill_diagonal(distances, np.inf)
