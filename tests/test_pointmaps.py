@@ -17,6 +17,7 @@ from benchmarks.pointmap_scenes import (
     EXACT,
     Errors,
     RoomScene,
+    cast_depth,
     complete_pairs,
     make_room,
     predictions,
@@ -331,3 +332,23 @@ def test_weak_pointmaps_are_not_trusted(shots: list[Shot], case: str):
             for p in (forth, back)
         )
     assert not _poses(forth, back).weights.any()
+
+
+def test_two_photos_are_a_scene():
+    taken = room(2)
+    found = taken.align()
+    assert found.reasons == (None, None)
+    assert pose_errors_deg(found, taken.scene.cam_to_world)[0].max() < 1.5
+
+
+def test_photos_that_only_turned_stand_in_one_place():
+    middle = make_room(3, WIDTH, HEIGHT)
+    poses = np.stack(
+        [middle.cam_to_world[1] @ rigid(rotation([0, a, 0]), np.zeros(3)) for a in (-15, 0, 15)]
+    )
+    depth = np.stack([cast_depth(pose, middle.intrinsics, WIDTH, HEIGHT) for pose in poses])
+    scene = RoomScene(poses, middle.intrinsics, depth)
+    found = take(scene, list(predictions(scene, complete_pairs(3)))).align()
+    assert found.reasons == (None,) * 3
+    assert pose_errors_deg(found, poses)[0].max() < 1.5
+    assert np.abs(np.stack(found.cam_to_world)[:, :3, 3]).max() < 0.01

@@ -49,7 +49,8 @@ class PairSimilarities:
     prediction's depth over the photo's prior depth, for photo i and for photo j; ``support`` (E,)
     in [0, 1]: share of photo j's confidence-weighted pixels that this explains; ``confidence``
     (E,): median over the pixels of both photos; ``overlap`` (E,): share of photo j's points that
-    photo i has in its view; ``parallax_deg`` (E,): the baseline over the typical distance.
+    photo i has in its view; ``distance`` (E,): photo j's points from camera i, typically, in the
+    prediction's unit.
     """
 
     pairs: Index
@@ -59,7 +60,13 @@ class PairSimilarities:
     support: Array
     confidence: Array
     overlap: Array
-    parallax_deg: Array
+    distance: Array
+
+    @property
+    def parallax_deg(self) -> Array:
+        """The baseline over the typical distance (E,), as an angle."""
+        baseline = np.linalg.norm(self.cam2_to_cam1[:, :3, 3], axis=1)
+        return np.asarray(np.degrees(baseline / self.distance))
 
 
 def pair_similarities(
@@ -123,7 +130,7 @@ def _estimate(
         (weight * explained).sum(1) / total * (known.sum(1) > SAMPLES / 10),
         np.median(both, axis=1),
         _inside(points_2, np.abs(rays[pairs[:, 0], :, :2]).max(axis=1), weight),
-        np.degrees(np.linalg.norm(cam2_to_cam1[:, :3, 3], axis=1) / _reach(points_2, weight)),
+        _reach(points_2, weight),
     )
 
 

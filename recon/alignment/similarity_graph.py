@@ -33,6 +33,9 @@ _UNIT_SHARE = np.array([0.8, 0.2])
 # Weight of a pair falls to a quarter where its squared error is this many times the typical one.
 _ROBUST_WIDTH = 4.0
 _LEAST_AGREEING_SHARE = 0.25
+# Baselines err by a share of their length, or of this share of the scene's distance if they are
+# shorter: photos that only turned have none at all.
+_LEAST_BASELINE = 0.05
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ def _errors(cameras: GraphCameras, pairs: PairSimilarities) -> _Errors:
         rotation_log(closing),
         expected - (centres[j] - centres[i]),
         expected,
-        np.maximum(length, 0.2 * float(np.median(length[cameras.used])) + 1e-12),
+        np.maximum(length, _LEAST_BASELINE * unit * pairs.distance + 1e-12),
         unit_1 - unit_2,
     )
 
