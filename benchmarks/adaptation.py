@@ -20,7 +20,7 @@ import torch
 from pointmap.camera import Array, scale_intrinsics
 from pointmap.checkpoint import load_network
 from pointmap.images import ResizedPhoto, load_photo
-from pointmap.inference import choose_device
+from pointmap.inference import choose_device, network_photos
 from recon import pipeline
 from recon.adaptation import CONFIRMED, Agreement, adapt, refill
 from recon.canonical import PhotoPrior
@@ -90,7 +90,7 @@ def run_scene(folder: Path, *, seconds: float) -> AdaptationResult:
     start = time.process_time()
     result = adapt(
         network,
-        pipeline.network_photos(photos, network),
+        network_photos(network, photos),
         frames,
         depths,
         alignment,

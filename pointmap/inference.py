@@ -20,7 +20,7 @@ from pointmap.network import PointmapNetwork, Prediction
 from pointmap.network.model import PhotoMaps
 
 if TYPE_CHECKING:
-    from pointmap.images import ResizedPhoto
+    from pointmap.images import Photo, ResizedPhoto
 
 Item = TypeVar("Item")
 Size = tuple[int, int]
@@ -114,6 +114,14 @@ def _cpu_flags() -> frozenset[str]:
             if line.startswith("flags"):
                 return frozenset(line.partition(":")[2].split())
     return frozenset()
+
+
+def network_photos(network: PointmapNetwork, photos: Sequence[Photo]) -> list[ResizedPhoto]:
+    """Return the photos at the size in which ``network`` sees them."""
+    from pointmap.images import load_photo
+
+    side, patch = max(network.config.img_size), network.config.patch_size
+    return [load_photo(photo, long_side=side, multiple=patch) for photo in photos]
 
 
 def encode_photos(

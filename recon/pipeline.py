@@ -157,13 +157,13 @@ def _predict(
     advance: Advance,
 ) -> NetworkResult:
     """Encode each photo once, decode each pair, and keep of it only what later stages need."""
-    from pointmap.inference import encode_photos, predict_pairs
+    from pointmap.inference import encode_photos, network_photos, predict_pairs
     from recon.canonical import PriorAccumulator
     from recon.descriptors import match_descriptors
     from recon.pair_points import sketch_pair
     from recon.view_graph import build_view_graph
 
-    encoded = encode_photos(network, network_photos(photos, network), device=device)
+    encoded = encode_photos(network, network_photos(network, photos), device=device)
     graph = build_view_graph(len(photos), descriptors=encoded.descriptors, options=options.graph)
     # A photo alone is looked at as a pair with itself.
     looked_at = graph.pairs or tuple((k, k) for k in range(len(photos)))
@@ -307,7 +307,7 @@ def _adapt(
     advance: Advance,
 ) -> list[DepthMap | None]:
     """Return ``depths``, filled from the adapted network where that is better."""
-    from pointmap.inference import choose_device
+    from pointmap.inference import choose_device, network_photos
     from recon.adaptation import adapt, refill
 
     assert options.adapt is not None
@@ -318,7 +318,7 @@ def _adapt(
 
     result = adapt(
         network,
-        network_photos(photos, network),
+        network_photos(network, photos),
         frames,
         depths,
         alignment,
@@ -332,12 +332,6 @@ def _adapt(
     if not result.kept:
         return depths
     return refill(depths, fuse_depths(result.priors, alignment, frames, options=options.depth))
-
-
-def network_photos(photos: Sequence[Photo], network: PointmapNetwork) -> list[ResizedPhoto]:
-    """Return the photos at the size in which the network sees them."""
-    side, patch = max(network.config.img_size), network.config.patch_size
-    return [load_photo(photo, long_side=side, multiple=patch) for photo in photos]
 
 
 def _stereo_view(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from synthetic import Shot, look_at, render
 from torch import Tensor
 from torch.nn import functional as F
 
 from pointmap.camera import pinhole
+from pointmap.checkpoint import load_network, read_card, save_checkpoint
+from pointmap.errors import InputError
 from pointmap.network import NetworkConfig, PointmapNetwork
+from pointmap.training.from_photos import main
 from pointmap.training.pairs import unproject
 from pointmap.training.self_supervised import (
     DirectedPairs,
@@ -200,3 +205,36 @@ def test_a_network_takes_steps_on_photos_alone_and_keeps_its_form(shots: list[Sh
     # Low-rank updates: linear layers and nothing else.
     assert changed and all(torch.isfinite(learnt.state_dict()[name]).all() for name in changed)
     assert not any("norm" in name or name.endswith("bias") for name in changed)
+
+
+def test_the_command_writes_a_checkpoint_from_photos_and_names_what_it_cannot_use(
+    shots: list[Shot], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    tiny = PointmapNetwork(
+        NetworkConfig(
+            img_size=(64, 64),
+            enc_embed_dim=16,
+            enc_depth=1,
+            enc_num_heads=2,
+            dec_embed_dim=16,
+            dec_depth=1,
+            dec_num_heads=2,
+            head_type="linear",
+        )
+    )
+    save_checkpoint(tiny, tmp_path / "start.safetensors", card={})
+    photos_folder = tmp_path / "photos"
+    photos_folder.mkdir()
+    for n, shot in enumerate(shots):
+        Image.fromarray(shot.pixels).save(photos_folder / f"{n}.png")
+    out, start = tmp_path / "learnt.safetensors", str(tmp_path / "start.safetensors")
+    options = ["--out", str(out), "--weights", start, "--steps", "2", "--device", "cpu"]
+    main([str(photos_folder), *options])
+    assert read_card(out)["steps"] == 2
+    assert load_network(out).config == tiny.config
+    with pytest.raises(InputError, match="at least 2"):
+        main([str(photos_folder / "0.png"), *options])
+    Image.fromarray(shots[0].pixels[:, :12].repeat(3, axis=1)).save(photos_folder / "9.png")
+    with pytest.raises(InputError, match="different shapes"):
+        main([str(photos_folder), *options])
