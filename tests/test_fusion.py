@@ -3,10 +3,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from synthetic import ROOM, Plane, Shot, shoot, solid_texture
 
 from pointmap.camera import transform_points
 from recon.fusion import FusionOptions, Surface, fuse_mesh, fuse_points, fuse_surface
+from recon.fusion.frames import usable_frames, witnesses
 from recon.scene import Camera, Mesh, View
 
 
@@ -370,3 +372,33 @@ def _border_length(mesh: Mesh) -> int:
     edges = np.sort(mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
     _, counts = np.unique(edges, axis=0, return_counts=True)
     return int((counts == 1).sum())
+
+
+def test_witnesses_are_the_photos_that_look_at_the_same(shots: list[Shot]) -> None:
+    """Among many photos of elsewhere, those of here are found, and keep their say."""
+    ghost = shots[3].depth.copy()
+    ghost[40:60, 60:90] *= 0.5
+    views = [view_of(s) for s in shots]
+    views[3] = view_of(shots[3], depth=ghost)
+    elsewhere = []
+    for number in range(14):
+        matrix = shots[number % 8].cam_to_world.copy()
+        matrix[:3, 3] += [0, 0, 500 + number]
+        elsewhere.append(
+            view_of(Shot(shots[0].pixels, shots[0].depth, shots[0].intrinsics, matrix))
+        )
+    frames = usable_frames([*elsewhere, *views], FusionOptions())
+    found = witnesses(frames)[14 + 3]
+    assert len(found) == 7
+    assert all(any(other is frame for frame in frames[14:]) for other in found)
+    cloud = fuse_points([*elsewhere, *views], options=FusionOptions(voxel_size=VOXEL))
+    here = cloud.points[cloud.points[:, 2] < 100].astype(np.float64)
+    assert len(here) > 3000 and (distance_to_room(here) > 0.3).sum() == 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_gives_the_same_surface(shots: list[Shot]) -> None:
+    views = [view_of(s) for s in shots]
+    one, other = (fuse_surface(views, device=device).mesh for device in ("cpu", "cuda"))
+    assert len(other.faces) == pytest.approx(len(one.faces), rel=1e-3)
+    assert np.median(distance_to_room(other.vertices.astype(np.float64))) < 0.01

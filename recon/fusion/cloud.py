@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 
 from pointmap.camera import Array, transform_points, unproject
 from recon.depth_products import depth_normals
-from recon.fusion.frames import Frame, automatic_voxel_size, count_votes, inside_box, usable_frames
+from recon.fusion.frames import (
+    Frame,
+    automatic_voxel_size,
+    count_votes,
+    inside_box,
+    usable_frames,
+    witnesses,
+)
 from recon.fusion.options import FusionOptions
 from recon.scene import PointCloud, View
 
@@ -22,7 +29,10 @@ def fuse_points(views: Sequence[View], *, options: FusionOptions | None = None) 
     """
     options = options or FusionOptions()
     frames = usable_frames(views, options)
-    parts = [_frame_points(frame, frames) for frame in frames]
+    parts = [
+        _frame_points(frame, others)
+        for frame, others in zip(frames, witnesses(frames), strict=True)
+    ]
     if not any(len(part.points) for part in parts):
         return _empty_cloud()
     cloud = PointCloud(
@@ -42,12 +52,12 @@ def fuse_points(views: Sequence[View], *, options: FusionOptions | None = None) 
     return thinned
 
 
-def _frame_points(frame: Frame, frames: Sequence[Frame]) -> PointCloud:
+def _frame_points(frame: Frame, others: Sequence[Frame]) -> PointCloud:
     """Return the world points of one frame that the other frames don't vote down."""
     known = frame.depth > 0
     camera = unproject(frame.depth, frame.intrinsics, frame.k1)
     world = transform_points(frame.cam_to_world, camera[known])
-    keep = count_votes(frame, frames, world) >= 0
+    keep = count_votes(others, world) >= 0
     normals = depth_normals(frame.depth, frame.intrinsics, frame.k1)[known]
     normals = normals @ frame.cam_to_world[:3, :3].T
     return PointCloud(

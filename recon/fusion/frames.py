@@ -54,28 +54,52 @@ def usable_frames(views: Sequence[View], options: FusionOptions) -> list[Frame]:
                 view.camera.k1,
             )
         )
-    supported = [_supported(frame, frames, sure) for frame in frames]
+    supported = [
+        _supported(frame, others, sure)
+        for frame, others in zip(frames, witnesses(frames), strict=True)
+    ]
     return [frame for frame in supported if (frame.depth > 0).any()]
 
 
-def _supported(frame: Frame, frames: Sequence[Frame], sure: float) -> Frame:
+def _supported(frame: Frame, others: Sequence[Frame], sure: float) -> Frame:
     """Return the frame without depth of low confidence that the others don't support."""
     unsure = (frame.depth > 0) & (frame.confidence < sure)
     if not unsure.any():
         return frame
     camera = unproject(frame.depth, frame.intrinsics, frame.k1)[unsure]
     depth = frame.depth.copy()
-    depth[unsure] *= count_votes(frame, frames, transform_points(frame.cam_to_world, camera)) > 0
+    depth[unsure] *= count_votes(others, transform_points(frame.cam_to_world, camera)) > 0
     depth[_speckle(depth > 0)] = 0
     return replace(frame, depth=depth)
 
 
-def count_votes(frame: Frame, frames: Sequence[Frame], world: Array, margin: float = 0.03) -> Array:
-    """Return how many more of the other frames measured points (P, 3) too than look past them."""
+def witnesses(frames: Sequence[Frame], count: int = 12) -> list[list[Frame]]:
+    """Return for each frame the others, at most ``count``, that look at most of what it measured.
+
+    So that the work grows with the number of photos, not with its square.
+    """
+    if len(frames) <= count + 1:
+        return [[other for other in frames if other is not frame] for frame in frames]
+    chosen = []
+    for number, frame in enumerate(frames):
+        rows, columns = np.nonzero(frame.depth > 0)
+        few = slice(None, None, max(1, len(rows) // 200))
+        camera = unproject(frame.depth, frame.intrinsics, frame.k1)[rows[few], columns[few]]
+        world = transform_points(frame.cam_to_world, camera)
+        seen = [-1 if other is frame else int(_look_up(other, world)[0].sum()) for other in frames]
+        # Of equals the nearest in the order in which the photos were given.
+        order = sorted(range(len(frames)), key=lambda k: (-seen[k], abs(k - number)))
+        chosen.append([frames[k] for k in order[:count] if seen[k] > 0])
+    return chosen
+
+
+def count_votes(others: Sequence[Frame], world: Array, margin: float = 0.03) -> Array:
+    """Return how many more of the frames measured points (P, 3) too than look past them."""
     total = np.zeros(len(world))
-    for other in frames:
-        if other is not frame:
-            total += _votes(other, world, margin)
+    for other in others:
+        inside, ratio = _look_up(other, world)
+        total += inside & (np.abs(ratio - 1) < margin)
+        total -= inside & (ratio > 1 + margin)
     return total
 
 
@@ -122,17 +146,17 @@ def automatic_voxel_size(frames: Sequence[Frame], options: FusionOptions) -> flo
     return float(max(1.5 * np.median(footprints), np.sqrt(2 * area / options.max_triangles)))
 
 
-def _votes(other: Frame, world: Array, margin: float) -> Array:
-    """Return +1 for points (P, 3) that ``other`` measured too, -1 where it looked past them."""
+def _look_up(other: Frame, world: Array) -> tuple[NDArray[np.bool_], Array]:
+    """Return which points (P, 3) lie inside the frame's picture, and the depth measured there over
+    that of the point, 0 where unknown.
+    """
     camera = transform_points(invert_rigid(other.cam_to_world), world)
     xy = project(camera, other.intrinsics, other.k1)
     height, width = other.depth.shape
     with np.errstate(invalid="ignore"):
         inside = np.all((xy >= 0) & (xy < [width, height]), axis=-1)
     column, row = np.where(inside[:, None], xy, 0).astype(int).T
-    ratio = np.where(inside, other.depth[row, column], 0) / np.where(inside, camera[:, 2], 1)
-    agrees = np.abs(ratio - 1) < margin
-    return agrees.astype(np.float64) - (ratio > 1 + margin)
+    return inside, other.depth[row, column] / np.where(inside, camera[:, 2], 1)
 
 
 def inside_box(points: NDArray[np.floating], box: Sequence[float] | None) -> NDArray[np.bool_]:

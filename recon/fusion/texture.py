@@ -112,7 +112,9 @@ def _neighbours(faces: NDArray[np.int32]) -> NDArray[np.int64]:
     return np.stack([order[same], order[same + 1]], axis=1) // 3
 
 
-def _choose(sizes: Array, pairs: NDArray[np.int64], rounds: int = 8) -> NDArray[np.int64]:
+def _choose(
+    sizes: NDArray[np.float32], pairs: NDArray[np.int64], rounds: int = 8
+) -> NDArray[np.int64]:
     """Return one photo per triangle (F,), -1 where none sees it, from ``sizes`` (views, F).
 
     Iterated conditional modes: in turn, half of the triangles choose the photo that is best for

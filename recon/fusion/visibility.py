@@ -33,7 +33,7 @@ class Sight:
 
     xy: Array
     visible: NDArray[np.bool_]
-    size_px: Array
+    size_px: NDArray[np.float32]
 
 
 def look(mesh: Mesh, views: Sequence[View]) -> list[Sight]:
@@ -64,7 +64,7 @@ def _look(mesh: Mesh, view: View, caster: object) -> Sight:
     ab, ac = b - a, c - a
     area = 0.5 * (ab[:, 1] * ac[:, 0] - ab[:, 0] * ac[:, 1])
     whole = visible[mesh.faces].all(axis=1)
-    return Sight(xy, visible, np.where(whole, np.maximum(area, 0), 0))
+    return Sight(xy, visible, np.where(whole, np.maximum(area, 0), 0).astype(np.float32))
 
 
 def _first_depth(view: View, caster: object) -> NDArray[np.float32]:
