@@ -200,6 +200,7 @@ def test_a_saved_scene_is_scored(tmp_path: Path) -> None:
     assert (scores.photos, scores.registered) == (4, 2)
     assert scores.poses is not None
     assert scores.poses.auc[30] == pytest.approx(100 / 6)  # one pair of six
+    assert scores.poses.maa30 == pytest.approx(100 / 6) and scores.poses.step is None
     assert scores.poses.median_rotation_deg == 180
     assert scores.poses.focal_error_percent == pytest.approx(10)  # 220 against 200
     assert scores.poses.centre_error is None

@@ -68,7 +68,7 @@ def test_exact_predictions_score_fully() -> None:
         assert [delta for _, delta in outcome.depth] == [1, 1]
     total = summarise(outcomes)
     assert total.procrustes is not None and total.procrustes.auc[5] > 99.5
-    assert (total.procrustes.rra15, total.procrustes.rta15) == (100, 100)
+    assert (total.procrustes.rra15, total.procrustes.rta15, total.procrustes.maa30) == (100,) * 3
     bins = summarise_by_overlap(outcomes)
     assert [s.pairs for s in bins.values()] == [1, 1, 0, 1]
     assert bins["overlap 60-100 %"].procrustes is None

@@ -16,11 +16,16 @@ import numpy as np
 
 from pointmap.camera import Array
 from pointmap.errors import InputError
-from pointmap.metrics import auc_at, focal_errors_percent, recall_at
+from pointmap.metrics import auc_at, focal_errors_percent, mean_accuracy_at, recall_at
 from recon.evaluation.depth import DepthScores, sample_at, score_depths
 from recon.evaluation.depth_files import read_depth_file
 from recon.evaluation.points import CloudScores
-from recon.evaluation.poses import centre_error, relative_pose_errors
+from recon.evaluation.poses import (
+    RelativePoseError,
+    centre_error,
+    relative_pose_errors,
+    step_errors,
+)
 from recon.evaluation.scene_cloud import TrueView, score_cloud
 from recon.export.cameras_json import read_cameras
 from recon.export.depth_maps import read_depth_npz
@@ -47,7 +52,9 @@ class PoseScores:
 
     ``auc``, ``rra``, ``rta``: percent by threshold in degrees; medians in degrees;
     ``focal_error_percent``: median over registered photos, None without any; ``centre_error``: RMS
-    after the best similarity in units of the truth, None with fewer than three registered.
+    after the best similarity in units of the truth, None with fewer than three registered;
+    ``maa30`` the papers' mAA(30), a flipped direction forgiven; ``step``: the relative pose error
+    from each photo to the next in the truth's list, None without three registered or any step.
     """
 
     auc: dict[int, float]
@@ -57,6 +64,8 @@ class PoseScores:
     median_translation_deg: float
     focal_error_percent: float | None
     centre_error: float | None
+    maa30: float
+    step: RelativePoseError | None
 
 
 @dataclass(frozen=True)
@@ -161,6 +170,10 @@ def _score_poses(found: dict[str, Camera], truth: dict[str, Camera]) -> PoseScor
         median_translation_deg=float(np.median(errors.translation_deg)),
         focal_error_percent=float(np.median(focals)) if placed else None,
         centre_error=centre_error(estimated, true),
+        maa30=mean_accuracy_at(
+            np.maximum(errors.rotation_deg, errors.unsigned_translation_deg), 30
+        ),
+        step=step_errors(estimated, true),
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pointmap.camera import Array, invert_rigid, transform_points, unproject
-from pointmap.metrics import auc_at, focal_errors_percent, recall_at
+from pointmap.metrics import auc_at, focal_errors_percent, mean_accuracy_at, recall_at
 from recon.evaluation.depth import known_in_both, sample_at, score_depths
 from recon.evaluation.points import PointErrors, point_errors
 from recon.evaluation.poses import relative_pose_errors
@@ -51,12 +51,14 @@ class PairOutcome:
 @dataclass(frozen=True)
 class PoseSummary:
     """Over pairs, in percent: share with a rotation (``rra15``), translation direction (``rta15``)
-    right to 15 degrees, and ``auc`` of the larger error by threshold (:func:`auc_at`).
+    right to 15 degrees, and ``auc`` of the larger error by threshold (:func:`auc_at`). ``maa30`` is
+    the papers' mAA(30): :func:`mean_accuracy_at`, a flipped direction forgiven.
     """
 
     rra15: float
     rta15: float
     auc: dict[int, float]
+    maa30: float
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ def _pose_summary(errors_deg: Sequence[tuple[float, float]]) -> PoseSummary | No
         recall_at(rotation, RECALL_DEG),
         recall_at(translation, RECALL_DEG),
         {threshold: auc_at(both, threshold) for threshold in AUC_DEG},
+        mean_accuracy_at(np.maximum(rotation, np.minimum(translation, 180 - translation)), 30),
     )
 
 
