@@ -156,6 +156,52 @@ def test_tum_trajectory_holds_every_placed_camera(scene: Reconstruction, tmp_pat
         np.testing.assert_allclose(rotation, view.camera.cam_to_world[:3, :3], atol=1e-9)
 
 
+def test_every_file_with_cameras_gives_them_back(scene: Reconstruction, tmp_path: Path) -> None:
+    """Pose and lens of every placed photo to 1e-6, from each file that holds them."""
+    import pycolmap
+
+    out = scene.save(tmp_path / "scene")
+    cameras = json.loads((out / "cameras.json").read_text())["images"]
+    transforms = json.loads((out / "transforms.json").read_text())
+    frames = {Path(frame["file_path"]).name: frame for frame in transforms["frames"]}
+    images = {
+        i.name: i for i in pycolmap.Reconstruction(str(out / "colmap/sparse/0")).images.values()
+    }
+    data = (out / "scene.glb").read_bytes()
+    tree = json.loads(data[20 : 20 + int.from_bytes(data[12:16], "little")])
+    nodes = {node["name"]: node for node in tree["nodes"] if "camera" in node}
+    turn = np.diag([1.0, -1.0, -1.0, 1.0])
+    for view in scene.views:
+        if not view.registered:
+            assert cameras[view.name]["cam_to_world"] is None and view.name not in frames
+            continue
+        K, (w, h) = view.camera.intrinsics, (view.camera.width, view.camera.height)
+        frame, image = frames[view.name], images[view.name]
+        node = nodes[f"camera {view.name}"]
+        lens = tree["cameras"][node["camera"]]["perspective"]
+        poses = {
+            "cameras.json": np.array(cameras[view.name]["cam_to_world"]),
+            "transforms.json": np.array(frame["transform_matrix"]) @ turn,
+            "colmap": np.vstack([image.cam_from_world().inverse().matrix(), [0, 0, 0, 1]]),
+            "scene.glb": turn @ np.reshape(node["matrix"], (4, 4)).T @ turn,
+        }
+        for name, pose in poses.items():
+            np.testing.assert_allclose(pose, view.camera.cam_to_world, atol=1e-6, err_msg=name)
+        shared = {**transforms, **frame}
+        lenses = {
+            "cameras.json": np.array(cameras[view.name]["K"])[[0, 1, 0, 1], [0, 1, 2, 2]],
+            "transforms.json": [shared[key] for key in ("fl_x", "fl_y", "cx", "cy")],
+            "colmap": image.camera.calibration_matrix()[[0, 1, 0, 1], [0, 1, 2, 2]],
+        }
+        for name, found in lenses.items():
+            np.testing.assert_allclose(
+                found, K[[0, 1, 0, 1], [0, 1, 2, 2]], atol=1e-6, err_msg=name
+            )
+        # glTF has no principal point: the field of view is all it can hold.
+        assert np.tan(lens["yfov"] / 2) == pytest.approx(h / 2 / K[1, 1], rel=1e-6)
+        assert lens["aspectRatio"] == pytest.approx(w / K[0, 0] * K[1, 1] / h, rel=1e-6)
+
+
 class TestDepthFiles:
     FORMATS = ("depth-npz", "depth-png", "depth-exr")
 

@@ -122,9 +122,9 @@ def _choose(
     """
     count = min(_CANDIDATES, len(sizes))
     views = np.argsort(-sizes, axis=0, kind="stable")[:count].T
-    scores = np.take_along_axis(sizes.T, views, axis=1)
-    seen = scores > 0
-    scores = scores / np.maximum(scores[:, :1], 1e-12)
+    found = np.take_along_axis(sizes.T, views, axis=1)
+    seen = found > 0
+    scores = found / np.maximum(found[:, :1], 1e-12)
     labels = np.where(seen[:, 0], views[:, 0], -1)
     one, other = np.concatenate([pairs, pairs[:, ::-1]]).T
     odd = np.random.default_rng(0).random(len(labels)) < 0.5
