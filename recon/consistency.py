@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from recon.colour_fill import spread_along_colours
 from recon.depth import DepthMap
 from recon.sweep import Photo2D, box_mean, epipolar_terms, plane_fit
+
+_ONE_WITNESS_IS_ENOUGH = 0.45
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ def confirm(
     confidence = witnesses * (0.5 + 0.5 * (reference.score / 0.7).clamp(0, 1))
     # Chance agreement comes in specks, surfaces in patches.
     supported = box_mean((count > 0).float(), 3) > 0.3
-    return averaged, confidence * supported
+    # One witness of a poor match is wrong as often as a weak prior (reflections on glossy doors).
+    return averaged, confidence * (supported & (confidence > _ONE_WITNESS_IS_ENOUGH))
 
 
 def _there_and_back(
@@ -96,21 +100,74 @@ def _dehomogenise(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return points[..., 0] * scale, points[..., 1] * scale, z
 
 
-def fall_back(checked: tuple[Tensor, Tensor], prior: DepthMap) -> DepthMap:
-    """Return confirmed depth, small gaps closed, and the prior elsewhere.
+def borrow(photo: Photo2D, others: Sequence[DeviceDepth]) -> tuple[Tensor, Tensor]:
+    """Return the nearest depth (h, w) that confirmed depth of other photos gives a photo, 0 where
+    there is none, and how far it is to be believed, by the number of photos that agree.
 
-    The prior is bent to meet the confirmed depth: the log ratio of the two, known where depth was
-    confirmed, is spread over the photo from the nearest scale at which something is known.
+    Soft evidence: what another photo sees there may be hidden from this one.
+    """
+    none = torch.zeros_like(photo.grey)
+    if not others:
+        return none, none
+    maps = torch.stack([_seen_from(photo, other) for other in others])
+    nearest = maps.amin(0)
+    agrees = (maps / nearest - 1).abs() < 0.02
+    count = agrees.sum(0)
+    inverse = torch.where(agrees, 1 / maps, 0.0).sum(0) / count.clamp_min(1)
+    weight = 0.15 * count.clamp_max(4) * (box_mean((count > 0).float(), 2) > 0.3)
+    return torch.where(count > 0, 1 / inverse.clamp_min(1e-12), 0.0), weight
+
+
+def _seen_from(photo: Photo2D, other: DeviceDepth) -> Tensor:
+    """Return the depth (h, w) of the other photo's points in this photo, inf where none falls."""
+    height, width = photo.grey.shape
+    known = other.depth > 0
+    inverse = torch.where(known, 1 / other.depth.clamp_min(1e-12), 0.0)
+    A, b = epipolar_terms(other.photo, photo)
+    u, v, z = _dehomogenise(A + inverse[..., None] * b)
+    u, v = photo.through_lens(u, v)
+    inside = known & (z > 0) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
+    nearest = torch.full((height * width,), torch.inf, device=photo.grey.device)
+    pixel = v[inside].long() * width + u[inside].long()
+    nearest.scatter_reduce_(0, pixel, z[inside] / inverse[inside], "amin")
+    return nearest.reshape(height, width)
+
+
+def fall_back(
+    checked: tuple[Tensor, Tensor],
+    prior: DepthMap,
+    borrowed: tuple[Tensor, Tensor] | None = None,
+    pixels: Tensor | None = None,
+) -> DepthMap:
+    """Return confirmed depth, small gaps closed, and elsewhere what fits it best.
+
+    ``borrowed``: depth and weight from other photos, less firm than what was confirmed here;
+    ``pixels`` (h, w, 3) in [0, 1]. Log depth is spread over the photo from the nearest scale at
+    which something is known, along like colours where there are ``pixels``. The prior adds its
+    relief, with ``pixels`` only as far as it is sure of itself or little is known.
     """
     depth, confidence = _close_gaps(*checked)
     known = confidence > 0
+    target, weight = depth, confidence.square()
+    if borrowed is not None:
+        target = torch.where(known, depth, borrowed[0])
+        weight = torch.where(known, weight, borrowed[1])
     prior_depth = torch.from_numpy(prior.depth).to(depth.device)
     prior_confidence = torch.from_numpy(prior.confidence).to(depth.device)
     usable = prior_depth > 0
-    both = known & usable
-    ratio = torch.where(both, depth / prior_depth.clamp_min(1e-12), 1.0).log()
-    bent = prior_depth * spread(ratio, both.float()).exp()
-    depth = torch.where(known, depth, bent)
+    weight = weight * ((weight > 0) & usable)
+    relief = prior_depth.clamp_min(1e-12).log()
+    if pixels is not None and bool(usable.any()):
+        # Gaps in a photo that is mostly confirmed are bridged better than an unsure prior does it;
+        # a photo of which little is known needs the prior's shape.
+        bridged = (2 * known.float().mean()).clamp_max(1)
+        relief = relief * (1 - bridged * (1 - prior_confidence[usable].mean().clamp(0, 1)))
+    difference = torch.where(weight > 0, target.clamp_min(1e-12).log() - relief, 0.0)
+    filled = spread(difference, weight)
+    if pixels is not None:
+        filled = spread_along_colours(difference, weight, pixels, filled)
+    filled = torch.where(usable, (relief + filled).exp(), 0.0)
+    depth = torch.where(known, depth, filled)
     low = 0.3 * prior_confidence.clamp(0, 1) * usable
     confidence = torch.where(known, confidence, low)
     return DepthMap(depth.cpu().numpy(), confidence.cpu().numpy())

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pointmap.camera import Array, invert_rigid, pixel_rays, project, transform_points
-from recon.consistency import DeviceDepth, confirm, fall_back
+from recon.consistency import DeviceDepth, borrow, confirm, fall_back
 from recon.depth import DepthMap
 from recon.sweep import (
     Photo2D,
@@ -93,19 +93,33 @@ def refine_depths(
 
     raw = _each(sweep, len(views), device, on_progress)
 
-    def check(i: int) -> DepthMap:
-        if not sources[i]:
-            return views[i].prior
-        around = sorted({*sources[i], *(j for j in range(len(views)) if i in sources[j])})
-        checked = confirm(
+    around = [
+        sorted({*sources[i], *(j for j in range(len(views)) if i in sources[j])})
+        for i in range(len(views))
+    ]
+
+    def check(i: int) -> tuple[Tensor, Tensor]:
+        return confirm(
             raw[i],
-            [raw[j] for j in around],
+            [raw[j] for j in around[i]],
             tolerance=options.tolerance,
             tolerance_px=options.tolerance_px,
         )
-        return fall_back(checked, views[i].prior)
 
-    return _each(check, len(views), device)
+    checked = _each(check, len(views), device)
+    sure = [
+        DeviceDepth(torch.where(confidence > 0, depth, 0.0), confidence, photo)
+        for (depth, confidence), photo in zip(checked, photos, strict=True)
+    ]
+
+    def finish(i: int) -> DepthMap:
+        if not sources[i]:
+            return views[i].prior
+        borrowed = borrow(photos[i], [sure[j] for j in around[i]])
+        pixels = torch.from_numpy(views[i].pixels).to(device).float() / 255
+        return fall_back(checked[i], views[i].prior, borrowed, pixels)
+
+    return _each(finish, len(views), device)
 
 
 def _each(

@@ -6,7 +6,8 @@ import torch
 from synthetic import ROOM, Plane, Shot, sample_tracks, shoot, visible
 
 from pointmap.camera import transform_points, unproject
-from recon.consistency import spread
+from recon.colour_fill import spread_along_colours
+from recon.consistency import DeviceDepth, borrow, spread
 from recon.depth import DepthMap
 from recon.stereo import StereoView, choose_sources, refine_depths
 from recon.sweep import Photo2D, Scorer, aggregate, lowest_label, plane_fit
@@ -231,6 +232,46 @@ def test_plane_fit_bridges_a_hole_and_reports_a_step() -> None:
     assert share[14, 18] == pytest.approx(1 - 24 / 121, abs=1e-6)
     stepped = plane + 0.2 * (x > 20)
     assert plane_fit(stepped, torch.ones_like(plane), 3)[1][15, 20] > 0.02
+
+
+def test_what_is_known_spreads_along_its_colour() -> None:
+    """A red door with a known frame, a blue chair in front of it with another value."""
+    pixels = torch.zeros(60, 80, 3)
+    pixels[..., 0] = 0.8
+    pixels[20:50, 30:55] = torch.tensor([0.1, 0.2, 0.8])
+    truth = torch.where(pixels[..., 0] > 0.5, 1.0, 2.0)
+    weights = torch.zeros(60, 80)
+    weights[:, ::79] = weights[22:48, 32:53] = 1.0
+    coarse = spread(truth, weights)
+    filled = spread_along_colours(truth * weights, weights, pixels, coarse)
+    unknown = weights == 0
+    assert (filled - truth)[unknown].abs().mean() < 0.08
+    assert (coarse - truth)[unknown].abs().mean() > 0.15
+    nothing = spread_along_colours(truth, torch.zeros_like(weights), pixels, coarse)
+    assert torch.allclose(nothing, coarse)
+
+
+def test_confirmed_depth_of_another_photo_is_borrowed_at_the_right_pixels() -> None:
+    shots = shoot(3, width=80, height=60, span_deg=20, k1=-0.1)
+    given = [
+        DeviceDepth(
+            torch.from_numpy(shot.depth),
+            torch.ones(shot.depth.shape),
+            Photo2D(
+                torch.zeros(shot.depth.shape),
+                torch.from_numpy(shot.intrinsics),
+                torch.from_numpy(shot.cam_to_world),
+                shot.k1,
+            ),
+        )
+        for shot in shots
+    ]
+    depth, weight = borrow(given[0].photo, given[1:])
+    there = weight > 0
+    ratio = (depth / given[0].depth)[there]
+    assert there.float().mean() > 0.7
+    assert ((ratio - 1).abs() < 0.03).float().mean() > 0.85
+    assert borrow(given[0].photo, [])[1].sum() == 0
 
 
 def test_spread_fills_from_what_is_known() -> None:
