@@ -34,9 +34,9 @@ _NEWTON_ROUNDS = 10
 _ALIKE_DEPTHS = 40.0
 _LEAST_RAY_SIGMA = 1e-6
 _LEAST_DEPTH_SIGMA = 1e-4
-# A pixel is explained within so many radians (three pixels of a 500 px photo) and so much of its
-# depth (logarithm).
-_RAY_TOLERANCE = 0.006
+# A pixel is explained within so many radians (five pixels at a focal length of 500, as the
+# reference's PnP has it) and so much of its depth (logarithm).
+_RAY_TOLERANCE = 0.01
 _DEPTH_TOLERANCE = 0.2
 
 
