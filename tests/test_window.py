@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -109,16 +109,21 @@ def virtual_display(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_the_panel_window_shows_what_its_controls_say(
     virtual_display: None, tmp_path: Path
 ) -> None:
-    if not viz.panel.panel_works():
+    if viz.panel.ask_driver() is None:
         pytest.skip("no Vulkan driver: the window with a panel cannot be tried")
     tests = Path(__file__).parent
-    done = subprocess.run(
-        [sys.executable, str(tests / "panel_driver.py"), str(tmp_path / "pictures.npz")],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)])},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, str(tests / "panel_driver.py"), str(tmp_path / "pictures.npz")],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)])},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    except subprocess.TimeoutExpired:
+        if viz.panel.panel_works():
+            raise
+        pytest.skip("the software Vulkan driver did not come to an end")
     assert done.returncode == 0, done.stderr
     taken = np.load(tmp_path / "pictures.npz")
     share = {name: ink(taken[name]).mean() for name in taken}
@@ -147,24 +152,43 @@ def test_the_plain_window_shows_and_toggles_its_parts(
         keep(window, *arguments)
         windows.append(window)
 
-    def act(_: float) -> None:
-        """Between two polls of the window: look, press the next key, close at the end."""
-        window = windows[0]
-        seen.append(np.asarray(window.visualizer.capture_screen_float_buffer(do_render=True)))
-        if len(seen) <= 3:
-            window.toggle("KCM"[len(seen) - 1])
-        else:
-            window.visualizer.close()
+    steps: list[Callable[[viz.window._SceneWindow], object]] = [
+        lambda window: None,
+        lambda window: window.toggle("K"),
+        lambda window: window.toggle("C"),
+        lambda window: window.toggle("M"),
+        lambda window: window.filter_by(0.5),
+        lambda window: window.next_look(),
+        lambda window: (window.toggle("K"), window.next_photo(1)),
+        lambda window: (window.see_home(), window.save_screenshot()),
+    ]
 
+    def act(_: float) -> None:
+        """Between two polls of the window: press the next key, look, close at the end."""
+        window = windows[0]
+        if len(seen) == len(steps):
+            window.visualizer.close()
+            return
+        steps[len(seen)](window)
+        seen.append(np.asarray(window.visualizer.capture_screen_float_buffer(do_render=True)))
+
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(viz.window._SceneWindow, "__init__", remember)
     monkeypatch.setattr(viz.window, "panel_works", lambda: False)
     monkeypatch.setattr(viz.window, "time", SimpleNamespace(sleep=act))
     assert viz.window.has_display()
     assert viz.window.show(scene, picture=tmp_path / "view.png") is None
     assert not (tmp_path / "view.png").exists()
-    mesh_and_cameras, mesh, both, cloud = (ink(np.rint(p * 255)).mean() for p in seen[:4])
+    pictures = [np.rint(picture * 255) for picture in seen]
+    mesh_and_cameras, mesh, both, cloud, sure = (ink(picture).mean() for picture in pictures[:5])
     assert mesh_and_cameras > mesh > 0.01
     assert both >= cloud > 1.5 * mesh
+    assert 0.3 * cloud < sure < 0.8 * cloud
+    *_, photo, depth, from_photo, home = pictures
+    assert (ink(photo) ^ ink(depth)).mean() < 0.02
+    assert np.abs(photo - depth)[ink(photo)].mean() > 30
+    assert (ink(from_photo) ^ ink(depth)).mean() > 0.05
+    np.testing.assert_allclose(np.asarray(Image.open("pointmap-1.png")), home, atol=2)
 
 
 # python -m viz

@@ -18,7 +18,7 @@ from pointmap.errors import InputError
 from recon.export.glb import mesh_glb
 from recon.scene import Reconstruction
 from viz.colour import camera_colours
-from viz.looks import LOOKS, Look, cloud_colours, surface_colours
+from viz.looks import LOOKS, Look, confident_cloud, surface_colours
 from viz.render import BACKGROUND
 from viz.report_photos import shrunk
 from viz.viewpoint import (
@@ -104,15 +104,14 @@ class BrowserView:
         return [self._server.scene.add_glb("/mesh", mesh_glb(coloured), cast_shadow=False)]
 
     def _cloud(self) -> list[Any]:
-        cloud = self.reconstruction.cloud
-        keep = (cloud.confidence >= self.least_confidence) & np.isfinite(cloud.points).all(axis=1)
-        if not keep.any():
+        cloud = confident_cloud(self.reconstruction, self.look, self.least_confidence)
+        if len(cloud.points) == 0:
             return []
         # Half precision, viser's default, is too coarse far from the origin.
         handle = self._server.scene.add_point_cloud(
             "/cloud",
-            cloud.points[keep],
-            cloud_colours(self.reconstruction, self.look)[keep],
+            cloud.points,
+            cloud.colours,
             point_size=self._point_size,
             point_shape="circle",
             point_shading="flat",

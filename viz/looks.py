@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.scene import Reconstruction
+from recon.scene import PointCloud, Reconstruction
 from viz.colour import UNKNOWN_GREY, confidence_to_rgb, depth_to_rgb
 from viz.viewpoint import registered_cameras, scene_frame
 
@@ -28,6 +28,18 @@ def cloud_colours(reconstruction: Reconstruction, look: Look) -> NDArray[np.uint
     if look == "confidence":
         return confidence_to_rgb(cloud.confidence)
     return _colours(reconstruction, look, cloud.points, cloud.normals, cloud.colours)
+
+
+def confident_cloud(
+    reconstruction: Reconstruction, look: Look, least_confidence: float
+) -> PointCloud:
+    """Return the cloud's points of at least that confidence, coloured by ``look``."""
+    cloud = reconstruction.cloud
+    keep = (cloud.confidence >= least_confidence) & np.isfinite(cloud.points).all(axis=1)
+    colours = cloud_colours(reconstruction, look)
+    return PointCloud(
+        cloud.points[keep], colours[keep], cloud.normals[keep], cloud.confidence[keep]
+    )
 
 
 def surface_colours(reconstruction: Reconstruction, look: Look) -> NDArray[np.uint8]:

@@ -12,15 +12,14 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.scene import Mesh, PointCloud, Reconstruction
-from viz.filament import drawn_as_is, image, material, photo_quad, thumbnail
-from viz.looks import LOOKS, Look, cloud_colours, surface_colours
+from recon.scene import Mesh, Reconstruction
+from viz.looks import LOOKS, Look, confident_cloud, surface_colours
+from viz.pieces import drawn_as_is, image, material, photo_quad, thumbnail
 from viz.render import (
     BACKGROUND,
     camera_outlines,
@@ -29,6 +28,7 @@ from viz.render import (
     outline_geometry,
     point_size_px,
 )
+from viz.screenshot import write_screenshot
 from viz.viewpoint import (
     Viewpoint,
     automatic_viewpoint,
@@ -58,18 +58,28 @@ _CLICK_PX = 4  # a press that moves less is a click
 _ASK = "import open3d as o; o.visualization.rendering.OffscreenRenderer(16, 16)"
 
 
-def panel_works(*, timeout_s: float = 30.0) -> bool:
-    """Return whether this window can be drawn here.
+def panel_works() -> bool:
+    """Return whether this window can be drawn well here.
 
-    Asked in a process of its own: without a driver Open3D ends the process that asks.
+    Mesa's software Vulkan does not count: scenes of full size keep it busy for minutes or for ever.
     """
     if sys.platform != "linux":
         return True
+    said = ask_driver()
+    return said is not None and "software device" not in said
+
+
+def ask_driver(*, timeout_s: float = 30.0) -> str | None:
+    """Return what Open3D says of the graphics driver; None where it cannot draw this window.
+
+    Asked in a process of its own: without a driver Open3D ends the process that asks.
+    """
+    command = [sys.executable, "-c", _ASK]
     try:
-        child = subprocess.run([sys.executable, "-c", _ASK], timeout=timeout_s, capture_output=True)
+        child = subprocess.run(command, timeout=timeout_s, capture_output=True, text=True)
     except (subprocess.TimeoutExpired, OSError):
-        return False
-    return child.returncode == 0
+        return None
+    return child.stdout + child.stderr if child.returncode == 0 else None
 
 
 def run_panel(
@@ -119,8 +129,10 @@ class PanelWindow:
         self.widget = gui.SceneWidget()
         self.widget.scene = rendering.Open3DScene(self.window.renderer)
         self.widget.scene.set_background([*drawn_as_is(np.array(BACKGROUND)), 1.0])
-        # Tone mapping would grey the photos' colours.
+        # Tone mapping would grey the photos' colours, and they hold the light of the scene.
         self.widget.scene.view.set_post_processing(False)
+        self.widget.scene.scene.enable_sun_light(False)
+        self.widget.scene.scene.enable_indirect_light(False)
         self.widget.set_on_mouse(self._on_mouse)
         self._panel = self._build_panel()
         self.window.add_child(self.widget)
@@ -178,10 +190,11 @@ class PanelWindow:
 
     def save_screenshot(self) -> None:
         """Write what is seen to the next free ``pointmap-N.png`` of the current folder."""
-        number = 1
-        while (path := Path(f"pointmap-{number}.png")).exists():
-            number += 1
-        self.capture(lambda picture: self._write(picture, path))
+
+        def write(picture: NDArray[np.uint8]) -> None:
+            self._note.text = write_screenshot(picture)
+
+        self.capture(write)
 
     def capture(self, take: Callable[[NDArray[np.uint8]], None]) -> None:
         """Have ``take`` called with the next drawn picture (h, w, 3)."""
@@ -281,17 +294,6 @@ class PanelWindow:
                 self.see_photo(hit)
         return gui.Widget.EventCallbackResult.IGNORED
 
-    def _write(self, picture: NDArray[np.uint8], path: Path) -> None:
-        from PIL import Image
-
-        try:
-            Image.fromarray(picture).save(path)
-            said = f"wrote {path}"
-        except OSError as error:
-            said = f"cannot write {path.resolve()}: {error.strerror}"
-        logger.info("%s", said)
-        self._note.text = said
-
     # The scene
 
     def _names(self, part: str) -> list[str]:
@@ -317,7 +319,7 @@ class PanelWindow:
         if part == "mesh" and len(self.reconstruction.surface.faces):
             scene.add_geometry("mesh", self._mesh(), material("defaultUnlit"))
         if part == "cloud":
-            cloud = self._cloud()
+            cloud = confident_cloud(self.reconstruction, self.look, self.least_confidence)
             if len(cloud.points):
                 made = material("defaultUnlit")
                 made.point_size = self.point_size * self.window.scaling
@@ -335,14 +337,6 @@ class PanelWindow:
         colours = surface_colours(self.reconstruction, self.look)
         return mesh_geometry(
             Mesh(mesh.vertices, mesh.faces, colours, mesh.normals), eye=self.home.eye
-        )
-
-    def _cloud(self) -> PointCloud:
-        cloud = self.reconstruction.cloud
-        keep = (cloud.confidence >= self.least_confidence) & np.isfinite(cloud.points).all(axis=1)
-        colours = cloud_colours(self.reconstruction, self.look)
-        return PointCloud(
-            cloud.points[keep], colours[keep], cloud.normals[keep], cloud.confidence[keep]
         )
 
     def _add_photo(self, index: int) -> None:

@@ -12,14 +12,20 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pointmap.errors import InputError
-from recon.scene import Reconstruction
+from recon.scene import PointCloud, Reconstruction
+from viz.looks import LOOKS, Look, confident_cloud, surface_colours
 from viz.panel import panel_works, run_panel
+from viz.pieces import photo_quad, thumbnail
 from viz.render import (
     BACKGROUND,
     aim,
@@ -30,13 +36,23 @@ from viz.render import (
     point_size_px,
     render_scene,
 )
-from viz.viewpoint import automatic_viewpoint, best_show
+from viz.screenshot import write_screenshot
+from viz.viewpoint import (
+    Viewpoint,
+    automatic_viewpoint,
+    best_show,
+    frustum_depth,
+    frustum_vertices,
+    photo_viewpoint,
+    registered_cameras,
+)
 
 logger = logging.getLogger(__name__)
 
 HELP = (
-    "drag: turn, shift+drag: move, wheel: zoom, R: reset, + and -: point size, "
-    "C: cloud, M: mesh, K: cameras, Q: close"
+    "drag: turn, shift+drag: move, wheel: zoom, H: whole scene, N and B: next photo's view and "
+    "back, C: cloud, M: mesh, K: cameras, L: next colouring, [ and ]: less and more confident "
+    "points, + and -: point size, S: screenshot, Q: close"
 )
 """One line on how to use the plain window."""
 
@@ -74,7 +90,7 @@ def show(reconstruction: Reconstruction, *, picture: str | Path) -> Path | None:
         if panel_works():
             run_panel(reconstruction)
             return None
-        logger.info("no Vulkan driver (Debian: mesa-vulkan-drivers): the window has no panel")
+        logger.info("no graphics card with Vulkan: the window has keys instead of a panel")
         if _run_window(reconstruction):
             return None
     path = save_picture(reconstruction, picture)
@@ -109,42 +125,146 @@ def _answers(question: str, timeout_s: float) -> bool:
 
 
 class _SceneWindow:
-    """Cloud, mesh and cameras in a plain window, each switched by a key."""
+    """Cloud, mesh and cameras in a plain window, all of it steered by keys."""
 
     def __init__(self, visualizer: Any, reconstruction: Reconstruction) -> None:
         self.visualizer = visualizer
-        view = automatic_viewpoint(reconstruction, aspect=_WIDTH / _HEIGHT)
-        self.parts: dict[str, Any] = {}
+        self.reconstruction = reconstruction
+        self.home = automatic_viewpoint(reconstruction, aspect=_WIDTH / _HEIGHT)
+        self.cameras = registered_cameras(reconstruction)
+        self.look: Look = "photo"
+        self.least_confidence = 0.0
+        self.photo = -1  # place in ``cameras`` of the photo that is looked from
+        self.parts: dict[str, list[Any]] = {}
         if len(reconstruction.cloud.points):
-            self.parts["C"] = cloud_geometry(reconstruction.cloud)
+            self.parts["C"] = [cloud_geometry(self._cloud())]
         if len(reconstruction.surface.faces):
-            self.parts["M"] = mesh_geometry(reconstruction.surface, eye=view.eye)
+            self.parts["M"] = [self._mesh()]
         outlines = camera_outlines(reconstruction)
         if outlines:
-            self.parts["K"] = outline_geometry(outlines)
+            self.parts["K"] = [outline_geometry(outlines)]
+        self.photo_quads = self._photos()
+        self.drawn_quads: list[Any] = []
         first = "M" if best_show(reconstruction) == "mesh" else "C"
         self.shown = {key for key in (first, "K") if key in self.parts}
-        for key in self.parts:
-            # Every part is added once, so that the view's depth range holds them all.
-            visualizer.add_geometry(self.parts[key])
-            visualizer.register_key_callback(ord(key), lambda _, key=key: self.toggle(key))
+        # Every part is added once, so that the view's depth range holds them all.
+        for geometry in chain(*self.parts.values()):
+            visualizer.add_geometry(geometry)
         for key in self.parts.keys() - self.shown:
-            visualizer.remove_geometry(self.parts[key], reset_bounding_box=False)
+            self._remove(key)
+        self._draw_photos()
+        self._register_keys()
         option = visualizer.get_render_option()
         option.background_color = np.array(BACKGROUND) / 255.0
         option.light_on = False
         option.line_width = 2.0
         option.point_size = point_size_px(len(reconstruction.cloud.points), _WIDTH, _HEIGHT)
-        aim(visualizer, view, _WIDTH, _HEIGHT)
+        self.look_from(self.home)
 
     def toggle(self, key: str) -> bool:
         """Show or hide one part; returns that the picture has to be drawn again."""
         if key in self.shown:
-            self.visualizer.remove_geometry(self.parts[key], reset_bounding_box=False)
+            self._remove(key)
         else:
-            self.visualizer.add_geometry(self.parts[key], reset_bounding_box=False)
+            for geometry in self.parts[key]:
+                self.visualizer.add_geometry(geometry, reset_bounding_box=False)
         self.shown ^= {key}
+        if key == "K":
+            self._draw_photos()
         return True
+
+    def next_look(self) -> bool:
+        """Colour surface and points in the next way."""
+        self.look = LOOKS[(LOOKS.index(self.look) + 1) % len(LOOKS)]
+        logger.info("coloured by %s", self.look)
+        for mesh in self.parts.get("M", []):
+            mesh.vertex_colors = self._mesh().vertex_colors
+            self.visualizer.update_geometry(mesh)
+        return self.filter_by(self.least_confidence)
+
+    def filter_by(self, least_confidence: float) -> bool:
+        """Hide the points whose confidence lies below ``least_confidence``."""
+        self.least_confidence = float(np.clip(least_confidence, 0.0, 1.0))
+        for cloud in self.parts.get("C", []):
+            made = cloud_geometry(self._cloud())
+            cloud.points, cloud.colors = made.points, made.colors
+            self.visualizer.update_geometry(cloud)
+        return True
+
+    def next_photo(self, step: int) -> bool:
+        """Look from where the next photo was taken."""
+        if self.cameras:
+            self.photo = (self.photo + step) % len(self.cameras) if self.photo >= 0 else 0
+            index = self.cameras[self.photo][0]
+            logger.info("seen from %s", self.reconstruction.views[index].name)
+            aspect = _WIDTH / _HEIGHT
+            self.look_from(photo_viewpoint(self.reconstruction, index, aspect=aspect))
+            self._draw_photos()
+        return True
+
+    def see_home(self) -> bool:
+        """Look at the whole scene."""
+        self.photo = -1
+        self._draw_photos()
+        return self.look_from(self.home)
+
+    def look_from(self, view: Viewpoint) -> bool:
+        """Look along ``view``."""
+        aim(self.visualizer, view, _WIDTH, _HEIGHT)
+        return True
+
+    def save_screenshot(self) -> bool:
+        """Write what is seen to the next free ``pointmap-N.png`` of the current folder."""
+        drawn = np.asarray(self.visualizer.capture_screen_float_buffer(do_render=True))
+        logger.info("%s", write_screenshot(np.rint(drawn * 255).astype(np.uint8)))
+        return False
+
+    def _register_keys(self) -> None:
+        acts: dict[str, Callable[[], bool]] = {
+            **{key: partial(self.toggle, key) for key in self.parts},
+            "L": self.next_look,
+            "[": lambda: self.filter_by(self.least_confidence - 0.1),
+            "]": lambda: self.filter_by(self.least_confidence + 0.1),
+            "N": lambda: self.next_photo(1),
+            "B": lambda: self.next_photo(-1),
+            "H": self.see_home,
+            "S": self.save_screenshot,
+        }
+        for key, act in acts.items():
+            self.visualizer.register_key_callback(ord(key), lambda _, act=act: act())
+
+    def _remove(self, key: str) -> None:
+        for geometry in self.parts[key]:
+            self.visualizer.remove_geometry(geometry, reset_bounding_box=False)
+
+    def _mesh(self) -> Any:
+        mesh = self.reconstruction.surface
+        colours = surface_colours(self.reconstruction, self.look)
+        return mesh_geometry(replace(mesh, colours=colours), eye=self.home.eye)
+
+    def _cloud(self) -> PointCloud:
+        return confident_cloud(self.reconstruction, self.look, self.least_confidence)
+
+    def _draw_photos(self) -> None:
+        """Show the cameras' photos, but not that of the one looked from: it would hide the view."""
+        for quad in self.drawn_quads:
+            self.visualizer.remove_geometry(quad, reset_bounding_box=False)
+        self.drawn_quads = []
+        if "K" in self.shown:
+            others = [quad for k, quad in enumerate(self.photo_quads) if k != self.photo]
+            for quad in others:
+                self.visualizer.add_geometry(quad, reset_bounding_box=False)
+            self.drawn_quads = others
+
+    def _photos(self) -> list[Any]:
+        depth = frustum_depth(self.reconstruction)
+        return [
+            photo_quad(
+                frustum_vertices(camera, pose, depth)[1:],
+                picture=thumbnail(self.reconstruction, index),
+            )
+            for index, camera, pose in self.cameras
+        ]
 
 
 def _run_window(reconstruction: Reconstruction) -> bool:

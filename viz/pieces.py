@@ -1,4 +1,4 @@
-"""Pieces of a scene in the form that Open3D's Filament draws as they are."""
+"""Pieces of a scene for Open3D's two windows."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 _THUMBNAIL = 256
 
 
-def photo_quad(corners: Array) -> o3d.geometry.TriangleMesh:
+def photo_quad(
+    corners: Array, *, picture: NDArray[np.uint8] | None = None
+) -> o3d.geometry.TriangleMesh:
     """Return the rectangle of ``corners`` (4, 3), from the top left clockwise, seen from both sides
-    and with texture coordinates.
+    and with texture coordinates. The plain window also takes its texture from it: ``picture``
+    (h, w, 3).
     """
     import open3d as o3d
 
@@ -32,6 +35,9 @@ def photo_quad(corners: Array) -> o3d.geometry.TriangleMesh:
     quad.triangle_uvs = o3d.utility.Vector2dVector(uv[faces].reshape(-1, 2))
     quad.compute_vertex_normals()
     quad.paint_uniform_color([1.0, 1.0, 1.0])  # the default grey would darken the photo
+    if picture is not None:
+        quad.textures = [image(picture)]
+        quad.triangle_material_ids = o3d.utility.IntVector([0] * len(faces))
     return quad
 
 
