@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 from chromium import Chromium, wait_until
+from scene_factory import empty_cloud, empty_mesh, make_scene
 from viz_scenes import dense_scene, ink
 
 import viz
@@ -79,6 +81,18 @@ def test_a_port_that_is_taken_is_passed_over(served: BrowserView, scene: Reconst
                 assert page.status == 200
     finally:
         second.stop()
+
+
+def test_scenes_without_points_surface_or_cameras_are_served(tmp_path: Path) -> None:
+    pytest.importorskip("viser", reason="viser (the extra 'browser') is not installed")
+    scene = make_scene(tmp_path, names=("a.jpg",), unregistered=("a.jpg",))
+    bare = dataclasses.replace(scene, cloud=empty_cloud(), surface=empty_mesh())
+    view = BrowserView(bare, host=LOOPBACK, port=18631)
+    try:
+        with urlopen(view.address, timeout=30) as page:
+            assert page.status == 200
+    finally:
+        view.stop()
 
 
 def test_the_command_serves_a_saved_scene_until_it_is_interrupted(

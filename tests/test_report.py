@@ -165,6 +165,7 @@ def test_poor_scenes_have_a_page(tmp_path: Path, kind: str) -> None:
         views = [dataclasses.replace(view, depth=0 * view.depth) for view in scene.views]
         scene = dataclasses.replace(scene, views=tuple(views))
     page = Page(report_html(scene))
+    assert "nan" not in "".join(Page(scene_page_html(scene)).text).lower()
     text = "".join(page.text)
     shown = {b["data-show"] for b in page.of("button") if "data-show" in b}
     assert all(name in text for name in names)

@@ -96,6 +96,17 @@ def test_the_path_runs_smoothly_past_every_camera(tmp_path: Path) -> None:
         assert axes[1] @ [0, 1, 0] > 0.9  # upright
 
 
+def test_a_scene_with_nothing_placed_gives_a_film_of_its_ground(
+    tmp_path: Path, brief: None
+) -> None:
+    names = ("a.jpg", "b.jpg")
+    scene = make_scene(tmp_path, names=names, unregistered=names)
+    bare = dataclasses.replace(scene, cloud=empty_cloud(), surface=empty_mesh())
+    frames = frames_of(write_video(bare, tmp_path / "film.webm", **SIZE))
+    assert len(frames) == 12
+    assert not any(ink(frame).any() for frame in frames)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_few_photos_give_a_swing_that_loops(tmp_path: Path, count: int) -> None:
     scene = make_scene(tmp_path, names=("a.jpg", "b.jpg", "c.jpg")[:count])
