@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pointmap.errors import InputError
 from pointmap.network import PointmapNetwork, Prediction
-from pointmap.network.model import PhotoMaps
+from pointmap.network.heads import PhotoMaps
 
 if TYPE_CHECKING:
     from pointmap.images import Photo, ResizedPhoto
@@ -277,12 +277,12 @@ class _Decoder:
         tokens1, tokens2 = (
             torch.stack([_tokens(self._encoded, k, self._device) for k in side]) for side in sides
         )
-        maps1 = [self._photo_maps(k)[0] for k in sides[0]]
-        maps2 = [self._photo_maps(k)[1] for k in sides[1]]
+        maps = (
+            _known([self._photo_maps(k)[0] for k in sides[0]]),
+            _known([self._photo_maps(k)[1] for k in sides[1]]),
+        )
         with _precision(self._device, self._dtype):
-            both = self._network.decode(
-                tokens1, tokens2, *self.sizes(directed[0]), (_stacked(maps1), _stacked(maps2))
-            )
+            both = self._network.decode(tokens1, tokens2, *self.sizes(directed[0]), maps)
         outputs = (_to_host(_finite(both[0])), _to_host(_finite(both[1])))
         copied = None
         if self._device.type == "cuda":
@@ -296,7 +296,7 @@ def _tokens(encoded: EncodedPhotos, k: int, device: torch.device) -> Tensor:
 
 def _photo_maps(
     network: PointmapNetwork, encoded: EncodedPhotos, device: torch.device, k: int
-) -> PhotoMaps:
+) -> tuple[Tensor | None, Tensor | None]:
     return network.photo_maps(_tokens(encoded, k, device)[None], encoded.sizes[k])
 
 
@@ -324,9 +324,8 @@ class _Launched:
             )
 
 
-def _stacked(maps: list[Tensor | None]) -> Tensor | None:
-    present = [x for x in maps if x is not None]
-    return torch.cat(present) if present else None
+def _known(maps: Sequence[Tensor | None]) -> PhotoMaps:
+    return [x for x in maps if x is not None] or None
 
 
 def _finite(side: Prediction) -> Outputs:

@@ -282,9 +282,10 @@ def test_heads_answer_alike_with_and_without_gradients_and_photo_maps(
     assert plain[0].pts3d.requires_grad
     with torch.inference_mode():
         tokens = network.encode(photos[0]), network.encode(photos[1])
-        maps = network.photo_maps(tokens[0], size)[0], network.photo_maps(tokens[1], size)[1]
-        assert all((x is None) == (config is LINEAR) for x in maps)
-        quick = network.decode(*tokens, size, size, maps)
+        alone = network.photo_maps(tokens[0], size)[0], network.photo_maps(tokens[1], size)[1]
+        assert all((x is None) == (config is LINEAR) for x in alone)
+        maps = [None if x is None else [x] for x in alone]
+        quick = network.decode(*tokens, size, size, (maps[0], maps[1]))
     for a, b in zip(quick, plain, strict=True):
         assert_same(a.pts3d, b.pts3d.detach(), 1e-5)
         assert_same(a.conf, b.conf.detach(), 1e-5)

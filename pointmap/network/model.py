@@ -6,12 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from pointmap.network.config import NetworkConfig
-from pointmap.network.heads import Prediction, build_head
+from pointmap.network.heads import PhotoMaps, Prediction, build_head
 from pointmap.network.layers import DecoderBlock, EncoderBlock, Grid, PatchEmbed
 
 Size = tuple[int, int]
-PhotoMaps = tuple[Tensor | None, Tensor | None]
-"""For each of the two heads, what it makes of one side's photos alone."""
 
 
 class PointmapNetwork(nn.Module):
@@ -94,10 +92,10 @@ class PointmapNetwork(nn.Module):
         layers1[-1], layers2[-1] = self.dec_norm(x1), self.dec_norm(x2)
         return layers1, layers2
 
-    def photo_maps(self, tokens: Tensor, size: Size) -> PhotoMaps:
-        """Return what the two heads make of photos' tokens alone, to be used in all their pairs.
+    def photo_maps(self, tokens: Tensor, size: Size) -> tuple[Tensor | None, Tensor | None]:
+        """Return what the two heads make of a photo's tokens alone, to be used in all its pairs.
 
-        ``tokens`` (B, N, C) come from ``encode``. None for heads that have no such part.
+        ``tokens`` (1, N, C) come from ``encode``. None for heads that have no such part.
         """
         with torch.autocast(tokens.device.type, enabled=False):
             return (
@@ -111,13 +109,13 @@ class PointmapNetwork(nn.Module):
         tokens2: Tensor,
         size1: Size,
         size2: Size,
-        maps: PhotoMaps = (None, None),
+        maps: tuple[PhotoMaps, PhotoMaps] = (None, None),
     ) -> tuple[Prediction, Prediction]:
         """Return the predictions of a batch of pairs from their tokens, both in camera 1's frame.
 
         ``tokens1`` (B, N1, C) and ``tokens2`` (B, N2, C) come from ``encode``, sizes are (H, W) in
-        pixels. ``maps`` are ``photo_maps`` of side 1 for head 1 and of side 2 for head 2, made here
-        where they are None. Predictions are in float32 under autocast, too.
+        pixels. ``maps`` are the ``photo_maps`` of side 1's photos for head 1 and of side 2's for
+        head 2, made here where they are None. Predictions are in float32 under autocast, too.
         """
         layers1, layers2 = self.decode_tokens(tokens1, tokens2, size1, size2)
         with torch.autocast(tokens1.device.type, enabled=False):
