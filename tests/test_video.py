@@ -17,7 +17,7 @@ from pointmap.errors import InputError
 from recon.scene import Reconstruction
 from viz.__main__ import main
 from viz.render import render_scene
-from viz.video import flight, write_video
+from viz.video import check_video_path, flight, write_video
 
 SIZE = {"width": 160, "height": 96}
 
@@ -156,3 +156,15 @@ def test_a_film_that_is_cut_short_is_an_error(
     with pytest.raises(InputError, match="is the disk full"):
         write_video(scene, tmp_path / "film.mp4", **SIZE)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_film_that_cannot_be_is_refused_before_the_long_work(tmp_path: Path) -> None:
+    from recon.cli import main as reconstruct
+
+    photo = tmp_path / "a.jpg"
+    photo.write_bytes(b"never read")
+    for film in (tmp_path / "film.avi", tmp_path / "missing" / "film.mp4"):
+        arguments = [str(photo), "--out", str(tmp_path / "scene"), "--video", str(film)]
+        assert reconstruct(arguments) == 2
+    with pytest.raises(InputError, match=r"ends in \.mp4 or \.webm"):
+        check_video_path(tmp_path / "film.avi")
