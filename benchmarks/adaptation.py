@@ -22,13 +22,12 @@ from pointmap.checkpoint import load_network
 from pointmap.images import ResizedPhoto, load_photo
 from pointmap.inference import choose_device, network_photos
 from recon import pipeline
-from recon.adaptation import CONFIRMED, Agreement, adapt, refill
+from recon.adaptation import CONFIRMED, Agreement, adapt, hide_blocks, refill
 from recon.canonical import PhotoPrior
 from recon.depth import DepthMap, fuse_depths, upsample_prior
 from recon.known_cameras import load_known_cameras
 from recon.options import Options
 
-_BLOCK = 48
 COLUMNS = (
     "scene",
     "held out",
@@ -171,12 +170,8 @@ def _hole_error(depth: DepthMap | None, prior: DepthMap | None) -> float | None:
     """Return AbsRel where confirmed depth is hidden, in blocks of a chequerboard, and filled."""
     if depth is None or prior is None:
         return None
-    height, width = depth.depth.shape
-    rows, columns = np.arange(height)[:, None] // _BLOCK, np.arange(width) // _BLOCK
-    hidden = (rows + columns) % 2 == 0
-    visible = DepthMap(np.where(hidden, 0, depth.depth), np.where(hidden, 0, depth.confidence))
-    filled = refill([visible], [prior])[0]
-    return abs_rel(filled, np.where(hidden, _sure(depth), 0))
+    visible, hidden = hide_blocks(depth)
+    return abs_rel(refill([visible], [prior])[0], _sure(hidden))
 
 
 def _mean(values: Iterable[float | None]) -> float:
