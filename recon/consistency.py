@@ -141,32 +141,29 @@ def fall_back(
 ) -> DepthMap:
     """Return confirmed depth, small gaps closed, and elsewhere what fits it best.
 
-    ``borrowed``: depth and weight from other photos, less firm than what was confirmed here;
-    ``pixels`` (h, w, 3) in [0, 1]. Log depth is spread over the photo from the nearest scale at
-    which something is known, along like colours where there are ``pixels``. The prior adds its
-    relief, with ``pixels`` only as far as it is sure of itself or little is known.
+    The prior is bent to meet the confirmed depth: the log ratio of the two is spread over the photo
+    from the nearest scale at which something is known. A prior that is unsure of itself, in a photo
+    that is mostly confirmed, gives way to depth spread along like colours (``pixels`` (h, w, 3) in
+    [0, 1]), from what was confirmed and, less firmly, ``borrowed`` from other photos (depth and
+    weight).
     """
     depth, confidence = _close_gaps(*checked)
     known = confidence > 0
-    target, weight = depth, confidence.square()
-    if borrowed is not None:
-        target = torch.where(known, depth, borrowed[0])
-        weight = torch.where(known, weight, borrowed[1])
+    weight = confidence.square()
     prior_depth = torch.from_numpy(prior.depth).to(depth.device)
     prior_confidence = torch.from_numpy(prior.confidence).to(depth.device)
     usable = prior_depth > 0
-    weight = weight * ((weight > 0) & usable)
-    relief = prior_depth.clamp_min(1e-12).log()
-    if pixels is not None and bool(usable.any()):
-        # Gaps in a photo that is mostly confirmed are bridged better than an unsure prior does it;
-        # a photo of which little is known needs the prior's shape.
-        bridged = (2 * known.float().mean()).clamp_max(1)
-        relief = relief * (1 - bridged * (1 - prior_confidence[usable].mean().clamp(0, 1)))
-    difference = torch.where(weight > 0, target.clamp_min(1e-12).log() - relief, 0.0)
-    filled = spread(difference, weight)
-    if pixels is not None:
-        filled = spread_along_colours(difference, weight, pixels, filled)
-    filled = torch.where(usable, (relief + filled).exp(), 0.0)
+    log_prior = prior_depth.clamp_min(1e-12).log()
+    own = weight * usable
+    difference = torch.where(own > 0, depth.clamp_min(1e-12).log() - log_prior, 0.0)
+    filled = log_prior + spread(difference, own)
+    if borrowed is not None and pixels is not None and bool((known & usable).any()):
+        log_depth = torch.where(known, depth, borrowed[0]).clamp_min(1e-12).log()
+        weight = torch.where(known, weight, borrowed[1])
+        coloured = spread_along_colours(log_depth, weight, pixels, spread(log_depth, weight))
+        unsure = 1 - (2 * prior_confidence[usable].mean()).clamp(0, 1)
+        filled += unsure * (2 * known.float().mean()).clamp_max(1) * (coloured - filled)
+    filled = torch.where(usable, filled.exp(), 0.0)
     depth = torch.where(known, depth, filled)
     low = 0.3 * prior_confidence.clamp(0, 1) * usable
     confidence = torch.where(known, confidence, low)
