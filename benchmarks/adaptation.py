@@ -35,6 +35,7 @@ COLUMNS = (
     "CPU s",
     "reprojection %, one scale",
     "reprojection %, tied",
+    "reprojection %, filled",
     "network AbsRel",
     "tied AbsRel",
     "holes AbsRel",
@@ -185,12 +186,10 @@ def table(results: Sequence[AdaptationResult]) -> str:
     for r in results:
         first, last = r.agreement
         if first is None or last is None:
-            guard = ["-", "-"]
+            guard = ["-"] * 3
         else:
-            guard = [
-                f"{first.scaled:.2f} to {last.scaled:.2f}",
-                f"{first.tied:.2f} to {last.tied:.2f}",
-            ]
+            both = zip(astuple(first), astuple(last), strict=True)
+            guard = [f"{a:.2f} to {b:.2f}" for a, b in both]
         depth = [
             "-" if a is None or b is None else f"{a:.4f} to {b:.4f}"
             for a, b in zip(astuple(r.before), astuple(r.after), strict=True)

@@ -44,7 +44,8 @@ _RANK = 16
 _PAIRS_PER_STEP = 4
 _MAX_STEPS = 400
 _LEARNING_RATE = 2e-3
-_MIN_GAIN = 0.02
+# Few photos judge: a gain below this may be chance.
+_MIN_GAIN = 0.05
 # Less confirmed depth than this share of a photo is no picture of it.
 _LEAST_CONFIRMED = 0.05
 _PIXELS = 2500
@@ -65,9 +66,10 @@ class Agreement:
     filled: float
 
     def better_than(self, other: Agreement) -> bool:
-        """Whether the tied error falls noticeably and neither of the others rises."""
-        gains = self.tied < (1 - _MIN_GAIN) * other.tied
-        return gains and self.scaled <= other.scaled and self.filled <= other.filled
+        """Whether the tied and filled errors fall noticeably and the scaled one does not rise."""
+        least = 1 - _MIN_GAIN
+        gains = self.tied < least * other.tied and self.filled < least * other.filled
+        return gains and self.scaled <= other.scaled
 
 
 @dataclass(frozen=True)

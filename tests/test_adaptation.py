@@ -141,11 +141,11 @@ def test_agreement_of_a_worked_wall(world: World) -> None:
 
 def test_the_guard_wants_a_real_gain_and_no_loss() -> None:
     before = Agreement(2.0, 1.0, 0.5)
-    assert Agreement(1.9, 0.9, 0.5).better_than(before)
+    assert Agreement(1.9, 0.9, 0.45).better_than(before)
     assert not Agreement(1.9, 0.99, 0.4).better_than(before)
     assert not Agreement(2.1, 0.5, 0.4).better_than(before)
     # A prior may describe the photo better and still fill its holes worse.
-    assert not Agreement(1.0, 0.5, 0.51).better_than(before)
+    assert not Agreement(1.0, 0.5, 0.49).better_than(before)
 
 
 def test_only_confirmed_depth_of_the_chosen_photos_is_taught(world: World) -> None:
