@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pointmap.camera import scale_intrinsics
 from pointmap.errors import InputError
 from pointmap.images import Photo, ResizedPhoto, find_photos, load_photo, open_photos
+from recon.assembly import assemble_views, pair_records
 from recon.depth import DepthMap, fuse_depths
 from recon.fusion import fuse_points, fuse_surface
 from recon.known_cameras import KnownCameras, load_known_cameras
@@ -20,7 +19,7 @@ from recon.metric_scale import check_scale_source, in_metres
 from recon.options import Options
 from recon.prior_depth import PriorMap, priors_from_matches, priors_from_scene, read_prior_maps
 from recon.progress import Advance, StageListener, Stages, collected_warnings
-from recon.scene import Camera, PairRecord, Reconstruction, View
+from recon.scene import Reconstruction
 from recon.single import photo_scene
 from recon.stereo import StereoView, refine_depths
 
@@ -68,6 +67,8 @@ def reconstruct(
             device = choose_device(options.device)
             network = load_network(options.weights)
         if len(opened) == 1 and options.known_cameras is None and maps is None:
+            if options.adapt is not None:
+                logger.warning("--adapt needs photos that confirm each other: one alone has none")
             with stages.stage("Depth"):
                 alone = photo_scene(opened[0], network, device=device, options=options)
             return replace(alone, stages=tuple(stages.records), warnings=tuple(warnings))
@@ -90,7 +91,7 @@ def reconstruct(
                 depths = _adapt(
                     opened, network, priors, frames, depths, alignment, options, advance
                 )
-        views = _views(frames, alignment, depths)
+        views = assemble_views(frames, alignment, depths)
         with stages.stage("Fusing the surface"):
             cloud = fuse_points(views, options=options.fusion)
             # Apple's devices have no double precision.
@@ -103,7 +104,7 @@ def reconstruct(
         surface=surface.mesh,
         textured=surface.textured,
         statistics=surface.statistics,
-        pairs=_pair_records(pairs, alignment),
+        pairs=pair_records(pairs, alignment),
         stages=tuple(stages.records),
         warnings=tuple(warnings),
         options=options.to_dict(),
@@ -349,56 +350,3 @@ def _stereo_view(
         points=alignment.tracks.points[seen],
         point_ids=seen,
     )
-
-
-def _views(
-    frames: Sequence[ResizedPhoto], alignment: Alignment, depths: Sequence[DepthMap | None]
-) -> tuple[View, ...]:
-    views = []
-    for k, (frame, depth) in enumerate(zip(frames, depths, strict=True)):
-        photo = frame.photo
-        unknown = np.zeros(frame.pixels.shape[:2], np.float32)
-        views.append(
-            View(
-                name=photo.name,
-                path=photo.path,
-                camera=Camera(
-                    alignment.intrinsics[k],
-                    photo.width,
-                    photo.height,
-                    alignment.cam_to_world[k],
-                    float(alignment.k1[k]),
-                ),
-                pixels=frame.pixels,
-                depth=unknown if depth is None else depth.depth,
-                confidence=unknown if depth is None else depth.confidence,
-                reason=alignment.reasons[k],
-            )
-        )
-    return tuple(views)
-
-
-def _pair_records(pairs: PairEvidence, alignment: Alignment) -> tuple[PairRecord, ...]:
-    """Return a record of every pair looked at; pairs that nothing relates have no method."""
-    by_pointmaps = {(int(i), int(j)) for i, j in alignment.pointmap_pairs}
-    verified = {(edge.matches.i, edge.matches.j): k for k, edge in enumerate(pairs.edges)}
-    records = []
-    for pair in pairs.matches:
-        number = verified.get((pair.i, pair.j))
-        if number is None:
-            carried = (pair.i, pair.j) in by_pointmaps
-            method = "pointmaps" if carried else "none"
-            records.append(PairRecord(pair.i, pair.j, len(pair), 0, method, carried))
-            continue
-        edge = pairs.edges[number]
-        records.append(
-            PairRecord(
-                pair.i,
-                pair.j,
-                len(edge.matches),
-                int(edge.pose.inliers.sum()),
-                edge.pose.method,
-                bool(alignment.used_edges[number]),
-            )
-        )
-    return tuple(records)

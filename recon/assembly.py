@@ -1,0 +1,70 @@
+"""The results of the stages put together into what a reconstruction holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pointmap.images import ResizedPhoto
+from recon.depth import DepthMap
+from recon.scene import Camera, PairRecord, View
+
+if TYPE_CHECKING:
+    from recon.alignment import Alignment
+    from recon.pipeline import PairEvidence
+
+
+def assemble_views(
+    frames: Sequence[ResizedPhoto], alignment: Alignment, depths: Sequence[DepthMap | None]
+) -> tuple[View, ...]:
+    """Return the views of all photos; those without depth or place know nothing."""
+    views = []
+    for k, (frame, depth) in enumerate(zip(frames, depths, strict=True)):
+        photo = frame.photo
+        unknown = np.zeros(frame.pixels.shape[:2], np.float32)
+        views.append(
+            View(
+                name=photo.name,
+                path=photo.path,
+                camera=Camera(
+                    alignment.intrinsics[k],
+                    photo.width,
+                    photo.height,
+                    alignment.cam_to_world[k],
+                    float(alignment.k1[k]),
+                ),
+                pixels=frame.pixels,
+                depth=unknown if depth is None else depth.depth,
+                confidence=unknown if depth is None else depth.confidence,
+                reason=alignment.reasons[k],
+            )
+        )
+    return tuple(views)
+
+
+def pair_records(pairs: PairEvidence, alignment: Alignment) -> tuple[PairRecord, ...]:
+    """Return a record of every pair looked at; pairs that nothing relates have no method."""
+    by_pointmaps = {(int(i), int(j)) for i, j in alignment.pointmap_pairs}
+    verified = {(edge.matches.i, edge.matches.j): k for k, edge in enumerate(pairs.edges)}
+    records = []
+    for pair in pairs.matches:
+        number = verified.get((pair.i, pair.j))
+        if number is None:
+            carried = (pair.i, pair.j) in by_pointmaps
+            method = "pointmaps" if carried else "none"
+            records.append(PairRecord(pair.i, pair.j, len(pair), 0, method, carried))
+            continue
+        edge = pairs.edges[number]
+        records.append(
+            PairRecord(
+                pair.i,
+                pair.j,
+                len(edge.matches),
+                int(edge.pose.inliers.sum()),
+                edge.pose.method,
+                bool(alignment.used_edges[number]),
+            )
+        )
+    return tuple(records)
