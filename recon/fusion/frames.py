@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pointmap.camera import Array, invert_rigid, pinhole_grid, project, transform_points, unproject
 from recon.fusion.options import FusionOptions
+from recon.fusion.sky import sky_mask
 from recon.scene import View
 
 # Depth that no other photo confirmed carries at most 0.3; below this it is a guess.
@@ -29,7 +30,7 @@ class Frame:
 
 
 def usable_frames(views: Sequence[View], options: FusionOptions) -> list[Frame]:
-    """Return the registered views that keep any depth once unsure pixels and edges are masked.
+    """Return the registered views that keep any depth once sky, unsure pixels and edges are masked.
 
     Less sure depth stays where more photos measured the same than look past it: a plain wall, which
     matching cannot confirm but on which the network's depths of several photos meet. Where less
@@ -42,6 +43,8 @@ def usable_frames(views: Sequence[View], options: FusionOptions) -> list[Frame]:
     for view in placed:
         assert view.camera.cam_to_world is not None
         known = _measured(view) & (view.confidence >= min(sure, _LEAST_CONFIDENCE))
+        if len(placed) > 1:
+            known &= ~sky_mask(view.pixels, _measured(view) & (view.confidence >= sure))
         depth = np.where(known, view.depth, 0).astype(np.float32)
         depth = _without_edges(depth, options.max_depth_jump)
         frames.append(

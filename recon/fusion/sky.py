@@ -1,0 +1,51 @@
+"""Which pixels show sky: what has no depth, and what looks like it and hangs together with it.
+
+Matching gives the sky next to a roof the roof's depth (a window that straddles the outline matches
+by the roof), so that a rim of sky would be fused into the roof.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Neighbouring pixels (of 256 levels, after a light blur) further apart belong to different things.
+_SMOOTH = 4.0
+_LEAST_SHARE = 0.01
+_MOSTLY = 0.7
+_ABOVE = 0.9
+# Around a sky, pixels mix its colour with the outline's.
+_RIM_PX = 2
+
+
+def sky_mask(pixels: NDArray[np.uint8], confirmed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the pixels (h, w) that show sky.
+
+    A smooth region that reaches the picture's upper border, lies in its upper half, and on most of
+    which photos confirmed no depth is one. A plain ceiling looks the same; it has little measured
+    depth to lose.
+
+    Args:
+        pixels: the photo (h, w, 3) RGB, upright.
+        confirmed: (h, w) where depth is confirmed by other photos.
+    """
+    import cv2
+
+    blurred = cv2.GaussianBlur(pixels, (3, 3), 0).astype(np.float32)
+    step = np.zeros(confirmed.shape, np.float32)
+    across = np.abs(np.diff(blurred, axis=1)).max(-1)
+    down = np.abs(np.diff(blurred, axis=0)).max(-1)
+    step[:, 1:] = across
+    step[1:] = np.maximum(step[1:], down)
+    _, labels = cv2.connectedComponents((step < _SMOOTH).astype(np.uint8), connectivity=4)
+    sky = np.zeros(confirmed.shape, bool)
+    half = len(sky) // 2
+    for label in np.unique(labels[0][labels[0] > 0]):
+        region = labels == label
+        area = region.sum()
+        unconfirmed = area - np.count_nonzero(confirmed & region)
+        above = np.count_nonzero(region[:half])
+        if area >= _LEAST_SHARE * region.size and unconfirmed >= _MOSTLY * area:
+            sky |= region & (above >= _ABOVE * area)
+    kernel = np.ones((2 * _RIM_PX + 1, 2 * _RIM_PX + 1), np.uint8)
+    return cv2.dilate(sky.astype(np.uint8), kernel).astype(bool)
