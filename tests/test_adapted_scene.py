@@ -9,11 +9,12 @@ import pytest
 import torch
 from PIL import Image
 from synthetic import Shot, shoot
+from tiny_network import tiny_config
 
 import recon
 from pointmap.checkpoint import save_checkpoint
 from pointmap.errors import InputError
-from pointmap.network import NetworkConfig, PointmapNetwork
+from pointmap.network import PointmapNetwork
 from recon.options import Options
 from recon.scene import Reconstruction
 from recon.stereo import StereoOptions
@@ -36,18 +37,7 @@ def folder(shots: list[Shot], tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(shot.pixels).save(folder / "photos" / f"{n}.png")
         np.save(folder / "maps" / f"{n}.npy", (3 + n) * (1 / shot.depth[::2, ::2] + 0.1 * n))
     torch.manual_seed(0)
-    network = PointmapNetwork(
-        NetworkConfig(
-            img_size=(64, 64),
-            enc_embed_dim=16,
-            enc_depth=1,
-            enc_num_heads=2,
-            dec_embed_dim=16,
-            dec_depth=1,
-            dec_num_heads=2,
-            head_type="linear",
-        )
-    )
+    network = PointmapNetwork(tiny_config(64))
     save_checkpoint(network, folder / "tiny.safetensors", card={})
     return folder
 

@@ -20,7 +20,7 @@ from pointmap.training.courtyard_textures import make_courtyard_bank
 from pointmap.training.generate import write_shard
 from pointmap.training.generator import HELD_OUT_SEED, RenderedScene, render_scene
 from pointmap.training.layouts import LAYOUTS
-from pointmap.training.pairs import PairBatch, ScenePairs
+from pointmap.training.pairs import PairBatch
 from pointmap.training.render import Camera, SceneTracer
 from pointmap.training.sample_photos import arc_cameras, write_photos
 from pointmap.training.scenes import Scene, make_scene
@@ -418,18 +418,6 @@ def test_courtyard_cameras_stand_free() -> None:
     cameras = arc_cameras(rng, count=10, arc_deg=120, size=(480, 640))
     places = np.stack([c.cam_to_world[:3, 3] for c in cameras])
     assert not scene.inside_any(places, margin=0.3).any()
-
-
-def test_on_the_fly_batches_match_their_contract_and_resume(bank: TextureBank) -> None:
-    options = {"batch_size": 3, "sizes": ((48, 64),), "views": 3, "overlap": (0.1, 0.95)}
-    source = ScenePairs(bank, seed=2, **options)
-    source.next_batch()
-    state = source.state()
-    batch = source.next_batch()
-    check_batch(batch)
-    resumed = ScenePairs(bank, seed=77, **options)
-    resumed.load_state(state)
-    assert torch.equal(resumed.next_batch().image1, batch.image1)
 
 
 def test_photographs_join_the_bank_and_survive_packing(

@@ -4,20 +4,12 @@ import copy
 
 import pytest
 import torch
+from tiny_network import tiny_config
 
 from pointmap.lora import LowRankLinear, add_low_rank, merge_low_rank
-from pointmap.network import NetworkConfig, PointmapNetwork
+from pointmap.network import PointmapNetwork
 
-CONFIG = NetworkConfig(
-    img_size=(32, 32),
-    enc_embed_dim=16,
-    enc_depth=1,
-    enc_num_heads=2,
-    dec_embed_dim=16,
-    dec_depth=1,
-    dec_num_heads=2,
-    head_type="linear",
-)
+CONFIG = tiny_config(32)
 
 
 def network() -> PointmapNetwork:

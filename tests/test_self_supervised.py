@@ -10,13 +10,14 @@ import pytest
 import torch
 from PIL import Image
 from synthetic import Shot, look_at, render
+from tiny_network import tiny_config
 from torch import Tensor
 from torch.nn import functional as F
 
 from pointmap.camera import pinhole
 from pointmap.checkpoint import load_network, read_card, save_checkpoint
 from pointmap.errors import InputError
-from pointmap.network import NetworkConfig, PointmapNetwork
+from pointmap.network import PointmapNetwork
 from pointmap.training.from_photos import main
 from pointmap.training.pairs import unproject
 from pointmap.training.self_supervised import (
@@ -176,16 +177,7 @@ def test_similarity_and_focal_are_recovered_exactly_and_differentiably() -> None
 
 
 def test_a_network_takes_steps_on_photos_alone_and_keeps_its_form(shots: list[Shot]) -> None:
-    config = NetworkConfig(
-        img_size=(WIDTH, WIDTH),
-        enc_embed_dim=16,
-        enc_depth=1,
-        enc_num_heads=2,
-        dec_embed_dim=16,
-        dec_depth=1,
-        dec_num_heads=2,
-        head_type="linear",
-    )
+    config = tiny_config(WIDTH)
     torch.manual_seed(0)
     network = PointmapNetwork(config)
     for head in (network.downstream_head1, network.downstream_head2):
@@ -211,18 +203,7 @@ def test_the_command_writes_a_checkpoint_from_photos_and_names_what_it_cannot_us
     shots: list[Shot], tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    tiny = PointmapNetwork(
-        NetworkConfig(
-            img_size=(64, 64),
-            enc_embed_dim=16,
-            enc_depth=1,
-            enc_num_heads=2,
-            dec_embed_dim=16,
-            dec_depth=1,
-            dec_num_heads=2,
-            head_type="linear",
-        )
-    )
+    tiny = PointmapNetwork(tiny_config(64))
     save_checkpoint(tiny, tmp_path / "start.safetensors", card={})
     photos_folder = tmp_path / "photos"
     photos_folder.mkdir()

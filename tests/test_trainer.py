@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_network import tiny_config
 
 from pointmap.errors import InputError
-from pointmap.network import NetworkConfig, PointmapNetwork
+from pointmap.network import PointmapNetwork
 from pointmap.training.distributed import join_world
 from pointmap.training.pairs import PairBatch, unproject
 from pointmap.training.prefetch import Prefetched
@@ -21,16 +22,7 @@ from pointmap.training.trainer import Trainer, TrainOptions, pair_loss
 from pointmap.training.validate import validate, write_sheet
 
 SIZE = 32
-CONFIG = NetworkConfig(
-    img_size=(SIZE, SIZE),
-    enc_embed_dim=16,
-    enc_depth=1,
-    enc_num_heads=2,
-    dec_embed_dim=16,
-    dec_depth=1,
-    dec_num_heads=2,
-    head_type="linear",
-)
+CONFIG = tiny_config(SIZE)
 OPTIONS = TrainOptions(steps=8, warmup_steps=1, learning_rate=3e-3, device="cpu", log_steps=2)
 
 

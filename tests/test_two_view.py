@@ -11,12 +11,13 @@ import pytest
 import torch
 from PIL import Image
 from synthetic import Shot, shoot
+from tiny_network import tiny_config
 from two_views import predict
 
 from pointmap.errors import InputError
 from pointmap.images import Photo, ResizedPhoto
 from pointmap.inference import PairPrediction
-from pointmap.network import NetworkConfig, PointmapNetwork
+from pointmap.network import PointmapNetwork
 from recon.evaluation.__main__ import main
 from recon.evaluation.two_view import (
     evaluate_pairs,
@@ -32,10 +33,7 @@ from recon.evaluation.two_view_data import (
 )
 from recon.scene import Camera
 
-CONFIG = NetworkConfig(
-    img_size=(64, 64), enc_embed_dim=16, enc_depth=1, enc_num_heads=2,
-    dec_embed_dim=16, dec_depth=1, dec_num_heads=2, head_type="linear",
-)  # fmt: skip
+CONFIG = tiny_config(64)  # fmt: skip
 
 
 def posed(shots: list[Shot], *pairs: TwoViewPair) -> PosedPhotos:
