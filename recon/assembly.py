@@ -39,6 +39,7 @@ def assemble_views(
                 depth=unknown if depth is None else depth.depth,
                 confidence=unknown if depth is None else depth.confidence,
                 reason=alignment.reasons[k],
+                turned=photo.orientation != 1,
             )
         )
     return tuple(views)

@@ -46,6 +46,7 @@ class View:
     ``pixels`` (h, w, 3) uint8 RGB, ``depth`` (h, w) float32 along z with 0 = unknown and
     ``confidence`` (h, w) float32 in [0, 1] share one resolution that covers the whole photo.
     ``reason`` says in words why the photo has no ``cam_to_world``; None when it has one.
+    ``turned``: the file holds the picture turned or mirrored, and its EXIF orientation says so.
     """
 
     name: str
@@ -55,6 +56,7 @@ class View:
     depth: NDArray[np.float32]
     confidence: NDArray[np.float32]
     reason: str | None = None
+    turned: bool = False
 
     @property
     def registered(self) -> bool:

@@ -64,7 +64,15 @@ def photo_scene(
     camera = Camera(pinhole(focal, photo.width, photo.height), photo.width, photo.height, np.eye(4))
     # Between the network's pixels the photo knows better where things end.
     smooth = joint_bilateral(depth.depth, frame.pixels).astype(np.float32)
-    view = View(photo.name, photo.path, camera, frame.pixels, smooth, depth.confidence)
+    view = View(
+        photo.name,
+        photo.path,
+        camera,
+        frame.pixels,
+        smooth,
+        depth.confidence,
+        turned=photo.orientation != 1,
+    )
     surface = triangulate(view)
     scene = Reconstruction(
         views=(view,),

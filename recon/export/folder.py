@@ -18,6 +18,7 @@ from recon.export.ply import write_cloud_ply, write_mesh_ply
 from recon.export.products import write_products
 from recon.export.run_json import write_run
 from recon.export.tum import write_tum
+from recon.export.upright import write_upright_photos
 from recon.scene import Reconstruction
 
 
@@ -69,8 +70,13 @@ def write_files(
     write_depth_files(staging, reconstruction, export)
     (staging / "colmap/sparse/0").mkdir(parents=True)
     write_colmap(staging / "colmap/sparse/0", reconstruction)
-    write_transforms(staging / "transforms.json", reconstruction, scene_folder=scene_folder)
-
+    placed = [view for view in reconstruction.views if view.registered]
+    copies = "colmap/images" if any(view.turned for view in placed) else None
+    if copies:
+        write_upright_photos(staging / copies, placed)
+    write_transforms(
+        staging / "transforms.json", reconstruction, scene_folder=scene_folder, photos=copies
+    )
     if reconstruction.options.get("depth_products"):
         (staging / "products").mkdir()
         for view, stem in zip(reconstruction.views, stems, strict=True):

@@ -15,8 +15,12 @@ from recon.scene import Camera, Reconstruction
 OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
-def write_transforms(path: Path, reconstruction: Reconstruction, *, scene_folder: Path) -> None:
+def write_transforms(
+    path: Path, reconstruction: Reconstruction, *, scene_folder: Path, photos: str | None = None
+) -> None:
     """Write the placed photos; ``scene_folder`` is where the file will finally lie.
+
+    ``photos``: the folder inside it that holds upright copies to use, under the photos' names.
 
     The world stays ours, so that ``points.ply`` fits; only the camera axes turn to OpenGL's. Pixel
     centres are at +0.5 in both. Intrinsics stand once at the top when all photos share them, and
@@ -30,7 +34,11 @@ def write_transforms(path: Path, reconstruction: Reconstruction, *, scene_folder
     for view, lens in zip(views, intrinsics, strict=True):
         frames.append(
             {
-                "file_path": relative_photo_path(view.path, scene_folder),
+                "file_path": (
+                    f"{photos}/{view.name}"
+                    if photos
+                    else relative_photo_path(view.path, scene_folder)
+                ),
                 **({} if shared else lens),
                 "transform_matrix": (view.camera.cam_to_world @ OPENGL_TO_OPENCV).tolist(),
             }
