@@ -233,6 +233,23 @@ def test_training_attention_equals_the_fused_one_with_its_gradients() -> None:
         assert torch.allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.parametrize("spread", [0.5, 1.0, 3.0])
+def test_bfloat16_attention_is_about_as_exact_as_the_fused_one(spread: float) -> None:
+    # A spread of 3 gives scores up to 100, which bfloat16 rounds to halves.
+    torch.manual_seed(0)
+    heads = [(torch.randn(2, n, 3, 64) * spread).bfloat16() for n in (170, 200, 200)]
+    with torch.no_grad():
+        exact = attention(*(x.double() for x in heads))
+        quick = attention(*heads)
+        fused = torch.nn.functional.scaled_dot_product_attention(
+            *(x.transpose(1, 2) for x in heads)
+        )
+    fused = fused.transpose(1, 2).flatten(2)
+    errors = [(x.double() - exact).norm() / exact.norm() for x in (quick, fused)]
+    assert not torch.equal(quick, fused)
+    assert errors[0] < 3 * errors[1]
+
+
 def test_a_step_of_training_after_inference_reaches_every_used_weight() -> None:
     torch.manual_seed(0)
     network = PointmapNetwork(LINEAR)
