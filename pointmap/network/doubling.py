@@ -36,19 +36,19 @@ def conv_of_doubled(
     """Return ``then(conv2d(double(x), weight, bias, padding=1))``; not differentiable.
 
     ``x`` is (B, C, h, w), ``weight`` (D, C, 3, 3); ``then`` maps (..., D) to (..., E), pixel by
-    pixel. Returns (B, E, 2h, 2w).
+    pixel, and may overwrite what it is given. Returns (B, E, 2h, 2w).
     """
     height, width = x.shape[2:]
     along_y, along_x = _mixing(height, _ROWS, x.dtype), _mixing(width, _COLUMNS, x.dtype)
     margins = (0, 0, 1, along_x.padded - width - 1, 1, along_y.padded - height - 1)
     padded = F.pad(x.permute(0, 2, 3, 1), margins)
     taps = weight.permute(2, 1, 3, 0).flatten(2).contiguous()
-    result = []
-    for photo in padded:
+    result = x.new_empty(len(x), 2 * height, 2 * width, then(bias.clone()).shape[-1])
+    for photo, target in zip(padded, result, strict=True):
         blocks = _blocks_of_rows(photo, taps, along_y.weights, along_x.weights)
-        rows = torch.cat([then(block[:, : 2 * width] + bias) for block in blocks])
-        result.append(rows[: 2 * height])
-    return torch.stack(result).permute(0, 3, 1, 2)
+        for rows, block in zip(target.split(_ROWS), blocks, strict=True):
+            rows.copy_(then(block[: len(rows), : 2 * width].add_(bias)))
+    return result.permute(0, 3, 1, 2)
 
 
 class _Mixing(NamedTuple):
@@ -111,7 +111,8 @@ def _blocks_of_rows(
     )
     kept = 0
     for k, weights in enumerate(row_weights):
-        products[:, :kept] = products[:, window - kept :].clone()
+        # The two ends of the window do not overlap: half a block is as long as what is kept.
+        products[:, :kept] = products[:, window - kept :]
         top = k * _ROWS // 2
         rows = photo[top + kept : top + window].reshape(-1, depth)
         for tap, product in zip(taps, products[:, kept:], strict=True):

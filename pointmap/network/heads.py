@@ -191,6 +191,8 @@ class Dpt(nn.Module):
     def refine(self, level: int, tokens: Tensor, size: tuple[int, int]) -> Tensor:
         """Tokens of one depth to what is added at its fusion; level 0 is the finest."""
         x = self.act_postprocess[level](_to_map(tokens.float(), size, self.patch))
+        if _quick(x):  # The quick forms want channels last; so do what adds up their results.
+            x = x.contiguous(memory_format=torch.channels_last)
         return self.scratch.refine(level, x)
 
     def forward(
@@ -230,7 +232,7 @@ class Dpt(nn.Module):
         weights = self.head.state_dict()
 
         def finish(pixels: Tensor) -> Tensor:
-            return F.linear(F.relu(pixels), weights["4.weight"].flatten(1), weights["4.bias"])
+            return F.linear(pixels.relu_(), weights["4.weight"].flatten(1), weights["4.bias"])
 
         half = conv_of_doubled(fused, weights["0.weight"], weights["0.bias"])
         return conv_of_doubled(half, weights["2.weight"], weights["2.bias"], then=finish)
