@@ -90,7 +90,8 @@ def virtual_display(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "-screen",
         "0",
         "1400x900x24",
-        "-noreset",  # a server that restarts when has_display() hangs up takes no connection meanwhile
+        # Else the server restarts when has_display() hangs up, and meanwhile refuses the window.
+        "-noreset",
         "-nolisten",
         "tcp",
     ]
