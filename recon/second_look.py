@@ -1,0 +1,177 @@
+"""A second, finer look at the photos that few features hold, once the others are in place.
+
+Key points of the magnified photo are many more and smaller. They are matched, added to those of the
+first look, and where a pose shows, guided matching (:mod:`recon.guided_matching`) confirms it and
+finds the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from pointmap.camera import Array, pinhole
+from recon.epipolar import inlier_threshold_px
+from recon.guided_matching import Region, guided_matches, joined_matches
+from recon.matching import (
+    FEATURE_LONG_SIDE,
+    PairMatches,
+    PhotoFeatures,
+    extract_features,
+    match_features,
+)
+from recon.relative_pose import FEW_MATCHES, PairEdge, essential
+
+if TYPE_CHECKING:
+    from pointmap.images import Photo
+    from recon.alignment import Alignment
+
+logger = logging.getLogger(__name__)
+
+_FIRM = 150
+_PARTNERS = 5
+_PAIRS_PER_PHOTO = 2
+_LIMIT = 8192
+_MAGNIFY = 2.0
+# A fine key point is the same as a coarse one this near (pixels of a 640 px photo).
+_SAME_PX = 1.0
+_SURE_SHARE, _LEAST_SHARE = 0.25, 0.1
+
+
+@dataclass(frozen=True)
+class SecondLook:
+    """``features`` of all photos, those of the first look first, and the pairs' new ``edges``."""
+
+    features: list[PhotoFeatures]
+    edges: list[PairEdge]
+
+
+def loose_photos(alignment: Alignment) -> NDArray[np.int64]:
+    """Return the photos that see too few scene points to be held firmly, loosest first."""
+    counts = np.bincount(alignment.tracks.view_index, minlength=len(alignment.cam_to_world))
+    loose = np.flatnonzero(counts < _FIRM)
+    return loose[np.argsort(counts[loose], kind="stable")]
+
+
+def pairs_to_look_at(
+    loose: NDArray[np.int64], matches: Sequence[PairMatches], count: int
+) -> list[tuple[int, int]]:
+    """Return the pairs (i, j) of each of the ``loose`` photos with the few photos it matches best.
+
+    Two pairs per photo of the scene at most, the loosest photos' first.
+    """
+    chosen: dict[tuple[int, int], None] = {}
+    for photo in loose.tolist():
+        mine = [m for m in matches if photo in (m.i, m.j)]
+        mine.sort(key=lambda m: (-len(m), m.i, m.j))
+        chosen.update(dict.fromkeys((m.i, m.j) for m in mine[:_PARTNERS]))
+    return sorted(list(chosen)[: _PAIRS_PER_PHOTO * count])
+
+
+def finer_features(photo: Photo) -> PhotoFeatures:
+    """Return the key points of the photo at twice the size of the first look, at most."""
+    from pointmap.images import load_photo
+
+    size = int(_MAGNIFY * FEATURE_LONG_SIDE)
+    picture = load_photo(photo, long_side=size)
+    long_side = max(picture.pixels.shape[:2])
+    return extract_features(
+        picture, limit=_LIMIT, magnify=min(_MAGNIFY, max(1.0, size / long_side))
+    )
+
+
+def look_again(
+    photos: Sequence[Photo],
+    features: Sequence[PhotoFeatures],
+    finer: Mapping[int, PhotoFeatures],
+    matches: Sequence[PairMatches],
+    edges: Sequence[PairEdge],
+    focals_px: Array,
+) -> SecondLook:
+    """Return the edges with those of the pairs of ``matches`` that finer features give.
+
+    ``finer``: key points of the photos in ``matches``, the pairs to look at. An edge stays as it
+    is where the second look finds fewer matches that agree.
+    """
+    every = list(features)
+    numbers: dict[int, NDArray[np.int64]] = {}
+    for k, found in finer.items():
+        numbers[k] = _numbers(features[k], found, max(photos[k].width, photos[k].height) / 640)
+        every[k] = _joined(features[k], found)
+    result = {(edge.matches.i, edge.matches.j): edge for edge in edges}
+    for first in matches:
+        i, j = first.i, first.j
+        K_i, K_j = (pinhole(focals_px[k], photos[k].width, photos[k].height) for k in (i, j))
+
+        def numbered(found: PairMatches) -> PairMatches:
+            index_i, index_j = numbers[found.i][found.index_i], numbers[found.j][found.index_j]
+            return replace(
+                found,
+                xy_i=every[found.i].xy[index_i],
+                xy_j=every[found.j].xy[index_j],
+                index_i=index_i,
+                index_j=index_j,
+            )
+
+        second = numbered(match_features(finer[i], finer[j], i, j))
+        edge = _edge(joined_matches(first, second), finer[i], finer[j], K_i, K_j, numbered)
+        before = result.get((i, j))
+        known = 0 if before is None else int(before.pose.inliers.sum())
+        if edge is not None and edge.pose.inliers.sum() > known:
+            result[i, j] = edge
+            logger.debug(
+                "photos %d and %d: %d inliers, %d before", i, j, edge.pose.inliers.sum(), known
+            )
+    return SecondLook(every, [result[pair] for pair in sorted(result)])
+
+
+def _edge(
+    matches: PairMatches,
+    finer_i: PhotoFeatures,
+    finer_j: PhotoFeatures,
+    K_i: Array,
+    K_j: Array,
+    numbered: Callable[[PairMatches], PairMatches],
+) -> PairEdge | None:
+    """Return the edge of ``matches`` and of those that their pose leads to, None without a pose.
+
+    A pose counts that :data:`FEW_MATCHES` matches agree with, a quarter of all, or a tenth if it
+    leads to convincingly more matches than chance does.
+    """
+    pose = essential(matches, K_i, K_j) if len(matches) >= FEW_MATCHES else None
+    if pose is None or "few_matches" in pose.flags or pose.inliers.mean() < _LEAST_SHARE:
+        return None
+    band_px = 2 * inlier_threshold_px(matches, K_i, K_j)
+    region = Region(pose.cam2_to_cam1, K_i, K_j, band_px)
+    found = guided_matches(finer_i, finer_j, matches.i, matches.j, region)
+    if found.convincing:
+        matches = joined_matches(matches, numbered(found.matches))
+        pose = essential(matches, K_i, K_j)
+        return None if pose is None else PairEdge(matches, pose)
+    return PairEdge(matches, pose) if pose.inliers.mean() >= _SURE_SHARE else None
+
+
+def _numbers(coarse: PhotoFeatures, fine: PhotoFeatures, unit_px: float) -> NDArray[np.int64]:
+    """Return the numbers (K,) of fine key points: that of a coarse one in the same place, if any,
+    or one of their own after all coarse ones.
+    """
+    own = len(coarse.xy) + np.arange(len(fine.xy))
+    if not len(coarse.xy) or not len(fine.xy):
+        return own
+    distance, nearest = KDTree(coarse.xy).query(fine.xy)
+    return np.where(distance < _SAME_PX * unit_px, nearest, own)
+
+
+def _joined(coarse: PhotoFeatures, fine: PhotoFeatures) -> PhotoFeatures:
+    return replace(
+        coarse,
+        xy=np.concatenate([coarse.xy, fine.xy]),
+        descriptors=np.concatenate([coarse.descriptors, fine.descriptors]),
+        colours=np.concatenate([coarse.colours, fine.colours]),
+    )
