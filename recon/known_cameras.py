@@ -74,10 +74,12 @@ class KnownCameras:
 
     def ideal_features(self, features: Sequence[PhotoFeatures]) -> list[PhotoFeatures]:
         """Return the key points as the ideal pinholes show them."""
-        return [
-            found if lens is None else replace(found, xy=lens.to_ideal(found.xy))
-            for found, lens in zip(features, self.lenses, strict=True)
-        ]
+        return [self.ideal(k, found) for k, found in enumerate(features)]
+
+    def ideal(self, photo: int, found: PhotoFeatures) -> PhotoFeatures:
+        """Return one photo's key points as its ideal pinhole shows them."""
+        lens = self.lenses[photo]
+        return found if lens is None else replace(found, xy=lens.to_ideal(found.xy))
 
     def restored(self, alignment: Alignment) -> Alignment:
         """Return the alignment of the ideal pinholes with the known lenses in their place."""

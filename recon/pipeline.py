@@ -78,8 +78,14 @@ def reconstruct(
             seen = _predict(opened, network, device, options, advance)
         with stages.stage("Matching and poses") as advance:
             pairs = _match(opened, features, seen, known, maps, options, advance)
-        with stages.stage("Aligning cameras"):
-            alignment = _align(opened, features, pairs, pairs.priors, known, options)
+        with stages.stage("Aligning cameras") as advance:
+            alignment = _align(opened, features, pairs, known, options)
+            pairs, alignment = _look_again(
+                opened, features, pairs, alignment, known, options, advance
+            )
+            for photo, reason in zip(opened, alignment.reasons, strict=True):
+                if reason is not None:
+                    logger.warning("%s could not be placed: %s", photo.name, reason)
         with stages.stage("Depth") as advance:
             frames = [load_photo(photo, long_side=options.depth_size) for photo in opened]
             priors = pairs.priors
@@ -247,7 +253,6 @@ def _align(
     photos: Sequence[Photo],
     features: Sequence[PhotoFeatures],
     pairs: PairEvidence,
-    priors: Sequence[PhotoPrior],
     known: KnownCameras,
     options: Options,
 ) -> Alignment:
@@ -256,7 +261,7 @@ def _align(
     alignment = align(
         photos,
         pairs.edges,
-        priors,
+        pairs.priors,
         pairs.focals.focals_px,
         focal_log_sigma=pairs.focals.log_sigma,
         focal_groups=pairs.focals.groups,
@@ -266,10 +271,41 @@ def _align(
         sketches=pairs.sketches,
         known_cam_to_world=known.cam_to_world,
     )
-    for photo, reason in zip(photos, alignment.reasons, strict=True):
-        if reason is not None:
-            logger.warning("%s could not be placed: %s", photo.name, reason)
     return known.restored(alignment)
+
+
+def _look_again(
+    photos: Sequence[Photo],
+    features: Sequence[PhotoFeatures],
+    pairs: PairEvidence,
+    alignment: Alignment,
+    known: KnownCameras,
+    options: Options,
+    advance: Advance,
+) -> tuple[PairEvidence, Alignment]:
+    """Return the evidence and the alignment after a finer look at photos that few features hold.
+
+    They are those of before where the second look places fewer photos or finds nothing.
+    """
+    from recon.second_look import finer_features, look_again, loose_photos, pairs_to_look_at
+
+    chosen = pairs_to_look_at(loose_photos(alignment), pairs.matches, len(photos))
+    involved = sorted({k for m in chosen for k in (m.i, m.j)})
+    finer = {}
+    for number, k in enumerate(involved):
+        finer[k] = known.ideal(k, finer_features(photos[k]))
+        advance(number + 1, len(involved))
+    focals = [
+        float(K[0, 0]) if focal is None else focal
+        for K, focal in zip(alignment.intrinsics, known.focals_px, strict=True)
+    ]
+    second = look_again(photos, features, finer, chosen, pairs.edges, focals)
+    if not second.changed:
+        return pairs, alignment
+    evidence = replace(pairs, edges=second.edges)
+    trial = _align(photos, second.features, evidence, known, options)
+    placed = [sum(pose is not None for pose in a.cam_to_world) for a in (alignment, trial)]
+    return (evidence, trial) if placed[1] >= placed[0] else (pairs, alignment)
 
 
 def _depths(

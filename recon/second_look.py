@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_FIRM = 150
+_FIRM = 100
 _PARTNERS = 5
 _PAIRS_PER_PHOTO = 2
 _LIMIT = 8192
@@ -46,10 +46,13 @@ _SURE_SHARE, _LEAST_SHARE = 0.25, 0.1
 
 @dataclass(frozen=True)
 class SecondLook:
-    """``features`` of all photos, those of the first look first, and the pairs' new ``edges``."""
+    """``features`` of all photos, those of the first look first; the pairs' ``edges``, and whether
+    any of them ``changed``.
+    """
 
     features: list[PhotoFeatures]
     edges: list[PairEdge]
+    changed: bool
 
 
 def loose_photos(alignment: Alignment) -> NDArray[np.int64]:
@@ -61,17 +64,17 @@ def loose_photos(alignment: Alignment) -> NDArray[np.int64]:
 
 def pairs_to_look_at(
     loose: NDArray[np.int64], matches: Sequence[PairMatches], count: int
-) -> list[tuple[int, int]]:
-    """Return the pairs (i, j) of each of the ``loose`` photos with the few photos it matches best.
+) -> list[PairMatches]:
+    """Return the pairs of the ``loose`` photos, each with the few that it matches best.
 
     Two pairs per photo of the scene at most, the loosest photos' first.
     """
-    chosen: dict[tuple[int, int], None] = {}
+    chosen: dict[tuple[int, int], PairMatches] = {}
     for photo in loose.tolist():
         mine = [m for m in matches if photo in (m.i, m.j)]
         mine.sort(key=lambda m: (-len(m), m.i, m.j))
-        chosen.update(dict.fromkeys((m.i, m.j) for m in mine[:_PARTNERS]))
-    return sorted(list(chosen)[: _PAIRS_PER_PHOTO * count])
+        chosen.update({(m.i, m.j): m for m in mine[:_PARTNERS]})
+    return list(chosen.values())[: _PAIRS_PER_PHOTO * count]
 
 
 def finer_features(photo: Photo) -> PhotoFeatures:
@@ -92,7 +95,7 @@ def look_again(
     finer: Mapping[int, PhotoFeatures],
     matches: Sequence[PairMatches],
     edges: Sequence[PairEdge],
-    focals_px: Array,
+    focals_px: Sequence[float],
 ) -> SecondLook:
     """Return the edges with those of the pairs of ``matches`` that finer features give.
 
@@ -105,6 +108,7 @@ def look_again(
         numbers[k] = _numbers(features[k], found, max(photos[k].width, photos[k].height) / 640)
         every[k] = _joined(features[k], found)
     result = {(edge.matches.i, edge.matches.j): edge for edge in edges}
+    changed = False
     for first in matches:
         i, j = first.i, first.j
         K_i, K_j = (pinhole(focals_px[k], photos[k].width, photos[k].height) for k in (i, j))
@@ -124,11 +128,11 @@ def look_again(
         before = result.get((i, j))
         known = 0 if before is None else int(before.pose.inliers.sum())
         if edge is not None and edge.pose.inliers.sum() > known:
-            result[i, j] = edge
+            result[i, j], changed = edge, True
             logger.debug(
                 "photos %d and %d: %d inliers, %d before", i, j, edge.pose.inliers.sum(), known
             )
-    return SecondLook(every, [result[pair] for pair in sorted(result)])
+    return SecondLook(every, [result[pair] for pair in sorted(result)], changed)
 
 
 def _edge(
