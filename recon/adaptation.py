@@ -158,7 +158,8 @@ def refill(
     """Return ``depths`` with what no other photo confirmed filled from ``priors``, tied to the
     scene. Confirmed depth stays as it is, and so does a photo without any: nothing tells its scale.
     """
-    from recon.consistency import fall_back
+    from recon.consistency import Estimate
+    from recon.fallback import fall_back
 
     filled: list[DepthMap | None] = []
     for depth, prior in zip(depths, priors, strict=True):
@@ -166,8 +167,9 @@ def refill(
             filled.append(depth)
             continue
         confirmed = depth.confidence > CONFIRMED
-        maps = [torch.from_numpy(m * confirmed) for m in (depth.depth, depth.confidence)]
-        filled.append(fall_back((maps[0], maps[1]), prior))
+        sure = DepthMap(depth.depth * confirmed, depth.confidence * confirmed)
+        cpu = torch.device("cpu")
+        filled.append(fall_back(Estimate.of(sure, cpu), Estimate.of(prior, cpu)).depth_map())
     return filled
 
 

@@ -1,4 +1,4 @@
-"""Agreement of depth maps between photos, and what takes the place of depth that has none."""
+"""Agreement of depth maps between photos."""
 
 from __future__ import annotations
 
@@ -9,11 +9,37 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recon.colour_fill import spread_along_colours
 from recon.depth import DepthMap
-from recon.sweep import Photo2D, box_mean, epipolar_terms, plane_fit
+from recon.sweep import Photo2D, box_mean, epipolar_terms
 
 _ONE_WITNESS_IS_ENOUGH = 0.45
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """``depth`` (h, w) along z, 0 = unknown, and ``confidence`` (h, w) in [0, 1]: a
+    :class:`DepthMap` on the device.
+    """
+
+    depth: Tensor
+    confidence: Tensor
+
+    @staticmethod
+    def of(depth: DepthMap, device: torch.device) -> Estimate:
+        """Return a depth map's arrays as tensors."""
+        return Estimate(
+            torch.from_numpy(depth.depth).to(device), torch.from_numpy(depth.confidence).to(device)
+        )
+
+    def depth_map(self) -> DepthMap:
+        """Return the tensors as arrays."""
+        return DepthMap(self.depth.cpu().numpy(), self.confidence.cpu().numpy())
+
+    def resized(self, height: int, width: int) -> Estimate:
+        """Return the nearest pixels' values at another size."""
+        both = torch.stack([self.depth, self.confidence])[None]
+        depth, confidence = F.interpolate(both, (height, width), mode="nearest")[0]
+        return Estimate(depth, confidence)
 
 
 @dataclass(frozen=True)
@@ -31,8 +57,8 @@ def confirm(
     *,
     tolerance: float,
     tolerance_px: float,
-) -> tuple[Tensor, Tensor]:
-    """Return depth (h, w) averaged over agreeing photos, and confidence, 0 where none agrees.
+) -> Estimate:
+    """Return depth averaged over agreeing photos; confidence is 0 where none agrees.
 
     A pixel goes to the other photo by its own depth and comes back by the depth found there; the
     two agree when it returns within ``tolerance_px`` and at a relative depth within ``tolerance``.
@@ -53,7 +79,7 @@ def confirm(
     # Chance agreement comes in specks, surfaces in patches.
     supported = box_mean((count > 0).float(), 3) > 0.3
     # One witness of a poor match is wrong as often as a weak prior (reflections on glossy doors).
-    return averaged, confidence * (supported & (confidence > _ONE_WITNESS_IS_ENOUGH))
+    return Estimate(averaged, confidence * (supported & (confidence > _ONE_WITNESS_IS_ENOUGH)))
 
 
 def _there_and_back(
@@ -100,22 +126,22 @@ def _dehomogenise(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return points[..., 0] * scale, points[..., 1] * scale, z
 
 
-def borrow(photo: Photo2D, others: Sequence[DeviceDepth]) -> tuple[Tensor, Tensor]:
-    """Return the nearest depth (h, w) that confirmed depth of other photos gives a photo, 0 where
-    there is none, and how far it is to be believed, by the number of photos that agree.
+def borrow(photo: Photo2D, others: Sequence[DeviceDepth]) -> Estimate:
+    """Return the nearest depth that confirmed depth of other photos gives a photo, and how far it
+    is to be believed, by the number of photos that agree.
 
     Soft evidence: what another photo sees there may be hidden from this one.
     """
     none = torch.zeros_like(photo.grey)
     if not others:
-        return none, none
+        return Estimate(none, none)
     maps = torch.stack([_seen_from(photo, other) for other in others])
     nearest = maps.amin(0)
     agrees = (maps / nearest - 1).abs() < 0.02
     count = agrees.sum(0)
     inverse = torch.where(agrees, 1 / maps, 0.0).sum(0) / count.clamp_min(1)
     weight = 0.15 * count.clamp_max(4) * (box_mean((count > 0).float(), 2) > 0.3)
-    return torch.where(count > 0, 1 / inverse.clamp_min(1e-12), 0.0), weight
+    return Estimate(torch.where(count > 0, 1 / inverse.clamp_min(1e-12), 0.0), weight)
 
 
 def _seen_from(photo: Photo2D, other: DeviceDepth) -> Tensor:
@@ -131,73 +157,3 @@ def _seen_from(photo: Photo2D, other: DeviceDepth) -> Tensor:
     pixel = v[inside].long() * width + u[inside].long()
     nearest.scatter_reduce_(0, pixel, z[inside] / inverse[inside], "amin")
     return nearest.reshape(height, width)
-
-
-def fall_back(
-    checked: tuple[Tensor, Tensor],
-    prior: DepthMap,
-    borrowed: tuple[Tensor, Tensor] | None = None,
-    pixels: Tensor | None = None,
-) -> DepthMap:
-    """Return confirmed depth, small gaps closed, and elsewhere what fits it best.
-
-    The prior is bent to meet the confirmed depth: the log ratio of the two is spread over the photo
-    from the nearest scale at which something is known. A prior that is unsure of itself, in a photo
-    that is mostly confirmed, gives way to depth spread along like colours (``pixels`` (h, w, 3) in
-    [0, 1]), from what was confirmed and, less firmly, ``borrowed`` from other photos (depth and
-    weight).
-    """
-    depth, confidence = _close_gaps(*checked)
-    known = confidence > 0
-    weight = confidence.square()
-    prior_depth = torch.from_numpy(prior.depth).to(depth.device)
-    prior_confidence = torch.from_numpy(prior.confidence).to(depth.device)
-    usable = prior_depth > 0
-    log_prior = prior_depth.clamp_min(1e-12).log()
-    own = weight * usable
-    difference = torch.where(own > 0, depth.clamp_min(1e-12).log() - log_prior, 0.0)
-    filled = log_prior + spread(difference, own)
-    if borrowed is not None and pixels is not None and bool((known & usable).any()):
-        log_depth = torch.where(known, depth, borrowed[0]).clamp_min(1e-12).log()
-        weight = torch.where(known, weight, borrowed[1])
-        coloured = spread_along_colours(log_depth, weight, pixels, spread(log_depth, weight))
-        unsure = 1 - (2 * prior_confidence[usable].mean()).clamp(0, 1)
-        filled += unsure * (2 * known.float().mean()).clamp_max(1) * (coloured - filled)
-    filled = torch.where(usable, filled.exp(), 0.0)
-    depth = torch.where(known, depth, filled)
-    low = 0.3 * prior_confidence.clamp(0, 1) * usable
-    confidence = torch.where(known, confidence, low)
-    return DepthMap(depth.cpu().numpy(), confidence.cpu().numpy())
-
-
-def _close_gaps(depth: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
-    """Fill pixels (h, w) whose confirmed neighbours lie on one plane, small windows first."""
-    for radius in (2, 5):
-        known = confidence > 0
-        inverse = torch.where(known, 1 / depth.clamp_min(1e-12), 0.0)
-        fitted, residual, share = plane_fit(inverse, known.float(), radius)
-        fill = ~known & (share > 0.4) & (fitted > 0) & (residual < 0.005 * fitted)
-        depth = torch.where(fill, 1 / fitted.clamp_min(1e-12), depth)
-        near = box_mean(confidence, radius) / share.clamp_min(1e-6)
-        confidence = torch.where(fill, 0.8 * near, confidence)
-    return depth, confidence
-
-
-def spread(values: Tensor, weights: Tensor) -> Tensor:
-    """Return values (h, w) spread from where weights > 0 to everywhere (push-pull pyramid).
-
-    Each level averages the known values of the finer one and hands its own down to where the finer
-    one knows nothing, so that a gap is filled at about the scale of its size. Nothing known at all
-    gives 0.
-    """
-    h, w = values.shape
-    if min(h, w) <= 2:
-        total = weights.sum()
-        mean = (values * weights).sum() / total.clamp_min(1e-12)
-        return torch.where(weights > 0, values, mean)
-    size = ((h + 1) // 2, (w + 1) // 2)
-    stacked = torch.stack([values * weights, weights])[None]
-    sums = F.interpolate(stacked, size, mode="area")[0]
-    coarse = spread(sums[0] / sums[1].clamp_min(1e-12), (4 * sums[1]).clamp_max(1.0))
-    filled = F.interpolate(coarse[None, None], (h, w), mode="bilinear")[0, 0]
-    return weights * values + (1 - weights) * filled

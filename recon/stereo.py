@@ -1,16 +1,17 @@
 """Photometric depth: plane sweep over photos whose cameras are solved, cross-checked between them.
 
-Per photo: a full sweep at half resolution (normalised cross-correlation, best half of the sources,
-semi-global smoothing, the prior as a weak vote), then narrow sweeps around the depth found so far.
-The narrow sweeps move the whole depth map as one sheet, so that the windows follow slanted surfaces
-instead of assuming they face the camera. Depth that no other photo confirms gives way to the prior.
+Per photo, at half resolution: a full search along sheets that face the camera and along sheets
+shaped like the prior (normalised cross-correlation, best half of the sources, semi-global
+smoothing, the prior as a weak vote). What photos agree on is spread to where they do not, and that
+shape is searched along in turn, then in narrow steps at full resolution. Depth that no other photo
+confirms gives way to the prior.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -19,20 +20,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from pointmap.camera import Array, invert_rigid, pixel_rays, project, transform_points
-from recon.consistency import DeviceDepth, borrow, confirm, fall_back
+from pointmap.camera import Array
+from recon.consistency import DeviceDepth, Estimate, borrow, confirm
 from recon.depth import DepthMap
-from recon.sweep import (
-    Photo2D,
-    Scorer,
-    aggregate,
-    box_mean,
-    lowest_label,
-    median_filter,
-    plane_fit,
-)
+from recon.fallback import fall_back
+from recon.sheet_search import Found, enlarge, search, sharpen, sheet_of
+from recon.sources import choose_sources, inverse_range
+from recon.sweep import Photo2D, Scorer, box_mean
 
 T = TypeVar("T")
+
+# How far around the prior, and around what the first search left, sheets of that shape are tried.
+_PRIOR_REACH = 1.45
+_GUESS_REACH = 1.15
+# By how much more than a sure prior other depth has to match: plain surfaces match at any depth.
+_BENEFIT = 0.03
 
 
 @dataclass(frozen=True)
@@ -81,229 +83,202 @@ def refine_depths(
 
     Confidence is above 0.35 only where another photo confirms the depth; elsewhere the prior, made
     to meet the confirmed depth around it, carries at most 0.3. A view that shares no scene with
-    another keeps its prior as it is. ``on_progress`` is called with (done, total) photos.
+    another keeps its prior as it is. ``on_progress`` is called with (done, total) searches,
+    two for every photo.
     """
     options = options or StereoOptions()
-    device = torch.device(device)
-    photos = [_photo(view, device) for view in views]
+    whole = [_Frame.of(view, torch.device(device)) for view in views]
+    half = [frame.halved() for frame in whole]
     sources = [choose_sources(views, i, options.sources) for i in range(len(views))]
+    ranges = [inverse_range(view) for view in views]
+    workers = _Workers(len(views), torch.device(device))
 
-    def sweep(i: int) -> DeviceDepth:
-        return _sweep(views[i], photos[i], [photos[j] for j in sources[i]], options)
+    def tell(done: int) -> None:
+        if on_progress:
+            on_progress(done, 2 * len(views))
 
-    raw = _each(sweep, len(views), device, on_progress)
+    def first(i: int) -> tuple[Found | None, DeviceDepth]:
+        return _first(half[i], [half[j].photo for j in sources[i]], ranges[i], options)
 
-    around = [
-        sorted({*sources[i], *(j for j in range(len(views)) if i in sources[j])})
-        for i in range(len(views))
+    starts, rough = zip(*workers.each(first, tell), strict=True) if views else ((), ())
+    guesses = _settle(rough, half, sources, options, workers)
+
+    def second(i: int) -> DeviceDepth:
+        start = starts[i]
+        if start is None:
+            return _nothing(whole[i].photo)
+        photos = [half[j].photo for j in sources[i]], [whole[j].photo for j in sources[i]]
+        return _second(start, guesses[i], (half[i], whole[i]), photos, ranges[i], options)
+
+    fine = workers.each(second, lambda done: tell(len(views) + done))
+    settled = _settle(fine, whole, sources, options, workers)
+    return [
+        estimate.depth_map() if sources[i] else views[i].prior for i, estimate in enumerate(settled)
     ]
 
-    def check(i: int) -> tuple[Tensor, Tensor]:
-        return confirm(
-            raw[i],
-            [raw[j] for j in around[i]],
-            tolerance=options.tolerance,
-            tolerance_px=options.tolerance_px,
+
+@dataclass(frozen=True)
+class _Frame:
+    """A view on the device: its photo, ``pixels`` (h, w, 3) in [0, 1], and its prior."""
+
+    photo: Photo2D
+    pixels: Tensor
+    prior: Estimate
+
+    @staticmethod
+    def of(view: StereoView, device: torch.device) -> _Frame:
+        pixels = torch.from_numpy(view.pixels).to(device).float() / 255
+        photo = Photo2D(
+            pixels @ torch.tensor([0.299, 0.587, 0.114], device=device),
+            torch.from_numpy(np.asarray(view.intrinsics, np.float64)).to(device),
+            torch.from_numpy(np.asarray(view.cam_to_world, np.float64)).to(device),
+            view.k1,
         )
+        return _Frame(photo, pixels, Estimate.of(view.prior, device))
 
-    checked = _each(check, len(views), device)
-    sure = [
-        DeviceDepth(torch.where(confidence > 0, depth, 0.0), confidence, photo)
-        for (depth, confidence), photo in zip(checked, photos, strict=True)
-    ]
-
-    def finish(i: int) -> DepthMap:
-        if not sources[i]:
-            return views[i].prior
-        borrowed = borrow(photos[i], [sure[j] for j in around[i]])
-        pixels = torch.from_numpy(views[i].pixels).to(device).float() / 255
-        return fall_back(checked[i], views[i].prior, borrowed, pixels)
-
-    return _each(finish, len(views), device)
+    def halved(self) -> _Frame:
+        photo = self.photo.halved()
+        height, width = photo.grey.shape
+        pixels = F.interpolate(self.pixels.permute(2, 0, 1)[None], (height, width), mode="area")[0]
+        return _Frame(photo, pixels.permute(1, 2, 0), self.prior.resized(height, width))
 
 
-def _each(
-    work: Callable[[int], T],
-    count: int,
-    device: torch.device,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> list[T]:
-    """Return ``work(i)`` for all i below ``count``; on the CPU one photo per thread.
+class _Workers:
+    """Runs a step for every photo; on the CPU one photo per thread.
 
     The path aggregation is thousands of small operations: torch's own threads would spend longer
     waiting for each other than working, and a photo on one thread gives the same bits on any
     number of cores.
     """
 
-    def one(i: int) -> T:
-        with torch.inference_mode():
-            return work(i)
+    def __init__(self, count: int, device: torch.device) -> None:
+        self.count = count
+        # Each photo in work holds about 0.3 GB of costs.
+        threads = torch.get_num_threads()
+        self.workers = 1 if device.type != "cpu" else max(1, min(threads, count, 8))
 
-    threads = torch.get_num_threads()
-    # Each photo in work holds about 0.3 GB of costs.
-    workers = 1 if device.type != "cpu" else max(1, min(threads, count, 8))
-    results = []
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        for result in pool.map(one, range(count)):
-            results.append(result)
-            if on_progress:
-                on_progress(len(results), count)
-    finally:
-        # Not by `with`, which would first finish all photos after Ctrl-C.
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
-    return results
+    def each(self, work: Callable[[int], T], done: Callable[[int], None] | None = None) -> list[T]:
+        """Return ``work(i)`` for all photos i; ``done`` is told how many are finished."""
 
+        def one(i: int) -> T:
+            with torch.inference_mode():
+                return work(i)
 
-def choose_sources(views: Sequence[StereoView], index: int, count: int) -> list[int]:
-    """Return up to ``count`` views to compare view ``index`` with, best first.
-
-    A shared scene point counts by the angle between its two rays: most near 8 degrees, little below
-    2 (no parallax) or above 30 (looks too different). Views without shared points are judged by
-    where the prior depth projects, at a discount because nothing says the surface is visible.
-    """
-    view = views[index]
-    grid = _prior_points(view)
-    scores = []
-    for j, other in enumerate(views):
-        if j == index:
-            scores.append(0.0)
-            continue
-        shared = np.isin(view.point_ids, other.point_ids)
-        score = _angle_weight(view, other, view.points[shared]).sum() / max(len(shared), 1)
-        if len(grid):
-            inside = _inside(other, grid)
-            score += 0.2 * _angle_weight(view, other, grid[inside]).sum() / len(grid)
-        scores.append(float(score))
-    ranked = sorted(range(len(views)), key=lambda j: (-scores[j], j))
-    # A source a hundred times worse than the best adds noise rather than evidence.
-    enough = max(scores) * 0.01
-    return [j for j in ranked[:count] if scores[j] > max(enough, 1e-4)]
+        threads = torch.get_num_threads()
+        results = []
+        pool = ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,))
+        try:
+            for result in pool.map(one, range(self.count)):
+                results.append(result)
+                if done:
+                    done(len(results))
+        finally:
+            # Not by `with`, which would first finish all photos after Ctrl-C.
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)
+        return results
 
 
-def _prior_points(view: StereoView) -> Array:
-    """Return world points (G, 3) of the prior depth on a coarse grid."""
-    height, width = view.prior.depth.shape
-    row, column = (
-        axis.ravel()
-        for axis in np.meshgrid(
-            np.linspace(0, height - 1, 16).astype(int),
-            np.linspace(0, width - 1, 16).astype(int),
-            indexing="ij",
-        )
-    )
-    z = view.prior.depth[row, column].astype(np.float64)
-    rays = pixel_rays(np.stack([column + 0.5, row + 0.5], -1), view.intrinsics, view.k1)
-    return transform_points(view.cam_to_world, rays * z[:, None])[z > 0]
-
-
-def _inside(view: StereoView, points: Array) -> NDArray[np.bool_]:
-    """Return which world points (P, 3) project into the photo."""
-    in_camera = transform_points(invert_rigid(view.cam_to_world), points)
-    xy = project(in_camera, view.intrinsics, view.k1)
-    height, width = view.pixels.shape[:2]
-    with np.errstate(invalid="ignore"):
-        return np.all((xy >= 0) & (xy <= [width, height]), axis=-1)
-
-
-def _angle_weight(view: StereoView, other: StereoView, points: Array) -> Array:
-    """Return weights (P,) in [0, 1] by the angle at which two cameras see each point."""
-    rays = [points - v.cam_to_world[:3, 3] for v in (view, other)]
-    unit = [ray / np.linalg.norm(ray, axis=-1, keepdims=True).clip(1e-12) for ray in rays]
-    angle = np.degrees(np.arccos(np.clip((unit[0] * unit[1]).sum(-1), -1, 1)))
-    weight = np.exp(-0.5 * ((angle - 8.0) / np.where(angle < 8.0, 3.0, 12.0)) ** 2)
-    # Below a third of a degree depth is anyone's guess, however many points are shared.
-    return weight * (angle > 0.3)
-
-
-def _photo(view: StereoView, device: torch.device) -> Photo2D:
-    grey = view.pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32) / 255
-    return Photo2D(
-        torch.from_numpy(grey).to(device),
-        torch.from_numpy(np.asarray(view.intrinsics, np.float64)).to(device),
-        torch.from_numpy(np.asarray(view.cam_to_world, np.float64)).to(device),
-        view.k1,
-    )
-
-
-def _inverse_range(view: StereoView) -> tuple[float, float]:
-    """Return the smallest and largest inverse depth to search.
-
-    The prior's range, held to within a factor of two of the scene points' where there are enough of
-    them; widened because both miss the nearest and farthest surfaces.
-    """
-    prior = view.prior.depth[view.prior.depth > 0]
-    z = transform_points(invert_rigid(view.cam_to_world), view.points)[:, 2]
-    z = z[z > 0]
-    ranges = [np.percentile(d, [1, 99]) for d in (prior, z) if len(d) >= 20]
-    if not ranges:
-        return 0.0, 0.0
-    near, far = min(r[0] for r in ranges), max(r[1] for r in ranges)
-    if len(z) >= 20:
-        near, far = max(near, ranges[-1][0] / 2), min(far, ranges[-1][1] * 2)
-    return float(1 / (far * 1.5)), float(1 / (near * 0.7))
-
-
-def _sweep(
-    view: StereoView, photo: Photo2D, sources: Sequence[Photo2D], options: StereoOptions
-) -> DeviceDepth:
-    """Return one photo's depth from its sources alone, and its final score."""
-    height, width = photo.grey.shape
-    low, high = _inverse_range(view)
+def _first(
+    frame: _Frame, sources: Sequence[Photo2D], ends: tuple[float, float], options: StereoOptions
+) -> tuple[Found | None, DeviceDepth]:
+    """Return what a full search finds at half resolution, None without sources or range."""
+    low, high = ends
     if not sources or high <= low:
-        nothing = torch.zeros_like(photo.grey)
-        return DeviceDepth(nothing, nothing, photo)
-    half = photo.halved()
-    half_sources = [s.halved() for s in sources]
-    scorer = Scorer(half, half_sources, radius=2)
-    planes = scorer.planes_between(low, high, options.max_planes)
-    step = float(planes[1] - planes[0])
-    cost = scorer.cost_volume(planes)
-    _add_prior(cost, planes, view.prior, options.prior_weight)
-    inverse = low + step * lowest_label(aggregate(cost, half.grey, 0.1, 0.8))
-    for spacing in (step / 2, step / 4):
-        inverse = _narrow(scorer, _straighten(scorer, inverse), spacing)
-    inverse = F.interpolate(inverse[None, None], (height, width), mode="bilinear")[0, 0]
-    fine = Scorer(photo, sources, radius=2)
-    for spacing in (step / 4, step / 8):
-        inverse = _narrow(fine, _straighten(fine, inverse), spacing)
+        return None, _nothing(frame.photo)
+    scorer = Scorer(frame.photo, sources, radius=2)
+    nothing = torch.zeros_like(frame.photo.grey)
+    given = frame.prior, options.max_planes, options.prior_weight
+    found = search(scorer, nothing + low, nothing + high, *given)
+    sheet = sheet_of(frame.prior)
+    if sheet is not None:
+        sheet = sheet.clamp(low, high)
+        found = found.or_better(search(scorer, sheet / _PRIOR_REACH, sheet * _PRIOR_REACH, *given))
+    found = replace(found, inverse=sharpen(scorer, found.inverse, found.step))
+    return found, _depth(scorer, found.inverse, found.step, ends, frame)
+
+
+def _second(
+    start: Found,
+    guess: Estimate,
+    sizes: tuple[_Frame, _Frame],
+    sources: tuple[list[Photo2D], list[Photo2D]],
+    ends: tuple[float, float],
+    options: StereoOptions,
+) -> DeviceDepth:
+    """Return depth at full resolution, ``guess`` tried beside what the first search found.
+
+    ``sizes`` and ``sources``: at half and at full resolution.
+    """
+    (half, whole), (low, high) = sizes, ends
+    scorer = Scorer(half.photo, sources[0], radius=2)
+    sheet = sheet_of(guess)
+    if sheet is not None:
+        sheet = sheet.clamp(low, high)
+        given = half.prior, options.max_planes, options.prior_weight
+        start = start.or_better(search(scorer, sheet / _GUESS_REACH, sheet * _GUESS_REACH, *given))
+    inverse = sharpen(scorer, start.inverse, start.step)
+    size = whole.photo.grey.shape
+    inverse, step = enlarge(inverse, *size), enlarge(start.step, *size)
+    fine = Scorer(whole.photo, sources[1], radius=2)
+    inverse = sharpen(fine, inverse, step / 2)
+    return _depth(fine, inverse, step, ends, whole)
+
+
+def _depth(
+    scorer: Scorer, inverse: Tensor, step: Tensor, ends: tuple[float, float], frame: _Frame
+) -> DeviceDepth:
+    """Return depth and score of what was found, or of the prior where photos don't object to it."""
+    low, high = ends
     # Sky and other things out of range end up at the first or last plane.
     within = (inverse > low + step) & (inverse < high - step)
     depth = torch.where(within, 1 / inverse.clamp_min(low), 0.0)
-    return DeviceDepth(depth, fine(inverse[None])[0], photo)
+    known = frame.prior.depth > 0
+    sheet = torch.where(known, 1 / frame.prior.depth.clamp_min(1e-12), inverse)
+    scores = scorer(torch.stack([inverse, sheet]))
+    better, least = box_mean(scores, 3).diff(dim=0)[0], -_BENEFIT * frame.prior.confidence
+    keep = known & within & (better >= least)
+    return DeviceDepth(
+        torch.where(keep, frame.prior.depth, depth),
+        torch.where(keep, scores[1], scores[0]),
+        frame.photo,
+    )
 
 
-def _straighten(scorer: Scorer, inverse: Tensor) -> Tensor:
-    """Return inverse depth (h, w) without outliers and stairs: per pixel the best of three smooths.
-
-    The median keeps edges; planes through the well-matched neighbours give windows on slanted
-    ground the slope that the full sweep, which faces the camera, cannot know.
-    """
-    median = median_filter(inverse, 2)
-    weight = scorer(median[None])[0].clamp(0.05, 1).square()
-    sheets = [median, *(plane_fit(median, weight, radius)[0] for radius in (2, 6))]
-    # A plane may cross zero where its window holds two surfaces.
-    stacked = torch.stack(sheets).clamp_min(float(inverse.min()) / 2)
-    best = box_mean(scorer(stacked), 1).argmax(0)
-    return stacked.gather(0, best[None])[0]
+def _nothing(photo: Photo2D) -> DeviceDepth:
+    nothing = torch.zeros_like(photo.grey)
+    return DeviceDepth(nothing, nothing, photo)
 
 
-def _narrow(scorer: Scorer, inverse: Tensor, spacing: float, reach: int = 4) -> Tensor:
-    """Return inverse depth (h, w) moved by up to ``reach`` steps to where the photos agree best."""
-    offsets = torch.arange(-reach, reach + 1, device=inverse.device) * spacing
-    cost = scorer.cost_volume(inverse[None] + offsets[:, None, None])
-    label = lowest_label(aggregate(cost, scorer.grey, 0.02, 0.1))
-    return inverse + (label - reach) * spacing
+def _settle(
+    found: Sequence[DeviceDepth],
+    frames: Sequence[_Frame],
+    sources: Sequence[Sequence[int]],
+    options: StereoOptions,
+    workers: _Workers,
+) -> list[Estimate]:
+    """Return what photos agree on, and elsewhere what they and the prior make likely."""
+    around = [
+        sorted({*sources[i], *(j for j in range(len(found)) if i in sources[j])})
+        for i in range(len(found))
+    ]
 
+    def check(i: int) -> Estimate:
+        return confirm(
+            found[i],
+            [found[j] for j in around[i]],
+            tolerance=options.tolerance,
+            tolerance_px=options.tolerance_px,
+        )
 
-def _add_prior(cost: Tensor, planes: Tensor, prior: DepthMap, weight: float) -> None:
-    """Add to cost (h, w, D) a penalty that grows up to ``weight`` as depth leaves the prior."""
-    height, width, _ = cost.shape
-    both = torch.from_numpy(np.stack([prior.depth, prior.confidence])).to(cost.device)
-    depth, confidence = F.interpolate(both[None], (height, width), mode="nearest")[0]
-    known = depth > 0
-    log_inverse = -torch.where(known, depth, 1.0).log()
-    distance = (planes.log() - log_inverse[..., None]) / 0.3
-    penalty = (distance * distance).clamp_max_(1.0)
-    cost += penalty * (weight * confidence * known)[..., None]
+    checked = workers.each(check)
+    sure = [
+        DeviceDepth(torch.where(c.confidence > 0, c.depth, 0.0), c.confidence, frame.photo)
+        for c, frame in zip(checked, frames, strict=True)
+    ]
+
+    def fill(i: int) -> Estimate:
+        borrowed = borrow(frames[i].photo, [sure[j] for j in around[i]])
+        return fall_back(checked[i], frames[i].prior, borrowed, frames[i].pixels)
+
+    return workers.each(fill)

@@ -154,26 +154,27 @@ class Scorer:
         valid = best > _NOT_SEEN
         return (best * valid).sum(0) / valid.sum(0).clamp_min(1)
 
-    def cost_volume(self, inverse_depth: Tensor) -> Tensor:
-        """Return costs (h, w, D) in [0, 1], 0 = perfect, of sheets (D, h, w) or planes (D,)."""
-        if inverse_depth.ndim == 1:
-            inverse_depth = inverse_depth[:, None, None]
+    def cost_volume(self, first: Tensor, step: Tensor, count: int) -> Tensor:
+        """Return costs (h, w, D) in [0, 1], 0 = perfect, of the sheets first + step d (h, w)."""
+        labels = torch.arange(count, device=first.device, dtype=first.dtype)
         # In chunks, because each warp holds several copies of its sheets.
-        cost = [(1 - self(chunk)).clamp_(0, 1) for chunk in inverse_depth.split(16)]
+        cost = [
+            (1 - self(first + step * chunk[:, None, None])).clamp_(0, 1)
+            for chunk in labels.split(16)
+        ]
         return torch.cat(cost).permute(1, 2, 0).contiguous()
 
-    def planes_between(self, low: float, high: float, most: int) -> Tensor:
-        """Return inverse depths (D,) about one pixel of motion apart in the farthest source."""
+    def motion(self, low: Tensor, high: Tensor) -> int:
+        """Return by how many pixels points move between two sheets in the farthest source."""
         motion = 0.0
         for _, A, b in self.terms:
-            ends = [A + inverse * b for inverse in (low, high)]
+            ends = [A + inverse[..., None] * b for inverse in (low, high)]
             pixels = [end[..., :2] / end[..., 2:].clamp_min(1e-6) for end in ends]
             front = (ends[0][..., 2] > 0) & (ends[1][..., 2] > 0)
             if front.any():
                 distance = (pixels[1] - pixels[0]).norm(dim=-1)[front]
                 motion = max(motion, float(distance.median()))
-        count = int(min(max(motion, 24), most))
-        return torch.linspace(low, high, count, device=self.grey.device)
+        return int(motion)
 
 
 def aggregate(cost: Tensor, grey: Tensor, small: float, large: float) -> Tensor:

@@ -1,0 +1,228 @@
+"""What takes the place of depth that no other photo confirms: the prior, bent as far as that pays.
+
+Confirmed depth next to a gap tells how far the prior is off there, or what surface goes on through
+it, and tells it worse the wider the gap. How much is measured, not believed: blocks of confirmed
+depth are hidden and predicted from the rest in several ways, of which one leaves the prior alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from recon.colour_fill import spread_along_colours
+from recon.consistency import Estimate
+from recon.sweep import box_mean, plane_fit
+
+_BLOCKS = (0.06, 0.15, 0.4)
+"""Sides of the hidden blocks, as shares of the photo's longer side."""
+_DISTANCES = (0.01, 0.03, 0.06, 0.12)
+"""Distances to known depth between which predictions are judged apart, as shares likewise."""
+_MARGIN = 0.95
+"""A way to bend the prior has to leave less than this share of the prior's own error."""
+_FEWEST = 200
+"""Hidden pixels below which nothing is judged."""
+_LARGEST = 0.3
+"""Log errors count up to this: a few that are far off shall not decide."""
+_LIKELY = 1.5
+"""Typical deviations of the prior within which known depth tells about the prior next to it."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a photo's depth: ``log_depth`` (h, w) with ``weight`` (h, w) in [0, 1], 0 =
+    unknown; the prior's ``log_prior`` (h, w), and ``firm`` (h, w): the weight where both see the
+    same surface; ``pixels`` (h, w, 3) in [0, 1] if there are any.
+
+    ``unsure`` in [0, 1]: how little the prior's own shape is worth.
+    """
+
+    log_depth: Tensor
+    weight: Tensor
+    firm: Tensor
+    log_prior: Tensor
+    pixels: Tensor | None
+    unsure: float
+
+    def halved(self) -> Evidence:
+        """Return every second pixel."""
+        return replace(
+            self,
+            log_depth=self.log_depth[::2, ::2],
+            weight=self.weight[::2, ::2],
+            firm=self.firm[::2, ::2],
+            log_prior=self.log_prior[::2, ::2],
+            pixels=None if self.pixels is None else self.pixels[::2, ::2],
+        )
+
+
+def fall_back(
+    checked: Estimate,
+    prior: Estimate,
+    borrowed: Estimate | None = None,
+    pixels: Tensor | None = None,
+) -> Estimate:
+    """Return confirmed depth, small gaps closed, and elsewhere the prior, bent to fit it.
+
+    Confidence is 0 in ``checked`` where depth is not confirmed. ``borrowed`` is what others see in
+    its place, less firm; ``pixels`` (h, w, 3) in [0, 1].
+    """
+    checked = close_gaps(checked)
+    known = checked.confidence > 0
+    usable = prior.depth > 0
+    filled = torch.where(usable, prior.depth, 0.0)
+    sure = known & usable
+    if bool(sure.any()):
+        evidence = _gather(checked, prior, borrowed, pixels)
+        filled = torch.where(usable, bend(evidence, sure).exp(), 0.0)
+    return Estimate(
+        torch.where(known, checked.depth, filled),
+        torch.where(known, checked.confidence, 0.3 * prior.confidence.clamp(0, 1) * usable),
+    )
+
+
+def _gather(
+    checked: Estimate, prior: Estimate, borrowed: Estimate | None, pixels: Tensor | None
+) -> Evidence:
+    known, usable = checked.confidence > 0, prior.depth > 0
+    weight, depth = checked.confidence.square(), checked.depth
+    if borrowed is not None:
+        weight = torch.where(known, weight, borrowed.confidence)
+        depth = torch.where(known, depth, borrowed.depth)
+    log_depth = depth.clamp_min(1e-12).log()
+    log_prior = torch.where(usable, prior.depth, 1.0).log()
+    difference = log_depth - log_prior
+    own = difference[known & usable]
+    middle = own.median()
+    deviation = 1.4826 * (own - middle).abs().median() + 1e-3
+    # What is far from the rest belongs to another surface than the prior's: a neighbour's at a
+    # blurred edge, or one that this photo doesn't see.
+    likely = torch.exp(-0.5 * ((difference - middle) / (_LIKELY * deviation)).square())
+    likely *= likely > 0.25
+    unsure = float(1 - (2 * prior.confidence[usable].mean()).clamp(0, 1))
+    return Evidence(log_depth, weight, weight * likely * usable, log_prior, pixels, unsure)
+
+
+def bend(evidence: Evidence, sure: Tensor) -> Tensor:
+    """Return log depth (h, w): the prior's, corrected by what predicts hidden parts of ``sure``.
+
+    At each distance from known depth that way counts which predicts best at that distance; none is
+    used that doesn't beat the prior.
+    """
+    choice = _judge(evidence.halved(), sure[::2, ::2])
+    ways = _ways(evidence)
+    distance = _distance(evidence.firm > 1e-3)
+    chosen = ways[0].clone()
+    # A pixel between two distances takes a mean of the two ways, so that no seam shows.
+    place = torch.zeros_like(distance)
+    edges = [0.0, *_DISTANCES]
+    for nearer, farther in pairwise(edges):
+        place += ((distance - nearer) / (farther - nearer)).clamp(0, 1)
+    for n, way in enumerate(choice):
+        share = (1 - (place - n).abs()).clamp_min(0)
+        chosen += share * (ways[way] - ways[0])
+    return chosen
+
+
+def _ways(evidence: Evidence) -> Tensor:
+    """Return log depths (K, h, w) by several predictors, first the prior as it is."""
+    log_prior, firm = evidence.log_prior, evidence.firm
+    given = firm > 0
+    difference = torch.where(given, evidence.log_depth - log_prior, 0.0)
+    smooth = spread(difference, firm)
+    ways = [log_prior + smooth]
+    if bool(given.any()):
+        ways.append(log_prior + difference[given].median())
+    if evidence.pixels is not None:
+        ways.append(log_prior + spread_along_colours(difference, firm, evidence.pixels, smooth))
+    if evidence.pixels is not None and evidence.unsure > 0:
+        level = spread(evidence.log_depth, evidence.weight)
+        level = spread_along_colours(evidence.log_depth, evidence.weight, evidence.pixels, level)
+        ways.append(ways[0] + evidence.unsure * (level - ways[0]))
+    full = torch.stack(ways)
+    return torch.cat([log_prior[None], full, (full + log_prior) / 2])
+
+
+def _judge(evidence: Evidence, sure: Tensor) -> list[int]:
+    """Return the number of the best way at each of ``_DISTANCES`` and beyond, from near to far."""
+    height, width = sure.shape
+    rows = torch.arange(height, device=sure.device)[:, None]
+    columns = torch.arange(width, device=sure.device)[None]
+    errors, distances = [], []
+    for share in _BLOCKS:
+        side = max(4, round(share * max(height, width)))
+        odd = (rows // side + columns // side) % 2 == 1
+        for hidden in (odd, ~odd):
+            rest = replace(
+                evidence,
+                weight=torch.where(hidden, 0.0, evidence.weight),
+                firm=torch.where(hidden, 0.0, evidence.firm),
+            )
+            asked = hidden & sure
+            if not bool((rest.firm > 1e-3).any()) or not bool(asked.any()):
+                continue
+            error = (_ways(rest) - evidence.log_depth).abs().clamp_max(_LARGEST)
+            errors.append(error[:, asked])
+            distances.append(_distance(rest.firm > 1e-3)[asked])
+    if not errors:
+        return [0] * (len(_DISTANCES) + 1)
+    error, distance = torch.cat(errors, 1), torch.cat(distances)
+    edges = [0.0, *_DISTANCES, torch.inf]
+    # Farther than anything that could be judged the prior stays; nearer, what is best farther out.
+    choice = [0]
+    for n in reversed(range(len(edges) - 1)):
+        here = (distance >= edges[max(n - 1, 0)]) & (distance < edges[n + 1])
+        if int(here.sum()) < _FEWEST:
+            choice.append(choice[-1])
+            continue
+        left = error[:, here].mean(1)
+        left[1:] /= _MARGIN
+        choice.append(int(left.argmin()))
+    return choice[:0:-1]
+
+
+def _distance(known: Tensor) -> Tensor:
+    """Return how far (h, w) the nearest known pixel is, as a share of the photo's longer side."""
+    import cv2
+
+    unknown = (~known).to(torch.uint8).cpu().numpy()
+    distance = torch.from_numpy(cv2.distanceTransform(unknown, cv2.DIST_L2, 3))
+    return (distance / max(known.shape)).to(known.device)
+
+
+def close_gaps(checked: Estimate) -> Estimate:
+    """Fill pixels whose confirmed neighbours lie on one plane, small windows first."""
+    depth, confidence = checked.depth, checked.confidence
+    for radius in (2, 5):
+        known = confidence > 0
+        inverse = torch.where(known, 1 / depth.clamp_min(1e-12), 0.0)
+        fitted, residual, share = plane_fit(inverse, known.float(), radius)
+        fill = ~known & (share > 0.4) & (fitted > 0) & (residual < 0.005 * fitted)
+        depth = torch.where(fill, 1 / fitted.clamp_min(1e-12), depth)
+        near = box_mean(confidence, radius) / share.clamp_min(1e-6)
+        confidence = torch.where(fill, 0.8 * near, confidence)
+    return Estimate(depth, confidence)
+
+
+def spread(values: Tensor, weights: Tensor) -> Tensor:
+    """Return values (h, w) spread from where weights > 0 to everywhere (push-pull pyramid).
+
+    Each level averages the known values of the finer one and hands its own down to where the finer
+    one knows nothing, so that a gap is filled at about the scale of its size. Nothing known at all
+    gives 0.
+    """
+    h, w = values.shape
+    if min(h, w) <= 2:
+        total = weights.sum()
+        mean = (values * weights).sum() / total.clamp_min(1e-12)
+        return torch.where(weights > 0, values, mean)
+    size = ((h + 1) // 2, (w + 1) // 2)
+    stacked = torch.stack([values * weights, weights])[None]
+    sums = F.interpolate(stacked, size, mode="area")[0]
+    coarse = spread(sums[0] / sums[1].clamp_min(1e-12), (4 * sums[1]).clamp_max(1.0))
+    filled = F.interpolate(coarse[None, None], (h, w), mode="bilinear")[0, 0]
+    return weights * values + (1 - weights) * filled

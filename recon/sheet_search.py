@@ -1,0 +1,113 @@
+"""Depth of one photo from its sources alone: sheets of inverse depth are moved to where they match.
+
+A window on slanted ground only matches under a sheet of the same slope. So depth is searched along
+sheets that face the camera, which need to know nothing, and along sheets shaped like a guess (the
+network's depth, or what is known after a first search) made nearer and farther as a whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from recon.consistency import Estimate
+from recon.fallback import spread
+from recon.sweep import (
+    Scorer,
+    aggregate,
+    box_mean,
+    lowest_label,
+    median_filter,
+    plane_fit,
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Per pixel (h, w) the inverse depth, the energy of that choice, and the step between the
+    sheets it was found among.
+    """
+
+    inverse: Tensor
+    energy: Tensor
+    step: Tensor
+
+    def or_better(self, other: Found) -> Found:
+        """Return per pixel the choice of less energy in its surroundings."""
+        better = box_mean(other.energy, 2) < box_mean(self.energy, 2)
+        return Found(
+            torch.where(better, other.inverse, self.inverse),
+            torch.where(better, other.energy, self.energy),
+            torch.where(better, other.step, self.step),
+        )
+
+
+def sheet_of(guess: Estimate) -> Tensor | None:
+    """Return inverse depth (h, w) of a guess, its gaps filled; None if nothing is known."""
+    known = guess.depth > 0
+    if not bool(known.any()):
+        return None
+    return spread(torch.where(known, 1 / guess.depth.clamp_min(1e-12), 0.0), known.float())
+
+
+def search(
+    scorer: Scorer, low: Tensor, high: Tensor, guess: Estimate, most: int, weight: float
+) -> Found:
+    """Search between two sheets (h, w) of inverse depth, in steps of about one pixel of motion but
+    at most ``most``; ``weight``: the guess's say against the photos, whose scores span 0 to 1.
+    """
+    count = min(max(scorer.motion(low, high), 24), most)
+    step = (high - low) / (count - 1)
+    cost = scorer.cost_volume(low, step, count)
+    _add_guess(cost, low, step, guess, weight)
+    volume = aggregate(cost, scorer.grey, 0.1, 0.8)
+    return Found(low + step * lowest_label(volume), volume.amin(-1), step)
+
+
+def _add_guess(cost: Tensor, low: Tensor, step: Tensor, guess: Estimate, weight: float) -> None:
+    """Add to cost (h, w, D) a penalty that grows up to ``weight`` as depth leaves the guess."""
+    known = guess.depth > 0
+    labels = torch.arange(cost.shape[-1], device=cost.device)
+    log_inverse = (low[..., None] + step[..., None] * labels).log_()
+    distance = (log_inverse + torch.where(known, guess.depth, 1.0).log()[..., None]) / 0.3
+    penalty = distance.square_().clamp_max_(1.0)
+    cost += penalty * (weight * guess.confidence * known)[..., None]
+
+
+def sharpen(scorer: Scorer, inverse: Tensor, step: Tensor) -> Tensor:
+    """Return inverse depth (h, w) after narrow searches around its own smoothed sheet, in half and
+    then a quarter of ``step``.
+    """
+    for part in (2, 4):
+        inverse = _narrow(scorer, _straighten(scorer, inverse), step / part)
+    return inverse
+
+
+def enlarge(inverse: Tensor, height: int, width: int) -> Tensor:
+    """Return values (h, w) interpolated to another size."""
+    return F.interpolate(inverse[None, None], (height, width), mode="bilinear")[0, 0]
+
+
+def _straighten(scorer: Scorer, inverse: Tensor) -> Tensor:
+    """Return inverse depth (h, w) without outliers and stairs: per pixel the best of three smooths.
+
+    The median keeps edges; planes through the well-matched neighbours give windows on slanted
+    ground the slope that sheets facing the camera cannot know.
+    """
+    median = median_filter(inverse, 2)
+    weight = scorer(median[None])[0].clamp(0.05, 1).square()
+    sheets = [median, *(plane_fit(median, weight, radius)[0] for radius in (2, 6))]
+    # A plane may cross zero where its window holds two surfaces.
+    stacked = torch.stack(sheets).clamp_min(float(inverse.min()) / 2)
+    best = box_mean(scorer(stacked), 1).argmax(0)
+    return stacked.gather(0, best[None])[0]
+
+
+def _narrow(scorer: Scorer, inverse: Tensor, spacing: Tensor, reach: int = 4) -> Tensor:
+    """Return inverse depth (h, w) moved by up to ``reach`` steps to where the photos agree best."""
+    cost = scorer.cost_volume(inverse - reach * spacing, spacing, 2 * reach + 1)
+    label = lowest_label(aggregate(cost, scorer.grey, 0.02, 0.1))
+    return inverse + (label - reach) * spacing
