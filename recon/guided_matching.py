@@ -9,14 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter, minimum_filter
 
-from pointmap.camera import Array, pixel_rays
+from pointmap.camera import Array, pinhole, pixel_rays
 from recon.epipolar import fundamental_from_pose
 from recon.matching import PairMatches, PhotoFeatures
+from recon.pair_points import SAMPLE_GRID, PairSketch
 from recon.relative_pose import FEW_MATCHES
+
+if TYPE_CHECKING:
+    from pointmap.images import Photo
 
 Index = NDArray[np.int64]
 
@@ -25,6 +31,10 @@ _RATIO = 0.7
 _UNRELATED = 0.8
 _DECOYS_AT = (-8.0, 8.0)
 _ROWS = 128
+# How far off a place predicted by trusted pointmaps may be: of a photo's long side, across and
+# along the epipolar line, and as a factor of depth. Their poses are good to about a degree.
+_POINTMAP_BAND = 0.02
+_DEPTH_SLACK = 1.1
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,40 @@ def guided_matches(
     row, column = found
     matches = PairMatches(i, j, features_i.xy[row], features_j.xy[column], row, column, sigma_px)
     return GuidedMatches(matches, float(np.mean([len(row) for row, _ in decoys])))
+
+
+def pointmap_region(
+    sketch: PairSketch,
+    cam2_to_cam1: Array,
+    photos: tuple[Photo, Photo],
+    focals_px: tuple[float, float],
+    xy_i: Array,
+) -> Region:
+    """Return where the pair's pointmaps say that photo j shows what key points ``xy_i`` (K, 2) do.
+
+    ``sketch`` is the prediction (i, j), ``cam2_to_cam1`` (4, 4) the pose it gives, in its unit.
+    The depths around a key point bound its own, where known.
+    """
+    shape = (SAMPLE_GRID, SAMPLE_GRID)
+    depth = sketch.points_i[:, 2].astype(np.float64).reshape(shape)
+    known = (sketch.confidence_i > 0).reshape(shape)
+    nearest = minimum_filter(np.where(known, depth, 0.0), 3, mode="nearest")
+    farthest = maximum_filter(np.where(known, depth, np.inf), 3, mode="nearest")
+    size = np.array([photos[0].width, photos[0].height])
+    column, row = np.clip(SAMPLE_GRID * xy_i / size, 0, SAMPLE_GRID - 1).astype(np.int64).T
+    long_sides = [max(photo.width, photo.height) for photo in photos]
+    K_i, K_j = (
+        pinhole(focal, photo.width, photo.height)
+        for focal, photo in zip(focals_px, photos, strict=True)
+    )
+    return Region(
+        cam2_to_cam1,
+        K_i,
+        K_j,
+        _POINTMAP_BAND * float(np.mean(long_sides)),
+        nearest[row, column] / _DEPTH_SLACK,
+        farthest[row, column] * _DEPTH_SLACK,
+    )
 
 
 def _clearly_best(group: Index, distance: Array) -> NDArray[np.bool_]:

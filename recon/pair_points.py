@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from pointmap.inference import PairPrediction
 
 
-_GRID = 20
+SAMPLE_GRID = 20
+"""Rows, and columns, of the grid of pixels that stands for a whole prediction."""
 
-SAMPLES = _GRID**2
+SAMPLES = SAMPLE_GRID**2
 """Pixels of each photo that stand for a whole prediction."""
 
 
@@ -76,7 +77,7 @@ def _sampled(
 
 def sample_grid(shape: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return rows and columns that pick :data:`SAMPLES` evenly spread pixels of a map (h, w)."""
-    steps = (np.arange(_GRID) + 0.5) / _GRID
+    steps = (np.arange(SAMPLE_GRID) + 0.5) / SAMPLE_GRID
     rows, columns = ((steps * side).astype(np.int64) for side in shape[:2])
     return rows[:, None], columns[None]
 

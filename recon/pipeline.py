@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pointmap.camera import scale_intrinsics
+from pointmap.camera import Array, scale_intrinsics
 from pointmap.errors import InputError
 from pointmap.images import Photo, ResizedPhoto, find_photos, load_photo, open_photos
 from recon.assembly import assemble_views, pair_records
@@ -219,7 +219,7 @@ def _match(
     from recon.alignment.pointmaps import pointmap_poses
     from recon.intrinsics import solve_focals
     from recon.matching import match_features
-    from recon.relative_pose import features_contradict, verify_pair
+    from recon.relative_pose import features_contradict, surer, verify_pair
 
     total = 2 * len(network.pairs)
     matches = []
@@ -232,11 +232,15 @@ def _match(
     focals = solve_focals(photos, matches, priors, options.focal, known_px=known.focals_px)
     poses = pointmap_poses(network.sketches, priors, photos, focals.focals_px)
     hints = {} if poses is None else poses.hints()
+    sketches = {(s.i, s.j): s for s in network.sketches}
     edges, contradicted = [], set()
     for number, pair in enumerate(matches):
         key = (pair.i, pair.j)
         hint = hints.get(key)
         edge = verify_pair(photos, pair, hint, focals.focals_px)
+        if hint is not None:
+            guided = _guided_edge(photos, features, pair, sketches[key], hint, focals.focals_px)
+            edge = surer(edge, guided)
         if edge is None and key in network.local:
             # On the network's coarser grid, but they reach further than features of photos.
             edge = verify_pair(photos, network.local[key], hint, focals.focals_px)
@@ -245,8 +249,28 @@ def _match(
         elif hint is not None and features_contradict(photos, pair, hint, focals.focals_px):
             contradicted.add((pair.i, pair.j))
         advance(len(matches) + number + 1, total)
-    sketches = [s for s in network.sketches if (min(s.i, s.j), max(s.i, s.j)) not in contradicted]
-    return PairEvidence(matches, edges, focals, sketches, priors)
+    kept = [s for s in network.sketches if (min(s.i, s.j), max(s.i, s.j)) not in contradicted]
+    return PairEvidence(matches, edges, focals, kept, priors)
+
+
+def _guided_edge(
+    photos: Sequence[Photo],
+    features: Sequence[PhotoFeatures],
+    matches: PairMatches,
+    sketch: PairSketch,
+    hint: Array,
+    focals_px: Array,
+) -> PairEdge | None:
+    """Return the edge that matches where trusted pointmaps predict them give, with all others."""
+    from recon.guided_matching import guided_matches, joined_matches, pointmap_region
+    from recon.relative_pose import verify_pair
+
+    i, j = matches.i, matches.j
+    region = pointmap_region(
+        sketch, hint, (photos[i], photos[j]), (focals_px[i], focals_px[j]), features[i].xy
+    )
+    found = guided_matches(features[i], features[j], i, j, region).matches
+    return verify_pair(photos, joined_matches(matches, found), hint, focals_px)
 
 
 def _align(

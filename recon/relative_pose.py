@@ -300,6 +300,12 @@ def verify_pair(
     return PairEdge(matches, _choose(pose, hint))
 
 
+def surer(first: PairEdge | None, second: PairEdge | None) -> PairEdge | None:
+    """Return of two edges of a pair the one that more matches agree with; the first of equals."""
+    edges = [edge for edge in (first, second) if edge is not None]
+    return max(edges, key=lambda edge: int(edge.pose.inliers.sum()), default=None)
+
+
 def features_contradict(
     photos: Sequence[Photo], matches: PairMatches, hint: Array, focals_px: ArrayLike
 ) -> bool:

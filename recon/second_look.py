@@ -26,7 +26,7 @@ from recon.matching import (
     extract_features,
     match_features,
 )
-from recon.relative_pose import FEW_MATCHES, PairEdge, essential
+from recon.relative_pose import FEW_MATCHES, PairEdge, essential, surer
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_FIRM = 100
+# A photo that sees fewer scene points than the first starts a second look, at all photos that see
+# fewer than the second.
+_HANGING, _FIRM = 100, 150
 _PARTNERS = 5
 _PAIRS_PER_PHOTO = 2
 _LIMIT = 8192
@@ -56,9 +58,12 @@ class SecondLook:
 
 
 def loose_photos(alignment: Alignment) -> NDArray[np.int64]:
-    """Return the photos that see too few scene points to be held firmly, loosest first."""
+    """Return the photos that see too few scene points to be held firmly, loosest first; none
+    unless one of them nearly hangs in the air.
+    """
     counts = np.bincount(alignment.tracks.view_index, minlength=len(alignment.cam_to_world))
-    loose = np.flatnonzero(counts < _FIRM)
+    hanging = counts.min(initial=_FIRM) < _HANGING
+    loose = np.flatnonzero(counts < _FIRM) if hanging else np.zeros(0, np.int64)
     return loose[np.argsort(counts[loose], kind="stable")]
 
 
@@ -126,12 +131,12 @@ def look_again(
         second = numbered(match_features(finer[i], finer[j], i, j))
         edge = _edge(joined_matches(first, second), finer[i], finer[j], K_i, K_j, numbered)
         before = result.get((i, j))
-        known = 0 if before is None else int(before.pose.inliers.sum())
-        if edge is not None and edge.pose.inliers.sum() > known:
-            result[i, j], changed = edge, True
-            logger.debug(
-                "photos %d and %d: %d inliers, %d before", i, j, edge.pose.inliers.sum(), known
-            )
+        if before is None and edge is not None and edge.pose.alternative is not None:
+            continue  # one of two poses: a photo could end up in the wrong one
+        best = surer(before, edge)
+        if best is not None and best is not before:
+            result[i, j], changed = best, True
+            logger.debug("photos %d and %d: %d inliers now", i, j, best.pose.inliers.sum())
     return SecondLook(every, [result[pair] for pair in sorted(result)], changed)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 from synthetic import Shot, shoot
-from two_views import photo, rotation
+from two_views import photo, predict, rotation
 
 from pointmap.camera import (
     Array,
@@ -17,8 +19,14 @@ from pointmap.camera import (
     transform_points,
 )
 from pointmap.images import Photo, ResizedPhoto, open_photos
+from recon.canonical import PriorAccumulator
 from recon.guided_matching import Region, guided_matches, joined_matches
+from recon.intrinsics import FocalOptions
+from recon.known_cameras import KnownCameras
 from recon.matching import PairMatches, PhotoFeatures, extract_features, match_features
+from recon.options import Options
+from recon.pair_points import sketch_pair
+from recon.pipeline import NetworkResult, _match
 from recon.second_look import finer_features, look_again, pairs_to_look_at
 
 
@@ -200,3 +208,51 @@ def test_loosest_photos_and_their_best_partners_are_looked_at():
     ]
     assert pairs_to_look_at(np.zeros(0, np.int64), matches, 9) == []
     assert len(pairs_to_look_at(np.arange(9), matches, 9)) == 18
+
+
+def _evidence(shots, features, predictions):
+    """Return what the pipeline's matching stage makes of two photos and a network's predictions."""
+    photos = [photo(320, 240), photo(320, 240)]
+    known = KnownCameras((None, None), (None, None))
+    accumulator = PriorAccumulator(photos)
+    for prediction in predictions:
+        accumulator.add(prediction)
+    sketches = [sketch_pair(prediction, photos[prediction.i]) for prediction in predictions]
+    network = NetworkResult(((0, 1),), accumulator.finish(), sketches, {})
+    options = Options(focal=FocalOptions(focal_px=float(shots[0].intrinsics[0, 0])))
+    advance = lambda done, total: None  # noqa: E731
+    return _match(photos, features, network, known, None, options, advance)
+
+
+def test_trusted_pointmaps_lead_to_matches_that_plain_matching_cannot_find(shots, features):
+    repeating = _repeating(shots, features)
+    evidence = _evidence(shots, repeating, [predict(shots, 0, 1), predict(shots, 1, 0)])
+    assert len(evidence.matches[0]) < 0.05 * len(repeating[0].xy)
+    (edge,) = evidence.edges
+    kept = edge.matches.select(edge.pose.inliers)
+    assert len(kept) > 0.7 * len(repeating[0].xy)
+    assert (_error_px(kept, shots) < 2).mean() > 0.98
+    turn = edge.pose.cam2_to_cam1[:3, :3].T @ _relative(shots)[:3, :3]
+    assert rotation_angle_deg(turn) < 0.5
+
+
+@pytest.mark.parametrize("doubt", ["unsure", "contradicting itself"])
+def test_pointmaps_that_are_not_trusted_change_nothing(shots, features, doubt):
+    there, back = predict(shots, 0, 1), predict(shots, 1, 0)
+    sure = 10.0 if doubt == "contradicting itself" else 1.5
+    wrong = transform_points(rigid(rotation((0, 25, 0)), np.array([1.0, 0, 0])), back.points_j)
+    back = replace(back, points_j=wrong.astype(np.float32))
+    maps = [
+        replace(
+            found,
+            confidence_i=np.full_like(found.confidence_i, sure),
+            confidence_j=np.full_like(found.confidence_j, sure),
+        )
+        for found in (there, back)
+    ]
+    repeating = _repeating(shots, features)
+    assert _evidence(shots, repeating, maps).edges == []
+    (edge,) = _evidence(shots, features, maps).edges
+    plain = match_features(*features, 0, 1)
+    np.testing.assert_array_equal(edge.matches.index_i, plain.index_i)
+    np.testing.assert_array_equal(edge.matches.index_j, plain.index_j)
