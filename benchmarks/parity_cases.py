@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.pointmap_matches import reciprocal_neighbours
 from benchmarks.pointmap_runs import Figures, Run, Truth, run_alignment, score
 from pointmap.camera import Array, fit_similarity, invert_rigid, pinhole, rotation_angle_deg
 from pointmap.images import Photo
 from pointmap.inference import PairPrediction
 from recon.intrinsics import weiszfeld_focal
-from recon.matching import reciprocal_neighbours
 from recon.relative_pose import pnp
 
 Golden = Mapping[str, NDArray[Any]]

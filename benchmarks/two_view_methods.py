@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.pointmap_matches import match_pointmaps
 from benchmarks.pointmap_scenes import Errors, RoomScene, make_room, predictions
 from pointmap.camera import (
     Array,
@@ -21,7 +22,7 @@ from pointmap.inference import PairPrediction
 from recon.alignment.pointmaps import pointmap_poses
 from recon.canonical import PriorAccumulator
 from recon.epipolar import angles_between_deg
-from recon.matching import PairMatches, match_pointmaps
+from recon.matching import PairMatches
 from recon.pair_points import both_frames, sketch_pair
 from recon.relative_pose import RelativePose, essential, pnp, procrustes
 

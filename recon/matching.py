@@ -1,4 +1,4 @@
-"""Pixel matches between two photos: SIFT features, and 3D reciprocal neighbours of pointmaps.
+"""Pixel matches between two photos: SIFT features, and pixels of the network's grid.
 
 All positions are x, y in the ORIGINAL photo, pixel centres at +0.5 (see :mod:`pointmap.camera`).
 """
@@ -27,10 +27,6 @@ SIFT_SIGMA_PX = 0.5
 POINTMAP_SIGMA = 0.75
 """Error of a pointmap match, in network pixels: neighbours are found on a pixel grid (0.5 px off at
 most in each axis) between two predictions that are themselves about half a pixel off."""
-
-_STARTS = 4000
-_TREE_POINTS = 80_000
-_MAX_GAP = 0.05
 
 
 @dataclass(frozen=True)
@@ -167,45 +163,6 @@ def _best_and_distinct(
     return index[:, 0].numpy(), distinct.numpy()
 
 
-def match_pointmaps(
-    prediction_ij: PairPrediction,
-    prediction_ji: PairPrediction,
-    photos: Sequence[Photo],
-    *,
-    limit: int = 1000,
-) -> PairMatches:
-    """Return pixels of the two photos whose 3D points are each other's nearest neighbours.
-
-    The two predictions of one pair (i < j), each in its own frame, are searched separately, from a
-    sub-sampled grid of photo i's pixels. Neighbours further apart than 5 % of their depth are no
-    match. The ``limit`` most confident ones are kept (geometric mean of both confidences).
-    ``sigma_px`` is :data:`POINTMAP_SIGMA` network pixels, as both ends sit on the network's grid;
-    of maps larger than 80,000 pixels every second (third, ...) one is searched.
-    """
-    shape_i, shape_j = prediction_ij.confidence_i.shape, prediction_ij.confidence_j.shape
-    first = _reciprocal_pixels(
-        prediction_ij.points_i,
-        prediction_ij.confidence_i,
-        prediction_ij.points_j,
-        prediction_ij.confidence_j,
-    )
-    # In the other direction's frame photo i is the second photo.
-    second = _reciprocal_pixels(
-        prediction_ji.points_j,
-        prediction_ji.confidence_j,
-        prediction_ji.points_i,
-        prediction_ji.confidence_i,
-    )
-    return matches_of_pixels(
-        prediction_ij,
-        photos,
-        np.concatenate([first[0], second[0]]),
-        np.concatenate([first[1], second[1]]),
-        limit=limit,
-        strides=(_tree_stride(shape_i), _tree_stride(shape_j)),
-    )
-
-
 def matches_of_pixels(
     prediction: PairPrediction,
     photos: Sequence[Photo],
@@ -213,12 +170,11 @@ def matches_of_pixels(
     confidence: NDArray[np.floating],
     *,
     limit: int,
-    strides: tuple[int, int] = (1, 1),
 ) -> PairMatches:
     """Return the ``limit`` surest of the matching ``pixels``, each once.
 
-    ``pixels`` (M, 2) are flat numbers in the maps of photos i and j of ``prediction``, found on
-    grids of every ``strides``-th pixel; ``confidence`` (M,).
+    ``pixels`` (M, 2) are flat numbers in the maps of photos i and j of ``prediction``;
+    ``confidence`` (M,). ``sigma_px`` is :data:`POINTMAP_SIGMA` network pixels.
     """
     i, j = prediction.i, prediction.j
     order = np.argsort(-confidence, kind="stable")
@@ -227,60 +183,8 @@ def matches_of_pixels(
     xy_i, scale_i = _grid_to_original(pixels[:, 0], prediction.confidence_i.shape, photos[i])
     xy_j, scale_j = _grid_to_original(pixels[:, 1], prediction.confidence_j.shape, photos[j])
     none = np.full(len(pixels), -1, np.int64)
-    grid = (scale_i * strides[0] + scale_j * strides[1]) / 2
-    return PairMatches(i, j, xy_i, xy_j, none, none.copy(), POINTMAP_SIGMA * grid)
-
-
-def reciprocal_neighbours(
-    points_1: Array, points_2: Array, starts: NDArray[np.int64] | None = None
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the numbers of points (N, 3) and (M, 3) that are each other's nearest.
-
-    ``starts``: numbers of the points of the first set to try; None tries all.
-    """
-    from scipy.spatial import KDTree
-
-    starts = np.arange(len(points_1)) if starts is None else starts
-    if not len(starts) or not len(points_2):
-        none = np.zeros(0, np.int64)
-        return none, none
-    _, there = KDTree(points_2).query(points_1[starts])
-    _, back = KDTree(points_1).query(points_2[there])
-    mutual = back == starts
-    return starts[mutual], there[mutual]
-
-
-def _reciprocal_pixels(
-    points_i: NDArray[np.float32],
-    confidence_i: NDArray[np.float32],
-    points_j: NDArray[np.float32],
-    confidence_j: NDArray[np.float32],
-) -> tuple[NDArray[np.int64], Array]:
-    """Return flat pixel numbers (M, 2) in photos i and j, and confidences (M,), in one frame."""
-    number_i, number_j = _usable_pixels(points_i), _usable_pixels(points_j)
-    flat_i = points_i.reshape(-1, 3)[number_i].astype(np.float64)
-    flat_j = points_j.reshape(-1, 3)[number_j].astype(np.float64)
-    stride = max(1, len(number_i) // _STARTS)
-    near_i, near_j = reciprocal_neighbours(flat_i, flat_j, np.arange(0, len(number_i), stride))
-    gap = np.linalg.norm(flat_i[near_i] - flat_j[near_j], axis=1)
-    close = gap < _MAX_GAP * flat_i[near_i, 2]
-    pixels = np.stack([number_i[near_i[close]], number_j[near_j[close]]], axis=1)
-    product = confidence_i.ravel()[pixels[:, 0]] * confidence_j.ravel()[pixels[:, 1]]
-    return pixels, np.sqrt(product.astype(np.float64))
-
-
-def _usable_pixels(points: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the flat numbers of pixels in front of the camera, thinned to what a tree takes."""
-    stride = _tree_stride(points.shape)
-    usable = np.zeros(points.shape[:2], bool)
-    usable[::stride, ::stride] = True
-    usable &= np.isfinite(points).all(-1) & (points[..., 2] > 0)
-    return np.flatnonzero(usable)
-
-
-def _tree_stride(shape: tuple[int, ...]) -> int:
-    """Return the step at which a map's pixels are searched."""
-    return int(np.ceil(np.sqrt(shape[0] * shape[1] / _TREE_POINTS)))
+    sigma_px = POINTMAP_SIGMA * (scale_i + scale_j) / 2
+    return PairMatches(i, j, xy_i, xy_j, none, none.copy(), sigma_px)
 
 
 def _grid_to_original(
