@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,7 +24,14 @@ from recon.stereo import StereoOptions, StereoView, refine_depths
 SIZE = (384, 512)
 VIEWS = 10
 PRIOR_ERROR = 0.1
+GOOD_PRIOR_ERROR = 0.01
 RIGHT = 0.01
+TEXTURED_SCENES = 3
+"""How many of the generator's seeds are scored: the first that show enough texture."""
+TEXTURE_LEVELS = 2.0
+"""Standard deviation in grey levels of 5 x 5 pixels from which they count as textured."""
+TEXTURED_SHARE = 0.5
+"""Share of textured pixels, among those that two photos see, from which a scene counts as such."""
 COLUMNS = (
     "scene",
     "AbsRel % before",
@@ -131,6 +138,19 @@ def wrong_prior(depth: NDArray[np.float32], seed: int, error: float = PRIOR_ERRO
     return DepthMap(prior.astype(np.float32), np.full(depth.shape, 0.5, np.float32))
 
 
+def textured_share(views: Sequence[TrueView]) -> float:
+    """Return which share of the pixels that another photo sees lies in textured surroundings."""
+    import cv2
+
+    textured = []
+    for k, view in enumerate(views):
+        grey = cv2.cvtColor(view.pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        mean, square = cv2.blur(grey, (5, 5)), cv2.blur(grey * grey, (5, 5))
+        rough = square - mean * mean > TEXTURE_LEVELS**2
+        textured.append(rough[seen_by_another(views, k)])
+    return float(np.concatenate(textured).mean())
+
+
 def seen_by_another(views: Sequence[TrueView], index: int) -> NDArray[np.bool_]:
     """Return which pixels (h, w) of a photo show a surface that another photo sees, too."""
     view = views[index]
@@ -150,7 +170,9 @@ def seen_by_another(views: Sequence[TrueView], index: int) -> NDArray[np.bool_]:
     return seen & (view.depth > 0)
 
 
-def score_rendered(name: str, views: Sequence[TrueView]) -> RefinedScores:
+def score_rendered(
+    name: str, views: Sequence[TrueView], error: float = PRIOR_ERROR
+) -> RefinedScores:
     """Refine a wrong prior with the true cameras, without scene points, and score it."""
     none = np.zeros(0, np.int64)
     given = [
@@ -158,7 +180,7 @@ def score_rendered(name: str, views: Sequence[TrueView]) -> RefinedScores:
             view.pixels,
             view.intrinsics,
             view.cam_to_world,
-            wrong_prior(view.depth, k),
+            wrong_prior(view.depth, k, error),
             np.zeros((0, 3)),
             none,
         )
@@ -185,6 +207,28 @@ def score_rendered(name: str, views: Sequence[TrueView]) -> RefinedScores:
         100 * float(a[~confirmed].mean()) if (~confirmed).any() else 0.0,
         seconds,
     )
+
+
+def rendered_scenes() -> Iterator[tuple[str, list[TrueView], float]]:
+    """Yield name, photos and error of the prior: the courtyard, generated scenes with texture, and
+    the first without, which is also given a good prior.
+    """
+    from pointmap.training.generator import HELD_OUT_SEED
+
+    yield "courtyard", courtyard(HELD_OUT_SEED + 21), PRIOR_ERROR
+    textured, plain, seed = 0, False, HELD_OUT_SEED + 23
+    while textured < TEXTURED_SCENES or not plain:
+        views = generated(seed)
+        share = textured_share(views)
+        name = f"seed +{seed - HELD_OUT_SEED}, {100 * share:.0f} % textured"
+        if share < TEXTURED_SHARE and not plain:
+            plain = True
+            yield name, views, PRIOR_ERROR
+            yield f"{name}, good prior", views, GOOD_PRIOR_ERROR
+        if share >= TEXTURED_SHARE and textured < TEXTURED_SCENES:
+            textured += 1
+            yield name, views, PRIOR_ERROR
+        seed += 1
 
 
 def score_real(scene: Path, out: Path) -> RealScores:
@@ -225,14 +269,9 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     if given.scenes and given.out is None:
         parser.error("SCENE_DIR needs --out, a folder for what is reconstructed")
-    from pointmap.training.generator import HELD_OUT_SEED
-
     results: list[RefinedScores | RealScores] = []
-    for name, render in (
-        ("courtyard", lambda: courtyard(HELD_OUT_SEED + 21)),
-        ("generated", lambda: generated(HELD_OUT_SEED + 23)),
-    ):
-        results.append(score_rendered(name, render()))
+    for name, views, error in rendered_scenes():
+        results.append(score_rendered(name, views, error))
         print(table(results[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
     results += [score_real(scene, given.out) for scene in given.scenes]
     print(table(results))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,8 @@ def test_hidden_surfaces_do_not_count() -> None:
 def test_scores_are_printed_and_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("courtyard", "generated"):
-        monkeypatch.setattr(stereo, name, lambda seed: few_views())
+    scenes = [("first", few_views(), 0.1), ("second", few_views(), 0.1)]
+    monkeypatch.setattr(stereo, "rendered_scenes", lambda: iter(scenes))
     missing = tmp_path / "no scene"
     arguments = [str(missing), "--out", str(tmp_path), "--json", str(tmp_path / "stereo.json")]
     assert stereo.main(arguments) == 1
@@ -43,3 +44,23 @@ def test_scores_are_printed_and_written(
     assert first["after"] < 0.5 * first["before"] and first["within"] > 50
     assert {**first, "scene": 0, "cpu_seconds": 0} == {**second, "scene": 0, "cpu_seconds": 0}
     assert real["failure"]
+
+
+def test_scenes_are_chosen_by_their_texture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One plain scene, with two priors, and textured ones until there are enough."""
+    textured = few_views()
+    grey = [replace(view, pixels=np.full_like(view.pixels, 99)) for view in textured]
+    assert stereo.textured_share(textured) > 0.8
+    assert stereo.textured_share(grey) == 0
+    seeds: list[int] = []
+
+    def generated(seed: int) -> list[stereo.TrueView]:
+        seeds.append(seed)
+        return grey if len(seeds) in (1, 3) else textured
+
+    monkeypatch.setattr(stereo, "generated", generated)
+    monkeypatch.setattr(stereo, "courtyard", lambda seed: textured)
+    scenes = list(stereo.rendered_scenes())
+    assert [error for *_, error in scenes] == [0.1, 0.1, 0.01, 0.1, 0.1, 0.1]
+    assert [views is grey for _, views, _ in scenes] == [False, True, True, False, False, False]
+    assert len(seeds) == 5
