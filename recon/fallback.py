@@ -68,6 +68,9 @@ def fall_back(
 ) -> Estimate:
     """Return confirmed depth, small gaps closed, and elsewhere the prior, bent to fit it.
 
+    A prior that is unsure of itself, in a photo that is mostly confirmed, gives way to depth spread
+    along like colours.
+
     Confidence is 0 in ``checked`` where depth is not confirmed. ``borrowed`` is what others see in
     its place, less firm; ``pixels`` (h, w, 3) in [0, 1].
     """
@@ -78,7 +81,13 @@ def fall_back(
     sure = known & usable
     if bool(sure.any()):
         evidence = _gather(checked, prior, borrowed, pixels)
-        filled = torch.where(usable, bend(evidence, sure).exp(), 0.0)
+        log_filled = bend(evidence, sure)
+        give_way = evidence.unsure * (2 * known.float().mean()).clamp_max(1)
+        if pixels is not None and give_way > 0:
+            level = spread(evidence.log_depth, evidence.weight)
+            level = spread_along_colours(evidence.log_depth, evidence.weight, pixels, level)
+            log_filled = log_filled + give_way * (level - log_filled)
+        filled = torch.where(usable, log_filled.exp(), 0.0)
     return Estimate(
         torch.where(known, checked.depth, filled),
         torch.where(known, checked.confidence, 0.3 * prior.confidence.clamp(0, 1) * usable),
@@ -139,10 +148,6 @@ def _ways(evidence: Evidence) -> Tensor:
         ways.append(log_prior + difference[given].median())
     if evidence.pixels is not None:
         ways.append(log_prior + spread_along_colours(difference, firm, evidence.pixels, smooth))
-    if evidence.pixels is not None and evidence.unsure > 0:
-        level = spread(evidence.log_depth, evidence.weight)
-        level = spread_along_colours(evidence.log_depth, evidence.weight, evidence.pixels, level)
-        ways.append(ways[0] + evidence.unsure * (level - ways[0]))
     full = torch.stack(ways)
     return torch.cat([log_prior[None], full, (full + log_prior) / 2])
 
