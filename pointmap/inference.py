@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -270,8 +272,15 @@ class _Decoder:
         size1, size2 = self.sizes(batch[0])
         # One decoder call takes both directions where the sizes let it.
         calls = [[*batch, *swapped]] if size1 == size2 else [[*batch], swapped]
-        return [self._launch(directed) for directed in calls if directed]
+        threads = torch.get_num_threads()
+        if self._device.type != "cpu" or threads < 2:
+            return [self._launch(directed) for directed in calls if directed]
+        for k in dict.fromkeys(k for pair in batch for k in pair):
+            self._photo_maps(k)
+        halves = [half for call in calls for half in (call[::2], call[1::2]) if half]
+        return list(_two_workers(threads // 2).map(self._launch, halves))
 
+    @torch.inference_mode()
     def _launch(self, directed: list[tuple[int, int]]) -> _Launched:
         sides = list(zip(*directed, strict=True))
         tokens1, tokens2 = (
@@ -288,6 +297,30 @@ class _Decoder:
         if self._device.type == "cuda":
             copied = torch.cuda.current_stream(self._device).record_event()
         return _Launched(directed, outputs, copied)
+
+
+@functools.lru_cache(maxsize=1)
+def _two_workers(threads: int) -> ThreadPoolExecutor:
+    """Return two workers of ``threads`` threads each.
+
+    Small operations keep one core busy, however many threads there are: two batches side by side
+    leave no core idle.
+    """
+    before = torch.get_num_threads()
+    ready = threading.Barrier(3)
+
+    def begin() -> None:
+        torch.get_num_threads()  # a thread's first call forgets what was set before it
+        torch.set_num_threads(threads)
+        ready.wait()
+
+    workers = ThreadPoolExecutor(2, "decoder", initializer=begin)
+    for _ in range(2):
+        workers.submit(int)
+    ready.wait()
+    # A worker's number becomes that of threads to come, too.
+    torch.set_num_threads(before)
+    return workers
 
 
 def _tokens(encoded: EncodedPhotos, k: int, device: torch.device) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -181,8 +182,27 @@ def test_every_photo_is_encoded_once_and_pairs_are_made_on_demand(
     pairs = [(i, j) for j in range(6) for i in range(j)]
     stream = predict_pairs(network, encoded, pairs, device=CPU, batch_size=4)
     next(stream)
-    assert decoded == [4]
+    assert sum(decoded) == 4
     assert len(list(stream)) == 29 and sum(decoded) == 30 and sum(seen) == 6
+
+
+def test_two_workers_give_what_one_gives(mast3r: PointmapNetwork) -> None:
+    encoded = encode(mast3r, photos(LANDSCAPE, LANDSCAPE, PORTRAIT))
+    before = torch.get_num_threads()
+    made = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            made.append(predict(mast3r, encoded, [(0, 1), (0, 2), (1, 2)]))
+            assert torch.get_num_threads() == threads
+            # A thread started later is none of the workers.
+            later = ThreadPoolExecutor(1).submit(torch.get_num_threads).result()
+            assert later == threads
+    finally:
+        torch.set_num_threads(before)
+    for one, two in zip(*made, strict=True):
+        assert (one.i, one.j) == (two.i, two.j)
+        np.testing.assert_allclose(one.points_j, two.points_j, rtol=1e-4, atol=1e-5)
 
 
 def test_gradients_stay_on_between_predictions(network: PointmapNetwork) -> None:
