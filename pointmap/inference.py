@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -278,7 +277,18 @@ class _Decoder:
         for k in dict.fromkeys(k for pair in batch for k in pair):
             self._photo_maps(k)
         halves = [half for call in calls for half in (call[::2], call[1::2]) if half]
-        return list(_two_workers(threads // 2).map(self._launch, halves))
+        # Small operations keep one core busy, however many threads there are: two batches side by
+        # side leave none idle.
+        try:
+            return list(_two_workers().map(lambda x: self._launch_with(threads // 2, x), halves))
+        finally:
+            # A worker's number became that of threads to come, too.
+            torch.set_num_threads(threads)
+
+    def _launch_with(self, threads: int, directed: list[tuple[int, int]]) -> _Launched:
+        torch.get_num_threads()  # a thread's first call forgets what was set before it
+        torch.set_num_threads(threads)
+        return self._launch(directed)
 
     @torch.inference_mode()
     def _launch(self, directed: list[tuple[int, int]]) -> _Launched:
@@ -300,27 +310,8 @@ class _Decoder:
 
 
 @functools.lru_cache(maxsize=1)
-def _two_workers(threads: int) -> ThreadPoolExecutor:
-    """Return two workers of ``threads`` threads each.
-
-    Small operations keep one core busy, however many threads there are: two batches side by side
-    leave no core idle.
-    """
-    before = torch.get_num_threads()
-    ready = threading.Barrier(3)
-
-    def begin() -> None:
-        torch.get_num_threads()  # a thread's first call forgets what was set before it
-        torch.set_num_threads(threads)
-        ready.wait()
-
-    workers = ThreadPoolExecutor(2, "decoder", initializer=begin)
-    for _ in range(2):
-        workers.submit(int)
-    ready.wait()
-    # A worker's number becomes that of threads to come, too.
-    torch.set_num_threads(before)
-    return workers
+def _two_workers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(2, "decoder")
 
 
 def _tokens(encoded: EncodedPhotos, k: int, device: torch.device) -> Tensor:
