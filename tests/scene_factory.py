@@ -32,6 +32,8 @@ from recon.scene import (
 )
 
 WALL_Z = 3.0
+UNREGISTERED = "c ü.jpg"
+NAMES = ("a.jpg", "b b.jpg", UNREGISTERED, "d.jpg", "e.jpg")
 
 
 def make_scene(
@@ -71,6 +73,18 @@ def make_scene(
         warnings=("c.jpg: example warning",),
         options={"seed": seed, "voxel": None, "photos": photo_folder.name},
     )
+
+
+def make_mixed_scene(photo_folder: Path) -> Reconstruction:
+    """Return the scene of ``NAMES``, file names with a space and an umlaut among them, of which
+    ``UNREGISTERED`` has no pose.
+    """
+    return make_scene(photo_folder, names=NAMES, unregistered={UNREGISTERED})
+
+
+def placed(scene: Reconstruction) -> list[View]:
+    """Return the views that have a pose."""
+    return [view for view in scene.views if view.registered]
 
 
 def empty_cloud() -> PointCloud:

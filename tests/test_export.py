@@ -9,7 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scene_factory import colours_at, empty_cloud, empty_mesh, make_scene
+from scene_factory import (
+    NAMES,
+    UNREGISTERED,
+    colours_at,
+    empty_cloud,
+    empty_mesh,
+    make_mixed_scene,
+    make_scene,
+    placed,
+)
 
 from pointmap.camera import invert_rigid, project, rotation_angle_deg, transform_points
 from recon.export.cameras_json import read_cameras, write_cameras
@@ -21,18 +30,10 @@ from recon.export.ply import read_cloud_ply, read_mesh_ply, write_cloud_ply, wri
 from recon.export.run_json import write_run
 from recon.scene import Reconstruction
 
-UNREGISTERED = "c ü.jpg"
-NAMES = ("a.jpg", "b b.jpg", UNREGISTERED, "d.jpg", "e.jpg")
-
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Reconstruction:
-    folder = tmp_path_factory.mktemp("photos")
-    return make_scene(folder, names=NAMES, unregistered={UNREGISTERED})
-
-
-def _placed(scene: Reconstruction) -> list:
-    return [view for view in scene.views if view.registered]
+    return make_mixed_scene(tmp_path_factory.mktemp("photos"))
 
 
 def _linear_to_srgb(linear: np.ndarray) -> np.ndarray:
@@ -274,7 +275,7 @@ class TestGlb:
         colours = _linear_to_srgb(np.asarray(mesh.visual.vertex_attributes["color"]))
         np.testing.assert_allclose(colours * 255, scene.surface.colours, atol=0.01)
         merged = o3d.io.read_triangle_mesh(tmp_path / "scene.glb")
-        cameras = len(_placed(scene))
+        cameras = len(placed(scene))
         assert len(merged.triangles) == len(scene.surface.faces) + 4 * cameras
         assert merged.has_vertex_colors()
 
@@ -287,9 +288,9 @@ class TestGlb:
         tree = self._tree(tmp_path / "scene.glb")
         nodes = {node["name"]: node for node in tree["nodes"] if "camera" in node}
         loaded = trimesh.load(tmp_path / "scene.glb", process=False)
-        assert len(nodes) == len(_placed(scene)) == len(tree["cameras"])
+        assert len(nodes) == len(placed(scene)) == len(tree["cameras"])
         assert f"camera {UNREGISTERED}" not in nodes
-        for view in _placed(scene):
+        for view in placed(scene):
             node = nodes[f"camera {view.name}"]
             assert tree["nodes"].index(node) in tree["scenes"][0]["nodes"]
             matrix = np.reshape(node["matrix"], (4, 4)).T
@@ -329,7 +330,7 @@ class TestGlb:
 
         bare = dataclasses.replace(scene, surface=empty_mesh(), cloud=empty_cloud())
         write_glb(tmp_path / "cameras.glb", bare)
-        assert len(trimesh.load(tmp_path / "cameras.glb").geometry) == len(_placed(scene))
+        assert len(trimesh.load(tmp_path / "cameras.glb").geometry) == len(placed(scene))
         write_glb(tmp_path / "nothing.glb", dataclasses.replace(bare, views=()))
         assert self._tree(tmp_path / "nothing.glb")["scenes"] == [{}]
         assert len(trimesh.load(tmp_path / "nothing.glb").geometry) == 0
@@ -367,7 +368,7 @@ def test_run_json_says_what_happened(scene: Reconstruction, tmp_path: Path) -> N
 
 def test_the_factory_scene_is_true(scene: Reconstruction) -> None:
     """Depth, poses and tracks agree: otherwise the tests above would compare errors."""
-    first, second = _placed(scene)[:2]
+    first, second = placed(scene)[:2]
     relative = first.camera.cam_to_world[:3, :3].T @ second.camera.cam_to_world[:3, :3]
     assert 5 < rotation_angle_deg(relative) < 40
     height, width = first.depth.shape

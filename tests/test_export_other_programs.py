@@ -8,25 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scene_factory import make_scene
+from scene_factory import make_mixed_scene, make_scene, placed
 
 from pointmap.camera import invert_rigid, project, transform_points
 from recon.export.colmap import read_colmap, write_colmap
 from recon.export.nerfstudio import write_transforms
 from recon.scene import Reconstruction, Tracks
 
-UNREGISTERED = "c ü.jpg"
-NAMES = ("a.jpg", "b b.jpg", UNREGISTERED, "d.jpg", "e.jpg")
-
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Reconstruction:
-    folder = tmp_path_factory.mktemp("photos")
-    return make_scene(folder, names=NAMES, unregistered={UNREGISTERED})
-
-
-def _placed(scene: Reconstruction) -> list:
-    return [view for view in scene.views if view.registered]
+    return make_mixed_scene(tmp_path_factory.mktemp("photos"))
 
 
 class TestColmap:
@@ -38,9 +30,9 @@ class TestColmap:
         write_colmap(tmp_path, scene)
         model = pycolmap.Reconstruction(str(tmp_path))
         assert sorted(image.name for image in model.images.values()) == sorted(
-            view.name for view in _placed(scene)
+            view.name for view in placed(scene)
         )
-        assert model.num_reg_images() == len(_placed(scene))
+        assert model.num_reg_images() == len(placed(scene))
         # Landscape and portrait have their own intrinsics; equal ones share a camera.
         assert sorted(c.model.name for c in model.cameras.values()) == ["PINHOLE", "SIMPLE_PINHOLE"]
         for image in model.images.values():
@@ -130,7 +122,7 @@ class TestColmap:
 
         write_colmap(tmp_path, dataclasses.replace(scene, tracks=Tracks.empty()))
         model = pycolmap.Reconstruction(str(tmp_path))
-        assert (model.num_reg_images(), model.num_points3D()) == (len(_placed(scene)), 0)
+        assert (model.num_reg_images(), model.num_points3D()) == (len(placed(scene)), 0)
         nothing = make_scene(tmp_path, unregistered={"a.jpg", "b.jpg", "c.jpg", "d.jpg"})
         write_colmap(tmp_path, nothing)
         assert len(pycolmap.Reconstruction(str(tmp_path)).images) == 0
@@ -148,9 +140,9 @@ class TestNerfstudio:
         data = self._load(scene, tmp_path)
         assert "fl_x" not in data
         assert data["ply_file_path"] == "points.ply"
-        assert len(data["frames"]) == len(_placed(scene))
+        assert len(data["frames"]) == len(placed(scene))
         point = np.array([0.1, 0.3, -0.9])
-        for frame, view in zip(data["frames"], _placed(scene), strict=True):
+        for frame, view in zip(data["frames"], placed(scene), strict=True):
             matrix = np.array(frame["transform_matrix"])
             right, up, back = np.linalg.inv(matrix)[:3, :3] @ point + np.linalg.inv(matrix)[:3, 3]
             assert back < 0
