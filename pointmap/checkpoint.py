@@ -28,7 +28,7 @@ from torch import Tensor
 
 from pointmap import hub
 from pointmap.errors import InputError
-from pointmap.network import NetworkConfig, PointmapNetwork
+from pointmap.network import NetworkConfig, PointmapNetwork, build_network
 
 BUNDLED = "pointmap-base.safetensors"
 _CONSTRUCTORS = ("AsymmetricCroCo3DStereo", "AsymmetricMASt3R")
@@ -227,12 +227,12 @@ def _literal(node: ast.expr) -> Any:
 def _assemble(path: Path, config: NetworkConfig, tensors: dict[str, Tensor]) -> PointmapNetwork:
     """Return the network with the tensors in it, every name and shape checked."""
     tensors = {_ALIAS.sub(_numbered, name): tensor for name, tensor in tensors.items()}
-    if not any(name.startswith("dec_blocks2.") for name in tensors):
+    if not config.match_dim and not any(name.startswith("dec_blocks2.") for name in tensors):
         # CroCo's files have one decoder, which starts both sides.
         for name in [name for name in tensors if name.startswith("dec_blocks.")]:
             tensors[name.replace("dec_blocks.", "dec_blocks2.", 1)] = tensors[name].clone()
     with torch.device("meta"):
-        network = PointmapNetwork(config)
+        network = build_network(config)
     shapes = {k: v.shape for k, v in network.state_dict().items() if not _ALIAS.search(k)}
     for name in filter(_UNUSED.fullmatch, shapes):
         tensors.setdefault(name, torch.zeros(shapes[name]))

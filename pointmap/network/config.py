@@ -62,6 +62,8 @@ class NetworkConfig:
     """DPT: channels before the last convolution; None means half of feature_dim."""
     layer_dims: tuple[int, int, int, int] = (96, 192, 384, 768)
     """DPT: channels of the four re-assembled maps, fine to coarse."""
+    match_dim: int = 0
+    """Channels of descriptors whose matches the decoder is told; 0 (official files) for none."""
     hooks: tuple[int, int, int, int] | None = None
     """DPT: entries of the decoder's token list; None means (0, d/2, 3d/4, d) of depth d."""
 
@@ -78,6 +80,11 @@ class NetworkConfig:
         counts = (self.enc_depth, self.dec_depth, self.patch_size, self.feature_dim)
         if min(*counts, *self.layer_dims, int(self.enc_embed_dim * self.mlp_ratio)) < 1:
             raise InputError("depths, patch_size, mlp_ratio, feature_dim, layer_dims must be > 0")
+        if self.match_dim < 0 or (self.match_dim and self.patch_size % 8):
+            raise InputError(
+                f"match_dim={self.match_dim} must be 0 or more, and patch_size={self.patch_size} "
+                "a multiple of 8 for it"
+            )
         if len(self.layer_dims) != 4 or len(self.dpt_hooks) != 4:
             raise InputError("layer_dims and hooks must have four entries")
         if not all(0 <= hook <= self.dec_depth for hook in self.dpt_hooks):

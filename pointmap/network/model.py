@@ -66,9 +66,13 @@ class PointmapNetwork(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the tokens (B, N, C) of photos (B, 3, H, W), N row-major over H/16 x W/16."""
-        grid = self._grid((images.shape[2], images.shape[3]))
+        return self._encoded(self.patch_embed(images), (images.shape[2], images.shape[3]))
+
+    def _encoded(self, patches: Tensor, size: Size) -> Tensor:
+        """Embedded patches (B, N, C) through the encoder's blocks."""
+        grid = self._grid(size)
         # Under autocast the convolution answers in bf16; the residual stream stays in float32.
-        x = self.patch_embed(images).to(self.enc_norm.weight.dtype)
+        x = patches.to(self.enc_norm.weight.dtype)
         for block in self.enc_blocks:
             x = block(x, grid)
         return self.enc_norm(x)

@@ -45,6 +45,7 @@ NETWORKS = {
         dec_depth=6,
         dec_num_heads=3,
         head_type="linear",
+        match_dim=64,
     ),
     "large": NetworkConfig(
         img_size=(192, 192),
@@ -55,6 +56,7 @@ NETWORKS = {
         dec_depth=8,
         dec_num_heads=3,
         head_type="linear",
+        match_dim=64,
     ),
 }
 """Network sizes: "tiny" to try the command, "base" is the bundled one (14 M parameters), "large" is

@@ -22,9 +22,22 @@ from torch import Tensor, nn
 
 from pointmap.errors import InputError
 from pointmap.inference import choose_device, choose_dtype
-from pointmap.network import NetworkConfig, PointmapNetwork
+from pointmap.network import (
+    MatchedNetwork,
+    NetworkConfig,
+    PointmapNetwork,
+    Prediction,
+    build_network,
+)
 from pointmap.network.heads import LinearHead
-from pointmap.training.correspondence import AttentionProbe, attention_loss, patch_targets
+from pointmap.network.layers import DecoderBlock
+from pointmap.training.correspondence import (
+    AttentionProbe,
+    attention_loss,
+    cell_targets,
+    patch_targets,
+    window_targets,
+)
 from pointmap.training.distributed import World
 from pointmap.training.losses import PointmapLoss, pointmap_loss
 from pointmap.training.pairs import PairBatch
@@ -57,7 +70,9 @@ class TrainOptions:
         weight_decay: AdamW's, on matrices only.
         gradient_clip: largest gradient norm.
         confidence_alpha: weight of the loss's confidence regulariser.
-        attention_weight: weight of the cross-attention supervision, 0 for none.
+        attention_weight: weight of the cross-attention supervision, 0 for none; networks with a
+            matcher are told the matches and have none.
+        match_weight: weight of the matcher's loss, in networks that have one.
         pixel_stride: the loss looks at every so-many-th pixel along each axis, from a random
             offset: at 2 a quarter of the work in fp32 for no measurable loss of quality.
         ema: decay of the averaged weights, which are what is kept.
@@ -75,6 +90,7 @@ class TrainOptions:
     gradient_clip: float = 1.0
     confidence_alpha: float = 0.2
     attention_weight: float = 0.1
+    match_weight: float = 0.3
     pixel_stride: int = 2
     ema: float = 0.999
     save_seconds: float = 180.0
@@ -101,7 +117,7 @@ class Trainer:
         self.device = choose_device(options.device)
         self.dtype = choose_dtype(self.device)
         torch.manual_seed(options.seed)
-        self.network = PointmapNetwork(config)
+        self.network = build_network(config)
         _start_flat(self.network)
         self.network.to(self.device)
         if self.device.type == "cuda":
@@ -114,7 +130,8 @@ class Trainer:
             lr=options.learning_rate,
             betas=(0.9, 0.95),
         )
-        self._probe = AttentionProbe(self.network) if options.attention_weight else None
+        supervised = options.attention_weight and not isinstance(self.network, MatchedNetwork)
+        self._probe = AttentionProbe(self.network) if supervised else None
         self.generator = torch.Generator().manual_seed(options.seed)
         self.step = 0
         self.pairs_seen = 0
@@ -239,6 +256,7 @@ class Trainer:
                 offset=(offsets[0], offsets[1]),
                 probe=self._probe,
                 attention_weight=options.attention_weight,
+                match_weight=options.match_weight,
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
@@ -263,18 +281,18 @@ def pair_loss(
     offset: tuple[int, int] = (0, 0),
     probe: AttentionProbe | None = None,
     attention_weight: float = 0.0,
+    match_weight: float = 0.0,
 ) -> PointmapLoss:
     """Return the loss over both directions of every pair; each photo is encoded once.
 
     Direction (2, 1) has its truth in camera 2's frame. ``stride`` and ``offset`` (row, column)
-    choose the pixels that count. With a ``probe``, the cross-attention loss joins the total.
+    choose the pixels that count. With a ``probe``, the cross-attention loss joins the total; in
+    networks with a matcher, so does its loss.
     """
     tokens1, tokens2 = network.encode(torch.cat([batch.image1, batch.image2])).chunk(2)
     size = (batch.image1.shape[-2], batch.image1.shape[-1])
     with probe.recording() if probe else nullcontext():
-        first, second = network.decode(
-            torch.cat([tokens1, tokens2]), torch.cat([tokens2, tokens1]), size, size
-        )
+        first, second = _both_directions(network, tokens1, tokens2, size)
     cam1_to_cam2 = torch.linalg.inv(batch.cam2_to_cam1)
     own2 = _transform(cam1_to_cam2, batch.points2)
     points1_in_2 = _transform(cam1_to_cam2, batch.points1)
@@ -293,21 +311,50 @@ def pair_loss(
         (valid1, valid2),
         alpha=alpha,
     )
-    if probe is None:
-        return loss
-    patch = network.config.patch_size
-    there = patch_targets(points1_in_2, batch.valid1, batch.intrinsics2, batch.depth2, patch=patch)
-    back = patch_targets(batch.points2, batch.valid2, batch.intrinsics1, batch.depth1, patch=patch)
-    # The first decoder's rows are photo 1 looking at 2, then 2 at 1; the second's the other way.
-    targets = (torch.cat([there, back]), torch.cat([back, there]))
-    terms = [
-        attention_loss(logits, target)
-        for side, target in zip(probe.logits, targets, strict=True)
-        for logits in side
-    ]
-    attention = torch.stack(terms).mean()
-    return replace(
-        loss, total=loss.total + attention_weight * attention, attention=attention.detach()
+    to2 = (points1_in_2, batch.valid1, batch.intrinsics2, batch.depth2)
+    to1 = (batch.points2, batch.valid2, batch.intrinsics1, batch.depth1)
+    if probe is not None:
+        patch = network.config.patch_size
+        there, back = patch_targets(*to2, patch=patch), patch_targets(*to1, patch=patch)
+        # The first decoder's rows are photo 1 looking at 2, then 2 at 1; the second's vice versa.
+        targets = (torch.cat([there, back]), torch.cat([back, there]))
+        terms = [
+            attention_loss(logits, target)
+            for side, target in zip(probe.logits, targets, strict=True)
+            for logits in side
+        ]
+        attention = torch.stack(terms).mean()
+        loss = replace(
+            loss, total=loss.total + attention_weight * attention, attention=attention.detach()
+        )
+    if isinstance(network, MatchedNetwork):
+        compared = network.compare(tokens1, tokens2, size, size)
+        terms = [
+            attention_loss(compared.scores, cell_targets(*to2)),
+            attention_loss(compared.scores.mT, cell_targets(*to1)),
+            attention_loss(compared.window1.scores, window_targets(compared.window1, *to2)),
+            attention_loss(compared.window2.scores, window_targets(compared.window2, *to1)),
+        ]
+        matching = torch.stack(terms).mean()
+        loss = replace(loss, total=loss.total + match_weight * matching, matching=matching.detach())
+    return loss
+
+
+def _both_directions(
+    network: PointmapNetwork, tokens1: Tensor, tokens2: Tensor, size: tuple[int, int]
+) -> tuple[Prediction, Prediction]:
+    """Return the predictions of B pairs (1, 2) and then of the same pairs as (2, 1)."""
+    if not isinstance(network, MatchedNetwork):
+        return network.decode(
+            torch.cat([tokens1, tokens2]), torch.cat([tokens2, tokens1]), size, size
+        )
+    # One pass knows both photos in their own frames: that is all there is to decode.
+    one, two, placement = network.decode_own(tokens1, tokens2, size, size)
+    moved1 = placement.inverse().second_in_first(one.pts3d)
+    moved2 = placement.second_in_first(two.pts3d)
+    return (
+        Prediction(torch.cat([one.pts3d, two.pts3d]), torch.cat([one.conf, two.conf])),
+        Prediction(torch.cat([moved2, moved1]), torch.cat([two.conf, one.conf])),
     )
 
 
@@ -323,7 +370,7 @@ def _start_flat(network: PointmapNetwork) -> None:
     Random rows would differ from pixel to pixel, and nothing in the loss smooths that out: it stays
     as a grain of the size of a patch on every pointmap.
     """
-    for head in (network.downstream_head1, network.downstream_head2):
+    for head in network.modules():
         if isinstance(head, LinearHead):
             nn.init.zeros_(head.proj.weight)
             nn.init.zeros_(head.proj.bias)
@@ -338,9 +385,10 @@ def _compile_blocks(network: PointmapNetwork) -> None:
     """
     for block in network.enc_blocks:
         block.compile()
-    for block in (*network.dec_blocks, *network.dec_blocks2):
-        block.get_submodule("attn").compile()
-        block.get_submodule("mlp").compile()
+    for block in network.modules():
+        if isinstance(block, DecoderBlock):
+            block.attn.compile()
+            block.mlp.compile()
 
 
 def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
@@ -369,7 +417,7 @@ class _Log:
 
     COLUMNS = (
         *("step", "pairs", "seconds", "loss", "error1", "error2"),
-        *("attention", "grad_norm", "rate"),
+        *("attention", "matching", "grad_norm", "rate"),
     )
 
     def __init__(self, folder: Path) -> None:
@@ -384,12 +432,12 @@ class _Log:
     ) -> None:
         values = (
             *(loss.total.item(), loss.error1.item(), loss.error2.item()),
-            *(loss.attention.item(), norm),
+            *(loss.attention.item(), loss.matching.item(), norm),
         )
         with self.path.open("a", newline="") as file:
             row = [step, pairs, f"{seconds:.1f}", *(f"{v:.4f}" for v in values), f"{rate:.2e}"]
             csv.writer(file).writerow(row)
         logger.info(
-            "step %d, %d pairs, loss %.3f, e1 %.3f, e2 %.3f, attention %.2f",
-            *(step, pairs, *values[:4]),
+            "step %d, %d pairs, loss %.3f, e1 %.3f, e2 %.3f, attention %.2f, matching %.2f",
+            *(step, pairs, *values[:5]),
         )

@@ -12,13 +12,15 @@ from torch import Tensor
 class PointmapLoss:
     """``total`` is the objective; ``error1``, ``error2`` are the plain mean distances of view 1 and
     view 2 in normalised units (0 is exact, about 0.5 is a constant mean layout); ``attention`` is
-    the cross-entropy of the supervised attention, nan where there is none. Scalars.
+    the cross-entropy of the supervised attention and ``matching`` that of the matcher, nan where
+    there is none. Scalars.
     """
 
     total: Tensor
     error1: Tensor
     error2: Tensor
     attention: Tensor = field(default_factory=lambda: torch.tensor(float("nan")))
+    matching: Tensor = field(default_factory=lambda: torch.tensor(float("nan")))
 
 
 def mean_distance(points1: Tensor, points2: Tensor, valid1: Tensor, valid2: Tensor) -> Tensor:

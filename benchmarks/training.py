@@ -1,0 +1,124 @@
+"""Rates of training: ``python -m benchmarks.training [--threads 1] [--json FILE]``.
+
+Views rendered a second, and pairs trained a second, each optimisation taken away in turn. Needs no
+data: the pairs are rendered first. Pairs are directed, both directions of each, as in the log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, astuple, dataclass, replace
+from pathlib import Path
+from unittest import mock
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pointmap.network import NetworkConfig, layers
+from pointmap.training.__main__ import NETWORKS
+from pointmap.training.generate import main as generate
+from pointmap.training.generator import render_scene
+from pointmap.training.shards import ShardPairs
+from pointmap.training.textures import make_texture_bank
+from pointmap.training.trainer import Trainer, TrainOptions
+
+SIZE = (144, 192)
+COLUMNS = ("training", "parameters M", "directed pairs/s", "seconds a step")
+
+
+@dataclass(frozen=True)
+class Rate:
+    """``way`` names what is different; rates are medians over the steps measured."""
+
+    way: str
+    parameters_million: float
+    pairs_per_second: float
+    step_seconds: float
+
+
+def views_per_second(scenes: int) -> float:
+    """Return the rate of rendering scenes of four views, textures made beforehand."""
+    bank = make_texture_bank(1)
+    render_scene(0, textures=bank, size=SIZE)
+    start = time.perf_counter()
+    for seed in range(1, scenes + 1):
+        render_scene(seed, textures=bank, size=SIZE)
+    return 4 * scenes / (time.perf_counter() - start)
+
+
+def training_rates(data: Path, *, steps: int, batch: int) -> Iterator[Rate]:
+    """Yield the rate of each way to train, on the same pairs."""
+    base = NETWORKS["base"]
+    options = TrainOptions(steps=10_000)
+    yield _rate("as it is", base, options, data, steps, batch)
+    yield _rate("loss at every pixel", base, replace(options, pixel_stride=1), data, steps, batch)
+    with _fused_attention():
+        yield _rate("torch's fused attention", base, options, data, steps, batch)
+    with mock.patch("pointmap.training.trainer.choose_dtype", lambda _: torch.float32):
+        yield _rate("float32", base, options, data, steps, batch)
+    plain = replace(base, match_dim=0)
+    yield _rate("DUSt3R's decoders, no matcher", plain, options, data, steps, batch)
+
+
+def _rate(
+    way: str, config: NetworkConfig, options: TrainOptions, data: Path, steps: int, batch: int
+) -> Rate:
+    source = ShardPairs([data], batch_size=batch, seed=0)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(Path(folder), config, options)
+        seconds = []
+        for _ in range(steps + 2):
+            start = time.perf_counter()
+            trainer._train_step(source.next_batch())
+            seconds.append(time.perf_counter() - start)
+    step = sorted(seconds[2:])[steps // 2]
+    count = sum(p.numel() for p in trainer.network.parameters())
+    return Rate(way, count / 1e6, 2 * batch / step, step)
+
+
+@contextmanager
+def _fused_attention() -> Iterator[None]:
+    def fused(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+        return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+
+    target: Callable[[Tensor, Tensor, Tensor], Tensor] = fused
+    with mock.patch.object(layers, "attention", target):
+        yield
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
+    parser.add_argument("--steps", type=int, default=7, help="steps measured of each way (7)")
+    parser.add_argument("--scenes", type=int, default=12, help="scenes rendered (12)")
+    parser.add_argument("--batch", type=int, default=8, help="photo pairs in a step (8)")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    views = views_per_second(options.scenes)
+    print(f"{views:.1f} views/s rendered at {SIZE[1]}x{SIZE[0]}, {options.threads} thread(s)\n")
+    print("| " + " | ".join(COLUMNS) + " |\n" + "| --- " * len(COLUMNS) + "|")
+    rates = []
+    with tempfile.TemporaryDirectory() as folder:
+        generate(["--out", folder, "--scenes", "48", "--seed", "1"])
+        for rate in training_rates(Path(folder), steps=options.steps, batch=options.batch):
+            rates.append(rate)
+            way, *numbers = astuple(rate)
+            print(f"| {way} | " + " | ".join(f"{number:.2f}" for number in numbers) + " |")
+            sys.stdout.flush()
+    if options.json is not None:
+        figures = {"views_per_second": views, "training": [asdict(rate) for rate in rates]}
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""The pose between two photos from matches alone, for many pairs at once. Needs torch alone.
+
+Robust and deterministic, on batches. Starts are the rotation that turns the rays of one photo best
+onto the other's (Wahba's problem) and some around it, with the translation that fits each best in
+closed form. Some are refined on all matches, with a robust width that shrinks; others, which bear
+more wrong matches, on five (the number that decides, as in RANSAC; Fischler and Bolles 1981), the
+same draws in every call. Gauss-Newton on the Sampson error throughout; what most agree with wins.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+# Turns around a start, degrees: a camera that moves sideways or up looks much like one that turns.
+_YAWS, _PITCHES = (-24.0, -12.0, 0.0, 12.0, 24.0), (-8.0, 0.0, 8.0)
+# Draws of so many matches, and steps on them; then the best of all starts and their steps.
+_DRAWS, _DRAWN, _DRAWN_STEPS = 120, 5, 6
+_STEPS, _KEPT, _LAST_STEPS = 5, 4, 6
+# Damping of a step, in mean curvatures: on all matches, what they hardly decide stays as it was.
+_DAMPING, _DRAWN_DAMPING = 1e-2, 1e-3
+# Robust widths, as shares of the focal length, where all matches count.
+_WIDEST, _MIDDLE, _NARROWEST = 0.06, 0.02, 0.01
+
+
+class RelativePose(NamedTuple):
+    """Camera 2 in camera 1's frame, a point being R X + t; t of unit length, B pairs."""
+
+    R: Tensor
+    """(B, 3, 3)"""
+    t: Tensor
+    """(B, 3)"""
+    support: Tensor
+    """(B,) share of the weight of all matches that agrees, 0 to 1."""
+
+
+def relative_pose(rays1: Tensor, rays2: Tensor, weights: Tensor) -> RelativePose:
+    """Return the pose that explains matches best.
+
+    ``rays1``, ``rays2`` (B, N, 3) have z = 1, ``weights`` (B, N) are 0 or more.
+    """
+    weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-9)
+    matches = _Matches(rays1, rays2, weights)
+    starts = _start_rotations(rays1, rays2, weights)
+    drawn = _from_draws(starts, rays1, rays2, weights)
+    R, t = starts, _translations(starts, rays1, rays2, weights)
+    for width in _widths(_WIDEST, _MIDDLE, _STEPS):
+        R, t = _refined(matches, R, t, width)
+    R, t = torch.cat([R, drawn[0]], dim=1), torch.cat([t, drawn[1]], dim=1)
+    R, t, _ = _best(matches, R, t, _KEPT)
+    for width in _widths(_MIDDLE, _NARROWEST, _LAST_STEPS):
+        R, t = _refined(matches, R, t, width)
+    R, t, support = (x[:, 0] for x in _best(matches, R, t, 1))
+    kept = weights * agreement(R, t, rays1, rays2)
+    return RelativePose(R, t * _sign(R, t, rays1, rays2, kept)[:, None], support)
+
+
+def _widths(first: float, last: float, count: int) -> list[float]:
+    return [first * (last / first) ** (k / (count - 1)) for k in range(count)]
+
+
+def _from_draws(
+    starts: Tensor, rays1: Tensor, rays2: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return R (B, D, 3, 3), t (B, D, 3) that fit draws of five matches, likely ones more often."""
+    generator = torch.Generator().manual_seed(0)
+    uniform = torch.rand(_DRAWS, weights.shape[1], generator=generator).to(weights)
+    # The largest of log weight + Gumbel noise: draws without replacement.
+    keys = weights.clamp(min=1e-12).log()[:, None] - (-uniform.clamp(1e-9, 1 - 1e-6).log()).log()
+    index = keys.topk(min(_DRAWN, keys.shape[2]), dim=2).indices
+    pairs = torch.arange(len(weights), device=weights.device)[:, None, None]
+    some1, some2 = (rays[pairs, index].flatten(0, 1) for rays in (rays1, rays2))
+    even = torch.ones_like(some1[..., 0])
+    few = _Matches(some1, some2, even)
+    R = starts.repeat(1, _DRAWS // starts.shape[1], 1, 1).flatten(0, 1)[:, None]
+    t = _translations(R, some1, some2, even)
+    for _ in range(_DRAWN_STEPS):
+        R, t = _refined(few, R, t, math.inf, _DRAWN_DAMPING)
+    return R[:, 0].unflatten(0, (-1, _DRAWS)), t[:, 0].unflatten(0, (-1, _DRAWS))
+
+
+def agreement(R: Tensor, t: Tensor, rays1: Tensor, rays2: Tensor) -> Tensor:
+    """Return (B, N), 0 to 1: how well matches (B, N, 3) fit poses R (B, 3, 3), t (B, 3)."""
+    return _fit(_Matches(rays1, rays2, torch.ones_like(rays1[..., 0])), R[:, None], t[:, None])[
+        :, 0
+    ]
+
+
+class _Matches:
+    """Matches of B pairs, laid out so that all that is asked of them is a matrix product."""
+
+    def __init__(self, rays1: Tensor, rays2: Tensor, weights: Tensor) -> None:
+        self.rays1, self.rays2 = rays1.transpose(1, 2), rays2.transpose(1, 2)
+        self.products = (self.rays1[:, :, None] * self.rays2[:, None]).flatten(1, 2)
+        self.weights = weights[:, None]
+
+    def values(self, matrices: Tensor) -> Tensor:
+        """Return x1' M x2 (B, ..., N) of matrices (B, ..., 3, 3)."""
+        flat = matrices.flatten(-2)
+        return (flat.flatten(1, -2) @ self.products).unflatten(1, flat.shape[1:-1])
+
+    def slopes(self, E: Tensor) -> Tensor:
+        """Return how fast x1' E x2 changes as the pixels move, (B, S, N) for E (B, S, 3, 3)."""
+        first = E[..., :2, :].flatten(1, 2) @ self.rays2
+        second = E.transpose(-1, -2)[..., :2, :].flatten(1, 2) @ self.rays1
+        squares = first.square() + second.square()
+        return squares.unflatten(1, (-1, 2)).sum(2).clamp(min=1e-12).sqrt()
+
+
+def _fit(matches: _Matches, R: Tensor, t: Tensor) -> Tensor:
+    """Return (B, S, N): 1 for a Sampson error of 0, one half for one of the narrowest width.
+
+    The Sampson error is the first-order distance of a match to the epipolar geometry (Hartley and
+    Zisserman, eq. 11.9), here in focal lengths.
+    """
+    E = _cross_matrix(t) @ R
+    error = matches.values(E) / matches.slopes(E)
+    return 1 / (1 + (error / _NARROWEST).square())
+
+
+def _best(matches: _Matches, R: Tensor, t: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the ``count`` best of the poses (B, S, ...), best first, and their support."""
+    support, order = (_fit(matches, R, t) * matches.weights).sum(-1).topk(count, dim=1)
+    pairs = torch.arange(len(R), device=R.device)[:, None]
+    return R[pairs, order], t[pairs, order], support
+
+
+def triangulate(R: Tensor, t: Tensor, rays1: Tensor, rays2: Tensor) -> tuple[Tensor, Tensor]:
+    """Return z-depths (B, N) in camera 1 and camera 2 where the rays of matches come closest.
+
+    In units of |t|. Rays that hardly differ give what they give, negative depths included.
+    """
+    turned = rays2 @ R.transpose(1, 2)
+    # Normal equations of z1 a - z2 b = t for two unknowns.
+    aa, bb = rays1.square().sum(-1), turned.square().sum(-1)
+    ab = (rays1 * turned).sum(-1)
+    at, bt = (rays1 * t[:, None]).sum(-1), (turned * t[:, None]).sum(-1)
+    determinant = (aa * bb - ab * ab).clamp(min=1e-9)
+    return (bb * at - ab * bt) / determinant, (ab * at - aa * bt) / determinant
+
+
+def _start_rotations(rays1: Tensor, rays2: Tensor, weights: Tensor) -> Tensor:
+    """Return (B, S, 3, 3): the rotation that turns rays 2 onto rays 1 best, and turns of it."""
+    unit1, unit2 = (x / x.norm(dim=-1, keepdim=True) for x in (rays1, rays2))
+    robust = weights
+    for _ in range(4):
+        u, _, vt = torch.linalg.svd((robust[..., None] * unit1).transpose(1, 2) @ unit2)
+        sign = torch.ones_like(u[:, 0])
+        sign[:, 2] = torch.linalg.det(u @ vt).sign()
+        R = (u * sign[:, None]) @ vt
+        error = (unit2 @ R.transpose(1, 2) - unit1).square().sum(-1)
+        robust = weights / (1 + error / 0.1**2).square()
+    turns = [
+        _turn(math.radians(yaw), 1, R) @ _turn(math.radians(pitch), 0, R)
+        for yaw in _YAWS
+        for pitch in _PITCHES
+    ]
+    return torch.stack(turns) @ R[:, None]
+
+
+def _turn(angle: float, axis: int, like: Tensor) -> Tensor:
+    vector = like.new_zeros(3)
+    vector[axis] = angle
+    return torch.linalg.matrix_exp(_cross_matrix(vector))
+
+
+def _cross_matrix(v: Tensor) -> Tensor:
+    """(..., 3) to (..., 3, 3) with M x = v x x."""
+    x, y, z = v.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
+
+
+def _translations(R: Tensor, rays1: Tensor, rays2: Tensor, weights: Tensor) -> Tensor:
+    """Return the unit t (B, S, 3) most orthogonal to all x1 x R x2, sign open."""
+    turned = rays2[:, None] @ R.transpose(-1, -2)
+    normal = torch.linalg.cross(rays1[:, None].expand_as(turned), turned)
+    robust = weights[:, None]
+    for _ in range(3):
+        scatter = (robust[..., None] * normal).transpose(-1, -2) @ normal
+        t = torch.linalg.eigh(scatter).eigenvectors[..., 0]
+        error = (normal @ t[..., None])[..., 0]
+        robust = weights[:, None] / (1 + (error / _WIDEST).square()).square()
+    return t
+
+
+def _refined(
+    matches: _Matches, R: Tensor, t: Tensor, width: float, relative: float = _DAMPING
+) -> tuple[Tensor, Tensor]:
+    """Return R, t after one robust Gauss-Newton step (Geman-McClure weights)."""
+    # E = [t]x R becomes [t + d]x R exp(w), d in the plane across t: five directions.
+    axes = torch.linalg.qr(torch.cat([t[..., None], _any_two(t)], dim=-1)).Q[..., 1:]
+    E = _cross_matrix(t) @ R
+    spin = _cross_matrix(torch.eye(3, dtype=R.dtype, device=R.device))
+    turns = E[..., None, :, :] @ spin
+    shifts = _cross_matrix(axes.transpose(-1, -2)) @ R[..., None, :, :]
+    values = matches.values(torch.cat([E[..., None, :, :], turns, shifts], dim=-3))
+    errors, J = (values / matches.slopes(E)[:, :, None]).tensor_split([1], dim=2)
+    robust = matches.weights[:, :, None] / (1 + (errors / width).square()).square()
+    weighted = robust * J
+    normal = weighted @ J.transpose(-1, -2)
+    damping = relative * normal.diagonal(dim1=-2, dim2=-1).mean(-1).clamp(min=1e-9)
+    eye = torch.eye(5, dtype=J.dtype, device=J.device)
+    gradient = weighted @ errors.transpose(-1, -2)
+    step = -torch.linalg.solve(normal + damping[..., None, None] * eye, gradient)[..., 0]
+    # A step beyond half a radian leaves what the linearisation knows.
+    step = step * (0.5 / step.norm(dim=-1, keepdim=True).clamp(min=0.5))
+    R = R @ torch.linalg.matrix_exp(_cross_matrix(step[..., :3]))
+    t = t + (axes @ step[..., 3:, None])[..., 0]
+    return R, t / t.norm(dim=-1, keepdim=True)
+
+
+def _any_two(t: Tensor) -> Tensor:
+    """Return (..., 3, 2), two axes that with t span the space: those where t is smallest."""
+    order = t.abs().argsort(dim=-1)[..., :2]
+    return torch.nn.functional.one_hot(order, 3).to(t.dtype).transpose(-1, -2)
+
+
+def _sign(R: Tensor, t: Tensor, rays1: Tensor, rays2: Tensor, weights: Tensor) -> Tensor:
+    """Return (B,) 1 or -1: the side of t that puts more of the matches before both cameras."""
+    z1, z2 = triangulate(R, t, rays1, rays2)
+    before = ((z1 > 0) & (z2 > 0)).to(weights.dtype) - ((z1 < 0) & (z2 < 0)).to(weights.dtype)
+    return torch.where((weights * before).sum(1) < 0, -1.0, 1.0).to(t.dtype)

@@ -1,0 +1,106 @@
+"""A pointmap network that is told where two photos match; the bundled one's architecture.
+
+DUSt3R's decoder has to find matches, turn them into a pose and turn points by it, and learns all of
+that from the error of points alone. With the compute of a laptop it doesn't. Here convolutions find
+the matches (:mod:`pointmap.network.matching`), a robust solver makes the pose of them
+(:mod:`pointmap.network.epipolar`), and the decoder is told both, as Rockwell et al. (arXiv
+2208.08988) give a transformer the eight-point algorithm. It answers with each photo's points in its
+own camera's frame, and the pose puts them together, as VGGT (arXiv 2503.11651) composes points of
+depth and cameras. So both sides do the same, with one decoder and one head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from pointmap.network.config import NetworkConfig
+from pointmap.network.heads import PhotoMaps, Prediction
+from pointmap.network.matching import Comparison, Matcher, Placement
+from pointmap.network.model import PointmapNetwork, Size
+
+
+class MatchedNetwork(PointmapNetwork):
+    """Two photos in, as :class:`PointmapNetwork`; for configurations with a ``match_dim``.
+
+    Tokens of ``encode`` are the encoder's channels, then descriptors of the photo's cells.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(config)
+        del self.dec_blocks2, self.downstream_head2
+        self.matcher = Matcher(
+            config.enc_embed_dim, config.dec_embed_dim, config.match_dim, config.patch_size
+        )
+        # At first patches weigh by their matches alone and add nothing.
+        nn.init.zeros_(self.matcher.baseline.weight)
+        nn.init.zeros_(self.matcher.baseline.bias)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the tokens (B, N, C) of photos (B, 3, H, W), N row-major over H/16 x W/16."""
+        features = self.matcher.features(images)
+        patches = self.patch_embed(images) + self.matcher.to_tokens(features[0].flatten(2))
+        tokens = self._encoded(patches, (images.shape[2], images.shape[3]))
+        return torch.cat([tokens, self.matcher.descriptors(features, tokens)], dim=-1)
+
+    def compare(self, tokens1: Tensor, tokens2: Tensor, size1: Size, size2: Size) -> Comparison:
+        """Return how the cells of pairs of photos compare; arguments as for ``decode``."""
+        width = self.config.enc_embed_dim
+        return self.matcher.compare(tokens1[..., width:], tokens2[..., width:], size1, size2)
+
+    def photo_maps(self, tokens: Tensor, size: Size) -> tuple[Tensor | None, Tensor | None]:
+        """Return what the head makes of a photo's tokens alone, for either side of a pair."""
+        with torch.autocast(tokens.device.type, enabled=False):
+            own = self.downstream_head1.photo_map(tokens[..., : self.config.enc_embed_dim], size)
+        return own, own
+
+    def decode(
+        self,
+        tokens1: Tensor,
+        tokens2: Tensor,
+        size1: Size,
+        size2: Size,
+        maps: tuple[PhotoMaps, PhotoMaps] = (None, None),
+    ) -> tuple[Prediction, Prediction]:
+        """Return the predictions of a batch of pairs, both in camera 1's frame, as the base."""
+        first, second, placement = self.decode_own(tokens1, tokens2, size1, size2, maps)
+        return first, replace(second, pts3d=placement.second_in_first(second.pts3d))
+
+    def decode_own(
+        self,
+        tokens1: Tensor,
+        tokens2: Tensor,
+        size1: Size,
+        size2: Size,
+        maps: tuple[PhotoMaps, PhotoMaps] = (None, None),
+    ) -> tuple[Prediction, Prediction, Placement]:
+        """Return both photos' predictions in their own frames, and how they come together."""
+        width, dtype = self.config.enc_embed_dim, self.dec_norm.weight.dtype
+        told = self.matcher.tell(tokens1[..., width:], tokens2[..., width:], size1, size2)
+        tokens1, tokens2 = tokens1[..., :width], tokens2[..., :width]
+        grid1, grid2 = self._grid(size1), self._grid(size2)
+        x1, x2 = self.decoder_embed(tokens1).to(dtype), self.decoder_embed(tokens2).to(dtype)
+        with torch.autocast(x1.device.type, enabled=False):
+            # bfloat16 would round positions to half a pixel.
+            x1 = x1 + self.matcher.embed(told.side1.numbers)
+            x2 = x2 + self.matcher.embed(told.side2.numbers)
+        layers1, layers2 = [tokens1], [tokens2]
+        for block in self.dec_blocks:
+            x1, x2 = block(x1, x2, grid1, grid2), block(x2, x1, grid2, grid1)
+            layers1.append(x1)
+            layers2.append(x2)
+        layers1[-1], layers2[-1] = self.dec_norm(x1), self.dec_norm(x2)
+        with torch.autocast(x1.device.type, enabled=False):
+            first = self.downstream_head1(layers1, size1, maps[0])
+            second = self.downstream_head1(layers2, size2, maps[1])
+            placement = self.matcher.placement(
+                (first.pts3d, second.pts3d), (layers1[-1], layers2[-1]), told
+            )
+        return first, second, placement
+
+
+def build_network(config: NetworkConfig) -> PointmapNetwork:
+    """Return the network that ``config`` describes, with random weights."""
+    return MatchedNetwork(config) if config.match_dim else PointmapNetwork(config)

@@ -1,0 +1,112 @@
+"""Relative pose from matches: exact, robust, the same in any batch."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from pointmap.camera import rotation_angle_deg
+from pointmap.network.epipolar import RelativePose, agreement, relative_pose, triangulate
+
+
+def pair(
+    seed: int, *, noise: float = 0.0, wrong: float = 0.0, count: int = 300, plane: bool = False
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Rays of matches between two cameras turned by up to 30 degrees; R and t (unit)."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.rand(*shape, generator=generator, dtype=torch.float64) * 2 - 1
+
+    axis = draw(3)
+    angle = math.radians(30) * float(draw(1)) * axis / axis.norm()
+    x, y, z = angle.tolist()
+    R = torch.linalg.matrix_exp(
+        torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
+    )
+    points = torch.cat([draw(count, 2) * 2, 4 + draw(count, 1)], dim=1)
+    if plane:
+        points[:, 2] = 4 + 0.4 * points[:, 0]
+    # Camera 2 looks at the same middle: where it is follows from its turn, and a little more.
+    middle = torch.tensor([0.0, 0, 4], dtype=torch.float64)
+    t = middle - R @ middle + 0.6 * draw(3)
+    t = t * max(1.0, 0.6 / float(t.norm()))
+    second = (points - t) @ R
+    rays = [points / points[:, 2:], second / second[:, 2:]]
+    for ray in rays:
+        ray[:, :2] += noise * torch.randn(count, 2, generator=generator, dtype=torch.float64)
+    swapped = int(wrong * count)
+    rays[1][:swapped, :2] = draw(swapped, 2) * 0.5
+    return rays[0][None], rays[1][None], R, t / t.norm()
+
+
+def errors_deg(found: RelativePose, R: torch.Tensor, t: torch.Tensor) -> tuple[float, float]:
+    turn = float(rotation_angle_deg((found.R[0].T @ R).numpy()))
+    return turn, math.degrees(math.acos(min(1.0, float(found.t[0] @ t))))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_exact_matches_give_the_pose(seed: int) -> None:
+    rays1, rays2, R, t = pair(seed)
+    found = relative_pose(rays1, rays2, torch.ones(1, 300, dtype=torch.float64))
+    turn, shift = errors_deg(found, R, t)
+    assert turn < 0.5 and shift < 3
+    assert float(found.support[0]) > 0.98
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_third_of_wrong_matches_and_two_pixels_of_noise_are_borne(seed: int) -> None:
+    rays1, rays2, R, t = pair(seed, noise=0.004, wrong=0.33)
+    found = relative_pose(rays1, rays2, torch.ones(1, 300, dtype=torch.float64))
+    turn, shift = errors_deg(found, R, t)
+    assert turn < 3 and shift < 10
+    good = agreement(found.R, found.t, rays1, rays2)[0]
+    assert float(good[99:].mean()) > 0.8 > 0.5 > float(good[:99].mean())
+
+
+def test_weights_of_zero_silence_wrong_matches() -> None:
+    rays1, rays2, R, t = pair(3, wrong=0.6)
+    weights = torch.ones(1, 300, dtype=torch.float64)
+    weights[:, :180] = 0
+    turn, shift = errors_deg(relative_pose(rays1, rays2, weights), R, t)
+    assert turn < 0.5 and shift < 3
+
+
+def test_rays_meet_at_the_true_depths() -> None:
+    rays1, rays2, R, t = pair(4)
+    z1, z2 = triangulate(R[None], t[None], rays1, rays2)
+    first = rays1 * z1[..., None]
+    second = rays2 * z2[..., None] @ R.T + t
+    assert torch.allclose(first, second, atol=1e-6)
+    assert (z1 > 0).all() and (z2 > 0).all()
+
+
+def test_a_pair_has_the_same_answer_in_any_batch() -> None:
+    pairs = [pair(seed, noise=0.003, wrong=0.2) for seed in range(4)]
+    weights = torch.ones(4, 300, dtype=torch.float64)
+    together = relative_pose(
+        torch.cat([p[0] for p in pairs]), torch.cat([p[1] for p in pairs]), weights
+    )
+    for k, (rays1, rays2, _, _) in enumerate(pairs):
+        alone = relative_pose(rays1, rays2, weights[:1])
+        assert torch.allclose(alone.R[0], together.R[k], atol=1e-7)
+        assert torch.allclose(alone.t[0], together.t[k], atol=1e-6)
+
+
+@pytest.mark.parametrize("what", ["nothing weighs", "one place", "no motion"])
+def test_degenerate_matches_give_finite_numbers(what: str) -> None:
+    rays1, rays2, _, _ = pair(5)
+    weights = torch.ones(1, 300)
+    rays1, rays2 = rays1.float(), rays2.float()
+    if what == "nothing weighs":
+        weights = torch.zeros(1, 300)
+    elif what == "one place":
+        rays1, rays2 = rays1[:, :1].expand(-1, 300, -1), rays2[:, :1].expand(-1, 300, -1)
+    else:
+        rays2 = rays1
+    found = relative_pose(rays1, rays2, weights)
+    assert all(bool(x.isfinite().all()) for x in found)
+    assert torch.allclose(found.R[0] @ found.R[0].T, torch.eye(3), atol=1e-4)
+    assert all(bool(x.isfinite().all()) for x in triangulate(found.R, found.t, rays1, rays2))

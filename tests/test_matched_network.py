@@ -1,0 +1,328 @@
+"""The network's matcher: exact positions, the same on both sides, and told to the decoder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_network import tiny_config
+
+from pointmap.checkpoint import load_network, save_checkpoint
+from pointmap.errors import InputError
+from pointmap.network import MatchedNetwork, NetworkConfig, PointmapNetwork, build_network
+from pointmap.network.matching import (
+    CELL,
+    FINE_CELL,
+    USUAL_FOCAL,
+    WINDOW,
+    CellMatches,
+    Comparison,
+    Side,
+    Told,
+    Window,
+    best_matches,
+    cell_positions,
+)
+from pointmap.training.correspondence import cell_targets, window_targets
+from pointmap.training.pairs import unproject
+
+SIZE = (48, 64)
+CONFIG = replace(tiny_config(64), match_dim=8)
+
+
+def matcher_network(*, seed: int = 0) -> MatchedNetwork:
+    """A network whose descriptors come from the photo around the cell alone."""
+    torch.manual_seed(seed)
+    network = MatchedNetwork(CONFIG).eval()
+    with torch.no_grad():
+        network.matcher.context.weight.zero_()
+        network.matcher.log_sharpness.fill_(6.0)
+    return network
+
+
+def test_cells_stand_for_the_centres_of_pixels() -> None:
+    positions = cell_positions((16, 24), torch.device("cpu"))
+    assert positions.tolist() == [[4.5, 4.5], [12.5, 4.5], [20.5, 4.5],
+                                  [4.5, 12.5], [12.5, 12.5], [20.5, 12.5]]  # fmt: skip
+
+
+def wall_targets(shift_x: float, shift_y: float) -> torch.Tensor:
+    """A wall at depth 2, seen again by a camera that moved so that it shifts by so many pixels."""
+    height, width = SIZE
+    K = torch.tensor([[[50.0, 0, width / 2], [0, 50.0, height / 2], [0, 0, 1]]])
+    depth = torch.full((1, height, width), 2.0)
+    points = unproject(depth, K) + torch.tensor([shift_x, shift_y, 0]) * 2 / 50
+    return cell_targets(points, depth > 0, K, depth)
+
+
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (8.0, 0.0), (-3.0, 5.5), (13.25, -9.5)])
+def test_targets_and_matches_agree_to_a_fraction_of_a_pixel(shift: tuple[float, float]) -> None:
+    targets = wall_targets(*shift)
+    here = cell_positions(SIZE, torch.device("cpu"))
+    there = here + torch.tensor(shift)
+    inside = ((there >= 4.5) & (there <= torch.tensor([SIZE[1] - 3.5, SIZE[0] - 3.5]))).all(-1)
+    assert inside.sum() >= 10
+    found = best_matches((targets + 1e-9).log(), SIZE)
+    assert torch.allclose(found.positions[0][inside], there[inside], atol=2e-3)
+    assert (found.mass[0][inside] > 0.99).all()
+    # Beyond the outermost centres there is nothing to lie between.
+    outside = ~((there >= 0) & (there <= torch.tensor([SIZE[1], SIZE[0]]))).all(-1)
+    assert targets[0][outside].sum() == 0
+    assert torch.allclose(targets[0][inside].sum(-1), torch.ones(int(inside.sum())))
+
+
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (2.75, -1.5), (-3.0, 5.5), (13.25, -9.5)])
+def test_the_window_around_a_rough_match_holds_the_exact_place(shift: tuple[float, float]) -> None:
+    """Fine maps of two photos whose cells name their places, a match that is pixels off."""
+    height, width = SIZE
+    K = torch.tensor([[[50.0, 0, width / 2], [0, 50.0, height / 2], [0, 0, 1]]])
+    depth = torch.full((1, height, width), 2.0)
+    points = unproject(depth, K) + torch.tensor([*shift, 0]) * 2 / 50
+    here = cell_positions(SIZE, torch.device("cpu"))
+    rough = here + torch.tensor(shift) + torch.tensor([2.5, -3.0])
+    found = CellMatches(rough[None], torch.ones(1, len(here)), torch.ones(1, len(here)))
+    network = matcher_network()
+    blank = torch.zeros(1, 12, 4 * 8 + 16 * 32)
+    with torch.no_grad():
+        empty = network.matcher.compare(blank, blank, SIZE, SIZE).window1
+    window = empty._replace(coarse=found, corner=_corner(rough)[None])
+    targets = window_targets(window, points, depth > 0, K, depth)
+    exact = window._replace(scores=(targets + 1e-12).log())
+    positions, spread = exact.refined()
+    told = targets[0].sum(-1) > 0.99
+    assert told.sum() >= 10
+    there = here + torch.tensor(shift)
+    assert torch.allclose(positions[0][told], there[told], atol=1e-3)
+    assert float(spread[0][told].max()) < 3
+
+
+def _corner(positions: torch.Tensor) -> torch.Tensor:
+    middle = ((positions - 0.5) / FINE_CELL).round().long()
+    most = torch.tensor([SIZE[1] // FINE_CELL - WINDOW, SIZE[0] // FINE_CELL - WINDOW])
+    return (middle - WINDOW // 2).clamp(min=0).minimum(most)
+
+
+def test_the_window_lies_around_the_coarse_match_and_inside_the_photo() -> None:
+    torch.manual_seed(4)
+    network = matcher_network()
+    photos = torch.rand(2, 1, 3, *SIZE) * 2 - 1
+    with torch.no_grad():
+        first, second = (network.encode(photo) for photo in photos)
+        for window in network.compare(first, second, SIZE, SIZE)[1:]:
+            assert torch.equal(window.corner[0], _corner(window.coarse.positions[0]))
+        # The same photo: every fine cell is most like itself.
+        same = network.compare(first, first, SIZE, SIZE).window1
+    best = same.scores.argmax(-1)
+    fine = same.corner + torch.stack([best % WINDOW, best // WINDOW], dim=-1)
+    right = same.coarse.positions.isclose(cell_positions(SIZE, torch.device("cpu")), atol=3).all(-1)
+    assert right.sum() >= 40
+    expected = cell_positions(SIZE, torch.device("cpu")).expand_as(fine)[right]
+    assert torch.equal(fine[right] * FINE_CELL + 0.5, expected)
+
+
+def test_ambiguous_cells_are_not_sure() -> None:
+    scores = torch.zeros(1, 48, 48)
+    found = best_matches(scores, SIZE)
+    assert float(found.mutual.max()) < 1e-3
+    assert float(found.mass.max()) < 0.2
+
+
+def test_a_shifted_photo_is_matched_where_it_went() -> None:
+    torch.manual_seed(1)
+    wide = torch.rand(1, 3, SIZE[0], SIZE[1] + 16) * 2 - 1
+    first, second = wide[..., :-16], wide[..., 16:]
+    network = matcher_network()
+    with torch.no_grad():
+        tokens = network.encode(first), network.encode(second)
+        scores = network.compare(*tokens, SIZE, SIZE).scores
+    found = best_matches(scores, SIZE)
+    here = cell_positions(SIZE, torch.device("cpu"))
+    # Far enough from the sides that the convolutions saw nothing of them.
+    middle = (here[:, 0] > 40) & (here[:, 0] < 56) & (here[:, 1] > 20) & (here[:, 1] < 28)
+    assert middle.any()
+    off = found.positions[0][middle] - (here[middle] - torch.tensor([16.0, 0]))
+    assert off.abs().max() < 2
+
+
+def test_photos_of_two_sizes_are_told_the_same_matches_from_either_side() -> None:
+    torch.manual_seed(2)
+    other = (64, 32)
+    photos = torch.rand(1, 3, *SIZE) * 2 - 1, torch.rand(1, 3, *other) * 2 - 1
+    network = matcher_network()
+    with torch.no_grad():
+        cells = [network.encode(photo)[..., CONFIG.enc_embed_dim :] for photo in photos]
+        told = network.matcher.tell(cells[0], cells[1], SIZE, other)
+        swapped = network.matcher.tell(cells[1], cells[0], other, SIZE)
+        compared = network.matcher.compare(cells[0], cells[1], SIZE, other)
+    cells1 = _told_of_cells(told.side1.numbers)
+    for ours, theirs in (
+        (told.side1.numbers, swapped.side2.numbers),
+        (told.side2.numbers, swapped.side1.numbers),
+    ):
+        # What follows depends on the pose; of noise, that is anything.
+        ours, theirs = (_told_of_cells(x)[..., :8] for x in (ours, theirs))
+        assert torch.allclose(ours, theirs, atol=1e-4)
+    # Places are told as rays for one focal length; the long side is 64 pixels in both photos.
+    own = cells1[0, 0, :, :2] * 64 * USUAL_FOCAL + torch.tensor([32.0, 24.0])
+    assert torch.allclose(own, torch.tensor([[4.5, 4.5], [12.5, 4.5], [4.5, 12.5], [12.5, 12.5]]))
+    # The cells of the second patch begin at column 2.
+    found = compared.window1.refined()[0][0].unflatten(0, (SIZE[0] // CELL, -1))
+    seen = cells1[0, 1, :, 2:4] * 64 * USUAL_FOCAL + torch.tensor([16.0, 32.0])
+    assert torch.allclose(seen, found[:2, 2:4].flatten(0, 1), atol=1e-3)
+
+
+def _told_of_cells(told: torch.Tensor) -> torch.Tensor:
+    """(B, N, 4 cells, 12): what is told of each cell, without what is told of the pair."""
+    return told[..., :-13].unflatten(-1, (4, 12))
+
+
+def test_of_true_matches_pose_and_depths_are_told() -> None:
+    network = matcher_network()
+    height, width = size = (192, 256)
+    focal = 256 * USUAL_FOCAL
+    K = torch.tensor([[focal, 0, 128], [0, focal, 96], [0, 0, 1]])
+    cam2_to_cam1 = torch.eye(4)
+    cam2_to_cam1[:3, :3] = torch.linalg.matrix_exp(
+        torch.tensor([[0, 0, 0.1], [0, 0, 0], [-0.1, 0, 0]])
+    )
+    cam2_to_cam1[:3, 3] = torch.tensor([-0.6, 0.0, 0.1])
+    row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    depth = 3 + torch.sin(column / 30) + 0.5 * torch.cos(row / 25)
+    points = unproject(depth[None], K[None])
+    in_second = (points - cam2_to_cam1[:3, 3]) @ cam2_to_cam1[:3, :3]
+    there = (in_second, depth[None] > 0, K[None], torch.full((1, *size), 99.0))
+    targets = cell_targets(*there)
+    scores = (targets + 1e-9).log()
+    found = best_matches(scores, size), best_matches(scores.mT, size)
+    # Windows that see nothing fine: the place is their middle, so their middle is where it is.
+    windows = [_blind_window(match) for match in found]
+    compared = Comparison(scores, windows[0], windows[1])
+    network.matcher.compare = lambda *_: compared  # type: ignore[method-assign, assignment]
+    blank = torch.zeros(1, (height // 16) * (width // 16), 32)
+    told = network.matcher.tell(blank, blank, size, size)
+    baseline = cam2_to_cam1[:3, 3].norm()
+    second_in_first, first_in_second = (
+        (side.numbers[0, 5, -13:-4].reshape(3, 3), side.numbers[0, 5, -4:-1])
+        for side in (told.side1, told.side2)
+    )
+    R, t = cam2_to_cam1[:3, :3], cam2_to_cam1[:3, 3] / baseline
+    for found, expected in (
+        ((told.R[0], told.t[0]), (R, t)),
+        (second_in_first, (R, t)),
+        (first_in_second, (R.T, -R.T @ t)),
+    ):
+        assert torch.allclose(found[0], expected[0], atol=0.01)
+        assert torch.allclose(found[1], expected[1], atol=0.05)
+    cells = _told_of_cells(told.side1.numbers)[0]
+    sure = cells[..., 9] > 0.5
+    assert sure.float().mean() > 0.5
+    true = depth[4::8, 4::8].unflatten(1, (-1, 2)).unflatten(0, (-1, 2)).transpose(1, 2)
+    true = true.flatten(2, 3).flatten(0, 1)[sure] / baseline
+    assert float((cells[..., 11][sure].exp() / true - 1).abs().median()) < 0.05
+    assert torch.allclose(told.side1.depth[0][sure], cells[..., 11][sure].exp())
+    # In the second camera's frame: its own depths.
+    cells = _told_of_cells(told.side2.numbers)[0]
+    sure = cells[..., 9] > 0.5
+    there = (cells[..., 2:4][sure] * 256 * USUAL_FOCAL + torch.tensor([128.0, 96])).long()
+    true = in_second[0, there[:, 1], there[:, 0], 2] / baseline
+    assert float((cells[..., 11][sure].exp() / true - 1).abs().median()) < 0.05
+
+
+def _blind_window(found: CellMatches) -> Window:
+    flat = torch.zeros(*found.mass.shape, WINDOW**2)
+    return Window(found, flat, (found.positions - 0.5) / FINE_CELL - WINDOW // 2)
+
+
+def test_points_of_two_scales_come_together() -> None:
+    """Photo 1's points in units of half a baseline, photo 2's in units of a third."""
+    generator = torch.Generator().manual_seed(7)
+    network = matcher_network()
+    with torch.no_grad():
+        network.matcher.log_guess[0] = -20
+    size = (48, 64)
+    R = torch.tensor([[[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]]])
+    t = torch.tensor([[0.0, 0.6, 0.8]])
+    sides, points = [], []
+    for units in (2.0, 3.0):
+        cloud = torch.rand(1, *size, 3, generator=generator) + 1
+        depth = cloud[:, 4::8, 4::8, 2] / units
+        depth = depth.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).transpose(2, 3)
+        depth = depth.flatten(3).flatten(1, 2)
+        # Wrong depths weigh nothing.
+        weight = torch.ones_like(depth)
+        depth[0, 3], weight[0, 3] = 50.0, 0.0
+        points.append(cloud)
+        sides.append(Side(torch.zeros(1), depth, weight))
+    tokens = torch.randn(1, 12, 16, generator=generator)
+    found = network.matcher.placement(
+        (points[0], points[1]), (tokens, tokens), Told(sides[0], sides[1], R, t)
+    )
+    assert float(found.baseline1) == pytest.approx(2, rel=1e-3)
+    assert float(found.baseline2) == pytest.approx(3, rel=1e-3)
+    placed = found.second_in_first(points[1])
+    x, y, z = (points[1] * 2 / 3).unbind(-1)
+    assert torch.allclose(placed, torch.stack([z, y + 1.2, 1.6 - x], dim=-1), atol=1e-3)
+    # There and back is where it was, in its own units.
+    again = found.inverse().second_in_first(placed)
+    assert torch.allclose(again, points[1], atol=1e-4)
+
+
+def test_without_matches_the_baseline_is_a_share_of_the_depth() -> None:
+    network = matcher_network()
+    nothing = Side(torch.zeros(1), torch.full((1, 12, 4), 50.0), torch.zeros(1, 12, 4))
+    cloud = torch.full((1, 48, 64, 3), 6.0)
+    tokens = torch.randn(1, 12, 16, generator=torch.Generator().manual_seed(9))
+    told = Told(nothing, nothing, torch.eye(3)[None], torch.tensor([[1.0, 0, 0]]))
+    found = network.matcher.placement((cloud, cloud / 2), (tokens, tokens), told)
+    assert float(found.baseline1) == pytest.approx(6 / 2.718, rel=1e-3)
+    assert float(found.baseline2) == pytest.approx(3 / 2.718, rel=1e-3)
+
+
+def test_both_orders_of_a_pair_say_the_same() -> None:
+    """One decoder for both sides: only the solver's starts know which photo came first."""
+    network = matcher_network(seed=3)
+    wide = torch.rand(1, 3, SIZE[0], SIZE[1] + 16, generator=torch.Generator().manual_seed(8))
+    first, second = wide[..., :-16] * 2 - 1, wide[..., 16:] * 2 - 1
+    with torch.no_grad():
+        tokens = network.encode(first), network.encode(second)
+        own1, own2, forth = network.decode_own(*tokens, SIZE, SIZE)
+        placed = network.decode(*tokens, SIZE, SIZE)
+    assert torch.equal(placed[0].pts3d, own1.pts3d)
+    assert torch.allclose(placed[1].pts3d, forth.second_in_first(own2.pts3d))
+    assert torch.equal(placed[1].conf, own2.conf)
+
+
+def test_the_decoder_hears_of_matches_and_teaches_the_descriptors_nothing() -> None:
+    network = matcher_network()
+    photos = torch.rand(2, 1, 3, *SIZE, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    tokens = [network.encode(photo) for photo in photos]
+    first, _ = network.decode(tokens[0], tokens[1], SIZE, SIZE)
+    first.pts3d.sum().backward(retain_graph=True)
+    assert not network.matcher.describe.weight.grad.any()
+    assert network.matcher.embed[0].weight.grad is not None
+    network.compare(tokens[0], tokens[1], SIZE, SIZE).scores.logsumexp(-1).sum().backward()
+    assert float(network.matcher.describe.weight.grad.abs().sum()) > 0
+
+
+def test_a_matcher_survives_the_checkpoint(tmp_path: Path) -> None:
+    network = matcher_network()
+    save_checkpoint(network, tmp_path / "with_matcher.safetensors", card={})
+    again = load_network(tmp_path / "with_matcher.safetensors")
+    assert again.config == CONFIG
+    photos = torch.rand(2, 1, 3, *SIZE, generator=torch.Generator().manual_seed(4)) * 2 - 1
+    with torch.no_grad():
+        expected, found = (net.encode(photos[0]).numpy() for net in (network, again))
+    # Stored in half precision.
+    np.testing.assert_allclose(found, expected, atol=0.02)
+
+
+def test_the_configuration_says_which_network() -> None:
+    matched, plain = build_network(CONFIG), build_network(tiny_config(64))
+    assert isinstance(matched, MatchedNetwork)
+    assert type(plain) is PointmapNetwork
+    assert not any(name.startswith("matcher") for name in plain.state_dict())
+    with pytest.raises(InputError, match="match_dim"):
+        NetworkConfig(match_dim=8, patch_size=14)
