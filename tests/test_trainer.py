@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -177,7 +178,7 @@ def test_weights_to_start_from_must_fit(tmp_path: Path) -> None:
 JOINT = replace(OPTIONS, steps=4, attention_weight=0.0)
 
 
-def _train_as_one_of_two(rank: int, folder: str, port: int) -> None:
+def _train_as_one_of_two(rank: int, folder: str, port: int, options: TrainOptions) -> None:
     os.environ.update(
         RANK=str(rank),
         LOCAL_RANK=str(rank),
@@ -187,7 +188,7 @@ def _train_as_one_of_two(rank: int, folder: str, port: int) -> None:
     )
     torch.set_num_threads(1)
     world = join_world()
-    trainer = Trainer(Path(folder), CONFIG, JOINT, world=world)
+    trainer = Trainer(Path(folder), CONFIG, options, world=world)
     source = Halves(rank)
     trainer.run(source)
     assert trainer.resume(source)  # each process finds its own place in the data again
@@ -195,12 +196,32 @@ def _train_as_one_of_two(rank: int, folder: str, port: int) -> None:
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_train_as_one_on_their_joint_batches(tmp_path: Path) -> None:
+def _train_as_two(folder: Path, options: TrainOptions) -> list[torch.Tensor]:
+    """Return both processes' weights; the test fails if they wait for each other for ever."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_train_as_one_of_two, (str(tmp_path), port), nprocs=2)
-    first, second = (torch.load(tmp_path / f"weights-{rank}.pt") for rank in (0, 1))
+    pair = torch.multiprocessing.spawn(
+        _train_as_one_of_two, (str(folder), port, options), nprocs=2, join=False
+    )
+    deadline = time.monotonic() + 120
+    while not pair.join(timeout=1):
+        if time.monotonic() > deadline:
+            for process in pair.processes:
+                process.kill()
+            pytest.fail("the two processes wait for each other")
+    return [torch.load(folder / f"weights-{rank}.pt") for rank in (0, 1)]
+
+
+def test_two_processes_that_train_for_a_time_end_together(tmp_path: Path) -> None:
+    options = replace(JOINT, steps=None, budget_seconds=1.0, log_steps=1)
+    first, second = _train_as_two(tmp_path, options)
+    assert torch.equal(first, second)
+    assert len((tmp_path / "log.csv").read_text().splitlines()) > 2
+
+
+def test_two_processes_train_as_one_on_their_joint_batches(tmp_path: Path) -> None:
+    first, second = _train_as_two(tmp_path, JOINT)
     assert torch.equal(first, second)
     single = Trainer(tmp_path / "single", CONFIG, JOINT)
     start = weights(single)

@@ -214,11 +214,11 @@ class Trainer:
         log = _Log(self.folder) if self.world.leads else None
         batches = iter(source)
         while self._progress() < 1:
-            loss, norm = self._train_step(next(batches))
+            loss, norm, rate = self._train_step(next(batches))
             now = time.monotonic()
             self.seconds = base_seconds + now - start
             if log and self.step % self.options.log_steps == 0:
-                log.write(self.step, self.pairs_seen, self.seconds, loss, norm, self._rate())
+                log.write(self.step, self.pairs_seen, self.seconds, loss, norm, rate)
             out_of_time = self.world.any(seconds is not None and now - start > seconds, self.device)
             due = self.world.any(now - saved > self.options.save_seconds, self.device)
             if due or out_of_time:
@@ -236,15 +236,17 @@ class Trainer:
         return max(self.world.gather(self.seconds)) / self.options.budget_seconds
 
     def _rate(self) -> float:
+        """Return the learning rate; all processes have to ask, or the one that does waits."""
         options = self.options
         warm = min(1.0, (self.step + 1) / max(1, options.warmup_steps))
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, self._progress())))
         return options.learning_rate * warm * cosine
 
-    def _train_step(self, batch: PairBatch) -> tuple[PointmapLoss, float]:
-        options = self.options
+    def _train_step(self, batch: PairBatch) -> tuple[PointmapLoss, float, float]:
+        """Return the loss, the gradient's norm and the learning rate of the step."""
+        options, rate = self.options, self._rate()
         for group in self.optimizer.param_groups:
-            group["lr"] = self._rate()
+            group["lr"] = rate
         offsets = torch.randint(options.pixel_stride, (2,), generator=self.generator).tolist()
         self.network.train()
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
@@ -269,7 +271,7 @@ class Trainer:
             logger.warning("step %d: gradient is not finite, step skipped", self.step)
         self.step += 1
         self.pairs_seen += 2 * batch.image1.shape[0] * self.world.size
-        return loss, norm
+        return loss, norm, rate
 
 
 def pair_loss(
