@@ -13,15 +13,13 @@ from tiny_network import tiny_config
 from pointmap.checkpoint import load_network, save_checkpoint
 from pointmap.errors import InputError
 from pointmap.network import MatchedNetwork, NetworkConfig, PointmapNetwork, build_network
+from pointmap.network.matcher import USUAL_FOCAL, Side, Told
 from pointmap.network.matching import (
     CELL,
     FINE_CELL,
-    USUAL_FOCAL,
     WINDOW,
     CellMatches,
     Comparison,
-    Side,
-    Told,
     Window,
     best_matches,
     cell_positions,
@@ -121,6 +119,17 @@ def test_the_window_lies_around_the_coarse_match_and_inside_the_photo() -> None:
     assert right.sum() >= 40
     expected = cell_positions(SIZE, torch.device("cpu")).expand_as(fine)[right]
     assert torch.equal(fine[right] * FINE_CELL + 0.5, expected)
+
+
+@pytest.mark.parametrize("size", [(16, 64), (64, 16), (16, 16)])
+def test_photos_narrower_than_a_window_are_decoded(size: tuple[int, int]) -> None:
+    network = matcher_network()
+    generator = torch.Generator().manual_seed(5)
+    photos = torch.rand(1, 3, *size, generator=generator), torch.rand(1, 3, *SIZE)
+    with torch.no_grad():
+        for first, second in (photos, photos[::-1]):
+            for side in network(first, second):
+                assert side.pts3d.isfinite().all()
 
 
 def test_ambiguous_cells_are_not_sure() -> None:

@@ -2,7 +2,7 @@
 
 DUSt3R's decoder has to find matches, turn them into a pose and turn points by it, and learns all of
 that from the error of points alone. With the compute of a laptop it doesn't. Here convolutions find
-the matches (:mod:`pointmap.network.matching`), a robust solver makes the pose of them
+the matches (:mod:`pointmap.network.matcher`), a robust solver makes the pose of them
 (:mod:`pointmap.network.epipolar`), and the decoder is told both, as Rockwell et al. (arXiv
 2208.08988) give a transformer the eight-point algorithm. It answers with each photo's points in its
 own camera's frame, and the pose puts them together, as VGGT (arXiv 2503.11651) composes points of
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from pointmap.network.config import NetworkConfig
 from pointmap.network.heads import PhotoMaps, Prediction
-from pointmap.network.matching import Comparison, Matcher, Placement
+from pointmap.network.matcher import Matcher, Placement
+from pointmap.network.matching import Comparison
 from pointmap.network.model import PointmapNetwork, Size
 
 
