@@ -132,6 +132,15 @@ def test_photos_narrower_than_a_window_are_decoded(size: tuple[int, int]) -> Non
                 assert side.pts3d.isfinite().all()
 
 
+@pytest.mark.parametrize("grey", [-1.0, 0.0, 1.0])
+def test_photos_that_show_nothing_give_finite_points(grey: float) -> None:
+    photo = torch.full((1, 3, *SIZE), grey)
+    with torch.no_grad():
+        for side in matcher_network()(photo, photo):
+            assert side.pts3d.isfinite().all()
+            assert side.conf.isfinite().all()
+
+
 def test_ambiguous_cells_are_not_sure() -> None:
     scores = torch.zeros(1, 48, 48)
     found = best_matches(scores, SIZE)

@@ -42,6 +42,10 @@ def relative_pose(rays1: Tensor, rays2: Tensor, weights: Tensor) -> RelativePose
 
     ``rays1``, ``rays2`` (B, N, 3) have z = 1, ``weights`` (B, N) are 0 or more.
     """
+    if rays1.device.type == "mps":
+        # There torch has no eigenvectors; a few hundred matches are quick anywhere.
+        found = relative_pose(rays1.cpu(), rays2.cpu(), weights.cpu())
+        return RelativePose(*(x.to(rays1.device) for x in found))
     weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-9)
     matches = _Matches(rays1, rays2, weights)
     starts = _start_rotations(rays1, rays2, weights)
