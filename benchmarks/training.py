@@ -58,7 +58,6 @@ def training_rates(data: Path, *, steps: int, batch: int) -> Iterator[Rate]:
     base = NETWORKS["base"]
     options = TrainOptions(steps=10_000)
     yield _rate("as it is", base, options, data, steps, batch)
-    yield _rate("loss at every pixel", base, replace(options, pixel_stride=1), data, steps, batch)
     with _fused_attention():
         yield _rate("torch's fused attention", base, options, data, steps, batch)
     with mock.patch("pointmap.training.trainer.choose_dtype", lambda _: torch.float32):

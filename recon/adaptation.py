@@ -337,7 +337,7 @@ def learn(
             group["lr"] = rate
         batch = draw_pairs(views, generator, device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            loss = pair_loss(adapted, batch, alpha=0.2, stride=2, offset=(step % 2, step // 2 % 2))
+            loss = pair_loss(adapted, batch, alpha=0.2)
         optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)

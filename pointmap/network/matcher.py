@@ -18,7 +18,6 @@ from pointmap.network.epipolar import agreement, relative_pose, triangulate
 from pointmap.network.match_stem import COARSE_WIDTH, MatchStem
 from pointmap.network.matching import (
     CELL,
-    CENTRE,
     FINE_CELL,
     Comparison,
     Size,
@@ -218,7 +217,8 @@ class Matcher(nn.Module):
         baselines = []
         guess_weight, guess = self.log_guess
         for own, last, side in zip(points, tokens, (told.side1, told.side2), strict=True):
-            z = own[:, CENTRE::CELL, CENTRE::CELL, 2:].clamp(min=1e-3)
+            # Of whole cells: single pixels would be bent to carry the baseline.
+            z = F.avg_pool2d(own[..., 2].clamp(min=1e-3), CELL)[..., None]
             log_z = _by_patch(z, self.side).flatten(2).log()
             weigh, add = self.baseline(last.float()).split(1, dim=-1)
             weight = side.weight * weigh.exp()

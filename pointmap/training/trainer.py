@@ -73,13 +73,11 @@ class TrainOptions:
         attention_weight: weight of the cross-attention supervision, 0 for none; networks with a
             matcher are told the matches and have none.
         match_weight: weight of the matcher's loss, in networks that have one.
-        pixel_stride: the loss looks at every so-many-th pixel along each axis, from a random
-            offset: at 2 a quarter of the work in fp32 for no measurable loss of quality.
         ema: decay of the averaged weights, which are what is kept.
         save_seconds: time between two saved states.
         log_steps: steps between two lines of the log.
         device: "cpu", "cuda", "mps", or None for the best at hand.
-        seed: of the initial weights and of the pixel offsets.
+        seed: of the initial weights.
     """
 
     steps: int | None = None
@@ -91,7 +89,6 @@ class TrainOptions:
     confidence_alpha: float = 0.2
     attention_weight: float = 0.1
     match_weight: float = 0.3
-    pixel_stride: int = 2
     ema: float = 0.999
     save_seconds: float = 180.0
     log_steps: int = 20
@@ -132,7 +129,6 @@ class Trainer:
         )
         supervised = options.attention_weight and not isinstance(self.network, MatchedNetwork)
         self._probe = AttentionProbe(self.network) if supervised else None
-        self.generator = torch.Generator().manual_seed(options.seed)
         self.step = 0
         self.pairs_seen = 0
         self.seconds = 0.0
@@ -169,7 +165,6 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"])
         torch.set_rng_state(state["torch_rng"])
         if len(state["sources"]) != self.world.size:
             raise InputError(
@@ -192,7 +187,6 @@ class Trainer:
                     "network": self.network.state_dict(),
                     "average": self.average.state_dict(),
                     "optimizer": self.optimizer.state_dict(),
-                    "generator": self.generator.get_state(),
                     "torch_rng": torch.get_rng_state(),
                     "sources": sources,
                     "step": self.step,
@@ -247,15 +241,12 @@ class Trainer:
         options, rate = self.options, self._rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        offsets = torch.randint(options.pixel_stride, (2,), generator=self.generator).tolist()
         self.network.train()
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             loss = pair_loss(
                 self.network,
                 batch,
                 alpha=options.confidence_alpha,
-                stride=options.pixel_stride,
-                offset=(offsets[0], offsets[1]),
                 probe=self._probe,
                 attention_weight=options.attention_weight,
                 match_weight=options.match_weight,
@@ -279,17 +270,14 @@ def pair_loss(
     batch: PairBatch,
     *,
     alpha: float,
-    stride: int = 1,
-    offset: tuple[int, int] = (0, 0),
     probe: AttentionProbe | None = None,
     attention_weight: float = 0.0,
     match_weight: float = 0.0,
 ) -> PointmapLoss:
     """Return the loss over both directions of every pair; each photo is encoded once.
 
-    Direction (2, 1) has its truth in camera 2's frame. ``stride`` and ``offset`` (row, column)
-    choose the pixels that count. With a ``probe``, the cross-attention loss joins the total; in
-    networks with a matcher, so does its loss.
+    Direction (2, 1) has its truth in camera 2's frame. With a ``probe``, the cross-attention loss
+    joins the total; in networks with a matcher, so does its loss.
     """
     tokens1, tokens2 = network.encode(torch.cat([batch.image1, batch.image2])).chunk(2)
     size = (batch.image1.shape[-2], batch.image1.shape[-1])
@@ -299,18 +287,16 @@ def pair_loss(
     own2 = _transform(cam1_to_cam2, batch.points2)
     points1_in_2 = _transform(cam1_to_cam2, batch.points1)
 
-    def sample(values: Tensor) -> Tensor:
-        return values[:, offset[0] :: stride, offset[1] :: stride].flatten(1, 2)
+    # Of every pixel: the loss has no scale of its own. Grids of every other pixel, taken in turn,
+    # drift to scales of their own, and pointmaps become a mosaic.
+    def flat(one: Tensor, other: Tensor) -> Tensor:
+        return torch.cat([one, other]).flatten(1, 2)
 
-    truth1 = sample(torch.cat([batch.points1, own2]))
-    truth2 = sample(torch.cat([batch.points2, points1_in_2]))
-    valid1 = sample(torch.cat([batch.valid1, batch.valid2]))
-    valid2 = sample(torch.cat([batch.valid2, batch.valid1]))
     loss = pointmap_loss(
-        (sample(first.pts3d), sample(second.pts3d)),
-        (sample(first.conf), sample(second.conf)),
-        (truth1, truth2),
-        (valid1, valid2),
+        (first.pts3d.flatten(1, 2), second.pts3d.flatten(1, 2)),
+        (first.conf.flatten(1, 2), second.conf.flatten(1, 2)),
+        (flat(batch.points1, own2), flat(batch.points2, points1_in_2)),
+        (flat(batch.valid1, batch.valid2), flat(batch.valid2, batch.valid1)),
         alpha=alpha,
     )
     to2 = (points1_in_2, batch.valid1, batch.intrinsics2, batch.depth2)
