@@ -18,8 +18,8 @@ from torch import Tensor
 # Turns around a start, degrees: a camera that moves sideways or up looks much like one that turns.
 _YAWS, _PITCHES = (-24.0, -12.0, 0.0, 12.0, 24.0), (-8.0, 0.0, 8.0)
 # Draws of so many matches, and steps on them; then the best of all starts and their steps.
-_DRAWS, _DRAWN, _DRAWN_STEPS = 120, 5, 6
-_STEPS, _KEPT, _LAST_STEPS = 5, 4, 6
+_DRAWS, _DRAWN, _DRAWN_STEPS = 360, 5, 6
+_STEPS, _KEPT, _LAST_STEPS = 5, 8, 6
 # Damping of a step, in mean curvatures: on all matches, what they hardly decide stays as it was.
 _DAMPING, _DRAWN_DAMPING = 1e-2, 1e-3
 # Robust widths, as shares of the focal length, where all matches count.

@@ -167,11 +167,10 @@ class Matcher(nn.Module):
             )
             # Both photos' cells are matches of the pair; the surer half decides.
             mutual = torch.cat([found1.mutual, found2.mutual], dim=1)
-            R, t, _ = relative_pose(
-                torch.cat([own1, there2], dim=1),
-                torch.cat([there1, own2], dim=1),
-                (mutual >= mutual.median(dim=1, keepdim=True).values).to(mutual.dtype),
-            )
+            surer = mutual.topk(mutual.shape[1] // 2, dim=1).indices[..., None].expand(-1, -1, 3)
+            rays1 = torch.cat([own1, there2], dim=1).gather(1, surer)
+            rays2 = torch.cat([there1, own2], dim=1).gather(1, surer)
+            R, t, _ = relative_pose(rays1, rays2, torch.ones_like(rays1[..., 0]))
             back = -(R.mT @ t[..., None])[..., 0]
             return Told(
                 self._side(own1, there1, compared.window1, R, t, size1),
