@@ -84,7 +84,7 @@ def run_scene(folder: Path, *, seconds: float) -> AdaptationResult:
     features = pipeline._features(photos, ignore)
     seen = pipeline._predict(photos, network, device, options, ignore)
     pairs = pipeline._match(photos, features, seen, unknown, None, options, ignore)
-    alignment = pipeline._align(photos, features, pairs, seen.priors, unknown, options)
+    alignment = pipeline._align(photos, features, pairs, unknown, options)
     frames = [load_photo(photo, long_side=options.depth_size) for photo in photos]
     depths = pipeline._depths(frames, alignment, seen.priors, device, options, ignore)
     start = time.process_time()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pointmap.network import NetworkConfig, PointmapNetwork
-from pointmap.training.correspondence import AttentionProbe, attention_loss, patch_targets
+from pointmap.training.correspondence import AttentionProbe, correspondence_loss, patch_targets
 from pointmap.training.pairs import unproject
 
 PATCH, ROWS, COLUMNS = 16, 2, 3
@@ -52,8 +52,8 @@ def test_hidden_points_and_sky_have_no_partner() -> None:
 def test_the_loss_is_the_cross_entropy_over_visible_patches() -> None:
     logits = torch.tensor([[[0.0, math.log(3)], [5.0, 5.0]]])
     visible = torch.tensor([[[0.0, 1.0], [0.0, 0.0]]])
-    assert attention_loss(logits, visible).item() == pytest.approx(-math.log(0.75))
-    assert attention_loss(logits, torch.zeros(1, 2, 2)).item() == 0
+    assert correspondence_loss(logits, visible).item() == pytest.approx(-math.log(0.75))
+    assert correspondence_loss(logits, torch.zeros(1, 2, 2)).item() == 0
 
 
 def test_the_probe_sees_what_the_attention_computes() -> None:

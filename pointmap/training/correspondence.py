@@ -126,7 +126,7 @@ def _projected(
     return x, y, inside & (seen > 0) & (z < seen * (1 + _OCCLUDED))
 
 
-def attention_loss(logits: Tensor, targets: Tensor) -> Tensor:
+def correspondence_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the cross-entropy of logits (B, N, M) to targets (B, N, M), in nats.
 
     A mean over rows weighted by how much of each is visible; 0 when nothing is.

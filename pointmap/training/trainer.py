@@ -33,8 +33,8 @@ from pointmap.network.heads import LinearHead
 from pointmap.network.layers import DecoderBlock
 from pointmap.training.correspondence import (
     AttentionProbe,
-    attention_loss,
     cell_targets,
+    correspondence_loss,
     patch_targets,
     window_targets,
 )
@@ -307,7 +307,7 @@ def pair_loss(
         # The first decoder's rows are photo 1 looking at 2, then 2 at 1; the second's vice versa.
         targets = (torch.cat([there, back]), torch.cat([back, there]))
         terms = [
-            attention_loss(logits, target)
+            correspondence_loss(logits, target)
             for side, target in zip(probe.logits, targets, strict=True)
             for logits in side
         ]
@@ -318,10 +318,10 @@ def pair_loss(
     if isinstance(network, MatchedNetwork):
         compared = network.compare(tokens1, tokens2, size, size)
         terms = [
-            attention_loss(compared.scores, cell_targets(*to2)),
-            attention_loss(compared.scores.mT, cell_targets(*to1)),
-            attention_loss(compared.window1.scores, window_targets(compared.window1, *to2)),
-            attention_loss(compared.window2.scores, window_targets(compared.window2, *to1)),
+            correspondence_loss(compared.scores, cell_targets(*to2)),
+            correspondence_loss(compared.scores.mT, cell_targets(*to1)),
+            correspondence_loss(compared.window1.scores, window_targets(compared.window1, *to2)),
+            correspondence_loss(compared.window2.scores, window_targets(compared.window2, *to1)),
         ]
         matching = torch.stack(terms).mean()
         loss = replace(loss, total=loss.total + match_weight * matching, matching=matching.detach())
