@@ -15,7 +15,7 @@ import torch
 from tiny_network import tiny_config
 
 from pointmap.errors import InputError
-from pointmap.network import PointmapNetwork
+from pointmap.network import NetworkConfig, PointmapNetwork
 from pointmap.training.distributed import join_world
 from pointmap.training.pairs import PairBatch, unproject
 from pointmap.training.prefetch import Prefetched
@@ -24,6 +24,7 @@ from pointmap.training.validate import validate, write_sheet
 
 SIZE = 32
 CONFIG = tiny_config(SIZE)
+MATCHED = replace(CONFIG, match_dim=8)
 OPTIONS = TrainOptions(steps=8, warmup_steps=1, learning_rate=3e-3, device="cpu", log_steps=2)
 
 
@@ -89,17 +90,18 @@ def weights(trainer: Trainer) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in trainer.network.parameters()])
 
 
-def test_a_stopped_run_goes_on_exactly(tmp_path: Path) -> None:
-    straight, source = Trainer(tmp_path / "a", CONFIG, OPTIONS), Walls()
+@pytest.mark.parametrize("config", [CONFIG, MATCHED], ids=["plain", "matched"])
+def test_a_stopped_run_goes_on_exactly(tmp_path: Path, config: NetworkConfig) -> None:
+    straight, source = Trainer(tmp_path / "a", config, OPTIONS), Walls()
     straight.run(source)
 
     # The same schedule, cut after three steps.
-    first, source = Trainer(tmp_path / "b", CONFIG, OPTIONS), Walls()
+    first, source = Trainer(tmp_path / "b", config, OPTIONS), Walls()
     batches = iter(source)
     for _ in range(3):
         first._train_step(next(batches))
     first.save(source)
-    second, source = Trainer(tmp_path / "b", CONFIG, replace(OPTIONS, seed=9)), Walls()
+    second, source = Trainer(tmp_path / "b", config, replace(OPTIONS, seed=9)), Walls()
     assert second.resume(source) and second.step == 3
     second.run(source)
 
@@ -108,9 +110,10 @@ def test_a_stopped_run_goes_on_exactly(tmp_path: Path) -> None:
     assert second.pairs_seen == OPTIONS.steps * 8
 
 
-def test_it_learns_and_the_average_forgets_the_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("config", [CONFIG, MATCHED], ids=["plain", "matched"])
+def test_it_learns_and_the_average_forgets_the_start(tmp_path: Path, config: NetworkConfig) -> None:
     torch.manual_seed(0)
-    trainer, source = Trainer(tmp_path, CONFIG, replace(OPTIONS, steps=300)), Walls()
+    trainer, source = Trainer(tmp_path, config, replace(OPTIONS, steps=300)), Walls()
     held_out = [Walls().batch(8)]
     before = validate(trainer.averaged_network, held_out)
     trainer.run(source)
