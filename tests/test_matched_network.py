@@ -172,9 +172,10 @@ def test_photos_of_two_sizes_are_told_the_same_matches_from_either_side() -> Non
     network = matcher_network()
     with torch.no_grad():
         cells = [network.encode(photo)[..., CONFIG.enc_embed_dim :] for photo in photos]
-        told = network.matcher.tell(cells[0], cells[1], SIZE, other)
-        swapped = network.matcher.tell(cells[1], cells[0], other, SIZE)
         compared = network.matcher.compare(cells[0], cells[1], SIZE, other)
+        told = network.matcher.tell(compared, SIZE, other)
+        back = network.matcher.compare(cells[1], cells[0], other, SIZE)
+        swapped = network.matcher.tell(back, other, SIZE)
     cells1 = _told_of_cells(told.side1.numbers)
     for ours, theirs in (
         (told.side1.numbers, swapped.side2.numbers),
@@ -218,9 +219,7 @@ def test_of_true_matches_pose_and_depths_are_told() -> None:
     # Windows that see nothing fine: the place is their middle, so their middle is where it is.
     windows = [_blind_window(match) for match in found]
     compared = Comparison(scores, windows[0], windows[1])
-    network.matcher.compare = lambda *_: compared  # type: ignore[method-assign, assignment]
-    blank = torch.zeros(1, (height // 16) * (width // 16), 32)
-    told = network.matcher.tell(blank, blank, size, size)
+    told = network.matcher.tell(compared, size, size)
     baseline = cam2_to_cam1[:3, 3].norm()
     second_in_first, first_in_second = (
         (side.numbers[0, 5, -13:-4].reshape(3, 3), side.numbers[0, 5, -4:-1])
@@ -306,7 +305,9 @@ def test_both_orders_of_a_pair_say_the_same() -> None:
     first, second = wide[..., :-16] * 2 - 1, wide[..., 16:] * 2 - 1
     with torch.no_grad():
         tokens = network.encode(first), network.encode(second)
-        own1, own2, forth = network.decode_own(*tokens, SIZE, SIZE)
+        own1, own2, forth = network.decode_own(
+            *tokens, SIZE, SIZE, network.compare(*tokens, SIZE, SIZE)
+        )
         placed = network.decode(*tokens, SIZE, SIZE)
     assert torch.equal(placed[0].pts3d, own1.pts3d)
     assert torch.allclose(placed[1].pts3d, forth.second_in_first(own2.pts3d))

@@ -66,7 +66,8 @@ class MatchedNetwork(PointmapNetwork):
         maps: tuple[PhotoMaps, PhotoMaps] = (None, None),
     ) -> tuple[Prediction, Prediction]:
         """Return the predictions of a batch of pairs, both in camera 1's frame, as the base."""
-        first, second, placement = self.decode_own(tokens1, tokens2, size1, size2, maps)
+        compared = self.compare(tokens1, tokens2, size1, size2)
+        first, second, placement = self.decode_own(tokens1, tokens2, size1, size2, compared, maps)
         return first, replace(second, pts3d=placement.second_in_first(second.pts3d))
 
     def decode_own(
@@ -75,11 +76,15 @@ class MatchedNetwork(PointmapNetwork):
         tokens2: Tensor,
         size1: Size,
         size2: Size,
+        compared: Comparison,
         maps: tuple[PhotoMaps, PhotoMaps] = (None, None),
     ) -> tuple[Prediction, Prediction, Placement]:
-        """Return both photos' predictions in their own frames, and how they come together."""
+        """Return both photos' predictions in their own frames, and how they come together.
+
+        ``compared`` is what :meth:`compare` says of the same tokens; the rest as for ``decode``.
+        """
         width, dtype = self.config.enc_embed_dim, self.dec_norm.weight.dtype
-        told = self.matcher.tell(tokens1[..., width:], tokens2[..., width:], size1, size2)
+        told = self.matcher.tell(compared, size1, size2)
         tokens1, tokens2 = tokens1[..., :width], tokens2[..., :width]
         grid1, grid2 = self._grid(size1), self._grid(size2)
         x1, x2 = self.decoder_embed(tokens1).to(dtype), self.decoder_embed(tokens2).to(dtype)

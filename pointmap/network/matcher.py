@@ -153,13 +153,12 @@ class Matcher(nn.Module):
         )
 
     @torch.no_grad()
-    def tell(self, descriptors1: Tensor, descriptors2: Tensor, size1: Size, size2: Size) -> Told:
-        """Return what the decoder is told of pairs.
+    def tell(self, compared: Comparison, size1: Size, size2: Size) -> Told:
+        """Return what the decoder is told of pairs of photos of (H, W) pixels.
 
         Descriptors learn from true matches alone: nothing flows back from here.
         """
-        with torch.autocast(descriptors1.device.type, enabled=False):
-            compared = self.compare(descriptors1, descriptors2, size1, size2)
+        with torch.autocast(compared.scores.device.type, enabled=False):
             found1, found2 = compared.window1.coarse, compared.window2.coarse
             (own1, there1), (own2, there2) = (
                 _ray_pairs(compared.window1, size1, size2),

@@ -31,6 +31,7 @@ from pointmap.network import (
 )
 from pointmap.network.heads import LinearHead
 from pointmap.network.layers import DecoderBlock
+from pointmap.network.matching import Comparison
 from pointmap.training.correspondence import (
     AttentionProbe,
     cell_targets,
@@ -282,7 +283,7 @@ def pair_loss(
     tokens1, tokens2 = network.encode(torch.cat([batch.image1, batch.image2])).chunk(2)
     size = (batch.image1.shape[-2], batch.image1.shape[-1])
     with probe.recording() if probe else nullcontext():
-        first, second = _both_directions(network, tokens1, tokens2, size)
+        first, second, compared = _both_directions(network, tokens1, tokens2, size)
     cam1_to_cam2 = torch.linalg.inv(batch.cam2_to_cam1)
     own2 = _transform(cam1_to_cam2, batch.points2)
     points1_in_2 = _transform(cam1_to_cam2, batch.points1)
@@ -315,8 +316,7 @@ def pair_loss(
         loss = replace(
             loss, total=loss.total + attention_weight * attention, attention=attention.detach()
         )
-    if isinstance(network, MatchedNetwork):
-        compared = network.compare(tokens1, tokens2, size, size)
+    if compared is not None:
         terms = [
             correspondence_loss(compared.scores, cell_targets(*to2)),
             correspondence_loss(compared.scores.mT, cell_targets(*to1)),
@@ -330,19 +330,23 @@ def pair_loss(
 
 def _both_directions(
     network: PointmapNetwork, tokens1: Tensor, tokens2: Tensor, size: tuple[int, int]
-) -> tuple[Prediction, Prediction]:
-    """Return the predictions of B pairs (1, 2) and then of the same pairs as (2, 1)."""
+) -> tuple[Prediction, Prediction, Comparison | None]:
+    """Return the predictions of B pairs (1, 2) and then of the same pairs as (2, 1).
+
+    And how the photos of (1, 2) compare, in a network that compares them.
+    """
     if not isinstance(network, MatchedNetwork):
-        return network.decode(
-            torch.cat([tokens1, tokens2]), torch.cat([tokens2, tokens1]), size, size
-        )
+        both = torch.cat([tokens1, tokens2]), torch.cat([tokens2, tokens1])
+        return *network.decode(*both, size, size), None
     # One pass knows both photos in their own frames: that is all there is to decode.
-    one, two, placement = network.decode_own(tokens1, tokens2, size, size)
+    compared = network.compare(tokens1, tokens2, size, size)
+    one, two, placement = network.decode_own(tokens1, tokens2, size, size, compared)
     moved1 = placement.inverse().second_in_first(one.pts3d)
     moved2 = placement.second_in_first(two.pts3d)
     return (
         Prediction(torch.cat([one.pts3d, two.pts3d]), torch.cat([one.conf, two.conf])),
         Prediction(torch.cat([moved2, moved1]), torch.cat([two.conf, one.conf])),
+        compared,
     )
 
 
