@@ -236,7 +236,9 @@ def _encode(
     images = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
     with _precision(device, dtype):
         tokens = network.encode(images)
-    means = torch.nn.functional.normalize(tokens.float().mean(dim=1), dim=-1)
+    # Of what the encoder says; descriptors of cells, which tokens may carry as well, say where.
+    known = tokens[..., : network.config.enc_embed_dim].float()
+    means = torch.nn.functional.normalize(known.mean(dim=1), dim=-1)
     on_cpu = tokens.to("cpu", dtype)
     # Pinned: every batch of pairs copies tokens back to the GPU.
     return list(on_cpu.pin_memory() if device.type == "cuda" else on_cpu), means.cpu().numpy()

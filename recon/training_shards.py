@@ -19,12 +19,14 @@ from torch import Tensor
 from pointmap.camera import Array, invert_rigid, project, transform_points, unproject
 from pointmap.errors import InputError
 from pointmap.network import NetworkConfig
+from pointmap.training.__main__ import NETWORKS
 from pointmap.training.shards import save_shard
 from recon.evaluation.depth import sample_at
 from recon.evaluation.two_view_data import PosedPhotos, read_posed_photos
 
 logger = logging.getLogger(__name__)
 
+_PATCH = NETWORKS["base"].patch_size
 _AGREES = 0.05
 """A pixel is seen by another photo whose depth there differs by less than this share."""
 
@@ -77,16 +79,17 @@ def _overlaps(depths: list[Array], intrinsics: list[Array], poses: list[Array]) 
 
 
 def write(
-    scenes: tyro.conf.Positional[tuple[Path, ...]], /, *, out: Path, long_side: int = 192
+    scenes: tyro.conf.Positional[tuple[Path, ...]], /, *, out: Path, long_side: int = 384
 ) -> None:
     """Write posed photos with depth as training shards.
 
     Args:
         scenes: Folders with images/, cameras.json and depth/.
         out: Folder of the shards.
-        long_side: Size of the photos in training, in pixels.
+        long_side: Size of the photos in training, in pixels; sides become multiples of the bundled
+            network's patches.
     """
-    config = NetworkConfig(img_size=(long_side, long_side))
+    config = NetworkConfig(img_size=(long_side, long_side), patch_size=_PATCH)
     out.mkdir(parents=True, exist_ok=True)
     for folder in scenes:
         scene = read_posed_photos(folder, config, max_angle_deg=180.0)

@@ -24,7 +24,7 @@ from pointmap.training.pairs import PairBatch
 from pointmap.training.render import Camera, SceneTracer
 from pointmap.training.sample_photos import arc_cameras, write_photos
 from pointmap.training.scenes import Scene, make_scene
-from pointmap.training.sensor import photograph
+from pointmap.training.sensor import blur, photograph
 from pointmap.training.shading import Shader, render_view
 from pointmap.training.shards import ShardPairs
 from pointmap.training.solids import (
@@ -263,6 +263,29 @@ def test_shadow_darkens_what_lies_behind(bank: TextureBank) -> None:
     assert not darker.numpy()[outside].any()
 
 
+def test_blur_spreads_light_as_far_as_told_and_moves_nothing() -> None:
+    """Of a dot: variances of defocus, of a movement by L (L^2 / 12) and of one pixel's spot."""
+    dots = torch.zeros(4, 3, 33, 33)
+    dots[:, :, 16, 16] = 1
+    sigma = torch.tensor([0.0, 1.2, 0.0, 0.0])
+    shake = torch.tensor([[0.0, 0.0], [0.0, 0.0], [5.0, 0.0], [3.0, -3.0]])
+    soft = blur(dots.clone(), sigma, shake)
+    assert torch.equal(soft[0], dots[0])
+    assert torch.allclose(soft.sum((2, 3)), torch.ones(4, 3), atol=1e-5)
+    step = torch.arange(33.0) - 16
+    x, y = step[None, None, None], step[None, None, :, None]
+    assert torch.stack([(soft * x).sum((2, 3)), (soft * y).sum((2, 3))]).abs().max() < 1e-4
+    xx, yy, xy = ((soft * a * b).sum((2, 3))[:, 0] for a, b in ((x, x), (y, y), (x, y)))
+    assert torch.allclose(torch.stack([xx[1], yy[1]]), torch.tensor(1.2**2 + 0.09), rtol=0.1)
+    # Nine places, and pixels that are no points, widen a movement by an eighth.
+    assert 25 / 12 < float(xx[2]) < 1.3 * 25 / 12
+    assert float(yy[2]) < 0.1
+    assert float(xy[3]) < -0.6
+    # Even light stays even up to the borders.
+    grey = torch.full((1, 3, 24, 16), 0.5)
+    assert torch.allclose(blur(grey.clone(), sigma[1:2], shake[3:]), grey, atol=1e-5)
+
+
 def test_sensor_is_seeded_bounded_and_off_at_zero() -> None:
     images = torch.randint(0, 256, (4, 3, 48, 64), dtype=torch.uint8)
     plain = photograph(images, torch.Generator().manual_seed(1), strength=0)
@@ -381,13 +404,13 @@ def test_held_out_scenes_have_seeds_of_their_own(
 ) -> None:
     monkeypatch.setattr(generate_module, "SCENES_PER_SHARD", 1)
     monkeypatch.setattr(generate_module, "make_texture_bank", lambda *a, **k: bank)
-    arguments = ["--out", str(tmp_path), "--size", "64x48", "--views", "2", "--scenes", "1"]
+    arguments = ["--out", str(tmp_path), "--size", "64x32", "--views", "2", "--scenes", "1"]
     generate_module.main([*arguments, "--seed", "2", "--held-out"])
     shard = torch.load(tmp_path / "shard-2-00000.pt", weights_only=True)
     assert shard["seeds"].tolist() == [HELD_OUT_SEED + 2_000_000]
     with pytest.raises(InputError, match="0 to 999"):
         generate_module.main([*arguments, "--seed", "1000"])
-    with pytest.raises(InputError, match="multiples of 16"):
+    with pytest.raises(InputError, match="multiples of 32"):
         generate_module.main(["--out", str(tmp_path), "--size", "190x144"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from tiny_network import tiny_config
 from pointmap.checkpoint import load_network, save_checkpoint
 from pointmap.errors import InputError
 from pointmap.network import MatchedNetwork, NetworkConfig, PointmapNetwork, build_network
-from pointmap.network.matcher import USUAL_FOCAL, Side, Told
+from pointmap.network.bending import bent
+from pointmap.network.matcher import DETAIL, USUAL_FOCAL, Side, Told
 from pointmap.network.matching import (
     CELL,
     FINE_CELL,
@@ -24,7 +26,13 @@ from pointmap.network.matching import (
     best_matches,
     cell_positions,
 )
-from pointmap.training.correspondence import cell_targets, window_targets
+from pointmap.training.correspondence import (
+    Shares,
+    cell_targets,
+    matching_loss,
+    window_loss,
+    window_targets,
+)
 from pointmap.training.pairs import unproject
 
 SIZE = (48, 64)
@@ -47,13 +55,27 @@ def test_cells_stand_for_the_centres_of_pixels() -> None:
                                   [4.5, 12.5], [12.5, 12.5], [20.5, 12.5]]  # fmt: skip
 
 
+def dense(targets: Shares, count: int) -> torch.Tensor:
+    """(B, N, count): the same as a matrix."""
+    zeros = targets.share.new_zeros(*targets.share.shape[:2], count)
+    return zeros.scatter_add(2, targets.cells, targets.share)
+
+
+def matches_of(
+    scores: torch.Tensor, size1: tuple[int, int], size2: tuple[int, int]
+) -> tuple[CellMatches, CellMatches]:
+    """The best matches of scores (B, N, M)."""
+    names = torch.eye(scores.shape[2]).expand(len(scores), -1, -1)
+    return best_matches(scores, names, size1, size2)
+
+
 def wall_targets(shift_x: float, shift_y: float) -> torch.Tensor:
     """A wall at depth 2, seen again by a camera that moved so that it shifts by so many pixels."""
     height, width = SIZE
     K = torch.tensor([[[50.0, 0, width / 2], [0, 50.0, height / 2], [0, 0, 1]]])
     depth = torch.full((1, height, width), 2.0)
     points = unproject(depth, K) + torch.tensor([shift_x, shift_y, 0]) * 2 / 50
-    return cell_targets(points, depth > 0, K, depth)
+    return dense(cell_targets(points, depth > 0, K, depth), 48)
 
 
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (8.0, 0.0), (-3.0, 5.5), (13.25, -9.5)])
@@ -63,7 +85,7 @@ def test_targets_and_matches_agree_to_a_fraction_of_a_pixel(shift: tuple[float, 
     there = here + torch.tensor(shift)
     inside = ((there >= 4.5) & (there <= torch.tensor([SIZE[1] - 3.5, SIZE[0] - 3.5]))).all(-1)
     assert inside.sum() >= 10
-    found = best_matches((targets + 1e-9).log(), SIZE)
+    found = matches_of((targets + 1e-9).log(), SIZE, SIZE)[0]
     assert torch.allclose(found.positions[0][inside], there[inside], atol=2e-3)
     assert (found.mass[0][inside] > 0.99).all()
     # Beyond the outermost centres there is nothing to lie between.
@@ -87,7 +109,7 @@ def test_the_window_around_a_rough_match_holds_the_exact_place(shift: tuple[floa
     with torch.no_grad():
         empty = network.matcher.compare(blank, blank, SIZE, SIZE).window1
     window = empty._replace(coarse=found, corner=_corner(rough)[None])
-    targets = window_targets(window, points, depth > 0, K, depth)
+    targets = dense(window_targets(window, points, depth > 0, K, depth), WINDOW**2)
     exact = window._replace(scores=(targets + 1e-12).log())
     positions, spread = exact.refined()
     told = targets[0].sum(-1) > 0.99
@@ -103,13 +125,38 @@ def _corner(positions: torch.Tensor) -> torch.Tensor:
     return (middle - WINDOW // 2).clamp(min=0).minimum(most)
 
 
+def test_losses_are_cross_entropies_to_the_true_place() -> None:
+    """Of a quarter of the cells, any quarter: all see the same here."""
+    height, width = SIZE
+    K = torch.tensor([[[50.0, 0, width / 2], [0, 50.0, height / 2], [0, 0, 1]]])
+    depth = torch.full((1, height, width), 2.0)
+    points = unproject(depth, K)
+    targets = cell_targets(points, depth > 0, K, depth)
+    # Every cell has 3 to the right place, 0 to the 47 others.
+    cells = torch.eye(48)[None]
+    expected = -math.log(math.exp(3) / (math.exp(3) + 47))
+    for seed in range(3):
+        torch.manual_seed(seed)
+        assert float(matching_loss(3 * cells, cells, targets)) == pytest.approx(expected, rel=1e-5)
+        assert float(matching_loss(0 * cells, cells, targets)) == pytest.approx(math.log(48))
+    # A place a quarter of the way between two cells: three quarters and one quarter of the loss.
+    aside = cell_targets(points + torch.tensor([2.0, 0, 0]) * 2 / 50, depth > 0, K, depth)
+    inner = aside.share.unflatten(1, (6, 8))[:, :, :-1]
+    assert torch.allclose(inner.amax(-1), torch.tensor(0.75), atol=1e-4)
+    kept = torch.ones(1, 48)
+    found = CellMatches(cell_positions(SIZE, points.device)[None], kept, kept)
+    flat = Window(found, torch.zeros(1, 48, WINDOW**2), _corner(found.positions[0])[None])
+    in_window = window_targets(flat, points, depth > 0, K, depth)
+    assert float(window_loss(flat, in_window)) == pytest.approx(math.log(WINDOW**2))
+
+
 def test_the_window_lies_around_the_coarse_match_and_inside_the_photo() -> None:
     torch.manual_seed(4)
     network = matcher_network()
     photos = torch.rand(2, 1, 3, *SIZE) * 2 - 1
     with torch.no_grad():
         first, second = (network.encode(photo) for photo in photos)
-        for window in network.compare(first, second, SIZE, SIZE)[1:]:
+        for window in network.compare(first, second, SIZE, SIZE)[2:]:
             assert torch.equal(window.corner[0], _corner(window.coarse.positions[0]))
         # The same photo: every fine cell is most like itself.
         same = network.compare(first, first, SIZE, SIZE).window1
@@ -143,9 +190,9 @@ def test_photos_that_show_nothing_give_finite_points(grey: float) -> None:
 
 def test_ambiguous_cells_are_not_sure() -> None:
     scores = torch.zeros(1, 48, 48)
-    found = best_matches(scores, SIZE)
-    assert float(found.mutual.max()) < 1e-3
-    assert float(found.mass.max()) < 0.2
+    for found in matches_of(scores, SIZE, SIZE):
+        assert float(found.mutual.max()) < 1e-3
+        assert float(found.mass.max()) < 0.2
 
 
 def test_a_shifted_photo_is_matched_where_it_went() -> None:
@@ -155,8 +202,7 @@ def test_a_shifted_photo_is_matched_where_it_went() -> None:
     network = matcher_network()
     with torch.no_grad():
         tokens = network.encode(first), network.encode(second)
-        scores = network.compare(*tokens, SIZE, SIZE).scores
-    found = best_matches(scores, SIZE)
+        found = network.compare(*tokens, SIZE, SIZE).window1.coarse
     here = cell_positions(SIZE, torch.device("cpu"))
     # Far enough from the sides that the convolutions saw nothing of them.
     middle = (here[:, 0] > 40) & (here[:, 0] < 56) & (here[:, 1] > 20) & (here[:, 1] < 28)
@@ -176,15 +222,20 @@ def test_photos_of_two_sizes_are_told_the_same_matches_from_either_side() -> Non
         told = network.matcher.tell(compared, SIZE, other)
         back = network.matcher.compare(cells[1], cells[0], other, SIZE)
         swapped = network.matcher.tell(back, other, SIZE)
-    cells1 = _told_of_cells(told.side1.numbers)
+
+    def cells_at_usual(numbers: torch.Tensor, focal: torch.Tensor) -> torch.Tensor:
+        # What follows depends on the pose; of noise, that is anything, and so is the focal length.
+        cells = _told_of_cells(numbers)[..., :8]
+        return torch.cat([cells[..., :6] * focal, cells[..., 6:]], dim=-1)
+
+    cells1 = cells_at_usual(told.side1.numbers, told.focal)
     for ours, theirs in (
         (told.side1.numbers, swapped.side2.numbers),
         (told.side2.numbers, swapped.side1.numbers),
     ):
-        # What follows depends on the pose; of noise, that is anything.
-        ours, theirs = (_told_of_cells(x)[..., :8] for x in (ours, theirs))
-        assert torch.allclose(ours, theirs, atol=1e-4)
-    # Places are told as rays for one focal length; the long side is 64 pixels in both photos.
+        theirs = cells_at_usual(theirs, swapped.focal)
+        assert torch.allclose(cells_at_usual(ours, told.focal), theirs, atol=1e-4)
+    # Places are told as rays; the long side is 64 pixels in both photos.
     own = cells1[0, 0, :, :2] * 64 * USUAL_FOCAL + torch.tensor([32.0, 24.0])
     assert torch.allclose(own, torch.tensor([[4.5, 4.5], [12.5, 4.5], [4.5, 12.5], [12.5, 12.5]]))
     # The cells of the second patch begin at column 2.
@@ -195,7 +246,7 @@ def test_photos_of_two_sizes_are_told_the_same_matches_from_either_side() -> Non
 
 def _told_of_cells(told: torch.Tensor) -> torch.Tensor:
     """(B, N, 4 cells, 12): what is told of each cell, without what is told of the pair."""
-    return told[..., :-13].unflatten(-1, (4, 12))
+    return told[..., :-31].unflatten(-1, (4, 12))
 
 
 def test_of_true_matches_pose_and_depths_are_told() -> None:
@@ -213,16 +264,15 @@ def test_of_true_matches_pose_and_depths_are_told() -> None:
     points = unproject(depth[None], K[None])
     in_second = (points - cam2_to_cam1[:3, 3]) @ cam2_to_cam1[:3, :3]
     there = (in_second, depth[None] > 0, K[None], torch.full((1, *size), 99.0))
-    targets = cell_targets(*there)
-    scores = (targets + 1e-9).log()
-    found = best_matches(scores, size), best_matches(scores.mT, size)
+    scores = (dense(cell_targets(*there), 24 * 32) + 1e-9).log()
+    found = matches_of(scores, size, size)
     # Windows that see nothing fine: the place is their middle, so their middle is where it is.
     windows = [_blind_window(match) for match in found]
-    compared = Comparison(scores, windows[0], windows[1])
+    compared = Comparison(scores, torch.eye(24 * 32)[None], windows[0], windows[1])
     told = network.matcher.tell(compared, size, size)
     baseline = cam2_to_cam1[:3, 3].norm()
     second_in_first, first_in_second = (
-        (side.numbers[0, 5, -13:-4].reshape(3, 3), side.numbers[0, 5, -4:-1])
+        (side.numbers[0, 5, -31:-22].reshape(3, 3), side.numbers[0, 5, -22:-19])
         for side in (told.side1, told.side2)
     )
     R, t = cam2_to_cam1[:3, :3], cam2_to_cam1[:3, 3] / baseline
@@ -233,6 +283,8 @@ def test_of_true_matches_pose_and_depths_are_told() -> None:
     ):
         assert torch.allclose(found[0], expected[0], atol=0.01)
         assert torch.allclose(found[1], expected[1], atol=0.05)
+    assert float(told.focal[0]) == pytest.approx(1, rel=0.1)
+    assert float(told.side1.numbers[0, 5, -18]) == pytest.approx(float(told.focal.log()[0]))
     cells = _told_of_cells(told.side1.numbers)[0]
     sure = cells[..., 9] > 0.5
     assert sure.float().mean() > 0.5
@@ -243,7 +295,9 @@ def test_of_true_matches_pose_and_depths_are_told() -> None:
     # In the second camera's frame: its own depths.
     cells = _told_of_cells(told.side2.numbers)[0]
     sure = cells[..., 9] > 0.5
-    there = (cells[..., 2:4][sure] * 256 * USUAL_FOCAL + torch.tensor([128.0, 96])).long()
+    there = (
+        cells[..., 2:4][sure] * 256 * USUAL_FOCAL * told.focal + torch.tensor([128.0, 96])
+    ).long()
     true = in_second[0, there[:, 1], there[:, 0], 2] / baseline
     assert float((cells[..., 11][sure].exp() / true - 1).abs().median()) < 0.05
 
@@ -272,10 +326,11 @@ def test_points_of_two_scales_come_together() -> None:
         weight = torch.ones_like(depth)
         depth[0, 3], weight[0, 3] = 50.0, 0.0
         points.append(cloud)
-        sides.append(Side(torch.zeros(1), depth, weight))
+        sides.append(Side(*[torch.zeros(1)] * 3, depth, weight))
     tokens = torch.randn(1, 12, 16, generator=generator)
+    network.requires_grad_(False)
     found = network.matcher.placement(
-        (points[0], points[1]), (tokens, tokens), Told(sides[0], sides[1], R, t)
+        (points[0], points[1]), (tokens, tokens), Told(sides[0], sides[1], R, t, torch.ones(1))
     )
     assert float(found.baseline1) == pytest.approx(2, rel=1e-3)
     assert float(found.baseline2) == pytest.approx(3, rel=1e-3)
@@ -289,13 +344,88 @@ def test_points_of_two_scales_come_together() -> None:
 
 def test_without_matches_the_baseline_is_a_share_of_the_depth() -> None:
     network = matcher_network()
-    nothing = Side(torch.zeros(1), torch.full((1, 12, 4), 50.0), torch.zeros(1, 12, 4))
+    unused = torch.zeros(1)
+    nothing = Side(unused, unused, unused, torch.full((1, 12, 4), 50.0), torch.zeros(1, 12, 4))
     cloud = torch.full((1, 48, 64, 3), 6.0)
     tokens = torch.randn(1, 12, 16, generator=torch.Generator().manual_seed(9))
-    told = Told(nothing, nothing, torch.eye(3)[None], torch.tensor([[1.0, 0, 0]]))
+    t = torch.tensor([[1.0, 0, 0]])
+    told = Told(nothing, nothing, torch.eye(3)[None], t, torch.ones(1))
     found = network.matcher.placement((cloud, cloud / 2), (tokens, tokens), told)
     assert float(found.baseline1) == pytest.approx(6 / 2.718, rel=1e-3)
     assert float(found.baseline2) == pytest.approx(3 / 2.718, rel=1e-3)
+
+
+def test_points_lie_on_the_rays_of_a_pinhole_of_the_told_length() -> None:
+    network = matcher_network()
+    generator = torch.Generator().manual_seed(10)
+    photos = torch.rand(2, 1, 3, *SIZE, generator=generator) * 2 - 1
+    x, y = torch.meshgrid(torch.arange(64) + 0.5 - 32, torch.arange(48) + 0.5 - 24, indexing="xy")
+    with torch.no_grad():
+        tokens = [network.encode(photo) for photo in photos]
+        compared = network.compare(*tokens, SIZE, SIZE)
+        told = network.matcher.tell(compared, SIZE, SIZE)
+        points = network.decode_own(*tokens, SIZE, SIZE, compared)[0].pts3d[0]
+    focal, z = 64 * USUAL_FOCAL * float(told.focal), points[..., 2]
+    assert float(z.min()) > 0
+    assert torch.allclose(points[..., 0], z * x / focal, rtol=1e-4)
+    assert torch.allclose(points[..., 1], z * y / focal, rtol=1e-4)
+
+
+def test_a_head_begins_with_a_wall_and_learns_detail_from_fine_cells() -> None:
+    head, size = matcher_network().head, (32, 48)
+    generator = torch.Generator().manual_seed(11)
+    tokens = torch.randn(1, 6, CONFIG.dec_embed_dim, generator=generator)
+    fine = torch.zeros(1, DETAIL, 8, 12)
+    with torch.no_grad():
+        log_z, confidence = head(tokens, fine, size)
+        assert torch.equal(log_z, torch.zeros(1, 32, 48))
+        assert torch.equal(confidence, torch.full((1, 32, 48), 2.0))
+        for layer in (head.proj, head.detail):
+            layer.weight.normal_(std=0.1, generator=generator)
+        before = head(tokens, fine, size)[0]
+        fine[0, :, 3, 7] = 1
+        after = head(tokens, fine, size)[0]
+    # Two convolutions see two fine cells to each side: columns 20 to 39, rows 4 to 23.
+    changed = (after != before)[0]
+    assert changed[4:24, 20:40].float().mean() > 0.9
+    changed[4:24, 20:40] = False
+    assert not changed.any()
+
+
+def test_depth_is_bent_to_what_trusted_matches_tell_and_keeps_its_scale() -> None:
+    y, x = torch.meshgrid(torch.arange(96.0), torch.arange(128.0), indexing="ij")
+    true = (3 + x / 64 + 0.3 * torch.sin(y / 30)).log()[None]
+    guess = torch.full((1, 96, 128), 0.7)
+    cells = torch.nn.functional.avg_pool2d(true[:, None], 8)[:, 0]
+    trust = torch.ones_like(cells)
+    # Told in other units, and some of it is wrong.
+    told = cells + 5
+    told[0, ::5, ::5] -= 2.5
+    found = bent(guess, told, trust)
+    off = found - true
+    assert float((off - off.median()).abs().median()) < 0.03
+    assert float((guess - true).std()) > 0.12
+    # Where the matches are as deep as was thought, in the middle, it stays as deep.
+    assert float((found - guess).median().abs()) < 0.05
+    assert torch.equal(bent(guess, told, torch.zeros_like(trust)), guess)
+    # Trust in one half says little of the other's far end.
+    trust[..., 4:] = 0
+    assert float((bent(guess, told, trust) - guess)[..., 112:].abs().max()) < 0.02
+
+
+def test_detail_lies_where_its_cells_are() -> None:
+    network = matcher_network()
+    photo = torch.rand(1, 3, *SIZE, generator=torch.Generator().manual_seed(12)) * 2 - 1
+    unused, cells = torch.zeros(1), torch.arange(48.0).view(1, 6, 8, 1)
+    side = Side(unused, cells.expand(-1, -1, -1, 12), unused, unused, unused)
+    with torch.no_grad():
+        tokens = network.encode(photo)
+        detail = network.matcher.detail(tokens[..., CONFIG.enc_embed_dim :], side, SIZE)
+        fine = torch.nn.functional.normalize(network.matcher.stem(photo)[1], dim=1)
+    assert torch.allclose(detail[:, :32], fine, atol=1e-5)
+    expected = cells[0, ..., 0].repeat_interleave(2, 0).repeat_interleave(2, 1)
+    assert torch.equal(detail[0, 32], expected)
+    assert torch.equal(detail[0, DETAIL - 1], expected)
 
 
 def test_both_orders_of_a_pair_say_the_same() -> None:
@@ -322,7 +452,8 @@ def test_the_decoder_hears_of_matches_and_teaches_the_descriptors_nothing() -> N
     first.pts3d.sum().backward(retain_graph=True)
     assert not network.matcher.describe.weight.grad.any()
     assert network.matcher.embed[0].weight.grad is not None
-    network.compare(tokens[0], tokens[1], SIZE, SIZE).scores.logsumexp(-1).sum().backward()
+    compared = network.compare(tokens[0], tokens[1], SIZE, SIZE)
+    (compared.cells1 @ compared.cells2.mT).logsumexp(-1).sum().backward()
     assert float(network.matcher.describe.weight.grad.abs().sum()) > 0
 
 

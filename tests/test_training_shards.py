@@ -14,7 +14,7 @@ from pointmap.errors import InputError
 from pointmap.training.shards import ShardPairs
 from recon.training_shards import write
 
-WIDTH, HEIGHT, FOCAL = 128, 96, 100.0
+WIDTH, HEIGHT, FOCAL = 256, 192, 200.0
 
 
 @pytest.fixture
@@ -35,33 +35,33 @@ def folder(tmp_path: Path) -> Path:
         picture = rng.integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
         Image.fromarray(picture).save(scene / "images" / f"{n}.png")
         depth = np.full((HEIGHT, WIDTH), 2000, np.uint16)
-        depth[:, :8] = 0  # not measured
+        depth[:, :16] = 0  # not measured
         Image.fromarray(depth).save(scene / "depth" / f"{n}.png")
     (scene / "cameras.json").write_text(json.dumps({"images": entries, "depth_scale_mm": 1}))
     return scene
 
 
 def test_geometry_survives_the_way_into_a_batch(folder: Path, tmp_path: Path) -> None:
-    write((folder,), out=tmp_path / "shards", long_side=64)
+    write((folder,), out=tmp_path / "shards", long_side=128)
     batch = ShardPairs(
         [tmp_path / "shards"], batch_size=8, sensor=0, overlap=(0.1, 0.95)
     ).next_batch()
-    assert batch.image1.shape == (8, 3, 48, 64)
+    assert batch.image1.shape == (8, 3, 96, 128)
     known = batch.valid1
     assert torch.allclose(batch.points1[known][:, 2], torch.tensor(2.0))
     # Half the size: half the focal length, and the principal point in the middle.
-    K = torch.tensor([[FOCAL / 2, 0, 32], [0, FOCAL / 2, 24], [0, 0, 1]])
+    K = torch.tensor([[FOCAL / 2, 0, 64], [0, FOCAL / 2, 48], [0, 0, 1]])
     assert torch.allclose(batch.intrinsics1, K.expand(8, 3, 3), atol=1e-4)
     shift = batch.cam2_to_cam1[:, 0, 3].abs()
-    # 0.5 m at 2 m is 12.5 of 64 pixels, of which the outer 4 were never measured.
+    # 0.5 m at 2 m is 25 of 128 pixels, of which the outer 8 were never measured.
     near = (shift - 0.5).abs() < 1e-4
-    assert torch.allclose(batch.overlap[near], torch.tensor((60 - 12.5) / 60), atol=0.08)
-    assert torch.allclose(batch.overlap[~near], torch.tensor((60 - 25.0) / 60), atol=0.08)
+    assert torch.allclose(batch.overlap[near], torch.tensor((120 - 25.0) / 120), atol=0.08)
+    assert torch.allclose(batch.overlap[~near], torch.tensor((120 - 50.0) / 120), atol=0.08)
 
 
 def test_two_folders_are_drawn_from_in_the_given_shares(folder: Path, tmp_path: Path) -> None:
-    write((folder,), out=tmp_path / "a", long_side=64)
-    write((folder,), out=tmp_path / "b", long_side=64)
+    write((folder,), out=tmp_path / "a", long_side=128)
+    write((folder,), out=tmp_path / "b", long_side=128)
     shard = torch.load(tmp_path / "b" / "shard-my wall-00000.pt", weights_only=True)
     shard["depth"] = shard["depth"] * 2
     torch.save(shard, tmp_path / "b" / "shard-my wall-00000.pt")

@@ -63,7 +63,8 @@ class NetworkConfig:
     layer_dims: tuple[int, int, int, int] = (96, 192, 384, 768)
     """DPT: channels of the four re-assembled maps, fine to coarse."""
     match_dim: int = 0
-    """Channels of descriptors whose matches the decoder is told; 0 (official files) for none."""
+    """Channels of descriptors whose matches the decoder is told; 0 (official files) for none. The
+    head is then one of its own, whatever ``head_type`` says."""
     hooks: tuple[int, int, int, int] | None = None
     """DPT: entries of the decoder's token list; None means (0, d/2, 3d/4, d) of depth d."""
 

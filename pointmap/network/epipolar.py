@@ -5,6 +5,9 @@ onto the other's (Wahba's problem) and some around it, with the translation that
 closed form. Some are refined on all matches, with a robust width that shrinks; others, which bear
 more wrong matches, on five (the number that decides, as in RANSAC; Fischler and Bolles 1981), the
 same draws in every call. Gauss-Newton on the Sampson error throughout; what most agree with wins.
+
+The focal length is not known: the best poses are refined for a row of them, as if the pixels of
+both photos were so much closer together, and what most agree with wins again.
 """
 
 from __future__ import annotations
@@ -23,7 +26,14 @@ _STEPS, _KEPT, _LAST_STEPS = 5, 8, 6
 # Damping of a step, in mean curvatures: on all matches, what they hardly decide stays as it was.
 _DAMPING, _DRAWN_DAMPING = 1e-2, 1e-3
 # Robust widths, as shares of the focal length, where all matches count.
-_WIDEST, _MIDDLE, _NARROWEST = 0.06, 0.02, 0.01
+_WIDEST, _MIDDLE, _NARROWEST = 0.06, 0.02, 0.005
+_FOCAL_STEP = 1.1
+FOCALS = tuple(_FOCAL_STEP**k for k in range(-6, 11))
+"""Focal lengths that are tried, as multiples of that of the rays."""
+# Support that a focal length must gain, times its squared logarithm: two photos say little of it.
+_FOCAL_PRIOR = 0.1
+# Poses that are refined for each, and steps for the one between two of them.
+_FOCAL_POSES, _FOCAL_STEPS = 4, 2
 
 
 class RelativePose(NamedTuple):
@@ -33,20 +43,53 @@ class RelativePose(NamedTuple):
     """(B, 3, 3)"""
     t: Tensor
     """(B, 3)"""
+    focal: Tensor
+    """(B,) multiple of the focal length of the rays."""
     support: Tensor
-    """(B,) share of the weight of all matches that agrees, 0 to 1."""
+    """(B, F) share of the weight of all matches that agrees, 0 to 1, at each of ``FOCALS``."""
+
+    def inverse(self) -> RelativePose:
+        """The same with the photos' roles exchanged."""
+        back = self.R.mT
+        return self._replace(R=back, t=-(back @ self.t[..., None])[..., 0])
+
+    def likely(self) -> Tensor:
+        """Return the support (B, F) less what is asked of unusual focal lengths."""
+        return self.support - _FOCAL_PRIOR * self.support.new_tensor(FOCALS).log().square()
 
 
 def relative_pose(rays1: Tensor, rays2: Tensor, weights: Tensor) -> RelativePose:
-    """Return the pose that explains matches best.
+    """Return the pose, and the focal length of both photos, that explain matches best.
 
-    ``rays1``, ``rays2`` (B, N, 3) have z = 1, ``weights`` (B, N) are 0 or more.
+    ``rays1``, ``rays2`` (B, N, 3) have z = 1 and belong to a usual focal length, around which
+    others are tried; ``weights`` (B, N) are 0 or more.
     """
     if rays1.device.type == "mps":
         # There torch has no eigenvectors; a few hundred matches are quick anywhere.
         found = relative_pose(rays1.cpu(), rays2.cpu(), weights.cpu())
         return RelativePose(*(x.to(rays1.device) for x in found))
     weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-9)
+    # From either side, with matches in an order that both share: draws name them by their place.
+    # So a pair has one pose, whichever photo comes first.
+    both = (rays1 + rays2)[..., :2] @ rays1.new_tensor([1.0, 0.618])
+    order = both.argsort(dim=1)
+    weights = weights.gather(1, order)
+    rays1, rays2 = (x.gather(1, order[..., None].expand_as(x)) for x in (rays1, rays2))
+    found = _from_first(
+        torch.cat([rays1, rays2]), torch.cat([rays2, rays1]), torch.cat([weights, weights])
+    )
+    forth, back = (RelativePose(*half) for half in zip(*(x.chunk(2) for x in found), strict=True))
+    better = forth.likely().amax(dim=1) >= back.likely().amax(dim=1)
+    return RelativePose(
+        *(
+            torch.where(better.view(-1, *[1] * (one.ndim - 1)), one, other)
+            for one, other in zip(forth, back.inverse(), strict=True)
+        )
+    )
+
+
+def _from_first(rays1: Tensor, rays2: Tensor, weights: Tensor) -> RelativePose:
+    """Return the pose, its starts being turns of camera 1."""
     matches = _Matches(rays1, rays2, weights)
     starts = _start_rotations(rays1, rays2, weights)
     drawn = _from_draws(starts, rays1, rays2, weights)
@@ -57,9 +100,40 @@ def relative_pose(rays1: Tensor, rays2: Tensor, weights: Tensor) -> RelativePose
     R, t, _ = _best(matches, R, t, _KEPT)
     for width in _widths(_MIDDLE, _NARROWEST, _LAST_STEPS):
         R, t = _refined(matches, R, t, width)
-    R, t, support = (x[:, 0] for x in _best(matches, R, t, 1))
-    kept = weights * agreement(R, t, rays1, rays2)
-    return RelativePose(R, t * _sign(R, t, rays1, rays2, kept)[:, None], support)
+    R, t, _ = _best(matches, R, t, _FOCAL_POSES)
+    R, t, focal, support = _over_focals(matches, R, t)
+    near1, near2 = at_focal(rays1, focal), at_focal(rays2, focal)
+    kept = weights * agreement(R, t, focal, rays1, rays2)
+    return RelativePose(R, t * _sign(R, t, near1, near2, kept)[:, None], focal, support)
+
+
+def at_focal(rays: Tensor, focal: Tensor) -> Tensor:
+    """Return rays (B, N, 3) of the same pixels for focal lengths that are multiples (B,)."""
+    return torch.cat([rays[..., :2] / focal[:, None, None], rays[..., 2:]], dim=-1)
+
+
+def _over_focals(matches: _Matches, R: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return R (B, 3, 3), t (B, 3), focal (B,), support (B, F): the best of poses (B, S, ...)."""
+    poses, focals = R.shape[1], R.new_tensor(FOCALS)
+    lens = focals.repeat_interleave(poses)
+    R, t = R.repeat(1, len(focals), 1, 1), t.repeat(1, len(focals), 1)
+    for width in _widths(_MIDDLE, _NARROWEST, _LAST_STEPS):
+        R, t = _refined(matches, R, t, width, lens=lens)
+    support = (_fit(matches, R, t, lens) * matches.weights).sum(-1).unflatten(1, (-1, poses))
+    support, best = support.max(dim=2)
+    likely = support - _FOCAL_PRIOR * focals.log().square()
+    # Between two focal lengths: the vertex of the parabola through the best three.
+    middle = likely[:, 1:-1].argmax(dim=1, keepdim=True) + 1
+    low, high = (likely.gather(1, middle + step) for step in (-1, 1))
+    bend = (2 * likely.gather(1, middle) - low - high).clamp(min=1e-6)
+    beside = (0.5 * (high - low) / bend).clamp(-1, 1)
+    focal = (focals[middle].log() + beside * math.log(_FOCAL_STEP)).exp()
+    index = middle * poses + best.gather(1, middle)
+    pairs = torch.arange(len(R), device=R.device)[:, None]
+    R, t = R[pairs, index], t[pairs, index]
+    for _ in range(_FOCAL_STEPS):
+        R, t = _refined(matches, R, t, _NARROWEST, lens=focal)
+    return R[:, 0], t[:, 0], focal[:, 0], support
 
 
 def _widths(first: float, last: float, count: int) -> list[float]:
@@ -86,11 +160,10 @@ def _from_draws(
     return R[:, 0].unflatten(0, (-1, _DRAWS)), t[:, 0].unflatten(0, (-1, _DRAWS))
 
 
-def agreement(R: Tensor, t: Tensor, rays1: Tensor, rays2: Tensor) -> Tensor:
-    """Return (B, N), 0 to 1: how well matches (B, N, 3) fit poses R (B, 3, 3), t (B, 3)."""
-    return _fit(_Matches(rays1, rays2, torch.ones_like(rays1[..., 0])), R[:, None], t[:, None])[
-        :, 0
-    ]
+def agreement(R: Tensor, t: Tensor, focal: Tensor, rays1: Tensor, rays2: Tensor) -> Tensor:
+    """Return (B, N), 0 to 1: how well matches (B, N, 3) fit R (B, 3, 3), t (B, 3), focal (B,)."""
+    matches = _Matches(rays1, rays2, torch.ones_like(rays1[..., 0]))
+    return _fit(matches, R[:, None], t[:, None], focal[:, None])[:, 0]
 
 
 class _Matches:
@@ -114,13 +187,24 @@ class _Matches:
         return squares.unflatten(1, (-1, 2)).sum(2).clamp(min=1e-12).sqrt()
 
 
-def _fit(matches: _Matches, R: Tensor, t: Tensor) -> Tensor:
+def _seen_through(E: Tensor, lens: Tensor | None) -> Tensor:
+    """Essential matrices (..., S, 3, 3) for rays of focal lengths (S,) in terms of the given rays.
+
+    With x' = D x for the rays x' of another focal length, x1' E x2' is x1 D E D x2.
+    """
+    if lens is None:
+        return E
+    d = torch.stack([1 / lens, 1 / lens, torch.ones_like(lens)], dim=-1)
+    return d[..., :, None] * E * d[..., None, :]
+
+
+def _fit(matches: _Matches, R: Tensor, t: Tensor, lens: Tensor | None = None) -> Tensor:
     """Return (B, S, N): 1 for a Sampson error of 0, one half for one of the narrowest width.
 
     The Sampson error is the first-order distance of a match to the epipolar geometry (Hartley and
-    Zisserman, eq. 11.9), here in focal lengths.
+    Zisserman, eq. 11.9), here in focal lengths of the given rays.
     """
-    E = _cross_matrix(t) @ R
+    E = _seen_through(_cross_matrix(t) @ R, lens)
     error = matches.values(E) / matches.slopes(E)
     return 1 / (1 + (error / _NARROWEST).square())
 
@@ -192,17 +276,28 @@ def _translations(R: Tensor, rays1: Tensor, rays2: Tensor, weights: Tensor) -> T
 
 
 def _refined(
-    matches: _Matches, R: Tensor, t: Tensor, width: float, relative: float = _DAMPING
+    matches: _Matches,
+    R: Tensor,
+    t: Tensor,
+    width: float,
+    relative: float = _DAMPING,
+    lens: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return R, t after one robust Gauss-Newton step (Geman-McClure weights)."""
+    """Return R, t after one robust Gauss-Newton step (Geman-McClure weights).
+
+    ``lens``, (S,) or (B, S), are focal lengths for which poses (B, S, ...) hold, as multiples of
+    the rays'.
+    """
     # E = [t]x R becomes [t + d]x R exp(w), d in the plane across t: five directions.
     axes = torch.linalg.qr(torch.cat([t[..., None], _any_two(t)], dim=-1)).Q[..., 1:]
     E = _cross_matrix(t) @ R
     spin = _cross_matrix(torch.eye(3, dtype=R.dtype, device=R.device))
     turns = E[..., None, :, :] @ spin
     shifts = _cross_matrix(axes.transpose(-1, -2)) @ R[..., None, :, :]
-    values = matches.values(torch.cat([E[..., None, :, :], turns, shifts], dim=-3))
-    errors, J = (values / matches.slopes(E)[:, :, None]).tensor_split([1], dim=2)
+    changes = torch.cat([E[..., None, :, :], turns, shifts], dim=-3)
+    seen = _seen_through(changes, None if lens is None else lens[..., None])
+    values = matches.values(seen)
+    errors, J = (values / matches.slopes(seen[:, :, 0])[:, :, None]).tensor_split([1], dim=2)
     robust = matches.weights[:, :, None] / (1 + (errors / width).square()).square()
     weighted = robust * J
     normal = weighted @ J.transpose(-1, -2)

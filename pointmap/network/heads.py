@@ -54,7 +54,7 @@ def _points_and_confidence(raw: Tensor, mode: Mode) -> Prediction:
     return Prediction(exp_points(raw[..., :3]), exp_confidence(raw[..., 3], mode))
 
 
-def _to_map(tokens: Tensor, size: tuple[int, int], patch: int) -> Tensor:
+def to_map(tokens: Tensor, size: tuple[int, int], patch: int) -> Tensor:
     """Tokens (B, N, C) of photos of ``size`` (H, W) to maps (B, C, H / patch, W / patch)."""
     return tokens.transpose(1, 2).unflatten(2, (size[0] // patch, size[1] // patch))
 
@@ -83,7 +83,7 @@ class LinearHead(nn.Module):
 
         ``photo_maps``: what ``photo_map`` gives for each photo, where it is known already.
         """
-        maps = _to_map(self.proj(tokens[-1].float()), size, self.patch)
+        maps = to_map(self.proj(tokens[-1].float()), size, self.patch)
         return _points_and_confidence(F.pixel_shuffle(maps, self.patch), self.conf_mode)
 
 
@@ -190,7 +190,7 @@ class Dpt(nn.Module):
 
     def refine(self, level: int, tokens: Tensor, size: tuple[int, int]) -> Tensor:
         """Tokens of one depth to what is added at its fusion; level 0 is the finest."""
-        x = self.act_postprocess[level](_to_map(tokens.float(), size, self.patch))
+        x = self.act_postprocess[level](to_map(tokens.float(), size, self.patch))
         if _quick(x):  # The quick forms want channels last; so do what adds up their results.
             x = x.contiguous(memory_format=torch.channels_last)
         return self.scratch.refine(level, x)
@@ -284,7 +284,7 @@ class DptAndFeaturesHead(DptHead):
         """
         points = super().forward(tokens, size, photo_maps)
         both = torch.cat([tokens[0].float(), tokens[-1].float()], dim=-1)
-        maps = _to_map(self.head_local_features(both), size, self.patch)
+        maps = to_map(self.head_local_features(both), size, self.patch)
         raw = F.pixel_shuffle(maps, self.patch).permute(0, 2, 3, 1)
         desc = raw[..., : self.dim]
         desc_conf = points.conf

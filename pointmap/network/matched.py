@@ -16,10 +16,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from pointmap.network.bending import bent
 from pointmap.network.config import NetworkConfig
+from pointmap.network.depth_head import DepthHead
 from pointmap.network.heads import PhotoMaps, Prediction
-from pointmap.network.matcher import Matcher, Placement
-from pointmap.network.matching import Comparison
+from pointmap.network.matcher import DETAIL, Matcher, Placement, Side, usual_focal
+from pointmap.network.matching import Comparison, pixel_centres, pixel_rays
 from pointmap.network.model import PointmapNetwork, Size
 
 
@@ -31,16 +33,17 @@ class MatchedNetwork(PointmapNetwork):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)
-        del self.dec_blocks2, self.downstream_head2
+        del self.dec_blocks2, self.downstream_head1, self.downstream_head2
         self.matcher = Matcher(
             config.enc_embed_dim, config.dec_embed_dim, config.match_dim, config.patch_size
         )
+        self.head = DepthHead(config, DETAIL)
         # At first patches weigh by their matches alone and add nothing.
         nn.init.zeros_(self.matcher.baseline.weight)
         nn.init.zeros_(self.matcher.baseline.bias)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Return the tokens (B, N, C) of photos (B, 3, H, W), N row-major over H/16 x W/16."""
+        """Return the tokens (B, N, C) of photos (B, 3, H, W), N patches row-major."""
         features = self.matcher.features(images)
         patches = self.patch_embed(images) + self.matcher.to_tokens(features[0].flatten(2))
         tokens = self._encoded(patches, (images.shape[2], images.shape[3]))
@@ -51,11 +54,9 @@ class MatchedNetwork(PointmapNetwork):
         width = self.config.enc_embed_dim
         return self.matcher.compare(tokens1[..., width:], tokens2[..., width:], size1, size2)
 
-    def photo_maps(self, tokens: Tensor, size: Size) -> tuple[Tensor | None, Tensor | None]:
-        """Return what the head makes of a photo's tokens alone, for either side of a pair."""
-        with torch.autocast(tokens.device.type, enabled=False):
-            own = self.downstream_head1.photo_map(tokens[..., : self.config.enc_embed_dim], size)
-        return own, own
+    def photo_maps(self, tokens: Tensor, size: Size) -> tuple[None, None]:
+        """Nothing here depends on one photo alone."""
+        return None, None
 
     def decode(
         self,
@@ -67,7 +68,7 @@ class MatchedNetwork(PointmapNetwork):
     ) -> tuple[Prediction, Prediction]:
         """Return the predictions of a batch of pairs, both in camera 1's frame, as the base."""
         compared = self.compare(tokens1, tokens2, size1, size2)
-        first, second, placement = self.decode_own(tokens1, tokens2, size1, size2, compared, maps)
+        first, second, placement = self.decode_own(tokens1, tokens2, size1, size2, compared)
         return first, replace(second, pts3d=placement.second_in_first(second.pts3d))
 
     def decode_own(
@@ -77,7 +78,6 @@ class MatchedNetwork(PointmapNetwork):
         size1: Size,
         size2: Size,
         compared: Comparison,
-        maps: tuple[PhotoMaps, PhotoMaps] = (None, None),
     ) -> tuple[Prediction, Prediction, Placement]:
         """Return both photos' predictions in their own frames, and how they come together.
 
@@ -85,26 +85,42 @@ class MatchedNetwork(PointmapNetwork):
         """
         width, dtype = self.config.enc_embed_dim, self.dec_norm.weight.dtype
         told = self.matcher.tell(compared, size1, size2)
-        tokens1, tokens2 = tokens1[..., :width], tokens2[..., :width]
+        (own1, descriptors1), (own2, descriptors2) = (
+            tokens.tensor_split([width], dim=-1) for tokens in (tokens1, tokens2)
+        )
         grid1, grid2 = self._grid(size1), self._grid(size2)
-        x1, x2 = self.decoder_embed(tokens1).to(dtype), self.decoder_embed(tokens2).to(dtype)
+        x1, x2 = self.decoder_embed(own1).to(dtype), self.decoder_embed(own2).to(dtype)
         with torch.autocast(x1.device.type, enabled=False):
             # bfloat16 would round positions to half a pixel.
             x1 = x1 + self.matcher.embed(told.side1.numbers)
             x2 = x2 + self.matcher.embed(told.side2.numbers)
-        layers1, layers2 = [tokens1], [tokens2]
         for block in self.dec_blocks:
             x1, x2 = block(x1, x2, grid1, grid2), block(x2, x1, grid2, grid1)
-            layers1.append(x1)
-            layers2.append(x2)
-        layers1[-1], layers2[-1] = self.dec_norm(x1), self.dec_norm(x2)
+        x1, x2 = self.dec_norm(x1), self.dec_norm(x2)
+        first = self._predict(x1, descriptors1, told.side1, told.focal, size1)
+        second = self._predict(x2, descriptors2, told.side2, told.focal, size2)
         with torch.autocast(x1.device.type, enabled=False):
-            first = self.downstream_head1(layers1, size1, maps[0])
-            second = self.downstream_head1(layers2, size2, maps[1])
-            placement = self.matcher.placement(
-                (first.pts3d, second.pts3d), (layers1[-1], layers2[-1]), told
-            )
+            placement = self.matcher.placement((first.pts3d, second.pts3d), (x1, x2), told)
         return first, second, placement
+
+    def _predict(
+        self, last: Tensor, descriptors: Tensor, side: Side, focal: Tensor, size: Size
+    ) -> Prediction:
+        """Return the prediction of the decoder's last tokens, in the photo's own frame.
+
+        Depth along the rays of a pinhole: DUSt3R's free points give every pixel a lens of its own.
+        The focal length is the one that the matches tell; what a decoder made of the looks of
+        rendered scenes was worse on real ones.
+        """
+        log_z, confidence = self.head(last, self.matcher.detail(descriptors, side, size), size)
+        with torch.autocast(last.device.type, enabled=False):
+            depth = bent(log_z, side.log_depth, side.trust).exp()
+            rays = pixel_rays(
+                pixel_centres(size, depth.device),
+                size,
+                usual_focal(size) * focal[:, None, None, None],
+            )
+            return Prediction(depth[..., None] * rays, confidence)
 
 
 def build_network(config: NetworkConfig) -> PointmapNetwork:

@@ -14,7 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pointmap.network.epipolar import agreement, relative_pose, triangulate
+from pointmap.network.epipolar import (
+    FOCALS,
+    RelativePose,
+    agreement,
+    at_focal,
+    relative_pose,
+    triangulate,
+)
 from pointmap.network.match_stem import COARSE_WIDTH, MatchStem
 from pointmap.network.matching import (
     CELL,
@@ -24,15 +31,24 @@ from pointmap.network.matching import (
     Window,
     best_matches,
     cell_positions,
+    pixel_rays,
     search_window,
 )
 
 USUAL_FOCAL = 0.85
-"""Focal length that matches are told with, in long sides: a lens of 31 mm on 35 mm film. Phones
-have 26 to 28, cameras' standard zooms 35 in the middle; the pose of two photos minds little."""
+"""Focal length around which that of two photos is sought, in long sides: a lens of 31 mm on 35 mm
+film. Phones have 26 to 28, cameras' standard zooms 35 in the middle."""
+_SUREST = 0.25
+"""Share of the matches of both photos that decides on the pose."""
 _FINE_CHANNELS = 32
 # Numbers told of a cell, and of a pair.
-_OF_CELL, _OF_PAIR = 12, 13
+_OF_CELL, _OF_PAIR = 12, 14 + len(FOCALS)
+_OF_SUPPORT = 10.0
+"""Differences of support are small numbers; times this they are as large as the others told."""
+DETAIL = _FINE_CHANNELS + _OF_CELL
+"""Channels of what is known of a fine cell."""
+_TELLING = 0.1
+"""Sine of the angle of two rays from which on their meeting is trusted."""
 _NEAREST, _FARTHEST = 0.2, 100.0
 """Depths of matches are kept between these, in lengths of the baseline."""
 
@@ -42,10 +58,19 @@ class Side(NamedTuple):
 
     numbers: Tensor
     """(B, N, C) by patch, for the decoder."""
+    cells: Tensor
+    """(B, H/8, W/8, 12) the same without what is told of the pair, for what comes after it."""
+    trust: Tensor
+    """(B, H/8, W/8) how far the depth of a cell's match is to be trusted, 0 to 1."""
     depth: Tensor
     """(B, N, cells) z-depth at which the rays of a cell's match meet."""
     weight: Tensor
     """(B, N, cells) how much that says, 0 to 1."""
+
+    @property
+    def log_depth(self) -> Tensor:
+        """Logarithms of those depths as a map (B, H/8, W/8)."""
+        return self.cells[..., -1]
 
 
 class Told(NamedTuple):
@@ -57,6 +82,8 @@ class Told(NamedTuple):
     """(B, 3, 3) of camera 2 in camera 1's frame: a point is R X + t."""
     t: Tensor
     """(B, 3), of length 1."""
+    focal: Tensor
+    """(B,) focal length of both photos, as a multiple of the usual one."""
 
 
 class Placement(NamedTuple):
@@ -127,18 +154,18 @@ class Matcher(nn.Module):
     def compare(
         self, descriptors1: Tensor, descriptors2: Tensor, size1: Size, size2: Size
     ) -> Comparison:
-        """Return the scores of two photos' ``descriptors``; the photos are of (H, W) pixels."""
+        """Return how two photos' ``descriptors`` compare; the photos are of (H, W) pixels."""
         with torch.autocast(descriptors1.device.type, enabled=False):
             (coarse1, fine1), (coarse2, fine2) = (
                 self._maps(x.float(), size)
                 for x, size in ((descriptors1, size1), (descriptors2, size2))
             )
             sharp, fine_sharp = self.log_sharpness.exp()
-            scores = coarse1.flatten(1, 2) @ coarse2.flatten(1, 2).mT * sharp
-            found1 = best_matches(scores.detach(), size2)
-            found2 = best_matches(scores.detach().mT, size1)
+            cells1, cells2 = coarse1.flatten(1, 2) * sharp, coarse2.flatten(1, 2)
+            found1, found2 = best_matches(cells1, cells2, size1, size2)
             return Comparison(
-                scores,
+                cells1,
+                cells2,
                 search_window(fine1, fine2, found1, fine_sharp),
                 search_window(fine2, fine1, found2, fine_sharp),
             )
@@ -158,50 +185,72 @@ class Matcher(nn.Module):
 
         Descriptors learn from true matches alone: nothing flows back from here.
         """
-        with torch.autocast(compared.scores.device.type, enabled=False):
+        with torch.autocast(compared.cells1.device.type, enabled=False):
             found1, found2 = compared.window1.coarse, compared.window2.coarse
             (own1, there1), (own2, there2) = (
                 _ray_pairs(compared.window1, size1, size2),
                 _ray_pairs(compared.window2, size2, size1),
             )
-            # Both photos' cells are matches of the pair; the surer half decides.
+            # Both photos' cells are matches of the pair; the surest decide.
             mutual = torch.cat([found1.mutual, found2.mutual], dim=1)
-            surer = mutual.topk(mutual.shape[1] // 2, dim=1).indices[..., None].expand(-1, -1, 3)
-            rays1 = torch.cat([own1, there2], dim=1).gather(1, surer)
-            rays2 = torch.cat([there1, own2], dim=1).gather(1, surer)
-            R, t, _ = relative_pose(rays1, rays2, torch.ones_like(rays1[..., 0]))
-            back = -(R.mT @ t[..., None])[..., 0]
+            surest = mutual.topk(math.ceil(_SUREST * mutual.shape[1]), dim=1).indices
+            surest = surest[..., None].expand(-1, -1, 3)
+            rays1 = torch.cat([own1, there2], dim=1).gather(1, surest)
+            rays2 = torch.cat([there1, own2], dim=1).gather(1, surest)
+            pose = relative_pose(rays1, rays2, torch.ones_like(rays1[..., 0]))
             return Told(
-                self._side(own1, there1, compared.window1, R, t, size1),
-                self._side(own2, there2, compared.window2, R.mT, back, size2),
-                R,
-                t,
+                self._side(own1, there1, compared.window1, pose, size1),
+                self._side(own2, there2, compared.window2, pose.inverse(), size2),
+                pose.R,
+                pose.t,
+                pose.focal,
             )
 
     def _side(
-        self, own: Tensor, there: Tensor, window: Window, R: Tensor, t: Tensor, size: Size
+        self, own: Tensor, there: Tensor, window: Window, pose: RelativePose, size: Size
     ) -> Side:
-        """Return what is told of a photo of ``size``, with the other camera (R, t) in its frame.
+        """Return what is told of a photo of ``size``; ``pose`` is the other camera's in its frame.
 
-        ``own`` and ``there`` are the rays of its cells and of their matches, (B, N, 3) row-major.
+        ``own`` and ``there`` are the rays of its cells and of their matches for the usual focal
+        length, (B, N, 3) row-major.
         """
+        R, t, focal, support = pose
+        fits = agreement(R, t, focal, own, there)
+        own, there = at_focal(own, focal), at_focal(there, focal)
         depth = triangulate(R, t, own, there)[0].clamp(_NEAREST, _FARTHEST)
-        fits = agreement(R, t, own, there)
         # Of the angle at which rays meet: an error of a ray moves the depth by one over it.
         sine = _sines(own, there, R)
         sure, spread = window.coarse, window.refined()[1] / CELL
         told = torch.stack([sure.mutual.sqrt(), sure.mass, sine, fits, spread, depth.log()], dim=-1)
-        cells = torch.cat([own[..., :2], there[..., :2], (there - own)[..., :2], told], dim=-1)
-        pair = torch.cat([R.flatten(1), t, fits.mean(dim=1, keepdim=True)], dim=-1)
+        numbers = torch.cat([own[..., :2], there[..., :2], (there - own)[..., :2], told], dim=-1)
+        # How much worse every focal length explains the matches: the decoder knows what it sees.
+        worse = support - support.amax(dim=1, keepdim=True)
+        ours = torch.stack([fits.mean(dim=1), focal.log()], dim=-1)
+        pair = torch.cat([R.flatten(1), t, ours, worse * _OF_SUPPORT], dim=-1)
+        cells, depths, weights = (
+            x.unflatten(1, (size[0] // CELL, size[1] // CELL))
+            for x in (numbers, depth[..., None], (fits * sine.square())[..., None])
+        )
+        patches = _by_patch(cells, self.side).flatten(2)
+        trust = fits * sure.mutual * (sine / _TELLING).clamp(max=1).square()
+        return Side(
+            torch.cat([patches, pair[:, None].expand(-1, patches.shape[1], -1)], dim=-1),
+            cells,
+            trust.unflatten(1, cells.shape[1:3]),
+            _by_patch(depths, self.side).flatten(2),
+            _by_patch(weights, self.side).flatten(2),
+        )
 
-        def by_patch(values: Tensor) -> Tensor:
-            rows = values.unflatten(1, (size[0] // CELL, size[1] // CELL))
-            return _by_patch(rows, self.side).flatten(2)
+    def detail(self, descriptors: Tensor, side: Side, size: Size) -> Tensor:
+        """Return what is known of the fine cells of photos: maps (B, DETAIL, H/4, W/4).
 
-        patches = by_patch(cells)
-        numbers = torch.cat([patches, pair[:, None].expand(-1, patches.shape[1], -1)], dim=-1)
-        weight = fits * sine.square()
-        return Side(numbers, by_patch(depth[..., None]), by_patch(weight[..., None]))
+        Their ``descriptors``, and what is told of the cells that they are in.
+        """
+        _, fine = self._maps(descriptors.detach().float(), size)
+        cells = side.cells.permute(0, 3, 1, 2)
+        return torch.cat(
+            [fine.permute(0, 3, 1, 2), F.interpolate(cells, scale_factor=CELL / FINE_CELL)], dim=1
+        )
 
     def placement(
         self, points: tuple[Tensor, Tensor], tokens: tuple[Tensor, Tensor], told: Told
@@ -242,13 +291,12 @@ def _ray_pairs(window: Window, own: Size, other: Size) -> tuple[Tensor, Tensor]:
     """Return the rays (B, N, 3) of a photo's cells, and of their matches in the other photo."""
     there = window.refined()[0]
     here = cell_positions(own, there.device).expand(len(there), -1, -1)
-    return _rays(here, own), _rays(there, other)
+    return pixel_rays(here, own, usual_focal(own)), pixel_rays(there, other, usual_focal(other))
 
 
-def _rays(positions: Tensor, size: Size) -> Tensor:
-    """Return rays (..., 3), z = 1, of pixels (..., 2) for a usual focal length."""
-    middle = positions.new_tensor([size[1] / 2, size[0] / 2])
-    return F.pad((positions - middle) / (USUAL_FOCAL * max(size)), (0, 1), value=1.0)
+def usual_focal(size: Size) -> float:
+    """Return the usual focal length of a photo of (H, W) pixels, in pixels."""
+    return USUAL_FOCAL * max(size)
 
 
 def _sines(rays1: Tensor, rays2: Tensor, R: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 CELL = 8
 """Side of a cell in pixels."""
@@ -59,11 +60,14 @@ class Window(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """How the cells of two photos compare."""
+    """How the cells of two photos compare, row-major."""
 
-    scores: Tensor
-    """(B, N, M) for the cells of photo 1 and photo 2, row-major. A softmax along the last axis
-    gives the chances of photo 1's matches, along the other axis those of photo 2's."""
+    cells1: Tensor
+    """(B, N, C) descriptors of photo 1's cells, times the sharpness. Their inner products with
+    those of photo 2 are scores: a softmax over photo 2's cells gives the chances of photo 1's
+    matches, one over photo 1's those of photo 2's."""
+    cells2: Tensor
+    """(B, M, C) descriptors of photo 2's cells."""
     window1: Window
     """For the cells of photo 1, in photo 2."""
     window2: Window
@@ -72,26 +76,65 @@ class Comparison(NamedTuple):
 
 def cell_positions(size: Size, device: torch.device) -> Tensor:
     """Return what the cells of a photo of (H, W) pixels stand for: (N, 2) x and y, row-major."""
-    y = torch.arange(size[0] // CELL, device=device) * CELL + CENTRE + 0.5
-    x = torch.arange(size[1] // CELL, device=device) * CELL + CENTRE + 0.5
-    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).flatten(0, 1)
+    return pixel_centres(size, device)[CENTRE::CELL, CENTRE::CELL].flatten(0, 1)
 
 
-def best_matches(scores: Tensor, size: Size) -> CellMatches:
-    """Return the match of every row of scores (B, N, M); M are the cells of a photo of ``size``."""
+def pixel_centres(size: Size, device: torch.device) -> Tensor:
+    """Return x and y of the pixels of a photo of (H, W), (H, W, 2)."""
+    y, x = (torch.arange(side, device=device) + 0.5 for side in size)
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+
+
+def pixel_rays(positions: Tensor, size: Size, focal: Tensor | float) -> Tensor:
+    """Return the rays (..., 3), z = 1, of pixels (..., 2) of a pinhole of ``focal`` pixels."""
+    middle = positions.new_tensor([size[1] / 2, size[0] / 2])
+    return F.pad((positions - middle) / focal, (0, 1), value=1.0)
+
+
+@torch.no_grad()
+def best_matches(
+    cells1: Tensor, cells2: Tensor, size1: Size, size2: Size
+) -> tuple[CellMatches, CellMatches]:
+    """Return the matches of photo 1's cells (B, N, C) and of photo 2's (B, M, C).
+
+    Photos are of (H, W) pixels; descriptors as in a comparison.
+    """
+    # Pair by pair: a matrix of all scores of a batch is more than processors keep at hand.
+    found = [
+        _best_of_pair(own @ other.mT, size1, size2)
+        for own, other in zip(cells1.split(1), cells2.split(1), strict=True)
+    ]
+    first, second = (
+        CellMatches(*map(torch.cat, zip(*side, strict=True))) for side in zip(*found, strict=True)
+    )
+    return first, second
+
+
+def _best_of_pair(scores: Tensor, size1: Size, size2: Size) -> tuple[CellMatches, CellMatches]:
+    sums1, sums2 = scores.logsumexp(dim=2), scores.logsumexp(dim=1)
+    # The logarithm of the product of both softmaxes.
+    mutual = torch.mul(scores, 2).sub_(sums1[:, :, None]).sub_(sums2[:, None])
+    return (
+        _around(scores, sums1, *mutual.max(dim=2), size2),
+        _around(scores.mT, sums2, *mutual.max(dim=1), size1),
+    )
+
+
+def _around(
+    scores: Tensor, log_sums: Tensor, log_mutual: Tensor, best: Tensor, size: Size
+) -> CellMatches:
+    """Return the matches around the ``best`` cells (B, N) of the other photo, of ``size``."""
     rows, columns = size[0] // CELL, size[1] // CELL
-    chances = scores.softmax(dim=-1)
-    mutual, best = (chances * scores.softmax(dim=-2)).max(dim=-1)
     step = torch.arange(-1, 2, device=scores.device)
     row = (best // columns)[..., None, None] + step[:, None]
     column = (best % columns)[..., None, None] + step
     inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
     near = (row.clamp(0, rows - 1) * columns + column.clamp(0, columns - 1)).flatten(-2)
-    weights = chances.gather(-1, near) * inside.flatten(-2)
+    weights = (scores.gather(-1, near) - log_sums[..., None]).exp() * inside.flatten(-2)
     mass = weights.sum(dim=-1)
     positions = cell_positions(size, scores.device)[near]
     mean = (weights[..., None] * positions).sum(dim=-2) / mass.clamp(min=1e-9)[..., None]
-    return CellMatches(mean, mutual, mass)
+    return CellMatches(mean, log_mutual.exp(), mass)
 
 
 def search_window(fine1: Tensor, fine2: Tensor, found: CellMatches, sharpness: Tensor) -> Window:

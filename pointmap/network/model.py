@@ -65,7 +65,7 @@ class PointmapNetwork(nn.Module):
         return Grid(size[0] // patch, size[1] // patch, self.config.rope_base)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Return the tokens (B, N, C) of photos (B, 3, H, W), N row-major over H/16 x W/16."""
+        """Return the tokens (B, N, C) of photos (B, 3, H, W), N patches row-major."""
         return self._encoded(self.patch_embed(images), (images.shape[2], images.shape[3]))
 
     def _encoded(self, patches: Tensor, size: Size) -> Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -64,11 +64,22 @@ def patch_targets(
     return votes.new_zeros(*index.shape[:2], count).scatter_add_(2, index, votes)
 
 
-def cell_targets(points: Tensor, valid: Tensor, intrinsics: Tensor, depth: Tensor) -> Tensor:
-    """Return (B, N, M): where the matcher's cells lie among the other photo's, row-major.
+class Shares(NamedTuple):
+    """Where places lie on a grid: shared out among the four cells around, as bilinear weights.
 
-    A visible cell's place is shared out among the four cells around it, so that the expectation is
-    exact; other rows are 0. Arguments as for :func:`patch_targets`.
+    So that the expectation is exact. All four are 0 for a place that isn't seen.
+    """
+
+    cells: Tensor
+    """(B, N, 4) indices of the four, row-major."""
+    share: Tensor
+    """(B, N, 4) from 0 to 1."""
+
+
+def cell_targets(points: Tensor, valid: Tensor, intrinsics: Tensor, depth: Tensor) -> Shares:
+    """Return where the N cells of the matcher lie among the other photo's.
+
+    Arguments as for :func:`patch_targets`.
     """
     rows, columns = (side // CELL for side in depth.shape[1:])
     x, y, visible = _centres_in_other(points, valid, intrinsics, depth)
@@ -79,10 +90,10 @@ def cell_targets(points: Tensor, valid: Tensor, intrinsics: Tensor, depth: Tenso
 
 def window_targets(
     window: Window, points: Tensor, valid: Tensor, intrinsics: Tensor, depth: Tensor
-) -> Tensor:
-    """Return (B, N, 25): where the cells lie in the window around their coarse matches.
+) -> Shares:
+    """Return where the N cells lie among the 25 of the window around their coarse matches.
 
-    As :func:`cell_targets`; rows whose place is outside the window are 0.
+    Places outside the window aren't seen. Arguments as for :func:`patch_targets`.
     """
     x, y, visible = _centres_in_other(points, valid, intrinsics, depth)
     across, down = ((v - 0.5) / FINE_CELL - window.corner[..., k] for k, v in enumerate((x, y)))
@@ -100,15 +111,14 @@ def _centres_in_other(
     return x.flatten(1), y.flatten(1), visible.flatten(1)
 
 
-def _shared_out(across: Tensor, down: Tensor, visible: Tensor, rows: int, columns: int) -> Tensor:
-    """Return (B, N, rows * columns): bilinear shares of grid positions (B, N), 0 if not visible."""
-    targets = across.new_zeros(*across.shape, rows * columns)
+def _shared_out(across: Tensor, down: Tensor, visible: Tensor, rows: int, columns: int) -> Shares:
+    """Return the shares of grid positions (B, N)."""
+    index, share = [], []
     for row in (down.floor(), down.floor() + 1):
         for column in (across.floor(), across.floor() + 1):
-            share = (1 - (down - row).abs()) * (1 - (across - column).abs()) * visible
-            index = row.clamp(max=rows - 1) * columns + column.clamp(max=columns - 1)
-            targets.scatter_add_(2, index.long()[..., None], share[..., None])
-    return targets
+            share.append((1 - (down - row).abs()) * (1 - (across - column).abs()) * visible)
+            index.append(row.clamp(max=rows - 1) * columns + column.clamp(max=columns - 1))
+    return Shares(torch.stack(index, dim=-1).long(), torch.stack(share, dim=-1))
 
 
 def _projected(
@@ -133,6 +143,29 @@ def correspondence_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """
     log_probability = F.log_softmax(logits.float(), dim=-1)
     return -(targets * log_probability).sum() / targets.sum().clamp(min=1)
+
+
+def matching_loss(cells1: Tensor, cells2: Tensor, targets: Shares) -> Tensor:
+    """Return the same for photo 1's cells to be matched with photo 2's; targets name few cells.
+
+    Scores are inner products of ``cells1`` (B, N, C) and ``cells2`` (B, M, C). A quarter of cells 1
+    is asked, drawn from torch's own generator: the matrix of all scores and what its gradient
+    needs would take a third of a training step.
+    """
+    count = cells1.shape[1]
+    chosen = torch.randperm(count)[: -(-count // 4)].to(cells1.device)
+    few = Shares(*(x[:, chosen] for x in targets))
+    return _cross_entropy(cells1[:, chosen] @ cells2.mT, few)
+
+
+def window_loss(window: Window, targets: Shares) -> Tensor:
+    """Return the same for places in the window around coarse matches."""
+    return _cross_entropy(window.scores, targets)
+
+
+def _cross_entropy(logits: Tensor, targets: Shares) -> Tensor:
+    log_probability = logits.gather(2, targets.cells) - logits.logsumexp(dim=2, keepdim=True)
+    return -(targets.share * log_probability).sum() / targets.share.sum().clamp(min=1)
 
 
 class AttentionProbe:

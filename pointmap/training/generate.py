@@ -26,7 +26,8 @@ _log = logging.getLogger(__name__)
 
 SCENES_PER_SHARD = 48
 _SEEDS_PER_RUN = 1_000_000
-_SIZES = ("192x144", "192x128", "160x160", "144x192")
+_SIZES = ("384x288", "384x256", "320x320", "288x384")
+_PATCH = 32
 
 
 def write_shard(
@@ -92,10 +93,10 @@ def _work(worker: int, job: _Job) -> None:
 
 
 def _parse_size(text: str) -> tuple[int, int]:
-    """Return (height, width) of "WxH"; patches of 16 pixels must fill it."""
+    """Return (height, width) of "WxH", in multiples of the largest patch of the networks here."""
     parts = text.split("x")
-    if len(parts) != 2 or not all(p.isdigit() and int(p) and int(p) % 16 == 0 for p in parts):
-        raise InputError(f"--size {text} is no WxH in multiples of 16: give for example 192x144")
+    if len(parts) != 2 or not all(p.isdigit() and int(p) and int(p) % _PATCH == 0 for p in parts):
+        raise InputError(f"--size {text} is no WxH in multiples of {_PATCH}, as 384x288 is")
     return int(parts[1]), int(parts[0])
 
 

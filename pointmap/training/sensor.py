@@ -1,4 +1,4 @@
-"""What a camera does to light: per-photo exposure, colour, vignetting, blur, noise, compression.
+"""What a camera does to light: exposure, colour, vignetting, defocus, shake, noise, compression.
 
 Applied to batches at load time, so that the same render is never seen twice in the same guise. All
 random numbers are drawn on the CPU and only few per photo; noise comes from one fixed tile at a
@@ -12,7 +12,12 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+_BLUR_SIDE = 384
+"""Long side of photos, in pixels, for which the blur is given; others are blurred in proportion."""
+_REACH = 4
+"""Pixels that a blur reaches."""
 _NOISE_TILE = 512
 _BLOCK = 8
 
@@ -35,7 +40,15 @@ def photograph(images: Tensor, generator: torch.Generator, *, strength: float = 
     gain = torch.exp(draw(-0.3, 0.25, batch, 1, 1, 1) + draw(-0.07, 0.07, batch, 3, 1, 1))
     photo.mul_(gain * _vignette(images.shape[-2:], draw(0, 0.3, batch), device)).clamp_(0, 1)
     photo = _tone(photo, draw(-0.5, 0.5, batch, 1, 1, 1))
-    photo = _blur(photo, draw(-1.0, 0.9, batch).clamp_min(0))
+    # Half of the photos are a little out of focus, a third shaken.
+    scale = max(images.shape[-2:]) / _BLUR_SIDE
+    angle = draw(0, 2 * math.pi, batch)
+    shake = draw(-12.0, 6.0, batch).clamp_min(0) * scale
+    photo = blur(
+        photo,
+        draw(-1.8, 1.8, batch).clamp_min(0) * scale,
+        torch.stack([shake * angle.cos(), shake * angle.sin()], dim=1),
+    )
     _add_noise(photo, draw(0, 1, batch, 1, 1, 1).pow(3) * 0.04, generator)
     compressed = (torch.rand(batch, generator=generator) < 0.25 * strength).nonzero()[:, 0]
     if len(compressed) and not (images.shape[-2] % _BLOCK or images.shape[-1] % _BLOCK):
@@ -57,18 +70,24 @@ def _tone(photo: Tensor, curve: Tensor) -> Tensor:
     return photo * (1 + curve - curve * photo)
 
 
-def _blur(photo: Tensor, sigma: Tensor) -> Tensor:
-    """Separable 3-tap blur with per-photo standard deviation in pixels (0 = sharp)."""
-    side = (0.5 * sigma.square()).clamp_max(0.33)
-    index = (side > 0.02).nonzero()[:, 0]
+def blur(photo: Tensor, sigma: Tensor, shake: Tensor) -> Tensor:
+    """Blur by standard deviations (B,) and by straight movements (B, 2), all in pixels."""
+    index = ((sigma > 0.2) | (shake.norm(dim=1) > 0.5)).nonzero()[:, 0]
     if not len(index):
         return photo
-    soft, w = photo[index], side[index][:, None, None, None]
-    for dim in (-1, -2):
-        before = torch.cat([soft.narrow(dim, 0, 1), soft.narrow(dim, 0, soft.shape[dim] - 1)], dim)
-        after = torch.cat([soft.narrow(dim, 1, soft.shape[dim] - 1), soft.narrow(dim, -1, 1)], dim)
-        soft = soft * (1 - 2 * w) + (before + after) * w
-    photo[index] = soft
+    soft = photo[index]
+    step = torch.arange(-_REACH, _REACH + 1, device=photo.device, dtype=photo.dtype)
+    along = torch.linspace(-0.5, 0.5, 2 * _REACH + 1, device=photo.device)
+    # A movement is a row of places; each leaves a spot no smaller than the light of one pixel.
+    spot = -0.5 / (sigma[index].square() + 0.3**2)[:, None, None]
+    place = along[:, None] * shake[index][:, None]
+    across, down = (
+        (spot * (step - place[..., k, None]).square()).exp() for k in range(2)
+    )  # (B, places, side)
+    kernel = down.transpose(1, 2) @ across
+    kernel = (kernel / kernel.sum(dim=(1, 2), keepdim=True))[:, None].repeat_interleave(3, dim=0)
+    wide = F.pad(soft, (_REACH,) * 4, mode="replicate").flatten(0, 1)[None]
+    photo[index] = F.conv2d(wide, kernel, groups=len(kernel)).view_as(soft)
     return photo
 
 

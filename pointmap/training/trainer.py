@@ -36,7 +36,9 @@ from pointmap.training.correspondence import (
     AttentionProbe,
     cell_targets,
     correspondence_loss,
+    matching_loss,
     patch_targets,
+    window_loss,
     window_targets,
 )
 from pointmap.training.distributed import World
@@ -288,16 +290,16 @@ def pair_loss(
     own2 = _transform(cam1_to_cam2, batch.points2)
     points1_in_2 = _transform(cam1_to_cam2, batch.points1)
 
-    # Of every pixel: the loss has no scale of its own. Grids of every other pixel, taken in turn,
-    # drift to scales of their own, and pointmaps become a mosaic.
-    def flat(one: Tensor, other: Tensor) -> Tensor:
-        return torch.cat([one, other]).flatten(1, 2)
+    some = _some_pixels(size).to(batch.image1.device)
+
+    def both(one: Tensor, other: Tensor) -> Tensor:
+        return torch.cat([one.flatten(1, 2)[:, some], other.flatten(1, 2)[:, some]])
 
     loss = pointmap_loss(
-        (first.pts3d.flatten(1, 2), second.pts3d.flatten(1, 2)),
-        (first.conf.flatten(1, 2), second.conf.flatten(1, 2)),
-        (flat(batch.points1, own2), flat(batch.points2, points1_in_2)),
-        (flat(batch.valid1, batch.valid2), flat(batch.valid2, batch.valid1)),
+        (first.pts3d.flatten(1, 2)[:, some], second.pts3d.flatten(1, 2)[:, some]),
+        (first.conf.flatten(1, 2)[:, some], second.conf.flatten(1, 2)[:, some]),
+        (both(batch.points1, own2), both(batch.points2, points1_in_2)),
+        (both(batch.valid1, batch.valid2), both(batch.valid2, batch.valid1)),
         alpha=alpha,
     )
     to2 = (points1_in_2, batch.valid1, batch.intrinsics2, batch.depth2)
@@ -317,15 +319,27 @@ def pair_loss(
             loss, total=loss.total + attention_weight * attention, attention=attention.detach()
         )
     if compared is not None:
+        window1, window2 = compared.window1, compared.window2
         terms = [
-            correspondence_loss(compared.scores, cell_targets(*to2)),
-            correspondence_loss(compared.scores.mT, cell_targets(*to1)),
-            correspondence_loss(compared.window1.scores, window_targets(compared.window1, *to2)),
-            correspondence_loss(compared.window2.scores, window_targets(compared.window2, *to1)),
+            matching_loss(compared.cells1, compared.cells2, cell_targets(*to2)),
+            matching_loss(compared.cells2, compared.cells1, cell_targets(*to1)),
+            window_loss(window1, window_targets(window1, *to2)),
+            window_loss(window2, window_targets(window2, *to1)),
         ]
         matching = torch.stack(terms).mean()
         loss = replace(loss, total=loss.total + match_weight * matching, matching=matching.detach())
     return loss
+
+
+def _some_pixels(size: tuple[int, int]) -> Tensor:
+    """Return indices of one pixel of every square of 2x2, drawn anew from torch's own generator.
+
+    Not those of a grid: the loss has no scale of its own, and four grids of every other pixel,
+    taken in turn, drift to scales of their own, until pointmaps are a mosaic.
+    """
+    rows, columns = (torch.arange(side // 2) * 2 for side in size)
+    drawn = torch.randint(4, (len(rows), len(columns)))
+    return ((rows[:, None] + drawn // 2) * size[1] + columns + drawn % 2).flatten()
 
 
 def _both_directions(
