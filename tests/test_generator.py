@@ -386,7 +386,7 @@ def test_writer_skips_shards_that_exist(
 ) -> None:
     monkeypatch.setattr(generate_module, "SCENES_PER_SHARD", 1)
     monkeypatch.setattr(generate_module, "make_texture_bank", lambda *a, **k: bank)
-    arguments = ["--out", str(tmp_path), "--seed", "1", "--size", "64x48", "48x64", "--views", "2"]
+    arguments = ["--out", str(tmp_path), "--seed", "1", "--size", "64x32", "32x64", "--views", "2"]
     generate_module.main([*arguments, "--scenes", "1"])
     first = tmp_path / "shard-1-00000.pt"
     before = first.stat().st_mtime_ns
@@ -395,7 +395,7 @@ def test_writer_skips_shards_that_exist(
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["shard-1-00000.pt", "shard-1-00001.pt"]
     second = torch.load(tmp_path / names[1], weights_only=True)
-    assert second["images"].shape == (1, 2, 3, 64, 48)
+    assert second["images"].shape == (1, 2, 3, 64, 32)
     assert second["seeds"].tolist() == [1_000_001]
 
 
