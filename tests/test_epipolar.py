@@ -85,6 +85,19 @@ def test_matches_tell_the_focal_length(times: float) -> None:
     assert turn < 1.5 and shift < 5
 
 
+def test_long_lenses_are_found_among_wrong_matches() -> None:
+    """At the usual focal length, no pose is near enough to begin from."""
+    near = 0
+    for seed in range(8):
+        rays1, rays2, R, t = pair(seed, noise=0.002, wrong=0.3)
+        usual = torch.full((1,), 1 / 2.3, dtype=torch.float64)
+        given1, given2 = at_focal(rays1, usual), at_focal(rays2, usual)
+        found = relative_pose(given1, given2, torch.ones(1, 300, dtype=torch.float64))
+        turn, shift = errors_deg(found, R, t)
+        near += abs(float(found.focal[0]) / 2.3 - 1) < 0.11 and turn < 1 and shift < 2
+    assert near >= 7
+
+
 def test_at_half_the_focal_length_rays_are_twice_as_slanted() -> None:
     rays = torch.tensor([[[0.1, -0.2, 1.0], [0.0, 0.4, 1.0]]])
     half = at_focal(rays, torch.tensor([0.5]))

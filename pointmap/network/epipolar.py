@@ -6,8 +6,9 @@ closed form. Some are refined on all matches, with a robust width that shrinks; 
 more wrong matches, on five (the number that decides, as in RANSAC; Fischler and Bolles 1981), the
 same draws in every call. Gauss-Newton on the Sampson error throughout; what most agree with wins.
 
-The focal length is not known: the best poses are refined for a row of them, as if the pixels of
-both photos were so much closer together, and what most agree with wins again.
+The focal length is not known. Poses are sought for a few, as if the pixels of both photos were so
+much closer together; the best are refined for a row of focal lengths around each, and what most
+agree with wins again.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ _WIDEST, _MIDDLE, _NARROWEST = 0.06, 0.02, 0.005
 _FOCAL_STEP = 1.1
 FOCALS = tuple(_FOCAL_STEP**k for k in range(-6, 11))
 """Focal lengths that are tried, as multiples of that of the rays."""
+_APART = 4
+_STARTS = FOCALS[2::_APART]
+"""Those for which poses are sought from scratch: what fits at another may be out of reach."""
+_SEARCHED = 2
+"""One of so many matches, evenly over the photo, is asked in that search."""
 # Support that a focal length must gain, times its squared logarithm: two photos say little of it.
 _FOCAL_PRIOR = 0.1
 # Poses that are refined for each, and steps for the one between two of them.
@@ -90,6 +96,21 @@ def relative_pose(rays1: Tensor, rays2: Tensor, weights: Tensor) -> RelativePose
 
 def _from_first(rays1: Tensor, rays2: Tensor, weights: Tensor) -> RelativePose:
     """Return the pose, its starts being turns of camera 1."""
+    found = [_candidates(rays1, rays2, weights, focal) for focal in _STARTS]
+    R, t = (torch.stack(x, dim=1) for x in zip(*found, strict=True))
+    R, t, focal, support = _over_focals(_Matches(rays1, rays2, weights), R, t)
+    near1, near2 = at_focal(rays1, focal), at_focal(rays2, focal)
+    kept = weights * agreement(R, t, focal, rays1, rays2)
+    return RelativePose(R, t * _sign(R, t, near1, near2, kept)[:, None], focal, support)
+
+
+def _candidates(
+    rays1: Tensor, rays2: Tensor, weights: Tensor, focal: float
+) -> tuple[Tensor, Tensor]:
+    """Return R (B, S, 3, 3), t (B, S, 3): the poses that are best for a focal length."""
+    rays1, rays2, weights = (x[:, ::_SEARCHED] for x in (rays1, rays2, weights))
+    lens = weights.new_full((len(weights),), focal)
+    rays1, rays2 = at_focal(rays1, lens), at_focal(rays2, lens)
     matches = _Matches(rays1, rays2, weights)
     starts = _start_rotations(rays1, rays2, weights)
     drawn = _from_draws(starts, rays1, rays2, weights)
@@ -97,14 +118,10 @@ def _from_first(rays1: Tensor, rays2: Tensor, weights: Tensor) -> RelativePose:
     for width in _widths(_WIDEST, _MIDDLE, _STEPS):
         R, t = _refined(matches, R, t, width)
     R, t = torch.cat([R, drawn[0]], dim=1), torch.cat([t, drawn[1]], dim=1)
-    R, t, _ = _best(matches, R, t, _KEPT)
+    R, t = _best(matches, R, t, _KEPT)
     for width in _widths(_MIDDLE, _NARROWEST, _LAST_STEPS):
         R, t = _refined(matches, R, t, width)
-    R, t, _ = _best(matches, R, t, _FOCAL_POSES)
-    R, t, focal, support = _over_focals(matches, R, t)
-    near1, near2 = at_focal(rays1, focal), at_focal(rays2, focal)
-    kept = weights * agreement(R, t, focal, rays1, rays2)
-    return RelativePose(R, t * _sign(R, t, near1, near2, kept)[:, None], focal, support)
+    return _best(matches, R, t, _FOCAL_POSES)
 
 
 def at_focal(rays: Tensor, focal: Tensor) -> Tensor:
@@ -113,10 +130,15 @@ def at_focal(rays: Tensor, focal: Tensor) -> Tensor:
 
 
 def _over_focals(matches: _Matches, R: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return R (B, 3, 3), t (B, 3), focal (B,), support (B, F): the best of poses (B, S, ...)."""
-    poses, focals = R.shape[1], R.new_tensor(FOCALS)
+    """Return R (B, 3, 3), t (B, 3), focal (B,), support (B, F).
+
+    They are the best of poses R (B, len(_STARTS), S, 3, 3) and t, each refined for the focal
+    lengths around its own.
+    """
+    poses, focals = R.shape[2], R.new_tensor(FOCALS)
     lens = focals.repeat_interleave(poses)
-    R, t = R.repeat(1, len(focals), 1, 1), t.repeat(1, len(focals), 1)
+    around = [max(k - 1, 0) // _APART for k in range(len(FOCALS))]
+    R, t = R[:, around].flatten(1, 2), t[:, around].flatten(1, 2)
     for width in _widths(_MIDDLE, _NARROWEST, _LAST_STEPS):
         R, t = _refined(matches, R, t, width, lens=lens)
     support = (_fit(matches, R, t, lens) * matches.weights).sum(-1).unflatten(1, (-1, poses))
@@ -179,12 +201,15 @@ class _Matches:
         flat = matrices.flatten(-2)
         return (flat.flatten(1, -2) @ self.products).unflatten(1, flat.shape[1:-1])
 
-    def slopes(self, E: Tensor) -> Tensor:
-        """Return how fast x1' E x2 changes as the pixels move, (B, S, N) for E (B, S, 3, 3)."""
+    def squared_slopes(self, E: Tensor) -> Tensor:
+        """Return the squares (B, S, N) of how fast x1' E x2 changes as pixels move.
+
+        ``E`` is (B, S, 3, 3).
+        """
         first = E[..., :2, :].flatten(1, 2) @ self.rays2
         second = E.transpose(-1, -2)[..., :2, :].flatten(1, 2) @ self.rays1
         squares = first.square() + second.square()
-        return squares.unflatten(1, (-1, 2)).sum(2).clamp(min=1e-12).sqrt()
+        return squares.unflatten(1, (-1, 2)).sum(2).clamp(min=1e-12)
 
 
 def _seen_through(E: Tensor, lens: Tensor | None) -> Tensor:
@@ -205,15 +230,15 @@ def _fit(matches: _Matches, R: Tensor, t: Tensor, lens: Tensor | None = None) ->
     Zisserman, eq. 11.9), here in focal lengths of the given rays.
     """
     E = _seen_through(_cross_matrix(t) @ R, lens)
-    error = matches.values(E) / matches.slopes(E)
-    return 1 / (1 + (error / _NARROWEST).square())
+    errors = matches.values(E).square() / matches.squared_slopes(E)
+    return 1 / (1 + errors / _NARROWEST**2)
 
 
-def _best(matches: _Matches, R: Tensor, t: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the ``count`` best of the poses (B, S, ...), best first, and their support."""
-    support, order = (_fit(matches, R, t) * matches.weights).sum(-1).topk(count, dim=1)
+def _best(matches: _Matches, R: Tensor, t: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the ``count`` best of the poses (B, S, ...), best first."""
+    order = (_fit(matches, R, t) * matches.weights).sum(-1).topk(count, dim=1).indices
     pairs = torch.arange(len(R), device=R.device)[:, None]
-    return R[pairs, order], t[pairs, order], support
+    return R[pairs, order], t[pairs, order]
 
 
 def triangulate(R: Tensor, t: Tensor, rays1: Tensor, rays2: Tensor) -> tuple[Tensor, Tensor]:
@@ -241,18 +266,24 @@ def _start_rotations(rays1: Tensor, rays2: Tensor, weights: Tensor) -> Tensor:
         R = (u * sign[:, None]) @ vt
         error = (unit2 @ R.transpose(1, 2) - unit1).square().sum(-1)
         robust = weights / (1 + error / 0.1**2).square()
-    turns = [
-        _turn(math.radians(yaw), 1, R) @ _turn(math.radians(pitch), 0, R)
-        for yaw in _YAWS
-        for pitch in _PITCHES
-    ]
-    return torch.stack(turns) @ R[:, None]
+    turns = _turns(_YAWS, 1, R)[:, None] @ _turns(_PITCHES, 0, R)
+    return turns.flatten(0, 1) @ R[:, None]
 
 
-def _turn(angle: float, axis: int, like: Tensor) -> Tensor:
-    vector = like.new_zeros(3)
-    vector[axis] = angle
-    return torch.linalg.matrix_exp(_cross_matrix(vector))
+def _turns(angles_deg: tuple[float, ...], axis: int, like: Tensor) -> Tensor:
+    vectors = like.new_zeros(len(angles_deg), 3)
+    vectors[:, axis] = torch.deg2rad(like.new_tensor(angles_deg))
+    return _rotation(vectors)
+
+
+def _rotation(vectors: Tensor) -> Tensor:
+    """Rotation vectors (..., 3), radians, to matrices (..., 3, 3): Rodrigues' formula."""
+    cross = _cross_matrix(vectors)
+    angle = vectors.norm(dim=-1)[..., None, None]
+    # sin(a) / a, and (1 - cos(a)) / a^2: finite at 0.
+    first, second = torch.sinc(angle / math.pi), 0.5 * torch.sinc(angle / math.tau).square()
+    eye = torch.eye(3, dtype=vectors.dtype, device=vectors.device)
+    return eye + first * cross + second * (cross @ cross)
 
 
 def _cross_matrix(v: Tensor) -> Tensor:
@@ -289,33 +320,36 @@ def _refined(
     the rays'.
     """
     # E = [t]x R becomes [t + d]x R exp(w), d in the plane across t: five directions.
-    axes = torch.linalg.qr(torch.cat([t[..., None], _any_two(t)], dim=-1)).Q[..., 1:]
+    axes = _across(t)
     E = _cross_matrix(t) @ R
     spin = _cross_matrix(torch.eye(3, dtype=R.dtype, device=R.device))
     turns = E[..., None, :, :] @ spin
     shifts = _cross_matrix(axes.transpose(-1, -2)) @ R[..., None, :, :]
     changes = torch.cat([E[..., None, :, :], turns, shifts], dim=-3)
     seen = _seen_through(changes, None if lens is None else lens[..., None])
-    values = matches.values(seen)
-    errors, J = (values / matches.slopes(seen[:, :, 0])[:, :, None]).tensor_split([1], dim=2)
-    robust = matches.weights[:, :, None] / (1 + (errors / width).square()).square()
-    weighted = robust * J
+    # Errors are values by slopes: in products of two of them the weights bear both slopes.
+    values, J = matches.values(seen).tensor_split([1], dim=2)
+    squares = matches.squared_slopes(seen[:, :, 0])[:, :, None]
+    robust = (1 + values.square() / (squares * width**2)).square()
+    weighted = matches.weights[:, :, None] / (robust * squares) * J
     normal = weighted @ J.transpose(-1, -2)
     damping = relative * normal.diagonal(dim1=-2, dim2=-1).mean(-1).clamp(min=1e-9)
     eye = torch.eye(5, dtype=J.dtype, device=J.device)
-    gradient = weighted @ errors.transpose(-1, -2)
+    gradient = weighted @ values.transpose(-1, -2)
     step = -torch.linalg.solve(normal + damping[..., None, None] * eye, gradient)[..., 0]
     # A step beyond half a radian leaves what the linearisation knows.
     step = step * (0.5 / step.norm(dim=-1, keepdim=True).clamp(min=0.5))
-    R = R @ torch.linalg.matrix_exp(_cross_matrix(step[..., :3]))
+    R = R @ _rotation(step[..., :3])
     t = t + (axes @ step[..., 3:, None])[..., 0]
     return R, t / t.norm(dim=-1, keepdim=True)
 
 
-def _any_two(t: Tensor) -> Tensor:
-    """Return (..., 3, 2), two axes that with t span the space: those where t is smallest."""
-    order = t.abs().argsort(dim=-1)[..., :2]
-    return torch.nn.functional.one_hot(order, 3).to(t.dtype).transpose(-1, -2)
+def _across(t: Tensor) -> Tensor:
+    """Return (..., 3, 2): two unit vectors across unit vectors (..., 3) and each other."""
+    smallest = torch.nn.functional.one_hot(t.abs().argmin(dim=-1), 3).to(t.dtype)
+    first = torch.linalg.cross(t, smallest)
+    first = first / first.norm(dim=-1, keepdim=True)
+    return torch.stack([first, torch.linalg.cross(t, first)], dim=-1)
 
 
 def _sign(R: Tensor, t: Tensor, rays1: Tensor, rays2: Tensor, weights: Tensor) -> Tensor:
