@@ -36,8 +36,9 @@ _STARTS = FOCALS[2::_APART]
 """Those for which poses are sought from scratch: what fits at another may be out of reach."""
 _SEARCHED = 2
 """One of so many matches, evenly over the photo, is asked in that search."""
-# Support that a focal length must gain, times its squared logarithm: two photos say little of it.
-_FOCAL_PRIOR = 0.1
+# Support that a focal length must gain, times its squared logarithm, as a share of what no focal
+# length explains: where many matches are wrong, chance decides between them.
+_FOCAL_PRIOR = 0.6
 # Poses that are refined for each, and steps for the one between two of them.
 _FOCAL_POSES, _FOCAL_STEPS = 4, 2
 
@@ -61,7 +62,7 @@ class RelativePose(NamedTuple):
 
     def likely(self) -> Tensor:
         """Return the support (B, F) less what is asked of unusual focal lengths."""
-        return self.support - _FOCAL_PRIOR * self.support.new_tensor(FOCALS).log().square()
+        return _likely(self.support)
 
 
 def relative_pose(rays1: Tensor, rays2: Tensor, weights: Tensor) -> RelativePose:
@@ -143,7 +144,7 @@ def _over_focals(matches: _Matches, R: Tensor, t: Tensor) -> tuple[Tensor, Tenso
         R, t = _refined(matches, R, t, width, lens=lens)
     support = (_fit(matches, R, t, lens) * matches.weights).sum(-1).unflatten(1, (-1, poses))
     support, best = support.max(dim=2)
-    likely = support - _FOCAL_PRIOR * focals.log().square()
+    likely = _likely(support)
     # Between two focal lengths: the vertex of the parabola through the best three.
     middle = likely[:, 1:-1].argmax(dim=1, keepdim=True) + 1
     low, high = (likely.gather(1, middle + step) for step in (-1, 1))
@@ -156,6 +157,12 @@ def _over_focals(matches: _Matches, R: Tensor, t: Tensor) -> tuple[Tensor, Tenso
     for _ in range(_FOCAL_STEPS):
         R, t = _refined(matches, R, t, _NARROWEST, lens=focal)
     return R[:, 0], t[:, 0], focal[:, 0], support
+
+
+def _likely(support: Tensor) -> Tensor:
+    unexplained = 1 - support.amax(dim=1, keepdim=True)
+    unusual = support.new_tensor(FOCALS).log().square()
+    return support - _FOCAL_PRIOR * unexplained * unusual
 
 
 def _widths(first: float, last: float, count: int) -> list[float]:
