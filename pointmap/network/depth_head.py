@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from pointmap.network.config import NetworkConfig
 from pointmap.network.heads import exp_confidence, to_map
-from pointmap.network.matching import FINE_CELL
+from pointmap.network.matching import CELL, FINE_CELL
 
 _FROM_TOKEN, _WIDTH = 24, 64
 
@@ -25,9 +25,10 @@ class DepthHead(nn.Module):
         """``channels``: those of the fine maps."""
         super().__init__()
         self.patch, self.side = config.patch_size, config.patch_size // FINE_CELL
+        self.cells = config.patch_size // CELL
         self.conf_mode = config.conf_mode
         width = config.dec_embed_dim
-        self.proj = nn.Linear(width, 2 * self.patch**2)
+        self.proj = nn.Linear(width, 2 * self.cells**2)
         self.from_tokens = nn.Linear(width, self.side**2 * _FROM_TOKEN)
         self.conv1 = nn.Conv2d(_FROM_TOKEN + channels, _WIDTH, 3, padding=1)
         self.conv2 = nn.Conv2d(_WIDTH, _WIDTH, 3, padding=1)
@@ -47,7 +48,7 @@ class DepthHead(nn.Module):
         x = torch.cat([spread, fine], dim=1).contiguous(memory_format=torch.channels_last)
         x = F.relu(self.conv2(F.relu(self.conv1(x))))
         with torch.autocast(x.device.type, enabled=False):
-            maps = to_map(self.proj(tokens.float()), size, self.patch)
-            raw = F.pixel_shuffle(maps, self.patch)
-            raw = raw + F.pixel_shuffle(self.detail(x.float()), FINE_CELL)
+            maps = F.pixel_shuffle(to_map(self.proj(tokens.float()), size, self.patch), self.cells)
+            smooth = F.interpolate(maps, size, mode="bilinear", align_corners=False)
+            raw = smooth + F.pixel_shuffle(self.detail(x.float()), FINE_CELL)
             return raw[:, 0], exp_confidence(raw[:, 1], self.conf_mode)

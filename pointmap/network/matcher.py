@@ -34,11 +34,12 @@ from pointmap.network.matching import (
     pixel_rays,
     search_window,
 )
+from pointmap.network.verify import Verifier
 
 USUAL_FOCAL = 0.85
 """Focal length around which that of two photos is sought, in long sides: a lens of 31 mm on 35 mm
 film. Phones have 26 to 28, cameras' standard zooms 35 in the middle."""
-_SUREST = 0.25
+_SUREST = 0.5
 """Share of the matches of both photos that decides on the pose."""
 _FINE_CHANNELS = 32
 # Numbers told of a cell, and of a pair.
@@ -122,6 +123,7 @@ class Matcher(nn.Module):
         self.to_tokens = nn.Linear(cells * COARSE_WIDTH, encoder_width)
         self.describe = nn.Linear(COARSE_WIDTH, channels)
         self.context = nn.Linear(encoder_width, cells * channels)
+        self.verifier = Verifier()
         self.log_sharpness = nn.Parameter(torch.tensor([math.log(10.0), math.log(10.0)]))
         self.embed = nn.Sequential(
             nn.Linear(cells * _OF_CELL + _OF_PAIR, decoder_width),
@@ -163,11 +165,15 @@ class Matcher(nn.Module):
             sharp, fine_sharp = self.log_sharpness.exp()
             cells1, cells2 = coarse1.flatten(1, 2) * sharp, coarse2.flatten(1, 2)
             found1, found2 = best_matches(cells1, cells2, size1, size2)
+            window1 = search_window(fine1, fine2, found1, fine_sharp)
+            window2 = search_window(fine2, fine1, found2, fine_sharp)
             return Comparison(
                 cells1,
                 cells2,
-                search_window(fine1, fine2, found1, fine_sharp),
-                search_window(fine2, fine1, found2, fine_sharp),
+                window1,
+                window2,
+                self.verifier(window1, window2, size1, size2),
+                self.verifier(window2, window1, size2, size1),
             )
 
     def _maps(self, descriptors: Tensor, size: Size) -> tuple[Tensor, Tensor]:
@@ -186,33 +192,39 @@ class Matcher(nn.Module):
         Descriptors learn from true matches alone: nothing flows back from here.
         """
         with torch.autocast(compared.cells1.device.type, enabled=False):
-            found1, found2 = compared.window1.coarse, compared.window2.coarse
+            inlier1, inlier2 = compared.inlier1.sigmoid(), compared.inlier2.sigmoid()
             (own1, there1), (own2, there2) = (
                 _ray_pairs(compared.window1, size1, size2),
                 _ray_pairs(compared.window2, size2, size1),
             )
             # Both photos' cells are matches of the pair; the surest decide.
-            mutual = torch.cat([found1.mutual, found2.mutual], dim=1)
-            surest = mutual.topk(math.ceil(_SUREST * mutual.shape[1]), dim=1).indices
+            inlier = torch.cat([inlier1, inlier2], dim=1)
+            weights, surest = inlier.topk(math.ceil(_SUREST * inlier.shape[1]), dim=1)
             surest = surest[..., None].expand(-1, -1, 3)
             rays1 = torch.cat([own1, there2], dim=1).gather(1, surest)
             rays2 = torch.cat([there1, own2], dim=1).gather(1, surest)
-            pose = relative_pose(rays1, rays2, torch.ones_like(rays1[..., 0]))
+            pose = relative_pose(rays1, rays2, weights)
             return Told(
-                self._side(own1, there1, compared.window1, pose, size1),
-                self._side(own2, there2, compared.window2, pose.inverse(), size2),
+                self._side(own1, there1, inlier1, compared.window1, pose, size1),
+                self._side(own2, there2, inlier2, compared.window2, pose.inverse(), size2),
                 pose.R,
                 pose.t,
                 pose.focal,
             )
 
     def _side(
-        self, own: Tensor, there: Tensor, window: Window, pose: RelativePose, size: Size
+        self,
+        own: Tensor,
+        there: Tensor,
+        inlier: Tensor,
+        window: Window,
+        pose: RelativePose,
+        size: Size,
     ) -> Side:
         """Return what is told of a photo of ``size``; ``pose`` is the other camera's in its frame.
 
         ``own`` and ``there`` are the rays of its cells and of their matches for the usual focal
-        length, (B, N, 3) row-major.
+        length, (B, N, 3) row-major; ``inlier`` (B, N) are the chances of their being right.
         """
         R, t, focal, support = pose
         fits = agreement(R, t, focal, own, there)
@@ -220,8 +232,8 @@ class Matcher(nn.Module):
         depth = triangulate(R, t, own, there)[0].clamp(_NEAREST, _FARTHEST)
         # Of the angle at which rays meet: an error of a ray moves the depth by one over it.
         sine = _sines(own, there, R)
-        sure, spread = window.coarse, window.refined()[1] / CELL
-        told = torch.stack([sure.mutual.sqrt(), sure.mass, sine, fits, spread, depth.log()], dim=-1)
+        mass, spread = window.coarse.mass, window.refined()[1] / CELL
+        told = torch.stack([inlier, mass, sine, fits, spread, depth.log()], dim=-1)
         numbers = torch.cat([own[..., :2], there[..., :2], (there - own)[..., :2], told], dim=-1)
         # How much worse every focal length explains the matches: the decoder knows what it sees.
         worse = support - support.amax(dim=1, keepdim=True)
@@ -229,10 +241,10 @@ class Matcher(nn.Module):
         pair = torch.cat([R.flatten(1), t, ours, worse * _OF_SUPPORT], dim=-1)
         cells, depths, weights = (
             x.unflatten(1, (size[0] // CELL, size[1] // CELL))
-            for x in (numbers, depth[..., None], (fits * sine.square())[..., None])
+            for x in (numbers, depth[..., None], (inlier * fits * sine.square())[..., None])
         )
         patches = _by_patch(cells, self.side).flatten(2)
-        trust = fits * sure.mutual * (sine / _TELLING).clamp(max=1).square()
+        trust = inlier * fits * (sine / _TELLING).clamp(max=1).square()
         return Side(
             torch.cat([patches, pair[:, None].expand(-1, patches.shape[1], -1)], dim=-1),
             cells,

@@ -72,6 +72,10 @@ class Comparison(NamedTuple):
     """For the cells of photo 1, in photo 2."""
     window2: Window
     """For the cells of photo 2, in photo 1."""
+    inlier1: Tensor
+    """(B, N) logits that the matches of photo 1's cells are right."""
+    inlier2: Tensor
+    """(B, M) the same of photo 2's cells."""
 
 
 def cell_positions(size: Size, device: torch.device) -> Tensor:

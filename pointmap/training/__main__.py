@@ -63,7 +63,7 @@ NETWORKS = {
     ),
 }
 """Network sizes: "tiny" to try the command, "base" is the bundled one (13 M parameters), "large" is
-deeper, with weights below 40 MB (18 M)."""
+deeper, with weights below 40 MB (17 M)."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ from pointmap.network.matching import CELL, CENTRE, FINE_CELL, WINDOW, Window
 
 _OCCLUDED = 0.05
 """A point this much (relative depth) behind what the other photo sees is hidden there."""
+_INLIER = 4.0
+"""A match this near to the truth, in pixels, is right."""
 _HEAD = 0
 """The supervised head; the others stay free."""
 
@@ -161,6 +163,24 @@ def matching_loss(cells1: Tensor, cells2: Tensor, targets: Shares) -> Tensor:
 def window_loss(window: Window, targets: Shares) -> Tensor:
     """Return the same for places in the window around coarse matches."""
     return _cross_entropy(window.scores, targets)
+
+
+def verification_loss(
+    inlier: Tensor,
+    window: Window,
+    points: Tensor,
+    valid: Tensor,
+    intrinsics: Tensor,
+    depth: Tensor,
+) -> Tensor:
+    """Return the cross-entropy of logits ``inlier`` (B, N) to whether matches are right, in nats.
+
+    The rest as for :func:`window_targets`.
+    """
+    x, y, visible = _centres_in_other(points, valid, intrinsics, depth)
+    error = (window.refined()[0].detach() - torch.stack([x, y], dim=-1)).norm(dim=-1)
+    is_inlier = visible & (error < _INLIER)
+    return F.binary_cross_entropy_with_logits(inlier, is_inlier.to(inlier.dtype))
 
 
 def _cross_entropy(logits: Tensor, targets: Shares) -> Tensor:

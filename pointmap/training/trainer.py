@@ -38,6 +38,7 @@ from pointmap.training.correspondence import (
     correspondence_loss,
     matching_loss,
     patch_targets,
+    verification_loss,
     window_loss,
     window_targets,
 )
@@ -326,7 +327,11 @@ def pair_loss(
             window_loss(window1, window_targets(window1, *to2)),
             window_loss(window2, window_targets(window2, *to1)),
         ]
-        matching = torch.stack(terms).mean()
+        checks = [
+            verification_loss(compared.inlier1, window1, *to2),
+            verification_loss(compared.inlier2, window2, *to1),
+        ]
+        matching = torch.stack(terms).mean() + torch.stack(checks).mean()
         loss = replace(loss, total=loss.total + match_weight * matching, matching=matching.detach())
     return loss
 
