@@ -16,9 +16,9 @@ _FROM_TOKEN, _WIDTH = 24, 64
 class DepthHead(nn.Module):
     """Tokens to the logarithm of z-depth, and confidence.
 
-    A patch's linear map knows nothing of the patches around it and little of where in the patch an
-    edge runs: depth would come in steps and without thin things. Convolutions over cells of 4x4
-    pixels see both.
+    A linear map gives cells of 8x8 pixels, smooth between them: of every pixel by itself, depth
+    would come in steps from patch to patch. Where in a cell an edge runs, and what is thin,
+    convolutions over cells of 4x4 pixels see.
     """
 
     def __init__(self, config: NetworkConfig, channels: int) -> None:

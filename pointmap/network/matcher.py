@@ -197,7 +197,7 @@ class Matcher(nn.Module):
                 _ray_pairs(compared.window1, size1, size2),
                 _ray_pairs(compared.window2, size2, size1),
             )
-            # Both photos' cells are matches of the pair; the surest decide.
+            # Both photos' cells are matches of the pair; the surer ones decide.
             inlier = torch.cat([inlier1, inlier2], dim=1)
             weights, surest = inlier.topk(math.ceil(_SUREST * inlier.shape[1]), dim=1)
             surest = surest[..., None].expand(-1, -1, 3)
