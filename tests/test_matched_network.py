@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cell_windows import blind_window
 from tiny_network import tiny_config
 
 from pointmap.checkpoint import load_network, save_checkpoint
 from pointmap.errors import InputError
 from pointmap.network import MatchedNetwork, NetworkConfig, PointmapNetwork, build_network
-from pointmap.network.bending import bent
 from pointmap.network.matcher import DETAIL, USUAL_FOCAL, Side, Told
 from pointmap.network.matching import (
     CELL,
@@ -26,12 +26,10 @@ from pointmap.network.matching import (
     best_matches,
     cell_positions,
 )
-from pointmap.network.verify import Verifier, evidence
 from pointmap.training.correspondence import (
     Shares,
     cell_targets,
     matching_loss,
-    verification_loss,
     window_loss,
     window_targets,
 )
@@ -270,7 +268,7 @@ def test_of_true_matches_pose_and_depths_are_told() -> None:
     scores = (dense(cell_targets(*there), 24 * 32) + 1e-9).log()
     found = matches_of(scores, size, size)
     # Windows that see nothing fine: the place is their middle, so their middle is where it is.
-    windows = [_blind_window(match) for match in found]
+    windows = [blind_window(match) for match in found]
     # The verifier would have to be trained: all matches are right.
     sure = torch.full((1, 24 * 32), 9.0)
     compared = Comparison(scores, torch.eye(24 * 32)[None], windows[0], windows[1], sure, sure)
@@ -305,100 +303,6 @@ def test_of_true_matches_pose_and_depths_are_told() -> None:
     ).long()
     true = in_second[0, there[:, 1], there[:, 0], 2] / baseline
     assert float((cells[..., 11][sure].exp() / true - 1).abs().median()) < 0.05
-
-
-def _blind_window(found: CellMatches) -> Window:
-    flat = torch.zeros(*found.mass.shape, WINDOW**2)
-    return Window(found, flat, (found.positions - 0.5) / FINE_CELL - WINDOW // 2)
-
-
-def _shifting_matches(seed: int) -> tuple[Window, Window, torch.Tensor]:
-    """Matches of a photo that a camera saw again, turned and moved, from both sides; B = 4.
-
-    And which of the first side are right: half are anywhere, all are equally sure.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    here = cell_positions(_LARGE, torch.device("cpu"))
-    turn = 1 + 0.15 * torch.randn(4, 1, 2, generator=generator)
-    shift = 20 * torch.randn(4, 1, 2, generator=generator)
-    ways = turn * here + shift, (here - shift) / turn
-    wrong = torch.rand(2, 4, len(here), generator=generator) < 0.5
-    anywhere = torch.rand(2, 4, len(here), 2, generator=generator) * torch.tensor([128.0, 96.0])
-    windows = []
-    for way, lost, elsewhere in zip(ways, wrong, anywhere, strict=True):
-        places = torch.where(lost[..., None], elsewhere, way)
-        sure = torch.full(places.shape[:2], 0.5)
-        windows.append(_blind_window(CellMatches(places, sure, sure)))
-    return windows[0], windows[1], ~wrong[0]
-
-
-_LARGE = (96, 128)
-
-
-def test_a_verifier_learns_to_tell_matches_by_those_around_them() -> None:
-    torch.manual_seed(0)
-    verifier = Verifier()
-    optimizer = torch.optim.Adam(verifier.parameters(), 5e-3)
-    for step in range(60):
-        window, back, right = _shifting_matches(step)
-        logits = verifier(window, back, _LARGE, _LARGE)
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, right.float())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    window, back, right = _shifting_matches(1000)
-    with torch.no_grad():
-        told = verifier(window, back, _LARGE, _LARGE) > 0
-    assert float((told == right).float().mean()) > 0.9
-
-
-def test_a_way_there_and_back_that_closes_is_evidence() -> None:
-    """The verifier sees it at the cell whose way it is, and only there."""
-    here = cell_positions(_LARGE, torch.device("cpu"))
-    shuffled = torch.randperm(len(here), generator=torch.Generator().manual_seed(1))
-    there = here[shuffled].expand(4, -1, -1)
-    home = torch.empty_like(here)
-    home[shuffled] = here
-    sure = torch.full(there.shape[:2], 0.5)
-    window = _blind_window(CellMatches(there, sure, sure))
-    lost = home.clone()
-    lost[shuffled[7]] += 50
-    closed, open_ = (
-        evidence(
-            window, _blind_window(CellMatches(x.expand(4, -1, -1), sure, sure)), _LARGE, _LARGE
-        )
-        for x in (home, lost)
-    )
-    changed = (closed != open_).any(dim=1).flatten(1)
-    assert changed.nonzero()[:, 1].tolist() == [7] * 4
-    assert (closed >= open_).all()
-
-
-def test_what_is_right_is_near_the_truth_and_seen() -> None:
-    """Logits that say so have no loss; a wall, seen again a cell further right."""
-    height, width = SIZE
-    K = torch.tensor([[[50.0, 0, width / 2], [0, 50.0, height / 2], [0, 0, 1]]])
-    depth = torch.full((1, height, width), 2.0)
-    points = unproject(depth, K) + torch.tensor([8.0, 0, 0]) * 2 / 50
-    here = cell_positions(SIZE, torch.device("cpu"))
-    off = torch.zeros(48)
-    off[::3] = 3.5
-    off[1::3] = 4.5
-    places = (here + torch.tensor([8.0, 0]) + torch.stack([torch.zeros(48), off], dim=1))[None]
-    window = _blind_window(CellMatches(places, torch.ones(1, 48), torch.ones(1, 48)))
-    right = (off < 4) & (here[:, 0] + 8 < width)
-    assert 0 < right.sum() < 40
-    sky = depth.clone()
-    sky[:, 4, 4] = 0
-    right[0] = False
-    logits = torch.where(right, 20.0, -20.0)[None]
-    loss = verification_loss(logits, window, points, sky > 0, K, depth)
-    assert float(loss) < 1e-6
-    for cell in (0, 1, 3, 7):
-        flipped = logits.clone()
-        flipped[0, cell] *= -1
-        worse = verification_loss(flipped, window, points, sky > 0, K, depth)
-        assert float(worse) == pytest.approx(20 / 48, rel=1e-3)
 
 
 def test_points_of_two_scales_come_together() -> None:
@@ -463,48 +367,6 @@ def test_points_lie_on_the_rays_of_a_pinhole_of_the_told_length() -> None:
     assert float(z.min()) > 0
     assert torch.allclose(points[..., 0], z * x / focal, rtol=1e-4)
     assert torch.allclose(points[..., 1], z * y / focal, rtol=1e-4)
-
-
-def test_a_head_begins_with_a_wall_and_learns_detail_from_fine_cells() -> None:
-    head, size = matcher_network().head, (32, 48)
-    generator = torch.Generator().manual_seed(11)
-    tokens = torch.randn(1, 6, CONFIG.dec_embed_dim, generator=generator)
-    fine = torch.zeros(1, DETAIL, 8, 12)
-    with torch.no_grad():
-        log_z, confidence = head(tokens, fine, size)
-        assert torch.equal(log_z, torch.zeros(1, 32, 48))
-        assert torch.equal(confidence, torch.full((1, 32, 48), 2.0))
-        for layer in (head.proj, head.detail):
-            layer.weight.normal_(std=0.1, generator=generator)
-        before = head(tokens, fine, size)[0]
-        fine[0, :, 3, 7] = 1
-        after = head(tokens, fine, size)[0]
-    # Two convolutions see two fine cells to each side: columns 20 to 39, rows 4 to 23.
-    changed = (after != before)[0]
-    assert changed[4:24, 20:40].float().mean() > 0.9
-    changed[4:24, 20:40] = False
-    assert not changed.any()
-
-
-def test_depth_is_bent_to_what_trusted_matches_tell_and_keeps_its_scale() -> None:
-    y, x = torch.meshgrid(torch.arange(96.0), torch.arange(128.0), indexing="ij")
-    true = (3 + x / 64 + 0.3 * torch.sin(y / 30)).log()[None]
-    guess = torch.full((1, 96, 128), 0.7)
-    cells = torch.nn.functional.avg_pool2d(true[:, None], 8)[:, 0]
-    trust = torch.ones_like(cells)
-    # Told in other units, and some of it is wrong.
-    told = cells + 5
-    told[0, ::5, ::5] -= 2.5
-    found = bent(guess, told, trust)
-    off = found - true
-    assert float((off - off.median()).abs().median()) < 0.03
-    assert float((guess - true).std()) > 0.12
-    # Where the matches are as deep as was thought, in the middle, it stays as deep.
-    assert float((found - guess).median().abs()) < 0.05
-    assert torch.equal(bent(guess, told, torch.zeros_like(trust)), guess)
-    # Trust in one half says little of the other's far end.
-    trust[..., 4:] = 0
-    assert float((bent(guess, told, trust) - guess)[..., 112:].abs().max()) < 0.02
 
 
 def test_detail_lies_where_its_cells_are() -> None:
