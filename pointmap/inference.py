@@ -267,48 +267,51 @@ class _Decoder:
     @torch.inference_mode()
     def launch(self, batch: Sequence[tuple[int, int]]) -> list[_Launched]:
         """Decode pairs i <= j of one size per side in both directions; nothing for no pairs."""
-        if not batch:
-            return []
-        swapped = [(j, i) for i, j in batch if i != j]
-        size1, size2 = self.sizes(batch[0])
-        # One decoder call takes both directions where the sizes let it.
-        calls = [[*batch, *swapped]] if size1 == size2 else [[*batch], swapped]
         threads = torch.get_num_threads()
-        if self._device.type != "cpu" or threads < 2:
-            return [self._launch(directed) for directed in calls if directed]
+        if self._device.type != "cpu" or min(threads, len(batch)) < 2:
+            return [self._launch(batch)] if batch else []
         for k in dict.fromkeys(k for pair in batch for k in pair):
             self._photo_maps(k)
-        halves = [half for call in calls for half in (call[::2], call[1::2]) if half]
         # Small operations keep one core busy, however many threads there are: two batches side by
         # side leave none idle.
         try:
-            return list(_two_workers().map(lambda x: self._launch_with(threads // 2, x), halves))
+            return list(
+                _two_workers().map(
+                    lambda half: self._launch_with(threads // 2, half), (batch[::2], batch[1::2])
+                )
+            )
         finally:
             # A worker's number became that of threads to come, too.
             torch.set_num_threads(threads)
 
-    def _launch_with(self, threads: int, directed: list[tuple[int, int]]) -> _Launched:
+    def _launch_with(self, threads: int, batch: Sequence[tuple[int, int]]) -> _Launched:
         torch.get_num_threads()  # a thread's first call forgets what was set before it
         torch.set_num_threads(threads)
-        return self._launch(directed)
+        return self._launch(batch)
 
     @torch.inference_mode()
-    def _launch(self, directed: list[tuple[int, int]]) -> _Launched:
-        sides = list(zip(*directed, strict=True))
-        tokens1, tokens2 = (
-            torch.stack([_tokens(self._encoded, k, self._device) for k in side]) for side in sides
-        )
-        maps = (
-            _known([self._photo_maps(k)[0] for k in sides[0]]),
-            _known([self._photo_maps(k)[1] for k in sides[1]]),
-        )
+    def _launch(self, batch: Sequence[tuple[int, int]]) -> _Launched:
+        side1, side2 = zip(*batch, strict=True)
         with _precision(self._device, self._dtype):
-            both = self._network.decode(tokens1, tokens2, *self.sizes(directed[0]), maps)
-        outputs = (_to_host(_finite(both[0])), _to_host(_finite(both[1])))
+            both = self._network.decode_both(
+                self._stacked(side1),
+                self._stacked(side2),
+                *self.sizes(batch[0]),
+                self._maps(side1),
+                self._maps(side2),
+            )
+        outputs = [[_to_host(_finite(side)) for side in one_way] for one_way in both]
         copied = None
         if self._device.type == "cuda":
             copied = torch.cuda.current_stream(self._device).record_event()
-        return _Launched(directed, outputs, copied)
+        return _Launched(batch, outputs, copied)
+
+    def _stacked(self, photos: Sequence[int]) -> Tensor:
+        return torch.stack([_tokens(self._encoded, k, self._device) for k in photos])
+
+    def _maps(self, photos: Sequence[int]) -> tuple[PhotoMaps, PhotoMaps]:
+        first, second = zip(*map(self._photo_maps, photos), strict=True)
+        return _known(first), _known(second)
 
 
 @functools.lru_cache(maxsize=1)
@@ -328,26 +331,33 @@ def _photo_maps(
 
 @dataclass(frozen=True)
 class _Launched:
-    """Predictions of directed pairs, on the way to the CPU until ``copied``."""
+    """Predictions of pairs in both directions, on the way to the CPU until ``copied``."""
 
-    directed: list[tuple[int, int]]
-    outputs: tuple[Outputs, Outputs]
+    batch: Sequence[tuple[int, int]]
+    outputs: Sequence[Sequence[Outputs]]
+    """Of pairs (i, j) and of (j, i), of the first and of the second photo."""
     copied: torch.cuda.Event | None
 
     def predictions(self) -> Iterator[PairPrediction]:
         """Wait for the copies and give each prediction arrays of its own."""
         if self.copied is not None:
             self.copied.synchronize()
-        for k, (i, j) in enumerate(self.directed):
-            sides = []
-            for side in self.outputs:
-                # Views would keep the whole batch in memory as long as one prediction lives.
-                points, confidence, *local = [tensor[k].numpy().copy() for tensor in side]
-                sides.append((points, confidence, LocalFeatures(*local) if local else None))
-            (points_i, confidence_i, local_i), (points_j, confidence_j, local_j) = sides
-            yield PairPrediction(
-                i, j, points_i, confidence_i, points_j, confidence_j, local_i, local_j
-            )
+        for k, (i, j) in enumerate(self.batch):
+            yield self._prediction(k, i, j, self.outputs[0])
+            if i != j:
+                yield self._prediction(k, j, i, self.outputs[1])
+
+    @staticmethod
+    def _prediction(k: int, i: int, j: int, outputs: Sequence[Outputs]) -> PairPrediction:
+        sides = []
+        for side in outputs:
+            # Views would keep the whole batch in memory as long as one prediction lives.
+            points, confidence, *local = [tensor[k].numpy().copy() for tensor in side]
+            sides.append((points, confidence, LocalFeatures(*local) if local else None))
+        (points_i, confidence_i, local_i), (points_j, confidence_j, local_j) = sides
+        return PairPrediction(
+            i, j, points_i, confidence_i, points_j, confidence_j, local_i, local_j
+        )
 
 
 def _known(maps: Sequence[Tensor | None]) -> PhotoMaps:

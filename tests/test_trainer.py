@@ -15,7 +15,7 @@ import torch
 from tiny_network import tiny_config
 
 from pointmap.errors import InputError
-from pointmap.network import NetworkConfig, PointmapNetwork
+from pointmap.network import NetworkConfig, PointmapNetwork, Prediction
 from pointmap.network.matcher import USUAL_FOCAL
 from pointmap.training.distributed import join_world
 from pointmap.training.pairs import PairBatch, unproject
@@ -256,15 +256,15 @@ def test_exact_predictions_cost_nothing_in_either_direction() -> None:
         def encode(self, images: torch.Tensor) -> torch.Tensor:
             return images
 
-        def decode(self, tokens1: object, tokens2: object, size1: object, size2: object) -> Any:
-            from pointmap.network import Prediction
-
+        def decode_both(self, tokens1: object, tokens2: object, *sizes: object) -> Any:
             back = torch.tensor([0.5, 0.0, 0.0])
             # Direction (2, 1): view 2 in its own frame, view 1 half a unit to the left of it.
-            own = torch.cat([batch.points1, batch.points2 - back])
-            other = torch.cat([batch.points2, batch.points1 - back])
-            conf = torch.full(own.shape[:3], 2.0)
-            return Prediction(own, conf), Prediction(other, conf)
+            own2, moved1 = batch.points2 - back, batch.points1 - back
+            conf = torch.full(own2.shape[:3], 2.0)
+            return (
+                (Prediction(batch.points1, conf), Prediction(batch.points2, conf)),
+                (Prediction(own2, conf), Prediction(moved1, conf)),
+            )
 
     loss = pair_loss(Oracle(), batch, alpha=0.2)  # type: ignore[arg-type]
     assert loss.error1.item() < 1e-6 and loss.error2.item() < 1e-6

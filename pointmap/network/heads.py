@@ -35,6 +35,15 @@ class Prediction:
     desc_conf: Tensor | None = None
     """(B, H, W) float32 confidence of the local features, above 0."""
 
+    def halves(self) -> tuple[Prediction, Prediction]:
+        """Return the predictions of the first and of the second half of the batch."""
+        maps = (self.pts3d, self.conf, self.desc, self.desc_conf)
+        first, second = (
+            Prediction(*half)
+            for half in zip(*((None, None) if x is None else x.chunk(2) for x in maps), strict=True)
+        )
+        return first, second
+
 
 def exp_points(raw: Tensor) -> Tensor:
     """Map raw vectors (..., 3) to points: the same direction, length expm1(|raw|) (DUSt3R)."""

@@ -11,6 +11,7 @@ depth and cameras. So both sides do the same, with one decoder and one head.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -22,7 +23,7 @@ from pointmap.network.depth_head import DepthHead
 from pointmap.network.heads import PhotoMaps, Prediction
 from pointmap.network.matcher import DETAIL, Matcher, Placement, Side, usual_focal
 from pointmap.network.matching import Comparison, pixel_centres, pixel_rays
-from pointmap.network.model import PointmapNetwork, Size
+from pointmap.network.model import OneWay, PointmapNetwork, Size
 
 
 class MatchedNetwork(PointmapNetwork):
@@ -65,11 +66,38 @@ class MatchedNetwork(PointmapNetwork):
         size1: Size,
         size2: Size,
         maps: tuple[PhotoMaps, PhotoMaps] = (None, None),
-    ) -> tuple[Prediction, Prediction]:
+    ) -> OneWay:
         """Return the predictions of a batch of pairs, both in camera 1's frame, as the base."""
+        return self.decode_both(tokens1, tokens2, size1, size2)[0]
+
+    def decode_both(
+        self,
+        tokens1: Tensor,
+        tokens2: Tensor,
+        size1: Size,
+        size2: Size,
+        maps1: Sequence[PhotoMaps] = (None, None),
+        maps2: Sequence[PhotoMaps] = (None, None),
+    ) -> tuple[OneWay, OneWay]:
+        """Return the predictions of pairs (1, 2), and of the same pairs as (2, 1), as the base."""
         compared = self.compare(tokens1, tokens2, size1, size2)
-        first, second, placement = self.decode_own(tokens1, tokens2, size1, size2, compared)
-        return first, replace(second, pts3d=placement.second_in_first(second.pts3d))
+        return self.decode_compared(tokens1, tokens2, size1, size2, compared)
+
+    def decode_compared(
+        self,
+        tokens1: Tensor,
+        tokens2: Tensor,
+        size1: Size,
+        size2: Size,
+        compared: Comparison,
+    ) -> tuple[OneWay, OneWay]:
+        """Return the same where ``compared``, what :meth:`compare` says of them, is known."""
+        one, two, placement = self.decode_own(tokens1, tokens2, size1, size2, compared)
+        # One pass knows both photos in their own frames: that is all there is to decode.
+        back = placement.inverse()
+        two_there = replace(two, pts3d=placement.second_in_first(two.pts3d))
+        one_there = replace(one, pts3d=back.second_in_first(one.pts3d))
+        return (one, two_there), (two, one_there)
 
     def decode_own(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +12,8 @@ from pointmap.network.heads import PhotoMaps, Prediction, build_head
 from pointmap.network.layers import DecoderBlock, EncoderBlock, Grid, PatchEmbed
 
 Size = tuple[int, int]
+OneWay = tuple[Prediction, Prediction]
+"""Of the two photos of pairs, both in the frame of the first one's camera."""
 
 
 class PointmapNetwork(nn.Module):
@@ -128,6 +132,36 @@ class PointmapNetwork(nn.Module):
                 self.downstream_head2(layers2, size2, maps[1]),
             )
 
+    def decode_both(
+        self,
+        tokens1: Tensor,
+        tokens2: Tensor,
+        size1: Size,
+        size2: Size,
+        maps1: Sequence[PhotoMaps] = (None, None),
+        maps2: Sequence[PhotoMaps] = (None, None),
+    ) -> tuple[OneWay, OneWay]:
+        """Return what ``decode`` says of pairs (1, 2), and of the same pairs as (2, 1).
+
+        ``maps1`` are the ``photo_maps`` of photos 1 for both heads, ``maps2`` those of photos 2;
+        the rest as for ``decode``.
+        """
+        if size1 != size2:
+            return (
+                self.decode(tokens1, tokens2, size1, size2, (maps1[0], maps2[1])),
+                self.decode(tokens2, tokens1, size2, size1, (maps2[0], maps1[1])),
+            )
+        # One call takes both directions where the sizes let it.
+        firsts, seconds = self.decode(
+            torch.cat([tokens1, tokens2]),
+            torch.cat([tokens2, tokens1]),
+            size1,
+            size2,
+            (_in_a_row(maps1[0], maps2[0]), _in_a_row(maps2[1], maps1[1])),
+        )
+        (one1, two2), (two1, one2) = firsts.halves(), seconds.halves()
+        return (one1, two1), (two2, one2)
+
     def forward(self, img1: Tensor, img2: Tensor) -> tuple[Prediction, Prediction]:
         """Return the predictions of pairs of photos (B, 3, H1, W1) and (B, 3, H2, W2)."""
         size1, size2 = (img1.shape[2], img1.shape[3]), (img2.shape[2], img2.shape[3])
@@ -136,3 +170,7 @@ class PointmapNetwork(nn.Module):
         else:
             tokens1, tokens2 = self.encode(img1), self.encode(img2)
         return self.decode(tokens1, tokens2, size1, size2)
+
+
+def _in_a_row(maps1: PhotoMaps, maps2: PhotoMaps) -> PhotoMaps:
+    return None if maps1 is None or maps2 is None else [*maps1, *maps2]

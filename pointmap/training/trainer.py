@@ -354,19 +354,17 @@ def _both_directions(
 
     And how the photos of (1, 2) compare, in a network that compares them.
     """
-    if not isinstance(network, MatchedNetwork):
-        both = torch.cat([tokens1, tokens2]), torch.cat([tokens2, tokens1])
-        return *network.decode(*both, size, size), None
-    # One pass knows both photos in their own frames: that is all there is to decode.
-    compared = network.compare(tokens1, tokens2, size, size)
-    one, two, placement = network.decode_own(tokens1, tokens2, size, size, compared)
-    moved1 = placement.inverse().second_in_first(one.pts3d)
-    moved2 = placement.second_in_first(two.pts3d)
-    return (
-        Prediction(torch.cat([one.pts3d, two.pts3d]), torch.cat([one.conf, two.conf])),
-        Prediction(torch.cat([moved2, moved1]), torch.cat([two.conf, one.conf])),
-        compared,
+    compared = None
+    if isinstance(network, MatchedNetwork):
+        compared = network.compare(tokens1, tokens2, size, size)
+        forth, back = network.decode_compared(tokens1, tokens2, size, size, compared)
+    else:
+        forth, back = network.decode_both(tokens1, tokens2, size, size)
+    first, second = (
+        Prediction(torch.cat([one.pts3d, other.pts3d]), torch.cat([one.conf, other.conf]))
+        for one, other in zip(forth, back, strict=True)
     )
+    return first, second, compared
 
 
 def _transform(matrix: Tensor, points: Tensor) -> Tensor:
