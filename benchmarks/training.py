@@ -7,7 +7,9 @@ data: the pairs are rendered first. Pairs are directed, both directions of each,
 from __future__ import annotations
 
 import argparse
+import csv
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pointmap.network import NetworkConfig, layers
+from pointmap.network import NetworkConfig, build_network, layers
 from pointmap.training.__main__ import NETWORKS
 from pointmap.training.generate import main as generate
 from pointmap.training.generator import render_scene
@@ -36,7 +38,9 @@ COLUMNS = ("training", "parameters M", "directed pairs/s", "seconds a step")
 
 @dataclass(frozen=True)
 class Rate:
-    """``way`` names what is different; rates are medians over the steps measured."""
+    """``way`` names what is different; rates are medians over the steps measured, of processes
+    means.
+    """
 
     way: str
     parameters_million: float
@@ -62,6 +66,8 @@ def training_rates(data: Path, *, steps: int, batch: int) -> Iterator[Rate]:
     yield _rate("freed memory given back", base, options, data, steps, batch)
     keep_freed_memory()
     yield _rate("as it is", base, options, data, steps, batch)
+    if (threads := torch.get_num_threads()) > 1:
+        yield _rate_of_processes(threads, base, data, batch)
     with _fused_attention():
         yield _rate("torch's fused attention", base, options, data, steps, batch)
     with mock.patch("pointmap.training.trainer.choose_dtype", lambda _: torch.float32):
@@ -84,6 +90,29 @@ def _rate(
     step = sorted(seconds[2:])[steps // 2]
     count = sum(p.numel() for p in trainer.network.parameters())
     return Rate(way, count / 1e6, 2 * batch / step, step)
+
+
+def _rate_of_processes(count: int, config: NetworkConfig, data: Path, batch: int) -> Rate:
+    """Return the mean rate of torchrun with ``count`` processes of one thread, from its log."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+                *("--nproc-per-node", str(count), "-m", "--", "pointmap.training"),
+                *("--run", folder, "--data", str(data), "--batch", str(batch // count)),
+                *("--steps", "40", "--easy-batches", "0", "--threads", "1"),
+            ],
+            check=True,
+            stderr=subprocess.DEVNULL,
+        )
+        with (Path(folder) / "log.csv").open(newline="") as file:
+            first, last = csv.DictReader(file)
+    pairs = int(last["pairs"]) - int(first["pairs"])
+    seconds = float(last["seconds"]) - float(first["seconds"])
+    parameters = sum(p.numel() for p in build_network(config).parameters())
+    way = f"{count} processes of one thread (torchrun)"
+    step = seconds / (int(last["step"]) - int(first["step"]))
+    return Rate(way, parameters / 1e6, pairs / seconds, step)
 
 
 @contextmanager

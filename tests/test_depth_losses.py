@@ -14,6 +14,7 @@ from pointmap.training.losses import (
     affine_invariant_loss,
     fit_scale_and_z_shift,
     gradient_matching_loss,
+    log_depth_loss,
     normal_loss,
     ranking_loss,
     scale_invariant_gradient_loss,
@@ -66,7 +67,14 @@ def normals(predicted: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
 
 
 SCALE_AND_SHIFT = (ssi_mse_loss, ssi_mae_loss, trimmed_mae, gradient_matching_loss)
-SCALE = (*SCALE_AND_SHIFT, silog_full, scale_invariant_gradient_loss, affine, normals)
+SCALE = (
+    *SCALE_AND_SHIFT,
+    silog_full,
+    log_depth_loss,
+    scale_invariant_gradient_loss,
+    affine,
+    normals,
+)
 ALL = (*SCALE, silog_loss, ranking)
 
 
@@ -92,7 +100,8 @@ def test_the_shift_of_the_prediction_does_not_matter(loss: MapLoss) -> None:
 
 
 @pytest.mark.parametrize(
-    "loss", [ssi_mae_loss, trimmed_mae, scale_invariant_gradient_loss, normals, ranking]
+    "loss",
+    [ssi_mae_loss, trimmed_mae, log_depth_loss, scale_invariant_gradient_loss, normals, ranking],
 )
 def test_nor_does_the_scale_of_the_truth(loss: MapLoss) -> None:
     p, t, valid = maps(3)
@@ -136,6 +145,13 @@ def test_silog_by_hand() -> None:
     for share in (0.0, 0.5, 1.0):
         expected = log2**2 * (5 / 3 - share / 9)
         assert silog_loss(p, t, valid, share=share).item() == pytest.approx(expected)
+
+
+def test_log_depth_by_hand() -> None:
+    # Log errors of the first photo ln 2, 0, -ln 4, median 0; of the second 0 and unknown ones.
+    p = torch.tensor([[2.0, 3.0, 1.0], [5.0, 1.0, 1.0]], dtype=torch.float64)
+    t = torch.tensor([[1.0, 3.0, 4.0], [7.0, 0.0, 0.0]], dtype=torch.float64)
+    assert log_depth_loss(p, t, t > 0).item() == pytest.approx(3 * math.log(2) / 4)
 
 
 def test_scale_and_shift_invariant_losses_by_hand() -> None:

@@ -56,6 +56,25 @@ class Views:
     intrinsics: Tensor
     cam_to_world: Tensor
 
+    def mirrored(self, some: Tensor) -> Views:
+        """Return the views with ``some`` of them, (B,) bool, as a mirror shows them.
+
+        Left for right, in a world that is mirrored, too: poses stay rigid motions.
+        """
+
+        def choose(changed: Tensor, kept: Tensor) -> Tensor:
+            return torch.where(some.view(-1, *[1] * (kept.ndim - 1)), changed, kept)
+
+        across = self.intrinsics.clone()
+        across[:, 0, 2] = self.images.shape[-1] - across[:, 0, 2]
+        mirror = torch.diag(self.cam_to_world.new_tensor([-1.0, 1.0, 1.0, 1.0]))
+        return Views(
+            choose(self.images.flip(-1), self.images),
+            choose(self.depth.flip(-1), self.depth),
+            choose(across, self.intrinsics),
+            choose(mirror @ self.cam_to_world @ mirror, self.cam_to_world),
+        )
+
 
 def make_batch(
     first: Views, second: Views, overlap: Tensor, generator: torch.Generator, strength: float

@@ -33,7 +33,8 @@ class ShardPairs:
     """Endless random batches from folders of shards; all views of a batch have one size.
 
     Shards are mapped, not read: the system's page cache decides what stays in memory. Pairs are
-    ordered, (i, j) and (j, i) both occur; the range applies to the overlap in both directions.
+    ordered, (i, j) and (j, i) both occur, and half are mirrored; the range applies to the overlap
+    in both directions.
     """
 
     def __init__(
@@ -134,6 +135,9 @@ class ShardPairs:
         second = self._gather([(name, scene, j) for name, scene, _, j in chosen])
         overlap = torch.stack([self._shards[n]["overlap"][s, i, j] for n, s, i, j in chosen])
         strength = self._sensor * (1 - self._ease())
+        # Mirrored scenes are as likely as they are: twice the data for nothing.
+        mirror = (torch.rand(len(chosen), generator=self._generator) < 0.5).to(self._device)
+        first, second = first.mirrored(mirror), second.mirrored(mirror)
         return make_batch(first, second, overlap.to(self._device), self._generator, strength)
 
     def _ease(self) -> float:

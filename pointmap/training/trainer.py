@@ -43,7 +43,7 @@ from pointmap.training.correspondence import (
     window_targets,
 )
 from pointmap.training.distributed import World
-from pointmap.training.losses import PointmapLoss, pointmap_loss
+from pointmap.training.losses import PointmapLoss, log_depth_loss, pointmap_loss
 from pointmap.training.pairs import PairBatch
 
 logger = logging.getLogger(__name__)
@@ -281,7 +281,7 @@ def pair_loss(
     """Return the loss over both directions of every pair; each photo is encoded once.
 
     Direction (2, 1) has its truth in camera 2's frame. With a ``probe``, the cross-attention loss
-    joins the total; in networks with a matcher, so does its loss.
+    joins the total; in networks with a matcher, its loss and that of depth by itself do.
     """
     tokens1, tokens2 = network.encode(torch.cat([batch.image1, batch.image2])).chunk(2)
     size = (batch.image1.shape[-2], batch.image1.shape[-1])
@@ -296,11 +296,13 @@ def pair_loss(
     def both(one: Tensor, other: Tensor) -> Tensor:
         return torch.cat([one.flatten(1, 2)[:, some], other.flatten(1, 2)[:, some]])
 
+    own_points, own_valid = both(batch.points1, own2), both(batch.valid1, batch.valid2)
+    predicted = first.pts3d.flatten(1, 2)[:, some]
     loss = pointmap_loss(
-        (first.pts3d.flatten(1, 2)[:, some], second.pts3d.flatten(1, 2)[:, some]),
+        (predicted, second.pts3d.flatten(1, 2)[:, some]),
         (first.conf.flatten(1, 2)[:, some], second.conf.flatten(1, 2)[:, some]),
-        (both(batch.points1, own2), both(batch.points2, points1_in_2)),
-        (both(batch.valid1, batch.valid2), both(batch.valid2, batch.valid1)),
+        (own_points, both(batch.points2, points1_in_2)),
+        (own_valid, both(batch.valid2, batch.valid1)),
         alpha=alpha,
     )
     to2 = (points1_in_2, batch.valid1, batch.intrinsics2, batch.depth2)
@@ -332,7 +334,10 @@ def pair_loss(
             verification_loss(compared.inlier2, window2, *to1),
         ]
         matching = torch.stack(terms).mean() + torch.stack(checks).mean()
-        loss = replace(loss, total=loss.total + match_weight * matching, matching=matching.detach())
+        # Depth for its own sake: in the loss of points, a wrong pose drowns it.
+        depth = log_depth_loss(predicted[..., 2], own_points[..., 2], own_valid)
+        total = loss.total + match_weight * matching + depth
+        loss = replace(loss, total=total, matching=matching.detach())
     return loss
 
 

@@ -7,6 +7,7 @@ differentiable, and give 0 with finite gradients where nothing is valid.
 
 from pointmap.training.losses.affine import affine_invariant_loss, fit_scale_and_z_shift
 from pointmap.training.losses.depth import (
+    log_depth_loss,
     ranking_loss,
     scale_invariant_gradient_loss,
     silog_loss,
@@ -24,6 +25,7 @@ __all__ = [
     "affine_invariant_loss",
     "fit_scale_and_z_shift",
     "gradient_matching_loss",
+    "log_depth_loss",
     "mean_distance",
     "normal_loss",
     "pointmap_loss",
