@@ -26,7 +26,9 @@ from recon.adaptation import CONFIRMED, Agreement, adapt, hide_blocks, refill
 from recon.canonical import PhotoPrior
 from recon.depth import DepthMap, fuse_depths, upsample_prior
 from recon.known_cameras import load_known_cameras
+from recon.network_result import predict_scene
 from recon.options import Options
+from recon.pair_evidence import gather_evidence
 
 COLUMNS = (
     "scene",
@@ -82,8 +84,8 @@ def run_scene(folder: Path, *, seconds: float) -> AdaptationResult:
     photos = pipeline.open_usable([folder / "images"])
     unknown = load_known_cameras(None, photos)
     features = pipeline._features(photos, ignore)
-    seen = pipeline._predict(photos, network, device, options, ignore)
-    pairs = pipeline._match(photos, features, seen, unknown, None, options, ignore)
+    seen = predict_scene(photos, network, device, options, ignore)
+    pairs = gather_evidence(photos, features, seen, unknown, None, options, ignore)
     alignment = pipeline._align(photos, features, pairs, unknown, options)
     frames = [load_photo(photo, long_side=options.depth_size) for photo in photos]
     depths = pipeline._depths(frames, alignment, seen.priors, device, options, ignore)
@@ -95,7 +97,7 @@ def run_scene(folder: Path, *, seconds: float) -> AdaptationResult:
         depths,
         alignment,
         seen.priors,
-        lambda n: pipeline._predict(photos, n, device, options, ignore).priors,
+        lambda n: predict_scene(photos, n, device, options, ignore).priors,
         seconds=seconds,
         device=device,
     )

@@ -13,7 +13,7 @@ from recon.scene import Camera, PairRecord, View
 
 if TYPE_CHECKING:
     from recon.alignment import Alignment
-    from recon.pipeline import PairEvidence
+    from recon.pair_evidence import PairEvidence
 
 
 def assemble_views(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pointmap.camera import Array, scale_intrinsics
+from pointmap.camera import scale_intrinsics
 from pointmap.errors import InputError
 from pointmap.images import Photo, ResizedPhoto, find_photos, load_photo, open_photos
 from recon.assembly import assemble_views, pair_records
@@ -16,8 +16,10 @@ from recon.depth import DepthMap, fuse_depths
 from recon.fusion import fuse_points, fuse_surface
 from recon.known_cameras import KnownCameras, load_known_cameras
 from recon.metric_scale import check_scale_source, in_metres
+from recon.network_result import predict_scene
 from recon.options import Options
-from recon.prior_depth import PriorMap, priors_from_matches, priors_from_scene, read_prior_maps
+from recon.pair_evidence import PairEvidence, gather_evidence
+from recon.prior_depth import priors_from_scene, read_prior_maps
 from recon.progress import Advance, StageListener, Stages, collected_warnings
 from recon.scene import Reconstruction
 from recon.single import photo_scene
@@ -29,10 +31,7 @@ if TYPE_CHECKING:
     from pointmap.network import PointmapNetwork
     from recon.alignment import Alignment
     from recon.canonical import PhotoPrior
-    from recon.intrinsics import Focals
-    from recon.matching import PairMatches, PhotoFeatures
-    from recon.pair_points import PairSketch
-    from recon.relative_pose import PairEdge
+    from recon.matching import PhotoFeatures
 
 logger = logging.getLogger(__name__)
 
@@ -75,9 +74,9 @@ def reconstruct(
         with stages.stage("Finding features") as advance:
             features = known.ideal_features(_features(opened, advance))
         with stages.stage("Predicting pointmaps") as advance:
-            seen = _predict(opened, network, device, options, advance)
+            seen = predict_scene(opened, network, device, options, advance)
         with stages.stage("Matching and poses") as advance:
-            pairs = _match(opened, features, seen, known, maps, options, advance)
+            pairs = gather_evidence(opened, features, seen, known, maps, options, advance)
         with stages.stage("Aligning cameras") as advance:
             alignment = _align(opened, features, pairs, known, options)
             pairs, alignment = _look_again(
@@ -141,136 +140,6 @@ def _features(photos: Sequence[Photo], advance: Advance) -> list[PhotoFeatures]:
         features.append(extract_features(load_photo(photo, long_side=FEATURE_LONG_SIDE)))
         advance(number + 1, len(photos))
     return features
-
-
-@dataclass(frozen=True)
-class NetworkResult:
-    """What the network says: the ``pairs`` (i < j) it looked at, one prior per photo, and what is
-    kept of the predictions of pairs, in both orders. ``local``: the pairs' matches of local
-    features, of a network that has them.
-    """
-
-    pairs: tuple[tuple[int, int], ...]
-    priors: list[PhotoPrior]
-    sketches: list[PairSketch]
-    local: dict[tuple[int, int], PairMatches]
-
-
-def _predict(
-    photos: Sequence[Photo],
-    network: PointmapNetwork,
-    device: torch.device,
-    options: Options,
-    advance: Advance,
-) -> NetworkResult:
-    """Encode each photo once, decode each pair, and keep of it only what later stages need."""
-    from pointmap.inference import encode_photos, network_photos, predict_pairs
-    from recon.canonical import PriorAccumulator
-    from recon.descriptors import match_descriptors
-    from recon.pair_points import sketch_pair
-    from recon.view_graph import build_view_graph
-
-    encoded = encode_photos(network, network_photos(network, photos), device=device)
-    graph = build_view_graph(len(photos), descriptors=encoded.descriptors, options=options.graph)
-    # A photo alone is looked at as a pair with itself.
-    looked_at = graph.pairs or tuple((k, k) for k in range(len(photos)))
-    accumulator = PriorAccumulator(photos)
-    sketches = []
-    local: dict[tuple[int, int], PairMatches] = {}
-    forth = None
-    for prediction in predict_pairs(
-        network, encoded, looked_at, device=device, on_progress=advance
-    ):
-        accumulator.add(prediction)
-        if prediction.i != prediction.j:
-            sketches.append(sketch_pair(prediction, photos[prediction.i]))
-        if prediction.i < prediction.j:
-            forth = prediction
-        elif forth is not None and prediction.i > prediction.j:
-            matches = match_descriptors(forth, prediction, photos, device=device)
-            if matches is not None:
-                local[forth.i, forth.j] = matches
-    return NetworkResult(graph.pairs, accumulator.finish(), sketches, local)
-
-
-@dataclass(frozen=True)
-class PairEvidence:
-    """What the photos say of each other: feature ``matches`` of every pair looked at, the verified
-    ``edges`` among them, the focal lengths with which they were verified, and the ``sketches`` of
-    the pointmaps that the features don't contradict. ``priors``: the network's, or of given maps.
-    """
-
-    matches: list[PairMatches]
-    edges: list[PairEdge]
-    focals: Focals
-    sketches: list[PairSketch]
-    priors: list[PhotoPrior]
-
-
-def _match(
-    photos: Sequence[Photo],
-    features: Sequence[PhotoFeatures],
-    network: NetworkResult,
-    known: KnownCameras,
-    maps: Sequence[PriorMap] | None,
-    options: Options,
-    advance: Advance,
-) -> PairEvidence:
-    from recon.alignment.pointmaps import pointmap_poses
-    from recon.intrinsics import solve_focals
-    from recon.matching import match_features
-    from recon.relative_pose import features_contradict, surer, verify_pair
-
-    total = 2 * len(network.pairs)
-    matches = []
-    for number, (i, j) in enumerate(network.pairs):
-        matches.append(match_features(features[i], features[j], i, j))
-        advance(number + 1, total)
-    priors = network.priors
-    if maps is not None:
-        priors = priors_from_matches(maps, photos, matches, priors)
-    focals = solve_focals(photos, matches, priors, options.focal, known_px=known.focals_px)
-    poses = pointmap_poses(network.sketches, priors, photos, focals.focals_px)
-    hints = {} if poses is None else poses.hints()
-    sketches = {(s.i, s.j): s for s in network.sketches}
-    edges, contradicted = [], set()
-    for number, pair in enumerate(matches):
-        key = (pair.i, pair.j)
-        hint = hints.get(key)
-        edge = verify_pair(photos, pair, hint, focals.focals_px)
-        if hint is not None:
-            guided = _guided_edge(photos, features, pair, sketches[key], hint, focals.focals_px)
-            edge = surer(edge, guided)
-        if edge is None and key in network.local:
-            # On the network's coarser grid, but they reach further than features of photos.
-            edge = verify_pair(photos, network.local[key], hint, focals.focals_px)
-        if edge is not None:
-            edges.append(edge)
-        elif hint is not None and features_contradict(photos, pair, hint, focals.focals_px):
-            contradicted.add((pair.i, pair.j))
-        advance(len(matches) + number + 1, total)
-    kept = [s for s in network.sketches if (min(s.i, s.j), max(s.i, s.j)) not in contradicted]
-    return PairEvidence(matches, edges, focals, kept, priors)
-
-
-def _guided_edge(
-    photos: Sequence[Photo],
-    features: Sequence[PhotoFeatures],
-    matches: PairMatches,
-    sketch: PairSketch,
-    hint: Array,
-    focals_px: Array,
-) -> PairEdge | None:
-    """Return the edge that matches where trusted pointmaps predict them give, with all others."""
-    from recon.guided_matching import guided_matches, joined_matches, pointmap_region
-    from recon.relative_pose import verify_pair
-
-    i, j = matches.i, matches.j
-    region = pointmap_region(
-        sketch, hint, (photos[i], photos[j]), (focals_px[i], focals_px[j]), features[i].xy
-    )
-    found = guided_matches(features[i], features[j], i, j, region).matches
-    return verify_pair(photos, joined_matches(matches, found), hint, focals_px)
 
 
 def _align(
@@ -375,7 +244,7 @@ def _adapt(
     device = choose_device(options.device)
 
     def predict(adapted: PointmapNetwork) -> list[PhotoPrior]:
-        return _predict(photos, adapted, device, options, lambda done, total: None).priors
+        return predict_scene(photos, adapted, device, options, lambda done, total: None).priors
 
     result = adapt(
         network,

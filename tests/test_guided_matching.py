@@ -24,9 +24,10 @@ from recon.guided_matching import Region, guided_matches, joined_matches
 from recon.intrinsics import FocalOptions
 from recon.known_cameras import KnownCameras
 from recon.matching import PairMatches, PhotoFeatures, extract_features, match_features
+from recon.network_result import NetworkResult
 from recon.options import Options
+from recon.pair_evidence import gather_evidence
 from recon.pair_points import sketch_pair
-from recon.pipeline import NetworkResult, _match
 from recon.second_look import finer_features, look_again, pairs_to_look_at
 
 
@@ -221,7 +222,7 @@ def _evidence(shots, features, predictions):
     network = NetworkResult(((0, 1),), accumulator.finish(), sketches, {})
     options = Options(focal=FocalOptions(focal_px=float(shots[0].intrinsics[0, 0])))
     advance = lambda done, total: None  # noqa: E731
-    return _match(photos, features, network, known, None, options, advance)
+    return gather_evidence(photos, features, network, known, None, options, advance)
 
 
 def test_trusted_pointmaps_lead_to_matches_that_plain_matching_cannot_find(shots, features):

@@ -1,0 +1,69 @@
+"""What the network says of all photos of a scene, and what later stages keep of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from recon.options import Options
+from recon.progress import Advance
+
+if TYPE_CHECKING:
+    import torch
+
+    from pointmap.images import Photo
+    from pointmap.network import PointmapNetwork
+    from recon.canonical import PhotoPrior
+    from recon.matching import PairMatches
+    from recon.pair_points import PairSketch
+
+
+@dataclass(frozen=True)
+class NetworkResult:
+    """What the network says: the ``pairs`` (i < j) it looked at, one prior per photo, and what is
+    kept of the predictions of pairs, in both orders. ``local``: the pairs' matches of local
+    features, of a network that has them.
+    """
+
+    pairs: tuple[tuple[int, int], ...]
+    priors: list[PhotoPrior]
+    sketches: list[PairSketch]
+    local: dict[tuple[int, int], PairMatches]
+
+
+def predict_scene(
+    photos: Sequence[Photo],
+    network: PointmapNetwork,
+    device: torch.device,
+    options: Options,
+    advance: Advance,
+) -> NetworkResult:
+    """Encode each photo once, decode each pair, and keep of it only what later stages need."""
+    from pointmap.inference import encode_photos, network_photos, predict_pairs
+    from recon.canonical import PriorAccumulator
+    from recon.descriptors import match_descriptors
+    from recon.pair_points import sketch_pair
+    from recon.view_graph import build_view_graph
+
+    encoded = encode_photos(network, network_photos(network, photos), device=device)
+    graph = build_view_graph(len(photos), descriptors=encoded.descriptors, options=options.graph)
+    # A photo alone is looked at as a pair with itself.
+    looked_at = graph.pairs or tuple((k, k) for k in range(len(photos)))
+    accumulator = PriorAccumulator(photos)
+    sketches = []
+    local: dict[tuple[int, int], PairMatches] = {}
+    forth = None
+    for prediction in predict_pairs(
+        network, encoded, looked_at, device=device, on_progress=advance
+    ):
+        accumulator.add(prediction)
+        if prediction.i != prediction.j:
+            sketches.append(sketch_pair(prediction, photos[prediction.i]))
+        if prediction.i < prediction.j:
+            forth = prediction
+        elif forth is not None and prediction.i > prediction.j:
+            matches = match_descriptors(forth, prediction, photos, device=device)
+            if matches is not None:
+                local[forth.i, forth.j] = matches
+    return NetworkResult(graph.pairs, accumulator.finish(), sketches, local)
