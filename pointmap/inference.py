@@ -292,13 +292,14 @@ class _Decoder:
     @torch.inference_mode()
     def _launch(self, batch: Sequence[tuple[int, int]]) -> _Launched:
         side1, side2 = zip(*batch, strict=True)
+        tokens, sizes = (self._stacked(side1), self._stacked(side2)), self.sizes(batch[0])
+        maps1, maps2 = self._maps(side1), self._maps(side2)
         with _precision(self._device, self._dtype):
-            both = self._network.decode_both(
-                self._stacked(side1),
-                self._stacked(side2),
-                *self.sizes(batch[0]),
-                self._maps(side1),
-                self._maps(side2),
+            # A photo with itself has one order.
+            both = (
+                (self._network.decode(*tokens, *sizes, (maps1[0], maps2[1])),)
+                if side1 == side2
+                else self._network.decode_both(*tokens, *sizes, maps1, maps2)
             )
         outputs = [[_to_host(_finite(side)) for side in one_way] for one_way in both]
         copied = None
@@ -335,7 +336,8 @@ class _Launched:
 
     batch: Sequence[tuple[int, int]]
     outputs: Sequence[Sequence[Outputs]]
-    """Of pairs (i, j) and of (j, i), of the first and of the second photo."""
+    """Of pairs (i, j) and of (j, i), of the first and of the second photo; the latter not where
+    all are photos with themselves."""
     copied: torch.cuda.Event | None
 
     def predictions(self) -> Iterator[PairPrediction]:

@@ -114,6 +114,22 @@ def test_both_directions_follow_each_other_and_repeats_count_once(
     assert [(p.i, p.j) for p in found] == [(0, 1), (1, 0), (0, 2), (2, 0)]
 
 
+def test_a_photo_with_itself_is_decoded_once(
+    network: PointmapNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[int] = []
+    decode = network.decode
+
+    def counted(tokens1: torch.Tensor, *rest: Any) -> Any:
+        decoded.append(len(tokens1))
+        return decode(tokens1, *rest)
+
+    monkeypatch.setattr(network, "decode", counted)
+    encoded = encode(network, photos(LANDSCAPE, PORTRAIT))
+    found = predict(network, encoded, [(0, 0), (1, 1)])
+    assert [(p.i, p.j) for p in found] == [(0, 0), (1, 1)] and sum(decoded) == 2
+
+
 def test_local_features_come_with_the_pairs_of_a_network_that_has_them(
     network: PointmapNetwork, mast3r: PointmapNetwork
 ) -> None:
