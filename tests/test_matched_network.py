@@ -394,7 +394,11 @@ def test_both_orders_of_a_pair_say_the_same() -> None:
         own1, own2, forth = network.decode_own(
             *tokens, SIZE, SIZE, network.compare(*tokens, SIZE, SIZE)
         )
-        placed = network.decode(*tokens, SIZE, SIZE)
+        placed, back = network.decode_both(*tokens, SIZE, SIZE)
+        other_way = network.decode(tokens[1], tokens[0], SIZE, SIZE)
+    for one, other in zip(back, other_way, strict=True):
+        assert torch.allclose(one.pts3d, other.pts3d, rtol=1e-3, atol=1e-3)
+        assert torch.allclose(one.conf, other.conf, rtol=1e-3)
     assert torch.equal(placed[0].pts3d, own1.pts3d)
     assert torch.allclose(placed[1].pts3d, forth.second_in_first(own2.pts3d))
     assert torch.equal(placed[1].conf, own2.conf)
