@@ -1,8 +1,9 @@
 """Training objectives. They need torch alone.
 
-:mod:`pointmap` is what the bundled network is trained with. The others are the field's, for those
-who train on depth of their own; all of them take (B, ...) tensors and a ``valid`` mask, are
-differentiable, and give 0 with finite gradients where nothing is valid.
+:mod:`pointmap` and :func:`log_depth_loss` are what the bundled network's depth is trained with.
+The others are the field's, for those who train on depth of their own; all of them take (B, ...)
+tensors and a ``valid`` mask, are differentiable, and give 0 with finite gradients where nothing is
+valid.
 """
 
 from pointmap.training.losses.affine import affine_invariant_loss, fit_scale_and_z_shift
