@@ -15,13 +15,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 MAX_MEGAPIXELS = 250
 """Larger declared sizes are refused before decoding. Besides JPEG, which decodes reduced, a picture
 takes 4 bytes per pixel while it is read, 8 with transparency, 16 as WebP."""
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "HEIF", "BMP", "GIF")
+PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "HEIF", "BMP", "GIF")
+"""Pillow's names of the formats that a photo may have, whatever its file is called."""
+
 _FLIP_OR_TURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -35,7 +37,7 @@ _limit_lock = threading.Lock()
 
 
 class UnusablePicture(Exception):
-    """A picture that opens but cannot serve; the message says why, for the user."""
+    """A picture that cannot be read or cannot serve; the message says why, for the user."""
 
 
 @lru_cache(maxsize=1)
@@ -46,27 +48,52 @@ def _register_heif() -> None:
 
 
 @contextmanager
-def open_picture(path: Path) -> Iterator[Image.Image]:
-    """Open a picture file: header only for JPEG, decoded for the other formats.
+def open_picture(path: Path, formats: tuple[str, ...] = PHOTO_FORMATS) -> Iterator[Image.Image]:
+    """Open a picture file of one of ``formats``: header only for JPEG, decoded for the others.
 
     Only JPEG can decode at a reduced size later; the others would have to be decoded in any case,
     and for TIFF and PNG the orientation is only known afterwards. Animated files give their first
-    frame. Raises ``UnusablePicture`` for a declared size beyond ``MAX_MEGAPIXELS``, and whatever
-    Pillow raises for files it cannot read.
+    frame. Nothing but decoding belongs inside the ``with``: whatever is raised there, or on opening
+    a file that cannot be read or declares more than ``MAX_MEGAPIXELS``, comes out as
+    ``UnusablePicture``.
     """
-    _register_heif()
-    # By file object: Pillow maps a grey TIFF opened by name with the rows of the turned picture.
-    with path.open("rb") as file:
-        with _own_size_limit():
-            image = Image.open(file, formats=_FORMATS)
-            width, height = image.size
-            if width * height > MAX_MEGAPIXELS * 1_000_000:
-                raise UnusablePicture(
-                    f"declares {width}x{height} pixels; the limit is {MAX_MEGAPIXELS} megapixels"
-                )
-            if not _reduces_while_decoding(image):
-                image.load()
-        yield image
+    try:
+        if "HEIF" in formats:
+            _register_heif()
+        # By file object: opened by name, a grey TIFF is mapped with the rows of the turned picture.
+        with path.open("rb") as file:
+            with _own_size_limit():
+                # Without formats Pillow goes by content and hands EPS to Ghostscript, a program
+                # that writes files. Here is the only call, so that none can forget them.
+                image = Image.open(file, formats=formats)  # noqa: TID251
+                width, height = image.size
+                if width * height > MAX_MEGAPIXELS * 1_000_000:
+                    raise UnusablePicture(
+                        f"declares {width}x{height} pixels; "
+                        f"the limit is {MAX_MEGAPIXELS} megapixels"
+                    )
+                if not _reduces_while_decoding(image):
+                    image.load()
+            yield image
+    except UnusablePicture:
+        raise
+    except Exception as error:  # decoders raise anything on a crafted or damaged file
+        raise UnusablePicture(_reason(path, formats, error)) from error
+
+
+def _reason(path: Path, formats: tuple[str, ...], error: Exception) -> str:
+    """Say in plain words why opening or decoding failed."""
+    if isinstance(error, UnidentifiedImageError):
+        kind = "" if formats == PHOTO_FORMATS else f"{' or '.join(formats)} "
+        empty = path.stat().st_size == 0
+        return "empty file" if empty else f"not a {kind}picture, or its header is damaged"
+    if isinstance(error, PermissionError):
+        return "no permission to read it"
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, MemoryError):
+        return "more memory needed to decode it than there is"
+    return f"damaged or incomplete ({error or type(error).__name__})"
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import UnidentifiedImageError
 
 from pointmap.decoding import UnusablePicture, decode, open_picture
 from pointmap.errors import InputError
@@ -151,19 +150,20 @@ def open_photos(paths: Sequence[Path]) -> tuple[list[Photo], list[Rejected]]:
     taken: set[str] = set()
     for path in paths:
         try:
-            photo = _describe(path, _unique_name(path, taken))
+            photo = _describe(path, taken)
         except UnusablePicture as error:
             rejected.append(Rejected(path, str(error)))
-        except Exception as error:  # decoders raise anything on a crafted or damaged file
-            rejected.append(Rejected(path, _reason(path, error)))
         else:
             photos.append(photo)
             taken.add(photo.name.casefold())
     return photos, rejected
 
 
-def _describe(path: Path, name: str) -> Photo:
-    """Return the photo in ``path``; raises when it cannot be decoded or is too small."""
+def _describe(path: Path, taken: set[str]) -> Photo:
+    """Return the photo in ``path``, under a name that is not ``taken``.
+
+    Raises ``UnusablePicture`` when it cannot be decoded or is too small.
+    """
     with open_picture(path) as image:
         hints = read_exif(image)
         width, height = image.size
@@ -175,6 +175,7 @@ def _describe(path: Path, name: str) -> Photo:
     if hints.orientation >= 5:
         width, height = height, width
     camera_key = f"{hints.camera}|{max(width, height)}x{min(width, height)}"
+    name = _unique_name(path, taken)
     return Photo(path, name, width, height, hints.focal_px, camera_key, hints.orientation)
 
 
@@ -183,20 +184,6 @@ def _unique_name(path: Path, taken: set[str]) -> str:
     candidates = [path.name, f"{path.resolve().parent.name}_{path.name}"]
     numbered = (f"{path.stem}_{n}{path.suffix}" for n in range(2, len(taken) + 3))
     return next(name for name in [*candidates, *numbered] if name.casefold() not in taken)
-
-
-def _reason(path: Path, error: Exception) -> str:
-    """Say in plain words why decoding failed."""
-    if isinstance(error, UnidentifiedImageError):
-        empty = path.stat().st_size == 0
-        return "empty file" if empty else "not a picture, or its header is damaged"
-    if isinstance(error, PermissionError):
-        return "no permission to read it"
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, MemoryError):
-        return "more memory needed to decode it than there is"
-    return f"damaged or incomplete ({error or type(error).__name__})"
 
 
 def load_photo(photo: Photo, *, long_side: int, multiple: int = 1) -> ResizedPhoto:
@@ -218,8 +205,6 @@ def load_photo(photo: Photo, *, long_side: int, multiple: int = 1) -> ResizedPho
             pixels = decode(image, width, height, photo.orientation)
     except UnusablePicture as error:
         raise InputError(f"{photo.path}: {error}") from error
-    except Exception as error:  # as in open_photos
-        raise InputError(f"{photo.path}: {_reason(photo.path, error)}") from error
     return ResizedPhoto(photo, pixels)
 
 

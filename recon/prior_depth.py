@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, pinhole, scale_intrinsics, unproject
+from pointmap.decoding import UnusablePicture, open_picture
 from pointmap.errors import InputError
 from recon.affine_depth import (
     KINDS,
@@ -107,11 +108,9 @@ def read_prior_maps(folder: Path, photos: Sequence[Photo]) -> list[PriorMap]:
 
 
 def _read(path: Path) -> Array:
-    from PIL import Image
-
     try:
         if path.suffix == ".png":
-            with Image.open(path) as image:
+            with open_picture(path, ("PNG",)) as image:
                 return np.asarray(image).astype(np.float64)
         loaded = np.load(path, allow_pickle=False)
         if path.suffix == ".npz":
@@ -123,7 +122,7 @@ def _read(path: Path) -> Array:
                     )
                 loaded = loaded[loaded.files[0]]
         return np.squeeze(loaded).astype(np.float64)
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, UnusablePicture) as error:
         raise InputError(f"{path.name} cannot be read ({error}); save the map anew") from error
 
 

@@ -353,7 +353,10 @@ def _mip_chain(image: NDArray[np.uint8]) -> NDArray[np.int32]:
 
 
 def read_photographs(source: Path) -> tuple[NDArray[np.uint8], list[bool]]:
-    """Return photographs (n, S, S, 3), cropped to squares, and whether each one tiles."""
+    """Return photographs (n, S, S, 3), cropped to squares, and whether each one tiles.
+
+    Raises ``InputError`` for a folder without JPEG or PNG files, or with one that cannot be read.
+    """
     if source.suffix == ".npz":
         with np.load(source) as stored:
             return stored["images"], [bool(tile) for tile in stored["tiling"]]
@@ -363,12 +366,17 @@ def read_photographs(source: Path) -> tuple[NDArray[np.uint8], list[bool]]:
     from PIL import Image as PilImage
     from PIL import ImageOps
 
+    from pointmap.decoding import UnusablePicture, open_picture
+
     images = []
     for path in paths:
-        with PilImage.open(path) as photo:
-            square = ImageOps.fit(
-                photo.convert("RGB"), (TEXTURE_SIZE, TEXTURE_SIZE), PilImage.Resampling.LANCZOS
-            )
+        try:
+            with open_picture(path, ("JPEG", "PNG")) as photo:
+                square = ImageOps.fit(
+                    photo.convert("RGB"), (TEXTURE_SIZE, TEXTURE_SIZE), PilImage.Resampling.LANCZOS
+                )
+        except UnusablePicture as error:
+            raise InputError(f"{path}: {error}; mend or remove it") from error
         images.append(np.asarray(square))
     return np.stack(images), [path.name.startswith(_TILING_PHOTOS) for path in paths]
 

@@ -6,9 +6,9 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from pointmap.camera import Array
+from pointmap.decoding import UnusablePicture, open_picture
 from pointmap.errors import InputError
 
 SUFFIXES = (".npz", ".npy", ".png")
@@ -23,7 +23,7 @@ def read_depth_file(path: Path, *, unit: float) -> Array:
     """
     try:
         if path.suffix == ".png":
-            with Image.open(path) as image:
+            with open_picture(path, ("PNG",)) as image:
                 depth = np.asarray(image).astype(np.float64) * unit
         else:
             loaded = np.load(path, allow_pickle=False)
@@ -34,7 +34,7 @@ def read_depth_file(path: Path, *, unit: float) -> Array:
                     depth = loaded["depth"].astype(np.float64)
     except KeyError:
         raise InputError(f"{path} has no array called depth") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, UnusablePicture) as error:
         raise InputError(f"{path} cannot be read as a depth map ({error})") from error
     if depth.ndim != 2:
         raise InputError(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array
+from pointmap.decoding import UnusablePicture, open_picture
 from pointmap.errors import InputError
 from recon.evaluation.boundaries import boundary_f1
 from recon.evaluation.depth import DepthScores, sample_at, score_depths
@@ -78,7 +79,7 @@ def given_depths(folder: Path, predicted: Path, *, unit: float) -> DepthSet:
     ``folder`` has cameras.json and depth/ (:mod:`recon.evaluation.scene`), or holds depth files;
     ``predicted`` was written by run_recon.py, or holds depth files of the same stems. ``unit`` is a
     16-bit step. Photos without a prediction count as unknown; raises ``InputError`` when there is
-    nothing to compare or shapes of a pair differ in more than resolution.
+    nothing to compare, a file cannot be read or shapes of a pair differ in more than resolution.
     """
     truth = _truth_files(folder, unit)
     found = _predicted_files(predicted)
@@ -183,10 +184,11 @@ def _at_truth(predicted: Array, truth: Array, name: str) -> Array:
 
 
 def _picture(path: Path) -> NDArray[np.uint8] | None:
-    """Return the photo for the plots, if there is one."""
-    from PIL import Image
-
+    """Return the photo for the plots, if there is one; ``InputError`` when it cannot be read."""
     if not path.is_file():
         return None
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+    try:
+        with open_picture(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except UnusablePicture as error:
+        raise InputError(f"{path}: {error}; mend or remove it") from error
