@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import logging
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 from chromium import Chromium, wait_until
+from PIL import EpsImagePlugin, Image
 from scene_factory import empty_cloud, empty_mesh, make_scene
 from viz_scenes import dense_scene, ink
 
@@ -120,6 +122,28 @@ def test_the_command_serves_a_saved_scene_until_it_is_interrupted(
     finally:
         server.kill()
         server.wait()
+
+
+def test_an_eps_in_a_screenshots_place_starts_no_program(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """A page answers a screenshot with what it likes; viser reads it as below."""
+    iio = pytest.importorskip("imageio.v3", reason="it comes with viser")
+    started: list[object] = []
+
+    def record(*arguments: object, **_: object) -> None:
+        started.append(arguments)
+        raise OSError("no program is started in tests")
+
+    # As in a new process: Pillow has not looked for Ghostscript yet.
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    request.getfixturevalue("served")
+    monkeypatch.setattr(subprocess, "Popen", record)
+    answer = io.BytesIO()
+    Image.new("L", (40, 30)).save(answer, "EPS")
+    with pytest.raises(OSError, match="Ghostscript"):
+        iio.imread(io.BytesIO(answer.getvalue()), extension=".jpeg")
+    assert started == []
 
 
 def test_without_viser_the_remedy_is_told(

@@ -44,7 +44,8 @@ def browse(
 ) -> None:
     """Serve the scene until Ctrl-C; the address is logged.
 
-    Raises ``InputError`` when viser is not installed or ``host`` and ``port`` cannot be had.
+    Pillow reads no EPS in this process from then on. Raises ``InputError`` when viser is not
+    installed or ``host`` and ``port`` cannot be had.
     """
     browser = BrowserView(reconstruction, host=host, port=port)
     try:
@@ -219,6 +220,11 @@ def _server(host: str, port: int) -> Any:
         raise InputError(
             "the browser viewer needs the package viser: pip install 'pointmap[browser]'"
         ) from error
+    from PIL import EpsImagePlugin
+
+    # viser reads what a browser answers as its screenshot by content, and Pillow would hand EPS to
+    # Ghostscript, a program that writes files. The switch is Pillow's only one, for the process.
+    EpsImagePlugin.gs_binary = False
     # Their notes on every connection are not for the command's user.
     logging.getLogger("websockets").setLevel(logging.ERROR)
     try:
