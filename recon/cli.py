@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
+    from recon.export import OutputFolder
     from recon.scene import Reconstruction, StageRecord
+
+logger = logging.getLogger(__name__)
 
 EXIT_INPUT_ERROR = 2
 
@@ -40,7 +43,8 @@ class Command:
     """Folder to write the scene to. It must not exist yet, or say --overwrite."""
 
     overwrite: bool = False
-    """Replace the scene that is already in the output folder."""
+    """Replace the scene that is already in the output folder. Files in it that are not of that
+    scene are never deleted."""
 
     mode: Literal["scene", "depth"] = "scene"
     """scene: all photos show one scene. depth: each photo by itself; DIR gets a folder for each,
@@ -51,7 +55,8 @@ class Command:
     served to a browser on this machine until Ctrl-C."""
 
     video: Path | None = None
-    """Also write a film along the path of the cameras to this file (.mp4 or .webm)."""
+    """Also write a film along the path of the cameras to this file (.mp4 or .webm), which must not
+    exist yet, or say --overwrite."""
 
     export: Annotated[ExportOptions, tyro.conf.arg(name="")] = field(default_factory=ExportOptions)
     options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
@@ -70,14 +75,28 @@ def main(arguments: list[str] | None = None) -> int:
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     signal.signal(signal.SIGTERM, _raise_interrupt)
+    output: OutputFolder | None = None
     try:
         command = tyro.cli(Command, args=arguments, prog="run_recon.py")
-        return _run(command, console)
+        from recon.export import reserved_folder
+
+        logging.basicConfig(level=logging.ERROR, format="%(message)s")
+        _show_warnings(console)
+        command.export.check()
+        with reserved_folder(command.out, overwrite=command.overwrite) as output:
+            scene = _write(command, output, ProgressBars(console))
+        if scene is not None:
+            _print_summary(scene, command.out)
+            _view(command, scene)
+        return 0
     except InputError as error:
         console.print(f"[bold red]error:[/] {_escape(str(error))}")
         return EXIT_INPUT_ERROR
     except KeyboardInterrupt as interrupt:
-        console.print("interrupted: nothing was written")
+        written = "nothing was written"
+        if output is not None and output.published:
+            written = f"the scene is in {output.target}"
+        console.print(f"interrupted: {_escape(written)}")
         return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
 
 
@@ -86,65 +105,68 @@ def _raise_interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt(number)
 
 
-def _run(command: Command, console: Console) -> int:
-    from recon.export import check_output_folder
-
-    logging.basicConfig(level=logging.ERROR, format="%(message)s")
-    _show_warnings(console)
-    command.export.check()
-    check_output_folder(command.out, overwrite=command.overwrite)
+def _write(command: Command, output: OutputFolder, listener: ProgressBars) -> Reconstruction | None:
+    """Do what ``command`` says and write it to ``output``; return the scene if there is one."""
     if command.options.weights is not None:
         from pointmap.checkpoint import locate
 
         # A download shows a bar of its own, which ours would hide.
         locate(command.options.weights)
     if command.video is not None:
-        from viz.video import check_video_path, write_video
+        from viz.video import check_video_path
 
-        check_video_path(command.video)
-    listener = ProgressBars(console)
+        check_video_path(command.video, overwrite=command.overwrite)
     if command.mode == "depth":
-        return _run_depth(command, listener)
-    with listener:
-        from recon.pipeline import reconstruct
+        _write_each(command, output, listener)
+        return None
+    return _write_scene(command, output, listener)
 
+
+def _write_scene(command: Command, output: OutputFolder, listener: ProgressBars) -> Reconstruction:
+    from recon.export.folder import save_into
+    from recon.pipeline import reconstruct
+
+    with listener:
         scene = reconstruct(command.photos, command.options, listener=listener)
         listener.started("Writing files")
-        folder = scene.save(command.out, overwrite=command.overwrite, export=command.export)
+        save_into(scene, output, command.export)
         if command.video is not None:
+            from viz.video import write_video
+
             listener.started("Drawing the film")
-            write_video(scene, command.video, advance=listener.advanced)
-    _print_summary(scene, folder)
-    if command.view == "window":
-        from viz.window import show
-
-        show(scene, picture=folder / "view.png")
-    elif command.view == "browser":
-        from viz.browser import browse
-
-        browse(scene)
-    return 0
+            film = write_video(
+                scene, command.video, overwrite=command.overwrite, advance=listener.advanced
+            )
+            if film != command.video:
+                logger.warning("%s has appeared meanwhile: the film is in %s", command.video, film)
+    return scene
 
 
-def _run_depth(command: Command, listener: ProgressBars) -> int:
+def _write_each(command: Command, output: OutputFolder, listener: ProgressBars) -> None:
     from recon.photo_folder import save_each
 
     if command.view:
         raise InputError("--view shows one scene: with --mode depth, open the folders one by one")
     with listener:
         saved = save_each(
-            command.photos,
-            command.options,
-            command.out,
-            overwrite=command.overwrite,
-            export=command.export,
-            listener=listener,
+            command.photos, command.options, output, export=command.export, listener=listener
         )
     sys.stdout.write(
         f"{saved} photos, each in a folder of {command.out}; all of them on one page: "
     )
     sys.stdout.write(f"{command.out / 'report.html'}\n")
-    return 0
+
+
+def _view(command: Command, scene: Reconstruction) -> None:
+    if command.view == "window":
+        from recon.export.ownership import VIEWER_PICTURE
+        from viz.window import show
+
+        show(scene, picture=command.out / VIEWER_PICTURE)
+    elif command.view == "browser":
+        from viz.browser import browse
+
+        browse(scene)
 
 
 def _show_warnings(console: Console) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pointmap
 from pointmap.errors import InputError
-from recon.export.atomic import real_path, staged_folder
+from recon.export.atomic import OutputFolder
 from recon.export.folder import write_files
 from recon.export.json_file import plain, write_json
 from recon.export.names import depth_stems
 from recon.export.options import ExportOptions
+from recon.export.ownership import file_digests
 from recon.options import Options
 from recon.pipeline import open_usable
 from recon.progress import StageListener, Stages, collected_warnings
@@ -25,17 +26,17 @@ logger = logging.getLogger(__name__)
 def save_each(
     photos: Sequence[str | Path],
     options: Options,
-    folder: Path,
+    output: OutputFolder,
     *,
-    overwrite: bool = False,
     export: ExportOptions | None = None,
     listener: StageListener | None = None,
 ) -> int:
-    """Write a scene folder per photo, named after it, into ``folder``; return their number.
+    """Write a scene folder per photo, named after it, into ``output``; return their number.
 
     Photos that cannot be used are left out with a warning; one scene is in memory at a time.
-    ``folder/report.html`` shows them all. The folder appears complete or not at all. Raises
-    ``InputError`` when no photo is left, and where the scale of a whole scene is asked for.
+    ``report.html`` shows them all. The folder appears complete or not at all. Raises ``InputError``
+    when no photo is left, where the scale of a whole scene is asked for, and as
+    :meth:`recon.export.atomic.OutputFolder.staged` does.
     """
     from pointmap.checkpoint import load_network
     from pointmap.inference import choose_device
@@ -50,7 +51,7 @@ def save_each(
     if options.scale_from not in (None, "network"):
         raise InputError("--scale-from names photos of one scene; with --mode depth only network")
     stages, cards = Stages(listener), list[DepthCard]()
-    with staged_folder(folder, overwrite=overwrite) as staging, collected_warnings() as warnings:
+    with output.staged() as staging, collected_warnings() as warnings:
         with stages.stage("Reading photos"):
             opened = open_usable(photos)
             device, network = choose_device(options.device), load_network(options.weights)
@@ -67,7 +68,7 @@ def save_each(
                 write_files(
                     scene,
                     staging / stem,
-                    scene_folder=real_path(folder) / stem,
+                    scene_folder=output.target / stem,
                     export=export or ExportOptions(),
                     report=False,
                 )
@@ -88,7 +89,6 @@ def _folder_names(names: Sequence[str]) -> list[str]:
 
 def _write_run(staging: Path, options: Options, stages: Stages, warnings: Sequence[str]) -> None:
     """Write the ``run.json`` of the whole, by which the folder is known as ours."""
-    files = [p.relative_to(staging).as_posix() for p in staging.rglob("*") if p.is_file()]
     data = {
         "program": "pointmap",
         "version": pointmap.__version__,
@@ -96,6 +96,6 @@ def _write_run(staging: Path, options: Options, stages: Stages, warnings: Sequen
         "options": options.to_dict(),
         "stages": stages.records,
         "warnings": list(warnings),
-        "files": sorted([*files, "run.json"]),
+        "files": file_digests(staging),
     }
     write_json(staging / "run.json", plain(data))

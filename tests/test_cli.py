@@ -12,12 +12,14 @@ import sys
 import time
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import recon.single
 from pointmap.checkpoint import save_checkpoint
 from pointmap.network import NetworkConfig, PointmapNetwork
 from recon.cli import main
@@ -230,6 +232,45 @@ def test_an_existing_folder_is_not_mixed_with(
     assert run(photos, out, weights, "--overwrite") == 2
     assert capsys.readouterr().err.count("error:") == 2
     assert [path.name for path in out.iterdir()] == ["diary.txt"]
+
+
+@pytest.mark.parametrize("mode", ["scene", "depth"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_files_that_appear_while_it_works_are_kept(
+    photos: Path,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    mode: str,
+    overwrite: bool,
+) -> None:
+    """A thesis that is saved where the scene is to come, and a second run into the same folder."""
+    one = str(photos / "0.jpg")
+    out = tmp_path / "out"
+    flags = ["--mode", mode, *(["--overwrite"] if overwrite else [])]
+    codes = []
+    during = recon.single.predict_alone
+
+    def work_of_hours(*args: Any, **kwargs: Any) -> Any:
+        if not codes:
+            codes.append(0)
+            codes.append(run(one, out, weights, *flags))
+            out.mkdir()
+            (out / "thesis.txt").write_text("years of work")
+        return during(*args, **kwargs)
+
+    monkeypatch.setattr("recon.single.predict_alone", work_of_hours)
+    code = run(one, out, weights, *flags)
+    printed = capsys.readouterr().err
+    assert codes[1] == 2 and printed.count("another run is writing to") == 1
+    kept = tmp_path / "out-kept" if overwrite else out
+    written = out if overwrite else tmp_path / "out-2"
+    assert code == (0 if overwrite else 2)
+    assert (kept / "thesis.txt").read_text() == "years of work"
+    assert (written / "run.json").is_file()
+    assert (str(kept) if overwrite else f"the new scene is in {written}") in printed
+    assert sorted(os.listdir(tmp_path)) == sorted({kept.name, written.name})
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import struct
 from pathlib import Path
@@ -345,7 +346,9 @@ class TestGlb:
 
 
 def test_run_json_says_what_happened(scene: Reconstruction, tmp_path: Path) -> None:
-    write_run(tmp_path / "run.json", scene, scene_folder=tmp_path, files=["b", "a"])
+    (tmp_path / "depth").mkdir()
+    (tmp_path / "depth/a.npz").write_bytes(b"abc")
+    write_run(tmp_path / "run.json", scene, scene_folder=tmp_path)
     run = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
     assert run["counts"] == {
         "photos": 5,
@@ -360,7 +363,7 @@ def test_run_json_says_what_happened(scene: Reconstruction, tmp_path: Path) -> N
     assert run["stages"][0] == {"name": "alignment", "seconds": 1.25, "peak_memory_mb": 321.5}
     assert run["seconds"] == 1.75
     assert run["warnings"] == ["c.jpg: example warning"]
-    assert run["files"] == ["a", "b"]
+    assert run["files"] == {"depth/a.npz": hashlib.sha256(b"abc").hexdigest()}
     assert str(Path.home()) not in json.dumps(run["photos"])
     unplaced = [photo["name"] for photo in run["photos"] if not photo["registered"]]
     assert unplaced == [UNREGISTERED]

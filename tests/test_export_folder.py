@@ -20,8 +20,9 @@ from scene_factory import empty_cloud, empty_mesh, make_scene
 
 import recon.export.folder as folder_module
 from pointmap.errors import InputError
-from recon.export import check_output_folder, load_scene, save_scene
+from recon.export import load_scene, reserved_folder, save_scene
 from recon.scene import Reconstruction, Tracks
+from viz.window import save_picture
 
 CONTRACT = {
     *(
@@ -66,6 +67,12 @@ def file_size_limit() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
 
 
+def check_folder(folder: Path | str, *, overwrite: bool) -> None:
+    """What a run does before its work, and a run that comes to nothing."""
+    with reserved_folder(folder, overwrite=overwrite):
+        pass
+
+
 def _files(folder: Path) -> set[str]:
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
 
@@ -74,7 +81,7 @@ def test_the_whole_contract_is_written_and_listed(scene: Reconstruction, tmp_pat
     target = tmp_path / "new parent" / "scène 1"
     assert scene.save(target) == target
     assert _files(target) == CONTRACT
-    assert set(json.loads((target / "run.json").read_text())["files"]) == CONTRACT
+    assert {*json.loads((target / "run.json").read_text())["files"], "run.json"} == CONTRACT
     assert "<html" in (target / "report.html").read_text(encoding="utf-8").lower()
     # Nothing else appeared beside the folder, and others may read what the umask allows.
     assert os.listdir(target.parent) == [target.name]
@@ -216,23 +223,6 @@ class TestAllOrNothing:
         assert sorted(os.listdir(tmp_path)) == ["my photos", "out"]
         assert {name: (out / name).read_bytes() for name in _files(out)} == before
 
-    def test_a_failing_last_rename_brings_the_old_scene_back(
-        self, scene: Reconstruction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        out = save_scene(scene, tmp_path / "out")
-        real_rename = Path.rename
-
-        def rename(self: Path, target: Path) -> Path:
-            if ".partial-" in self.name:
-                raise PermissionError(errno.EACCES, "Permission denied")
-            return real_rename(self, target)
-
-        monkeypatch.setattr(Path, "rename", rename)
-        with pytest.raises(InputError, match="Permission denied"):
-            save_scene(scene, out, overwrite=True)
-        assert sorted(os.listdir(tmp_path)) == ["my photos", "out"]
-        assert len(load_scene(out).views) == 2
-
     @pytest.mark.parametrize("biggest", ["depth/a.npz", "points.ply", "colmap", "scene.glb"])
     def test_a_full_disk_is_one_line_and_leaves_nothing(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, biggest: str
@@ -289,9 +279,9 @@ class TestOverwrite:
     ) -> None:
         out = save_scene(scene, tmp_path / "out")
         (out / ".DS_Store").touch()
-        (out / "view.png").touch()
+        save_picture(scene, out / "view.png")
         other = make_scene(tmp_path / "my photos", names=("z.jpg",))
-        check_output_folder(out, overwrite=True)
+        check_folder(out, overwrite=True)
         save_scene(other, out, overwrite=True)
         assert sorted(os.listdir(out / "depth")) == ["z.npz", "z.png"]
         assert not (out / ".DS_Store").exists() and not (out / "view.png").exists()
@@ -300,7 +290,7 @@ class TestOverwrite:
     def test_without_the_option_it_is_refused(self, scene: Reconstruction, tmp_path: Path) -> None:
         (tmp_path / "out").mkdir()
         for check in (
-            lambda: check_output_folder(tmp_path / "out", overwrite=False),
+            lambda: check_folder(tmp_path / "out", overwrite=False),
             lambda: save_scene(scene, tmp_path / "out"),
         ):
             with pytest.raises(InputError, match=r"exists already.*--overwrite"):
@@ -311,26 +301,40 @@ class TestOverwrite:
         save_scene(scene, tmp_path / "out", overwrite=True)
         assert (tmp_path / "out/run.json").is_file()
 
-    @pytest.mark.parametrize("place", ["IMG_1.jpg", "depth/mine.png", "images/view.png"])
+    @pytest.mark.parametrize(
+        "place", ["IMG_1.jpg", "depth/mine.png", "images/view.png", "view.png", "mesh.ply"]
+    )
     @pytest.mark.parametrize("with_run", [True, False])
     def test_a_strangers_file_is_never_deleted(
         self, scene: Reconstruction, tmp_path: Path, place: str, with_run: bool
     ) -> None:
-        """Photos beside their scene, or a folder that just happens to hold a run.json."""
+        """Photos beside their scene, a mesh that was mended and saved over ours, a picture that
+        is not the viewer's, or a folder that just happens to hold a run.json."""
         out = save_scene(scene, tmp_path / "out")
         (out / place).parent.mkdir(exist_ok=True)
         (out / place).write_text("mine")
         if not with_run:
             (out / "run.json").write_text('{"files": ["IMG_1.jpg"]}')
         for check in (
-            lambda: check_output_folder(out, overwrite=True),
+            lambda: check_folder(out, overwrite=True),
             lambda: save_scene(scene, out, overwrite=True),
         ):
             with pytest.raises(InputError) as error:
                 check()
-            assert (place in str(error.value)) or not with_run
+            assert place in str(error.value) or not with_run
             assert "choose another folder" in str(error.value)
         assert (out / place).read_text() == "mine"
+
+    def test_a_scene_of_the_first_version_is_known_by_its_names(
+        self, scene: Reconstruction, tmp_path: Path
+    ) -> None:
+        out = save_scene(scene, tmp_path / "out")
+        run = json.loads((out / "run.json").read_text())
+        run["files"] = [*run["files"], "run.json"]
+        (out / "run.json").write_text(json.dumps(run))
+        save_scene(scene, out, overwrite=True)
+        assert isinstance(json.loads((out / "run.json").read_text())["files"], dict)
+        assert sorted(os.listdir(tmp_path)) == ["my photos", "out"]
 
     def test_a_link_inside_is_a_strangers_file(self, scene: Reconstruction, tmp_path: Path) -> None:
         out = save_scene(scene, tmp_path / "out")
@@ -344,21 +348,23 @@ class TestOverwrite:
         out = save_scene(scene, tmp_path / "out")
         monkeypatch.chdir(out)
         with pytest.raises(InputError, match="current folder"):
-            check_output_folder(".", overwrite=True)
+            check_folder(".", overwrite=True)
+        with pytest.raises(InputError, match="/ cannot be replaced"):
+            check_folder("/", overwrite=True)
 
 
 class TestCheckBeforeTheWork:
     def test_a_good_place_is_left_as_it_was(self, tmp_path: Path) -> None:
-        check_output_folder(tmp_path / "new/deep/out", overwrite=False)
-        check_output_folder(tmp_path / "new", overwrite=True)
+        check_folder(tmp_path / "new/deep/out", overwrite=False)
+        check_folder(tmp_path / "new", overwrite=True)
         assert os.listdir(tmp_path) == []
 
     def test_files_in_the_way(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("x")
         with pytest.raises(InputError, match="file is a file"):
-            check_output_folder(tmp_path / "file", overwrite=True)
+            check_folder(tmp_path / "file", overwrite=True)
         with pytest.raises(InputError, match="file is a file"):
-            check_output_folder(tmp_path / "file/below/out", overwrite=True)
+            check_folder(tmp_path / "file/below/out", overwrite=True)
 
     def test_a_place_that_cannot_be_written(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -371,21 +377,21 @@ class TestCheckBeforeTheWork:
 
             monkeypatch.setattr(Path, "mkdir", refuse)
         with pytest.raises(InputError, match="Permission denied"):
-            check_output_folder(tmp_path / "locked/out", overwrite=False)
+            check_folder(tmp_path / "locked/out", overwrite=False)
 
     @pytest.mark.parametrize("length", [250, 300])
     def test_a_name_too_long_for_the_disk(self, tmp_path: Path, length: int) -> None:
         with pytest.raises(InputError, match="name too long"):
-            check_output_folder(tmp_path / ("x" * length), overwrite=False)
+            check_folder(tmp_path / ("x" * length), overwrite=False)
 
     def test_a_system_folder_that_refuses_folders(self) -> None:
         if not Path("/proc/self").exists():
             pytest.skip("needs /proc")
         with pytest.raises(InputError, match="cannot write"):
-            check_output_folder("/proc/pointmap/out", overwrite=False)
+            check_folder("/proc/pointmap/out", overwrite=False)
 
     def test_too_little_space(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         usage = shutil.disk_usage(tmp_path)._replace(free=5 * 2**20)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
         with pytest.raises(InputError, match="only 5 MB free"):
-            check_output_folder(tmp_path / "out", overwrite=False)
+            check_folder(tmp_path / "out", overwrite=False)

@@ -158,7 +158,9 @@ def test_a_film_that_is_cut_short_is_an_error(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_film_that_cannot_be_is_refused_before_the_long_work(tmp_path: Path) -> None:
+def test_a_film_that_cannot_be_is_refused_before_the_long_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from recon.cli import main as reconstruct
 
     photo = tmp_path / "a.jpg"
@@ -168,3 +170,27 @@ def test_a_film_that_cannot_be_is_refused_before_the_long_work(tmp_path: Path) -
         assert reconstruct(arguments) == 2
     with pytest.raises(InputError, match=r"ends in \.mp4 or \.webm"):
         check_video_path(tmp_path / "film.avi")
+    (tmp_path / "film.mp4").write_bytes(b"another film")
+    arguments = [
+        str(photo),
+        "--out",
+        str(tmp_path / "scene"),
+        "--video",
+        str(tmp_path / "film.mp4"),
+    ]
+    assert reconstruct(arguments) == 2
+    assert "film.mp4 exists already" in capsys.readouterr().err
+    assert (tmp_path / "film.mp4").read_bytes() == b"another film"
+
+
+def test_a_film_that_appears_while_ours_is_drawn_stays(
+    scene: Reconstruction, tmp_path: Path, brief: None
+) -> None:
+    film = tmp_path / "film.mp4"
+
+    def save_another(done: int, total: int) -> None:
+        film.write_bytes(b"another film")
+
+    ours = write_video(scene, film, overwrite=False, advance=save_another, **SIZE)
+    assert ours == tmp_path / "film-2.mp4" and len(frames_of(ours)) == 12
+    assert film.read_bytes() == b"another film"

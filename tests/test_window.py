@@ -20,6 +20,7 @@ from viz_scenes import dense_scene, ink
 
 import viz.panel
 import viz.window
+from pointmap.errors import InputError
 from recon.scene import Reconstruction
 from viz.__main__ import main
 
@@ -76,6 +77,19 @@ def test_without_a_display_a_picture_is_written_instead(
     assert "no display" in caplog.text
     assert str(path) in caplog.text
     assert ink(np.asarray(Image.open(path))).mean() > 0.02
+
+
+def test_a_picture_that_is_not_the_viewers_is_not_replaced(
+    scene: Reconstruction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(viz.window, "has_display", lambda: False)
+    (tmp_path / "view.png").write_bytes(b"drawn by hand")
+    with pytest.raises(InputError, match=r"view\.png .* --save"):
+        viz.window.show(scene, picture=tmp_path / "view.png")
+    assert (tmp_path / "view.png").read_bytes() == b"drawn by hand"
+    # Its own it does replace.
+    viz.window.save_picture(scene, tmp_path / "view.png")
+    viz.window.show(scene, picture=tmp_path / "view.png")
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ def view(
         port: Port of the browser viewer; the next free one where it is taken.
     """
     from recon.export.load import load_scene
+    from recon.export.ownership import VIEWER_PICTURE
     from viz.browser import browse
     from viz.window import show
 
@@ -48,7 +49,7 @@ def view(
     elif browser:
         browse(reconstruction, port=port)
     else:
-        show(reconstruction, picture=scene / "view.png")
+        show(reconstruction, picture=scene / VIEWER_PICTURE)
 
 
 def _save(reconstruction: Reconstruction, path: Path) -> Path:

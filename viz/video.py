@@ -13,6 +13,7 @@ import numpy as np
 
 from pointmap.camera import Array
 from pointmap.errors import InputError
+from recon.export.renames import rename_to_free
 from recon.progress import Advance
 from recon.scene import Reconstruction
 from viz.render import Drawer, drawing
@@ -38,8 +39,10 @@ _LEAST_CAMERAS = 4  # fewer make no path
 _SWING_DEG = 35.0
 
 
-def check_video_path(path: Path) -> None:
+def check_video_path(path: Path, *, overwrite: bool = True) -> None:
     """Raise ``InputError`` unless a film can be written to ``path``: before the long work."""
+    if not overwrite and os.path.lexists(path):
+        raise InputError(f"{path} exists already: choose another file, or add --overwrite")
     if path.suffix.lower() not in ENDINGS:
         raise InputError(f"{path} is no film: name a file that ends in {' or '.join(ENDINGS)}")
     if not path.absolute().parent.is_dir():
@@ -52,10 +55,12 @@ def write_video(
     *,
     width: int = WIDTH,
     height: int = HEIGHT,
+    overwrite: bool = True,
     advance: Advance = lambda done, total: None,
 ) -> Path:
     """Write the film of the scene to ``path`` (.mp4 or .webm) and return it.
 
+    Without ``overwrite``, a file that is there already stays and the film's name gets a number.
     ``width`` and ``height`` are even; ``advance`` is told of (done, all) frames. The file appears
     whole or not at all; raises ``InputError`` when it cannot be written.
     """
@@ -80,7 +85,10 @@ def write_video(
             ) as draw:
                 _encode(draw, views, name, (width, height), advance)
             Path(name).chmod(0o644)
-            os.replace(name, path)
+            if overwrite:
+                os.replace(name, path)
+            else:
+                path = rename_to_free(Path(name), path)
         finally:
             Path(name).unlink(missing_ok=True)
     except OSError as error:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from pointmap.errors import InputError
+from recon.export.ownership import PICTURE_MARK, is_viewer_picture
 from recon.scene import PointCloud, Reconstruction
 from viz.looks import LOOKS, Look, confident_cloud, surface_colours
 from viz.panel import panel_works, run_panel
@@ -84,7 +85,7 @@ def show(reconstruction: Reconstruction, *, picture: str | Path) -> Path | None:
 
     Without the graphics driver that the panel's window needs, a plain one with keys is opened.
     Without a display, says so (logging), writes a picture to ``picture`` instead and returns its
-    path; never blocks then.
+    path; never blocks then. Raises InputError when another file is there, which stays.
     """
     if has_display():
         if panel_works():
@@ -93,6 +94,11 @@ def show(reconstruction: Reconstruction, *, picture: str | Path) -> Path | None:
         logger.info("no graphics card with Vulkan: the window has keys instead of a panel")
         if _run_window(reconstruction):
             return None
+    if os.path.lexists(picture) and not is_viewer_picture(Path(picture)):
+        raise InputError(
+            f"no display to open a window on, and {picture} is no picture of this viewer, so it is "
+            "not replaced: name another file with --save"
+        )
     path = save_picture(reconstruction, picture)
     logger.warning("no display to open a window on: wrote the picture %s instead", path)
     return path
@@ -103,12 +109,15 @@ def save_picture(reconstruction: Reconstruction, path: str | Path) -> Path:
 
     Raises InputError when that cannot be written.
     """
-    from PIL import Image
+    from PIL import Image, PngImagePlugin
 
     path = Path(path)
     picture = render_scene(reconstruction, show=best_show(reconstruction))
+    mark = PngImagePlugin.PngInfo()
+    for keyword, text in PICTURE_MARK.items():
+        mark.add_text(keyword, text)
     try:
-        Image.fromarray(picture).save(path)
+        Image.fromarray(picture).save(path, pnginfo=mark)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot write the picture {path}: {error}") from error
     return path

@@ -4,9 +4,9 @@ One format per module; :mod:`recon.export.folder` writes them all, :mod:`recon.e
 them. Camera axes and pixel coordinates are converted here and nowhere else.
 """
 
-from recon.export.atomic import check_output_folder
+from recon.export.atomic import OutputFolder, reserved_folder
 from recon.export.folder import save_scene
 from recon.export.load import load_scene
 from recon.export.options import ExportOptions
 
-__all__ = ["ExportOptions", "check_output_folder", "load_scene", "save_scene"]
+__all__ = ["ExportOptions", "OutputFolder", "load_scene", "reserved_folder", "save_scene"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recon.export.atomic import real_path, staged_folder
+from recon.export.atomic import OutputFolder, reserved_folder
 from recon.export.cameras_json import write_cameras
 from recon.export.colmap import write_colmap
 from recon.export.depth_files import write_depth_files
@@ -33,13 +33,23 @@ def save_scene(
 
     ``folder`` appears complete or not at all. With ``overwrite`` an old scene there is replaced as
     a whole, but only when the folder is empty or holds nothing except what its ``run.json`` lists.
-    Raises ``InputError`` when the folder may not be replaced or cannot be written.
+    What others put there while this runs is kept: see
+    :meth:`recon.export.atomic.OutputFolder.staged`. Raises ``InputError`` when the folder may not
+    be replaced or cannot be written, and while another run is writing to it.
     """
-    export = export or ExportOptions()
-    export.check()
-    with staged_folder(folder, overwrite=overwrite) as staging:
-        write_files(reconstruction, staging, scene_folder=real_path(folder), export=export)
+    with reserved_folder(folder, overwrite=overwrite) as output:
+        save_into(reconstruction, output, export or ExportOptions())
     return Path(folder)
+
+
+def save_into(reconstruction: Reconstruction, output: OutputFolder, export: ExportOptions) -> None:
+    """Write the same to a folder that was reserved before the work began.
+
+    Raises ``InputError`` as :meth:`recon.export.atomic.OutputFolder.staged` does.
+    """
+    export.check()
+    with output.staged() as staging:
+        write_files(reconstruction, staging, scene_folder=output.target, export=export)
 
 
 def write_files(
@@ -86,10 +96,4 @@ def write_files(
         from viz.report import write_report
 
         write_report(reconstruction, staging / "report.html")
-    files = [p.relative_to(staging).as_posix() for p in staging.rglob("*") if p.is_file()]
-    write_run(
-        staging / "run.json",
-        reconstruction,
-        scene_folder=scene_folder,
-        files=[*files, "run.json"],
-    )
+    write_run(staging / "run.json", reconstruction, scene_folder=scene_folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pointmap
 from recon.export.json_file import plain, write_json
 from recon.export.names import relative_photo_path
+from recon.export.ownership import file_digests
 from recon.scene import Reconstruction
 
 # Each with the package names it may be installed under.
@@ -23,13 +23,11 @@ _PACKAGES = {
 }
 
 
-def write_run(
-    path: Path, reconstruction: Reconstruction, *, scene_folder: Path, files: Sequence[str]
-) -> None:
-    """Write ``run.json``.
+def write_run(path: Path, reconstruction: Reconstruction, *, scene_folder: Path) -> None:
+    """Write ``run.json``, the last file of a scene, into the folder that holds all the others.
 
-    ``files``: every file of the scene, relative to it; overwriting later deletes a folder only
-    when it holds no other. ``scene_folder``: where the scene will finally lie.
+    It lists them: overwriting later deletes a folder only when it holds no other.
+    ``scene_folder``: where the scene will finally lie.
     """
     photos = [
         {
@@ -61,7 +59,7 @@ def write_run(
         "stages": plain(reconstruction.stages),
         "photos": photos,
         "pairs": plain(reconstruction.pairs),
-        "files": sorted(files),
+        "files": file_digests(path.parent),
     }
     write_json(path, data)
 
