@@ -5,25 +5,25 @@ from __future__ import annotations
 import dataclasses
 import io
 import logging
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import numpy as np
 import pytest
 from chromium import Chromium, wait_until
 from PIL import EpsImagePlugin, Image
+from running_viewer import RunningViewer, status
 from scene_factory import empty_cloud, empty_mesh, make_scene
 from viz_scenes import dense_scene, ink
 
-import viz
 from pointmap.errors import InputError
 from recon.scene import Reconstruction
-from viz.browser import LOOPBACK, BrowserView, browse
+from viz.browser import BrowserView, browse
 
 CHECK = """[...document.querySelectorAll('label')].find(l => l.textContent.trim() === '{label}')
     .closest('div').parentElement.querySelector('input[type=checkbox]')"""
@@ -37,7 +37,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Reconstruction:
 @pytest.fixture
 def served(scene: Reconstruction) -> Iterator[BrowserView]:
     pytest.importorskip("viser", reason="viser (the extra 'browser') is not installed")
-    view = BrowserView(scene, host=LOOPBACK, port=18431)
+    view = BrowserView(scene, port=18431)
     yield view
     view.stop()
 
@@ -69,6 +69,12 @@ def test_a_browser_draws_the_scene_and_its_switches_work(
         press("Points")
         press("Surface")
         wait_until(lambda: drawn().mean() < 0.001)
+        press("Points")
+        wait_until(lambda: drawn().mean() > 1.2 * bare.mean())
+        # The page comes back under the same address, with what its switches last said.
+        browser.open("about:blank")
+        browser.open(served.address)
+        wait_until(lambda: drawn().mean() > 1.2 * bare.mean())
 
 
 def settled(drawn: Callable[[], np.ndarray]) -> bool:
@@ -82,7 +88,7 @@ def settled(drawn: Callable[[], np.ndarray]) -> bool:
 
 
 def test_a_port_that_is_taken_is_passed_over(served: BrowserView, scene: Reconstruction) -> None:
-    second = BrowserView(scene, host=LOOPBACK, port=int(served.address.rsplit(":")[-1]))
+    second = BrowserView(scene, port=urlsplit(served.address).port or 0)
     try:
         assert second.address != served.address
         for view in (served, second):
@@ -96,7 +102,7 @@ def test_scenes_without_points_surface_or_cameras_are_served(tmp_path: Path) -> 
     pytest.importorskip("viser", reason="viser (the extra 'browser') is not installed")
     scene = make_scene(tmp_path, names=("a.jpg",), unregistered=("a.jpg",))
     bare = dataclasses.replace(scene, cloud=empty_cloud(), surface=empty_mesh())
-    view = BrowserView(bare, host=LOOPBACK, port=18631)
+    view = BrowserView(bare, port=18631)
     try:
         with urlopen(view.address, timeout=30) as page:
             assert page.status == 200
@@ -107,21 +113,12 @@ def test_scenes_without_points_surface_or_cameras_are_served(tmp_path: Path) -> 
 def test_the_command_serves_a_saved_scene_until_it_is_interrupted(
     scene: Reconstruction, tmp_path: Path
 ) -> None:
-    pytest.importorskip("viser", reason="viser (the extra 'browser') is not installed")
     folder = scene.save(tmp_path / "scene")
-    command = [sys.executable, "-m", "viz", str(folder), "--browser", "--port", "18531"]
-    server = subprocess.Popen(
-        command, cwd=Path(viz.__file__).parents[1], stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert server.stderr is not None
-        assert "http://127.0.0.1:18531" in server.stderr.readline()
-        server.send_signal(signal.SIGINT)
-        assert server.wait(60) == 0
-        assert "Traceback" not in server.stderr.read()
-    finally:
-        server.kill()
-        server.wait()
+    with RunningViewer("-m", "viz", str(folder), "--browser", "--port", "18531") as viewer:
+        assert viewer.port == 18531
+        assert status(viewer.page(viewer.path)) == 200
+        assert viewer.interrupt() == ("", "closed\n")
+        assert viewer.process.returncode == 0
 
 
 def test_an_eps_in_a_screenshots_place_starts_no_program(

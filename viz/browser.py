@@ -1,6 +1,6 @@
 """The scene in a browser, served by viser: the same content as the window, for any machine.
 
-Listens on loopback alone unless told otherwise: the photos are the user's.
+Whoever is given the address sees the scene, nobody else: the photos are the user's.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from pointmap.errors import InputError
 from recon.export.glb import mesh_glb
 from recon.scene import Reconstruction
+from viz.browser_guard import guarded_server
 from viz.colour import camera_colours
 from viz.looks import LOOKS, Look, confident_cloud, surface_colours
 from viz.render import BACKGROUND
@@ -33,21 +33,19 @@ from viz.viewpoint import (
 
 logger = logging.getLogger(__name__)
 
-LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 8080
 
 _THUMBNAIL = 256
 
 
-def browse(
-    reconstruction: Reconstruction, *, host: str = LOOPBACK, port: int = DEFAULT_PORT
-) -> None:
-    """Serve the scene until Ctrl-C; the address is logged.
+def browse(reconstruction: Reconstruction, *, port: int = DEFAULT_PORT) -> None:
+    """Serve the scene on this machine until Ctrl-C; the address to open is logged.
 
-    Pillow reads no EPS in this process from then on. Raises ``InputError`` when viser is not
-    installed or ``host`` and ``port`` cannot be had.
+    ``port`` (1 to 65535) is the first one tried, the next free one is taken. Pillow reads no EPS in
+    this process from then on. Raises ``InputError`` when a fitting viser is not installed or no
+    port can be had.
     """
-    browser = BrowserView(reconstruction, host=host, port=port)
+    browser = BrowserView(reconstruction, port=port)
     try:
         logger.info("the scene is at %s ; Ctrl-C ends", browser.address)
         threading.Event().wait()
@@ -58,17 +56,19 @@ def browse(
 
 
 class BrowserView:
-    """A running server with the scene: cloud, mesh, cameras with their photos, and controls."""
+    """A running server with the scene: cloud, mesh, cameras with their photos, and controls.
 
-    def __init__(self, reconstruction: Reconstruction, *, host: str, port: int) -> None:
+    ``address`` is where it is seen, and only there: the address is the key.
+    """
+
+    def __init__(self, reconstruction: Reconstruction, *, port: int) -> None:
         self.reconstruction = reconstruction
         self.look: Look = "photo"
         self.least_confidence = 0.0
         self._cameras = registered_cameras(reconstruction)
         self._frame = scene_frame(reconstruction)
         self._home = automatic_viewpoint(reconstruction, aspect=1.6)
-        self._server = _server(host, port)
-        self.address = f"http://{host}:{self._server.get_port()}"
+        self._server, self.address = guarded_server(port)
         scene = self._server.scene
         scene.set_up_direction(tuple(-self._frame.axes[:, 1]))
         scene.world_axes.visible = False
@@ -84,7 +84,8 @@ class BrowserView:
 
     def stop(self) -> None:
         """End the server and free its port."""
-        with _quiet():
+        # viser notes the end on the screen.
+        with contextlib.redirect_stdout(io.StringIO()):
             self._server.stop()
 
     def _draw(self, part: str) -> None:
@@ -211,34 +212,6 @@ class BrowserView:
         camera.look_at = view.target
         camera.fov = float(np.radians(view.field_of_view_deg))
         camera.near, camera.far = 0.002 * self._frame.radius, 60 * self._frame.radius
-
-
-def _server(host: str, port: int) -> Any:
-    try:
-        import viser
-    except ImportError as error:
-        raise InputError(
-            "the browser viewer needs the package viser: pip install 'pointmap[browser]'"
-        ) from error
-    from PIL import EpsImagePlugin
-
-    # viser reads what a browser answers as its screenshot by content, and Pillow would hand EPS to
-    # Ghostscript, a program that writes files. The switch is Pillow's only one, for the process.
-    EpsImagePlugin.gs_binary = False
-    # Their notes on every connection are not for the command's user.
-    logging.getLogger("websockets").setLevel(logging.ERROR)
-    try:
-        with _quiet():
-            return viser.ViserServer(host=host, port=port, label="pointmap")
-    except OSError as error:
-        raise InputError(
-            f"cannot serve the scene on {host}:{port} ({error.strerror}): choose another --port"
-        ) from error
-
-
-def _quiet() -> contextlib.redirect_stdout[io.StringIO]:
-    """Keep viser's banner off the screen; the address is logged instead."""
-    return contextlib.redirect_stdout(io.StringIO())
 
 
 def _send_screenshot(client: Any) -> None:
