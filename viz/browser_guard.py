@@ -155,12 +155,13 @@ def _listener(port: int) -> socket.socket:
     for candidate in range(port, _HIGHEST_PORT + 1):
         try:
             return socket.create_server((LOOPBACK, candidate))
+        except PermissionError as error:
+            raise InputError(
+                f"this user may not open port {candidate}: choose a --port from 1024 on"
+            ) from error
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
-                raise InputError(
-                    f"cannot serve the scene on port {candidate} ({error.strerror}): "
-                    "choose another --port"
-                ) from error
+                raise InputError(f"cannot open port {candidate}: {error.strerror}") from error
     raise InputError(
         f"the ports from {port} to {_HIGHEST_PORT} are all taken: choose another --port"
     )
