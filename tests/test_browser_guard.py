@@ -10,9 +10,13 @@ import re
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urljoin
+from urllib.request import urlopen
 
 import psutil
 import pytest
@@ -201,6 +205,24 @@ def test_two_viewers_do_not_take_each_others_address(saved: Path) -> None:
             assert refused(viewer.page(other.path))
             assert refused(viewer.open_socket(other.path, *own))
             assert refused(viewer.open_socket(viewer.path, own[0], f"Origin: {other.origin}"))
+
+
+def test_viewers_started_at_once_each_have_a_guard_of_their_own() -> None:
+    websockets = pytest.importorskip("websockets.asyncio.server", reason="viser is not installed")
+    plain = websockets.serve
+    with ThreadPoolExecutor(4) as threads:
+        started = list(threads.map(guarded_server, [19231] * 4))
+    try:
+        assert websockets.serve is plain
+        assert len({address for _, address in started}) == 4
+        for _, address in started:
+            with urlopen(address, timeout=30) as page:
+                assert page.status == 200
+            with pytest.raises(HTTPError, match="403"):
+                urlopen(urljoin(address, "/"), timeout=30)
+    finally:
+        for server, _ in started:
+            server.stop()
 
 
 def test_the_secret_is_said_once_and_strangers_leave_no_trace(saved: Path) -> None:

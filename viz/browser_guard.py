@@ -79,10 +79,9 @@ def guarded_server(port: int) -> tuple[Any, str]:
     listener = _listener(port)
     port = listener.getsockname()[1]
     guard = _Guard(port)
-    serve = websockets.asyncio.server.serve
     guarded = False
 
-    def serve_guarded(
+    def guard_server(
         handler: Any, host: str, port: int, *, process_request: Answer, **settings: Any
     ) -> websockets.asyncio.server.serve:
         nonlocal guarded
@@ -95,8 +94,10 @@ def guarded_server(port: int) -> tuple[Any, str]:
             **settings,
         )
 
+    # The function is the whole process's, so one viewer starts at a time.
     with _starting, contextlib.redirect_stdout(io.StringIO()):
-        websockets.asyncio.server.serve = serve_guarded  # type: ignore[misc, assignment]
+        serve = websockets.asyncio.server.serve
+        websockets.asyncio.server.serve = guard_server  # type: ignore[misc, assignment]
         try:
             server = viser.ViserServer(host=LOOPBACK, port=port, label="pointmap", verbose=False)
         finally:
