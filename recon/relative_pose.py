@@ -287,8 +287,9 @@ def verify_pair(
     """Return the pair's edge, or None where features don't relate the two photos for sure.
 
     That takes :data:`FEW_MATCHES` inliers of an essential matrix, a quarter of all matches. Of two
-    poses that explain the matches alike the one nearer to ``hint`` is taken: cam2_to_cam1 (4, 4)
-    of the pair's pointmaps, None where they are not to be trusted.
+    poses that explain the matches alike the one nearer to ``hint`` is taken, by the larger of the
+    angles of rotation and direction: cam2_to_cam1 (4, 4) of the pair's pointmaps, None where they
+    are not to be trusted.
     """
     K_i, K_j = _pair_intrinsics(photos, matches, focals_px)
     pose = essential(matches, K_i, K_j) if len(matches) >= FEW_MATCHES else None
@@ -332,6 +333,7 @@ def _choose(pose: RelativePose, hint: Array | None) -> RelativePose:
     """Return the pose with its alternative in its place if the pointmaps speak for that one."""
     if pose.alternative is None or hint is None:
         return pose
-    if angles_between_deg(pose.alternative, hint) < angles_between_deg(pose.cam2_to_cam1, hint):
+    apart = [max(angles_between_deg(p, hint)) for p in (pose.cam2_to_cam1, pose.alternative)]
+    if apart[1] < apart[0]:
         return replace(pose, cam2_to_cam1=pose.alternative, alternative=pose.cam2_to_cam1)
     return pose

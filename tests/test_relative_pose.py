@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation, Slerp
 from two_views import camera_at, cloud, make_matches, photo
 
 from pointmap.camera import invert_rigid, pinhole, pixel_centres, transform_points
@@ -229,6 +230,24 @@ def test_pointmaps_choose_between_the_two_poses_of_a_plane():
     for hint in (pose.cam2_to_cam1, pose.alternative):
         chosen = verify_pair(photos, matches, hint, [600, 600]).pose
         np.testing.assert_array_equal(chosen.cam2_to_cam1, hint)
+
+
+def test_the_direction_of_travel_counts_in_that_choice():
+    matches = make_matches(cloud() * [0.3, 0.3, 0], CAM_I, CAM_J, K, K, noise_px=0.5)
+    photos = [photo(), photo()]
+    pose = verify_pair(photos, matches, None, [600, 600]).pose
+    for first, second in [
+        (pose.cam2_to_cam1, pose.alternative),
+        (pose.alternative, pose.cam2_to_cam1),
+    ]:
+        # Turned a little more as the second, but moved as the first.
+        between = Slerp([0, 1], Rotation.from_matrix([first[:3, :3], second[:3, :3]]))
+        hint = first.copy()
+        hint[:3, :3] = between(0.55).as_matrix()
+        rotation, direction = angles_between_deg(first, second)
+        assert direction > rotation
+        chosen = verify_pair(photos, matches, hint, [600, 600]).pose
+        np.testing.assert_array_equal(chosen.cam2_to_cam1, first)
 
 
 def test_features_contradict_pointmaps_when_next_to_none_agrees():
