@@ -160,26 +160,25 @@ def refine(setup: Setup, cameras: Cameras, *, trusted: Mask | None = None) -> St
 
     A lens that bends next to nothing is taken for a pinhole in the last round.
     """
-    table, (first, last) = (
-        setup.table,
-        (setup.options.first_threshold_px, setup.options.threshold_px),
-    )
-    schedule = [] if trusted is None else [first, first, (first * last) ** 0.5]
-    schedule += [last, last]
-    for step, threshold in enumerate(schedule, 1):
-        if trusted is not None and step <= 3:
+    table = setup.table
+    first, last = setup.options.first_threshold_px, setup.options.threshold_px
+    rough = [] if trusted is None else [first, first, (first * last) ** 0.5]
+    thresholds = [*rough, last, last]
+    for step, threshold in enumerate(thresholds):
+        if trusted is not None and step < len(rough):
             use = table.inlier & trusted[table.edge]
         else:
             use = agreeing_edges(setup, cameras)[table.edge]
         free_lens = np.ones(len(cameras.k1), bool)
-        if step == len(schedule):
+        is_last = step == len(thresholds) - 1
+        if is_last:
             cameras = _without_faint_lenses(cameras)
             free_lens = cameras.k1 != 0
         structure = triangulate(setup, cameras, threshold, use=use)
         bundle = BundleOptions(
             loss_scale=threshold,
             max_iterations=_STEPS,
-            tolerance=_TOLERANCE if step < len(schedule) else _LAST_TOLERANCE,
+            tolerance=_LAST_TOLERANCE if is_last else _TOLERANCE,
         )
         structure = adjust(setup, structure, bundle, free_lens=free_lens)
         cameras = structure.cameras
