@@ -7,15 +7,16 @@ it: key points move along their rays to where that pinhole shows them, and back 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pointmap.camera import Array, pinhole, pixel_rays, project
 from pointmap.errors import InputError
+from recon.export.cameras_json import ListedCamera, read_cameras
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
@@ -23,19 +24,6 @@ if TYPE_CHECKING:
     from recon.matching import PhotoFeatures
 
 _ROTATION_TOLERANCE = 1e-6
-
-
-@dataclass(frozen=True)
-class KnownCamera:
-    """What is known of one photo: ``intrinsics`` (3, 3) in original pixels with the radial
-    distortion ``k1``, or None; ``cam_to_world`` (4, 4), or None; the photo's ``size`` (width,
-    height) where it was stated.
-    """
-
-    intrinsics: Array | None
-    k1: float
-    cam_to_world: Array | None
-    size: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
@@ -123,53 +111,43 @@ def load_known_cameras(path: str | None, photos: Sequence[Photo]) -> KnownCamera
     )
 
 
-def _lens(camera: KnownCamera | None, photo: Photo) -> KnownLens | None:
+def _lens(camera: ListedCamera | None, photo: Photo) -> KnownLens | None:
     if camera is None or camera.intrinsics is None:
         return None
     focal = float(np.sqrt(camera.intrinsics[0, 0] * camera.intrinsics[1, 1]))
     return KnownLens(camera.intrinsics, camera.k1, pinhole(focal, photo.width, photo.height))
 
 
-def _read(path: Path) -> dict[str, KnownCamera]:
+def _read(path: Path) -> dict[str, ListedCamera]:
     from recon.export.colmap import read_colmap_cameras
-    from recon.export.json_file import read_json
 
     if path.is_dir():
         return {
-            name: KnownCamera(
-                camera.intrinsics, camera.k1, camera.cam_to_world, (camera.width, camera.height)
+            name: ListedCamera(
+                f"{path}: {name}",
+                camera.intrinsics,
+                camera.k1,
+                camera.cam_to_world,
+                (camera.width, camera.height),
             )
             for name, camera in read_colmap_cameras(path).items()
         }
-    data = read_json(path)
-    try:
-        return {name: _json_camera(entry) for name, entry in data["images"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"{path} is not a cameras.json ({error!r}): it needs images with K and cam_to_world"
-        ) from error
+    cameras, _ = read_cameras(path)
+    for camera in cameras.values():
+        if camera.cam_to_world is not None:
+            _check_rigid(camera.cam_to_world, camera.place)
+    return cameras
 
 
-def _json_camera(entry: Mapping[str, Any]) -> KnownCamera:
-    """Return one entry's camera; ``ValueError`` for a matrix that is none."""
-    K, pose = (
-        None if entry[name] is None else np.array(entry[name], np.float64)
-        for name in ("K", "cam_to_world")
-    )
-    if K is not None and not (K.shape == (3, 3) and np.isfinite(K).all() and K[0, 0] > 0 < K[1, 1]):
-        raise ValueError("K must be 3x3 with positive focal lengths")
-    if pose is not None:
-        _check_rigid(pose)
-    distortion = entry.get("distortion") or {"k1": 0.0}
-    size = (int(entry["width"]), int(entry["height"])) if "width" in entry else None
-    return KnownCamera(K, float(distortion["k1"]), pose, size)
-
-
-def _check_rigid(pose: Array) -> None:
-    if pose.shape != (4, 4) or not np.array_equal(pose[3], [0, 0, 0, 1]):
-        raise ValueError("cam_to_world must be 4x4 with last row 0 0 0 1")
+def _check_rigid(pose: Array, place: str) -> None:
+    """Raise ``InputError`` unless ``pose`` (4, 4) is a rotation and a translation."""
     R = pose[:3, :3]
-    if not (np.isfinite(pose).all() and np.abs(R @ R.T - np.eye(3)).max() < _ROTATION_TOLERANCE):
-        raise ValueError("cam_to_world must hold a rotation")
-    if np.linalg.det(R) < 0:
-        raise ValueError("cam_to_world mirrors")
+    if not np.array_equal(pose[3], [0, 0, 0, 1]):
+        problem = "must be 4x4 with last row 0 0 0 1"
+    elif not (np.isfinite(pose).all() and np.abs(R @ R.T - np.eye(3)).max() < _ROTATION_TOLERANCE):
+        problem = "must hold a rotation"
+    elif np.linalg.det(R) < 0:
+        problem = "mirrors, which no camera does"
+    else:
+        return
+    raise InputError(f"{place}: cam_to_world {problem}")

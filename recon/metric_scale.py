@@ -11,6 +11,7 @@ import numpy as np
 
 from pointmap.camera import Array, pixel_rays
 from pointmap.errors import InputError
+from recon.export.cameras_json import read_cameras
 from recon.scene import Camera, Reconstruction, View
 
 if TYPE_CHECKING:
@@ -185,18 +186,20 @@ def _ratio(metres: float, units: float, source: ScaleSource) -> float:
 
 
 def _spread_ratio(scene: Reconstruction, source: ScaleSource) -> float:
-    from recon.evaluation.scene import read_truth
-
     assert source.file is not None
-    known = read_truth(source.file).cameras
+    listed, _ = read_cameras(source.file)
+    known = {
+        name: camera.cam_to_world
+        for name, camera in listed.items()
+        if camera.cam_to_world is not None
+    }
     both = [view for view in scene.views if view.registered and view.name in known]
     if len(both) < 2:
         raise InputError(
             f"--scale-from: {source.file} knows the position of {len(both)} placed photos; "
             "two are needed"
         )
-    poses = [known[view.name].cam_to_world for view in both]
-    metres = np.stack([pose[:3, 3] for pose in poses if pose is not None])
+    metres = np.stack([known[view.name][:3, 3] for view in both])
     units = np.stack([_centre(view) for view in both])
     spreads = [np.linalg.norm(centres - centres.mean(0)) for centres in (metres, units)]
     return _ratio(float(spreads[0]), float(spreads[1]), source)

@@ -83,7 +83,7 @@ def test_known_cameras_come_out_bit_equal_and_the_others_join_them(
         name: {"K": shot.intrinsics.tolist(), "cam_to_world": shot.cam_to_world.tolist()}
         for name, shot in zip(names[:2], shots, strict=False)
     }
-    (tmp_path / "known.json").write_text(json.dumps({"images": known}))
+    (tmp_path / "known.json").write_text(json.dumps({"pixel_centre": 0.5, "images": known}))
     flags = ["--known-cameras", str(tmp_path / "known.json"), "--no-refine-depth"]
     assert run(photos, tmp_path / "out", weights, *flags) == 0
     cameras = cameras_of(tmp_path / "out")

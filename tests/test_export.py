@@ -79,14 +79,14 @@ class TestCamerasJson:
             "k1": -0.0123456789,
         }
         cameras, _ = read_cameras(tmp_path / "cameras.json")
-        assert {camera.k1 for camera, _ in cameras.values()} == {-0.0123456789}
+        assert {camera.k1 for camera in cameras.values()} == {-0.0123456789}
         # Scenes of before there was such an entry.
         data = json.loads(text)
         for entry in data["images"].values():
             del entry["distortion"]
         (tmp_path / "cameras.json").write_text(json.dumps(data), encoding="utf-8")
         cameras, _ = read_cameras(tmp_path / "cameras.json")
-        assert {camera.k1 for camera, _ in cameras.values()} == {0.0}
+        assert {camera.k1 for camera in cameras.values()} == {0.0}
 
     def test_does_not_depend_on_where_the_photos_lie(self, tmp_path: Path) -> None:
         for place in ("one", "two/deeper"):

@@ -13,7 +13,8 @@ from pointmap.camera import Array, invert_rigid, pixel_rays, project, transform_
 from pointmap.errors import InputError
 from pointmap.images import Photo
 from recon.alignment import align
-from recon.export.cameras_json import write_cameras
+from recon.evaluation.scene import read_truth
+from recon.export.cameras_json import read_cameras, write_cameras
 from recon.export.colmap import write_colmap
 from recon.known_cameras import load_known_cameras
 from recon.scene import Reconstruction
@@ -33,7 +34,7 @@ def photos_of(scene: Reconstruction) -> list[Photo]:
 
 
 def write(path: Path, images: dict) -> str:
-    path.write_text(json.dumps({"images": images}), encoding="utf-8")
+    path.write_text(json.dumps({"pixel_centre": 0.5, "images": images}), encoding="utf-8")
     return str(path)
 
 
@@ -61,6 +62,21 @@ def test_a_scene_of_ours_is_read_bit_equal(tmp_path: Path) -> None:
         assert lens.k1 == view.camera.k1
         given = view.camera.cam_to_world
         assert pose is None if given is None else np.array_equal(pose, given)
+
+
+@pytest.mark.parametrize(("said", "shift"), [({}, 0.5), ({"pixel_centre": 0}, 0.5),
+                                             ({"pixel_centre": 0.5}, 0.0)])  # fmt: skip
+def test_pixels_count_from_where_the_file_says(tmp_path: Path, said: dict, shift: float) -> None:
+    """Every reader of a cameras.json gives K of the (0.5, 0.5) convention."""
+    path = tmp_path / "cameras.json"
+    images = {f"{k}.jpg": entry(ODD, np.eye(4)) for k in range(2)}
+    path.write_text(json.dumps({**said, "images": images}))
+    moved = ODD.copy()
+    moved[:2, 2] += shift
+    known = load_known_cameras(str(path), photos(1)).lenses[0]
+    assert np.array_equal(known.intrinsics, moved)
+    assert np.array_equal(read_truth(path).cameras["0.jpg"].intrinsics, moved)
+    assert np.array_equal(read_cameras(path)[0]["0.jpg"].camera().intrinsics, moved)
 
 
 @pytest.mark.parametrize("k1", [0.0, -0.01])

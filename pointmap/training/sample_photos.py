@@ -96,7 +96,7 @@ def write_photos(
         "source": f"rendered by python -m pointmap.training.sample_photos, seed {seed}",
         "licence": "CC0-1.0",
         "ground_truth": True,
-        "pixel_centres": "the centre of the top-left pixel is (0.5, 0.5)",
+        "pixel_centre": 0.5,
         "conventions": "camera axes x right, y down, z forward; cam_to_world maps camera to world",
     }
     (out / "cameras.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -153,8 +153,8 @@ def _predicted_files(folder: Path) -> dict[str, Path]:
     if (folder / "cameras.json").is_file():
         cameras, _ = read_cameras(folder / "cameras.json")
         return {
-            Path(name).stem: folder / entry["depth"]
-            for name, (camera, entry) in cameras.items()
+            Path(name).stem: folder / camera.entry["depth"]
+            for name, camera in cameras.items()
             if camera.cam_to_world is not None
         }
     return {path.stem: path for path in _depth_files(folder)}

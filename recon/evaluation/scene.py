@@ -7,15 +7,12 @@ per step, default 1) or ``depth/STEM.npz`` (``depth``), 0 = unknown, over the wh
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pointmap.camera import Array
-from pointmap.errors import InputError
 from pointmap.metrics import auc_at, focal_errors_percent, mean_accuracy_at, recall_at
 from recon.evaluation.depth import DepthScores, sample_at, score_depths
 from recon.evaluation.depth_files import read_depth_file
@@ -27,7 +24,7 @@ from recon.evaluation.poses import (
     step_errors,
 )
 from recon.evaluation.scene_cloud import TrueView, score_cloud
-from recon.export.cameras_json import read_cameras
+from recon.export.cameras_json import ListedCamera, read_cameras
 from recon.export.depth_maps import read_depth_npz
 from recon.scene import Camera
 
@@ -85,23 +82,14 @@ class SceneScores:
 def read_truth(cameras_json: Path, depth_folder: Path | None = None) -> SceneTruth:
     """Read the truth of a scene; depth from ``depth_folder``, or ``depth/`` beside the file.
 
-    ``cam_to_world_sfm`` wins over ``cam_to_world`` where a scene has both (see its notes). K counts
-    from pixel centres at (0.5, 0.5) if the file says ``"pixel_centre": 0.5``, and is moved there
-    from integer centres if not. Raises ``InputError`` when the file is missing or of another form.
+    ``cam_to_world_sfm`` wins over ``cam_to_world`` where a scene has both (see its notes). Raises
+    ``InputError`` when the file is missing or of another form.
     """
-    try:
-        data = json.loads(cameras_json.read_text(encoding="utf-8"))
-        shift = 0.5 - float(data.get("pixel_centre", 0.0))
-        cameras = {
-            name: camera
-            for name, entry in data["images"].items()
-            if (camera := _true_camera(entry, shift)) is not None
-        }
-        names, unit = tuple(data["images"]), float(data.get("depth_scale_mm", 1.0)) / 1000
-    except OSError as error:
-        raise InputError(f"cannot read {cameras_json}: {error.strerror}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{cameras_json} holds no cameras ({error!r})") from error
+    listed, data = read_cameras(cameras_json)
+    cameras = {
+        name: true for name, camera in listed.items() if (true := _true_camera(camera)) is not None
+    }
+    names, unit = tuple(listed), float(data.get("depth_scale_mm", 1.0)) / 1000
     folder = depth_folder or cameras_json.parent / "depth"
     candidates = {n: [folder / f"{Path(n).stem}{s}" for s in (".png", ".npz")] for n in names}
     found = {
@@ -117,14 +105,14 @@ def score_scene(folder: Path, truth: SceneTruth) -> SceneScores:
     when the folder is no complete scene.
     """
     listed, _ = read_cameras(folder / "cameras.json")
-    found = {name: camera for name, (camera, _) in listed.items() if name in truth.names}
+    found = {name: listed[name].camera() for name in truth.names if name in listed}
     placed = {name for name, camera in found.items() if camera.cam_to_world is not None}
     known = {name: truth.cameras[name] for name in truth.names if name in truth.cameras}
     one_scale = each_scale = cloud = None
     if truth.depth_files:
         pairs = [
             _depth_pair(
-                folder / listed[name][1]["depth"] if name in placed else None,
+                folder / listed[name].entry["depth"] if name in placed else None,
                 read_depth_file(path, unit=truth.depth_unit),
             )
             for name, path in truth.depth_files.items()
@@ -183,15 +171,13 @@ def _focal_in(camera: Camera, at: Camera) -> float:
     return float(scaled[0, 0] + scaled[1, 1]) / 2
 
 
-def _true_camera(entry: dict[str, Any], shift: float) -> Camera | None:
+def _true_camera(listed: ListedCamera) -> Camera | None:
     """Return a photo's true camera, or None where K or the pose is not known."""
-    pose = entry.get("cam_to_world_sfm") or entry["cam_to_world"]
-    if entry["K"] is None or pose is None:
+    by_sfm = listed.entry.get("cam_to_world_sfm")
+    pose = listed.cam_to_world if by_sfm is None else np.array(by_sfm, np.float64).reshape(4, 4)
+    if listed.intrinsics is None or pose is None:
         return None
-    intrinsics = np.array(entry["K"], np.float64).reshape(3, 3)
-    intrinsics[:2, 2] += shift
-    pose = np.array(pose, np.float64).reshape(4, 4)
-    return Camera(intrinsics, int(entry["width"]), int(entry["height"]), pose)
+    return replace(listed.camera(), cam_to_world=pose)
 
 
 def read_depth_truth(truth: SceneTruth, name: str) -> Array | None:

@@ -35,7 +35,7 @@ def load_scene(folder: str | Path) -> Reconstruction:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give one that run_recon.py wrote")
-    cameras, units = read_cameras(folder / "cameras.json")
+    cameras, listed = read_cameras(folder / "cameras.json")
     run = read_json(folder / "run.json")
     try:
         # Photo paths go up from where the folder really lies, whatever link led here.
@@ -44,17 +44,17 @@ def load_scene(folder: str | Path) -> Reconstruction:
             photo["name"]: Path(os.path.normpath(real / photo["path"])) for photo in run["photos"]
         }
         views = []
-        for name, (camera, entry) in cameras.items():
-            depth = read_depth_npz(folder / entry["depth"])
+        for name, camera in cameras.items():
+            depth = read_depth_npz(folder / camera.entry["depth"])
             views.append(
                 View(
                     name=name,
                     path=paths.get(name, folder / name),
-                    camera=camera,
+                    camera=camera.camera(),
                     pixels=depth.image,
                     depth=depth.depth,
                     confidence=depth.confidence,
-                    reason=entry["reason"],
+                    reason=camera.entry["reason"],
                 )
             )
         return Reconstruction(
@@ -62,7 +62,7 @@ def load_scene(folder: str | Path) -> Reconstruction:
             tracks=read_colmap(folder / "colmap/sparse/0"),
             cloud=_cloud(folder / "points.ply"),
             surface=_mesh(folder / "mesh.ply"),
-            units=units,
+            units=str(listed["units"]),
             pairs=_records(PairRecord, run["pairs"]),
             stages=_records(StageRecord, run["stages"]),
             warnings=tuple(run["warnings"]),
