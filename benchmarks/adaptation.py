@@ -1,6 +1,6 @@
-"""What test-time adaptation changes: ``python -m benchmarks.adaptation SCENE_DIR... --json FILE``.
+"""What test-time adaptation changes: python -m benchmarks.adaptation SCENE_DIR... --json FILE.
 
-Each scene (a folder with ``images/``, see README.md) is reconstructed up to its depth maps, the
+Each scene (a folder with images/, see README.md) is reconstructed up to its depth maps, the
 network adapted, and depth made once more. Held-out photos are those that adaptation never saw.
 """
 

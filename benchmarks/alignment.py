@@ -1,8 +1,8 @@
 """Alignment from pointmaps alone: accuracy, cost, growth, robustness.
 
-``python -m benchmarks.alignment [--parity DIR] [--json FILE] [--only SECTION...]``
+python -m benchmarks.alignment [--parity DIR] [--json FILE] [--only SECTION...]
 
-The path measured is the pipeline's own (:func:`recon.alignment.align`), on photos without texture,
+The path measured is the pipeline's own (recon.alignment.align), on photos without texture,
 so that nothing but the predictions places them. Seconds are CPU seconds of all threads; making the
 synthetic predictions isn't counted.
 """
@@ -67,7 +67,9 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.alignment", description=__doc__)
     parser.add_argument("--parity", type=Path, help="folder of the reference's stored results")
     parser.add_argument("--json", type=Path, help="file for all figures")
-    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
+    parser.add_argument(
+        "--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS), help="sections (all)"
+    )
     options = parser.parse_args(arguments)
     figures: dict[str, Any] = {}
     for name in options.only:

@@ -322,7 +322,9 @@ def main(arguments: Sequence[str]) -> int:
         default=list(NETWORKS),
         help=f"{', '.join(NETWORKS)} (random weights), bundled, or a checkpoint",
     )
-    parser.add_argument("--photos", nargs="*", type=int, default=[2, 8, 16])
+    parser.add_argument(
+        "--photos", nargs="*", type=int, default=[2, 8, 16], help="how many (2 8 16)"
+    )
     parser.add_argument("--images", nargs="+", default=[], help="photos to take instead of noise")
     parser.add_argument("--device", help="cpu or cuda; the best one by default")
     parser.add_argument("--reference-pairs", type=int, default=8, help="that many are measured")

@@ -1,4 +1,4 @@
-"""Reconstructs scenes with ``run_recon.py`` and scores them: ``python -m benchmarks.scenes``.
+"""Reconstructs scenes with run_recon.py and scores them: python -m benchmarks.scenes.
 
 See benchmarks/README.md for the scene folders and the columns.
 """

@@ -1,4 +1,4 @@
-"""Depth before and after refinement, against the truth: ``python -m benchmarks.stereo``.
+"""Depth before and after refinement, against the truth: python -m benchmarks.stereo.
 
 See benchmarks/README.md for the scenes and the columns.
 """

@@ -205,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print both tables and write the JSON; see the module's docstring."""
     parser = argparse.ArgumentParser(prog="benchmarks.surface", description=__doc__)
     parser.add_argument("scenes", nargs="*", type=Path)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="file for all figures")
     given = parser.parse_args(arguments)
     measured = [exact()]
     print(_table(measured))

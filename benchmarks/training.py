@@ -1,4 +1,4 @@
-"""Rates of training: ``python -m benchmarks.training [--threads 1] [--json FILE]``.
+"""Rates of training: python -m benchmarks.training [--threads 1] [--json FILE].
 
 Views rendered a second, and pairs trained a second, each optimisation taken away in turn. Needs no
 data: the pairs are rendered first. Pairs are directed, both directions of each, as in the log.

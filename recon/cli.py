@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from pointmap.errors import InputError
+from pointmap.version import answer_version
 from recon.export.options import ExportOptions
 from recon.options import Options
 
@@ -33,7 +34,7 @@ EXIT_INPUT_ERROR = 2
 class Command:
     """Reconstruct a scene from photos: cameras, depth, coloured cloud, mesh, files for other tools.
 
-    Example: python run_recon.py my_photos/ --out my_scene
+    Example: python run_recon.py my_photos/ --out my_scene; --version alone prints the version.
     """
 
     photos: tyro.conf.Positional[tuple[str, ...]]
@@ -77,6 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _raise_interrupt)
     output: OutputFolder | None = None
     try:
+        answer_version(arguments)
         command = tyro.cli(Command, args=arguments, prog="run_recon.py")
         from recon.export import reserved_folder
 

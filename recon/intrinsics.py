@@ -56,15 +56,14 @@ class FocalEstimate:
 
 @dataclass(frozen=True)
 class FocalOptions:
-    """How focal lengths are found.
-
-    ``focal_px``: known focal length of all photos, in original pixels. ``share_focal``: photos of
-    one camera (equal ``camera_key``) have one focal length. ``use_exif``: believe EXIF.
-    """
+    """How focal lengths are found."""
 
     focal_px: float | None = None
+    """Known focal length of all photos, in original pixels."""
     share_focal: bool = True
+    """Photos of one camera, as far as EXIF and size tell, have one focal length."""
     use_exif: bool = True
+    """Believe the focal length that EXIF states."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from pointmap.errors import InputError
 from pointmap.network import NetworkConfig
 from pointmap.training.__main__ import NETWORKS
 from pointmap.training.shards import save_shard
+from pointmap.version import answer_version
 from recon.evaluation.depth import sample_at
 from recon.evaluation.two_view_data import PosedPhotos, read_posed_photos
 
@@ -100,9 +101,15 @@ def write(
             logger.info("%s: %d photos of %dx%d", path.name, views, width, height)
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    answer_version(arguments)
+    tyro.cli(write, args=arguments)
+
+
+if __name__ == "__main__":
     try:
-        tyro.cli(write)
+        main()
     except InputError as error:
         raise SystemExit(f"error: {error}") from None

@@ -11,6 +11,7 @@ from typing import Annotated
 import tyro
 
 from pointmap.errors import InputError
+from pointmap.version import answer_version
 from recon.scene import Reconstruction
 from viz.browser import DEFAULT_PORT
 
@@ -90,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0; 2 after one line on stderr when the scene cannot be used; 130 when interrupted.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    answer_version(argv)
     try:
         tyro.cli(view, prog="pointmap-view", args=argv)
     except InputError as error:

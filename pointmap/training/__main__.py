@@ -1,8 +1,8 @@
-"""Train the pointmap network: ``python -m pointmap.training --run RUN --data SHARDS``.
+"""Train the pointmap network: python -m pointmap.training --run RUN --data SHARDS.
 
 Run the same command again to go on after a stop. At the end, or at --seconds, the averaged weights
 are written to RUN/checkpoint.safetensors and, with --held-out, what they show on unseen scenes to
-their card and a picture sheet to RUN/sheet.png. Under ``torchrun`` every process takes --batch
+their card and a picture sheet to RUN/sheet.png. Under torchrun every process takes --batch
 pairs a step.
 """
 
@@ -25,6 +25,7 @@ from pointmap.training.prefetch import Prefetched
 from pointmap.training.shards import ShardPairs
 from pointmap.training.trainer import BatchSource, Trainer, TrainOptions
 from pointmap.training.validate import validate, write_sheet
+from pointmap.version import VERSION_LINE
 
 NETWORKS = {
     "tiny": NetworkConfig(
@@ -93,6 +94,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
+    add("--version", action="version", version=VERSION_LINE)
     add("--run", type=Path, required=True, help="folder of state, log.csv, checkpoint, sheet")
     add("--data", type=Path, nargs="+", required=True, help="folders of training shards")
     add("--shares", type=float, nargs="+", help="how often each --data folder is drawn from")

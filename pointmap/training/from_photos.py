@@ -23,6 +23,7 @@ from pointmap.training.self_supervised import (
     predict,
     self_supervised_loss,
 )
+from pointmap.version import answer_version
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class FromPhotosCommand:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
+    answer_version(arguments)
     command = tyro.cli(FromPhotosCommand, args=arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if command.steps < 1 or command.reach < 1:

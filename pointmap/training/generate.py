@@ -1,4 +1,4 @@
-"""Render training scenes to shards: ``python -m pointmap.training.generate --out DIR``.
+"""Render training scenes to shards: python -m pointmap.training.generate --out DIR.
 
 Shards that exist are skipped, so that the command goes on where it was stopped; it may run beside
 a trainer that reads the folder.
@@ -21,6 +21,7 @@ from pointmap.errors import InputError
 from pointmap.training.generator import HELD_OUT_SEED, render_scene
 from pointmap.training.shards import save_shard
 from pointmap.training.textures import TextureBank, make_texture_bank
+from pointmap.version import VERSION_LINE
 
 _log = logging.getLogger(__name__)
 
@@ -103,10 +104,14 @@ def _parse_size(text: str) -> tuple[int, int]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the shards that are missing."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--version", action="version", version=VERSION_LINE)
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
     parser.add_argument("--scenes", type=int, default=4000, help="number of scenes (4000)")
     parser.add_argument("--seed", type=int, default=1, help="shards of different seeds differ (1)")
-    parser.add_argument("--size", nargs="+", default=list(_SIZES), metavar="WxH")
+    parser.add_argument(
+        "--size", nargs="+", default=list(_SIZES), metavar="WxH",
+        help=f"sizes of the photos, one drawn for each shard ({' '.join(_SIZES)})",
+    )  # fmt: skip
     parser.add_argument("--views", type=int, default=4, help="photos of a scene (4)")
     parser.add_argument("--textures", type=Path, help="folder of photographs, or a packed .npz")
     parser.add_argument("--workers", type=int, default=1, help="processes that render (1)")

@@ -1,4 +1,4 @@
-"""Render the bundled sample photos: ``python -m pointmap.training.sample_photos``.
+"""Render the bundled sample photos: python -m pointmap.training.sample_photos.
 
 Ten views on an arc around a courtyard's fountain, with the true cameras. Everything is procedural
 and seeded above the seeds of training, so the same command gives the same photos again.
@@ -23,6 +23,7 @@ from pointmap.training.generator import HELD_OUT_SEED
 from pointmap.training.render import Camera, SceneTracer
 from pointmap.training.shading import Shader, render_view
 from pointmap.training.trajectories import look_at
+from pointmap.version import VERSION_LINE
 
 _log = logging.getLogger(__name__)
 
@@ -105,12 +106,14 @@ def write_photos(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the sample photos."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("examples/courtyard"))
-    parser.add_argument("--seed", type=int, default=HELD_OUT_SEED + 1)
-    parser.add_argument("--count", type=int, default=10)
-    parser.add_argument("--arc", type=float, default=120.0, help="degrees")
-    parser.add_argument("--size", default="640x480", metavar="WxH")
-    parser.add_argument("--quality", type=int, default=3, choices=(1, 2, 3))
+    parser.add_argument("--version", action="version", version=VERSION_LINE)
+    add = parser.add_argument
+    add("--out", type=Path, default=Path("examples/courtyard"), help="folder (examples/courtyard)")
+    add("--seed", type=int, default=HELD_OUT_SEED + 1, help="of courtyard and sensor noise")
+    add("--count", type=int, default=10, help="number of photos (10)")
+    add("--arc", type=float, default=120.0, help="degrees of the arc (120)")
+    add("--size", default="640x480", metavar="WxH", help="pixels of a photo (640x480)")
+    add("--quality", type=int, default=3, choices=(1, 2, 3), help="rays by each pixel's side (3)")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     width, height = (int(n) for n in options.size.split("x"))

@@ -13,6 +13,7 @@ from typing import Any
 import tyro
 
 from pointmap.errors import InputError
+from pointmap.version import answer_version
 from recon.evaluation.scene import read_truth, score_scene
 from recon.evaluation.two_view_data import HELD_OUT_SCENES
 
@@ -165,6 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
         "two-view": two_view,
         "depth": depth,
     }
+    answer_version(arguments)
     return tyro.extras.subcommand_cli_from_dict(
         {name: _exit_code(command) for name, command in commands.items()},
         prog="python -m recon.evaluation",

@@ -31,7 +31,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path} is missing: give a folder that run_recon.py wrote, or one of its form") from None
+        raise InputError(
+            f"{path} is missing: give a folder that run_recon.py wrote, or one of its form"
+        ) from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}): write it anew") from error
     if not isinstance(data, dict):

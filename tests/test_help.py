@@ -1,0 +1,61 @@
+"""What every command says of itself: plain words, and some for each option."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable
+
+import pytest
+
+import pointmap
+
+COMMANDS = (
+    "recon.cli",
+    "viz.__main__",
+    "recon.evaluation.__main__ scene",
+    "recon.evaluation.__main__ two-view",
+    "recon.evaluation.__main__ depth",
+    "recon.training_shards",
+    "pointmap.training.__main__",
+    "pointmap.training.generate",
+    "pointmap.training.from_photos",
+    "pointmap.training.sample_photos",
+    "benchmarks.adaptation",
+    "benchmarks.alignment",
+    "benchmarks.inference",
+    "benchmarks.parity",
+    "benchmarks.scenes",
+    "benchmarks.stereo",
+    "benchmarks.surface",
+    "benchmarks.training",
+)
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if not c.startswith("benchmarks")])
+def test_every_command_of_the_product_tells_its_version(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(command.split()[0]).main(["--version"])
+    assert not ended.value.code
+    assert capsys.readouterr().out == f"pointmap {pointmap.__version__}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_plain_and_says_something_of_every_option(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module, *verb = command.split()
+    main: Callable[[list[str]], object] = importlib.import_module(module).main
+    with pytest.raises(SystemExit) as ended:
+        main([*verb, "--help"])
+    assert not ended.value.code
+    text = capsys.readouterr().out
+    assert "--" in text and "`" not in text and ":mod:" not in text
+    # Without the frames that tyro draws.
+    lines = [re.sub(r"[│╭╮╰╯─]", " ", line).rstrip() for line in text.splitlines()]
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        if re.match(r"\s+--[a-z]", line) and not re.search(r"\S  +\S", line.strip()):
+            described = following.strip() and not re.match(r"\s*(--|\(default)", following)
+            assert described, f"nothing is said of {line.strip()}"
