@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 _NEWTON_ROUNDS = 12
 
@@ -184,3 +186,28 @@ def fit_similarity(
         return float(scale), R.numpy(), t.numpy()
     R, t = roma.rigid_points_registration(src, dst, w)
     return 1.0, R.numpy(), t.numpy()
+
+
+def sample_at(depth: ArrayLike, height: int, width: int) -> Array:
+    """Return a depth map of the whole photo at the pixel centres of another size, by nearest pixel.
+
+    Nearest and not interpolated: a mean over an edge lies on neither surface.
+    """
+    depth = np.asarray(depth, np.float64)
+    rows = ((np.arange(height) + 0.5) * depth.shape[0] / height).astype(np.int64)
+    columns = ((np.arange(width) + 0.5) * depth.shape[1] / width).astype(np.int64)
+    return depth[rows[:, None], columns]
+
+
+def rotation_exp(vectors: Array) -> Array:
+    """Return the rotations (N, 3, 3) of rotation vectors (N, 3)."""
+    from scipy.spatial.transform import Rotation
+
+    return np.asarray(Rotation.from_rotvec(vectors).as_matrix())
+
+
+def rotation_log(rotations: Array) -> Array:
+    """Return the rotation vectors (N, 3), of angle at most pi, of rotations (N, 3, 3)."""
+    from scipy.spatial.transform import Rotation
+
+    return np.asarray(Rotation.from_matrix(rotations).as_rotvec())

@@ -278,8 +278,8 @@ def confirmed_views(
     confirmed is taken; ``photos``: the numbers of those to take, all placed. A lens's distortion
     is left out: the network's pointmaps are a pinhole's.
     """
+    from pointmap.camera import sample_at
     from pointmap.training.pairs import Views
-    from recon.evaluation.depth import sample_at
 
     grouped: dict[tuple[int, int], list[tuple[torch.Tensor, ...]]] = {}
     for k in photos:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.camera import Array, pinhole, scale_intrinsics, unproject
+from pointmap.camera import Array, pinhole, sample_at, scale_intrinsics, unproject
 from pointmap.decoding import UnusablePicture, open_picture
 from pointmap.errors import InputError
 from recon.affine_depth import (
@@ -30,7 +30,6 @@ from recon.affine_depth import (
 )
 from recon.canonical import PhotoPrior
 from recon.depth import photo_anchors
-from recon.evaluation.depth import sample_at
 
 if TYPE_CHECKING:
     from pointmap.images import Photo, ResizedPhoto

@@ -16,13 +16,12 @@ import torch
 import tyro
 from torch import Tensor
 
-from pointmap.camera import Array, invert_rigid, project, transform_points, unproject
+from pointmap.camera import Array, invert_rigid, project, sample_at, transform_points, unproject
 from pointmap.errors import InputError
 from pointmap.network import NetworkConfig
 from pointmap.training.__main__ import NETWORKS
 from pointmap.training.shards import save_shard
 from pointmap.version import answer_version
-from recon.evaluation.depth import sample_at
 from recon.evaluation.two_view_data import PosedPhotos, read_posed_photos
 
 logger = logging.getLogger(__name__)

@@ -60,7 +60,7 @@ def random_rotation(rng: np.random.Generator) -> Array:
 
 
 def turn(rotation_deg: float, rng: np.random.Generator) -> Array:
-    from recon.alignment.lie import rotation_exp
+    from pointmap.camera import rotation_exp
 
     axis = rng.normal(size=3)
     return rotation_exp((axis / np.linalg.norm(axis) * np.radians(rotation_deg))[None])[0]

@@ -10,15 +10,9 @@ import pytest
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
-from pointmap.camera import rigid, transform_points
+from pointmap.camera import rigid, sample_at, transform_points
 from recon.evaluation.boundaries import boundary_f1
-from recon.evaluation.depth import (
-    DepthErrors,
-    depth_errors,
-    known_in_both,
-    sample_at,
-    score_depths,
-)
+from recon.evaluation.depth import DepthErrors, depth_errors, known_in_both, score_depths
 from recon.evaluation.depth_alignment import (
     ROBUST,
     Alignment,

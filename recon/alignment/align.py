@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pointmap.camera import Array, invert_rigid, pinhole, transform_points
+from pointmap.camera import Array, Index, Mask, invert_rigid, pinhole, transform_points
 from recon.alignment.combine import Combined, combine
 from recon.alignment.known import pin_known_poses
 from recon.alignment.pointmaps import pointmap_poses
@@ -26,7 +26,7 @@ from recon.alignment.structure import (
     without,
 )
 from recon.alignment.tracks import TrackSet, build_match_table
-from recon.alignment.triangulation import Cameras, Index, Mask
+from recon.alignment.triangulation import Cameras
 from recon.scene import Tracks
 
 if TYPE_CHECKING:

@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, sparse
 
-from pointmap.camera import Array, invert_rigid
-from recon.alignment.lie import rotation_exp
+from pointmap.camera import Array, invert_rigid, rotation_exp
 
 Index = NDArray[np.int64]
 Mask = NDArray[np.bool_]

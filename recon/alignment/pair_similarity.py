@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.camera import Array
-from recon.alignment.lie import rotation_exp
+from pointmap.camera import Array, rotation_exp
 from recon.pair_points import SAMPLES, PairSketch, sample_grid, sample_pixels
 
 if TYPE_CHECKING:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pointmap.camera import Array, rotation_angle_deg
+from pointmap.camera import Array, Index, Mask, rotation_angle_deg
 from recon.alignment.pair_similarity import PairSimilarities, pair_similarities
 from recon.alignment.similarity_graph import GraphCameras, solve_similarity_graph
-from recon.alignment.triangulation import Index, Mask
 from recon.pair_points import PairSketch
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pointmap.camera import Array, invert_rigid, pinhole, rigid
+from pointmap.camera import Array, Index, Mask, invert_rigid, pinhole, rigid
 from recon.alignment.bundle import BundleOptions
 from recon.alignment.start import PoseGraph
 from recon.alignment.structure import (
@@ -21,7 +21,7 @@ from recon.alignment.structure import (
     trim,
 )
 from recon.alignment.tracks import fitting_matches, match_midpoints, node_thresholds
-from recon.alignment.triangulation import Cameras, Index, Mask
+from recon.alignment.triangulation import Cameras
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 from scipy.sparse.linalg import spsolve
 
-from pointmap.camera import Array, rotation_angle_deg
-from recon.alignment.lie import rotation_exp, rotation_log
+from pointmap.camera import Array, rotation_angle_deg, rotation_exp, rotation_log
 
 Index = NDArray[np.int64]
 

@@ -14,14 +14,12 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
-from pointmap.camera import Array
+from pointmap.camera import Array, Index, Mask, rotation_exp, rotation_log
 from recon.alignment.known import moved_onto
-from recon.alignment.lie import rotation_exp, rotation_log
 from recon.alignment.pair_similarity import PairSimilarities
 from recon.alignment.rotations import average_rotations
 from recon.alignment.start import largest_component
 from recon.alignment.translations import synchronise_positions, synchronise_scales
-from recon.alignment.triangulation import Index, Mask
 
 _ROUNDS = 20
 _UNKNOWNS = 7

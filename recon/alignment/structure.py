@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pointmap.camera import Array
+from pointmap.camera import Array, Index, Mask
 from recon.alignment.bundle import BundleOptions, BundleProblem, bundle_adjust
 from recon.alignment.tracks import (
     MatchTable,
@@ -17,7 +17,7 @@ from recon.alignment.tracks import (
     node_thresholds,
     triangulate_tracks,
 )
-from recon.alignment.triangulation import Cameras, Index, Mask
+from recon.alignment.triangulation import Cameras
 
 _SMALL_ANGLE_DEG = 0.4
 _AGREEING_SHARE = 0.6

@@ -14,11 +14,9 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from pointmap.camera import Array
+from pointmap.camera import Array, Index, Mask
 from recon.alignment.triangulation import (
     Cameras,
-    Index,
-    Mask,
     angles_deg,
     midpoints,
     ragged_range,

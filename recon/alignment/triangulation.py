@@ -5,12 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pointmap.camera import Array, distort, undistort
-
-Index = NDArray[np.int64]
-Mask = NDArray[np.bool_]
+from pointmap.camera import Array, Index, Mask, distort, undistort
 
 
 @dataclass(frozen=True)

@@ -122,17 +122,6 @@ def mean_errors(errors: Sequence[DepthErrors]) -> DepthErrors | None:
     return DepthErrors(**{name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
 
 
-def sample_at(depth: ArrayLike, height: int, width: int) -> Array:
-    """Return a depth map of the whole photo at the pixel centres of another size, by nearest pixel.
-
-    Nearest and not interpolated: a mean over an edge lies on neither surface.
-    """
-    depth = np.asarray(depth, np.float64)
-    rows = ((np.arange(height) + 0.5) * depth.shape[0] / height).astype(np.int64)
-    columns = ((np.arange(width) + 0.5) * depth.shape[1] / width).astype(np.int64)
-    return depth[rows[:, None], columns]
-
-
 def is_known(depth: Array) -> np.ndarray:
     """Return where a depth map is known: finite and above 0."""
     return np.isfinite(depth) & (depth > 0)

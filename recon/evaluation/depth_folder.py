@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.camera import Array
+from pointmap.camera import Array, sample_at
 from pointmap.decoding import UnusablePicture, open_picture
 from pointmap.errors import InputError
 from recon.evaluation.boundaries import boundary_f1
-from recon.evaluation.depth import DepthScores, sample_at, score_depths
+from recon.evaluation.depth import DepthScores, score_depths
 from recon.evaluation.depth_alignment import ALIGNMENTS, ROBUST, Alignment
 from recon.evaluation.depth_files import SUFFIXES, read_depth_file
 from recon.evaluation.scene import read_truth

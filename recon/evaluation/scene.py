@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pointmap.camera import Array
+from pointmap.camera import Array, sample_at
 from pointmap.metrics import auc_at, focal_errors_percent, mean_accuracy_at, recall_at
-from recon.evaluation.depth import DepthScores, sample_at, score_depths
+from recon.evaluation.depth import DepthScores, score_depths
 from recon.evaluation.depth_files import read_depth_file
 from recon.evaluation.points import CloudScores
 from recon.evaluation.poses import (

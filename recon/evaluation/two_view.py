@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pointmap.camera import Array, invert_rigid, transform_points, unproject
+from pointmap.camera import Array, invert_rigid, sample_at, transform_points, unproject
 from pointmap.metrics import auc_at, focal_errors_percent, mean_accuracy_at, recall_at
-from recon.evaluation.depth import known_in_both, sample_at, score_depths
+from recon.evaluation.depth import known_in_both, score_depths
 from recon.evaluation.points import PointErrors, point_errors
 from recon.evaluation.poses import relative_pose_errors
 from recon.evaluation.two_view_data import PosedPhotos, TwoViewPair
