@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from pointmap.network.bending import bent
 from pointmap.network.config import NetworkConfig
 from pointmap.network.depth_head import DepthHead
+from pointmap.network.dust3r import OneWay, PointmapNetwork, Size
 from pointmap.network.heads import PhotoMaps, Prediction
 from pointmap.network.matcher import DETAIL, Matcher, Placement, Side, usual_focal
 from pointmap.network.matching import Comparison, pixel_centres, pixel_rays
-from pointmap.network.model import OneWay, PointmapNetwork, Size
 
 
 class MatchedNetwork(PointmapNetwork):
@@ -149,8 +149,3 @@ class MatchedNetwork(PointmapNetwork):
                 usual_focal(size) * focal[:, None, None, None],
             )
             return Prediction(depth[..., None] * rays, confidence)
-
-
-def build_network(config: NetworkConfig) -> PointmapNetwork:
-    """Return the network that ``config`` describes, with random weights."""
-    return MatchedNetwork(config) if config.match_dim else PointmapNetwork(config)
