@@ -19,9 +19,9 @@ from benchmarks.recipe import build_network
 from pointmap.checkpoint import load_network
 from pointmap.errors import InputError
 from pointmap.network import NetworkConfig, PointmapNetwork
-from pointmap.network.doubling import conv_of_doubled, double
+from pointmap.network.cpu.doubled_convolution import conv_of_doubled, double
+from pointmap.network.cpu.winograd import conv3x3
 from pointmap.network.layers import Grid, attention
-from pointmap.network.winograd import conv3x3
 
 DATA = Path(__file__).parent / "data" / "network"
 OFFICIAL = json.loads(gzip.decompress((DATA / "official_state_dicts.json.gz").read_bytes()))

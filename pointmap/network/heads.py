@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointmap.network.config import Mode, NetworkConfig
-from pointmap.network.doubling import conv_of_doubled, double
+from pointmap.network.cpu.doubled_convolution import conv_of_doubled, double
+from pointmap.network.cpu.winograd import conv3x3
 from pointmap.network.layers import Mlp
-from pointmap.network.winograd import conv3x3
 
 PhotoMaps = Sequence[Tensor] | None
 """Of each photo of a batch, what a head makes of it alone (1, C, h, w); None: to be made."""

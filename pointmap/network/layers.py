@@ -13,9 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Attention in bfloat16 pays from this many keys on, and estimates the largest score from every
-# eighth of them.
-_MANY_KEYS, _SAMPLE = 160, 8
+from pointmap.network.cpu.attention import MANY_KEYS, attention_bf16, bf16_is_quicker
 
 
 class Rotation(NamedTuple):
@@ -71,31 +69,11 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         # The fused kernel's backward is four times slower than this on CPUs at our token counts.
         weights = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
         mixed = weights.softmax(dim=-1) @ value
-    elif _quick(query) and key.shape[2] >= _MANY_KEYS:
-        mixed = torch.stack([_attention_bf16(*x) for x in zip(query, key, value, strict=True)])
+    elif bf16_is_quicker(query) and key.shape[2] >= MANY_KEYS:
+        mixed = torch.stack([attention_bf16(*x) for x in zip(query, key, value, strict=True)])
     else:
         mixed = F.scaled_dot_product_attention(query, key, value)
     return mixed.transpose(1, 2).flatten(2)
-
-
-def _quick(query: Tensor) -> bool:
-    """Whether ``_attention_bf16`` applies and is quicker than torch's fused kernel."""
-    on_cpu = query.device.type == "cpu" and query.dtype == torch.bfloat16
-    return on_cpu and not torch.is_grad_enabled()
-
-
-def _attention_bf16(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention of one photo's bfloat16 heads (heads, N or M, D); returns (heads, N, D).
-
-    Scores in bfloat16 halve the work of torch's fused kernel on CPUs, but large ones are coarse.
-    Softmax does not mind a shift of a query's scores: close to the largest one is taken off inside
-    the product, in float32, by one more channel. That leaves the scores that matter near zero,
-    where bfloat16 is fine. An estimate of the largest from some of the keys is enough.
-    """
-    query = query * query.shape[-1] ** -0.5
-    shift = torch.bmm(query, key[:, ::_SAMPLE].transpose(1, 2)).amax(dim=-1, keepdim=True)
-    scores = torch.bmm(torch.cat([query, shift], dim=-1), F.pad(key, (0, 1), value=-1).mT)
-    return torch.bmm(torch.softmax(scores, dim=-1, out=scores), value)
 
 
 class SelfAttention(nn.Module):
