@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pointmap.network.matching import FINE_CELL, WINDOW, CellMatches, Window
+from pointmap.network.matched.cell_matches import FINE_CELL, WINDOW, CellMatches, Window
 
 
 def blind_window(found: CellMatches) -> Window:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from tiny_network import tiny_config
 
-from pointmap.network.bending import bent
-from pointmap.network.depth_head import DepthHead
-from pointmap.network.matcher import DETAIL
+from pointmap.network.matched.depth_bending import bent
+from pointmap.network.matched.depth_head import DepthHead
+from pointmap.network.matched.matcher import DETAIL
 
 _CONFIG = tiny_config(64)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pointmap.camera import rotation_angle_deg
-from pointmap.network.epipolar import (
+from pointmap.network.matched.pose_solver import (
     FOCALS,
     RelativePose,
     agreement,

@@ -15,8 +15,7 @@ from tiny_network import tiny_config
 from pointmap.checkpoint import load_network, save_checkpoint
 from pointmap.errors import InputError
 from pointmap.network import MatchedNetwork, NetworkConfig, PointmapNetwork, build_network
-from pointmap.network.matcher import DETAIL, USUAL_FOCAL, Side, Told
-from pointmap.network.matching import (
+from pointmap.network.matched.cell_matches import (
     CELL,
     FINE_CELL,
     WINDOW,
@@ -26,6 +25,7 @@ from pointmap.network.matching import (
     best_matches,
     cell_positions,
 )
+from pointmap.network.matched.matcher import DETAIL, USUAL_FOCAL, Side, Told
 from pointmap.training.correspondence import (
     Shares,
     cell_targets,

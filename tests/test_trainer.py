@@ -16,7 +16,7 @@ from tiny_network import tiny_config
 
 from pointmap.errors import InputError
 from pointmap.network import NetworkConfig, PointmapNetwork, Prediction
-from pointmap.network.matcher import USUAL_FOCAL
+from pointmap.network.matched.matcher import USUAL_FOCAL
 from pointmap.training.distributed import join_world
 from pointmap.training.pairs import PairBatch, unproject
 from pointmap.training.prefetch import Prefetched

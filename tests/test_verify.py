@@ -6,8 +6,8 @@ import pytest
 import torch
 from cell_windows import blind_window
 
-from pointmap.network.matching import CellMatches, Window, cell_positions
-from pointmap.network.verify import Verifier, evidence
+from pointmap.network.matched.cell_matches import CellMatches, Window, cell_positions
+from pointmap.network.matched.verifier import Verifier, evidence
 from pointmap.training.correspondence import verification_loss
 from pointmap.training.pairs import unproject
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pointmap.network.config import NetworkConfig
 from pointmap.network.dust3r import PointmapNetwork
-from pointmap.network.matched import MatchedNetwork
+from pointmap.network.matched.network import MatchedNetwork
 
 
 def build_network(config: NetworkConfig) -> PointmapNetwork:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from pointmap.network import PointmapNetwork
 from pointmap.network.layers import CrossAttention
-from pointmap.network.matching import CELL, CENTRE, FINE_CELL, WINDOW, Window
+from pointmap.network.matched.cell_matches import CELL, CENTRE, FINE_CELL, WINDOW, Window
 
 _OCCLUDED = 0.05
 """A point this much (relative depth) behind what the other photo sees is hidden there."""

@@ -31,7 +31,7 @@ from pointmap.network import (
 )
 from pointmap.network.heads import LinearHead
 from pointmap.network.layers import DecoderBlock
-from pointmap.network.matching import Comparison
+from pointmap.network.matched.cell_matches import Comparison
 from pointmap.training.correspondence import (
     AttentionProbe,
     cell_targets,

@@ -2,11 +2,11 @@
 
 DUSt3R's decoder has to find matches, turn them into a pose and turn points by it, and learns all of
 that from the error of points alone. With the compute of a laptop it doesn't. Here convolutions find
-the matches (:mod:`pointmap.network.matcher`), a robust solver makes the pose of them
-(:mod:`pointmap.network.epipolar`), and the decoder is told both, as Rockwell et al. (arXiv
-2208.08988) give a transformer the eight-point algorithm. It answers with each photo's points in its
-own camera's frame, and the pose puts them together, as VGGT (arXiv 2503.11651) composes points of
-depth and cameras. So both sides do the same, with one decoder and one head.
+the matches (:mod:`pointmap.network.matched.matcher`), a robust solver makes the pose of them
+(:mod:`pointmap.network.matched.pose_solver`), and the decoder is told both, as Rockwell et al.
+(arXiv 2208.08988) give a transformer the eight-point algorithm. It answers with each photo's points
+in its own camera's frame, and the pose puts them together, as VGGT (arXiv 2503.11651) composes
+points of depth and cameras. So both sides do the same, with one decoder and one head.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from pointmap.network.bending import bent
 from pointmap.network.config import NetworkConfig
-from pointmap.network.depth_head import DepthHead
 from pointmap.network.dust3r import OneWay, PointmapNetwork, Size
 from pointmap.network.heads import PhotoMaps, Prediction
-from pointmap.network.matcher import DETAIL, Matcher, Placement, Side, usual_focal
-from pointmap.network.matching import Comparison, pixel_centres, pixel_rays
+from pointmap.network.matched.cell_matches import Comparison, pixel_centres, pixel_rays
+from pointmap.network.matched.depth_bending import bent
+from pointmap.network.matched.depth_head import DepthHead
+from pointmap.network.matched.matcher import DETAIL, Matcher, Placement, Side, usual_focal
 
 
 class MatchedNetwork(PointmapNetwork):

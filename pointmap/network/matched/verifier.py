@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pointmap.network.matching import CELL, CENTRE, Size, Window, cell_positions
+from pointmap.network.matched.cell_matches import CELL, CENTRE, Size, Window, cell_positions
 
 # Distances, in cells, of the eight neighbours that a match is compared with.
 _RINGS = (1, 3)

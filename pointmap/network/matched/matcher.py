@@ -14,16 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pointmap.network.epipolar import (
-    FOCALS,
-    RelativePose,
-    agreement,
-    at_focal,
-    relative_pose,
-    triangulate,
-)
-from pointmap.network.match_stem import COARSE_WIDTH, MatchStem
-from pointmap.network.matching import (
+from pointmap.network.matched.cell_matches import (
     CELL,
     FINE_CELL,
     Comparison,
@@ -34,7 +25,16 @@ from pointmap.network.matching import (
     pixel_rays,
     search_window,
 )
-from pointmap.network.verify import Verifier
+from pointmap.network.matched.pose_solver import (
+    FOCALS,
+    RelativePose,
+    agreement,
+    at_focal,
+    relative_pose,
+    triangulate,
+)
+from pointmap.network.matched.stem import COARSE_WIDTH, MatchStem
+from pointmap.network.matched.verifier import Verifier
 
 USUAL_FOCAL = 0.85
 """Focal length around which that of two photos is sought, in long sides: a lens of 31 mm on 35 mm

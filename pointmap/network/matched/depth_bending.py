@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pointmap.network.matching import CELL
+from pointmap.network.matched.cell_matches import CELL
 
 _REACH = 3.0
 """Standard deviation, in cells, of the Gaussian with which a match speaks for what is around it."""

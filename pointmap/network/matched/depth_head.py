@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from pointmap.network.config import NetworkConfig
 from pointmap.network.heads import exp_confidence, to_map
-from pointmap.network.matching import CELL, FINE_CELL
+from pointmap.network.matched.cell_matches import CELL, FINE_CELL
 
 _FROM_TOKEN, _WIDTH = 24, 64
 
