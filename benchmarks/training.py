@@ -25,10 +25,10 @@ from torch.nn import functional as F
 
 from pointmap.network import NetworkConfig, build_network, layers
 from pointmap.training.__main__ import NETWORKS
+from pointmap.training.batches.shards import ShardPairs
 from pointmap.training.generate import main as generate
 from pointmap.training.generator import render_scene
 from pointmap.training.memory import keep_freed_memory
-from pointmap.training.shards import ShardPairs
 from pointmap.training.textures import make_texture_bank
 from pointmap.training.trainer import Trainer, TrainOptions
 

@@ -31,7 +31,7 @@ from recon.depth import DepthMap, DepthOptions, photo_anchors, tie_to_anchors, u
 if TYPE_CHECKING:
     from pointmap.images import ResizedPhoto
     from pointmap.network import PointmapNetwork
-    from pointmap.training.pairs import PairBatch, Views
+    from pointmap.training.batches.pairs import PairBatch, Views
     from recon.alignment import Alignment
     from recon.canonical import PhotoPrior
 
@@ -279,7 +279,7 @@ def confirmed_views(
     is left out: the network's pointmaps are a pinhole's.
     """
     from pointmap.camera import sample_at
-    from pointmap.training.pairs import Views
+    from pointmap.training.batches.pairs import Views
 
     grouped: dict[tuple[int, int], list[tuple[torch.Tensor, ...]]] = {}
     for k in photos:
@@ -354,7 +354,7 @@ def draw_pairs(
     views: Sequence[Views], generator: torch.Generator, device: torch.device
 ) -> PairBatch:
     """Return random ordered pairs of views of one group, taken in proportion to its pairs."""
-    from pointmap.training.pairs import Views, make_batch
+    from pointmap.training.batches.pairs import Views, make_batch
 
     counts = torch.tensor([float(len(group.depth)) ** 2 for group in views])
     group = views[int(torch.multinomial(counts, 1, generator=generator))]

@@ -20,7 +20,7 @@ from pointmap.camera import Array, invert_rigid, project, sample_at, transform_p
 from pointmap.errors import InputError
 from pointmap.network import NetworkConfig
 from pointmap.training.__main__ import NETWORKS
-from pointmap.training.shards import save_shard
+from pointmap.training.batches.shards import save_shard
 from pointmap.version import answer_version
 from recon.evaluation.two_view_data import PosedPhotos, read_posed_photos
 

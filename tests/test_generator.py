@@ -14,19 +14,19 @@ from pointmap.camera import invert_rigid, project, rigid, transform_points, unpr
 from pointmap.errors import InputError
 from pointmap.training import generate as generate_module
 from pointmap.training import textures as textures_module
+from pointmap.training.batches.pairs import PairBatch
+from pointmap.training.batches.sensor import blur, photograph
+from pointmap.training.batches.shards import ShardPairs
 from pointmap.training.builder import yaw_rotation
 from pointmap.training.courtyard import make_courtyard
 from pointmap.training.courtyard_textures import make_courtyard_bank
 from pointmap.training.generate import write_shard
 from pointmap.training.generator import HELD_OUT_SEED, RenderedScene, render_scene
 from pointmap.training.layouts import LAYOUTS
-from pointmap.training.pairs import PairBatch
 from pointmap.training.render import Camera, SceneTracer
 from pointmap.training.sample_photos import arc_cameras, write_photos
 from pointmap.training.scenes import Scene, make_scene
-from pointmap.training.sensor import blur, photograph
 from pointmap.training.shading import Shader, render_view
-from pointmap.training.shards import ShardPairs
 from pointmap.training.solids import (
     BOX,
     CONE,

@@ -26,6 +26,7 @@ from pointmap.network.matched.cell_matches import (
     cell_positions,
 )
 from pointmap.network.matched.matcher import DETAIL, USUAL_FOCAL, Side, Told
+from pointmap.training.batches.pairs import unproject
 from pointmap.training.correspondence import (
     Shares,
     cell_targets,
@@ -33,7 +34,6 @@ from pointmap.training.correspondence import (
     window_loss,
     window_targets,
 )
-from pointmap.training.pairs import unproject
 
 SIZE = (48, 64)
 CONFIG = replace(tiny_config(64), match_dim=8)

@@ -18,8 +18,8 @@ from pointmap.camera import pinhole
 from pointmap.checkpoint import load_network, read_card, save_checkpoint
 from pointmap.errors import InputError
 from pointmap.network import PointmapNetwork
+from pointmap.training.batches.pairs import unproject
 from pointmap.training.from_photos import main
-from pointmap.training.pairs import unproject
 from pointmap.training.self_supervised import (
     DirectedPairs,
     SelfSupervision,

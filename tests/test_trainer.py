@@ -17,9 +17,9 @@ from tiny_network import tiny_config
 from pointmap.errors import InputError
 from pointmap.network import NetworkConfig, PointmapNetwork, Prediction
 from pointmap.network.matched.matcher import USUAL_FOCAL
+from pointmap.training.batches.pairs import PairBatch, unproject
+from pointmap.training.batches.prefetch import Prefetched
 from pointmap.training.distributed import join_world
-from pointmap.training.pairs import PairBatch, unproject
-from pointmap.training.prefetch import Prefetched
 from pointmap.training.trainer import Trainer, TrainOptions, pair_loss
 from pointmap.training.validate import validate, write_sheet
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import roma
 import torch
 
-from pointmap.training.pairs import Views, unproject
+from pointmap.training.batches.pairs import Views, unproject
 
 HEIGHT, WIDTH = 6, 8
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from pointmap.errors import InputError
-from pointmap.training.shards import ShardPairs
+from pointmap.training.batches.shards import ShardPairs
 from recon.training_shards import write
 
 WIDTH, HEIGHT, FOCAL = 256, 192, 200.0

@@ -19,11 +19,12 @@ import torch
 from pointmap.checkpoint import load_network, save_checkpoint
 from pointmap.errors import InputError
 from pointmap.network import NetworkConfig
+from pointmap.training.batches.prefetch import Prefetched
+from pointmap.training.batches.shards import ShardPairs
+from pointmap.training.batches.source import BatchSource
 from pointmap.training.distributed import join_world
 from pointmap.training.memory import keep_freed_memory
-from pointmap.training.prefetch import Prefetched
-from pointmap.training.shards import ShardPairs
-from pointmap.training.trainer import BatchSource, Trainer, TrainOptions
+from pointmap.training.trainer import Trainer, TrainOptions
 from pointmap.training.validate import validate, write_sheet
 from pointmap.version import VERSION_LINE
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pointmap.training.pairs import unproject
+from pointmap.training.batches.pairs import unproject
 
 # SSIM's constants for values in [0, 1] (Wang et al. 2004): (0.01)^2 and (0.03)^2.
 _C1, _C2 = 1e-4, 9e-4

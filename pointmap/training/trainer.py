@@ -11,11 +11,11 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ from pointmap.network import (
 from pointmap.network.heads import LinearHead
 from pointmap.network.layers import DecoderBlock
 from pointmap.network.matched.cell_matches import Comparison
+from pointmap.training.batches.pairs import PairBatch
 from pointmap.training.correspondence import (
     AttentionProbe,
     cell_targets,
@@ -44,22 +45,11 @@ from pointmap.training.correspondence import (
 )
 from pointmap.training.distributed import World
 from pointmap.training.losses import PointmapLoss, log_depth_loss, pointmap_loss
-from pointmap.training.pairs import PairBatch
+
+if TYPE_CHECKING:
+    from pointmap.training.batches.source import BatchSource
 
 logger = logging.getLogger(__name__)
-
-
-class BatchSource(Protocol):
-    """An endless, resumable stream of batches, on the training device."""
-
-    def __iter__(self) -> Iterator[PairBatch]:
-        """Yield batches for ever."""
-
-    def state(self) -> dict[str, Any]:
-        """Return what :meth:`load_state` needs to go on from here."""
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from ``state``."""
 
 
 @dataclass(frozen=True)

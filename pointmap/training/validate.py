@@ -13,7 +13,7 @@ from torch import Tensor
 from pointmap.camera import rotation_angle_deg
 from pointmap.metrics import auc_at, recall_at
 from pointmap.network import PointmapNetwork, Prediction
-from pointmap.training.pairs import PairBatch
+from pointmap.training.batches.pairs import PairBatch
 from pointmap.training.registration import register_frames
 from pointmap.training.trainer import pair_loss
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pointmap.errors import InputError
-from pointmap.training.pairs import PairBatch, Views, make_batch
+from pointmap.training.batches.pairs import PairBatch, Views, make_batch
 
 _EASIEST_OVERLAP = 0.5
 

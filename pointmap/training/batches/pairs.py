@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pointmap.training.sensor import photograph
+from pointmap.training.batches.sensor import photograph
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from pointmap.training.pairs import PairBatch
-from pointmap.training.trainer import BatchSource
+from pointmap.training.batches.pairs import PairBatch
+from pointmap.training.batches.source import BatchSource
 
 
 class Prefetched:
