@@ -28,9 +28,9 @@ from pointmap.training.__main__ import NETWORKS
 from pointmap.training.batches.shards import ShardPairs
 from pointmap.training.generate import main as generate
 from pointmap.training.generator import render_scene
-from pointmap.training.memory import keep_freed_memory
+from pointmap.training.loop.memory import keep_freed_memory
+from pointmap.training.loop.trainer import Trainer, TrainOptions
 from pointmap.training.textures import make_texture_bank
-from pointmap.training.trainer import Trainer, TrainOptions
 
 SIZE = (288, 384)
 COLUMNS = ("training", "parameters M", "directed pairs/s", "seconds a step")
@@ -70,7 +70,7 @@ def training_rates(data: Path, *, steps: int, batch: int) -> Iterator[Rate]:
         yield _rate_of_processes(threads, base, data, batch)
     with _fused_attention():
         yield _rate("torch's fused attention", base, options, data, steps, batch)
-    with mock.patch("pointmap.training.trainer.choose_dtype", lambda _: torch.float32):
+    with mock.patch("pointmap.training.loop.trainer.choose_dtype", lambda _: torch.float32):
         yield _rate("float32", base, options, data, steps, batch)
     plain = replace(base, match_dim=0)
     yield _rate("DUSt3R's decoders, no matcher", plain, options, data, steps, batch)

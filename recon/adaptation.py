@@ -319,7 +319,7 @@ def learn(
     """
     from pointmap.inference import choose_dtype
     from pointmap.lora import add_low_rank, merge_low_rank
-    from pointmap.training.trainer import pair_loss
+    from pointmap.training.loop.trainer import pair_loss
 
     start = time.monotonic()
     adapted = copy.deepcopy(network).to(device).train()

@@ -8,7 +8,7 @@ import torch
 from two_views import camera_at
 
 from pointmap.camera import invert_rigid, transform_points
-from pointmap.training.registration import register_frames
+from pointmap.training.loop.registration import register_frames
 from recon.relative_pose import procrustes
 
 

@@ -20,7 +20,7 @@ from pointmap.errors import InputError
 from pointmap.network import PointmapNetwork
 from pointmap.training.batches.pairs import unproject
 from pointmap.training.from_photos import main
-from pointmap.training.self_supervised import (
+from pointmap.training.loop.self_supervised import (
     DirectedPairs,
     SelfSupervision,
     implied_intrinsics,

@@ -19,9 +19,9 @@ from pointmap.network import NetworkConfig, PointmapNetwork, Prediction
 from pointmap.network.matched.matcher import USUAL_FOCAL
 from pointmap.training.batches.pairs import PairBatch, unproject
 from pointmap.training.batches.prefetch import Prefetched
-from pointmap.training.distributed import join_world
-from pointmap.training.trainer import Trainer, TrainOptions, pair_loss
-from pointmap.training.validate import validate, write_sheet
+from pointmap.training.loop.distributed import join_world
+from pointmap.training.loop.trainer import Trainer, TrainOptions, pair_loss
+from pointmap.training.loop.validate import validate, write_sheet
 
 SIZE = 32
 CONFIG = tiny_config(SIZE)

@@ -9,7 +9,7 @@ import pytest
 
 _COUNT = """
 import resource, torch
-from pointmap.training.memory import keep_freed_memory
+from pointmap.training.loop.memory import keep_freed_memory
 {keep}
 def step():
     for _ in range(5):

@@ -22,10 +22,10 @@ from pointmap.network import NetworkConfig
 from pointmap.training.batches.prefetch import Prefetched
 from pointmap.training.batches.shards import ShardPairs
 from pointmap.training.batches.source import BatchSource
-from pointmap.training.distributed import join_world
-from pointmap.training.memory import keep_freed_memory
-from pointmap.training.trainer import Trainer, TrainOptions
-from pointmap.training.validate import validate, write_sheet
+from pointmap.training.loop.distributed import join_world
+from pointmap.training.loop.memory import keep_freed_memory
+from pointmap.training.loop.trainer import Trainer, TrainOptions
+from pointmap.training.loop.validate import validate, write_sheet
 from pointmap.version import VERSION_LINE
 
 NETWORKS = {

@@ -17,7 +17,7 @@ from pointmap.checkpoint import load_network, save_checkpoint
 from pointmap.errors import InputError
 from pointmap.inference import choose_device, network_photos
 from pointmap.network import PointmapNetwork
-from pointmap.training.self_supervised import (
+from pointmap.training.loop.self_supervised import (
     SelfSupervision,
     learn_without_labels,
     predict,

@@ -14,8 +14,8 @@ from pointmap.camera import rotation_angle_deg
 from pointmap.metrics import auc_at, recall_at
 from pointmap.network import PointmapNetwork, Prediction
 from pointmap.training.batches.pairs import PairBatch
-from pointmap.training.registration import register_frames
-from pointmap.training.trainer import pair_loss
+from pointmap.training.loop.registration import register_frames
+from pointmap.training.loop.trainer import pair_loss
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ from pointmap.training.correspondence import (
     window_loss,
     window_targets,
 )
-from pointmap.training.distributed import World
+from pointmap.training.loop.distributed import World
 from pointmap.training.losses import PointmapLoss, log_depth_loss, pointmap_loss
 
 if TYPE_CHECKING:
