@@ -9,7 +9,11 @@ import torch
 
 from pointmap.network import NetworkConfig, PointmapNetwork
 from pointmap.training.batches.pairs import unproject
-from pointmap.training.correspondence import AttentionProbe, correspondence_loss, patch_targets
+from pointmap.training.losses.correspondence import (
+    AttentionProbe,
+    correspondence_loss,
+    patch_targets,
+)
 
 PATCH, ROWS, COLUMNS = 16, 2, 3
 HEIGHT, WIDTH = ROWS * PATCH, COLUMNS * PATCH

@@ -27,7 +27,7 @@ from pointmap.network.matched.cell_matches import (
 )
 from pointmap.network.matched.matcher import DETAIL, USUAL_FOCAL, Side, Told
 from pointmap.training.batches.pairs import unproject
-from pointmap.training.correspondence import (
+from pointmap.training.losses.correspondence import (
     Shares,
     cell_targets,
     matching_loss,

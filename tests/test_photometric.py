@@ -8,7 +8,7 @@ import torch
 from synthetic import Shot, shoot
 from torch import Tensor
 
-from pointmap.training.photometric import (
+from pointmap.training.losses.photometric import (
     Warped,
     depth_consistency,
     inverse_warp,

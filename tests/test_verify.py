@@ -9,7 +9,7 @@ from cell_windows import blind_window
 from pointmap.network.matched.cell_matches import CellMatches, Window, cell_positions
 from pointmap.network.matched.verifier import Verifier, evidence
 from pointmap.training.batches.pairs import unproject
-from pointmap.training.correspondence import verification_loss
+from pointmap.training.losses.correspondence import verification_loss
 
 _SIZE, _LARGE = (48, 64), (96, 128)
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from pointmap.lora import add_low_rank, merge_low_rank
 from pointmap.network import PointmapNetwork
 from pointmap.training.batches.pairs import unproject
-from pointmap.training.photometric import (
+from pointmap.training.losses.photometric import (
     Warped,
     depth_consistency,
     inverse_warp,

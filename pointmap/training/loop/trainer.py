@@ -33,7 +33,9 @@ from pointmap.network.heads import LinearHead
 from pointmap.network.layers import DecoderBlock
 from pointmap.network.matched.cell_matches import Comparison
 from pointmap.training.batches.pairs import PairBatch
-from pointmap.training.correspondence import (
+from pointmap.training.loop.distributed import World
+from pointmap.training.losses import PointmapLoss, log_depth_loss, pointmap_loss
+from pointmap.training.losses.correspondence import (
     AttentionProbe,
     cell_targets,
     correspondence_loss,
@@ -43,8 +45,6 @@ from pointmap.training.correspondence import (
     window_loss,
     window_targets,
 )
-from pointmap.training.loop.distributed import World
-from pointmap.training.losses import PointmapLoss, log_depth_loss, pointmap_loss
 
 if TYPE_CHECKING:
     from pointmap.training.batches.source import BatchSource
