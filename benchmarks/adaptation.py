@@ -148,8 +148,8 @@ def rendered_truth(folder: Path, frames: Sequence[ResizedPhoto]) -> list[Array] 
         return None
     from pointmap.training.courtyard import make_courtyard
     from pointmap.training.courtyard_textures import make_courtyard_bank
-    from pointmap.training.generator import HELD_OUT_SEED
-    from pointmap.training.render import Camera, SceneTracer
+    from pointmap.training.rendering.ray_tracing import Camera, SceneTracer
+    from pointmap.training.rendering.render_views import HELD_OUT_SEED
 
     seed = HELD_OUT_SEED + 1
     tracer = SceneTracer(make_courtyard(seed, make_courtyard_bank(seed)), "cpu")

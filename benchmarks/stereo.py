@@ -91,9 +91,9 @@ def courtyard(seed: int, *, views: int = VIEWS, size: tuple[int, int] = SIZE) ->
 
     from pointmap.training.courtyard import make_courtyard
     from pointmap.training.courtyard_textures import make_courtyard_bank
-    from pointmap.training.render import SceneTracer
+    from pointmap.training.rendering.ray_tracing import SceneTracer
+    from pointmap.training.rendering.shading import Shader, render_view
     from pointmap.training.sample_photos import arc_cameras, develop
-    from pointmap.training.shading import Shader, render_view
 
     bank = make_courtyard_bank(seed)
     tracer = SceneTracer(make_courtyard(seed, bank), "cpu")
@@ -111,7 +111,7 @@ def courtyard(seed: int, *, views: int = VIEWS, size: tuple[int, int] = SIZE) ->
 
 def generated(seed: int, *, views: int = VIEWS, size: tuple[int, int] = SIZE) -> list[TrueView]:
     """Return photos of one of the training generator's scenes, of a seed kept from training."""
-    from pointmap.training.generator import render_scene
+    from pointmap.training.rendering.render_views import render_scene
     from pointmap.training.textures import make_texture_bank
 
     scene = render_scene(
@@ -213,7 +213,7 @@ def rendered_scenes() -> Iterator[tuple[str, list[TrueView], float]]:
     """Yield name, photos and error of the prior: the courtyard, generated scenes with texture, and
     the first without, which is also given a good prior.
     """
-    from pointmap.training.generator import HELD_OUT_SEED
+    from pointmap.training.rendering.render_views import HELD_OUT_SEED
 
     yield "courtyard", courtyard(HELD_OUT_SEED + 21), PRIOR_ERROR
     textured, plain, seed = 0, False, HELD_OUT_SEED + 23

@@ -27,9 +27,9 @@ from pointmap.network import NetworkConfig, build_network, layers
 from pointmap.training.__main__ import NETWORKS
 from pointmap.training.batches.shards import ShardPairs
 from pointmap.training.generate import main as generate
-from pointmap.training.generator import render_scene
 from pointmap.training.loop.memory import keep_freed_memory
 from pointmap.training.loop.trainer import Trainer, TrainOptions
+from pointmap.training.rendering.render_views import render_scene
 from pointmap.training.textures import make_texture_bank
 
 SIZE = (288, 384)

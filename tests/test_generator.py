@@ -21,12 +21,13 @@ from pointmap.training.builder import yaw_rotation
 from pointmap.training.courtyard import make_courtyard
 from pointmap.training.courtyard_textures import make_courtyard_bank
 from pointmap.training.generate import write_shard
-from pointmap.training.generator import HELD_OUT_SEED, RenderedScene, render_scene
 from pointmap.training.layouts import LAYOUTS
-from pointmap.training.render import Camera, SceneTracer
+from pointmap.training.rendering.ray_tracing import Camera, SceneTracer
+from pointmap.training.rendering.render_views import HELD_OUT_SEED, RenderedScene, render_scene
+from pointmap.training.rendering.shading import Shader, render_view
+from pointmap.training.rendering.trajectories import overlaps, sample_cameras
 from pointmap.training.sample_photos import arc_cameras, write_photos
 from pointmap.training.scenes import Scene, make_scene
-from pointmap.training.shading import Shader, render_view
 from pointmap.training.solids import (
     BOX,
     CONE,
@@ -40,7 +41,6 @@ from pointmap.training.solids import (
     part_interval,
 )
 from pointmap.training.textures import TextureBank, make_texture_bank, save_photographs
-from pointmap.training.trajectories import overlaps, sample_cameras
 
 ALL_KINDS = [BOX, ELLIPSOID, CYLINDER, CONE, TORUS, ROUNDED, *HULLS, *IMPLICIT]
 

@@ -100,7 +100,7 @@ def held_out_scenes(config: NetworkConfig, *, scenes: int) -> Iterator[PosedPhot
     import torch
 
     from pointmap.training.batches.sensor import photograph
-    from pointmap.training.generator import HELD_OUT_SEED, render_scene
+    from pointmap.training.rendering.render_views import HELD_OUT_SEED, render_scene
     from pointmap.training.textures import make_texture_bank
 
     start = HELD_OUT_SEED + _HELD_OUT_OFFSET

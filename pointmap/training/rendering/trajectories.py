@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointmap.training.render import LIFT, Camera, SceneTracer, world_rays
+from pointmap.training.rendering.ray_tracing import LIFT, Camera, SceneTracer, world_rays
 from pointmap.training.scenes import Scene
 
 Array = NDArray[np.float64]

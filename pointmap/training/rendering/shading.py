@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointmap.training.render import LIFT, Camera, SceneTracer, length, world_rays
+from pointmap.training.rendering.ray_tracing import LIFT, Camera, SceneTracer, length, world_rays
 from pointmap.training.textures import TEXTURE_SIZE, TextureBank
 
 _BRIGHTEST = 1.5
