@@ -146,10 +146,10 @@ def rendered_truth(folder: Path, frames: Sequence[ResizedPhoto]) -> list[Array] 
     """Return the exact depth of the bundled sample photos at the frames' sizes; None for others."""
     if not folder.resolve().match("examples/courtyard"):
         return None
-    from pointmap.training.courtyard import make_courtyard
-    from pointmap.training.courtyard_textures import make_courtyard_bank
     from pointmap.training.rendering.ray_tracing import Camera, SceneTracer
     from pointmap.training.rendering.render_views import HELD_OUT_SEED
+    from pointmap.training.scenes.courtyard import make_courtyard
+    from pointmap.training.scenes.courtyard_textures import make_courtyard_bank
 
     seed = HELD_OUT_SEED + 1
     tracer = SceneTracer(make_courtyard(seed, make_courtyard_bank(seed)), "cpu")

@@ -89,11 +89,11 @@ def courtyard(seed: int, *, views: int = VIEWS, size: tuple[int, int] = SIZE) ->
     """Return photos of the sample photos' courtyard under another seed, on an arc of 90 degrees."""
     import torch
 
-    from pointmap.training.courtyard import make_courtyard
-    from pointmap.training.courtyard_textures import make_courtyard_bank
     from pointmap.training.rendering.ray_tracing import SceneTracer
     from pointmap.training.rendering.shading import Shader, render_view
     from pointmap.training.sample_photos import arc_cameras, develop
+    from pointmap.training.scenes.courtyard import make_courtyard
+    from pointmap.training.scenes.courtyard_textures import make_courtyard_bank
 
     bank = make_courtyard_bank(seed)
     tracer = SceneTracer(make_courtyard(seed, bank), "cpu")
@@ -112,7 +112,7 @@ def courtyard(seed: int, *, views: int = VIEWS, size: tuple[int, int] = SIZE) ->
 def generated(seed: int, *, views: int = VIEWS, size: tuple[int, int] = SIZE) -> list[TrueView]:
     """Return photos of one of the training generator's scenes, of a seed kept from training."""
     from pointmap.training.rendering.render_views import render_scene
-    from pointmap.training.textures import make_texture_bank
+    from pointmap.training.scenes.textures import make_texture_bank
 
     scene = render_scene(
         seed, textures=make_texture_bank(seed), size=size, views=views, difficulty=0.2

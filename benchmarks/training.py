@@ -30,7 +30,7 @@ from pointmap.training.generate import main as generate
 from pointmap.training.loop.memory import keep_freed_memory
 from pointmap.training.loop.trainer import Trainer, TrainOptions
 from pointmap.training.rendering.render_views import render_scene
-from pointmap.training.textures import make_texture_bank
+from pointmap.training.scenes.textures import make_texture_bank
 
 SIZE = (288, 384)
 COLUMNS = ("training", "parameters M", "directed pairs/s", "seconds a step")

@@ -13,22 +13,22 @@ import torch
 from pointmap.camera import invert_rigid, project, rigid, transform_points, unproject
 from pointmap.errors import InputError
 from pointmap.training import generate as generate_module
-from pointmap.training import textures as textures_module
 from pointmap.training.batches.pairs import PairBatch
 from pointmap.training.batches.sensor import blur, photograph
 from pointmap.training.batches.shards import ShardPairs
-from pointmap.training.builder import yaw_rotation
-from pointmap.training.courtyard import make_courtyard
-from pointmap.training.courtyard_textures import make_courtyard_bank
 from pointmap.training.generate import write_shard
-from pointmap.training.layouts import LAYOUTS
 from pointmap.training.rendering.ray_tracing import Camera, SceneTracer
 from pointmap.training.rendering.render_views import HELD_OUT_SEED, RenderedScene, render_scene
 from pointmap.training.rendering.shading import Shader, render_view
 from pointmap.training.rendering.trajectories import overlaps, sample_cameras
 from pointmap.training.sample_photos import arc_cameras, write_photos
-from pointmap.training.scenes import Scene, make_scene
-from pointmap.training.solids import (
+from pointmap.training.scenes import textures as textures_module
+from pointmap.training.scenes.builder import yaw_rotation
+from pointmap.training.scenes.courtyard import make_courtyard
+from pointmap.training.scenes.courtyard_textures import make_courtyard_bank
+from pointmap.training.scenes.layouts import LAYOUTS
+from pointmap.training.scenes.random_scene import Scene, make_scene
+from pointmap.training.scenes.solids import (
     BOX,
     CONE,
     CYLINDER,
@@ -40,7 +40,7 @@ from pointmap.training.solids import (
     canonical_normal,
     part_interval,
 )
-from pointmap.training.textures import TextureBank, make_texture_bank, save_photographs
+from pointmap.training.scenes.textures import TextureBank, make_texture_bank, save_photographs
 
 ALL_KINDS = [BOX, ELLIPSOID, CYLINDER, CONE, TORUS, ROUNDED, *HULLS, *IMPLICIT]
 

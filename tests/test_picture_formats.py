@@ -21,7 +21,7 @@ from PIL import EpsImagePlugin, Image
 from pointmap.decoding import PHOTO_FORMATS
 from pointmap.errors import InputError
 from pointmap.images import Photo, load_photo, open_photos
-from pointmap.training.textures import read_photographs
+from pointmap.training.scenes.textures import read_photographs
 from recon.evaluation.depth_files import read_depth_file
 from recon.evaluation.depth_folder import given_depths
 from recon.prior_depth import read_prior_maps

@@ -20,7 +20,7 @@ import torch.multiprocessing as mp
 from pointmap.errors import InputError
 from pointmap.training.batches.shards import save_shard
 from pointmap.training.rendering.render_views import HELD_OUT_SEED, render_scene
-from pointmap.training.textures import TextureBank, make_texture_bank
+from pointmap.training.scenes.textures import TextureBank, make_texture_bank
 from pointmap.version import VERSION_LINE
 
 _log = logging.getLogger(__name__)

@@ -17,12 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointmap.training.courtyard import TARGET, make_courtyard
-from pointmap.training.courtyard_textures import make_courtyard_bank
 from pointmap.training.rendering.ray_tracing import Camera, SceneTracer
 from pointmap.training.rendering.render_views import HELD_OUT_SEED
 from pointmap.training.rendering.shading import Shader, render_view
 from pointmap.training.rendering.trajectories import look_at
+from pointmap.training.scenes.courtyard import TARGET, make_courtyard
+from pointmap.training.scenes.courtyard_textures import make_courtyard_bank
 from pointmap.version import VERSION_LINE
 
 _log = logging.getLogger(__name__)

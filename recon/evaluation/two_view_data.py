@@ -101,7 +101,7 @@ def held_out_scenes(config: NetworkConfig, *, scenes: int) -> Iterator[PosedPhot
 
     from pointmap.training.batches.sensor import photograph
     from pointmap.training.rendering.render_views import HELD_OUT_SEED, render_scene
-    from pointmap.training.textures import make_texture_bank
+    from pointmap.training.scenes.textures import make_texture_bank
 
     start = HELD_OUT_SEED + _HELD_OUT_OFFSET
     textures = make_texture_bank(start)

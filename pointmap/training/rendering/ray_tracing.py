@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointmap.training.scenes import Scene
-from pointmap.training.solids import canonical_normal, part_interval
+from pointmap.training.scenes.random_scene import Scene
+from pointmap.training.scenes.solids import canonical_normal, part_interval
 
 _NEAR = 0.01
 _SKIN = 1e-5

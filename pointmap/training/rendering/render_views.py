@@ -11,8 +11,8 @@ from torch import Tensor
 from pointmap.training.rendering.ray_tracing import SceneTracer
 from pointmap.training.rendering.shading import Shader, render_view
 from pointmap.training.rendering.trajectories import overlaps, sample_cameras
-from pointmap.training.scenes import make_scene
-from pointmap.training.textures import TextureBank
+from pointmap.training.scenes.random_scene import make_scene
+from pointmap.training.scenes.textures import TextureBank
 
 HELD_OUT_SEED = 1_000_000_000
 """Training uses scene seeds below this, everything that is scored or shown seeds from here on."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointmap.training.rendering.ray_tracing import LIFT, Camera, SceneTracer, length, world_rays
-from pointmap.training.textures import TEXTURE_SIZE, TextureBank
+from pointmap.training.scenes.textures import TEXTURE_SIZE, TextureBank
 
 _BRIGHTEST = 1.5
 """Linear colours are clipped here before supersamples are averaged, as a sensor would."""

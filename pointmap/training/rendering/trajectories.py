@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointmap.training.rendering.ray_tracing import LIFT, Camera, SceneTracer, world_rays
-from pointmap.training.scenes import Scene
+from pointmap.training.scenes.random_scene import Scene
 
 Array = NDArray[np.float64]
 

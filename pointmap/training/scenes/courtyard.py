@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pointmap.training.builder import Array, Builder, Look, random_rotation, yaw_rotation
-from pointmap.training.scenes import Lights, Scene, Sky
-from pointmap.training.solids import (
+from pointmap.training.scenes.builder import Array, Builder, Look, random_rotation, yaw_rotation
+from pointmap.training.scenes.random_scene import Lights, Scene, Sky
+from pointmap.training.scenes.solids import (
     BOX,
     CYLINDER,
     ELLIPSOID,
@@ -16,7 +16,7 @@ from pointmap.training.solids import (
     STONES,
     TORUS,
 )
-from pointmap.training.textures import TextureBank
+from pointmap.training.scenes.textures import TextureBank
 
 _GABLE, _OCTAGON, _TAPERED = HULL, PRISMS[1], PRISMS[3]
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointmap.training import implicit
+from pointmap.training.scenes import implicit_solids
 
 Array = NDArray[np.float64]
 
@@ -72,10 +72,10 @@ def hull_planes() -> tuple[Array, ...]:
 HULLS = tuple(range(HULL, HULL + 16))
 """All kinds of polyhedra: gable, wedge, six prisms and frusta, eight stones."""
 PRISMS, STONES = HULLS[2:8], HULLS[8:]
-IMPLICIT = tuple(range(HULLS[-1] + 1, HULLS[-1] + 1 + len(implicit.BOUNDS)))
-"""All kinds of :mod:`pointmap.training.implicit`."""
-HILLS = tuple(IMPLICIT[n] for n in implicit.HILLS)
-LUMPS = tuple(IMPLICIT[n] for n in implicit.LUMPS)
+IMPLICIT = tuple(range(HULLS[-1] + 1, HULLS[-1] + 1 + len(implicit_solids.BOUNDS)))
+"""All kinds of :mod:`pointmap.training.scenes.implicit_solids`."""
+HILLS = tuple(IMPLICIT[n] for n in implicit_solids.HILLS)
+LUMPS = tuple(IMPLICIT[n] for n in implicit_solids.LUMPS)
 
 
 @lru_cache(maxsize=64)
@@ -110,7 +110,7 @@ def part_interval(kind: int, origin: Tensor, direction: Tensor) -> tuple[Tensor,
     if kind == TORUS:
         return _torus(origin, direction, enter, leave)
     if kind >= IMPLICIT[0]:
-        return implicit.first_meeting(kind - IMPLICIT[0], origin, direction, enter, leave)
+        return implicit_solids.first_meeting(kind - IMPLICIT[0], origin, direction, enter, leave)
     return enter, leave
 
 
@@ -243,7 +243,7 @@ def _special_normal(kind: int, p: Tensor) -> Tensor:
         shrink = (radius - _RING) / radius
         return torch.stack([p[0] * shrink, p[1] * shrink, p[2]])
     if kind >= IMPLICIT[0]:
-        return implicit.normal(kind - IMPLICIT[0], p)
+        return implicit_solids.normal(kind - IMPLICIT[0], p)
     planes = _planes_on(kind, p.device)
     return planes[(planes @ p).argmax(0)].T
 
@@ -253,7 +253,7 @@ def inside_solid(kind: int, p: Array) -> NDArray[np.bool_]:
     if kind == ELLIPSOID:
         return np.asarray((p**2).sum(1) < 1)
     if kind >= IMPLICIT[0]:
-        bound = implicit.solid(kind - IMPLICIT[0], torch.from_numpy(p.T.copy()))
+        bound = implicit_solids.solid(kind - IMPLICIT[0], torch.from_numpy(p.T.copy()))
         return np.asarray(bound.numpy() < 0)
     if kind >= HULL:
         return np.asarray((p @ hull_planes()[kind - HULL].T < 1).all(1))

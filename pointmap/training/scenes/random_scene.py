@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.training.builder import Builder, Materials
-from pointmap.training.layouts import LAYOUTS
-from pointmap.training.solids import inside_solid
+from pointmap.training.scenes.builder import Builder, Materials
+from pointmap.training.scenes.layouts import LAYOUTS
+from pointmap.training.scenes.solids import inside_solid
 
 Array = NDArray[np.float64]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.training.textures import (
+from pointmap.training.scenes.textures import (
     TEXTURE_SIZE,
     Image,
     TextureBank,

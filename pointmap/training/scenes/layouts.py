@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pointmap.training.builder import Array, Builder, Look, random_rotation, yaw_rotation
-from pointmap.training.solids import (
+from pointmap.training.scenes.builder import Array, Builder, Look, random_rotation, yaw_rotation
+from pointmap.training.scenes.solids import (
     BOX,
     CONE,
     CYLINDER,
