@@ -22,13 +22,14 @@ from pointmap.checkpoint import load_network
 from pointmap.images import ResizedPhoto, load_photo
 from pointmap.inference import choose_device, network_photos
 from recon import pipeline
-from recon.adaptation import CONFIRMED, Agreement, adapt, hide_blocks, refill
-from recon.canonical import PhotoPrior
-from recon.depth import DepthMap, fuse_depths, upsample_prior
+from recon.adaptation import Agreement, adapt, hide_blocks, refill
+from recon.depth import fuse_depths, upsample_prior
+from recon.inputs import open_usable
 from recon.known_cameras import load_known_cameras
 from recon.network_result import predict_scene
 from recon.options import Options
 from recon.pair_evidence import gather_evidence
+from recon.stage_results import CONFIRMED, DepthMap, PhotoPrior
 
 COLUMNS = (
     "scene",
@@ -81,7 +82,7 @@ def run_scene(folder: Path, *, seconds: float) -> AdaptationResult:
     def ignore(done: int, total: int) -> None:
         pass
 
-    photos = pipeline.open_usable([folder / "images"])
+    photos = open_usable([folder / "images"])
     unknown = load_known_cameras(None, photos)
     features = pipeline._features(photos, ignore)
     seen = predict_scene(photos, network, device, options, ignore)

@@ -45,7 +45,8 @@ from pointmap.inference import (
 )
 from pointmap.network import NetworkConfig, PointmapNetwork
 from recon.pair_points import both_frames
-from recon.relative_pose import RelativePose, procrustes
+from recon.relative_pose import procrustes
+from recon.stage_results import RelativePose
 
 NETWORKS: dict[str, tuple[dict[str, Any], tuple[int, int]]] = {
     "512_dpt": ({"img_size": 512, "head_type": "dpt"}, (384, 512)),

@@ -16,7 +16,8 @@ from scipy.spatial import KDTree
 from pointmap.camera import Array
 from pointmap.images import Photo
 from pointmap.inference import PairPrediction
-from recon.matching import PairMatches, matches_of_pixels
+from recon.matching import matches_of_pixels
+from recon.stage_results import PairMatches
 
 _STARTS = 4000
 _MAX_GAP = 0.05

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks.scenes import BenchmarkOptions, run_scene
 from pointmap.camera import Array, invert_rigid, project, transform_points, unproject
-from recon.depth import DepthMap
+from recon.stage_results import DepthMap
 from recon.stereo import StereoOptions, StereoView, refine_depths
 
 SIZE = (384, 512)

@@ -22,9 +22,9 @@ from pointmap.inference import PairPrediction
 from recon.alignment.pointmaps import pointmap_poses
 from recon.canonical import PriorAccumulator
 from recon.epipolar import angles_between_deg
-from recon.matching import PairMatches
 from recon.pair_points import both_frames, sketch_pair
-from recon.relative_pose import RelativePose, essential, pnp, procrustes
+from recon.relative_pose import essential, pnp, procrustes
+from recon.stage_results import PairMatches, RelativePose
 
 METHODS = ("procrustes", "pnp", "essential")
 BINS = ((0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.01))

@@ -26,19 +26,19 @@ from pointmap.camera import (
     scale_intrinsics,
     transform_points,
 )
-from recon.depth import DepthMap, DepthOptions, photo_anchors, tie_to_anchors, upsample_prior
+from pointmap.images import Photo, ResizedPhoto
+from recon.depth import DepthOptions, fuse_depths, photo_anchors, tie_to_anchors, upsample_prior
+from recon.network_result import predict_scene
+from recon.options import Options
+from recon.progress import Advance
+from recon.stage_results import CONFIRMED, Alignment, DepthMap, PhotoPrior
 
 if TYPE_CHECKING:
-    from pointmap.images import ResizedPhoto
     from pointmap.network import PointmapNetwork
     from pointmap.training.batches.pairs import PairBatch, Views
-    from recon.alignment import Alignment
-    from recon.canonical import PhotoPrior
 
 logger = logging.getLogger(__name__)
 
-# Depth that another photo confirmed; the fall-back prior stays below it (see ``recon.stereo``).
-CONFIRMED = 0.35
 _HOLD_OUT_EVERY = 4
 _RANK = 16
 _PAIRS_PER_STEP = 4
@@ -369,3 +369,40 @@ def draw_pairs(
 
     unknown = torch.zeros(len(first), device=device)
     return make_batch(pick(first), pick(second), unknown, generator, 1.0)
+
+
+def adapted_depths(
+    photos: Sequence[Photo],
+    network: PointmapNetwork,
+    priors: Sequence[PhotoPrior],
+    frames: Sequence[ResizedPhoto],
+    depths: list[DepthMap | None],
+    alignment: Alignment,
+    options: Options,
+    advance: Advance,
+) -> list[DepthMap | None]:
+    """Return ``depths``, filled from the adapted network where that is better."""
+    from pointmap.inference import choose_device, network_photos
+
+    assert options.adapt is not None
+    device = choose_device(options.device)
+
+    def predict(adapted: PointmapNetwork) -> list[PhotoPrior]:
+        return predict_scene(photos, adapted, device, options, lambda done, total: None).priors
+
+    result = adapt(
+        network,
+        network_photos(network, photos),
+        frames,
+        depths,
+        alignment,
+        priors,
+        predict,
+        seconds=options.adapt,
+        device=device,
+        seed=options.seed,
+        on_progress=advance,
+    )
+    if not result.kept:
+        return depths
+    return refill(depths, fuse_depths(result.priors, alignment, frames, options=options.depth))

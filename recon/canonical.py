@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from pointmap.camera import pixel_centres
 from recon.intrinsics import DEFAULT_FOCAL, weighted_median, weiszfeld_focal
+from recon.stage_results import PhotoPrior
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
@@ -21,23 +21,6 @@ _SCALE_SAMPLES = 4000
 # Predictions of a pixel agree within so many times their typical disagreement.
 _TOLERANCE = 5.0
 _LEAST_TOLERANCE = 0.02
-
-
-@dataclass(frozen=True)
-class PhotoPrior:
-    """What the network says of one photo alone.
-
-    ``points`` (h, w, 3) float32 in the photo's own camera frame, scale arbitrary per photo;
-    ``confidence`` (h, w) float32, >= 1 where something was predicted and 0 (with a point of zeros)
-    where nothing usable was; ``focal_px`` in original pixels (Weiszfeld), 1.2 x the long side where
-    the points don't tell. A photo that no pair predicted has one single pixel of confidence 0.
-    ``unit`` is the network's own length of one unit of ``points``: metres if it predicts metres.
-    """
-
-    points: NDArray[np.float32]
-    confidence: NDArray[np.float32]
-    focal_px: float
-    unit: float = 1.0
 
 
 class PriorAccumulator:

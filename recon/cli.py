@@ -125,8 +125,8 @@ def _write(command: Command, output: OutputFolder, listener: ProgressBars) -> Re
 
 
 def _write_scene(command: Command, output: OutputFolder, listener: ProgressBars) -> Reconstruction:
-    from recon.export.folder import save_into
     from recon.pipeline import reconstruct
+    from recon.save import save_into
 
     with listener:
         scene = reconstruct(command.photos, command.options, listener=listener)

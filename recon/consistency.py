@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recon.depth import DepthMap
+from recon.stage_results import DepthMap
 from recon.sweep import Photo2D, box_mean, epipolar_terms
 
 _ONE_WITNESS_IS_ENOUGH = 0.45

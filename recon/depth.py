@@ -10,17 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pointmap.camera import Array, invert_rigid, transform_points
 from pointmap.images import ResizedPhoto
-from recon.canonical import PhotoPrior
-
-if TYPE_CHECKING:
-    from recon.alignment.align import Alignment
+from recon.stage_results import Alignment, DepthMap, PhotoPrior
 
 logger = logging.getLogger(__name__)
 
@@ -28,16 +23,6 @@ logger = logging.getLogger(__name__)
 _FIELD_WIDTHS = (0.3, 0.15, 0.07)
 # The field's weights grow with the square of the points; this many say all there is to say.
 _MAX_ANCHORS = 1500
-
-
-@dataclass(frozen=True)
-class DepthMap:
-    """A photo's ``depth`` (h, w) float32 along z, 0 = unknown, and ``confidence`` (h, w) float32
-    in [0, 1].
-    """
-
-    depth: NDArray[np.float32]
-    confidence: NDArray[np.float32]
 
 
 @dataclass(frozen=True)

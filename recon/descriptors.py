@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recon.matching import PairMatches, matches_of_pixels
+from recon.matching import matches_of_pixels
+from recon.stage_results import PairMatches
 
 if TYPE_CHECKING:
     from pointmap.images import Photo

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pointmap.camera import Array, pixel_rays, rigid, rotation_angle_deg
-from recon.matching import PairMatches
+from recon.stage_results import PairMatches
 
 _RANSAC_CONFIDENCE = 0.9999
 _RANSAC_ITERATIONS = 5000

@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from pointmap.camera import Array, pinhole
 from recon.epipolar import find_pose, fundamental_from_pose, refine_pose, sampson_px
-from recon.matching import PairMatches
+from recon.stage_results import FocalEstimate, Focals, PairMatches, PhotoPrior
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
-    from recon.canonical import PhotoPrior
 
 DEFAULT_FOCAL = 1.2
 """Focal length over long side that is assumed when nothing is known (COLMAP's default, too)."""
@@ -44,17 +43,6 @@ _FEW_PAIRS_LOG_SIGMA = 0.15
 
 
 @dataclass(frozen=True)
-class FocalEstimate:
-    """``focal_px`` in original pixels, ``log_sigma`` of its logarithm, ``source``: "given", "exif",
-    "epipolar", "network" or "default".
-    """
-
-    focal_px: float
-    log_sigma: float
-    source: str
-
-
-@dataclass(frozen=True)
 class FocalOptions:
     """How focal lengths are found."""
 
@@ -64,21 +52,6 @@ class FocalOptions:
     """Photos of one camera, as far as EXIF and size tell, have one focal length."""
     use_exif: bool = True
     """Believe the focal length that EXIF states."""
-
-
-@dataclass(frozen=True)
-class Focals:
-    """Focal lengths of N photos.
-
-    ``focals_px`` (N,) original pixels; ``log_sigma`` (N,), 0 where the focal length was given;
-    ``sources`` (see :class:`FocalEstimate`); ``groups`` (N,) int: photos of equal number share one
-    focal length.
-    """
-
-    focals_px: Array
-    log_sigma: Array
-    sources: tuple[str, ...]
-    groups: NDArray[np.int64]
 
 
 def weiszfeld_focal(

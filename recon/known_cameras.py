@@ -17,11 +17,10 @@ import numpy as np
 from pointmap.camera import Array, pinhole, pixel_rays, project
 from pointmap.errors import InputError
 from recon.export.cameras_json import ListedCamera, read_cameras
+from recon.stage_results import Alignment, PhotoFeatures
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
-    from recon.alignment import Alignment
-    from recon.matching import PhotoFeatures
 
 _ROTATION_TOLERANCE = 1e-6
 

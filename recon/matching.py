@@ -6,13 +6,13 @@ All positions are x, y in the ORIGINAL photo, pixel centres at +0.5 (see :mod:`p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array
+from recon.stage_results import SIFT_SIGMA_PX, PairMatches, PhotoFeatures
 
 if TYPE_CHECKING:
     from pointmap.images import Photo, ResizedPhoto
@@ -21,57 +21,10 @@ if TYPE_CHECKING:
 FEATURE_LONG_SIDE = 1600
 """Long side, in pixels, at which photos are best handed to :func:`extract_features`."""
 
-SIFT_SIGMA_PX = 0.5
-"""Localisation error of a SIFT key point, in pixels of the picture it was found in."""
 
 POINTMAP_SIGMA = 0.75
 """Error of a pointmap match, in network pixels: neighbours are found on a pixel grid (0.5 px off at
 most in each axis) between two predictions that are themselves about half a pixel off."""
-
-
-@dataclass(frozen=True)
-class PhotoFeatures:
-    """Key points of one photo.
-
-    ``xy`` (K, 2) float64 original pixels; ``descriptors`` (K, 128) float32, unit length (RootSIFT);
-    ``colours`` (K, 3) uint8 RGB; ``sigma_px``: how accurate ``xy`` is, in original pixels.
-    """
-
-    xy: Array
-    descriptors: NDArray[np.float32]
-    colours: NDArray[np.uint8]
-    sigma_px: float = SIFT_SIGMA_PX
-
-
-@dataclass(frozen=True)
-class PairMatches:
-    """Matches of photos ``i`` < ``j``.
-
-    ``xy_i``, ``xy_j`` (M, 2) float64 original pixels; ``index_i``, ``index_j`` (M,) int64 key point
-    numbers, -1 where the match comes from pointmaps; ``sigma_px``: how accurate these matches are,
-    in original pixels.
-    """
-
-    i: int
-    j: int
-    xy_i: Array
-    xy_j: Array
-    index_i: NDArray[np.int64]
-    index_j: NDArray[np.int64]
-    sigma_px: float
-
-    def __len__(self) -> int:
-        return len(self.xy_i)
-
-    def select(self, keep: NDArray[np.bool_]) -> PairMatches:
-        """Return the matches for which ``keep`` (M,) is true."""
-        return replace(
-            self,
-            xy_i=self.xy_i[keep],
-            xy_j=self.xy_j[keep],
-            index_i=self.index_i[keep],
-            index_j=self.index_j[keep],
-        )
 
 
 def extract_features(

@@ -13,9 +13,9 @@ from pointmap.camera import Array, pixel_rays
 from pointmap.errors import InputError
 from recon.export.cameras_json import read_cameras
 from recon.scene import Camera, Reconstruction, View
+from recon.stage_results import PhotoPrior
 
 if TYPE_CHECKING:
-    from recon.canonical import PhotoPrior
     from recon.options import Options
 
 _FORMS = "baseline:A.jpg,B.jpg,METRES or points:A.jpg,X1,Y1,X2,Y2,METRES or cameras:FILE or network"

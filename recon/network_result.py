@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from recon.options import Options
 from recon.progress import Advance
+from recon.stage_results import NetworkResult, PairMatches
 
 if TYPE_CHECKING:
     import torch
 
     from pointmap.images import Photo
     from pointmap.network import PointmapNetwork
-    from recon.canonical import PhotoPrior
-    from recon.matching import PairMatches
-    from recon.pair_points import PairSketch
-
-
-@dataclass(frozen=True)
-class NetworkResult:
-    """What the network says: the ``pairs`` (i < j) it looked at, one prior per photo, and what is
-    kept of the predictions of pairs, in both orders. ``local``: the pairs' matches of local
-    features, of a network that has them.
-    """
-
-    pairs: tuple[tuple[int, int], ...]
-    priors: list[PhotoPrior]
-    sketches: list[PairSketch]
-    local: dict[tuple[int, int], PairMatches]
 
 
 def predict_scene(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pointmap.camera import Array
@@ -11,29 +10,17 @@ from recon.known_cameras import KnownCameras
 from recon.options import Options
 from recon.prior_depth import PriorMap, priors_from_matches
 from recon.progress import Advance
+from recon.stage_results import (
+    NetworkResult,
+    PairEdge,
+    PairEvidence,
+    PairMatches,
+    PairSketch,
+    PhotoFeatures,
+)
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
-    from recon.canonical import PhotoPrior
-    from recon.intrinsics import Focals
-    from recon.matching import PairMatches, PhotoFeatures
-    from recon.network_result import NetworkResult
-    from recon.pair_points import PairSketch
-    from recon.relative_pose import PairEdge
-
-
-@dataclass(frozen=True)
-class PairEvidence:
-    """What the photos say of each other: feature ``matches`` of every pair looked at, the verified
-    ``edges`` among them, the focal lengths with which they were verified, and the ``sketches`` of
-    the pointmaps that the features don't contradict. ``priors``: the network's, or of given maps.
-    """
-
-    matches: list[PairMatches]
-    edges: list[PairEdge]
-    focals: Focals
-    sketches: list[PairSketch]
-    priors: list[PhotoPrior]
 
 
 def gather_evidence(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from pointmap.camera import Array, pinhole, pixel_centres
 from recon.intrinsics import DEFAULT_FOCAL, weiszfeld_focal
+from recon.stage_results import PairSketch
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
@@ -21,24 +21,6 @@ SAMPLE_GRID = 20
 
 SAMPLES = SAMPLE_GRID**2
 """Pixels of each photo that stand for a whole prediction."""
-
-
-@dataclass(frozen=True)
-class PairSketch:
-    """What remains of a prediction (i, j): :data:`SAMPLES` pixels of either photo, a grid.
-
-    ``points_i``, ``points_j`` (S, 3) float32, both in camera i's frame, with their confidences
-    (S,) float32, 0 where the prediction is unusable; ``focal_px``: the focal length of photo i that
-    the prediction implies, in original pixels.
-    """
-
-    i: int
-    j: int
-    points_i: NDArray[np.float32]
-    confidence_i: NDArray[np.float32]
-    points_j: NDArray[np.float32]
-    confidence_j: NDArray[np.float32]
-    focal_px: float
 
 
 def sketch_pair(prediction: PairPrediction, photo_i: Photo) -> PairSketch:

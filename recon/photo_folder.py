@@ -10,15 +10,15 @@ from pathlib import Path
 import pointmap
 from pointmap.errors import InputError
 from recon.export.atomic import OutputFolder
-from recon.export.folder import write_files
 from recon.export.json_file import plain, write_json
 from recon.export.names import depth_stems
 from recon.export.options import ExportOptions
 from recon.export.ownership import file_digests
+from recon.inputs import open_usable
 from recon.options import Options
-from recon.pipeline import open_usable
 from recon.progress import StageListener, Stages, collected_warnings
-from recon.single import photo_scene
+from recon.save import write_files
+from recon.single_photo import photo_scene
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def save_each(
     from pointmap.checkpoint import load_network
     from pointmap.inference import choose_device
 
-    # viz depends on recon, not the other way: see recon.export.depth_maps.write_depth_png.
+    # viz depends on recon, not the other way: it is imported where it is called.
     from viz.depth_report import DepthCard, depth_card, depth_report
 
     options = replace(options, depth_products=True)

@@ -9,29 +9,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pointmap.camera import scale_intrinsics
-from pointmap.errors import InputError
-from pointmap.images import Photo, ResizedPhoto, find_photos, load_photo, open_photos
-from recon.assembly import assemble_views, pair_records
-from recon.depth import DepthMap, fuse_depths
+from pointmap.images import Photo, ResizedPhoto, load_photo
+from recon.adaptation import adapted_depths
+from recon.assemble import assemble_views, pair_records
+from recon.depth import fuse_depths
 from recon.fusion import fuse_points, fuse_surface
+from recon.inputs import open_usable
 from recon.known_cameras import KnownCameras, load_known_cameras
 from recon.metric_scale import check_scale_source, in_metres
 from recon.network_result import predict_scene
 from recon.options import Options
-from recon.pair_evidence import PairEvidence, gather_evidence
+from recon.pair_evidence import gather_evidence
 from recon.prior_depth import priors_from_scene, read_prior_maps
 from recon.progress import Advance, StageListener, Stages, collected_warnings
 from recon.scene import Reconstruction
-from recon.single import photo_scene
+from recon.single_photo import photo_scene
+from recon.stage_results import Alignment, DepthMap, PairEvidence, PhotoFeatures, PhotoPrior
 from recon.stereo import StereoView, refine_depths
 
 if TYPE_CHECKING:
     import torch
 
-    from pointmap.network import PointmapNetwork
-    from recon.alignment import Alignment
-    from recon.canonical import PhotoPrior
-    from recon.matching import PhotoFeatures
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +91,7 @@ def reconstruct(
             depths = _depths(frames, alignment, priors, device, options, advance)
         if options.adapt is not None:
             with stages.stage("Adapting the network") as advance:
-                depths = _adapt(
+                depths = adapted_depths(
                     opened, network, priors, frames, depths, alignment, options, advance
                 )
         views = assemble_views(frames, alignment, depths)
@@ -115,21 +113,6 @@ def reconstruct(
         options=options.to_dict(),
     )
     return in_metres(scene, seen.priors, options)
-
-
-def open_usable(inputs: Sequence[str | Path]) -> list[Photo]:
-    """Return the photos that can be used; ``InputError`` when there is none."""
-    opened, rejected = open_photos(find_photos(inputs))
-    for failure in rejected:
-        logger.warning("%s is left out: %s", failure.path.name, failure.reason)
-    if not opened:
-        raise InputError(
-            "no usable photo: each of the files was left out (see the warnings); "
-            "give JPEG, PNG, WebP, TIFF or HEIC photos of at least 32 pixels a side"
-            if rejected
-            else "no photo found; give photo files or a folder that holds some"
-        )
-    return opened
 
 
 def _features(photos: Sequence[Photo], advance: Advance) -> list[PhotoFeatures]:
@@ -224,44 +207,6 @@ def _depths(
     for k, depth in zip(placed, refined, strict=True):
         depths[k] = depth
     return depths
-
-
-def _adapt(
-    photos: Sequence[Photo],
-    network: PointmapNetwork,
-    priors: Sequence[PhotoPrior],
-    frames: Sequence[ResizedPhoto],
-    depths: list[DepthMap | None],
-    alignment: Alignment,
-    options: Options,
-    advance: Advance,
-) -> list[DepthMap | None]:
-    """Return ``depths``, filled from the adapted network where that is better."""
-    from pointmap.inference import choose_device, network_photos
-    from recon.adaptation import adapt, refill
-
-    assert options.adapt is not None
-    device = choose_device(options.device)
-
-    def predict(adapted: PointmapNetwork) -> list[PhotoPrior]:
-        return predict_scene(photos, adapted, device, options, lambda done, total: None).priors
-
-    result = adapt(
-        network,
-        network_photos(network, photos),
-        frames,
-        depths,
-        alignment,
-        priors,
-        predict,
-        seconds=options.adapt,
-        device=device,
-        seed=options.seed,
-        on_progress=advance,
-    )
-    if not result.kept:
-        return depths
-    return refill(depths, fuse_depths(result.priors, alignment, frames, options=options.depth))
 
 
 def _stereo_view(

@@ -28,13 +28,11 @@ from recon.affine_depth import (
     fit_affine,
     recover_shift_and_focal,
 )
-from recon.canonical import PhotoPrior
 from recon.depth import photo_anchors
+from recon.stage_results import Alignment, PairMatches, PhotoPrior
 
 if TYPE_CHECKING:
     from pointmap.images import Photo, ResizedPhoto
-    from recon.alignment import Alignment
-    from recon.matching import PairMatches
 
 logger = logging.getLogger(__name__)
 

@@ -39,7 +39,7 @@ from recon.epipolar import (
     sampson_px,
     triangulation_angles_deg,
 )
-from recon.matching import PairMatches
+from recon.stage_results import PairEdge, PairMatches, RelativePose
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
@@ -54,41 +54,6 @@ _SAME_MODEL = 0.8
 """A simpler model that explains this part of the inliers explains the pair (COLMAP's ratio)."""
 _RIVAL = 0.9
 """A different pose with this part of the best one's support may as well be the true one."""
-
-
-@dataclass(frozen=True)
-class RelativePose:
-    """Pose of photo j (camera 2) relative to photo i (camera 1).
-
-    ``cam2_to_cam1`` (4, 4) float64. The translation has unit length unless ``metric_scale``: then
-    it is in the units of the points of camera 1's frame. ``method``: "essential", "procrustes" or
-    "pnp". ``inliers`` (M,) bool over the matches that were given. ``score`` in [0, 1]: inlier ratio
-    x saturating inlier count x parallax. ``flags``, any of:
-
-    - "few_matches": fewer than 15 inliers;
-    - "no_parallax": median triangulation angle under 1 degree, the translation is a guess;
-    - "pure_rotation": a rotation alone explains the matches, the translation means nothing;
-    - "planar": one plane explains the matches.
-
-    ``alternative`` (4, 4): a different pose that explains the matches nearly as well (a plane seen
-    twice has two), or None. It halves the score.
-    """
-
-    cam2_to_cam1: Array
-    method: str
-    inliers: NDArray[np.bool_]
-    score: float
-    flags: frozenset[str] = frozenset()
-    metric_scale: bool = False
-    alternative: Array | None = None
-
-
-@dataclass(frozen=True)
-class PairEdge:
-    """An edge of the pose graph. Later stages use ``matches`` restricted to ``pose.inliers``."""
-
-    matches: PairMatches
-    pose: RelativePose
 
 
 def essential(

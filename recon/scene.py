@@ -193,6 +193,6 @@ class Reconstruction:
         Raises ``pointmap.errors.InputError`` when the folder exists without ``overwrite`` or cannot
         be written.
         """
-        from recon.export.folder import save_scene
+        from recon.save import save_scene
 
         return save_scene(self, Path(folder), overwrite=overwrite, export=export)

@@ -19,18 +19,12 @@ from scipy.spatial import KDTree
 from pointmap.camera import Array, pinhole
 from recon.epipolar import inlier_threshold_px
 from recon.guided_matching import Region, guided_matches, joined_matches
-from recon.matching import (
-    FEATURE_LONG_SIDE,
-    PairMatches,
-    PhotoFeatures,
-    extract_features,
-    match_features,
-)
-from recon.relative_pose import FEW_MATCHES, PairEdge, essential, surer
+from recon.matching import FEATURE_LONG_SIDE, extract_features, match_features
+from recon.relative_pose import FEW_MATCHES, essential, surer
+from recon.stage_results import Alignment, PairEdge, PairMatches, PhotoFeatures
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
-    from recon.alignment import Alignment
 
 logger = logging.getLogger(__name__)
 

@@ -22,10 +22,10 @@ from torch.nn import functional as F
 
 from pointmap.camera import Array
 from recon.consistency import DeviceDepth, Estimate, borrow, confirm
-from recon.depth import DepthMap
 from recon.fallback import fall_back
 from recon.sheet_search import Found, enlarge, search, sharpen, sheet_of
 from recon.sources import choose_sources, inverse_range
+from recon.stage_results import DepthMap
 from recon.sweep import Photo2D, Scorer, box_mean
 
 T = TypeVar("T")

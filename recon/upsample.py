@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.depth import DepthMap
 from recon.fusion.frames import on_edge
+from recon.stage_results import DepthMap
 
 # Standard deviation of the weights, in levels of a colour and in pixels of the small depth.
 _COLOUR, _DISTANCE = 20.0, 1.5

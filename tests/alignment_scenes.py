@@ -8,8 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from pointmap.camera import Array, invert_rigid, pinhole, project, rigid, transform_points
-from recon.matching import PairMatches
-from recon.relative_pose import PairEdge, RelativePose
+from recon.stage_results import PairEdge, PairMatches, RelativePose
 
 WIDTH, HEIGHT, FOCAL = 640, 480, 550.0
 

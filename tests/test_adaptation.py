@@ -23,11 +23,9 @@ from recon.adaptation import (
     draw_pairs,
     refill,
 )
-from recon.alignment.align import Alignment
-from recon.canonical import PhotoPrior
-from recon.depth import DepthMap
 from recon.options import Options
 from recon.scene import Tracks
+from recon.stage_results import Alignment, DepthMap, PhotoPrior
 
 WIDTH, HEIGHT, COUNT = 64, 48, 5
 CONFIG = NetworkConfig(

@@ -10,12 +10,17 @@ from alignment_scenes import FOCAL, HEIGHT, WIDTH, Scene, arc_scene, scene_edges
 from pointmap.camera import Array, invert_rigid, pinhole, project, rigid, rotation_angle_deg
 from pointmap.camera import transform_points as moved
 from pointmap.images import Photo
-from recon.alignment import Alignment, AlignOptions, align
+from recon.alignment import AlignOptions, align
 from recon.alignment.align import _pose_graph, _setup, _unmatched
 from recon.alignment.start import first_cameras
-from recon.canonical import PhotoPrior
-from recon.matching import PairMatches, PhotoFeatures
-from recon.relative_pose import PairEdge, RelativePose
+from recon.stage_results import (
+    Alignment,
+    PairEdge,
+    PairMatches,
+    PhotoFeatures,
+    PhotoPrior,
+    RelativePose,
+)
 
 
 def photos(count: int) -> list[Photo]:

@@ -19,7 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
-import recon.single
+import recon.single_photo
 from pointmap.checkpoint import save_checkpoint
 from pointmap.network import NetworkConfig, PointmapNetwork
 from recon.cli import main
@@ -250,7 +250,7 @@ def test_files_that_appear_while_it_works_are_kept(
     out = tmp_path / "out"
     flags = ["--mode", mode, *(["--overwrite"] if overwrite else [])]
     codes = []
-    during = recon.single.predict_alone
+    during = recon.single_photo.predict_alone
 
     def work_of_hours(*args: Any, **kwargs: Any) -> Any:
         if not codes:
@@ -260,7 +260,7 @@ def test_files_that_appear_while_it_works_are_kept(
             (out / "thesis.txt").write_text("years of work")
         return during(*args, **kwargs)
 
-    monkeypatch.setattr("recon.single.predict_alone", work_of_hours)
+    monkeypatch.setattr("recon.single_photo.predict_alone", work_of_hours)
     code = run(one, out, weights, *flags)
     printed = capsys.readouterr().err
     assert codes[1] == 2 and printed.count("another run is writing to") == 1

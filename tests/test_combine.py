@@ -18,8 +18,7 @@ from benchmarks.pointmap_scenes import complete_pairs, make_room, predictions
 from pointmap.camera import invert_rigid, pinhole, project, rigid, transform_points
 from recon import Options, reconstruct
 from recon.evaluation.poses import relative_pose_errors
-from recon.matching import PairMatches
-from recon.relative_pose import PairEdge, RelativePose
+from recon.stage_results import PairEdge, PairMatches, RelativePose
 
 
 def feature_edges(taken: Taken, photos: Sequence[int], *, seed: int = 0) -> list[PairEdge]:

@@ -7,10 +7,9 @@ from synthetic import Shot, sample_tracks, shoot
 
 from pointmap.camera import unproject
 from pointmap.images import Photo, ResizedPhoto
-from recon.alignment.align import Alignment
-from recon.canonical import PhotoPrior
 from recon.depth import DepthOptions, fuse_depths, upsample_prior
 from recon.scene import Tracks
+from recon.stage_results import Alignment, PhotoPrior
 
 WIDTH, HEIGHT = 160, 120
 

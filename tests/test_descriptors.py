@@ -16,8 +16,8 @@ from pointmap.camera import invert_rigid, project, transform_points, unproject
 from pointmap.inference import LocalFeatures, PairPrediction
 from recon.descriptors import match_descriptors, reciprocal_matches, symmetric_matches
 from recon.epipolar import angles_between_deg
-from recon.matching import PairMatches
 from recon.relative_pose import verify_pair
+from recon.stage_results import PairMatches
 
 CPU = torch.device("cpu")
 STORED = Path(__file__).parent / "data" / "network" / "reciprocal.npz"

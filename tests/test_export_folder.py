@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 from scene_factory import empty_cloud, empty_mesh, make_scene
 
-import recon.export.folder as folder_module
+import recon.save as save_module
 from pointmap.errors import InputError
-from recon.export import load_scene, reserved_folder, save_scene
+from recon.export import load_scene, reserved_folder
+from recon.save import save_scene
 from recon.scene import Reconstruction, Tracks
 from viz.window import save_picture
 
@@ -215,7 +216,7 @@ class TestAllOrNothing:
         def fail(*_: object, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr(folder_module, step, fail)
+        monkeypatch.setattr(save_module, step, fail)
         with pytest.raises(type(error)):
             save_scene(scene, out, overwrite=True)
         with pytest.raises(type(error)):
@@ -242,7 +243,7 @@ class TestAllOrNothing:
             )
             small = dataclasses.replace(small, cloud=cloud)
         elif biggest == "scene.glb":
-            monkeypatch.setattr(folder_module, "write_mesh_ply", lambda *_: None)
+            monkeypatch.setattr(save_module, "write_mesh_ply", lambda *_: None)
             small = dataclasses.replace(small, surface=scene.surface)
         else:
             pair = make_scene(tmp_path / "photos", names=("a.jpg", "b.jpg"))
@@ -256,8 +257,8 @@ class TestAllOrNothing:
                 ),
                 view_index=np.tile(pair.tracks.view_index, 20),
             )
-            monkeypatch.setattr(folder_module, "write_depth_npz", lambda *_: None)
-            monkeypatch.setattr(folder_module, "write_depth_png", lambda *_: None)
+            monkeypatch.setattr(save_module, "write_depth_npz", lambda *_: None)
+            monkeypatch.setattr(save_module, "write_depth_png", lambda *_: None)
             small = dataclasses.replace(small, views=pair.views, tracks=tracks)
         with pytest.raises(InputError) as error, file_size_limit():
             save_scene(small, tmp_path / "out")

@@ -12,9 +12,6 @@ from synthetic import Shot, sample_tracks, shoot, visible
 from pointmap.camera import pixel_rays, transform_points
 from pointmap.errors import InputError
 from pointmap.images import Photo, ResizedPhoto
-from recon.alignment.align import Alignment
-from recon.canonical import PhotoPrior
-from recon.matching import PairMatches
 from recon.prior_depth import (
     PriorMap,
     priors_from_matches,
@@ -22,6 +19,7 @@ from recon.prior_depth import (
     read_prior_maps,
 )
 from recon.scene import Tracks
+from recon.stage_results import Alignment, PairMatches, PhotoPrior
 
 WIDTH, HEIGHT, FOCAL = 160, 120, 0.95 * 160
 

@@ -14,8 +14,9 @@ from two_views import camera_at, cloud, make_matches, photo
 from pointmap.camera import invert_rigid, pinhole, pixel_centres, transform_points
 from pointmap.images import ResizedPhoto
 from recon.epipolar import angles_between_deg
-from recon.matching import PairMatches, extract_features, match_features
+from recon.matching import extract_features, match_features
 from recon.relative_pose import essential, features_contradict, pnp, procrustes, verify_pair
+from recon.stage_results import PairMatches
 
 GEOMETRY = Path(__file__).parent / "data" / "geometry" / "pair01.npz"
 K = pinhole(600, 640, 480)

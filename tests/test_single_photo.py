@@ -14,7 +14,6 @@ from synthetic import ROOM, Plane, Shot, render, shoot
 
 from pointmap.camera import invert_rigid, pinhole, project, rigid, transform_points
 from pointmap.errors import InputError
-from recon.canonical import PhotoPrior
 from recon.cli import main
 from recon.export import load_scene
 from recon.export.products import write_products
@@ -22,6 +21,7 @@ from recon.metric_scale import check_scale_source, in_metres, parse_scale
 from recon.options import Options
 from recon.relief import triangulate, under_photo
 from recon.scene import Camera, Reconstruction, Tracks, View
+from recon.stage_results import PhotoPrior
 from viz.colour import UNKNOWN_GREY, normals_to_rgb, value_picture
 
 
@@ -257,7 +257,7 @@ def test_a_network_that_is_sure_of_nothing_is_an_input_error(
     album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nothing = PhotoPrior(np.ones((6, 8, 3), np.float32), np.ones((6, 8), np.float32), 80.0)
-    monkeypatch.setattr("recon.single.predict_alone", lambda *args, **kwargs: iter([nothing]))
+    monkeypatch.setattr("recon.single_photo.predict_alone", lambda *args, **kwargs: iter([nothing]))
     assert main([str(album / "b.png"), "--out", str(tmp_path / "x")]) == 2
     assert "sure of no pixel" in capsys.readouterr().err
     assert main([str(album), "--mode", "depth", "--out", str(tmp_path / "y")]) == 2

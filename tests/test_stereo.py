@@ -8,8 +8,8 @@ from synthetic import ROOM, Plane, Shot, sample_tracks, shoot, visible
 from pointmap.camera import transform_points, unproject
 from recon.colour_fill import spread_along_colours
 from recon.consistency import DeviceDepth, borrow
-from recon.depth import DepthMap
 from recon.fallback import spread
+from recon.stage_results import DepthMap
 from recon.stereo import StereoView, choose_sources, refine_depths
 from recon.sweep import Photo2D, Scorer, aggregate, lowest_label, plane_fit
 

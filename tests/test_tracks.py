@@ -20,8 +20,7 @@ from recon.alignment.triangulation import (
     refine_points,
     widest_angles_deg,
 )
-from recon.matching import PairMatches
-from recon.relative_pose import PairEdge, RelativePose
+from recon.stage_results import PairEdge, PairMatches, RelativePose
 
 
 def true_cameras(scene: Scene) -> Cameras:

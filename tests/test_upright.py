@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from scene_factory import make_scene
 
-from recon.export import save_scene
+from recon.save import save_scene
 from recon.scene import Reconstruction
 
 MAKE, ORIENTATION = 0x010F, 0x0112

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from synthetic import Shot, shoot
 
-from recon.depth import DepthMap
+from recon.stage_results import DepthMap
 from recon.upsample import upsample_depth
 
 

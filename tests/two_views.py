@@ -18,7 +18,7 @@ from pointmap.camera import (
 )
 from pointmap.images import Photo
 from pointmap.inference import PairPrediction
-from recon.matching import PairMatches
+from recon.stage_results import PairMatches
 
 
 def photo(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,13 +28,10 @@ from recon.alignment.structure import (
 from recon.alignment.tracks import TrackSet, build_match_table
 from recon.alignment.triangulation import Cameras
 from recon.scene import Tracks
+from recon.stage_results import Alignment, PairEdge, PairSketch, PhotoFeatures, PhotoPrior
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
-    from recon.canonical import PhotoPrior
-    from recon.matching import PhotoFeatures
-    from recon.pair_points import PairSketch
-    from recon.relative_pose import PairEdge
 
 logger = logging.getLogger(__name__)
 
@@ -48,28 +45,6 @@ _COMPLETION_ROUNDS = 3
 # corner. Small, because matches of one photo share their errors: thousands weigh like hundreds.
 _LENS_SIGMA = 0.0014
 _STILL = frozenset({"pure_rotation", "no_parallax"})
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """Cameras of all photos, in the order of the photos.
-
-    ``intrinsics`` (N, 3, 3) in original pixels; ``k1`` (N,) radial distortion; ``cam_to_world``:
-    (4, 4) each, None for a photo that could not be placed, with the ``reasons`` in words (None
-    where placed); ``tracks`` with ``view_index`` into the photos; ``used_edges`` (E,) bool, edges
-    that agree with the result; ``pointmap_pairs`` (T, 2), i < j, pairs whose pointmaps do;
-    ``depth_scale`` (N,): what takes the photo's prior to scene units by its pointmaps, NaN where
-    they don't tell.
-    """
-
-    intrinsics: Array
-    k1: Array
-    cam_to_world: tuple[Array | None, ...]
-    reasons: tuple[str | None, ...]
-    tracks: Tracks
-    used_edges: NDArray[np.bool_]
-    pointmap_pairs: NDArray[np.int64]
-    depth_scale: Array
 
 
 def align(

@@ -1,6 +1,6 @@
 """What each pair's pointmaps say of two cameras: their relative pose and the scale of each photo.
 
-All pairs at once, from a few hundred pixels of each (:class:`recon.pair_points.PairSketch`), so
+All pairs at once, from a few hundred pixels of each (:class:`recon.stage_results.PairSketch`), so
 that a pair costs a few milliseconds and memory is linear in the pairs.
 
 A pointmap's error lies mostly along the viewing ray: depth is what a network has to guess. Hence
@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, rotation_exp
-from recon.pair_points import SAMPLES, PairSketch, sample_grid, sample_pixels
+from recon.pair_points import SAMPLES, sample_grid, sample_pixels
+from recon.stage_results import PairSketch, PhotoPrior
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
-    from recon.canonical import PhotoPrior
 
 Index = NDArray[np.int64]
 

@@ -11,11 +11,10 @@ import numpy as np
 from pointmap.camera import Array, Index, Mask, rotation_angle_deg
 from recon.alignment.pair_similarity import PairSimilarities, pair_similarities
 from recon.alignment.similarity_graph import GraphCameras, solve_similarity_graph
-from recon.pair_points import PairSketch
+from recon.stage_results import PairSketch, PhotoPrior
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
-    from recon.canonical import PhotoPrior
 
 MIN_CONFIDENCE = 3.0
 """Median confidence from which pointmaps may relate photos. Trained with DUSt3R's loss (alpha 0.2)

@@ -23,7 +23,7 @@ from recon.alignment.triangulation import (
     refine_points,
     widest_angles_deg,
 )
-from recon.relative_pose import PairEdge
+from recon.stage_results import PairEdge
 
 _HYPOTHESES = 12
 _PASSES = 2

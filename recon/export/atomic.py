@@ -128,7 +128,7 @@ def reserved_folder(folder: str | Path, *, overwrite: bool) -> Iterator[OutputFo
     """Check that a scene can be written to ``folder``, and keep other runs from it meanwhile.
 
     To be entered before the work starts. Looked at: what is there already (see ``overwrite`` of
-    :func:`recon.export.folder.save_scene`), whether the nearest existing parent can be written,
+    :func:`recon.save.save_scene`), whether the nearest existing parent can be written,
     and free disk space. Missing parents are created, and removed again if nothing comes to lie in
     them. What a killed run left behind is cleared up. Raises ``InputError``.
     """

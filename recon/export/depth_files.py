@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.depth import DepthMap
 from recon.export.json_file import write_json
 from recon.export.names import depth_stems
 from recon.export.options import ExportOptions
 from recon.fusion.photos import full_photo
 from recon.scene import Reconstruction, View
+from recon.stage_results import DepthMap
 
 # 65535 is left free: some programs use it for "no measurement".
 _LARGEST = 65534

@@ -25,7 +25,7 @@ Record = TypeVar("Record", StageRecord, PairRecord)
 
 
 def load_scene(folder: str | Path) -> Reconstruction:
-    """Read the scene that :func:`recon.export.folder.save_scene` wrote to ``folder``.
+    """Read the scene that :func:`recon.save.save_scene` wrote to ``folder``.
 
     Cameras, depth, pixels at the depth's resolution, cloud, mesh and tracks come back as they were
     (tracks without what ``write_colmap`` leaves out); the photos themselves are not needed. A

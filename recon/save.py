@@ -92,7 +92,7 @@ def write_files(
         for view, stem in zip(reconstruction.views, stems, strict=True):
             write_products(staging / "products", stem, view, units=reconstruction.units)
     if report:
-        # viz depends on recon, not the other way: see recon.export.depth_maps.write_depth_png.
+        # viz depends on recon, not the other way: it is imported where it is called.
         from viz.report import write_report
 
         write_report(reconstruction, staging / "report.html")

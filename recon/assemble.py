@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pointmap.images import ResizedPhoto
-from recon.depth import DepthMap
 from recon.scene import Camera, PairRecord, View
-
-if TYPE_CHECKING:
-    from recon.alignment import Alignment
-    from recon.pair_evidence import PairEvidence
+from recon.stage_results import Alignment, DepthMap, PairEvidence
 
 
 def assemble_views(

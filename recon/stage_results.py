@@ -1,0 +1,217 @@
+"""What each stage hands to the next, in the order of the stages: frozen dataclasses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointmap.camera import Array
+from recon.scene import Tracks
+
+SIFT_SIGMA_PX = 0.5
+"""Localisation error of a SIFT key point, in pixels of the picture it was found in."""
+# Depth that another photo confirmed; the fall-back prior stays below it (see ``recon.stereo``).
+CONFIRMED = 0.35
+
+
+@dataclass(frozen=True)
+class PhotoPrior:
+    """What the network says of one photo alone.
+
+    ``points`` (h, w, 3) float32 in the photo's own camera frame, scale arbitrary per photo;
+    ``confidence`` (h, w) float32, >= 1 where something was predicted and 0 (with a point of zeros)
+    where nothing usable was; ``focal_px`` in original pixels (Weiszfeld), 1.2 x the long side where
+    the points don't tell. A photo that no pair predicted has one single pixel of confidence 0.
+    ``unit`` is the network's own length of one unit of ``points``: metres if it predicts metres.
+    """
+
+    points: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    focal_px: float
+    unit: float = 1.0
+
+
+@dataclass(frozen=True)
+class PairSketch:
+    """What remains of a prediction (i, j): S pixels of either photo, a grid (see
+    :data:`recon.pair_points.SAMPLES`).
+
+    ``points_i``, ``points_j`` (S, 3) float32, both in camera i's frame, with their confidences
+    (S,) float32, 0 where the prediction is unusable; ``focal_px``: the focal length of photo i that
+    the prediction implies, in original pixels.
+    """
+
+    i: int
+    j: int
+    points_i: NDArray[np.float32]
+    confidence_i: NDArray[np.float32]
+    points_j: NDArray[np.float32]
+    confidence_j: NDArray[np.float32]
+    focal_px: float
+
+
+@dataclass(frozen=True)
+class NetworkResult:
+    """What the network says: the ``pairs`` (i < j) it looked at, one prior per photo, and what is
+    kept of the predictions of pairs, in both orders. ``local``: the pairs' matches of local
+    features, of a network that has them.
+    """
+
+    pairs: tuple[tuple[int, int], ...]
+    priors: list[PhotoPrior]
+    sketches: list[PairSketch]
+    local: dict[tuple[int, int], PairMatches]
+
+
+@dataclass(frozen=True)
+class PhotoFeatures:
+    """Key points of one photo.
+
+    ``xy`` (K, 2) float64 original pixels; ``descriptors`` (K, 128) float32, unit length (RootSIFT);
+    ``colours`` (K, 3) uint8 RGB; ``sigma_px``: how accurate ``xy`` is, in original pixels.
+    """
+
+    xy: Array
+    descriptors: NDArray[np.float32]
+    colours: NDArray[np.uint8]
+    sigma_px: float = SIFT_SIGMA_PX
+
+
+@dataclass(frozen=True)
+class PairMatches:
+    """Matches of photos ``i`` < ``j``.
+
+    ``xy_i``, ``xy_j`` (M, 2) float64 original pixels; ``index_i``, ``index_j`` (M,) int64 key point
+    numbers, -1 where the match comes from pointmaps; ``sigma_px``: how accurate these matches are,
+    in original pixels.
+    """
+
+    i: int
+    j: int
+    xy_i: Array
+    xy_j: Array
+    index_i: NDArray[np.int64]
+    index_j: NDArray[np.int64]
+    sigma_px: float
+
+    def __len__(self) -> int:
+        return len(self.xy_i)
+
+    def select(self, keep: NDArray[np.bool_]) -> PairMatches:
+        """Return the matches for which ``keep`` (M,) is true."""
+        return replace(
+            self,
+            xy_i=self.xy_i[keep],
+            xy_j=self.xy_j[keep],
+            index_i=self.index_i[keep],
+            index_j=self.index_j[keep],
+        )
+
+
+@dataclass(frozen=True)
+class FocalEstimate:
+    """``focal_px`` in original pixels, ``log_sigma`` of its logarithm, ``source``: "given", "exif",
+    "epipolar", "network" or "default".
+    """
+
+    focal_px: float
+    log_sigma: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Focals:
+    """Focal lengths of N photos.
+
+    ``focals_px`` (N,) original pixels; ``log_sigma`` (N,), 0 where the focal length was given;
+    ``sources`` (see :class:`FocalEstimate`); ``groups`` (N,) int: photos of equal number share one
+    focal length.
+    """
+
+    focals_px: Array
+    log_sigma: Array
+    sources: tuple[str, ...]
+    groups: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RelativePose:
+    """Pose of photo j (camera 2) relative to photo i (camera 1).
+
+    ``cam2_to_cam1`` (4, 4) float64. The translation has unit length unless ``metric_scale``: then
+    it is in the units of the points of camera 1's frame. ``method``: "essential", "procrustes" or
+    "pnp". ``inliers`` (M,) bool over the matches that were given. ``score`` in [0, 1]: inlier ratio
+    x saturating inlier count x parallax. ``flags``, any of:
+
+    - "few_matches": fewer than 15 inliers;
+    - "no_parallax": median triangulation angle under 1 degree, the translation is a guess;
+    - "pure_rotation": a rotation alone explains the matches, the translation means nothing;
+    - "planar": one plane explains the matches.
+
+    ``alternative`` (4, 4): a different pose that explains the matches nearly as well (a plane seen
+    twice has two), or None. It halves the score.
+    """
+
+    cam2_to_cam1: Array
+    method: str
+    inliers: NDArray[np.bool_]
+    score: float
+    flags: frozenset[str] = frozenset()
+    metric_scale: bool = False
+    alternative: Array | None = None
+
+
+@dataclass(frozen=True)
+class PairEdge:
+    """An edge of the pose graph. Later stages use ``matches`` restricted to ``pose.inliers``."""
+
+    matches: PairMatches
+    pose: RelativePose
+
+
+@dataclass(frozen=True)
+class PairEvidence:
+    """What the photos say of each other: feature ``matches`` of every pair looked at, the verified
+    ``edges`` among them, the focal lengths with which they were verified, and the ``sketches`` of
+    the pointmaps that the features don't contradict. ``priors``: the network's, or of given maps.
+    """
+
+    matches: list[PairMatches]
+    edges: list[PairEdge]
+    focals: Focals
+    sketches: list[PairSketch]
+    priors: list[PhotoPrior]
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Cameras of all photos, in the order of the photos.
+
+    ``intrinsics`` (N, 3, 3) in original pixels; ``k1`` (N,) radial distortion; ``cam_to_world``:
+    (4, 4) each, None for a photo that could not be placed, with the ``reasons`` in words (None
+    where placed); ``tracks`` with ``view_index`` into the photos; ``used_edges`` (E,) bool, edges
+    that agree with the result; ``pointmap_pairs`` (T, 2), i < j, pairs whose pointmaps do;
+    ``depth_scale`` (N,): what takes the photo's prior to scene units by its pointmaps, NaN where
+    they don't tell.
+    """
+
+    intrinsics: Array
+    k1: Array
+    cam_to_world: tuple[Array | None, ...]
+    reasons: tuple[str | None, ...]
+    tracks: Tracks
+    used_edges: NDArray[np.bool_]
+    pointmap_pairs: NDArray[np.int64]
+    depth_scale: Array
+
+
+@dataclass(frozen=True)
+class DepthMap:
+    """A photo's ``depth`` (h, w) float32 along z, 0 = unknown, and ``confidence`` (h, w) float32
+    in [0, 1].
+    """
+
+    depth: NDArray[np.float32]
+    confidence: NDArray[np.float32]
