@@ -23,6 +23,7 @@ from pointmap.images import ResizedPhoto, load_photo
 from pointmap.inference import choose_device, network_photos
 from recon import pipeline
 from recon.adaptation import Agreement, adapt, hide_blocks, refill
+from recon.alignment.align_scene import align_pairs
 from recon.depth import fuse_depths, upsample_prior
 from recon.inputs import open_usable
 from recon.known_cameras import load_known_cameras
@@ -87,7 +88,7 @@ def run_scene(folder: Path, *, seconds: float) -> AdaptationResult:
     features = pipeline._features(photos, ignore)
     seen = predict_scene(photos, network, device, options, ignore)
     pairs = gather_evidence(photos, features, seen, unknown, None, options, ignore)
-    alignment = pipeline._align(photos, features, pairs, unknown, options)
+    alignment = align_pairs(photos, features, pairs, unknown, options)
     frames = [load_photo(photo, long_side=options.depth_size) for photo in photos]
     depths = pipeline._depths(frames, alignment, seen.priors, device, options, ignore)
     start = time.process_time()

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from pointmap.camera import scale_intrinsics
 from pointmap.images import Photo, ResizedPhoto, load_photo
 from recon.adaptation import adapted_depths
+from recon.alignment.align_scene import align_pairs, rematch_loose_photos
 from recon.assemble import assemble_views, pair_records
 from recon.depth import fuse_depths
 from recon.fusion import fuse_points, fuse_surface
 from recon.inputs import open_usable
-from recon.known_cameras import KnownCameras, load_known_cameras
+from recon.known_cameras import load_known_cameras
 from recon.metric_scale import check_scale_source, in_metres
 from recon.network_result import predict_scene
 from recon.options import Options
@@ -24,7 +25,7 @@ from recon.prior_depth import priors_from_scene, read_prior_maps
 from recon.progress import Advance, StageListener, Stages, collected_warnings
 from recon.scene import Reconstruction
 from recon.single_photo import photo_scene
-from recon.stage_results import Alignment, DepthMap, PairEvidence, PhotoFeatures, PhotoPrior
+from recon.stage_results import Alignment, DepthMap, PhotoFeatures, PhotoPrior
 from recon.stereo import StereoView, refine_depths
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ def reconstruct(
         with stages.stage("Matching and poses") as advance:
             pairs = gather_evidence(opened, features, seen, known, maps, options, advance)
         with stages.stage("Aligning cameras") as advance:
-            alignment = _align(opened, features, pairs, known, options)
-            pairs, alignment = _look_again(
+            alignment = align_pairs(opened, features, pairs, known, options)
+            pairs, alignment = rematch_loose_photos(
                 opened, features, pairs, alignment, known, options, advance
             )
             for photo, reason in zip(opened, alignment.reasons, strict=True):
@@ -123,65 +124,6 @@ def _features(photos: Sequence[Photo], advance: Advance) -> list[PhotoFeatures]:
         features.append(extract_features(load_photo(photo, long_side=FEATURE_LONG_SIDE)))
         advance(number + 1, len(photos))
     return features
-
-
-def _align(
-    photos: Sequence[Photo],
-    features: Sequence[PhotoFeatures],
-    pairs: PairEvidence,
-    known: KnownCameras,
-    options: Options,
-) -> Alignment:
-    from recon.alignment import align
-
-    alignment = align(
-        photos,
-        pairs.edges,
-        pairs.priors,
-        pairs.focals.focals_px,
-        focal_log_sigma=pairs.focals.log_sigma,
-        focal_groups=pairs.focals.groups,
-        options=options.align,
-        seed=options.seed,
-        features=features,
-        sketches=pairs.sketches,
-        known_cam_to_world=known.cam_to_world,
-    )
-    return known.restored(alignment)
-
-
-def _look_again(
-    photos: Sequence[Photo],
-    features: Sequence[PhotoFeatures],
-    pairs: PairEvidence,
-    alignment: Alignment,
-    known: KnownCameras,
-    options: Options,
-    advance: Advance,
-) -> tuple[PairEvidence, Alignment]:
-    """Return the evidence and the alignment after a finer look at photos that few features hold.
-
-    They are those of before where the second look places fewer photos or finds nothing.
-    """
-    from recon.second_look import finer_features, look_again, loose_photos, pairs_to_look_at
-
-    chosen = pairs_to_look_at(loose_photos(alignment), pairs.matches, len(photos))
-    involved = sorted({k for m in chosen for k in (m.i, m.j)})
-    finer = {}
-    for number, k in enumerate(involved):
-        finer[k] = known.ideal(k, finer_features(photos[k]))
-        advance(number + 1, len(involved))
-    focals = [
-        float(K[0, 0]) if focal is None else focal
-        for K, focal in zip(alignment.intrinsics, known.focals_px, strict=True)
-    ]
-    second = look_again(photos, features, finer, chosen, pairs.edges, focals)
-    if not second.changed:
-        return pairs, alignment
-    evidence = replace(pairs, edges=second.edges)
-    trial = _align(photos, second.features, evidence, known, options)
-    placed = [sum(pose is not None for pose in a.cam_to_world) for a in (alignment, trial)]
-    return (evidence, trial) if placed[1] >= placed[0] else (pairs, alignment)
 
 
 def _depths(

@@ -12,7 +12,7 @@ from pointmap.camera import transform_points as moved
 from pointmap.images import Photo
 from recon.alignment import AlignOptions, align
 from recon.alignment.align import _pose_graph, _setup, _unmatched
-from recon.alignment.start import first_cameras
+from recon.alignment.first_cameras import first_cameras
 from recon.stage_results import (
     Alignment,
     PairEdge,
@@ -375,9 +375,9 @@ def test_a_camera_whose_focal_is_known_is_a_pinhole():
 
 def test_photos_join_a_large_scene_several_at_a_time(monkeypatch: pytest.MonkeyPatch):
     """Three of twenty photos are missing: an eighth of the 17 placed ones is two at a time."""
-    from recon.alignment import registration
-    from recon.alignment.structure import Structure, refine
-    from recon.alignment.triangulation import Cameras
+    from recon.alignment import incremental
+    from recon.alignment.cameras import Cameras
+    from recon.alignment.refinement import Structure, refine
 
     scene = arc_scene(20, 80, noise_px=0.3)
     edges, _ = scene_edges(scene, neighbours=6)
@@ -388,14 +388,14 @@ def test_photos_join_a_large_scene_several_at_a_time(monkeypatch: pytest.MonkeyP
         unplaced, cam_to_world=scene.cam_to_world, registered=np.arange(20) < 17
     )
     rounds = []
-    place = registration._with_photos
+    place = incremental._with_photos
 
     def counted(setup, structure: Structure, placed) -> Structure:
         rounds.append(len(placed))
         return place(setup, structure, placed)
 
-    monkeypatch.setattr(registration, "_with_photos", counted)
-    grown = registration.grow(setup, refine(setup, cameras), np.arange(17, 20), seed=0)
+    monkeypatch.setattr(incremental, "_with_photos", counted)
+    grown = incremental.grow(setup, refine(setup, cameras), np.arange(17, 20), seed=0)
     assert grown.cameras.registered.all() and rounds == [2, 1]
     error = rotation_angle_deg(
         grown.cameras.cam_to_world[:, :3, :3].transpose(0, 2, 1) @ scene.cam_to_world[:, :3, :3]

@@ -5,8 +5,13 @@ import pytest
 from alignment_scenes import FOCAL, HEIGHT, WIDTH, Scene, arc_scene, turn
 
 from pointmap.camera import Array, fit_similarity, invert_rigid, rotation_angle_deg
-from recon.alignment import bundle
-from recon.alignment.bundle import BundleOptions, BundleProblem, BundleResult, bundle_adjust
+from recon.alignment import bundle_adjustment
+from recon.alignment.bundle_adjustment import (
+    BundleOptions,
+    BundleProblem,
+    BundleResult,
+    bundle_adjust,
+)
 
 
 def perturbed(scene: Scene, *, focal: float = 1.1, amount: float = 1.0, seed: int = 0):
@@ -90,9 +95,9 @@ def test_residuals_come_back_in_the_order_given():
     assert np.abs(first.residuals_px).max() > 0.1
 
 
-def state_of(problem: BundleProblem) -> bundle._State:
+def state_of(problem: BundleProblem) -> bundle_adjustment._State:
     world_to_cam = invert_rigid(problem.cam_to_world)
-    return bundle._State(
+    return bundle_adjustment._State(
         world_to_cam[:, :3, :3],
         world_to_cam[:, :3, 3],
         np.log(problem.focals_px),
@@ -106,11 +111,13 @@ def test_jacobian_agrees_with_finite_differences(k1: float):
     scene = arc_scene(4, 30)
     problem = replace(perturbed(scene), k1=np.array([k1]))
     state = state_of(problem)
-    linear = bundle._linearise(problem, state, BundleOptions(loss="square"))
+    linear = bundle_adjustment._linearise(problem, state, BundleOptions(loss="square"))
     cameras, step = len(problem.cam_to_world), 1e-6
 
     def residuals(camera: Array, points: Array) -> Array:
-        return bundle._residuals(problem, bundle._step(problem, state, camera, points))[0]
+        return bundle_adjustment._residuals(
+            problem, bundle_adjustment._step(problem, state, camera, points)
+        )[0]
 
     none = np.zeros(6 * cameras + 2), np.zeros_like(problem.points)
     for k in range(8):
@@ -135,8 +142,8 @@ def test_the_schur_step_is_the_full_newton_step():
         point_index=problem.point_index[order],
         xy=problem.xy[order],
     )
-    linear = bundle._linearise(problem, state, BundleOptions())
-    system = bundle._Schur(problem)
+    linear = bundle_adjustment._linearise(problem, state, BundleOptions())
+    system = bundle_adjustment._Schur(problem)
     system.build(linear, state)
     damping = 1e-3
     step = system.solve(damping)

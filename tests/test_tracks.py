@@ -5,6 +5,7 @@ import pytest
 from alignment_scenes import FOCAL, HEIGHT, WIDTH, Scene, arc_scene, scene_edges
 
 from pointmap.camera import Array
+from recon.alignment.cameras import Cameras
 from recon.alignment.tracks import (
     MatchTable,
     TrackSet,
@@ -13,13 +14,7 @@ from recon.alignment.tracks import (
     keep_observations,
     triangulate_tracks,
 )
-from recon.alignment.triangulation import (
-    Cameras,
-    midpoints,
-    pairs_within,
-    refine_points,
-    widest_angles_deg,
-)
+from recon.alignment.triangulation import midpoints, pairs_within, refine_points, widest_angles_deg
 from recon.stage_results import PairEdge, PairMatches, RelativePose
 
 

@@ -3,6 +3,7 @@ import pytest
 from alignment_scenes import FOCAL, HEIGHT, WIDTH, arc_scene, scene_edges
 
 from pointmap.camera import Array, fit_similarity, invert_rigid, transform_points
+from recon.alignment.cameras import Cameras
 from recon.alignment.tracks import build_match_table
 from recon.alignment.translations import (
     direction_from_matches,
@@ -13,7 +14,6 @@ from recon.alignment.translations import (
     synchronise_positions,
     synchronise_scales,
 )
-from recon.alignment.triangulation import Cameras
 
 
 def centre_error(found: Array, truth: Array) -> float:

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pointmap.camera import Array, Index, Mask, invert_rigid, pinhole, transform_points
-from recon.alignment.combine import Combined, combine
-from recon.alignment.known import pin_known_poses
+from recon.alignment.cameras import Cameras
+from recon.alignment.first_cameras import PoseGraph, first_cameras, largest_component
+from recon.alignment.incremental import best_pair, grow, move_misplaced, start_from_pair
+from recon.alignment.known_poses import pin_known_poses
 from recon.alignment.pointmaps import pointmap_poses
-from recon.alignment.registration import best_pair, grow, move_misplaced, start_from_pair
-from recon.alignment.start import PoseGraph, first_cameras, largest_component
-from recon.alignment.structure import (
+from recon.alignment.refinement import (
     AlignOptions,
     Setup,
     Structure,
@@ -26,7 +26,7 @@ from recon.alignment.structure import (
     without,
 )
 from recon.alignment.tracks import TrackSet, build_match_table
-from recon.alignment.triangulation import Cameras
+from recon.alignment.tracks_and_pointmaps import Combined, combine
 from recon.scene import Tracks
 from recon.stage_results import Alignment, PairEdge, PairSketch, PhotoFeatures, PhotoPrior
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from pointmap.camera import Array, Index, Mask, rotation_angle_deg
 from recon.alignment.pair_similarity import PairSimilarities, pair_similarities
-from recon.alignment.similarity_graph import GraphCameras, solve_similarity_graph
 from recon.stage_results import PairSketch, PhotoPrior
 
 if TYPE_CHECKING:
@@ -99,29 +98,3 @@ def _returns(found: PairSimilarities) -> Mask:
 def _moves(found: PairSimilarities) -> Mask:
     turn = rotation_angle_deg(found.cam2_to_cam1[:, :3, :3])
     return np.asarray((turn > _SAME_PLACE_DEG) | (found.parallax_deg > _SAME_PLACE_DEG))
-
-
-def cameras_from_pointmaps(
-    count: int,
-    poses: PointmapPoses,
-    *,
-    max_error_deg: float,
-    known_cam_to_world: Sequence[Array | None] | None = None,
-) -> GraphCameras:
-    """Return the cameras of the largest group of ``count`` photos that trusted predictions relate.
-
-    Poses in ``known_cam_to_world`` (4, 4), None where not known, come back bit-equal. Units: those
-    of the first placed photo's prior, or of the known poses.
-    """
-    given: Sequence[Array | None] = known_cam_to_world or [None] * count
-    known = np.array([pose is not None for pose in given])
-    target = np.stack([np.eye(4) if pose is None else np.asarray(pose, float) for pose in given])
-    return solve_similarity_graph(
-        count,
-        poses.similarities,
-        poses.weights,
-        claims=poses.claims,
-        max_error_deg=max_error_deg,
-        known_cam_to_world=target,
-        known=known,
-    )

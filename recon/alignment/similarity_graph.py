@@ -8,18 +8,23 @@ the cost is that of a few sparse systems of seven unknowns per photo.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
 from pointmap.camera import Array, Index, Mask, rotation_exp, rotation_log
-from recon.alignment.known import moved_onto
+from recon.alignment.first_cameras import largest_component
+from recon.alignment.known_poses import moved_onto
 from recon.alignment.pair_similarity import PairSimilarities
 from recon.alignment.rotations import average_rotations
-from recon.alignment.start import largest_component
 from recon.alignment.translations import synchronise_positions, synchronise_scales
+
+if TYPE_CHECKING:
+    from recon.alignment.pointmaps import PointmapPoses
 
 _ROUNDS = 20
 _UNKNOWNS = 7
@@ -298,3 +303,29 @@ def _anchored(cameras: GraphCameras) -> GraphCameras:
     cam_to_world[first] = np.eye(4)
     log_scale = cameras.log_scale - cameras.log_scale[first]
     return replace(cameras, cam_to_world=cam_to_world, log_scale=log_scale)
+
+
+def cameras_from_pointmaps(
+    count: int,
+    poses: PointmapPoses,
+    *,
+    max_error_deg: float,
+    known_cam_to_world: Sequence[Array | None] | None = None,
+) -> GraphCameras:
+    """Return the cameras of the largest group of ``count`` photos that trusted predictions relate.
+
+    Poses in ``known_cam_to_world`` (4, 4), None where not known, come back bit-equal. Units: those
+    of the first placed photo's prior, or of the known poses.
+    """
+    given: Sequence[Array | None] = known_cam_to_world or [None] * count
+    known = np.array([pose is not None for pose in given])
+    target = np.stack([np.eye(4) if pose is None else np.asarray(pose, float) for pose in given])
+    return solve_similarity_graph(
+        count,
+        poses.similarities,
+        poses.weights,
+        claims=poses.claims,
+        max_error_deg=max_error_deg,
+        known_cam_to_world=target,
+        known=known,
+    )

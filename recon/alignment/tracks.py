@@ -15,8 +15,8 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from pointmap.camera import Array, Index, Mask
+from recon.alignment.cameras import Cameras
 from recon.alignment.triangulation import (
-    Cameras,
     angles_deg,
     midpoints,
     ragged_range,

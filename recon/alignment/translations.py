@@ -20,8 +20,9 @@ from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
 from pointmap.camera import Array, Index, Mask
+from recon.alignment.cameras import Cameras
 from recon.alignment.tracks import MatchTable, match_rays
-from recon.alignment.triangulation import Cameras, midpoints
+from recon.alignment.triangulation import midpoints
 
 MIN_PARALLAX_DEG = 0.5
 """Below this angle between two rays a depth says more about noise than about the scene."""

@@ -2,53 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pointmap.camera import Array, Index, Mask, distort, undistort
+from pointmap.camera import Array, Index
 
-
-@dataclass(frozen=True)
-class Cameras:
-    """Cameras of all photos, placed or not.
-
-    ``cam_to_world`` (N, 4, 4), of use where ``registered`` (N,); ``focals_px`` (N,); ``principal``
-    (N, 2) px; ``unit_px`` (N,): how many original pixels one pixel of a 640 px photo is. Pixel
-    thresholds are stated at 640 px and multiplied by it; ``k1`` (N,) radial distortion.
-    """
-
-    cam_to_world: Array
-    registered: Mask
-    focals_px: Array
-    principal: Array
-    unit_px: Array
-    k1: Array
-
-    def on_plane(self, view: Index, xy: Array) -> Array:
-        """Return where rays through pixels ``xy`` (M, 2) of photos ``view`` (M,) meet z = 1."""
-        return undistort((xy - self.principal[view]) / self.focals_px[view, None], self.k1[view])
-
-    def directions(self, view: Index, xy: Array) -> Array:
-        """Return world unit rays (M, 3) through pixels ``xy`` (M, 2) of photos ``view`` (M,)."""
-        flat = self.on_plane(view, xy)
-        rays = np.concatenate([flat, np.ones((len(flat), 1))], axis=1)
-        rays /= np.linalg.norm(rays, axis=1, keepdims=True)
-        return _rotate(self.cam_to_world[view, :3, :3], rays)
-
-    def to_camera(self, view: Index, points: Array) -> Array:
-        """Return world points (M, 3) in the frames of photos ``view`` (M,)."""
-        moved = points - self.cam_to_world[view, :3, 3]
-        return _rotate(self.cam_to_world[view, :3, :3].transpose(0, 2, 1), moved)
-
-    def errors_px(self, view: Index, xy: Array, points: Array) -> Array:
-        """Return reprojection errors (M,) of world points (M, 3); inf behind the camera."""
-        p = self.to_camera(view, points)
-        z = np.where(p[:, 2] > 0, p[:, 2], 1.0)
-        flat = distort(p[:, :2] / z[:, None], self.k1[view])
-        pixels = self.focals_px[view, None] * flat + self.principal[view]
-        error = np.linalg.norm(pixels - xy, axis=1)
-        return np.where((p[:, 2] > 0) & np.isfinite(error), error, np.inf)
+if TYPE_CHECKING:
+    from recon.alignment.cameras import Cameras
 
 
 def midpoints(centres_1: Array, rays_1: Array, centres_2: Array, rays_2: Array) -> Array:
@@ -145,7 +106,3 @@ def ragged_range(starts: Index, counts: Index) -> Index:
     total = int(counts.sum())
     before = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
     return np.asarray(np.repeat(starts - before, counts) + np.arange(total), np.int64)
-
-
-def _rotate(rotations: Array, vectors: Array) -> Array:
-    return np.asarray((rotations @ vectors[:, :, None])[:, :, 0])

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from pointmap.camera import Array
-from recon.alignment.structure import Setup, Structure, agreeing_edges, refine
+from recon.alignment.refinement import Setup, Structure, agreeing_edges, refine
 
 
 def pin_known_poses(

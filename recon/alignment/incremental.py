@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pointmap.camera import Array, Index, Mask, invert_rigid, pinhole, rigid
-from recon.alignment.bundle import BundleOptions
-from recon.alignment.start import PoseGraph
-from recon.alignment.structure import (
+from recon.alignment.bundle_adjustment import BundleOptions
+from recon.alignment.cameras import Cameras
+from recon.alignment.first_cameras import PoseGraph
+from recon.alignment.refinement import (
     Setup,
     Structure,
     adjust,
@@ -21,7 +22,6 @@ from recon.alignment.structure import (
     trim,
 )
 from recon.alignment.tracks import fitting_matches, match_midpoints, node_thresholds
-from recon.alignment.triangulation import Cameras
 
 logger = logging.getLogger(__name__)
 

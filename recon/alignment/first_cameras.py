@@ -11,6 +11,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from pointmap.camera import Array, Index, Mask, rotation_angle_deg
+from recon.alignment.cameras import Cameras
 from recon.alignment.rotations import average_rotations
 from recon.alignment.tracks import MatchTable, match_rays
 from recon.alignment.translations import (
@@ -22,7 +23,6 @@ from recon.alignment.translations import (
     synchronise_positions,
     synchronise_scales,
 )
-from recon.alignment.triangulation import Cameras
 
 # A predicted depth ties two scales this much less than a triangulated one of the same spread:
 # its errors are shared by the whole photo, so counting pixels flatters it.

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pointmap.camera import Array, Index, Mask
-from recon.alignment.bundle import BundleOptions, BundleProblem, bundle_adjust
+from recon.alignment.bundle_adjustment import BundleOptions, BundleProblem, bundle_adjust
+from recon.alignment.cameras import Cameras
 from recon.alignment.tracks import (
     MatchTable,
     TrackSet,
@@ -17,7 +18,6 @@ from recon.alignment.tracks import (
     node_thresholds,
     triangulate_tracks,
 )
-from recon.alignment.triangulation import Cameras
 
 _SMALL_ANGLE_DEG = 0.4
 _AGREEING_SHARE = 0.6
