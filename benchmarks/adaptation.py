@@ -24,7 +24,8 @@ from pointmap.inference import choose_device, network_photos
 from recon import pipeline
 from recon.adaptation import Agreement, adapt, hide_blocks, refill
 from recon.alignment.align_scene import align_pairs
-from recon.depth import fuse_depths, upsample_prior
+from recon.depth.anchored_prior import fuse_depths, upsample_prior
+from recon.depth.dense_depths import dense_depths
 from recon.inputs import open_usable
 from recon.known_cameras import load_known_cameras
 from recon.network_result import predict_scene
@@ -90,7 +91,7 @@ def run_scene(folder: Path, *, seconds: float) -> AdaptationResult:
     pairs = gather_evidence(photos, features, seen, unknown, None, options, ignore)
     alignment = align_pairs(photos, features, pairs, unknown, options)
     frames = [load_photo(photo, long_side=options.depth_size) for photo in photos]
-    depths = pipeline._depths(frames, alignment, seen.priors, device, options, ignore)
+    depths = dense_depths(frames, alignment, seen.priors, device, options, ignore)
     start = time.process_time()
     result = adapt(
         network,

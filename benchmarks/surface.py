@@ -29,8 +29,8 @@ from pointmap.camera import (
     transform_points,
     unproject,
 )
+from recon.depth.derived_maps import on_edge
 from recon.fusion import FusionOptions, fuse_surface
-from recon.fusion.frames import on_edge
 from recon.scene import Camera, Mesh, View
 
 

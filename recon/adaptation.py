@@ -27,7 +27,13 @@ from pointmap.camera import (
     transform_points,
 )
 from pointmap.images import Photo, ResizedPhoto
-from recon.depth import DepthOptions, fuse_depths, photo_anchors, tie_to_anchors, upsample_prior
+from recon.depth.anchored_prior import (
+    DepthOptions,
+    fuse_depths,
+    photo_anchors,
+    tie_to_anchors,
+    upsample_prior,
+)
 from recon.network_result import predict_scene
 from recon.options import Options
 from recon.progress import Advance

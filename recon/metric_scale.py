@@ -206,7 +206,7 @@ def _spread_ratio(scene: Reconstruction, source: ScaleSource) -> float:
 
 
 def _network_factor(scene: Reconstruction, priors: Sequence[PhotoPrior]) -> float:
-    from recon.depth import upsample_prior
+    from recon.depth.anchored_prior import upsample_prior
 
     ratios = []
     for view, prior in zip(scene.views, priors, strict=True):

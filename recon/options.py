@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 
 from pointmap.errors import InputError
 from recon.alignment import AlignOptions
-from recon.depth import DepthOptions
+from recon.depth.anchored_prior import DepthOptions
 from recon.fusion import FusionOptions
 from recon.intrinsics import FocalOptions
 from recon.metric_scale import parse_scale

@@ -6,14 +6,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pointmap.camera import scale_intrinsics
-from pointmap.images import Photo, ResizedPhoto, load_photo
+from pointmap.images import Photo, load_photo
 from recon.adaptation import adapted_depths
 from recon.alignment.align_scene import align_pairs, rematch_loose_photos
 from recon.assemble import assemble_views, pair_records
-from recon.depth import fuse_depths
+from recon.depth.dense_depths import dense_depths
+from recon.depth.given_maps_in_scene import priors_from_scene
 from recon.fusion import fuse_points, fuse_surface
 from recon.inputs import open_usable
 from recon.known_cameras import load_known_cameras
@@ -21,16 +20,11 @@ from recon.metric_scale import check_scale_source, in_metres
 from recon.network_result import predict_scene
 from recon.options import Options
 from recon.pair_evidence import gather_evidence
-from recon.prior_depth import priors_from_scene, read_prior_maps
+from recon.prior_depth import read_prior_maps
 from recon.progress import Advance, StageListener, Stages, collected_warnings
 from recon.scene import Reconstruction
 from recon.single_photo import photo_scene
-from recon.stage_results import Alignment, DepthMap, PhotoFeatures, PhotoPrior
-from recon.stereo import StereoView, refine_depths
-
-if TYPE_CHECKING:
-    import torch
-
+from recon.stage_results import PhotoFeatures
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +83,7 @@ def reconstruct(
             priors = pairs.priors
             if maps is not None:
                 priors = priors_from_scene(maps, frames, alignment, priors)
-            depths = _depths(frames, alignment, priors, device, options, advance)
+            depths = dense_depths(frames, alignment, priors, device, options, advance)
         if options.adapt is not None:
             with stages.stage("Adapting the network") as advance:
                 depths = adapted_depths(
@@ -124,45 +118,3 @@ def _features(photos: Sequence[Photo], advance: Advance) -> list[PhotoFeatures]:
         features.append(extract_features(load_photo(photo, long_side=FEATURE_LONG_SIDE)))
         advance(number + 1, len(photos))
     return features
-
-
-def _depths(
-    frames: Sequence[ResizedPhoto],
-    alignment: Alignment,
-    priors: Sequence[PhotoPrior],
-    device: torch.device,
-    options: Options,
-    advance: Advance,
-) -> list[DepthMap | None]:
-    """Return the depth of every photo at its frame's size, None for photos that were not placed."""
-    depths = fuse_depths(priors, alignment, frames, options=options.depth)
-    placed = [k for k, depth in enumerate(depths) if depth is not None]
-    if not options.refine_depth or len(placed) < 2:
-        return depths
-    views = [_stereo_view(frames[k], alignment, k, depths[k]) for k in placed]
-    refined = refine_depths(
-        views,
-        options=options.stereo,
-        device=str(device),
-        on_progress=advance,
-    )
-    for k, depth in zip(placed, refined, strict=True):
-        depths[k] = depth
-    return depths
-
-
-def _stereo_view(
-    frame: ResizedPhoto, alignment: Alignment, index: int, prior: DepthMap | None
-) -> StereoView:
-    cam_to_world = alignment.cam_to_world[index]
-    assert cam_to_world is not None and prior is not None
-    seen = alignment.tracks.point_index[alignment.tracks.view_index == index]
-    return StereoView(
-        pixels=frame.pixels,
-        intrinsics=scale_intrinsics(alignment.intrinsics[index], frame.scale_x, frame.scale_y),
-        k1=float(alignment.k1[index]),
-        cam_to_world=cam_to_world,
-        prior=prior,
-        points=alignment.tracks.points[seen],
-        point_ids=seen,
-    )

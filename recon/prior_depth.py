@@ -22,17 +22,15 @@ from pointmap.errors import InputError
 from recon.affine_depth import (
     KINDS,
     AffineFit,
-    Kind,
     ShiftAndFocal,
     ValueMatches,
     fit_affine,
     recover_shift_and_focal,
 )
-from recon.depth import photo_anchors
-from recon.stage_results import Alignment, PairMatches, PhotoPrior
+from recon.stage_results import PairMatches, PhotoPrior
 
 if TYPE_CHECKING:
-    from pointmap.images import Photo, ResizedPhoto
+    from pointmap.images import Photo
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +40,6 @@ _ASPECT_TOLERANCE = 0.02
 # As sure as a network is that errs by a fifth.
 _CONFIDENCE = 5.0
 _PAIRS = 12
-_FEWEST_POINTS = 8
 
 
 @dataclass(frozen=True)
@@ -175,42 +172,6 @@ def priors_from_matches(
             continue
         priors.append(small.prior(fit, focal_px, photo))
     return priors
-
-
-def priors_from_scene(
-    maps: Sequence[PriorMap],
-    frames: Sequence[ResizedPhoto],
-    alignment: Alignment,
-    before: Sequence[PhotoPrior],
-) -> list[PhotoPrior]:
-    """Return a prior per photo whose map is scaled and shifted to the solved scene points.
-
-    One kind for all maps: the one that fits the points better. Photos without enough points keep
-    the prior of ``before``.
-    """
-    fits: dict[Kind, dict[int, AffineFit]] = {kind: {} for kind in KINDS}
-    for k, (map_, frame) in enumerate(zip(maps, frames, strict=True)):
-        if alignment.cam_to_world[k] is None:
-            continue
-        anchors = photo_anchors(alignment, k, frame)
-        values = map_.at(anchors.xy / [frame.scale_x, frame.scale_y], frame.photo)
-        use = values != 0
-        for kind in KINDS if use.sum() >= _FEWEST_POINTS else ():
-            fit = fit_affine(values[use], anchors.z[use], kind=kind)
-            if fit is not None:
-                fits[kind][k] = fit
-    # A kind that fits more photos wins before one that fits them better.
-    best = fits[max(KINDS, key=lambda kind: (len(fits[kind]), -_typical_error(fits[kind])))]
-    return [
-        map_.prior(best[k], float(alignment.intrinsics[k][0, 0]), frame.photo)
-        if k in best
-        else before[k]
-        for k, (map_, frame) in enumerate(zip(maps, frames, strict=True))
-    ]
-
-
-def _typical_error(fits: dict[int, AffineFit]) -> float:
-    return float(np.median([fit.error for fit in fits.values()])) if fits else np.inf
 
 
 def _solve(

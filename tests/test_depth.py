@@ -7,7 +7,7 @@ from synthetic import Shot, sample_tracks, shoot
 
 from pointmap.camera import unproject
 from pointmap.images import Photo, ResizedPhoto
-from recon.depth import DepthOptions, fuse_depths, upsample_prior
+from recon.depth.anchored_prior import DepthOptions, fuse_depths, upsample_prior
 from recon.scene import Tracks
 from recon.stage_results import Alignment, PhotoPrior
 

@@ -8,7 +8,7 @@ from synthetic import Plane, Sphere, render
 
 from pointmap.camera import pinhole
 from pointmap.errors import InputError
-from recon.depth_products import (
+from recon.depth.derived_maps import (
     depth_edges,
     depth_normals,
     depth_to_disparity,

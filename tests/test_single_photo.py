@@ -15,11 +15,11 @@ from synthetic import ROOM, Plane, Shot, render, shoot
 from pointmap.camera import invert_rigid, pinhole, project, rigid, transform_points
 from pointmap.errors import InputError
 from recon.cli import main
+from recon.depth.depth_mesh import triangulate, under_photo
 from recon.export import load_scene
 from recon.export.products import write_products
 from recon.metric_scale import check_scale_source, in_metres, parse_scale
 from recon.options import Options
-from recon.relief import triangulate, under_photo
 from recon.scene import Camera, Reconstruction, Tracks, View
 from recon.stage_results import PhotoPrior
 from viz.colour import UNKNOWN_GREY, normals_to_rgb, value_picture

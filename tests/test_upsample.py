@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from synthetic import Shot, shoot
 
+from recon.depth.resampling import upsample_depth
 from recon.stage_results import DepthMap
-from recon.upsample import upsample_depth
 
 
 @pytest.fixture(scope="module")

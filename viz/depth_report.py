@@ -26,7 +26,7 @@ class DepthCard:
 
 def depth_card(scene: Reconstruction, folder: str) -> DepthCard:
     """Return the card of a one-photo ``scene``, whose files lie in ``folder`` beside the page."""
-    from recon.depth_products import depth_normals
+    from recon.depth.derived_maps import depth_normals
 
     view = scene.views[0]
     known = view.depth[view.depth > 0]

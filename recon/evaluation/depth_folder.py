@@ -104,7 +104,7 @@ def own_depths(folder: Path, *, weights: str | None, device: str | None) -> Iter
     from pointmap.checkpoint import load_network
     from pointmap.images import open_photos
     from pointmap.inference import choose_device
-    from recon.depth import upsample_prior
+    from recon.depth.anchored_prior import upsample_prior
     from recon.options import Options
     from recon.pipeline import reconstruct
     from recon.single_photo import predict_alone

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pointmap.camera import Array, pixel_centres, pixel_rays, sample_at, transform_points, unproject
-from recon.depth_products import depth_normals
+from recon.depth.derived_maps import depth_normals
 from recon.evaluation.depth import is_known
 from recon.evaluation.points import CloudScores, cloud_scores, register_clouds
 from recon.export.ply import read_cloud_ply

@@ -57,7 +57,7 @@ def _depth(view: View, *, original: bool) -> DepthMap:
     )
     if not original:
         return depth
-    from recon.upsample import upsample_depth
+    from recon.depth.resampling import upsample_depth
 
     return upsample_depth(depth, full_photo(view, 1.0))
 

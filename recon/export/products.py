@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recon.depth_products import (
+from recon.depth.derived_maps import (
     depth_edges,
     depth_normals,
     depth_to_disparity,

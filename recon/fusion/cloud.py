@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, transform_points, unproject
-from recon.depth_products import depth_normals
+from recon.depth.derived_maps import depth_normals
 from recon.fusion.frames import (
     Frame,
     automatic_voxel_size,

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, invert_rigid, project, transform_points, unproject
-from recon.depth_products import depth_normals, depth_steps, remove_flying_pixels
+from recon.depth.derived_maps import depth_normals, depth_steps, remove_flying_pixels
 from recon.scene import Mesh, TexturedMesh, View
 
 

@@ -200,3 +200,25 @@ def _shifts(
                 slice(max(0, d), size - max(0, -d)) for d, size in zip((dy, dx), shape, strict=True)
             )
             yield (dy, dx), here, there
+
+
+def on_edge(depth: NDArray[np.float32], max_jump: float) -> NDArray[np.bool_]:
+    """Return pixels (h, w) between two surfaces: known neighbours on opposite sides lie apart.
+
+    A slanted surface changes steadily, so that depth is compared with the mean of the neighbours
+    across from each other: only a bend counts. Pixels without known neighbours (flying specks)
+    count as edges too.
+    """
+    inverse = np.where(depth > 0, 1 / np.maximum(depth, 1e-12), 0)
+    padded = np.pad(inverse, 1)
+    h, w = depth.shape
+    around = [padded[dy : dy + h, dx : dx + w] for dy, dx in ((0, 1), (2, 1), (1, 0), (1, 2))]
+    edge = np.zeros(depth.shape, bool)
+    known = np.zeros(depth.shape, int)
+    for one, other in ((around[0], around[1]), (around[2], around[3])):
+        both = (one > 0) & (other > 0)
+        # Inverse depth is linear over a plane, so its second difference is 0 there.
+        bend = np.abs(one + other - 2 * inverse)
+        edge |= both & (bend > max_jump * inverse)
+        known += (one > 0).astype(int) + (other > 0)
+    return edge | (known < 2)

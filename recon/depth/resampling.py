@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.fusion.frames import on_edge
+from recon.depth.derived_maps import on_edge
 from recon.stage_results import DepthMap
 
 # Standard deviation of the weights, in levels of a colour and in pixels of the small depth.
