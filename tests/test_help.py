@@ -16,7 +16,7 @@ COMMANDS = (
     "recon.evaluation.__main__ scene",
     "recon.evaluation.__main__ two-view",
     "recon.evaluation.__main__ depth",
-    "recon.training_shards",
+    "recon.evaluation.training_shards",
     "pointmap.training.__main__",
     "pointmap.training.generate",
     "pointmap.training.from_photos",

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pointmap.errors import InputError
 from pointmap.training.batches.shards import ShardPairs
-from recon.training_shards import write
+from recon.evaluation.training_shards import write
 
 WIDTH, HEIGHT, FOCAL = 256, 192, 200.0
 

@@ -3,7 +3,7 @@
 A shard is one file of scenes with equally many views of one size: ``images`` (S, V, 3, H, W) uint8,
 ``depth`` (S, V, H, W) float16 (relative error at most 0.05 %, far below what a network resolves; 0
 on sky), ``intrinsics`` (S, V, 3, 3), ``cam_to_world`` (S, V, 4, 4), ``overlap`` (S, V, V). Shards
-come from :mod:`pointmap.training.generate` and ``python -m recon.training_shards``.
+come from :mod:`pointmap.training.generate` and ``python -m recon.evaluation.training_shards``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Posed photos with depth as training data: ``python -m recon.training_shards SCENE... --out DIR``.
+"""Posed photos with depth as training data.
+
+    python -m recon.evaluation.training_shards SCENE... --out DIR
 
 Turns folders of images/, cameras.json and depth/ (see :mod:`recon.evaluation.scene`) into the
 shards that ``python -m pointmap.training --data`` takes, alone or mixed with rendered ones.
