@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pointmap
 from pointmap.errors import InputError
-from recon.export.atomic import OutputFolder
+from recon.export.file_names import depth_stems
 from recon.export.json_file import plain, write_json
-from recon.export.names import depth_stems
 from recon.export.options import ExportOptions
 from recon.export.ownership import file_digests
+from recon.export.staging import OutputFolder
 from recon.inputs import open_usable
 from recon.options import Options
 from recon.progress import StageListener, Stages, collected_warnings
@@ -36,7 +36,7 @@ def save_each(
     Photos that cannot be used are left out with a warning; one scene is in memory at a time.
     ``report.html`` shows them all. The folder appears complete or not at all. Raises ``InputError``
     when no photo is left, where the scale of a whole scene is asked for, and as
-    :meth:`recon.export.atomic.OutputFolder.staged` does.
+    :meth:`recon.export.staging.OutputFolder.staged` does.
     """
     from pointmap.checkpoint import load_network
     from pointmap.inference import choose_device

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recon.export.atomic import OutputFolder, reserved_folder
 from recon.export.cameras_json import write_cameras
 from recon.export.colmap import write_colmap
-from recon.export.depth_files import write_depth_files
-from recon.export.depth_maps import write_depth_npz, write_depth_png
+from recon.export.depth_formats import write_depth_files
+from recon.export.depth_npz import write_depth_npz, write_depth_png
+from recon.export.file_names import depth_stems
 from recon.export.glb import write_glb
-from recon.export.names import depth_stems
 from recon.export.nerfstudio import write_transforms
 from recon.export.obj import write_obj
 from recon.export.options import ExportOptions
 from recon.export.ply import write_cloud_ply, write_mesh_ply
 from recon.export.products import write_products
 from recon.export.run_json import write_run
+from recon.export.staging import OutputFolder, reserved_folder
 from recon.export.tum import write_tum
 from recon.export.upright import write_upright_photos
 from recon.scene import Reconstruction
@@ -34,7 +34,7 @@ def save_scene(
     ``folder`` appears complete or not at all. With ``overwrite`` an old scene there is replaced as
     a whole, but only when the folder is empty or holds nothing except what its ``run.json`` lists.
     What others put there while this runs is kept: see
-    :meth:`recon.export.atomic.OutputFolder.staged`. Raises ``InputError`` when the folder may not
+    :meth:`recon.export.staging.OutputFolder.staged`. Raises ``InputError`` when the folder may not
     be replaced or cannot be written, and while another run is writing to it.
     """
     with reserved_folder(folder, overwrite=overwrite) as output:
@@ -45,7 +45,7 @@ def save_scene(
 def save_into(reconstruction: Reconstruction, output: OutputFolder, export: ExportOptions) -> None:
     """Write the same to a folder that was reserved before the work began.
 
-    Raises ``InputError`` as :meth:`recon.export.atomic.OutputFolder.staged` does.
+    Raises ``InputError`` as :meth:`recon.export.staging.OutputFolder.staged` does.
     """
     export.check()
     with output.staged() as staging:

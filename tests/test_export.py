@@ -23,10 +23,10 @@ from scene_factory import (
 
 from pointmap.camera import invert_rigid, project, rotation_angle_deg, transform_points
 from recon.export.cameras_json import read_cameras, write_cameras
-from recon.export.depth_maps import read_depth_npz, write_depth_npz, write_depth_png
+from recon.export.depth_npz import read_depth_npz, write_depth_npz, write_depth_png
+from recon.export.file_names import depth_stems, relative_photo_path
 from recon.export.glb import frustum_size, write_glb
 from recon.export.json_file import plain, write_json
-from recon.export.names import depth_stems, relative_photo_path
 from recon.export.ply import read_cloud_ply, read_mesh_ply, write_cloud_ply, write_mesh_ply
 from recon.export.run_json import write_run
 from recon.scene import Reconstruction

@@ -14,7 +14,7 @@ from scene_factory import empty_cloud, empty_mesh, make_scene
 
 from pointmap.errors import InputError
 from recon.export import ExportOptions
-from recon.export.depth_files import write_depth_files
+from recon.export.depth_formats import write_depth_files
 from recon.export.glb import write_glb
 from recon.export.obj import write_obj
 from recon.export.tum import write_tum

@@ -143,7 +143,7 @@ def test_a_full_disk_stops_any_further_file(tmp_path: Path, file: str) -> None:
     full = make_scene(tmp_path / "photos", names=("a.jpg",))
     noise = np.random.default_rng(0).random(full.views[0].depth.shape) + 1
     view = dataclasses.replace(full.views[0], depth=noise.astype(np.float32))
-    from recon.export.depth_files import write_depth_files
+    from recon.export.depth_formats import write_depth_files
     from recon.export.obj import write_obj
 
     (tmp_path / "out").mkdir()

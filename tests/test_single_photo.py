@@ -17,12 +17,12 @@ from pointmap.errors import InputError
 from recon.cli import main
 from recon.depth.depth_mesh import triangulate, under_photo
 from recon.export import load_scene
+from recon.export.colour import UNKNOWN_GREY, normals_to_rgb, value_picture
 from recon.export.products import write_products
 from recon.metric_scale import check_scale_source, in_metres, parse_scale
 from recon.options import Options
 from recon.scene import Camera, Reconstruction, Tracks, View
 from recon.stage_results import PhotoPrior
-from viz.colour import UNKNOWN_GREY, normals_to_rgb, value_picture
 
 
 def view_of(shot: Shot, name: str = "a.jpg", k1: float = 0.0) -> View:

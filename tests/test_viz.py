@@ -14,8 +14,8 @@ from viz_scenes import dense_scene, ink
 import viz.render
 import viz.window
 from pointmap.camera import invert_rigid, pinhole, project, transform_points
+from recon.export.colour import UNKNOWN_GREY, camera_colours, confidence_to_rgb, depth_to_rgb
 from recon.scene import Reconstruction
-from viz.colour import UNKNOWN_GREY, camera_colours, confidence_to_rgb, depth_to_rgb
 from viz.looks import LOOKS, cloud_colours, surface_colours
 from viz.render import BACKGROUND, render_scene
 from viz.viewpoint import (

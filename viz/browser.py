@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from recon.export.colour import camera_colours
 from recon.export.glb import mesh_glb
 from recon.scene import Reconstruction
 from viz.browser_guard import guarded_server
-from viz.colour import camera_colours
 from viz.looks import LOOKS, Look, confident_cloud, surface_colours
 from viz.render import BACKGROUND
 from viz.report_photos import shrunk

@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 import numpy as np
 
+from recon.export.colour import depth_to_rgb, normals_to_rgb
 from recon.scene import Reconstruction
-from viz.colour import depth_to_rgb, normals_to_rgb
 from viz.report_photos import number, picture_tag, shrunk
 
 _SIDE = 360

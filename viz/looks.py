@@ -10,8 +10,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from recon.export.colour import UNKNOWN_GREY, confidence_to_rgb, depth_to_rgb
 from recon.scene import PointCloud, Reconstruction
-from viz.colour import UNKNOWN_GREY, confidence_to_rgb, depth_to_rgb
 from viz.viewpoint import registered_cameras, scene_frame
 
 Look = Literal["photo", "depth", "normal", "confidence"]

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array
+from recon.export.colour import camera_colours
 from recon.scene import Reconstruction, View
-from viz.colour import camera_colours
 from viz.report_photos import picture_tag
 
 if TYPE_CHECKING:

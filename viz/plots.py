@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array
+from recon.export.colour import camera_colours, colour_map
 from recon.scene import PairRecord, Reconstruction
-from viz.colour import camera_colours, colour_map
 from viz.viewpoint import (
     FRUSTUM_EDGES,
     frustum_depth,

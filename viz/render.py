@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, pinhole
+from recon.export.colour import camera_colours
 from recon.scene import Mesh, PointCloud, Reconstruction
-from viz.colour import camera_colours
 from viz.splat import outline_points, splat
 from viz.viewpoint import (
     FRUSTUM_EDGES,

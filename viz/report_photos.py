@@ -9,8 +9,8 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from recon.export.colour import camera_colours, confidence_to_rgb, depth_to_rgb
 from recon.scene import Reconstruction, View
-from viz.colour import camera_colours, confidence_to_rgb, depth_to_rgb
 
 _CONFIDENT = 0.5
 _QUALITY = 80
@@ -45,7 +45,7 @@ def photo_cards(reconstruction: Reconstruction) -> str:
     cards = "".join(
         _card(reconstruction, index, view, colours[index]) for index, view in enumerate(views)
     )
-    # Both ends as drawn: viz.colour keeps off turbo's dark ends.
+    # Both ends as drawn: recon.export.colour keeps off turbo's dark ends.
     near_far = "linear-gradient(90deg,#c32503,#fb8022,#d2e935,#3ff58a,#38a5fb,#3e378f)"
     unsure_sure = "linear-gradient(90deg,#440154,#31688e,#35b779,#fde725)"
     return (

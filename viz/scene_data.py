@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array
+from recon.export.colour import camera_colours
 from recon.scene import Mesh, PointCloud, Reconstruction
-from viz.colour import camera_colours
 from viz.render import BACKGROUND
 from viz.viewpoint import (
     FRUSTUM_EDGES,

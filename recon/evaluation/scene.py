@@ -25,7 +25,7 @@ from recon.evaluation.poses import (
 )
 from recon.evaluation.scene_cloud import TrueView, score_cloud
 from recon.export.cameras_json import ListedCamera, read_cameras
-from recon.export.depth_maps import read_depth_npz
+from recon.export.depth_npz import read_depth_npz
 from recon.scene import Camera
 
 THRESHOLDS_DEG = (5, 10, 20, 30)

@@ -4,8 +4,8 @@ One format per module; :mod:`recon.save` writes them all, :mod:`recon.export.loa
 them. Camera axes and pixel coordinates are converted here and nowhere else.
 """
 
-from recon.export.atomic import OutputFolder, reserved_folder
 from recon.export.load import load_scene
 from recon.export.options import ExportOptions
+from recon.export.staging import OutputFolder, reserved_folder
 
 __all__ = ["ExportOptions", "OutputFolder", "load_scene", "reserved_folder"]

@@ -11,8 +11,8 @@ import numpy as np
 
 from pointmap.camera import Array
 from pointmap.errors import InputError
+from recon.export.file_names import depth_stems
 from recon.export.json_file import read_json, write_json
-from recon.export.names import depth_stems
 from recon.scene import Camera, Reconstruction
 
 

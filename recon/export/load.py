@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pointmap.errors import InputError
-from recon.export.atomic import real_path
 from recon.export.cameras_json import read_cameras
 from recon.export.colmap import read_colmap
-from recon.export.depth_maps import read_depth_npz
+from recon.export.depth_npz import read_depth_npz
 from recon.export.json_file import read_json
 from recon.export.ply import read_cloud_ply, read_mesh_ply
+from recon.export.staging import real_path
 from recon.scene import Mesh, PairRecord, PointCloud, Reconstruction, StageRecord, View
 
 logger = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from recon.export.file_names import relative_photo_path
 from recon.export.json_file import write_json
-from recon.export.names import relative_photo_path
 from recon.scene import Camera, Reconstruction
 
 # Camera axes of OpenGL (x right, y up, z backward) to OpenCV's, and back: its own inverse.

@@ -25,8 +25,7 @@ def write_products(folder: Path, stem: str, view: View, *, units: str) -> None:
     """
     from PIL import Image
 
-    # viz depends on recon, not the other way: see recon.export.depth_maps.write_depth_png.
-    from viz.colour import normals_to_rgb, value_picture
+    from recon.export.colour import normals_to_rgb, value_picture
 
     K, k1 = view.depth_intrinsics, view.camera.k1
     depth = remove_flying_pixels(view.depth)

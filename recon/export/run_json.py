@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pointmap
+from recon.export.file_names import relative_photo_path
 from recon.export.json_file import plain, write_json
-from recon.export.names import relative_photo_path
 from recon.export.ownership import file_digests
 from recon.scene import Reconstruction
 

@@ -51,9 +51,7 @@ def write_depth_png(path: Path, view: View) -> None:
     """Write the colour-mapped depth as an 8-bit RGB picture."""
     from PIL import Image
 
-    # viz depends on recon, not the other way: this folder's pictures are, with the report, the one
-    # place where recon calls up, so the import stays inside the call.
-    from viz.colour import depth_to_rgb
+    from recon.export.colour import depth_to_rgb
 
     Image.fromarray(depth_to_rgb(view.depth)).save(path, format="PNG")
 

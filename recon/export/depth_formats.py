@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from recon.export.file_names import depth_stems
 from recon.export.json_file import write_json
-from recon.export.names import depth_stems
 from recon.export.options import ExportOptions
 from recon.fusion.photos import full_photo
 from recon.scene import Reconstruction, View
