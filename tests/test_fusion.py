@@ -8,7 +8,7 @@ from synthetic import ROOM, Plane, Shot, shoot, solid_texture
 
 from pointmap.camera import transform_points
 from recon.fusion import FusionOptions, Surface, fuse_mesh, fuse_points, fuse_surface
-from recon.fusion.frames import usable_frames, witnesses
+from recon.fusion.usable_depth import usable_frames, witnesses
 from recon.scene import Camera, Mesh, View
 
 

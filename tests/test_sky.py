@@ -7,9 +7,9 @@ import pytest
 from synthetic import Shot, shoot
 from test_fusion import view_of
 
-from recon.fusion.frames import usable_frames
 from recon.fusion.options import FusionOptions
 from recon.fusion.sky import sky_mask
+from recon.fusion.usable_depth import usable_frames
 
 HEIGHT, WIDTH, ROOF, FAT = 96, 128, 40, 8
 

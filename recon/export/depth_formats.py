@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recon.export.file_names import depth_stems
 from recon.export.json_file import write_json
 from recon.export.options import ExportOptions
-from recon.fusion.photos import full_photo
+from recon.fusion.full_photos import full_photo
 from recon.scene import Reconstruction, View
 from recon.stage_results import DepthMap
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from pointmap.camera import Array, transform_points, unproject
 from recon.depth.derived_maps import depth_normals
-from recon.fusion.frames import (
+from recon.fusion.options import FusionOptions
+from recon.fusion.usable_depth import (
     Frame,
     automatic_voxel_size,
     count_votes,
@@ -17,7 +18,6 @@ from recon.fusion.frames import (
     usable_frames,
     witnesses,
 )
-from recon.fusion.options import FusionOptions
 from recon.scene import PointCloud, View
 
 

@@ -9,11 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from recon.fusion.clean import clean, empty_mesh
-from recon.fusion.frames import Frame, as_pinhole, automatic_voxel_size, inside_box, usable_frames
+from recon.fusion.clean_mesh import clean, empty_mesh
 from recon.fusion.options import FusionOptions
 from recon.fusion.texture import texture_mesh
 from recon.fusion.tsdf import BLOCK, BYTES_PER_BLOCK, extract, integrate, touched_blocks
+from recon.fusion.usable_depth import (
+    Frame,
+    as_pinhole,
+    automatic_voxel_size,
+    inside_box,
+    usable_frames,
+)
 from recon.scene import Mesh, TexturedMesh, View
 
 logger = logging.getLogger(__name__)

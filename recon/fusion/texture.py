@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, invert_rigid, project, transform_points
-from recon.fusion.photos import full_photo, scaled_sizes
+from recon.fusion.full_photos import full_photo, scaled_sizes
 from recon.fusion.visibility import Sight, look
 from recon.scene import Mesh, TexturedMesh, View
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pointmap.camera import invert_rigid, transform_points, unproject
-from recon.fusion.frames import Frame
+from recon.fusion.usable_depth import Frame
 
 if TYPE_CHECKING:
     import open3d as o3d

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pointmap.camera import Array
-from recon.fusion.frames import inside_box
 from recon.fusion.options import FusionOptions
+from recon.fusion.usable_depth import inside_box
 from recon.scene import Mesh
 
 if TYPE_CHECKING:
