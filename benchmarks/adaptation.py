@@ -28,9 +28,9 @@ from recon.depth.anchored_prior import fuse_depths, upsample_prior
 from recon.depth.dense_depths import dense_depths
 from recon.inputs import open_usable
 from recon.known_cameras import load_known_cameras
-from recon.network_result import predict_scene
 from recon.options import Options
 from recon.pair_evidence import gather_evidence
+from recon.prediction.predict_scene import predict_scene
 from recon.stage_results import CONFIRMED, DepthMap, PhotoPrior
 
 COLUMNS = (

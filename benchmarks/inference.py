@@ -44,7 +44,7 @@ from pointmap.inference import (
     predict_pairs,
 )
 from pointmap.network import NetworkConfig, PointmapNetwork
-from recon.pair_points import both_frames
+from recon.prediction.pair_sketch import both_frames
 from recon.relative_pose import procrustes
 from recon.stage_results import RelativePose
 

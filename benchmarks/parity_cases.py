@@ -19,7 +19,7 @@ from benchmarks.pointmap_runs import Figures, Run, Truth, run_alignment, score
 from pointmap.camera import Array, fit_similarity, invert_rigid, pinhole, rotation_angle_deg
 from pointmap.images import Photo
 from pointmap.inference import PairPrediction
-from recon.intrinsics import weiszfeld_focal
+from recon.prediction.pointmap_focal import weiszfeld_focal
 from recon.relative_pose import pnp
 
 Golden = Mapping[str, NDArray[Any]]

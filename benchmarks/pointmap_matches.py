@@ -16,7 +16,7 @@ from scipy.spatial import KDTree
 from pointmap.camera import Array
 from pointmap.images import Photo
 from pointmap.inference import PairPrediction
-from recon.matching import matches_of_pixels
+from recon.prediction.descriptor_matches import matches_of_pixels
 from recon.stage_results import PairMatches
 
 _STARTS = 4000

@@ -14,10 +14,10 @@ from pointmap.images import Photo
 from pointmap.inference import PairPrediction
 from pointmap.metrics import focal_errors_percent
 from recon.alignment import align
-from recon.canonical import PriorAccumulator
 from recon.evaluation.poses import relative_pose_errors
 from recon.intrinsics import FocalOptions, solve_focals
-from recon.pair_points import sketch_pair
+from recon.prediction.pair_sketch import sketch_pair
+from recon.prediction.photo_prior import PriorAccumulator
 from recon.stage_results import Alignment, PhotoPrior
 
 

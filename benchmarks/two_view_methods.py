@@ -20,9 +20,9 @@ from pointmap.camera import (
 )
 from pointmap.inference import PairPrediction
 from recon.alignment.pointmaps import pointmap_poses
-from recon.canonical import PriorAccumulator
 from recon.epipolar import angles_between_deg
-from recon.pair_points import both_frames, sketch_pair
+from recon.prediction.pair_sketch import both_frames, sketch_pair
+from recon.prediction.photo_prior import PriorAccumulator
 from recon.relative_pose import essential, pnp, procrustes
 from recon.stage_results import PairMatches, RelativePose
 

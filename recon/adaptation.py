@@ -34,8 +34,8 @@ from recon.depth.anchored_prior import (
     tie_to_anchors,
     upsample_prior,
 )
-from recon.network_result import predict_scene
 from recon.options import Options
+from recon.prediction.predict_scene import predict_scene
 from recon.progress import Advance
 from recon.stage_results import CONFIRMED, Alignment, DepthMap, PhotoPrior
 

@@ -17,7 +17,7 @@ from scipy.ndimage import maximum_filter, minimum_filter
 
 from pointmap.camera import Array, pinhole, pixel_rays
 from recon.epipolar import fundamental_from_pose
-from recon.pair_points import SAMPLE_GRID
+from recon.prediction.pair_sketch import SAMPLE_GRID
 from recon.relative_pose import FEW_MATCHES
 from recon.stage_results import PairMatches, PairSketch, PhotoFeatures
 

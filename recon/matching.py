@@ -5,26 +5,18 @@ All positions are x, y in the ORIGINAL photo, pixel centres at +0.5 (see :mod:`p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.camera import Array
 from recon.stage_results import SIFT_SIGMA_PX, PairMatches, PhotoFeatures
 
 if TYPE_CHECKING:
-    from pointmap.images import Photo, ResizedPhoto
-    from pointmap.inference import PairPrediction
+    from pointmap.images import ResizedPhoto
 
 FEATURE_LONG_SIDE = 1600
 """Long side, in pixels, at which photos are best handed to :func:`extract_features`."""
-
-
-POINTMAP_SIGMA = 0.75
-"""Error of a pointmap match, in network pixels: neighbours are found on a pixel grid (0.5 px off at
-most in each axis) between two predictions that are themselves about half a pixel off."""
 
 
 def extract_features(
@@ -114,37 +106,3 @@ def _best_and_distinct(
     distance = (2 - 2 * top.double()).clamp_min(0)
     distinct = distance[:, 0] < ratio**2 * distance[:, 1]
     return index[:, 0].numpy(), distinct.numpy()
-
-
-def matches_of_pixels(
-    prediction: PairPrediction,
-    photos: Sequence[Photo],
-    pixels: NDArray[np.int64],
-    confidence: NDArray[np.floating],
-    *,
-    limit: int,
-) -> PairMatches:
-    """Return the ``limit`` surest of the matching ``pixels``, each once.
-
-    ``pixels`` (M, 2) are flat numbers in the maps of photos i and j of ``prediction``;
-    ``confidence`` (M,). ``sigma_px`` is :data:`POINTMAP_SIGMA` network pixels.
-    """
-    i, j = prediction.i, prediction.j
-    order = np.argsort(-confidence, kind="stable")
-    _, kept = np.unique(pixels[order], axis=0, return_index=True)
-    pixels = pixels[order][np.sort(kept)[:limit]]
-    xy_i, scale_i = _grid_to_original(pixels[:, 0], prediction.confidence_i.shape, photos[i])
-    xy_j, scale_j = _grid_to_original(pixels[:, 1], prediction.confidence_j.shape, photos[j])
-    none = np.full(len(pixels), -1, np.int64)
-    sigma_px = POINTMAP_SIGMA * (scale_i + scale_j) / 2
-    return PairMatches(i, j, xy_i, xy_j, none, none.copy(), sigma_px)
-
-
-def _grid_to_original(
-    numbers: NDArray[np.int64], shape: tuple[int, ...], photo: Photo
-) -> tuple[Array, float]:
-    """Return original pixel positions of flat network pixel numbers, and the mean scale to them."""
-    height, width = shape
-    scale = np.array([photo.width / width, photo.height / height])
-    xy = np.stack([numbers % width, numbers // width], axis=1) + 0.5
-    return xy * scale, float(scale.mean())

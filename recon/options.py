@@ -10,8 +10,8 @@ from recon.depth.anchored_prior import DepthOptions
 from recon.fusion import FusionOptions
 from recon.intrinsics import FocalOptions
 from recon.metric_scale import parse_scale
+from recon.prediction.view_graph import ViewGraphOptions
 from recon.stereo import StereoOptions
-from recon.view_graph import ViewGraphOptions
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pointmap.camera import Array
 from recon.known_cameras import KnownCameras
 from recon.options import Options
-from recon.prior_depth import PriorMap, priors_from_matches
+from recon.prediction.given_maps import PriorMap, priors_from_matches
 from recon.progress import Advance
 from recon.stage_results import (
     NetworkResult,

@@ -17,10 +17,10 @@ from recon.fusion import fuse_points, fuse_surface
 from recon.inputs import open_usable
 from recon.known_cameras import load_known_cameras
 from recon.metric_scale import check_scale_source, in_metres
-from recon.network_result import predict_scene
 from recon.options import Options
 from recon.pair_evidence import gather_evidence
-from recon.prior_depth import read_prior_maps
+from recon.prediction.given_maps import read_prior_maps
+from recon.prediction.predict_scene import predict_scene
 from recon.progress import Advance, StageListener, Stages, collected_warnings
 from recon.scene import Reconstruction
 from recon.single_photo import photo_scene

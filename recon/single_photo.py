@@ -10,13 +10,13 @@ import numpy as np
 from pointmap.camera import pinhole
 from pointmap.errors import InputError
 from pointmap.images import Photo, load_photo
-from recon.canonical import PriorAccumulator
 from recon.depth.anchored_prior import upsample_prior
 from recon.depth.depth_mesh import triangulate, under_photo
 from recon.depth.derived_maps import joint_bilateral
 from recon.fusion import fuse_points
 from recon.intrinsics import solve_focals
 from recon.metric_scale import in_metres
+from recon.prediction.photo_prior import PriorAccumulator
 from recon.scene import Camera, Reconstruction, Tracks, View
 from recon.stage_results import PhotoPrior
 

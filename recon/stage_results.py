@@ -36,7 +36,7 @@ class PhotoPrior:
 @dataclass(frozen=True)
 class PairSketch:
     """What remains of a prediction (i, j): S pixels of either photo, a grid (see
-    :data:`recon.pair_points.SAMPLES`).
+    :data:`recon.prediction.pair_sketch.SAMPLES`).
 
     ``points_i``, ``points_j`` (S, 3) float32, both in camera i's frame, with their confidences
     (S,) float32, 0 where the prediction is unusable; ``focal_px``: the focal length of photo i that

@@ -7,7 +7,7 @@ import pytest
 from synthetic import shoot, visible
 
 from pointmap.camera import pixel_rays, transform_points
-from recon.affine_depth import Kind, ValueMatches, fit_affine, recover_shift_and_focal
+from recon.prediction.affine_fit import Kind, ValueMatches, fit_affine, recover_shift_and_focal
 
 WIDTH, HEIGHT, FOCAL = 160, 120, 0.95 * 160
 KINDS: tuple[Kind, ...] = ("disparity", "depth")

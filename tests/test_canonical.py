@@ -8,7 +8,7 @@ from synthetic import Shot, shoot
 from two_views import photo, predict
 
 from pointmap.camera import unproject
-from recon.canonical import PriorAccumulator
+from recon.prediction.photo_prior import PriorAccumulator
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from pointmap.images import Photo, load_photo, open_photos
 from pointmap.training.scenes.textures import read_photographs
 from recon.evaluation.depth_files import read_depth_file
 from recon.evaluation.depth_folder import given_depths
-from recon.prior_depth import read_prior_maps
+from recon.prediction.given_maps import read_prior_maps
 
 # Pillow will drop IM in its version 15.
 pytestmark = pytest.mark.filterwarnings("ignore:IM image format:DeprecationWarning")

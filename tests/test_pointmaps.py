@@ -28,10 +28,10 @@ from pointmap.camera import Array, invert_rigid, rigid, transform_points
 from pointmap.inference import PairPrediction
 from recon.alignment import align
 from recon.alignment.pointmaps import PointmapPoses, pointmap_poses
-from recon.canonical import PriorAccumulator
 from recon.epipolar import angles_between_deg
 from recon.intrinsics import solve_focals
-from recon.pair_points import sketch_pair
+from recon.prediction.pair_sketch import sketch_pair
+from recon.prediction.photo_prior import PriorAccumulator
 from recon.stage_results import Alignment, PairEdge, PairSketch, PhotoPrior
 
 WIDTH, HEIGHT = 64, 48

@@ -13,7 +13,7 @@ from pointmap.camera import pixel_rays, transform_points
 from pointmap.errors import InputError
 from pointmap.images import Photo, ResizedPhoto
 from recon.depth.given_maps_in_scene import priors_from_scene
-from recon.prior_depth import PriorMap, priors_from_matches, read_prior_maps
+from recon.prediction.given_maps import PriorMap, priors_from_matches, read_prior_maps
 from recon.scene import Tracks
 from recon.stage_results import Alignment, PairMatches, PhotoPrior
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pointmap.errors import InputError
-from recon.view_graph import ViewGraphOptions, build_view_graph, connected_components
+from recon.prediction.view_graph import ViewGraphOptions, build_view_graph, connected_components
 
 
 def ring_descriptors(count: int, seed: int = 0) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, rotation_exp
-from recon.pair_points import SAMPLES, sample_grid, sample_pixels
+from recon.prediction.pair_sketch import SAMPLES, sample_grid, sample_pixels
 from recon.stage_results import PairSketch, PhotoPrior
 
 if TYPE_CHECKING:

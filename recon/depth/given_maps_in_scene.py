@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recon.affine_depth import KINDS, AffineFit, Kind, fit_affine
 from recon.depth.anchored_prior import photo_anchors
+from recon.prediction.affine_fit import KINDS, AffineFit, Kind, fit_affine
 from recon.stage_results import Alignment, PhotoPrior
 
 if TYPE_CHECKING:
     from pointmap.images import ResizedPhoto
-    from recon.prior_depth import PriorMap
+    from recon.prediction.given_maps import PriorMap
 
 _FEWEST_POINTS = 8
 

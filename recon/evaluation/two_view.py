@@ -14,7 +14,7 @@ from recon.evaluation.depth import known_in_both, score_depths
 from recon.evaluation.points import PointErrors, point_errors
 from recon.evaluation.poses import relative_pose_errors
 from recon.evaluation.two_view_data import PosedPhotos, TwoViewPair
-from recon.pair_points import both_frames, implied_intrinsics, original_pixels, thin
+from recon.prediction.pair_sketch import both_frames, implied_intrinsics, original_pixels, thin
 from recon.relative_pose import pnp, procrustes
 from recon.scene import Camera
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recon.matching import matches_of_pixels
+from pointmap.camera import Array
 from recon.stage_results import PairMatches
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ _BLOCK = 8192
 _STARTS = 800
 
 Numbers = NDArray[np.int64]
+
+POINTMAP_SIGMA = 0.75
+"""Error of a pointmap match, in network pixels: neighbours are found on a pixel grid (0.5 px off at
+most in each axis) between two predictions that are themselves about half a pixel off."""
 
 
 def reciprocal_matches(
@@ -137,3 +141,37 @@ def _best(queries: Tensor, descriptors: Tensor) -> Tensor:
         best = torch.where(better, product, best)
         number = torch.where(better, index + start, number)
     return number
+
+
+def matches_of_pixels(
+    prediction: PairPrediction,
+    photos: Sequence[Photo],
+    pixels: NDArray[np.int64],
+    confidence: NDArray[np.floating],
+    *,
+    limit: int,
+) -> PairMatches:
+    """Return the ``limit`` surest of the matching ``pixels``, each once.
+
+    ``pixels`` (M, 2) are flat numbers in the maps of photos i and j of ``prediction``;
+    ``confidence`` (M,). ``sigma_px`` is :data:`POINTMAP_SIGMA` network pixels.
+    """
+    i, j = prediction.i, prediction.j
+    order = np.argsort(-confidence, kind="stable")
+    _, kept = np.unique(pixels[order], axis=0, return_index=True)
+    pixels = pixels[order][np.sort(kept)[:limit]]
+    xy_i, scale_i = _grid_to_original(pixels[:, 0], prediction.confidence_i.shape, photos[i])
+    xy_j, scale_j = _grid_to_original(pixels[:, 1], prediction.confidence_j.shape, photos[j])
+    none = np.full(len(pixels), -1, np.int64)
+    sigma_px = POINTMAP_SIGMA * (scale_i + scale_j) / 2
+    return PairMatches(i, j, xy_i, xy_j, none, none.copy(), sigma_px)
+
+
+def _grid_to_original(
+    numbers: NDArray[np.int64], shape: tuple[int, ...], photo: Photo
+) -> tuple[Array, float]:
+    """Return original pixel positions of flat network pixel numbers, and the mean scale to them."""
+    height, width = shape
+    scale = np.array([photo.width / width, photo.height / height])
+    xy = np.stack([numbers % width, numbers // width], axis=1) + 0.5
+    return xy * scale, float(scale.mean())

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pointmap.camera import Array, pinhole, sample_at, scale_intrinsics, unproject
 from pointmap.decoding import UnusablePicture, open_picture
 from pointmap.errors import InputError
-from recon.affine_depth import (
+from recon.prediction.affine_fit import (
     KINDS,
     AffineFit,
     ShiftAndFocal,

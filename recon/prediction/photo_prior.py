@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import pixel_centres
-from recon.intrinsics import DEFAULT_FOCAL, weighted_median, weiszfeld_focal
+from recon.prediction.pointmap_focal import DEFAULT_FOCAL, weighted_median, weiszfeld_focal
 from recon.stage_results import PhotoPrior
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, pinhole, pixel_centres
-from recon.intrinsics import DEFAULT_FOCAL, weiszfeld_focal
+from recon.prediction.pointmap_focal import DEFAULT_FOCAL, weiszfeld_focal
 from recon.stage_results import PairSketch
 
 if TYPE_CHECKING:

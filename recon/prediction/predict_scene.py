@@ -25,10 +25,10 @@ def predict_scene(
 ) -> NetworkResult:
     """Encode each photo once, decode each pair, and keep of it only what later stages need."""
     from pointmap.inference import encode_photos, network_photos, predict_pairs
-    from recon.canonical import PriorAccumulator
-    from recon.descriptors import match_descriptors
-    from recon.pair_points import sketch_pair
-    from recon.view_graph import build_view_graph
+    from recon.prediction.descriptor_matches import match_descriptors
+    from recon.prediction.pair_sketch import sketch_pair
+    from recon.prediction.photo_prior import PriorAccumulator
+    from recon.prediction.view_graph import build_view_graph
 
     encoded = encode_photos(network, network_photos(network, photos), device=device)
     graph = build_view_graph(len(photos), descriptors=encoded.descriptors, options=options.graph)

@@ -1,0 +1,1 @@
+"""Stage 1, what the network (or a depth model) says of photos and of pairs of them."""
