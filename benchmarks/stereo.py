@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from benchmarks.scenes import BenchmarkOptions, run_scene
 from pointmap.camera import Array, invert_rigid, project, transform_points, unproject
 from recon.stage_results import DepthMap
-from recon.stereo import StereoOptions, StereoView, refine_depths
+from recon.stereo.refine import refine_depths
+from recon.stereo.view import StereoOptions, StereoView
 
 SIZE = (384, 512)
 VIEWS = 10

@@ -164,8 +164,8 @@ def refill(
     """Return ``depths`` with what no other photo confirmed filled from ``priors``, tied to the
     scene. Confirmed depth stays as it is, and so does a photo without any: nothing tells its scale.
     """
-    from recon.consistency import Estimate
-    from recon.fallback import fall_back
+    from recon.stereo.cross_check import Estimate
+    from recon.stereo.fill_unconfirmed import fall_back
 
     filled: list[DepthMap | None] = []
     for depth, prior in zip(depths, priors, strict=True):

@@ -11,7 +11,7 @@ from recon.fusion import FusionOptions
 from recon.intrinsics import FocalOptions
 from recon.metric_scale import parse_scale
 from recon.prediction.view_graph import ViewGraphOptions
-from recon.stereo import StereoOptions
+from recon.stereo.view import StereoOptions
 
 
 @dataclass(frozen=True)

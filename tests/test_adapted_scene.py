@@ -17,7 +17,7 @@ from pointmap.errors import InputError
 from pointmap.network import PointmapNetwork
 from recon.options import Options
 from recon.scene import Reconstruction
-from recon.stereo import StereoOptions
+from recon.stereo.view import StereoOptions
 
 WIDTH, HEIGHT = 256, 192
 

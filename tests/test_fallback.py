@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from recon.consistency import Estimate
-from recon.fallback import close_gaps, fall_back, spread
+from recon.stereo.cross_check import Estimate
+from recon.stereo.fill_unconfirmed import close_gaps, fall_back, spread
 
 HEIGHT, WIDTH = 96, 128
 

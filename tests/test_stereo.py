@@ -6,12 +6,13 @@ import torch
 from synthetic import ROOM, Plane, Shot, sample_tracks, shoot, visible
 
 from pointmap.camera import transform_points, unproject
-from recon.colour_fill import spread_along_colours
-from recon.consistency import DeviceDepth, borrow
-from recon.fallback import spread
 from recon.stage_results import DepthMap
-from recon.stereo import StereoView, choose_sources, refine_depths
-from recon.sweep import Photo2D, Scorer, aggregate, lowest_label, plane_fit
+from recon.stereo.colour_fill import spread_along_colours
+from recon.stereo.cross_check import DeviceDepth, borrow
+from recon.stereo.fill_unconfirmed import spread
+from recon.stereo.plane_sweep import Photo2D, Scorer, aggregate, lowest_label, plane_fit
+from recon.stereo.refine import choose_sources, refine_depths
+from recon.stereo.view import StereoView
 
 
 def wrong_prior(shot: Shot, error: float, seed: int) -> DepthMap:

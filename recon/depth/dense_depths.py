@@ -11,7 +11,8 @@ from recon.depth.anchored_prior import fuse_depths
 from recon.options import Options
 from recon.progress import Advance
 from recon.stage_results import Alignment, DepthMap, PhotoPrior
-from recon.stereo import StereoView, refine_depths
+from recon.stereo.refine import refine_depths
+from recon.stereo.view import StereoView
 
 if TYPE_CHECKING:
     import torch

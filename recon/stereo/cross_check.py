@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recon.stage_results import DepthMap
-from recon.sweep import Photo2D, box_mean, epipolar_terms
+from recon.stereo.plane_sweep import Photo2D, box_mean, epipolar_terms
 
 _ONE_WITNESS_IS_ENOUGH = 0.45
 

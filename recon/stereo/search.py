@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recon.consistency import Estimate
-from recon.fallback import spread
-from recon.sweep import (
+from recon.stereo.cross_check import Estimate
+from recon.stereo.fill_unconfirmed import spread
+from recon.stereo.plane_sweep import (
     Scorer,
     aggregate,
     box_mean,

@@ -16,17 +16,16 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from pointmap.camera import Array
-from recon.consistency import DeviceDepth, Estimate, borrow, confirm
-from recon.fallback import fall_back
-from recon.sheet_search import Found, enlarge, search, sharpen, sheet_of
-from recon.sources import choose_sources, inverse_range
 from recon.stage_results import DepthMap
-from recon.sweep import Photo2D, Scorer, box_mean
+from recon.stereo.cross_check import DeviceDepth, Estimate, borrow, confirm
+from recon.stereo.fill_unconfirmed import fall_back
+from recon.stereo.plane_sweep import Photo2D, Scorer, box_mean
+from recon.stereo.search import Found, enlarge, search, sharpen, sheet_of
+from recon.stereo.source_photos import choose_sources, inverse_range
+from recon.stereo.view import StereoOptions, StereoView
 
 T = TypeVar("T")
 
@@ -35,41 +34,6 @@ _PRIOR_REACH = 1.45
 _GUESS_REACH = 1.15
 # By how much more than a sure prior other depth has to match: plain surfaces match at any depth.
 _BENEFIT = 0.03
-
-
-@dataclass(frozen=True)
-class StereoView:
-    """One registered photo at the resolution of its depth map.
-
-    ``pixels`` (h, w, 3) uint8 RGB; ``intrinsics`` (3, 3) at this resolution and the lens's ``k1``;
-    ``cam_to_world`` (4, 4); ``prior`` is the depth to start from and to fall back to (0 = unknown);
-    ``points`` (P, 3) world are the scene points seen in this photo, ``point_ids`` (P,) their
-    identity across photos. Both may be empty.
-    """
-
-    pixels: NDArray[np.uint8]
-    intrinsics: Array
-    cam_to_world: Array
-    prior: DepthMap
-    points: Array
-    point_ids: NDArray[np.int64]
-    k1: float = 0.0
-
-
-@dataclass(frozen=True)
-class StereoOptions:
-    """How depth is refined."""
-
-    sources: int = 5
-    """How many neighbouring photos each photo is compared with."""
-    max_planes: int = 192
-    """Most depth hypotheses of the full sweep; fewer are used when the baselines are short."""
-    tolerance: float = 0.015
-    """Relative depth difference up to which another photo confirms a depth."""
-    tolerance_px: float = 1.5
-    """How far a pixel may land from where it started, there and back, to be confirmed."""
-    prior_weight: float = 0.1
-    """Say of the prior against the photos; their scores span 0 to 1."""
 
 
 def refine_depths(

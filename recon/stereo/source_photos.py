@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pointmap.camera import Array, invert_rigid, pixel_rays, project, transform_points
 
 if TYPE_CHECKING:
-    from recon.stereo import StereoView
+    from recon.stereo.view import StereoView
 
 
 def choose_sources(views: Sequence[StereoView], index: int, count: int) -> list[int]:

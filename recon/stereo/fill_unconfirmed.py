@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recon.colour_fill import spread_along_colours
-from recon.consistency import Estimate
-from recon.sweep import box_mean, plane_fit
+from recon.stereo.colour_fill import spread_along_colours
+from recon.stereo.cross_check import Estimate
+from recon.stereo.plane_sweep import box_mean, plane_fit
 
 _BLOCKS = (0.06, 0.15, 0.4)
 """Sides of the hidden blocks, as shares of the photo's longer side."""
