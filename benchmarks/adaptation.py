@@ -21,7 +21,6 @@ from pointmap.camera import Array, scale_intrinsics
 from pointmap.checkpoint import load_network
 from pointmap.images import ResizedPhoto, load_photo
 from pointmap.inference import choose_device, network_photos
-from recon import pipeline
 from recon.adaptation import Agreement, adapt, hide_blocks, refill
 from recon.alignment.align_scene import align_pairs
 from recon.depth.anchored_prior import fuse_depths, upsample_prior
@@ -29,9 +28,10 @@ from recon.depth.dense_depths import dense_depths
 from recon.inputs import open_usable
 from recon.known_cameras import load_known_cameras
 from recon.options import Options
-from recon.pair_evidence import gather_evidence
 from recon.prediction.predict_scene import predict_scene
 from recon.stage_results import CONFIRMED, DepthMap, PhotoPrior
+from recon.two_view.features import find_features
+from recon.two_view.gather_evidence import gather_evidence
 
 COLUMNS = (
     "scene",
@@ -86,7 +86,7 @@ def run_scene(folder: Path, *, seconds: float) -> AdaptationResult:
 
     photos = open_usable([folder / "images"])
     unknown = load_known_cameras(None, photos)
-    features = pipeline._features(photos, ignore)
+    features = find_features(photos, ignore)
     seen = predict_scene(photos, network, device, options, ignore)
     pairs = gather_evidence(photos, features, seen, unknown, None, options, ignore)
     alignment = align_pairs(photos, features, pairs, unknown, options)

@@ -44,9 +44,8 @@ from pointmap.inference import (
     predict_pairs,
 )
 from pointmap.network import NetworkConfig, PointmapNetwork
-from recon.prediction.pair_sketch import both_frames
-from recon.relative_pose import procrustes
 from recon.stage_results import RelativePose
+from recon.two_view.pose_from_pointmaps import both_frames, procrustes
 
 NETWORKS: dict[str, tuple[dict[str, Any], tuple[int, int]]] = {
     "512_dpt": ({"img_size": 512, "head_type": "dpt"}, (384, 512)),

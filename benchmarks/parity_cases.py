@@ -20,7 +20,7 @@ from pointmap.camera import Array, fit_similarity, invert_rigid, pinhole, rotati
 from pointmap.images import Photo
 from pointmap.inference import PairPrediction
 from recon.prediction.pointmap_focal import weiszfeld_focal
-from recon.relative_pose import pnp
+from recon.two_view.pose_from_pointmaps import pnp
 
 Golden = Mapping[str, NDArray[Any]]
 

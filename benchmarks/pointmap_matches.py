@@ -1,7 +1,7 @@
 """Matches of two photos by their pointmaps alone: 3D reciprocal neighbours, as DUSt3R has them.
 
-The product matches features where pointmaps say instead (:mod:`recon.guided_matching`), to a
-fraction of a pixel. These, on the network's grid, are what the methods of relative pose and the
+The product matches features where pointmaps say instead (:mod:`recon.two_view.guided_matching`), to
+a fraction of a pixel. These, on the network's grid, are what the methods of relative pose and the
 stored reference results are compared on.
 """
 

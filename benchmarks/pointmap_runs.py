@@ -15,10 +15,10 @@ from pointmap.inference import PairPrediction
 from pointmap.metrics import focal_errors_percent
 from recon.alignment import align
 from recon.evaluation.poses import relative_pose_errors
-from recon.intrinsics import FocalOptions, solve_focals
 from recon.prediction.pair_sketch import sketch_pair
 from recon.prediction.photo_prior import PriorAccumulator
 from recon.stage_results import Alignment, PhotoPrior
+from recon.two_view.focal_lengths import FocalOptions, solve_focals
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,13 @@ from pointmap.camera import (
     transform_points,
 )
 from pointmap.inference import PairPrediction
-from recon.alignment.pointmaps import pointmap_poses
-from recon.epipolar import angles_between_deg
-from recon.prediction.pair_sketch import both_frames, sketch_pair
+from recon.prediction.pair_sketch import sketch_pair
 from recon.prediction.photo_prior import PriorAccumulator
-from recon.relative_pose import essential, pnp, procrustes
 from recon.stage_results import PairMatches, RelativePose
+from recon.two_view.epipolar import angles_between_deg
+from recon.two_view.pointmap_pose import pointmap_poses
+from recon.two_view.pose_from_pointmaps import both_frames, pnp, procrustes
+from recon.two_view.relative_pose import essential
 
 METHODS = ("procrustes", "pnp", "essential")
 BINS = ((0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.01))

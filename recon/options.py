@@ -8,10 +8,10 @@ from pointmap.errors import InputError
 from recon.alignment import AlignOptions
 from recon.depth.anchored_prior import DepthOptions
 from recon.fusion import FusionOptions
-from recon.intrinsics import FocalOptions
 from recon.metric_scale import parse_scale
 from recon.prediction.view_graph import ViewGraphOptions
 from recon.stereo.view import StereoOptions
+from recon.two_view.focal_lengths import FocalOptions
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pointmap.images import Photo, load_photo
+from pointmap.images import load_photo
 from recon.adaptation import adapted_depths
 from recon.alignment.align_scene import align_pairs, rematch_loose_photos
 from recon.assemble import assemble_views, pair_records
@@ -18,13 +18,13 @@ from recon.inputs import open_usable
 from recon.known_cameras import load_known_cameras
 from recon.metric_scale import check_scale_source, in_metres
 from recon.options import Options
-from recon.pair_evidence import gather_evidence
 from recon.prediction.given_maps import read_prior_maps
 from recon.prediction.predict_scene import predict_scene
-from recon.progress import Advance, StageListener, Stages, collected_warnings
+from recon.progress import StageListener, Stages, collected_warnings
 from recon.scene import Reconstruction
 from recon.single_photo import photo_scene
-from recon.stage_results import PhotoFeatures
+from recon.two_view.features import find_features
+from recon.two_view.gather_evidence import gather_evidence
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def reconstruct(
                 alone = photo_scene(opened[0], network, device=device, options=options)
             return replace(alone, stages=tuple(stages.records), warnings=tuple(warnings))
         with stages.stage("Finding features") as advance:
-            features = known.ideal_features(_features(opened, advance))
+            features = known.ideal_features(find_features(opened, advance))
         with stages.stage("Predicting pointmaps") as advance:
             seen = predict_scene(opened, network, device, options, advance)
         with stages.stage("Matching and poses") as advance:
@@ -108,13 +108,3 @@ def reconstruct(
         options=options.to_dict(),
     )
     return in_metres(scene, seen.priors, options)
-
-
-def _features(photos: Sequence[Photo], advance: Advance) -> list[PhotoFeatures]:
-    from recon.matching import FEATURE_LONG_SIDE, extract_features
-
-    features = []
-    for number, photo in enumerate(photos):
-        features.append(extract_features(load_photo(photo, long_side=FEATURE_LONG_SIDE)))
-        advance(number + 1, len(photos))
-    return features

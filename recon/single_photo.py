@@ -14,11 +14,11 @@ from recon.depth.anchored_prior import upsample_prior
 from recon.depth.depth_mesh import triangulate, under_photo
 from recon.depth.derived_maps import joint_bilateral
 from recon.fusion import fuse_points
-from recon.intrinsics import solve_focals
 from recon.metric_scale import in_metres
 from recon.prediction.photo_prior import PriorAccumulator
 from recon.scene import Camera, Reconstruction, Tracks, View
 from recon.stage_results import PhotoPrior
+from recon.two_view.focal_lengths import solve_focals
 
 if TYPE_CHECKING:
     import torch

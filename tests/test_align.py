@@ -317,9 +317,9 @@ def test_real_photos_with_repetitive_wallpaper():
     from itertools import combinations
 
     from pointmap.images import find_photos, load_photo, open_photos
-    from recon.intrinsics import solve_focals
-    from recon.matching import extract_features, match_features
-    from recon.relative_pose import essential
+    from recon.two_view.features import extract_features, match_features
+    from recon.two_view.focal_lengths import solve_focals
+    from recon.two_view.relative_pose import essential
 
     folder = Path(os.environ["POINTMAP_SHARED"]) / "data" / "fox-8"
     taken = open_photos(find_photos([folder / "images"]))[0]

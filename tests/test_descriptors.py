@@ -14,14 +14,14 @@ from two_views import photo, predict
 
 from pointmap.camera import invert_rigid, project, transform_points, unproject
 from pointmap.inference import LocalFeatures, PairPrediction
-from recon.epipolar import angles_between_deg
 from recon.prediction.descriptor_matches import (
     match_descriptors,
     reciprocal_matches,
     symmetric_matches,
 )
-from recon.relative_pose import verify_pair
 from recon.stage_results import PairMatches
+from recon.two_view.epipolar import angles_between_deg
+from recon.two_view.relative_pose import verify_pair
 
 CPU = torch.device("cpu")
 STORED = Path(__file__).parent / "data" / "network" / "reciprocal.npz"

@@ -19,16 +19,16 @@ from pointmap.camera import (
     transform_points,
 )
 from pointmap.images import Photo, ResizedPhoto, open_photos
-from recon.guided_matching import Region, guided_matches, joined_matches
-from recon.intrinsics import FocalOptions
 from recon.known_cameras import KnownCameras
-from recon.matching import extract_features, match_features
 from recon.options import Options
-from recon.pair_evidence import gather_evidence
 from recon.prediction.pair_sketch import sketch_pair
 from recon.prediction.photo_prior import PriorAccumulator
-from recon.second_look import finer_features, look_again, pairs_to_look_at
 from recon.stage_results import NetworkResult, PairMatches, PhotoFeatures
+from recon.two_view.features import extract_features, match_features
+from recon.two_view.focal_lengths import FocalOptions
+from recon.two_view.gather_evidence import gather_evidence
+from recon.two_view.guided_matching import Region, guided_matches, joined_matches
+from recon.two_view.magnified_matching import finer_features, look_again, pairs_to_look_at
 
 
 @pytest.fixture(scope="module")

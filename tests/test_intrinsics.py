@@ -8,9 +8,9 @@ import pytest
 from two_views import camera_at, cloud, make_matches, photo
 
 from pointmap.camera import pinhole, pixel_centres, pixel_rays
-from recon.intrinsics import FocalOptions, focal_from_epipolar, solve_focals
 from recon.prediction.pointmap_focal import weiszfeld_focal
 from recon.stage_results import FocalEstimate, PairMatches, PhotoPrior
+from recon.two_view.focal_lengths import FocalOptions, focal_from_epipolar, solve_focals
 
 GEOMETRY = Path(__file__).parent / "data" / "geometry" / "pair01.npz"
 DEFAULT = FocalEstimate(1.2 * 640, 0.4, "default")

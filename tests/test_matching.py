@@ -10,8 +10,8 @@ from two_views import photo, predict
 from benchmarks.pointmap_matches import match_pointmaps, reciprocal_neighbours
 from pointmap.camera import invert_rigid, pixel_centres, project, transform_points
 from pointmap.images import ResizedPhoto
-from recon.matching import extract_features, match_features
 from recon.stage_results import PhotoFeatures
+from recon.two_view.features import extract_features, match_features
 
 PAIR = Path(__file__).parent / "data" / "geometry" / "pair01.npz"
 

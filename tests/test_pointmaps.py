@@ -27,12 +27,12 @@ from benchmarks.pointmap_scenes import (
 from pointmap.camera import Array, invert_rigid, rigid, transform_points
 from pointmap.inference import PairPrediction
 from recon.alignment import align
-from recon.alignment.pointmaps import PointmapPoses, pointmap_poses
-from recon.epipolar import angles_between_deg
-from recon.intrinsics import solve_focals
 from recon.prediction.pair_sketch import sketch_pair
 from recon.prediction.photo_prior import PriorAccumulator
 from recon.stage_results import Alignment, PairEdge, PairSketch, PhotoPrior
+from recon.two_view.epipolar import angles_between_deg
+from recon.two_view.focal_lengths import solve_focals
+from recon.two_view.pointmap_pose import PointmapPoses, pointmap_poses
 
 WIDTH, HEIGHT = 64, 48
 

@@ -9,7 +9,7 @@ from two_views import camera_at
 
 from pointmap.camera import invert_rigid, transform_points
 from pointmap.training.loop.registration import register_frames
-from recon.relative_pose import procrustes
+from recon.two_view.pose_from_pointmaps import procrustes
 
 
 def test_poses_are_those_of_the_pipeline_and_resist_outliers() -> None:

@@ -13,10 +13,11 @@ from two_views import camera_at, cloud, make_matches, photo
 
 from pointmap.camera import invert_rigid, pinhole, pixel_centres, transform_points
 from pointmap.images import ResizedPhoto
-from recon.epipolar import angles_between_deg
-from recon.matching import extract_features, match_features
-from recon.relative_pose import essential, features_contradict, pnp, procrustes, verify_pair
 from recon.stage_results import PairMatches
+from recon.two_view.epipolar import angles_between_deg
+from recon.two_view.features import extract_features, match_features
+from recon.two_view.pose_from_pointmaps import pnp, procrustes
+from recon.two_view.relative_pose import essential, features_contradict, verify_pair
 
 GEOMETRY = Path(__file__).parent / "data" / "geometry" / "pair01.npz"
 K = pinhole(600, 640, 480)

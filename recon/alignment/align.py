@@ -15,7 +15,6 @@ from recon.alignment.cameras import Cameras
 from recon.alignment.first_cameras import PoseGraph, first_cameras, largest_component
 from recon.alignment.incremental import best_pair, grow, move_misplaced, start_from_pair
 from recon.alignment.known_poses import pin_known_poses
-from recon.alignment.pointmaps import pointmap_poses
 from recon.alignment.refinement import (
     AlignOptions,
     Setup,
@@ -29,6 +28,7 @@ from recon.alignment.tracks import TrackSet, build_match_table
 from recon.alignment.tracks_and_pointmaps import Combined, combine
 from recon.scene import Tracks
 from recon.stage_results import Alignment, PairEdge, PairSketch, PhotoFeatures, PhotoPrior
+from recon.two_view.pointmap_pose import pointmap_poses
 
 if TYPE_CHECKING:
     from pointmap.images import Photo

@@ -51,7 +51,12 @@ def rematch_loose_photos(
 
     They are those of before where the second look places fewer photos or finds nothing.
     """
-    from recon.second_look import finer_features, look_again, loose_photos, pairs_to_look_at
+    from recon.two_view.magnified_matching import (
+        finer_features,
+        look_again,
+        loose_photos,
+        pairs_to_look_at,
+    )
 
     chosen = pairs_to_look_at(loose_photos(alignment), pairs.matches, len(photos))
     involved = sorted({k for m in chosen for k in (m.i, m.j)})

@@ -19,12 +19,12 @@ from scipy.sparse.linalg import splu
 from pointmap.camera import Array, Index, Mask, rotation_exp, rotation_log
 from recon.alignment.first_cameras import largest_component
 from recon.alignment.known_poses import moved_onto
-from recon.alignment.pair_similarity import PairSimilarities
 from recon.alignment.rotations import average_rotations
 from recon.alignment.translations import synchronise_positions, synchronise_scales
+from recon.two_view.pointmap_similarity import PairSimilarities
 
 if TYPE_CHECKING:
-    from recon.alignment.pointmaps import PointmapPoses
+    from recon.two_view.pointmap_pose import PointmapPoses
 
 _ROUNDS = 20
 _UNKNOWNS = 7

@@ -14,10 +14,10 @@ import numpy as np
 
 from pointmap.camera import Array, Index, Mask, invert_rigid, rotation_angle_deg
 from recon.alignment.cameras import Cameras
-from recon.alignment.pointmaps import PointmapPoses
 from recon.alignment.refinement import Setup, Structure, agreeing_edges, refine
 from recon.alignment.similarity_graph import GraphCameras, cameras_from_pointmaps
 from recon.alignment.tracks import keep_observations
+from recon.two_view.pointmap_pose import PointmapPoses
 
 logger = logging.getLogger(__name__)
 

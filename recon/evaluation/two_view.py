@@ -14,9 +14,15 @@ from recon.evaluation.depth import known_in_both, score_depths
 from recon.evaluation.points import PointErrors, point_errors
 from recon.evaluation.poses import relative_pose_errors
 from recon.evaluation.two_view_data import PosedPhotos, TwoViewPair
-from recon.prediction.pair_sketch import both_frames, implied_intrinsics, original_pixels, thin
-from recon.relative_pose import pnp, procrustes
+from recon.prediction.pair_sketch import original_pixels
 from recon.scene import Camera
+from recon.two_view.pose_from_pointmaps import (
+    both_frames,
+    implied_intrinsics,
+    pnp,
+    procrustes,
+    thin,
+)
 
 if TYPE_CHECKING:
     import torch

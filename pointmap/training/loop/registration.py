@@ -11,9 +11,10 @@ def register_frames(
 ) -> Tensor:
     """Return cam2_to_cam1 (B, 4, 4) that registers points (B, N, 3) of both frames best.
 
-    The batched form of ``recon.relative_pose.procrustes`` (which may not be imported here): robust
-    similarity in closed form (Umeyama, PAMI 1991), re-weighted 15 times with errors relative to the
-    distance from camera 1. ``weights`` (B, N). The translation is in the units of ``points1``.
+    The batched form of ``recon.two_view.pose_from_pointmaps.procrustes`` (which may not be imported
+    here): robust similarity in closed form (Umeyama, PAMI 1991), re-weighted 15 times with errors
+    relative to the distance from camera 1. ``weights`` (B, N). The translation is in the units of
+    ``points1``.
     """
     reach = points1.norm(dim=-1).clamp(min=1e-9)
     base = weights / reach.square()

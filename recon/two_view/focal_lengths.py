@@ -1,4 +1,4 @@
-"""Focal lengths: from pointmaps, from epipolar geometry, from EXIF, or as given.
+"""Focal lengths of all photos: given, from EXIF, epipolar geometry, or the network.
 
 One focal length per photo in ORIGINAL pixels, square pixels, no distortion, principal point at the
 photo's centre. Every estimate carries ``log_sigma``, the standard deviation of the logarithm of the
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pointmap.camera import Array, pinhole
-from recon.epipolar import find_pose, fundamental_from_pose, refine_pose, sampson_px
 from recon.prediction.pointmap_focal import DEFAULT_FOCAL, DEFAULT_LOG_SIGMA
 from recon.stage_results import FocalEstimate, Focals, PairMatches, PhotoPrior
+from recon.two_view.epipolar import find_pose, fundamental_from_pose, refine_pose, sampson_px
 
 if TYPE_CHECKING:
     from pointmap.images import Photo

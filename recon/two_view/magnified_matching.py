@@ -1,8 +1,8 @@
 """A second, finer look at the photos that few features hold, once the others are in place.
 
 Key points of the magnified photo are many more and smaller. They are matched, added to those of the
-first look, and where a pose shows, guided matching (:mod:`recon.guided_matching`) confirms it and
-finds the rest.
+first look, and where a pose shows, guided matching (:mod:`recon.two_view.guided_matching`) confirms
+it and finds the rest.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from pointmap.camera import Array, pinhole
-from recon.epipolar import inlier_threshold_px
-from recon.guided_matching import Region, guided_matches, joined_matches
-from recon.matching import FEATURE_LONG_SIDE, extract_features, match_features
-from recon.relative_pose import FEW_MATCHES, essential, surer
 from recon.stage_results import Alignment, PairEdge, PairMatches, PhotoFeatures
+from recon.two_view.epipolar import inlier_threshold_px
+from recon.two_view.features import FEATURE_LONG_SIDE, extract_features, match_features
+from recon.two_view.guided_matching import Region, guided_matches, joined_matches
+from recon.two_view.relative_pose import FEW_MATCHES, essential, surer
 
 if TYPE_CHECKING:
     from pointmap.images import Photo

@@ -37,10 +37,10 @@ def gather_evidence(
     ``features`` are those of ideal photos (:meth:`KnownCameras.ideal_features`). Depth ``maps``, if
     given, take the place of the network's priors.
     """
-    from recon.alignment.pointmaps import pointmap_poses
-    from recon.intrinsics import solve_focals
-    from recon.matching import match_features
-    from recon.relative_pose import features_contradict, surer, verify_pair
+    from recon.two_view.features import match_features
+    from recon.two_view.focal_lengths import solve_focals
+    from recon.two_view.pointmap_pose import pointmap_poses
+    from recon.two_view.relative_pose import features_contradict, surer, verify_pair
 
     total = 2 * len(network.pairs)
     matches = []
@@ -83,8 +83,8 @@ def _guided_edge(
     focals_px: Array,
 ) -> PairEdge | None:
     """Return the edge that matches where trusted pointmaps predict them give, with all others."""
-    from recon.guided_matching import guided_matches, joined_matches, pointmap_region
-    from recon.relative_pose import verify_pair
+    from recon.two_view.guided_matching import guided_matches, joined_matches, pointmap_region
+    from recon.two_view.relative_pose import verify_pair
 
     i, j = matches.i, matches.j
     region = pointmap_region(

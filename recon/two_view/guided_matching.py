@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from pointmap.camera import Array, pinhole, pixel_rays
-from recon.epipolar import fundamental_from_pose
 from recon.prediction.pair_sketch import SAMPLE_GRID
-from recon.relative_pose import FEW_MATCHES
 from recon.stage_results import PairMatches, PairSketch, PhotoFeatures
+from recon.two_view.epipolar import fundamental_from_pose
+from recon.two_view.relative_pose import FEW_MATCHES
 
 if TYPE_CHECKING:
     from pointmap.images import Photo

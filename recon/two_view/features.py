@@ -1,19 +1,18 @@
-"""Pixel matches between two photos: SIFT features, and pixels of the network's grid.
+"""SIFT key points of photos, and their matches between two of them.
 
 All positions are x, y in the ORIGINAL photo, pixel centres at +0.5 (see :mod:`pointmap.camera`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pointmap.images import Photo, ResizedPhoto, load_photo
+from recon.progress import Advance
 from recon.stage_results import SIFT_SIGMA_PX, PairMatches, PhotoFeatures
-
-if TYPE_CHECKING:
-    from pointmap.images import ResizedPhoto
 
 FEATURE_LONG_SIDE = 1600
 """Long side, in pixels, at which photos are best handed to :func:`extract_features`."""
@@ -106,3 +105,13 @@ def _best_and_distinct(
     distance = (2 - 2 * top.double()).clamp_min(0)
     distinct = distance[:, 0] < ratio**2 * distance[:, 1]
     return index[:, 0].numpy(), distinct.numpy()
+
+
+def find_features(photos: Sequence[Photo], advance: Advance) -> list[PhotoFeatures]:
+    """Return the key points of every photo."""
+
+    features = []
+    for number, photo in enumerate(photos):
+        features.append(extract_features(load_photo(photo, long_side=FEATURE_LONG_SIDE)))
+        advance(number + 1, len(photos))
+    return features

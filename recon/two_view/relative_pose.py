@@ -1,8 +1,7 @@
-"""Relative pose of two photos: three interchangeable methods with one result type.
+"""A pair's relative pose from its matches, and whether to believe it.
 
-- :func:`essential`: from pixel matches and both K; the most accurate where there is texture;
-- :func:`procrustes`: from the same pixels' points in both frames (two predictions);
-- :func:`pnp`: from points in one frame and their pixels in the other photo.
+:func:`essential` is the most accurate way where there is texture. Two other ways give the
+same kind of result from pointmaps: :mod:`recon.two_view.pose_from_pointmaps`.
 """
 
 from __future__ import annotations
@@ -17,16 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from pointmap.camera import (
     Array,
-    fit_similarity,
-    invert_rigid,
     pinhole,
     pixel_rays,
-    project,
     rigid,
-    transform_points,
 )
-from recon.absolute_pose import ransac_pnp
-from recon.epipolar import (
+from recon.stage_results import PairEdge, PairMatches, RelativePose
+from recon.two_view.epipolar import (
     angles_between_deg,
     epipolar_inliers,
     find_pose,
@@ -39,7 +34,6 @@ from recon.epipolar import (
     sampson_px,
     triangulation_angles_deg,
 )
-from recon.stage_results import PairEdge, PairMatches, RelativePose
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
@@ -82,91 +76,6 @@ def essential(
         if rival.support > _RIVAL * best.support and (rotation > 5 or direction > 20):
             return _assessed(best, matches, K_i, K_j, threshold_px, rival.pose)
     return _assessed(best, matches, K_i, K_j, threshold_px, None)
-
-
-def procrustes(
-    points_1: Array,
-    points_2: Array,
-    weights: ArrayLike | None = None,
-    *,
-    tolerance: float = 0.05,
-) -> RelativePose | None:
-    """Return the pose that registers the same M points in both frames, (M, 3) each, or None.
-
-    Robust similarity: closed form (Umeyama), re-weighted; errors count relative to the distance
-    from the camera. Inliers agree within ``tolerance`` of that distance. The translation is in the
-    units of ``points_1``. None with fewer than 10 points, points on a line, or no finite result.
-    """
-    weights = np.ones(len(points_1)) if weights is None else np.asarray(weights, np.float64)
-    reach = np.linalg.norm(points_1, axis=1)
-    usable = np.isfinite(points_1).all(1) & np.isfinite(points_2).all(1) & (reach > 0)
-    usable &= weights > 0
-    if usable.sum() < 10:
-        return None
-    p1, p2, w = points_1[usable], points_2[usable], weights[usable] / reach[usable] ** 2
-    if _is_line(p1) or _is_line(p2):
-        return None
-    robust = np.ones(len(p1))
-    for _ in range(15):
-        scale, R, t = fit_similarity(p2, p1, w * robust)
-        error = np.linalg.norm(scale * p2 @ R.T + t - p1, axis=1) / reach[usable]
-        # The kernel narrows with the fit, down to a fifth of the tolerance.
-        width = max(1.5 * float(np.median(error)), tolerance / 5)
-        robust = 1 / (1 + (error / width) ** 2) ** 2
-    if not scale > 0 or not np.isfinite(t).all():
-        return None
-    inliers = np.zeros(len(points_1), bool)
-    inliers[usable] = error < tolerance
-    share = float(weights[inliers].sum() / weights.sum())
-    angle = triangulation_angles_deg(rigid(R, t), p1, p2)
-    flags = _flags(int(inliers.sum()), float(np.median(angle)))
-    score = _score(share, int(inliers.sum()), float(np.median(angle)))
-    return RelativePose(rigid(R, t), "procrustes", inliers, score, flags, metric_scale=True)
-
-
-def _is_line(points: Array) -> bool:
-    """Return whether points (M, 3) lie on a line or in one place, which leaves rotations open."""
-    spread = np.linalg.svd(points - points.mean(0), compute_uv=False) / np.sqrt(len(points))
-    return bool(spread[1] < 1e-3 * max(spread[0], float(np.abs(points).max())))
-
-
-def pnp(
-    points_1: Array,
-    pixels_2: Array,
-    intrinsics_2: ArrayLike,
-    *,
-    threshold_px: float | None = None,
-) -> RelativePose | None:
-    """Return camera 2's pose from points (M, 3) in camera 1's frame and their pixels (M, 2) in
-    photo 2, or None.
-
-    SQPnP in RANSAC, refined on the inliers. ``threshold_px`` None: 1 % of photo 2's long side. The
-    translation is in the units of the points.
-    """
-    K = np.asarray(intrinsics_2, np.float64)
-    usable = np.isfinite(points_1).all(1) & np.isfinite(pixels_2).all(1)
-    if usable.sum() < 6:
-        return None
-    if threshold_px is None:
-        threshold_px = 0.02 * float(max(K[0, 2], K[1, 2]))
-    points, pixels = points_1[usable], np.ascontiguousarray(pixels_2[usable])
-    unit = float(np.median(np.linalg.norm(points, axis=1)))
-    if not unit > 0:
-        return None
-    points = np.ascontiguousarray(points / unit)
-    cam1_to_cam2 = ransac_pnp(points, pixels, K, threshold_px)
-    if cam1_to_cam2 is None:
-        return None
-    error = np.linalg.norm(project(transform_points(cam1_to_cam2, points), K) - pixels, axis=1)
-    inliers = np.zeros(len(points_1), bool)
-    inliers[usable] = error < threshold_px  # NaN behind the camera compares false
-    cam2_to_cam1 = invert_rigid(cam1_to_cam2)
-    angle = triangulation_angles_deg(cam2_to_cam1, points, transform_points(cam1_to_cam2, points))
-    cam2_to_cam1[:3, 3] *= unit
-    count = int(inliers.sum())
-    score = _score(count / len(inliers), count, float(np.median(angle)))
-    flags = _flags(count, float(np.median(angle)))
-    return RelativePose(cam2_to_cam1, "pnp", inliers, score, flags, metric_scale=True)
 
 
 @dataclass(frozen=True)
@@ -221,23 +130,24 @@ def _assessed(
         return RelativePose(pose, "essential", inliers, 0.0, frozenset({"few_matches"}))
     rays_i, rays_j = pixel_rays(kept.xy_i, K_i), pixel_rays(kept.xy_j, K_j)
     parallax = float(np.median(triangulation_angles_deg(pose, rays_i, rays_j)))
-    flags = set(_flags(len(kept), parallax))
+    flags = set(pose_flags(len(kept), parallax))
     if rotation_share(rays_i, rays_j, threshold_px / K_i[0, 0]) > _SAME_MODEL:
         flags |= {"pure_rotation", "no_parallax"}
     if plane_share(kept.xy_i, kept.xy_j, threshold_px) > _SAME_MODEL:
         flags.add("planar")
-    score = _score(len(kept) / len(matches), len(kept), parallax)
+    score = pose_score(len(kept) / len(matches), len(kept), parallax)
     if alternative is not None:
         score /= 2
     return RelativePose(pose, "essential", inliers, score, frozenset(flags), False, alternative)
 
 
-def _flags(count: int, parallax_deg: float) -> frozenset[str]:
+def pose_flags(count: int, parallax_deg: float) -> frozenset[str]:
+    """Return the flags of a pose with so many inliers, seen under this median angle."""
     few = {"few_matches"} if count < FEW_MATCHES else set()
     return frozenset(few | ({"no_parallax"} if parallax_deg < MIN_PARALLAX_DEG else set()))
 
 
-def _score(share: float, count: int, parallax_deg: float) -> float:
+def pose_score(share: float, count: int, parallax_deg: float) -> float:
     """Return a score in [0, 1]: inlier ratio, 63 % of it at 50 inliers, in full from 2 degrees."""
     saturation = 1 - np.exp(-count / 50)
     return float(share * saturation * min(1.0, parallax_deg / (2 * MIN_PARALLAX_DEG)))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pointmap.camera import Array, Index, Mask, rotation_angle_deg
-from recon.alignment.pair_similarity import PairSimilarities, pair_similarities
 from recon.stage_results import PairSketch, PhotoPrior
+from recon.two_view.pointmap_similarity import PairSimilarities, pair_similarities
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
