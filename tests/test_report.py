@@ -20,11 +20,11 @@ from viz_scenes import ink
 
 import viz.scene_page
 from recon.scene import Mesh, PairRecord, PointCloud, Reconstruction
+from viz.drawing.viewpoint import scene_frame
 from viz.plots import camera_plot, pair_matrix
 from viz.report import report_html, write_report
 from viz.scene_data import scene_data, thin_mesh
 from viz.scene_page import scene_page_html
-from viz.viewpoint import scene_frame
 
 NASTY = ("<b>&\"'</script>.jpg", "Küche 日本.jpg", "${x} `y` \\.jpg", "d.jpg")
 TURN = """

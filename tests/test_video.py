@@ -16,7 +16,7 @@ import viz.video
 from pointmap.errors import InputError
 from recon.scene import Reconstruction
 from viz.__main__ import main
-from viz.render import render_scene
+from viz.drawing.render import render_scene
 from viz.video import check_video_path, flight, write_video
 
 SIZE = {"width": 160, "height": 96}

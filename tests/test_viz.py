@@ -11,14 +11,14 @@ import pytest
 from scene_factory import WALL_Z, empty_cloud, empty_mesh
 from viz_scenes import dense_scene, ink
 
-import viz.render
+import viz.drawing.render
 import viz.window
 from pointmap.camera import invert_rigid, pinhole, project, transform_points
 from recon.export.colour import UNKNOWN_GREY, camera_colours, confidence_to_rgb, depth_to_rgb
 from recon.scene import Reconstruction
-from viz.looks import LOOKS, cloud_colours, surface_colours
-from viz.render import BACKGROUND, render_scene
-from viz.viewpoint import (
+from viz.drawing.looks import LOOKS, cloud_colours, surface_colours
+from viz.drawing.render import BACKGROUND, render_scene
+from viz.drawing.viewpoint import (
     Viewpoint,
     automatic_viewpoint,
     frustum_vertices,
@@ -237,7 +237,7 @@ def test_without_opengl_numpy_draws_the_same_scene(
     def fails(*_: Any) -> None:
         raise RuntimeError("no OpenGL context")
 
-    monkeypatch.setattr(viz.render, "_open3d_drawer", fails)
+    monkeypatch.setattr(viz.drawing.render, "_open3d_drawer", fails)
     splatted = ink(render_scene(scene, show=show, **SIZE))
     assert (drawn & splatted).sum() > 0.6 * (drawn | splatted).sum()
 

@@ -9,7 +9,7 @@ import numpy as np
 from scene_factory import WALL_Z, colours_at, make_scene
 
 from recon.scene import PointCloud, Reconstruction
-from viz.render import BACKGROUND
+from viz.drawing.render import BACKGROUND
 
 
 def dense_scene(photo_folder: Path) -> Reconstruction:

@@ -18,10 +18,9 @@ from recon.export.colour import camera_colours
 from recon.export.glb import mesh_glb
 from recon.scene import Reconstruction
 from viz.browser_guard import guarded_server
-from viz.looks import LOOKS, Look, confident_cloud, surface_colours
-from viz.render import BACKGROUND
-from viz.report_photos import shrunk
-from viz.viewpoint import (
+from viz.drawing.looks import LOOKS, Look, confident_cloud, surface_colours
+from viz.drawing.render import BACKGROUND
+from viz.drawing.viewpoint import (
     Viewpoint,
     automatic_viewpoint,
     best_show,
@@ -30,6 +29,7 @@ from viz.viewpoint import (
     registered_cameras,
     scene_frame,
 )
+from viz.report_photos import shrunk
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from recon.scene import Reconstruction
-from viz.render import render_scene
+from viz.drawing.render import render_scene
+from viz.drawing.viewpoint import best_show
 from viz.report_photos import picture_tag
-from viz.viewpoint import best_show
 
 
 def page_html(title: str, body: str, data: dict[str, Any], *, scripts: Sequence[str]) -> str:

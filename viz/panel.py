@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.scene import Mesh, Reconstruction
-from viz.looks import LOOKS, Look, confident_cloud, surface_colours
-from viz.pieces import drawn_as_is, image, material, photo_quad, thumbnail
-from viz.render import (
+from viz.drawing.looks import LOOKS, Look, confident_cloud, surface_colours
+from viz.drawing.render import (
     BACKGROUND,
     camera_outlines,
     cloud_geometry,
@@ -28,8 +27,7 @@ from viz.render import (
     outline_geometry,
     point_size_px,
 )
-from viz.screenshot import write_screenshot
-from viz.viewpoint import (
+from viz.drawing.viewpoint import (
     Viewpoint,
     automatic_viewpoint,
     best_show,
@@ -40,6 +38,8 @@ from viz.viewpoint import (
     registered_cameras,
     scene_frame,
 )
+from viz.pieces import drawn_as_is, image, material, photo_quad, thumbnail
+from viz.screenshot import write_screenshot
 
 if TYPE_CHECKING:
     import open3d as o3d

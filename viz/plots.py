@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pointmap.camera import Array
 from recon.export.colour import camera_colours, colour_map
 from recon.scene import PairRecord, Reconstruction
-from viz.viewpoint import (
+from viz.drawing.viewpoint import (
     FRUSTUM_EDGES,
     frustum_depth,
     frustum_vertices,

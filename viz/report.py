@@ -10,10 +10,10 @@ from html import escape
 from pathlib import Path
 
 from recon.scene import Reconstruction
+from viz.drawing.render import render_scene
 from viz.html_page import page_html, viewer_figure, write_page
 from viz.matches import match_section
 from viz.plots import camera_plot, pair_matrix
-from viz.render import render_scene
 from viz.report_photos import number, photo_cards, photo_table, picture_tag
 from viz.scene_data import scene_data
 

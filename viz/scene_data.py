@@ -1,8 +1,8 @@
 """The scene as the report's 3D view takes it: small enough to sit inside the page.
 
 Points and vertices are thinned and stored as 16-bit steps of their box, in the upright frame of
-:func:`viz.viewpoint.scene_frame` turned to the axes of WebGL (x right, y up, z towards the viewer)
-and scaled to radius 1.
+:func:`viz.drawing.viewpoint.scene_frame` turned to the axes of WebGL (x right, y up, z towards the
+viewer) and scaled to radius 1.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pointmap.camera import Array
 from recon.export.colour import camera_colours
 from recon.scene import Mesh, PointCloud, Reconstruction
-from viz.render import BACKGROUND
-from viz.viewpoint import (
+from viz.drawing.render import BACKGROUND
+from viz.drawing.viewpoint import (
     FRUSTUM_EDGES,
     SceneFrame,
     automatic_viewpoint,

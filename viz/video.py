@@ -16,8 +16,8 @@ from pointmap.errors import InputError
 from recon.export.renames import rename_to_free
 from recon.progress import Advance
 from recon.scene import Reconstruction
-from viz.render import Drawer, drawing
-from viz.viewpoint import (
+from viz.drawing.render import Drawer, drawing
+from viz.drawing.viewpoint import (
     Viewpoint,
     automatic_viewpoint,
     best_show,

@@ -24,10 +24,8 @@ import numpy as np
 from pointmap.errors import InputError
 from recon.export.ownership import PICTURE_MARK, is_viewer_picture
 from recon.scene import PointCloud, Reconstruction
-from viz.looks import LOOKS, Look, confident_cloud, surface_colours
-from viz.panel import panel_works, run_panel
-from viz.pieces import photo_quad, thumbnail
-from viz.render import (
+from viz.drawing.looks import LOOKS, Look, confident_cloud, surface_colours
+from viz.drawing.render import (
     BACKGROUND,
     aim,
     camera_outlines,
@@ -37,8 +35,7 @@ from viz.render import (
     point_size_px,
     render_scene,
 )
-from viz.screenshot import write_screenshot
-from viz.viewpoint import (
+from viz.drawing.viewpoint import (
     Viewpoint,
     automatic_viewpoint,
     best_show,
@@ -47,6 +44,9 @@ from viz.viewpoint import (
     photo_viewpoint,
     registered_cameras,
 )
+from viz.panel import panel_works, run_panel
+from viz.pieces import photo_quad, thumbnail
+from viz.screenshot import write_screenshot
 
 logger = logging.getLogger(__name__)
 

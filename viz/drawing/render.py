@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from pointmap.camera import Array, pinhole
 from recon.export.colour import camera_colours
 from recon.scene import Mesh, PointCloud, Reconstruction
-from viz.splat import outline_points, splat
-from viz.viewpoint import (
+from viz.drawing.splat import outline_points, splat
+from viz.drawing.viewpoint import (
     FRUSTUM_EDGES,
     Viewpoint,
     automatic_viewpoint,
@@ -89,7 +89,7 @@ def render_scene(
     """Return a picture (height, width, 3) uint8 of the mesh or the cloud with the cameras.
 
     ``viewpoint`` defaults to one behind and above the cameras. Draws what is asked for: of an empty
-    mesh only the cameras are left (see ``viz.viewpoint.best_show``).
+    mesh only the cameras are left (see ``viz.drawing.viewpoint.best_show``).
     """
     view = viewpoint or automatic_viewpoint(reconstruction, aspect=width / height)
     with drawing(

@@ -1,7 +1,7 @@
 """Pictures of points without any graphics library: what is left when OpenGL fails.
 
-Slow and plain next to :mod:`viz.render`, but it needs NumPy only, so that a report always has its
-pictures.
+Slow and plain next to :mod:`viz.drawing.render`, but it needs NumPy only, so that a report always
+has its pictures.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, project, transform_points
-from viz.viewpoint import FRUSTUM_EDGES
+from viz.drawing.viewpoint import FRUSTUM_EDGES
 
 _MOST_POINTS = 400_000
 

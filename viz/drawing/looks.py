@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recon.export.colour import UNKNOWN_GREY, confidence_to_rgb, depth_to_rgb
 from recon.scene import PointCloud, Reconstruction
-from viz.viewpoint import registered_cameras, scene_frame
+from viz.drawing.viewpoint import registered_cameras, scene_frame
 
 Look = Literal["photo", "depth", "normal", "confidence"]
 """The choices of colour."""

@@ -1,0 +1,1 @@
+"""Pictures of a reconstruction: viewpoints, looks, and the renderers that draw them."""
