@@ -42,7 +42,7 @@ def save_each(
     from pointmap.inference import choose_device
 
     # viz depends on recon, not the other way: it is imported where it is called.
-    from viz.depth_report import DepthCard, depth_card, depth_report
+    from viz.pages.depth_report import DepthCard, depth_card, depth_report
 
     options = replace(options, depth_products=True)
     options.check()

@@ -93,7 +93,7 @@ def write_files(
             write_products(staging / "products", stem, view, units=reconstruction.units)
     if report:
         # viz depends on recon, not the other way: it is imported where it is called.
-        from viz.report import write_report
+        from viz.pages.report import write_report
 
         write_report(reconstruction, staging / "report.html")
     write_run(staging / "run.json", reconstruction, scene_folder=scene_folder)

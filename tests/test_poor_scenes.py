@@ -24,9 +24,9 @@ OPTIONS = FusionOptions(texture=True, texture_size=512)
 @pytest.fixture(autouse=True)
 def light_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """A one-line report: the page itself is tested with viz, poor scenes included."""
-    stub = types.ModuleType("viz.report")
+    stub = types.ModuleType("viz.pages.report")
     stub.write_report = lambda _, path: path.write_text("<html></html>")  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "viz.report", stub)
+    monkeypatch.setitem(sys.modules, "viz.pages.report", stub)
 
 
 def fused(scene: Reconstruction, views: tuple[View, ...]) -> Reconstruction:

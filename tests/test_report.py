@@ -18,13 +18,13 @@ from PIL import Image
 from scene_factory import empty_cloud, empty_mesh, make_scene
 from viz_scenes import ink
 
-import viz.scene_page
+import viz.pages.scene_page
 from recon.scene import Mesh, PairRecord, PointCloud, Reconstruction
 from viz.drawing.viewpoint import scene_frame
-from viz.plots import camera_plot, pair_matrix
-from viz.report import report_html, write_report
-from viz.scene_data import scene_data, thin_mesh
-from viz.scene_page import scene_page_html
+from viz.pages.plots import camera_plot, pair_matrix
+from viz.pages.report import report_html, write_report
+from viz.pages.scene_data import scene_data, thin_mesh
+from viz.pages.scene_page import scene_page_html
 
 NASTY = ("<b>&\"'</script>.jpg", "Küche 日本.jpg", "${x} `y` \\.jpg", "d.jpg")
 TURN = """
@@ -399,7 +399,7 @@ def test_a_large_scene_is_thinned_to_a_page_below_20_mb(scene: Reconstruction) -
     tangle = Mesh(points, faces, colours, points)
     data = scene_data(
         dataclasses.replace(scene, cloud=cloud, surface=tangle),
-        most_points=viz.scene_page.MOST_POINTS // 100,
-        most_vertices=viz.scene_page.MOST_VERTICES // 100,
+        most_points=viz.pages.scene_page.MOST_POINTS // 100,
+        most_vertices=viz.pages.scene_page.MOST_VERTICES // 100,
     )
     assert len(json.dumps(data)) < 20e6 / 100

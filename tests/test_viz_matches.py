@@ -11,7 +11,13 @@ import pytest
 from scene_factory import make_scene
 
 from recon.scene import Reconstruction, Tracks
-from viz.matches import SharedPoints, match_picture, match_section, shared_counts, shared_points
+from viz.pages.match_pictures import (
+    SharedPoints,
+    match_picture,
+    match_section,
+    shared_counts,
+    shared_points,
+)
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,7 @@ def view(
 
 def _save(reconstruction: Reconstruction, path: Path) -> Path:
     """Write what the ending of ``path`` asks for. Raises InputError when that cannot be."""
-    from viz.scene_page import write_scene_page
+    from viz.pages.scene_page import write_scene_page
     from viz.video import ENDINGS
     from viz.window import save_picture
 

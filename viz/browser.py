@@ -29,7 +29,7 @@ from viz.drawing.viewpoint import (
     registered_cameras,
     scene_frame,
 )
-from viz.report_photos import shrunk
+from viz.pages.report_photos import shrunk
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pointmap.camera import Array
 from recon.scene import Reconstruction
-from viz.report_photos import shrunk
+from viz.pages.report_photos import shrunk
 
 if TYPE_CHECKING:
     import open3d as o3d

@@ -14,7 +14,7 @@ from typing import Any
 from recon.scene import Reconstruction
 from viz.drawing.render import render_scene
 from viz.drawing.viewpoint import best_show
-from viz.report_photos import picture_tag
+from viz.pages.report_photos import picture_tag
 
 
 def page_html(title: str, body: str, data: dict[str, Any], *, scripts: Sequence[str]) -> str:
@@ -69,4 +69,4 @@ def write_page(page: str, path: str | Path) -> Path:
 
 
 def _page_file(name: str) -> str:
-    return files("viz").joinpath("page", name).read_text(encoding="utf-8")
+    return files("viz.pages").joinpath(name).read_text(encoding="utf-8")

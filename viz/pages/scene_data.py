@@ -35,7 +35,7 @@ _MOST_SEARCHED = 1_000_000  # points among which the page's are chosen
 def scene_data(
     reconstruction: Reconstruction, *, most_points: int = 60_000, most_vertices: int = 30_000
 ) -> dict[str, Any]:
-    """Return the scene as JSON-ready values for ``viz/page/viewer.js``.
+    """Return the scene as JSON-ready values for ``viz/pages/viewer.js``.
 
     At most ``most_points`` points and about ``most_vertices`` mesh vertices are kept. ``cloud`` and
     ``mesh`` are None where the scene has none.

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from recon.scene import Reconstruction
 from viz.drawing.viewpoint import registered_cameras
-from viz.html_page import page_html, viewer_figure, write_page
-from viz.report_photos import picture_tag, shrunk
-from viz.scene_data import scene_data
+from viz.pages.html_page import page_html, viewer_figure, write_page
+from viz.pages.report_photos import picture_tag, shrunk
+from viz.pages.scene_data import scene_data
 
 # With the photos a page then stays at about 20 MB.
 MOST_POINTS = 600_000

@@ -12,7 +12,7 @@ import numpy as np
 
 from recon.export.colour import depth_to_rgb, normals_to_rgb
 from recon.scene import Reconstruction
-from viz.report_photos import number, picture_tag, shrunk
+from viz.pages.report_photos import number, picture_tag, shrunk
 
 _SIDE = 360
 
@@ -64,7 +64,7 @@ def depth_card(scene: Reconstruction, folder: str) -> DepthCard:
 def depth_report(cards: Sequence[DepthCard], warnings: Sequence[str]) -> str:
     """Return the whole page; its pictures are inside it, the linked files beside it."""
     title = f"Depth of {len(cards)} photo{'s' if len(cards) != 1 else ''}"
-    style = files("viz").joinpath("page", "report.css").read_text(encoding="utf-8")
+    style = files("viz.pages").joinpath("report.css").read_text(encoding="utf-8")
     listed = "".join(f"<li>{escape(text)}</li>" for text in warnings)
     warned = f"<ul class='warnings'>{listed}</ul>" if listed else ""
     return (

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from recon.scene import Reconstruction
 from viz.drawing.render import render_scene
-from viz.html_page import page_html, viewer_figure, write_page
-from viz.matches import match_section
-from viz.plots import camera_plot, pair_matrix
-from viz.report_photos import number, photo_cards, photo_table, picture_tag
-from viz.scene_data import scene_data
+from viz.pages.html_page import page_html, viewer_figure, write_page
+from viz.pages.match_pictures import match_section
+from viz.pages.plots import camera_plot, pair_matrix
+from viz.pages.report_photos import number, photo_cards, photo_table, picture_tag
+from viz.pages.scene_data import scene_data
 
 _MATRIX_PHOTOS = 60
 _LISTED_PAIRS = 300

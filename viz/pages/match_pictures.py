@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pointmap.camera import Array
 from recon.export.colour import camera_colours
 from recon.scene import Reconstruction, View
-from viz.report_photos import picture_tag
+from viz.pages.report_photos import picture_tag
 
 if TYPE_CHECKING:
     from PIL import Image
