@@ -162,11 +162,11 @@ def _write_each(command: Command, output: OutputFolder, listener: ProgressBars) 
 def _view(command: Command, scene: Reconstruction) -> None:
     if command.view == "window":
         from recon.export.ownership import VIEWER_PICTURE
-        from viz.window import show
+        from viz.viewers.window import show
 
         show(scene, picture=command.out / VIEWER_PICTURE)
     elif command.view == "browser":
-        from viz.browser import browse
+        from viz.viewers.browser import browse
 
         browse(scene)
 

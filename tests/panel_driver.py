@@ -17,7 +17,7 @@ from open3d.visualization import gui
 from viz_scenes import dense_scene
 
 from pointmap.camera import pinhole, project, transform_points
-from viz.panel import PanelWindow, run_panel
+from viz.viewers.panel import PanelWindow, run_panel
 
 
 def click_camera(window: PanelWindow, number: int) -> None:

@@ -23,7 +23,7 @@ from viz_scenes import dense_scene, ink
 
 from pointmap.errors import InputError
 from recon.scene import Reconstruction
-from viz.browser import BrowserView, browse
+from viz.viewers.browser import BrowserView, browse
 
 CHECK = """[...document.querySelectorAll('label')].find(l => l.textContent.trim() === '{label}')
     .closest('div').parentElement.querySelector('input[type=checkbox]')"""

@@ -25,7 +25,7 @@ from viz_scenes import dense_scene
 
 from pointmap.errors import InputError
 from viz.__main__ import main
-from viz.browser_guard import SERIES, guarded_server
+from viz.viewers.browser_guard import SERIES, guarded_server
 
 SECRET = "only the user may read this"
 UP = "../" * 24

@@ -23,7 +23,7 @@ from pointmap.errors import InputError
 from recon.export import load_scene, reserved_folder
 from recon.save import save_scene
 from recon.scene import Reconstruction, Tracks
-from viz.window import save_picture
+from viz.viewers.window import save_picture
 
 CONTRACT = {
     *(

@@ -12,7 +12,7 @@ from scene_factory import WALL_Z, empty_cloud, empty_mesh
 from viz_scenes import dense_scene, ink
 
 import viz.drawing.render
-import viz.window
+import viz.viewers.window
 from pointmap.camera import invert_rigid, pinhole, project, transform_points
 from recon.export.colour import UNKNOWN_GREY, camera_colours, confidence_to_rgb, depth_to_rgb
 from recon.scene import Reconstruction

@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 from viz_scenes import dense_scene, ink
 
-import viz.panel
-import viz.window
+import viz.viewers.panel
+import viz.viewers.window
 from pointmap.errors import InputError
 from recon.scene import Reconstruction
 from viz.__main__ import main
@@ -40,11 +40,11 @@ def no_display(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_display_and_dead_displays_are_told(
     no_display: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not viz.window.has_display()
+    assert not viz.viewers.window.has_display()
     monkeypatch.setenv("DISPLAY", ":4242")
-    assert not viz.window.has_display()
+    assert not viz.viewers.window.has_display()
     monkeypatch.setenv("WAYLAND_DISPLAY", "no-such-socket")
-    assert not viz.window.has_display()
+    assert not viz.viewers.window.has_display()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems always have a display")
@@ -61,7 +61,7 @@ def test_a_display_that_never_answers_does_not_hang(
                 continue
         server.listen()
         monkeypatch.setenv("DISPLAY", f"127.0.0.1:{number}")
-        assert not viz.window.has_display(timeout_s=1.0)
+        assert not viz.viewers.window.has_display(timeout_s=1.0)
 
 
 def test_without_a_display_a_picture_is_written_instead(
@@ -70,9 +70,9 @@ def test_without_a_display_a_picture_is_written_instead(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(viz.window, "has_display", lambda: False)
+    monkeypatch.setattr(viz.viewers.window, "has_display", lambda: False)
     with caplog.at_level(logging.WARNING):
-        path = viz.window.show(scene, picture=tmp_path / "view.png")
+        path = viz.viewers.window.show(scene, picture=tmp_path / "view.png")
     assert path == tmp_path / "view.png"
     assert "no display" in caplog.text
     assert str(path) in caplog.text
@@ -82,14 +82,14 @@ def test_without_a_display_a_picture_is_written_instead(
 def test_a_picture_that_is_not_the_viewers_is_not_replaced(
     scene: Reconstruction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(viz.window, "has_display", lambda: False)
+    monkeypatch.setattr(viz.viewers.window, "has_display", lambda: False)
     (tmp_path / "view.png").write_bytes(b"drawn by hand")
     with pytest.raises(InputError, match=r"view\.png .* --save"):
-        viz.window.show(scene, picture=tmp_path / "view.png")
+        viz.viewers.window.show(scene, picture=tmp_path / "view.png")
     assert (tmp_path / "view.png").read_bytes() == b"drawn by hand"
     # Its own it does replace.
-    viz.window.save_picture(scene, tmp_path / "view.png")
-    viz.window.show(scene, picture=tmp_path / "view.png")
+    viz.viewers.window.save_picture(scene, tmp_path / "view.png")
+    viz.viewers.window.show(scene, picture=tmp_path / "view.png")
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def virtual_display(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_the_panel_window_shows_what_its_controls_say(
     virtual_display: None, tmp_path: Path
 ) -> None:
-    if viz.panel.ask_driver() is None:
+    if viz.viewers.panel.ask_driver() is None:
         pytest.skip("no Vulkan driver: the window with a panel cannot be tried")
     tests = Path(__file__).parent
     try:
@@ -138,7 +138,7 @@ def test_the_panel_window_shows_what_its_controls_say(
             timeout=300,
         )
     except subprocess.TimeoutExpired:
-        if viz.panel.panel_works():
+        if viz.viewers.panel.panel_works():
             raise
         pytest.skip("the software Vulkan driver did not come to an end")
     assert done.returncode == 0, done.stderr
@@ -161,15 +161,15 @@ def test_the_panel_window_shows_what_its_controls_say(
 def test_the_plain_window_shows_and_toggles_its_parts(
     scene: Reconstruction, virtual_display: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    windows: list[viz.window._SceneWindow] = []
+    windows: list[viz.viewers.window._SceneWindow] = []
     seen: list[np.ndarray] = []
-    keep = viz.window._SceneWindow.__init__
+    keep = viz.viewers.window._SceneWindow.__init__
 
     def remember(window: Any, *arguments: Any) -> None:
         keep(window, *arguments)
         windows.append(window)
 
-    steps: list[Callable[[viz.window._SceneWindow], object]] = [
+    steps: list[Callable[[viz.viewers.window._SceneWindow], object]] = [
         lambda window: None,
         lambda window: window.toggle("K"),
         lambda window: window.toggle("C"),
@@ -190,11 +190,11 @@ def test_the_plain_window_shows_and_toggles_its_parts(
         seen.append(np.asarray(window.visualizer.capture_screen_float_buffer(do_render=True)))
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(viz.window._SceneWindow, "__init__", remember)
-    monkeypatch.setattr(viz.window, "panel_works", lambda: False)
-    monkeypatch.setattr(viz.window, "time", SimpleNamespace(sleep=act))
-    assert viz.window.has_display()
-    assert viz.window.show(scene, picture=tmp_path / "view.png") is None
+    monkeypatch.setattr(viz.viewers.window._SceneWindow, "__init__", remember)
+    monkeypatch.setattr(viz.viewers.window, "panel_works", lambda: False)
+    monkeypatch.setattr(viz.viewers.window, "time", SimpleNamespace(sleep=act))
+    assert viz.viewers.window.has_display()
+    assert viz.viewers.window.show(scene, picture=tmp_path / "view.png") is None
     assert not (tmp_path / "view.png").exists()
     pictures = [np.rint(picture * 255) for picture in seen]
     mesh_and_cameras, mesh, both, cloud, sure = (ink(picture).mean() for picture in pictures[:5])
@@ -225,7 +225,7 @@ def test_command_without_a_display_ends_by_itself(saved: Path) -> None:
     keep = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
     done = subprocess.run(
         [sys.executable, "-m", "viz", str(saved)],
-        cwd=Path(viz.window.__file__).parents[1],
+        cwd=Path(viz.__file__).parents[1],
         env=keep,
         capture_output=True,
         text=True,

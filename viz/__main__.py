@@ -13,7 +13,7 @@ import tyro
 from pointmap.errors import InputError
 from pointmap.version import answer_version
 from recon.scene import Reconstruction
-from viz.browser import DEFAULT_PORT
+from viz.viewers.browser import DEFAULT_PORT
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +39,8 @@ def view(
     """
     from recon.export.load import load_scene
     from recon.export.ownership import VIEWER_PICTURE
-    from viz.browser import browse
-    from viz.window import show
+    from viz.viewers.browser import browse
+    from viz.viewers.window import show
 
     if not scene.is_dir():
         raise InputError(f"{scene} is no folder: give the folder that run_recon.py wrote")
@@ -57,7 +57,7 @@ def _save(reconstruction: Reconstruction, path: Path) -> Path:
     """Write what the ending of ``path`` asks for. Raises InputError when that cannot be."""
     from viz.pages.scene_page import write_scene_page
     from viz.video import ENDINGS
-    from viz.window import save_picture
+    from viz.viewers.window import save_picture
 
     ending = path.suffix.lower()
     if ending in ENDINGS:

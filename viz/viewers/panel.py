@@ -38,8 +38,8 @@ from viz.drawing.viewpoint import (
     registered_cameras,
     scene_frame,
 )
-from viz.pieces import drawn_as_is, image, material, photo_quad, thumbnail
-from viz.screenshot import write_screenshot
+from viz.viewers.open3d_pieces import drawn_as_is, image, material, photo_quad, thumbnail
+from viz.viewers.screenshot import write_screenshot
 
 if TYPE_CHECKING:
     import open3d as o3d

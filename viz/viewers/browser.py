@@ -17,7 +17,6 @@ import numpy as np
 from recon.export.colour import camera_colours
 from recon.export.glb import mesh_glb
 from recon.scene import Reconstruction
-from viz.browser_guard import guarded_server
 from viz.drawing.looks import LOOKS, Look, confident_cloud, surface_colours
 from viz.drawing.render import BACKGROUND
 from viz.drawing.viewpoint import (
@@ -30,6 +29,7 @@ from viz.drawing.viewpoint import (
     scene_frame,
 )
 from viz.pages.report_photos import shrunk
+from viz.viewers.browser_guard import guarded_server
 
 logger = logging.getLogger(__name__)
 

@@ -44,9 +44,9 @@ from viz.drawing.viewpoint import (
     photo_viewpoint,
     registered_cameras,
 )
-from viz.panel import panel_works, run_panel
-from viz.pieces import photo_quad, thumbnail
-from viz.screenshot import write_screenshot
+from viz.viewers.open3d_pieces import photo_quad, thumbnail
+from viz.viewers.panel import panel_works, run_panel
+from viz.viewers.screenshot import write_screenshot
 
 logger = logging.getLogger(__name__)
 
