@@ -1,0 +1,129 @@
+"""Synthetic scenes with exact truth for the tests of :mod:`recon.alignment`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from pointmap.camera import (
+    Array,
+    invert_rigid,
+    pinhole,
+    project,
+    rigid,
+    rotation_angle_deg,
+    transform_points,
+)
+from recon.stage_results import Alignment, PairEdge, PairMatches, RelativePose
+
+WIDTH, HEIGHT, FOCAL = 640, 480, 550.0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Cameras on an arc looking at points; ``xy[c]`` (P, 2) with NaN where a point is not seen."""
+
+    cam_to_world: Array
+    points: Array
+    xy: Array
+
+
+def look_at(eye: Array, target: Array) -> Array:
+    forward = (target - eye) / np.linalg.norm(target - eye)
+    right = np.cross(forward, [0.0, -1.0, 0.0])
+    right /= np.linalg.norm(right)
+    return rigid(np.stack([right, np.cross(forward, right), forward], axis=1), eye)
+
+
+def arc_scene(
+    cameras: int = 12,
+    points: int = 400,
+    *,
+    noise_px: float = 0.0,
+    span_deg: float = 100.0,
+    visible: float = 0.8,
+    seed: int = 0,
+    k1: float = 0.0,
+    extent: float = 1.0,
+) -> Scene:
+    rng = np.random.default_rng(seed)
+    cloud = rng.uniform(-extent, extent, (points, 3))
+    angles = np.radians(np.linspace(-span_deg / 2, span_deg / 2, cameras))
+    eyes = np.stack([4 * np.sin(angles), rng.uniform(-0.5, 0.5, cameras), -4 * np.cos(angles)], 1)
+    poses = np.stack([look_at(eye, rng.uniform(-0.2, 0.2, 3)) for eye in eyes])
+    K = pinhole(FOCAL, WIDTH, HEIGHT)
+    xy = np.stack([project(transform_points(invert_rigid(pose), cloud), K, k1) for pose in poses])
+    xy += rng.normal(0, noise_px, xy.shape) if noise_px else 0.0
+    inside = (xy >= 0).all(axis=2) & (xy[..., 0] < WIDTH) & (xy[..., 1] < HEIGHT)
+    inside &= rng.random(inside.shape) < visible
+    return Scene(poses, cloud, np.where(inside[..., None], xy, np.nan))
+
+
+def random_rotation(rng: np.random.Generator) -> Array:
+    q = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    return q * np.sign(np.linalg.det(q))
+
+
+def turn(rotation_deg: float, rng: np.random.Generator) -> Array:
+    from pointmap.camera import rotation_exp
+
+    axis = rng.normal(size=3)
+    return rotation_exp((axis / np.linalg.norm(axis) * np.radians(rotation_deg))[None])[0]
+
+
+def true_edge(scene: Scene, i: int, j: int) -> Array:
+    """Return cam2_to_cam1 (4, 4) of photos i (1) and j (2) with unit translation."""
+    relative = invert_rigid(scene.cam_to_world[i]) @ scene.cam_to_world[j]
+    relative[:3, 3] /= np.linalg.norm(relative[:3, 3])
+    return relative
+
+
+def scene_edges(
+    scene: Scene,
+    *,
+    wrong: float = 0.0,
+    rotation_noise_deg: float = 0.0,
+    neighbours: int | None = None,
+    seed: int = 0,
+) -> tuple[list[PairEdge], list[bool]]:
+    """Return edges of all pairs (or near ones) and which are right.
+
+    A fraction ``wrong`` has a random pose and matches.
+    """
+    rng = np.random.default_rng(seed)
+    count = len(scene.cam_to_world)
+    pairs = [(i, j) for i, j in combinations(range(count), 2) if j - i <= (neighbours or count)]
+    bad = set(rng.permutation(len(pairs))[: round(wrong * len(pairs))].tolist())
+    edges = []
+    for e, (i, j) in enumerate(pairs):
+        seen = np.flatnonzero(np.isfinite(scene.xy[[i, j]]).all(axis=(0, 2)))
+        relative, index_j = true_edge(scene, i, j), seen
+        if e in bad:
+            direction = rng.normal(size=3)
+            relative = rigid(random_rotation(rng), direction / np.linalg.norm(direction))
+            index_j = rng.permutation(seen)
+        elif rotation_noise_deg:
+            relative[:3, :3] = relative[:3, :3] @ turn(rotation_noise_deg, rng)
+        matches = PairMatches(i, j, scene.xy[i][seen], scene.xy[j][index_j], seen, index_j, 0.7)
+        inliers = np.ones(len(seen), bool)
+        edges.append(PairEdge(matches, RelativePose(relative, "essential", inliers, 0.9)))
+    return edges, [e not in bad for e in range(len(pairs))]
+
+
+def pose_errors_deg(found: Alignment, truth: Array) -> tuple[Array, Array]:
+    """Errors of all pairs' rotations and translation directions, 180 with a photo not placed."""
+    rotations, directions = [], []
+    for i in range(len(truth)):
+        for j in range(i):
+            a, b = found.cam_to_world[i], found.cam_to_world[j]
+            if a is None or b is None:
+                rotations.append(180.0)
+                directions.append(180.0)
+                continue
+            mine, true = invert_rigid(a) @ b, invert_rigid(truth[i]) @ truth[j]
+            rotations.append(float(rotation_angle_deg(mine[:3, :3].T @ true[:3, :3])))
+            u, v = mine[:3, 3], true[:3, 3]
+            directions.append(np.degrees(np.arctan2(np.linalg.norm(np.cross(u, v)), u @ v)))
+    return np.array(rotations), np.array(directions)
