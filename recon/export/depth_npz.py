@@ -15,7 +15,7 @@ from recon.scene import View
 
 
 @dataclass(frozen=True)
-class DepthMap:
+class StoredDepth:
     """What a depth file holds, all at one resolution that covers the whole photo.
 
     ``depth`` (h, w) float32 along z in scene units, 0 = unknown; ``confidence`` (h, w) float32 in
@@ -56,11 +56,11 @@ def write_depth_png(path: Path, view: View) -> None:
     Image.fromarray(depth_to_rgb(view.depth)).save(path, format="PNG")
 
 
-def read_depth_npz(path: Path) -> DepthMap:
+def read_depth_npz(path: Path) -> StoredDepth:
     """Read what :func:`write_depth_npz` wrote; ``InputError`` when it is missing or broken."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return DepthMap(
+            return StoredDepth(
                 depth=arrays["depth"].astype(np.float32),
                 confidence=arrays["confidence"].astype(np.float32),
                 image=arrays["image"].astype(np.uint8),

@@ -27,7 +27,7 @@ from pointmap.network.matched.cell_matches import (
 )
 from pointmap.network.matched.pose_solver import (
     FOCALS,
-    RelativePose,
+    SolvedPose,
     agreement,
     at_focal,
     relative_pose,
@@ -218,7 +218,7 @@ class Matcher(nn.Module):
         there: Tensor,
         inlier: Tensor,
         window: Window,
-        pose: RelativePose,
+        pose: SolvedPose,
         size: Size,
     ) -> Side:
         """Return what is told of a photo of ``size``; ``pose`` is the other camera's in its frame.

@@ -43,7 +43,7 @@ _FOCAL_PRIOR = 0.6
 _FOCAL_POSES, _FOCAL_STEPS = 4, 2
 
 
-class RelativePose(NamedTuple):
+class SolvedPose(NamedTuple):
     """Camera 2 in camera 1's frame, a point being R X + t; t of unit length, B pairs."""
 
     R: Tensor
@@ -55,7 +55,7 @@ class RelativePose(NamedTuple):
     support: Tensor
     """(B, F) share of the weight of all matches that agrees, 0 to 1, at each of ``FOCALS``."""
 
-    def inverse(self) -> RelativePose:
+    def inverse(self) -> SolvedPose:
         """The same with the photos' roles exchanged."""
         back = self.R.mT
         return self._replace(R=back, t=-(back @ self.t[..., None])[..., 0])
@@ -65,7 +65,7 @@ class RelativePose(NamedTuple):
         return _likely(self.support)
 
 
-def relative_pose(rays1: Tensor, rays2: Tensor, weights: Tensor) -> RelativePose:
+def relative_pose(rays1: Tensor, rays2: Tensor, weights: Tensor) -> SolvedPose:
     """Return the pose, and the focal length of both photos, that explain matches best.
 
     ``rays1``, ``rays2`` (B, N, 3) have z = 1 and belong to a usual focal length, around which
@@ -74,7 +74,7 @@ def relative_pose(rays1: Tensor, rays2: Tensor, weights: Tensor) -> RelativePose
     if rays1.device.type == "mps":
         # There torch has no eigenvectors; a few hundred matches are quick anywhere.
         found = relative_pose(rays1.cpu(), rays2.cpu(), weights.cpu())
-        return RelativePose(*(x.to(rays1.device) for x in found))
+        return SolvedPose(*(x.to(rays1.device) for x in found))
     weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-9)
     # From either side, with matches in an order that both share: draws name them by their place.
     # So a pair has one pose, whichever photo comes first.
@@ -85,9 +85,9 @@ def relative_pose(rays1: Tensor, rays2: Tensor, weights: Tensor) -> RelativePose
     found = _from_first(
         torch.cat([rays1, rays2]), torch.cat([rays2, rays1]), torch.cat([weights, weights])
     )
-    forth, back = (RelativePose(*half) for half in zip(*(x.chunk(2) for x in found), strict=True))
+    forth, back = (SolvedPose(*half) for half in zip(*(x.chunk(2) for x in found), strict=True))
     better = forth.likely().amax(dim=1) >= back.likely().amax(dim=1)
-    return RelativePose(
+    return SolvedPose(
         *(
             torch.where(better.view(-1, *[1] * (one.ndim - 1)), one, other)
             for one, other in zip(forth, back.inverse(), strict=True)
@@ -95,14 +95,14 @@ def relative_pose(rays1: Tensor, rays2: Tensor, weights: Tensor) -> RelativePose
     )
 
 
-def _from_first(rays1: Tensor, rays2: Tensor, weights: Tensor) -> RelativePose:
+def _from_first(rays1: Tensor, rays2: Tensor, weights: Tensor) -> SolvedPose:
     """Return the pose, its starts being turns of camera 1."""
     found = [_candidates(rays1, rays2, weights, focal) for focal in _STARTS]
     R, t = (torch.stack(x, dim=1) for x in zip(*found, strict=True))
     R, t, focal, support = _over_focals(_Matches(rays1, rays2, weights), R, t)
     near1, near2 = at_focal(rays1, focal), at_focal(rays2, focal)
     kept = weights * agreement(R, t, focal, rays1, rays2)
-    return RelativePose(R, t * _sign(R, t, near1, near2, kept)[:, None], focal, support)
+    return SolvedPose(R, t * _sign(R, t, near1, near2, kept)[:, None], focal, support)
 
 
 def _candidates(

@@ -11,7 +11,7 @@ import torch
 from pointmap.camera import rotation_angle_deg
 from pointmap.network.matched.pose_solver import (
     FOCALS,
-    RelativePose,
+    SolvedPose,
     agreement,
     at_focal,
     relative_pose,
@@ -50,7 +50,7 @@ def pair(
     return rays[0][None], rays[1][None], R, t / t.norm()
 
 
-def errors_deg(found: RelativePose, R: torch.Tensor, t: torch.Tensor) -> tuple[float, float]:
+def errors_deg(found: SolvedPose, R: torch.Tensor, t: torch.Tensor) -> tuple[float, float]:
     turn = float(rotation_angle_deg((found.R[0].T @ R).numpy()))
     return turn, math.degrees(math.acos(min(1.0, float(found.t[0] @ t))))
 
