@@ -199,6 +199,14 @@ def sample_at(depth: ArrayLike, height: int, width: int) -> Array:
     return depth[rows[:, None], columns]
 
 
+def cross_matrix(vectors: ArrayLike) -> Array:
+    """Return the matrices (..., 3, 3) with ``cross_matrix(v) @ u = v x u`` of vectors (..., 3)."""
+    x, y, z = np.moveaxis(np.asarray(vectors, np.float64), -1, 0)
+    zero = np.zeros_like(x)
+    rows = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1)
+    return rows.reshape(*x.shape, 3, 3)
+
+
 def rotation_exp(vectors: Array) -> Array:
     """Return the rotations (N, 3, 3) of rotation vectors (N, 3)."""
     from scipy.spatial.transform import Rotation

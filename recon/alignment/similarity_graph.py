@@ -16,7 +16,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
-from pointmap.camera import Array, Index, Mask, rotation_exp, rotation_log
+from pointmap.camera import Array, Index, Mask, cross_matrix, rotation_exp, rotation_log
 from recon.alignment.first_cameras import largest_component
 from recon.alignment.known_poses import moved_onto
 from recon.alignment.rotations import average_rotations
@@ -204,7 +204,7 @@ def _gauss_newton_step(
     diagonal = np.arange(3)
     J[:, diagonal, 0, diagonal], J[:, diagonal, 1, diagonal] = 1.0, -1.0
     # expected turns with photo i: w x b = -[b]x w.
-    J[:, 3:6, 0, :3] = -_cross_matrix(errors.expected)
+    J[:, 3:6, 0, :3] = -cross_matrix(errors.expected)
     J[:, diagonal + 3, 0, diagonal + 3], J[:, diagonal + 3, 1, diagonal + 3] = 1.0, -1.0
     J[:, 3:6, :, 6] = errors.expected[:, :, None] * _UNIT_SHARE
     J[:, 6, 0, 6], J[:, 6, 1, 6] = 1.0, -1.0
@@ -231,12 +231,6 @@ def _gauss_newton_step(
     step = np.zeros(count * _UNKNOWNS)
     step[free] = -splu((normal + sparse.diags_array(tie)).tocsc()).solve(A.T @ r.ravel())
     return step.reshape(count, _UNKNOWNS)
-
-
-def _cross_matrix(vectors: Array) -> Array:
-    x, y, z = vectors.T
-    zero = np.zeros_like(x)
-    return np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=1).reshape(-1, 3, 3)
 
 
 def _moved(cameras: GraphCameras, step: Array) -> GraphCameras:

@@ -10,17 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pointmap.camera import Array, pixel_rays, rigid, rotation_angle_deg
+from pointmap.camera import Array, cross_matrix, pixel_rays, rigid, rotation_angle_deg
 from recon.stage_results import PairMatches
 
 _RANSAC_CONFIDENCE = 0.9999
 _RANSAC_ITERATIONS = 5000
-
-
-def skew(vector: ArrayLike) -> Array:
-    """Return the matrix (3, 3) with ``skew(v) @ u = v x u``."""
-    x, y, z = np.asarray(vector, np.float64)
-    return np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
 
 
 def fundamental_from_pose(
@@ -28,7 +22,7 @@ def fundamental_from_pose(
 ) -> Array:
     """Return F (3, 3) of a relative pose; it has no meaning for a zero translation."""
     pose = np.asarray(cam2_to_cam1, np.float64)
-    essential = skew(pose[:3, 3]) @ pose[:3, :3]
+    essential = cross_matrix(pose[:3, 3]) @ pose[:3, :3]
     return _inverse(intrinsics_i).T @ essential @ _inverse(intrinsics_j)
 
 
@@ -38,7 +32,7 @@ def sampson_px(fundamental: Array, xy_i: ArrayLike, xy_j: ArrayLike) -> Array:
     return residual
 
 
-_TURNS = [skew(axis) for axis in np.eye(3)]
+_TURNS = [cross_matrix(axis) for axis in np.eye(3)]
 
 
 def find_pose(
@@ -212,7 +206,7 @@ def refine_pose(
     points = _homogeneous(xy_i), _homogeneous(xy_j)
 
     def evaluate(R: Array, t: Array) -> float:
-        residual, _ = _sampson(left @ skew(t) @ R @ right, *points)
+        residual, _ = _sampson(left @ cross_matrix(t) @ R @ right, *points)
         return float(np.log1p((residual / scale_px) ** 2).sum())
 
     R: Array = cam2_to_cam1[:3, :3]
@@ -221,9 +215,12 @@ def refine_pose(
     for _ in range(rounds):
         tangent = np.linalg.svd(t[None])[2][1:]
         slopes = np.stack(
-            [skew(t) @ R @ turn for turn in _TURNS] + [skew(axis) @ R for axis in tangent]
+            [cross_matrix(t) @ R @ turn for turn in _TURNS]
+            + [cross_matrix(axis) @ R for axis in tangent]
         )
-        residual, jacobian = _sampson(left @ skew(t) @ R @ right, *points, left @ slopes @ right)
+        residual, jacobian = _sampson(
+            left @ cross_matrix(t) @ R @ right, *points, left @ slopes @ right
+        )
         weight = 1 / (1 + (residual / scale_px) ** 2)
         hessian, gradient = (jacobian * weight) @ jacobian.T, jacobian @ (weight * residual)
         start = cost
