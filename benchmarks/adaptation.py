@@ -11,22 +11,19 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from pointmap.camera import Array, scale_intrinsics
-from pointmap.checkpoint import load_network
-from pointmap.images import ResizedPhoto, load_photo
-from pointmap.inference import choose_device, network_photos
-from recon.adaptation import Agreement, adapt, hide_blocks, refill
-from recon.alignment.align_scene import align_pairs
+from pointmap.images import ResizedPhoto
+from recon.adaptation import AdaptOptions, Agreement, adapt, hide_blocks, refill
+from recon.alignment.align_scene import align_scene
 from recon.depth.anchored_prior import fuse_depths, upsample_prior
 from recon.depth.dense_depths import dense_depths
-from recon.inputs import open_usable
-from recon.known_cameras import load_known_cameras
+from recon.inputs import read_inputs
 from recon.options import Options
 from recon.prediction.predict_scene import predict_scene
 from recon.stage_results import CONFIRMED, DepthMap, PhotoPrior
@@ -78,31 +75,28 @@ class AdaptationResult:
 
 def run_scene(folder: Path, *, seconds: float) -> AdaptationResult:
     """Reconstruct, adapt, reconstruct the depth again, and compare."""
-    options, device = Options(), choose_device("cpu")
-    network = load_network(None)
-
-    def ignore(done: int, total: int) -> None:
-        pass
-
-    photos = open_usable([folder / "images"])
-    unknown = load_known_cameras(None, photos)
-    features = find_features(photos, ignore)
-    seen = predict_scene(photos, network, device, options, ignore)
-    pairs = gather_evidence(photos, features, seen, unknown, None, options, ignore)
-    alignment = align_pairs(photos, features, pairs, unknown, options)
-    frames = [load_photo(photo, long_side=options.depth_size) for photo in photos]
-    depths = dense_depths(frames, alignment, seen.priors, device, options, ignore)
+    options = Options()
+    inputs = read_inputs([folder / "images"], device="cpu")
+    features = find_features(inputs)
+    seen = predict_scene(inputs, options.graph)
+    evidence = gather_evidence(inputs, features, seen, options.focal)
+    alignment = align_scene(inputs, features, evidence, options.align)
+    dense = dense_depths(
+        inputs,
+        alignment,
+        evidence.priors,
+        long_side=options.depth_size,
+        prior=options.depth,
+        stereo=options.stereo,
+    )
+    frames, depths = dense.frames, dense.depths
     start = time.process_time()
     result = adapt(
-        network,
-        network_photos(network, photos),
-        frames,
-        depths,
+        inputs,
         alignment,
-        seen.priors,
-        lambda n: predict_scene(photos, n, device, options, ignore).priors,
-        seconds=seconds,
-        device=device,
+        dense,
+        lambda n: predict_scene(replace(inputs, network=n), options.graph).priors,
+        AdaptOptions(seconds),
     )
     cpu = time.process_time() - start
     tied = fuse_depths(result.priors, alignment, frames, options=options.depth)
@@ -112,7 +106,7 @@ def run_scene(folder: Path, *, seconds: float) -> AdaptationResult:
     def errors(priors: list[PhotoPrior], final: Sequence[DepthMap | None]) -> DepthErrors:
         raw = [upsample_prior(p, *f.pixels.shape[:2]) for p, f in zip(priors, frames, strict=True)]
         tied = fuse_depths(priors, alignment, frames, options=options.depth)
-        held, all_of_them = result.held_out, range(len(photos))
+        held, all_of_them = result.held_out, range(len(frames))
         return DepthErrors(
             network=_mean(abs_rel(raw[k], _sure(depths[k]), scaled=True) for k in held),
             tied=_mean(abs_rel(tied[k], _sure(depths[k])) for k in held),
@@ -124,7 +118,7 @@ def run_scene(folder: Path, *, seconds: float) -> AdaptationResult:
 
     return AdaptationResult(
         scene=folder.resolve().name,
-        photos=len(photos),
+        photos=len(frames),
         held_out=len(result.held_out),
         kept=result.kept,
         agreement=(result.before, result.after),

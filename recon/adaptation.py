@@ -13,7 +13,7 @@ import copy
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +26,7 @@ from pointmap.camera import (
     scale_intrinsics,
     transform_points,
 )
-from pointmap.images import Photo, ResizedPhoto
+from pointmap.images import ResizedPhoto
 from recon.depth.anchored_prior import (
     DepthOptions,
     fuse_depths,
@@ -34,14 +34,15 @@ from recon.depth.anchored_prior import (
     tie_to_anchors,
     upsample_prior,
 )
-from recon.options import Options
 from recon.prediction.predict_scene import predict_scene
-from recon.progress import Advance
-from recon.stage_results import CONFIRMED, Alignment, DepthMap, PhotoPrior
+from recon.prediction.view_graph import ViewGraphOptions
+from recon.progress import Advance, unheard
+from recon.stage_results import CONFIRMED, Alignment, DenseDepths, DepthMap, PhotoPrior
 
 if TYPE_CHECKING:
     from pointmap.network import PointmapNetwork
     from pointmap.training.batches.pairs import PairBatch, Views
+    from recon.inputs import Inputs
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,17 @@ _PIXELS = 2500
 _WORST = 10.0
 _BLOCKS = 10
 _LEAST_STEPS = 5
+
+
+@dataclass(frozen=True)
+class AdaptOptions:
+    """How long the network learns: ``seconds`` at most, ``max_steps`` at most; ``seed`` of all that
+    is drawn.
+    """
+
+    seconds: float
+    max_steps: int = _MAX_STEPS
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,28 +105,22 @@ class Adaptation:
 
 
 def adapt(
-    network: PointmapNetwork,
-    resized: Sequence[ResizedPhoto],
-    frames: Sequence[ResizedPhoto],
-    depths: Sequence[DepthMap | None],
+    inputs: Inputs,
     alignment: Alignment,
-    priors: Sequence[PhotoPrior],
+    dense: DenseDepths,
     predict: Callable[[PointmapNetwork], list[PhotoPrior]],
+    options: AdaptOptions,
     *,
-    seconds: float,
-    device: torch.device,
-    max_steps: int = _MAX_STEPS,
-    seed: int = 0,
-    on_progress: Callable[[int, int], None] | None = None,
+    advance: Advance = unheard,
 ) -> Adaptation:
-    """Adapt ``network`` to its photos for at most ``seconds`` and say what it then predicts.
+    """Adapt the network to its photos for at most ``options.seconds``; say what it then predicts.
 
-    ``resized``: the photos as the network sees them; ``frames``: at the size of ``depths``, refined
-    depth, of which only what another photo confirmed is learnt; ``priors``: what the network said
-    so far; ``predict`` gives the priors of all photos by another network. Fewer than three photos
-    with confirmed depth teach nothing that could be checked: a warning, and everything stays as it
-    is. ``network`` itself is never changed.
+    Of the ``dense`` depths only what another photo confirmed is learnt; their priors are what the
+    network said so far. ``predict`` gives the priors of all photos by another network. Fewer than
+    three photos with confirmed depth teach nothing that could be checked: a warning, and everything
+    stays as it is. The inputs' network itself is never changed.
     """
+    frames, depths, priors = dense.frames, dense.depths, dense.priors
     usable = [
         k
         for k, depth in enumerate(depths)
@@ -130,20 +136,14 @@ def adapt(
         )
         return Adaptation(list(priors), False, ())
     taught = [k for k in usable if k not in held_out]
-    views = confirmed_views(resized, depths, alignment, taught)
+    views = confirmed_views(inputs.network_frames(), depths, alignment, taught)
     adapted, steps = learn(
-        network,
-        list(views.values()),
-        seconds=seconds,
-        device=device,
-        max_steps=max_steps,
-        seed=seed,
-        on_progress=on_progress,
+        inputs.network, list(views.values()), options, device=inputs.device, advance=advance
     )
     if steps < _LEAST_STEPS:
         logger.warning(
             "not adapted: %g seconds were enough for %d steps only; give --adapt more time",
-            seconds,
+            options.seconds,
             steps,
         )
         return Adaptation(list(priors), False, held_out, before)
@@ -311,17 +311,15 @@ def confirmed_views(
 def learn(
     network: PointmapNetwork,
     views: Sequence[Views],
+    options: AdaptOptions,
     *,
-    seconds: float,
     device: torch.device,
-    max_steps: int = _MAX_STEPS,
-    seed: int = 0,
-    on_progress: Callable[[int, int], None] | None = None,
+    advance: Advance = unheard,
 ) -> tuple[PointmapNetwork, int]:
     """Return a copy of ``network`` that learnt ``views``, and the number of steps it took.
 
-    DUSt3R's objective on random pairs of views of one size, both ways round, until ``seconds`` or
-    ``max_steps`` are over; the rate falls to zero with whichever is nearer.
+    DUSt3R's objective on random pairs of views of one size, both ways round, until the seconds or
+    the steps of ``options`` are over; the rate falls to zero with whichever is nearer.
     """
     from pointmap.inference import choose_dtype
     from pointmap.lora import add_low_rank, merge_low_rank
@@ -329,13 +327,13 @@ def learn(
 
     start = time.monotonic()
     adapted = copy.deepcopy(network).to(device).train()
-    parameters = add_low_rank(adapted, rank=_RANK, seed=seed)
+    parameters = add_low_rank(adapted, rank=_RANK, seed=options.seed)
     optimizer = torch.optim.AdamW(parameters, lr=_LEARNING_RATE, weight_decay=0.0)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(options.seed)
     dtype = choose_dtype(device)
     step = 0
     while True:
-        progress = max(step / max_steps, (time.monotonic() - start) / seconds)
+        progress = max(step / options.max_steps, (time.monotonic() - start) / options.seconds)
         if progress >= 1:
             break
         rate = _LEARNING_RATE * min(1.0, (step + 1) / 10) * 0.5 * (1 + np.cos(np.pi * progress))
@@ -350,8 +348,7 @@ def learn(
         if torch.isfinite(norm):
             optimizer.step()
         step += 1
-        if on_progress:
-            on_progress(int(100 * progress), 100)
+        advance(int(100 * progress), 100)
     merge_low_rank(adapted)
     return adapted.eval(), step
 
@@ -378,37 +375,25 @@ def draw_pairs(
 
 
 def adapted_depths(
-    photos: Sequence[Photo],
-    network: PointmapNetwork,
-    priors: Sequence[PhotoPrior],
-    frames: Sequence[ResizedPhoto],
-    depths: list[DepthMap | None],
+    inputs: Inputs,
     alignment: Alignment,
-    options: Options,
-    advance: Advance,
-) -> list[DepthMap | None]:
-    """Return ``depths``, filled from the adapted network where that is better."""
-    from pointmap.inference import choose_device, network_photos
+    dense: DenseDepths,
+    options: AdaptOptions,
+    graph: ViewGraphOptions,
+    prior: DepthOptions,
+    *,
+    advance: Advance = unheard,
+) -> DenseDepths:
+    """Return ``dense``, with unconfirmed depth filled from the adapted network if that is better.
 
-    assert options.adapt is not None
-    device = choose_device(options.device)
+    ``graph`` and ``prior``: how the network was asked, and its depth tied to the scene, before.
+    """
 
     def predict(adapted: PointmapNetwork) -> list[PhotoPrior]:
-        return predict_scene(photos, adapted, device, options, lambda done, total: None).priors
+        return predict_scene(replace(inputs, network=adapted), graph).priors
 
-    result = adapt(
-        network,
-        network_photos(network, photos),
-        frames,
-        depths,
-        alignment,
-        priors,
-        predict,
-        seconds=options.adapt,
-        device=device,
-        seed=options.seed,
-        on_progress=advance,
-    )
+    result = adapt(inputs, alignment, dense, predict, options, advance=advance)
     if not result.kept:
-        return depths
-    return refill(depths, fuse_depths(result.priors, alignment, frames, options=options.depth))
+        return dense
+    tied = fuse_depths(result.priors, alignment, dense.frames, options=prior)
+    return replace(dense, priors=tuple(result.priors), depths=tuple(refill(dense.depths, tied)))

@@ -6,17 +6,30 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pointmap.images import ResizedPhoto
-from recon.scene import Camera, PairRecord, View
-from recon.stage_results import Alignment, DepthMap, PairEvidence
+from recon.fusion import Fused
+from recon.scene import Camera, PairRecord, Reconstruction, View
+from recon.stage_results import Alignment, DenseDepths, PairEvidence, PairMatches
 
 
-def assemble_views(
-    frames: Sequence[ResizedPhoto], alignment: Alignment, depths: Sequence[DepthMap | None]
-) -> tuple[View, ...]:
+def assemble_scene(
+    evidence: PairEvidence, alignment: Alignment, views: tuple[View, ...], fused: Fused
+) -> Reconstruction:
+    """Return the scene that the stages have found, in scene units."""
+    return Reconstruction(
+        views=views,
+        tracks=alignment.tracks,
+        cloud=fused.cloud,
+        surface=fused.surface.mesh,
+        textured=fused.surface.textured,
+        statistics=fused.surface.statistics,
+        pairs=pair_records(evidence.matches, alignment),
+    )
+
+
+def assemble_views(alignment: Alignment, dense: DenseDepths) -> tuple[View, ...]:
     """Return the views of all photos; those without depth or place know nothing."""
     views = []
-    for k, (frame, depth) in enumerate(zip(frames, depths, strict=True)):
+    for k, (frame, depth) in enumerate(zip(dense.frames, dense.depths, strict=True)):
         photo = frame.photo
         unknown = np.zeros(frame.pixels.shape[:2], np.float32)
         views.append(
@@ -40,19 +53,19 @@ def assemble_views(
     return tuple(views)
 
 
-def pair_records(pairs: PairEvidence, alignment: Alignment) -> tuple[PairRecord, ...]:
+def pair_records(matches: Sequence[PairMatches], alignment: Alignment) -> tuple[PairRecord, ...]:
     """Return a record of every pair looked at; pairs that nothing relates have no method."""
     by_pointmaps = {(int(i), int(j)) for i, j in alignment.pointmap_pairs}
-    verified = {(edge.matches.i, edge.matches.j): k for k, edge in enumerate(pairs.edges)}
+    verified = {(edge.matches.i, edge.matches.j): k for k, edge in enumerate(alignment.edges)}
     records = []
-    for pair in pairs.matches:
+    for pair in matches:
         number = verified.get((pair.i, pair.j))
         if number is None:
             carried = (pair.i, pair.j) in by_pointmaps
             method = "pointmaps" if carried else "none"
             records.append(PairRecord(pair.i, pair.j, len(pair), 0, method, carried))
             continue
-        edge = pairs.edges[number]
+        edge = alignment.edges[number]
         records.append(
             PairRecord(
                 pair.i,

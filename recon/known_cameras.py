@@ -59,10 +59,6 @@ class KnownCameras:
         """Focal lengths of the ideal pinholes."""
         return [None if lens is None else lens.focal_px for lens in self.lenses]
 
-    def ideal_features(self, features: Sequence[PhotoFeatures]) -> list[PhotoFeatures]:
-        """Return the key points as the ideal pinholes show them."""
-        return [self.ideal(k, found) for k, found in enumerate(features)]
-
     def ideal(self, photo: int, found: PhotoFeatures) -> PhotoFeatures:
         """Return one photo's key points as its ideal pinhole shows them."""
         lens = self.lenses[photo]

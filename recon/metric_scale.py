@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -14,9 +14,6 @@ from pointmap.errors import InputError
 from recon.export.cameras_json import read_cameras
 from recon.scene import Camera, Reconstruction, View
 from recon.stage_results import PhotoPrior
-
-if TYPE_CHECKING:
-    from recon.options import Options
 
 _FORMS = "baseline:A.jpg,B.jpg,METRES or points:A.jpg,X1,Y1,X2,Y2,METRES or cameras:FILE or network"
 
@@ -60,20 +57,23 @@ def parse_scale(text: str) -> ScaleSource:
     return source
 
 
-def check_scale_source(options: Options, names: Sequence[str]) -> None:
-    """Raise ``InputError`` when ``options.scale_from`` cannot be had of photos called ``names``.
+def check_scale_source(
+    scale_from: str | None, names: Sequence[str], *, weights: str | None
+) -> None:
+    """Raise ``InputError`` when ``scale_from`` cannot be had of photos called ``names``.
 
-    To be called before the long stages; what can only show later shows in :func:`in_metres`.
+    ``weights``: the checkpoint given, None for the bundled one, which predicts no metres. To be
+    called before the long stages; what can only show later shows in :func:`in_metres`.
     """
-    if options.scale_from is None:
+    if scale_from is None:
         return
-    source = parse_scale(options.scale_from)
+    source = parse_scale(scale_from)
     for name in source.photos:
         if name not in names:
             raise InputError(f"--scale-from: no photo of the scene is called {name}")
     if source.file is not None and not source.file.is_file():
         raise InputError(f"--scale-from: {source.file} does not exist")
-    if source.kind == "network" and options.weights is None:
+    if source.kind == "network" and weights is None:
         raise InputError(
             "--scale-from network needs --weights of a network that predicts metres; "
             "the bundled one does not"
@@ -81,16 +81,16 @@ def check_scale_source(options: Options, names: Sequence[str]) -> None:
 
 
 def in_metres(
-    scene: Reconstruction, priors: Sequence[PhotoPrior], options: Options
+    scene: Reconstruction, priors: Sequence[PhotoPrior], scale_from: str | None
 ) -> Reconstruction:
-    """Return the scene as ``options.scale_from`` says, in metres; unchanged when it says nothing.
+    """Return the scene as ``scale_from`` says, in metres; unchanged when it says nothing.
 
     ``priors``: the network's pointmap of each of the scene's views. Raises ``InputError`` when the
     photos named were not placed, or nothing is known where the length should be measured.
     """
-    if options.scale_from is None:
+    if scale_from is None:
         return scene
-    return rescale(scene, metric_factor(scene, priors, parse_scale(options.scale_from)))
+    return rescale(scene, metric_factor(scene, priors, parse_scale(scale_from)))
 
 
 def metric_factor(

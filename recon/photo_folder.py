@@ -14,9 +14,9 @@ from recon.export.json_file import plain, write_json
 from recon.export.options import ExportOptions
 from recon.export.ownership import file_digests
 from recon.export.staging import OutputFolder
-from recon.inputs import open_usable
+from recon.inputs import read_inputs
 from recon.options import Options
-from recon.progress import StageListener, Stages, collected_warnings
+from recon.progress import Run, StageListener
 from recon.save import write_files
 from recon.single_photo import photo_scene
 
@@ -38,9 +38,6 @@ def save_each(
     when no photo is left, where the scale of a whole scene is asked for, and as
     :meth:`recon.export.staging.OutputFolder.staged` does.
     """
-    from pointmap.checkpoint import load_network
-    from pointmap.inference import choose_device
-
     # viz depends on recon, not the other way: it is imported where it is called.
     from viz.pages.depth_report import DepthCard, depth_card, depth_report
 
@@ -50,23 +47,30 @@ def save_each(
         raise InputError("--known-cameras are those of one scene: they don't go with --mode depth")
     if options.scale_from not in (None, "network"):
         raise InputError("--scale-from names photos of one scene; with --mode depth only network")
-    stages, cards = Stages(listener), list[DepthCard]()
-    with output.staged() as staging, collected_warnings() as warnings:
-        with stages.stage("Reading photos"):
-            opened = open_usable(photos)
-            device, network = choose_device(options.device), load_network(options.weights)
-        stems = _folder_names([photo.name for photo in opened])
-        with stages.stage("Depth of each photo") as advance:
-            for number, (photo, stem) in enumerate(zip(opened, stems, strict=True)):
-                advance(number, len(opened))
+    cards = list[DepthCard]()
+    with output.staged() as staging, Run(listener) as run:
+        with run.stage("Reading photos"):
+            inputs = read_inputs(photos, weights=options.weights, device=options.device)
+        stems = _folder_names([photo.name for photo in inputs.photos])
+        with run.stage("Depth of each photo") as advance:
+            for number, (photo, stem) in enumerate(zip(inputs.photos, stems, strict=True)):
+                advance(number, len(stems))
                 try:
-                    scene = photo_scene(photo, network, device=device, options=options)
+                    scene = photo_scene(
+                        photo,
+                        inputs.network,
+                        device=inputs.device,
+                        long_side=options.depth_size,
+                        focal=options.focal,
+                        fusion=options.fusion,
+                        scale_from=options.scale_from,
+                    )
                 except InputError as error:
                     logger.warning("left out: %s", error)
                     continue
                 (staging / stem).mkdir()
                 write_files(
-                    scene,
+                    replace(scene, options=options.to_dict()),
                     staging / stem,
                     scene_folder=output.target / stem,
                     export=export or ExportOptions(),
@@ -74,10 +78,10 @@ def save_each(
                 )
                 cards.append(depth_card(scene, stem))
         if not cards:
-            raise InputError(f"no depth in any of the {len(opened)} photos (see the warnings)")
-        page = depth_report(cards, warnings)
+            raise InputError(f"no depth in any of the {len(stems)} photos (see the warnings)")
+        page = depth_report(cards, run.warnings)
         (staging / "report.html").write_text(page, encoding="utf-8")
-        _write_run(staging, options, stages, warnings)
+        _write_run(staging, options, run)
     return len(cards)
 
 
@@ -87,15 +91,15 @@ def _folder_names(names: Sequence[str]) -> list[str]:
     return [f"{stem}_" if stem.casefold() in taken else stem for stem in depth_stems(names)]
 
 
-def _write_run(staging: Path, options: Options, stages: Stages, warnings: Sequence[str]) -> None:
+def _write_run(staging: Path, options: Options, run: Run) -> None:
     """Write the ``run.json`` of the whole, by which the folder is known as ours."""
     data = {
         "program": "pointmap",
         "version": pointmap.__version__,
         "mode": "depth",
         "options": options.to_dict(),
-        "stages": stages.records,
-        "warnings": list(warnings),
+        "stages": run.records,
+        "warnings": run.warnings,
         "files": file_digests(staging),
     }
     write_json(staging / "run.json", plain(data))

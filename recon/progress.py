@@ -1,4 +1,4 @@
-"""What the stages cost and how far they are: a record per stage, told to a listener."""
+"""A run: what its stages cost, how far they are, and what it warned of."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Protocol
 
 from recon.scene import StageRecord
 
+_PACKAGES = ("pointmap", "recon", "viz")
+
 Advance = Callable[[int, int], None]
 """Called with (done, total) units of the running stage."""
+
+
+def unheard(done: int, total: int) -> None:
+    """Tell nobody how far a stage is."""
 
 
 class StageListener(Protocol):
@@ -27,12 +34,36 @@ class StageListener(Protocol):
         """The running stage ended without an error."""
 
 
-class Stages:
-    """Runs stages one after the other and keeps their records."""
+class Run:
+    """Times stages, reports how far they are, and keeps the warnings that are logged meanwhile.
+
+    To be entered (``with``) around the stages. ``records``: of the stages that have ended;
+    ``warnings``: the text of each warning of the project's packages, once.
+    """
 
     def __init__(self, listener: StageListener | None = None) -> None:
         self._listener = listener
+        self._collector = _Collector()
         self.records: list[StageRecord] = []
+
+    @property
+    def warnings(self) -> list[str]:
+        """The warnings so far, each once."""
+        return self._collector.messages
+
+    def __enter__(self) -> Run:
+        for name in _PACKAGES:
+            logging.getLogger(name).addHandler(self._collector)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for name in _PACKAGES:
+            logging.getLogger(name).removeHandler(self._collector)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Advance]:
@@ -40,7 +71,7 @@ class Stages:
         if self._listener:
             self._listener.started(name)
         start = time.perf_counter()
-        yield self._listener.advanced if self._listener else lambda done, total: None
+        yield self._listener.advanced if self._listener else unheard
         record = StageRecord(name, time.perf_counter() - start, peak_memory_mb())
         self.records.append(record)
         if self._listener:
@@ -61,23 +92,12 @@ def peak_memory_mb() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
-@contextmanager
-def collected_warnings() -> Iterator[list[str]]:
-    """Collect the text of every warning that the project's packages log inside the block."""
-    messages: list[str] = []
+class _Collector(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
 
-    class Collector(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            text = record.getMessage()
-            if text not in messages:
-                messages.append(text)
-
-    collector = Collector(level=logging.WARNING)
-    loggers = [logging.getLogger(name) for name in ("pointmap", "recon", "viz")]
-    for logger in loggers:
-        logger.addHandler(collector)
-    try:
-        yield messages
-    finally:
-        for logger in loggers:
-            logger.removeHandler(collector)
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text not in self.messages:
+            self.messages.append(text)

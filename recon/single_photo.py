@@ -13,31 +13,27 @@ from pointmap.images import Photo, load_photo
 from recon.depth.anchored_prior import upsample_prior
 from recon.depth.depth_mesh import triangulate, under_photo
 from recon.depth.derived_maps import joint_bilateral
-from recon.fusion import fuse_points
+from recon.fusion import FusionOptions, fuse_points
 from recon.metric_scale import in_metres
 from recon.prediction.photo_prior import PriorAccumulator
 from recon.scene import Camera, Reconstruction, Tracks, View
 from recon.stage_results import PhotoPrior
-from recon.two_view.focal_lengths import solve_focals
+from recon.two_view.focal_lengths import FocalOptions, solve_focals
 
 if TYPE_CHECKING:
     import torch
 
     from pointmap.network import PointmapNetwork
-    from recon.options import Options
 
 
 def predict_alone(
     photos: Sequence[Photo], network: PointmapNetwork, *, device: torch.device
 ) -> Iterator[PhotoPrior]:
     """Yield each photo's pointmap and focal length, the photo looked at as a pair with itself."""
-    from pointmap.inference import encode_photos, predict_pairs
+    from pointmap.inference import encode_photos, network_photos, predict_pairs
 
     for photo in photos:
-        resized = load_photo(
-            photo, long_side=max(network.config.img_size), multiple=network.config.patch_size
-        )
-        encoded = encode_photos(network, [resized], device=device)
+        encoded = encode_photos(network, network_photos(network, [photo]), device=device)
         accumulator = PriorAccumulator([photo])
         for prediction in predict_pairs(network, encoded, [(0, 0)], device=device):
             accumulator.add(prediction)
@@ -45,14 +41,22 @@ def predict_alone(
 
 
 def photo_scene(
-    photo: Photo, network: PointmapNetwork, *, device: torch.device, options: Options
+    photo: Photo,
+    network: PointmapNetwork,
+    *,
+    device: torch.device,
+    long_side: int,
+    focal: FocalOptions,
+    fusion: FusionOptions,
+    scale_from: str | None = None,
 ) -> Reconstruction:
     """Return the scene of one photo: its camera at the origin, depth, cloud and mesh.
 
-    The focal length is the given one, EXIF's or the network's. Raises ``InputError`` for a photo
+    Depth has ``long_side`` pixels at most. The focal length is the given one, EXIF's or the
+    network's. In metres if ``scale_from`` says what tells them. Raises ``InputError`` for a photo
     that shows nothing (one single colour), and when the network predicts nothing usable.
     """
-    frame = load_photo(photo, long_side=options.depth_size)
+    frame = load_photo(photo, long_side=long_side)
     if np.ptp(frame.pixels.reshape(-1, 3), axis=0).max() == 0:
         raise InputError(f"{photo.name} shows one single colour: there is no depth in it")
     prior = next(predict_alone([photo], network, device=device))
@@ -61,8 +65,9 @@ def photo_scene(
         raise InputError(
             f"{photo.name}: the network is sure of no pixel's depth; give another checkpoint"
         )
-    focal = float(solve_focals([photo], [], [prior], options.focal).focals_px[0])
-    camera = Camera(pinhole(focal, photo.width, photo.height), photo.width, photo.height, np.eye(4))
+    focal_px = float(solve_focals([photo], [], [prior], focal).focals_px[0])
+    K = pinhole(focal_px, photo.width, photo.height)
+    camera = Camera(K, photo.width, photo.height, np.eye(4))
     # Between the network's pixels the photo knows better where things end.
     smooth = joint_bilateral(depth.depth, frame.pixels).astype(np.float32)
     view = View(
@@ -78,9 +83,8 @@ def photo_scene(
     scene = Reconstruction(
         views=(view,),
         tracks=Tracks.empty(),
-        cloud=fuse_points([view], options=options.fusion),
+        cloud=fuse_points([view], options=fusion),
         surface=surface,
-        textured=under_photo(surface, view) if options.fusion.texture else None,
-        options=options.to_dict(),
+        textured=under_photo(surface, view) if fusion.texture else None,
     )
-    return in_metres(scene, [prior], options)
+    return in_metres(scene, [prior], scale_from)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array
+from pointmap.images import ResizedPhoto
 from recon.scene import Tracks
 
 SIFT_SIGMA_PX = 0.5
@@ -191,8 +192,9 @@ class Alignment:
 
     ``intrinsics`` (N, 3, 3) in original pixels; ``k1`` (N,) radial distortion; ``cam_to_world``:
     (4, 4) each, None for a photo that could not be placed, with the ``reasons`` in words (None
-    where placed); ``tracks`` with ``view_index`` into the photos; ``used_edges`` (E,) bool, edges
-    that agree with the result; ``pointmap_pairs`` (T, 2), i < j, pairs whose pointmaps do;
+    where placed); ``tracks`` with ``view_index`` into the photos; ``edges`` E, of the pairs that it
+    was made of, ``used_edges`` (E,) bool, those that agree with the result; ``pointmap_pairs``
+    (T, 2), i < j, pairs whose pointmaps do;
     ``depth_scale`` (N,): what takes the photo's prior to scene units by its pointmaps, NaN where
     they don't tell.
     """
@@ -202,6 +204,7 @@ class Alignment:
     cam_to_world: tuple[Array | None, ...]
     reasons: tuple[str | None, ...]
     tracks: Tracks
+    edges: tuple[PairEdge, ...]
     used_edges: NDArray[np.bool_]
     pointmap_pairs: NDArray[np.int64]
     depth_scale: Array
@@ -215,3 +218,14 @@ class DepthMap:
 
     depth: NDArray[np.float32]
     confidence: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class DenseDepths:
+    """Depth of all photos: each one's ``frame``, the ``priors`` that it was tied to the scene from,
+    and its depth map at the frame's size, None for a photo that was not placed.
+    """
+
+    frames: tuple[ResizedPhoto, ...]
+    priors: tuple[PhotoPrior, ...]
+    depths: tuple[DepthMap | None, ...]

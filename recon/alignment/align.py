@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from pointmap.camera import Array, Index, Mask, invert_rigid, pinhole, transform_points
 from recon.alignment.cameras import Cameras
@@ -27,7 +27,7 @@ from recon.alignment.refinement import (
 from recon.alignment.tracks import TrackSet, build_match_table
 from recon.alignment.tracks_and_pointmaps import Combined, combine
 from recon.scene import Tracks
-from recon.stage_results import Alignment, PairEdge, PairSketch, PhotoFeatures, PhotoPrior
+from recon.stage_results import Alignment, Focals, PairEdge, PairEvidence, PhotoFeatures
 from recon.two_view.pointmap_pose import pointmap_poses
 
 if TYPE_CHECKING:
@@ -49,26 +49,19 @@ _STILL = frozenset({"pure_rotation", "no_parallax"})
 
 def align(
     photos: Sequence[Photo],
-    edges: Sequence[PairEdge],
-    priors: Sequence[PhotoPrior],
-    focals_px: ArrayLike,
-    *,
-    focal_log_sigma: ArrayLike = 0.3,
-    focal_groups: ArrayLike | None = None,
+    evidence: PairEvidence,
     options: AlignOptions | None = None,
+    *,
     seed: int = 0,
     features: Sequence[PhotoFeatures] | None = None,
-    sketches: Sequence[PairSketch] = (),
     known_cam_to_world: Sequence[Array | None] | None = None,
 ) -> Alignment:
     """Place all photos (one or more) that verified edges or trustworthy pointmaps connect; return
     cameras and tracks.
 
-    ``priors``: one per photo, or none at all; ``focals_px`` (N,) first guesses in original pixels,
-    ``focal_log_sigma`` (N,) or one number, how sure their logarithms are (0: known, kept
-    bit-equal). Photos with equal ``focal_groups`` (N,) share a focal, by default those of one
-    camera (equal ``camera_key``). ``features`` give the points' colours. ``sketches``: what is kept
-    of the pairs' pointmaps, which place the photos that feature tracks don't hold.
+    Of the ``evidence``: the ``edges``; first guesses of ``focals`` (those that are known are kept
+    bit-equal); the ``priors``, one per photo or none at all; the ``sketches`` of pointmaps, which
+    place the photos that feature tracks don't hold. ``features`` give the points' colours.
 
     World: the OpenCV frame of the first placed photo, scaled so that the median depth at which
     cameras see the points is 1; or the world of ``known_cam_to_world`` (4, 4) each, None where not
@@ -77,12 +70,9 @@ def align(
     The largest connected component of edges becomes the scene; components are never merged.
     """
     options = options or AlignOptions()
-    count = len(photos)
-    focals = np.broadcast_to(np.asarray(focals_px, np.float64), (count,))
-    sigmas = np.broadcast_to(np.asarray(focal_log_sigma, np.float64), (count,))
-    names = [p.camera_key for p in photos] if focal_groups is None else list(np.ravel(focal_groups))
+    edges, priors = evidence.edges, evidence.priors
     reach_px = np.array([np.hypot(p.width, p.height) / 2 for p in photos])
-    setup = _setup(names, edges, focals, sigmas, reach_px, options)
+    setup = _setup(evidence.focals, edges, reach_px, options)
     graph = _pose_graph(edges)
     predicted = [prior.points[..., 2] * (prior.confidence > 0) for prior in priors]
     structure = _unmatched(photos, setup)
@@ -90,12 +80,13 @@ def align(
         structure = _solve(setup, structure.cameras, graph, predicted, seed)
     if known_cam_to_world is not None and any(pose is not None for pose in known_cam_to_world):
         setup, structure = pin_known_poses(setup, structure, known_cam_to_world)
-    poses = pointmap_poses(sketches, priors, photos, structure.cameras.focals_px)
+    poses = pointmap_poses(evidence.sketches, priors, photos, structure.cameras.focals_px)
     scene = combine(setup, structure, poses)
     if not setup.known_pose.any():
         scene = _normalised(setup, scene, predicted)
     tied = np.zeros((0, 2), np.int64) if poses is None else poses.trusted_pairs
-    return _result(photos, setup, scene, _with_pairs(graph, tied), features)
+    found = _result(photos, setup, scene, _with_pairs(graph, tied), features)
+    return replace(found, edges=tuple(edges))
 
 
 def _with_pairs(graph: PoseGraph, tied: Index) -> tuple[Index, Array]:
@@ -128,6 +119,7 @@ def _result(
             table.node_view[tracks.node],
             table.node_xy[tracks.node],
         ),
+        edges=(),
         used_edges=agreeing_edges(setup, cameras),
         pointmap_pairs=scene.pairs,
         depth_scale=scene.depth_scale,
@@ -135,38 +127,36 @@ def _result(
 
 
 def _setup(
-    cameras: Sequence[object],
-    edges: Sequence[PairEdge],
-    focals: Array,
-    sigmas: Array,
-    reach_px: Array,
-    options: AlignOptions,
+    focals: Focals, edges: Sequence[PairEdge], reach_px: Array, options: AlignOptions
 ) -> Setup:
-    """Return the unchanging part of the problem; photos with equal ``cameras`` share a lens.
+    """Return the unchanging part of the problem; photos of one focal group share a lens.
 
     ``reach_px`` (N,): how far the photos' corners are from their centres.
     """
     # A known focal joins no group: it stays what was given, whatever the others do.
     keys = [
         f"known {k}" if sigma == 0 else f"camera {name}"
-        for k, (name, sigma) in enumerate(zip(cameras, sigmas, strict=True))
+        for k, (name, sigma) in enumerate(zip(focals.groups, focals.log_sigma, strict=True))
     ]
     groups = np.unique(keys, return_inverse=True)[1] if keys else np.zeros(0, np.int64)
+    guess_px, sigmas = focals.focals_px, focals.log_sigma
     members = [np.flatnonzero(groups == g) for g in range(int(groups.max(initial=-1)) + 1)]
     return Setup(
         table=build_match_table(edges),
         edges=len(edges),
         focal_group=groups.astype(np.int64),
-        focal_prior_px=np.array([float(np.median(focals[m])) for m in members]),
+        focal_prior_px=np.array([float(np.median(guess_px[m])) for m in members]),
         focal_log_sigma=np.array([float(np.median(sigmas[m])) for m in members]),
         # A camera whose focal is known is known to be a pinhole.
         k1_sigma=np.array(
             [
-                _LENS_SIGMA * float(np.median((focals[m] / reach_px[m]) ** 2)) * (sigmas[m[0]] > 0)
+                _LENS_SIGMA
+                * float(np.median((guess_px[m] / reach_px[m]) ** 2))
+                * (sigmas[m[0]] > 0)
                 for m in members
             ]
         ),
-        known_pose=np.zeros(len(focals), bool),
+        known_pose=np.zeros(len(guess_px), bool),
         options=options,
     )
 

@@ -1,77 +1,89 @@
-"""Align the photos, match loose ones again, align once more."""
+"""Align the photos, match those that few features hold again, align once more."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from pointmap.images import Photo
-from recon.known_cameras import KnownCameras
-from recon.options import Options
-from recon.progress import Advance
+from recon.alignment.align import align
+from recon.alignment.refinement import AlignOptions
+from recon.progress import Advance, unheard
 from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
+from recon.two_view.magnified_matching import (
+    MatchedAgain,
+    magnified_features,
+    match_again,
+    pairs_to_match_again,
+    photos_with_few_matches,
+)
+
+if TYPE_CHECKING:
+    from recon.inputs import Inputs
+
+logger = logging.getLogger(__name__)
 
 
-def align_pairs(
-    photos: Sequence[Photo],
+def align_scene(
+    inputs: Inputs,
     features: Sequence[PhotoFeatures],
-    pairs: PairEvidence,
-    known: KnownCameras,
-    options: Options,
+    evidence: PairEvidence,
+    options: AlignOptions,
+    *,
+    seed: int = 0,
+    advance: Advance = unheard,
 ) -> Alignment:
-    """Return the cameras that the pairs' evidence gives, known lenses as they were."""
-    from recon.alignment import align
+    """Return the cameras of all photos in original pixels, known lenses as they were given.
 
-    alignment = align(
-        photos,
-        pairs.edges,
-        pairs.priors,
-        pairs.focals.focals_px,
-        focal_log_sigma=pairs.focals.log_sigma,
-        focal_groups=pairs.focals.groups,
-        options=options.align,
-        seed=options.seed,
-        features=features,
-        sketches=pairs.sketches,
-        known_cam_to_world=known.cam_to_world,
-    )
-    return known.restored(alignment)
-
-
-def rematch_loose_photos(
-    photos: Sequence[Photo],
-    features: Sequence[PhotoFeatures],
-    pairs: PairEvidence,
-    alignment: Alignment,
-    known: KnownCameras,
-    options: Options,
-    advance: Advance,
-) -> tuple[PairEvidence, Alignment]:
-    """Return the evidence and the alignment after a finer look at photos that few features hold.
-
-    They are those of before where the second look places fewer photos or finds nothing.
+    Photos that few features hold are matched again at twice the size. What that gives is taken
+    unless fewer photos are placed with it. A photo without a place is warned of.
     """
-    from recon.two_view.magnified_matching import (
-        finer_features,
-        look_again,
-        loose_photos,
-        pairs_to_look_at,
-    )
 
-    chosen = pairs_to_look_at(loose_photos(alignment), pairs.matches, len(photos))
+    def aligned(features: Sequence[PhotoFeatures], evidence: PairEvidence) -> Alignment:
+        found = align(
+            inputs.photos,
+            evidence,
+            options,
+            seed=seed,
+            features=features,
+            known_cam_to_world=inputs.known.cam_to_world,
+        )
+        return inputs.known.restored(found)
+
+    alignment = aligned(features, evidence)
+    second = _matched_again(inputs, features, evidence, alignment, advance)
+    if second.changed:
+        trial = aligned(second.features, replace(evidence, edges=second.edges))
+        if _placed(trial) >= _placed(alignment):
+            alignment = trial
+    for photo, reason in zip(inputs.photos, alignment.reasons, strict=True):
+        if reason is not None:
+            logger.warning("%s could not be placed: %s", photo.name, reason)
+    return alignment
+
+
+def _placed(alignment: Alignment) -> int:
+    return sum(pose is not None for pose in alignment.cam_to_world)
+
+
+def _matched_again(
+    inputs: Inputs,
+    features: Sequence[PhotoFeatures],
+    evidence: PairEvidence,
+    alignment: Alignment,
+    advance: Advance,
+) -> MatchedAgain:
+    """Return features and edges after a look, at twice the size, at photos that few hold."""
+    photos, known = inputs.photos, inputs.known
+    chosen = pairs_to_match_again(photos_with_few_matches(alignment), evidence.matches, len(photos))
     involved = sorted({k for m in chosen for k in (m.i, m.j)})
     finer = {}
     for number, k in enumerate(involved):
-        finer[k] = known.ideal(k, finer_features(photos[k]))
+        finer[k] = known.ideal(k, magnified_features(photos[k]))
         advance(number + 1, len(involved))
     focals = [
         float(K[0, 0]) if focal is None else focal
         for K, focal in zip(alignment.intrinsics, known.focals_px, strict=True)
     ]
-    second = look_again(photos, features, finer, chosen, pairs.edges, focals)
-    if not second.changed:
-        return pairs, alignment
-    evidence = replace(pairs, edges=second.edges)
-    trial = align_pairs(photos, second.features, evidence, known, options)
-    placed = [sum(pose is not None for pose in a.cam_to_world) for a in (alignment, trial)]
-    return (evidence, trial) if placed[1] >= placed[0] else (pairs, alignment)
+    return match_again(photos, features, finer, chosen, evidence.edges, focals)

@@ -7,40 +7,45 @@ from typing import TYPE_CHECKING
 
 from pointmap.camera import scale_intrinsics
 from pointmap.images import ResizedPhoto
-from recon.depth.anchored_prior import fuse_depths
-from recon.options import Options
-from recon.progress import Advance
-from recon.stage_results import Alignment, DepthMap, PhotoPrior
+from recon.depth.anchored_prior import DepthOptions, fuse_depths
+from recon.depth.given_maps_in_scene import priors_from_scene
+from recon.progress import Advance, unheard
+from recon.stage_results import Alignment, DenseDepths, DepthMap, PhotoPrior
 from recon.stereo.refine import refine_depths
-from recon.stereo.view import StereoView
+from recon.stereo.view import StereoOptions, StereoView
 
 if TYPE_CHECKING:
-    import torch
+    from recon.inputs import Inputs
 
 
 def dense_depths(
-    frames: Sequence[ResizedPhoto],
+    inputs: Inputs,
     alignment: Alignment,
     priors: Sequence[PhotoPrior],
-    device: torch.device,
-    options: Options,
-    advance: Advance,
-) -> list[DepthMap | None]:
-    """Return the depth of every photo at its frame's size, None for photos that were not placed."""
-    depths = fuse_depths(priors, alignment, frames, options=options.depth)
+    *,
+    long_side: int,
+    prior: DepthOptions,
+    stereo: StereoOptions | None,
+    advance: Advance = unheard,
+) -> DenseDepths:
+    """Return the depth of every photo that was placed, its long side at most ``long_side`` pixels.
+
+    The ``priors``, or given maps in their place, are tied to the scene as ``prior`` says. Without
+    ``stereo`` options they stay as they are.
+    """
+    frames = inputs.frames(long_side)
+    if inputs.maps is not None:
+        priors = priors_from_scene(inputs.maps, frames, alignment, priors)
+    depths = fuse_depths(priors, alignment, frames, options=prior)
     placed = [k for k, depth in enumerate(depths) if depth is not None]
-    if not options.refine_depth or len(placed) < 2:
-        return depths
-    views = [_stereo_view(frames[k], alignment, k, depths[k]) for k in placed]
-    refined = refine_depths(
-        views,
-        options=options.stereo,
-        device=str(device),
-        on_progress=advance,
-    )
-    for k, depth in zip(placed, refined, strict=True):
-        depths[k] = depth
-    return depths
+    if stereo is not None and len(placed) > 1:
+        views = [_stereo_view(frames[k], alignment, k, depths[k]) for k in placed]
+        refined = refine_depths(
+            views, options=stereo, device=str(inputs.device), on_progress=advance
+        )
+        for k, depth in zip(placed, refined, strict=True):
+            depths[k] = depth
+    return DenseDepths(frames, tuple(priors), tuple(depths))
 
 
 def _stereo_view(

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from recon.options import Options
-from recon.progress import Advance
+from recon.prediction.view_graph import ViewGraphOptions
+from recon.progress import Advance, unheard
 from recon.stage_results import NetworkResult, PairMatches
 
 if TYPE_CHECKING:
-    import torch
-
-    from pointmap.images import Photo
-    from pointmap.network import PointmapNetwork
+    from recon.inputs import Inputs
 
 
 def predict_scene(
-    photos: Sequence[Photo],
-    network: PointmapNetwork,
-    device: torch.device,
-    options: Options,
-    advance: Advance,
+    inputs: Inputs, options: ViewGraphOptions, *, advance: Advance = unheard
 ) -> NetworkResult:
     """Encode each photo once, decode each pair, and keep of it only what later stages need."""
-    from pointmap.inference import encode_photos, network_photos, predict_pairs
+    from pointmap.inference import encode_photos, predict_pairs
     from recon.prediction.descriptor_matches import match_descriptors
     from recon.prediction.pair_sketch import sketch_pair
     from recon.prediction.photo_prior import PriorAccumulator
     from recon.prediction.view_graph import build_view_graph
 
-    encoded = encode_photos(network, network_photos(network, photos), device=device)
-    graph = build_view_graph(len(photos), descriptors=encoded.descriptors, options=options.graph)
+    photos, network, device = inputs.photos, inputs.network, inputs.device
+    encoded = encode_photos(network, inputs.network_frames(), device=device)
+    graph = build_view_graph(len(photos), descriptors=encoded.descriptors, options=options)
     # A photo alone is looked at as a pair with itself.
     looked_at = graph.pairs or tuple((k, k) for k in range(len(photos)))
     accumulator = PriorAccumulator(photos)

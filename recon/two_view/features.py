@@ -5,14 +5,17 @@ All positions are x, y in the ORIGINAL photo, pixel centres at +0.5 (see :mod:`p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.images import Photo, ResizedPhoto, load_photo
-from recon.progress import Advance
+from pointmap.images import ResizedPhoto, load_photo
+from recon.progress import Advance, unheard
 from recon.stage_results import SIFT_SIGMA_PX, PairMatches, PhotoFeatures
+
+if TYPE_CHECKING:
+    from recon.inputs import Inputs
 
 FEATURE_LONG_SIDE = 1600
 """Long side, in pixels, at which photos are best handed to :func:`extract_features`."""
@@ -107,11 +110,14 @@ def _best_and_distinct(
     return index[:, 0].numpy(), distinct.numpy()
 
 
-def find_features(photos: Sequence[Photo], advance: Advance) -> list[PhotoFeatures]:
-    """Return the key points of every photo."""
+def find_features(inputs: Inputs, *, advance: Advance = unheard) -> tuple[PhotoFeatures, ...]:
+    """Return the key points of every photo, where a known lens is as its ideal pinhole shows them.
 
+    Photos are decoded one by one and not kept: this is the largest size at which they are seen.
+    """
     features = []
-    for number, photo in enumerate(photos):
-        features.append(extract_features(load_photo(photo, long_side=FEATURE_LONG_SIDE)))
-        advance(number + 1, len(photos))
-    return features
+    for number, photo in enumerate(inputs.photos):
+        found = extract_features(load_photo(photo, long_side=FEATURE_LONG_SIDE))
+        features.append(inputs.known.ideal(number, found))
+        advance(number + 1, len(inputs.photos))
+    return tuple(features)

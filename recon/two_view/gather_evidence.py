@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pointmap.camera import Array
-from recon.known_cameras import KnownCameras
-from recon.options import Options
-from recon.prediction.given_maps import PriorMap, priors_from_matches
-from recon.progress import Advance
+from recon.prediction.given_maps import priors_from_matches
+from recon.progress import Advance, unheard
 from recon.stage_results import (
     NetworkResult,
     PairEdge,
@@ -18,39 +16,40 @@ from recon.stage_results import (
     PairSketch,
     PhotoFeatures,
 )
+from recon.two_view.focal_lengths import FocalOptions, solve_focals
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
+    from recon.inputs import Inputs
 
 
 def gather_evidence(
-    photos: Sequence[Photo],
+    inputs: Inputs,
     features: Sequence[PhotoFeatures],
     network: NetworkResult,
-    known: KnownCameras,
-    maps: Sequence[PriorMap] | None,
-    options: Options,
-    advance: Advance,
+    options: FocalOptions,
+    *,
+    advance: Advance = unheard,
 ) -> PairEvidence:
     """Match the features of the pairs that the network looked at, and verify what they say.
 
-    ``features`` are those of ideal photos (:meth:`KnownCameras.ideal_features`). Depth ``maps``, if
-    given, take the place of the network's priors.
+    ``features``: of :func:`recon.two_view.features.find_features`. Given depth maps take the place
+    of the network's priors.
     """
     from recon.two_view.features import match_features
-    from recon.two_view.focal_lengths import solve_focals
     from recon.two_view.pointmap_pose import pointmap_poses
     from recon.two_view.relative_pose import features_contradict, surer, verify_pair
 
+    photos = inputs.photos
     total = 2 * len(network.pairs)
     matches = []
     for number, (i, j) in enumerate(network.pairs):
         matches.append(match_features(features[i], features[j], i, j))
         advance(number + 1, total)
     priors = network.priors
-    if maps is not None:
-        priors = priors_from_matches(maps, photos, matches, priors)
-    focals = solve_focals(photos, matches, priors, options.focal, known_px=known.focals_px)
+    if inputs.maps is not None:
+        priors = priors_from_matches(inputs.maps, photos, matches, priors)
+    focals = solve_focals(photos, matches, priors, options, known_px=inputs.known.focals_px)
     poses = pointmap_poses(network.sketches, priors, photos, focals.focals_px)
     hints = {} if poses is None else poses.hints()
     sketches = {(s.i, s.j): s for s in network.sketches}

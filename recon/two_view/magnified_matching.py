@@ -41,7 +41,7 @@ _SURE_SHARE, _LEAST_SHARE = 0.25, 0.1
 
 
 @dataclass(frozen=True)
-class SecondLook:
+class MatchedAgain:
     """``features`` of all photos, those of the first look first; the pairs' ``edges``, and whether
     any of them ``changed``.
     """
@@ -51,7 +51,7 @@ class SecondLook:
     changed: bool
 
 
-def loose_photos(alignment: Alignment) -> NDArray[np.int64]:
+def photos_with_few_matches(alignment: Alignment) -> NDArray[np.int64]:
     """Return the photos that see too few scene points to be held firmly, loosest first; none
     unless one of them nearly hangs in the air.
     """
@@ -61,7 +61,7 @@ def loose_photos(alignment: Alignment) -> NDArray[np.int64]:
     return loose[np.argsort(counts[loose], kind="stable")]
 
 
-def pairs_to_look_at(
+def pairs_to_match_again(
     loose: NDArray[np.int64], matches: Sequence[PairMatches], count: int
 ) -> list[PairMatches]:
     """Return the pairs of the ``loose`` photos, each with the few that it matches best.
@@ -76,7 +76,7 @@ def pairs_to_look_at(
     return list(chosen.values())[: _PAIRS_PER_PHOTO * count]
 
 
-def finer_features(photo: Photo) -> PhotoFeatures:
+def magnified_features(photo: Photo) -> PhotoFeatures:
     """Return the key points of the photo at twice the size of the first look, at most."""
     from pointmap.images import load_photo
 
@@ -88,14 +88,14 @@ def finer_features(photo: Photo) -> PhotoFeatures:
     )
 
 
-def look_again(
+def match_again(
     photos: Sequence[Photo],
     features: Sequence[PhotoFeatures],
     finer: Mapping[int, PhotoFeatures],
     matches: Sequence[PairMatches],
     edges: Sequence[PairEdge],
     focals_px: Sequence[float],
-) -> SecondLook:
+) -> MatchedAgain:
     """Return the edges with those of the pairs of ``matches`` that finer features give.
 
     ``finer``: key points of the photos in ``matches``, the pairs to look at. An edge stays as it
@@ -131,7 +131,7 @@ def look_again(
         if best is not None and best is not before:
             result[i, j], changed = best, True
             logger.debug("photos %d and %d: %d inliers now", i, j, best.pose.inliers.sum())
-    return SecondLook(every, [result[pair] for pair in sorted(result)], changed)
+    return MatchedAgain(every, [result[pair] for pair in sorted(result)], changed)
 
 
 def _edge(

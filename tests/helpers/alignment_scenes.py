@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pointmap.camera import (
     Array,
@@ -16,7 +18,17 @@ from pointmap.camera import (
     rotation_angle_deg,
     transform_points,
 )
-from recon.stage_results import Alignment, PairEdge, PairMatches, RelativePose
+from pointmap.images import Photo
+from recon.stage_results import (
+    Alignment,
+    Focals,
+    PairEdge,
+    PairEvidence,
+    PairMatches,
+    PairSketch,
+    PhotoPrior,
+    RelativePose,
+)
 
 WIDTH, HEIGHT, FOCAL = 640, 480, 550.0
 
@@ -127,3 +139,26 @@ def pose_errors_deg(found: Alignment, truth: Array) -> tuple[Array, Array]:
             u, v = mine[:3, 3], true[:3, 3]
             directions.append(np.degrees(np.arctan2(np.linalg.norm(np.cross(u, v)), u @ v)))
     return np.array(rotations), np.array(directions)
+
+
+def evidence(
+    photos: Sequence[Photo],
+    edges: Sequence[PairEdge],
+    focals_px: ArrayLike,
+    *,
+    priors: Sequence[PhotoPrior] = (),
+    sketches: Sequence[PairSketch] = (),
+    focal_log_sigma: ArrayLike = 0.3,
+    focal_groups: ArrayLike | None = None,
+) -> PairEvidence:
+    """What align takes: by default photos of one camera key share a focal length known roughly."""
+    count = len(photos)
+    names = [photo.camera_key for photo in photos]
+    groups = np.unique(names, return_inverse=True)[1] if focal_groups is None else focal_groups
+    focals = Focals(
+        np.broadcast_to(np.asarray(focals_px, np.float64), (count,)),
+        np.broadcast_to(np.asarray(focal_log_sigma, np.float64), (count,)),
+        ("default",) * count,
+        np.asarray(groups, np.int64),
+    )
+    return PairEvidence([], list(edges), focals, list(sketches), list(priors))

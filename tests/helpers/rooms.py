@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from alignment_scenes import evidence
 
 from benchmarks.pointmap_scenes import Errors, RoomScene, complete_pairs, make_room, predictions
 from pointmap.camera import Array
@@ -28,9 +29,15 @@ class Taken:
     sketches: list[PairSketch]
     focals: Array
 
-    def align(self, edges: Sequence[PairEdge] = (), **settings) -> Alignment:
-        settings.setdefault("sketches", self.sketches)
-        return align(self.scene.photos, edges, self.priors, self.focals, **settings)
+    def align(
+        self,
+        edges: Sequence[PairEdge] = (),
+        sketches: Sequence[PairSketch] | None = None,
+        **settings,
+    ) -> Alignment:
+        said = self.sketches if sketches is None else sketches
+        found = evidence(self.scene.photos, edges, self.focals, priors=self.priors, sketches=said)
+        return align(self.scene.photos, found, **settings)
 
 
 def take(scene: RoomScene, said: Sequence[PairPrediction]) -> Taken:

@@ -16,6 +16,7 @@ from pointmap.images import Photo, ResizedPhoto
 from pointmap.network import NetworkConfig, PointmapNetwork
 from recon.adaptation import (
     Adaptation,
+    AdaptOptions,
     Agreement,
     adapt,
     agreement,
@@ -23,9 +24,11 @@ from recon.adaptation import (
     draw_pairs,
     refill,
 )
+from recon.inputs import Inputs
+from recon.known_cameras import KnownCameras
 from recon.options import Options
 from recon.scene import Tracks
-from recon.stage_results import Alignment, DepthMap, PhotoPrior
+from recon.stage_results import Alignment, DenseDepths, DepthMap, PhotoPrior
 
 WIDTH, HEIGHT, COUNT = 64, 48, 5
 CONFIG = NetworkConfig(
@@ -64,7 +67,8 @@ def alignment_of(intrinsics: Array, poses: list[Array], tracks: Tracks) -> Align
         cam_to_world=tuple(poses),
         reasons=(None,) * len(poses),
         tracks=tracks,
-        used_edges=np.ones(1, bool),
+        edges=(),
+        used_edges=np.zeros(0, bool),
         pointmap_pairs=np.zeros((0, 2), np.int64),
         depth_scale=np.full(len(poses), np.nan),
     )
@@ -175,18 +179,27 @@ def small_network() -> PointmapNetwork:
     return network.eval()
 
 
-def run(world: World, after: list[PhotoPrior], **given: float) -> Adaptation:
-    settings = {"seconds": 60.0, "max_steps": 6, **given}
+def inputs_of(world: World, network: PointmapNetwork) -> Inputs:
+    """The world's photos as if they had been decoded at the network's size."""
+    photos = tuple(frame.photo for frame in world.photos)
+    nothing = (None,) * len(photos)
+    inputs = Inputs(photos, KnownCameras(nothing, nothing), None, network, torch.device("cpu"))
+    config = network.config
+    inputs.decoded[max(config.img_size), config.patch_size] = tuple(world.photos)
+    return inputs
+
+
+def dense_of(world: World) -> DenseDepths:
+    return DenseDepths(tuple(world.photos), tuple(world.priors(bend=0.2)), tuple(world.depths))
+
+
+def run(world: World, after: list[PhotoPrior], seconds: float = 60.0) -> Adaptation:
     return adapt(
-        small_network(),
-        world.photos,
-        world.photos,
-        world.depths,
+        inputs_of(world, small_network()),
         world.alignment,
-        world.priors(bend=0.2),
+        dense_of(world),
         lambda network: after,
-        device=torch.device("cpu"),
-        **settings,
+        AdaptOptions(seconds, max_steps=6),
     )
 
 
@@ -219,10 +232,8 @@ def test_the_copy_learns_and_the_network_stays_as_it_was(world: World) -> None:
             errors.append(float((ratio / ratio.median() - 1).abs().mean()))
         return world.priors()
 
-    adapt(
-        network, world.photos, world.photos, world.depths, world.alignment,
-        world.priors(bend=0.2), predict, seconds=600.0, max_steps=100, device=torch.device("cpu"),
-    )  # fmt: skip
+    options = AdaptOptions(600.0, max_steps=100)
+    adapt(inputs_of(world, network), world.alignment, dense_of(world), predict, options)
     # Photo 1 is the one held out, confirmed are the first 44 columns.
     assert errors[1] < 0.8 * errors[0]
     after = network.state_dict()
@@ -235,7 +246,7 @@ def test_too_few_photos_or_too_little_time_leave_everything(
     two = dataclasses.replace(world, depths=[*world.depths[:2], None, None, None])
     assert not run(two, world.priors()).kept
     assert "3 are needed" in caplog.text
-    assert not run(world, world.priors(), seconds=1e-6).kept
+    assert not run(world, world.priors(), 1e-6).kept
     assert "more time" in caplog.text
     with pytest.raises(InputError, match="--adapt must be above 0"):
         Options(adapt=0.0).check()

@@ -120,7 +120,7 @@ def half_size_scene() -> tuple[Reconstruction, list[Shot]]:
 
 
 def metres(scene: Reconstruction, text: str, priors: list[PhotoPrior]) -> Reconstruction:
-    return in_metres(scene, priors, Options(scale_from=text, weights="metric"))
+    return in_metres(scene, priors, text)
 
 
 def test_every_source_of_scale_gives_the_same_metres(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_every_source_of_scale_gives_the_same_metres(tmp_path: Path) -> None:
         assert found.views[1].depth == pytest.approx(shots[1].depth, rel=1e-3)
         pose = found.views[1].camera.cam_to_world
         assert pose == pytest.approx(shots[1].cam_to_world, rel=1e-3, abs=1e-3)
-    assert in_metres(scene, priors, Options()) is scene
+    assert in_metres(scene, priors, None) is scene
     counted = replace(scene, statistics={"voxel_size": 0.5, "pieces": 3})
     text = f"baseline:0.jpg,2.jpg,{apart}"
     assert metres(counted, text, priors).statistics == {
@@ -204,7 +204,7 @@ def test_a_scale_that_cannot_be_measured_is_refused(tmp_path: Path) -> None:
             metres(scene, text, [])
     for text in ("baseline:0.jpg,x.jpg,2", f"cameras:{tmp_path / 'none.json'}", "network"):
         with pytest.raises(InputError, match="scale-from"):
-            check_scale_source(Options(scale_from=text), ["0.jpg", "1.jpg"])
+            check_scale_source(text, ["0.jpg", "1.jpg"], weights=None)
 
 
 @pytest.fixture(scope="module")

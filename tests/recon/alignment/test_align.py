@@ -11,6 +11,7 @@ from alignment_scenes import (
     WIDTH,
     Scene,
     arc_scene,
+    evidence,
     pose_errors_deg,
     scene_edges,
     turn,
@@ -25,6 +26,7 @@ from recon.alignment.first_cameras import first_cameras
 from recon.stage_results import (
     Alignment,
     PairEdge,
+    PairEvidence,
     PairMatches,
     PhotoFeatures,
     PhotoPrior,
@@ -37,8 +39,12 @@ def photos(count: int) -> list[Photo]:
 
 
 def run(edges: list[PairEdge], count: int, *, focal: float = FOCAL, **settings) -> Alignment:
-    priors = settings.pop("priors", [])
-    return align(photos(count), edges, priors, np.full(count, focal), **settings)
+    told = {
+        name: settings.pop(name)
+        for name in ("priors", "focal_log_sigma", "focal_groups")
+        if name in settings
+    }
+    return align(photos(count), evidence(photos(count), edges, focal, **told), **settings)
 
 
 def without_key_points(edges: list[PairEdge], method: str, seed: int = 0) -> list[PairEdge]:
@@ -230,7 +236,8 @@ def test_known_focals_are_bit_equal_and_the_others_follow():
     scene = arc_scene(6, 150, noise_px=0.5)
     focals = np.where(np.arange(6) < 3, FOCAL + 0.123, 1.15 * FOCAL)
     sigma = np.where(np.arange(6) < 3, 0.0, 0.3)
-    found = align(photos(6), scene_edges(scene)[0], [], focals, focal_log_sigma=sigma)
+    edges, _ = scene_edges(scene)
+    found = align(photos(6), evidence(photos(6), edges, focals, focal_log_sigma=sigma))
     assert np.array_equal(found.intrinsics[:3, 0, 0], focals[:3])
     assert np.allclose(found.intrinsics[3:, 0, 0], FOCAL, rtol=5e-3)
     assert len(set(found.intrinsics[3:, 0, 0])) == 1
@@ -326,7 +333,7 @@ def test_real_photos_with_repetitive_wallpaper():
         pose = essential(pair, *K)
         if pose is not None and pose.inliers.sum() >= 15:
             edges.append(PairEdge(pair, pose))
-    found = align(taken, edges, [], focals.focals_px, focal_log_sigma=focals.log_sigma)
+    found = align(taken, PairEvidence(matches, edges, focals, [], []))
     truth = json.loads((folder / "cameras.json").read_text())["images"]
     poses = np.array([truth[photo.path.name]["cam_to_world"] for photo in taken])
     worst = np.maximum(*pose_errors_deg(found, poses))

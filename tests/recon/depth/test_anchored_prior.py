@@ -41,7 +41,8 @@ def aligned(shots: list[Shot], tracks: Tracks) -> Alignment:
         cam_to_world=tuple(shot.cam_to_world for shot in shots),
         reasons=(None,) * len(shots),
         tracks=tracks,
-        used_edges=np.ones(1, bool),
+        edges=(),
+        used_edges=np.zeros(0, bool),
         pointmap_pairs=np.zeros((0, 2), np.int64),
         depth_scale=np.full(len(shots), np.nan),
     )

@@ -113,7 +113,8 @@ def test_scene_points_scale_and_shift_the_maps_exactly_whatever_they_hold(
         cam_to_world=(*(s.cam_to_world for s in shots[:2]), None),
         reasons=(None, None, "no matches"),
         tracks=tracks,
-        used_edges=np.ones(1, bool),
+        edges=(),
+        used_edges=np.zeros(0, bool),
         pointmap_pairs=np.zeros((0, 2), np.int64),
         depth_scale=np.full(3, np.nan),
     )

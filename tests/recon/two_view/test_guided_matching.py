@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from synthetic import Shot, shoot
+from tiny_network import tiny_config
 from two_views import photo, predict, rotation
 
 from pointmap.camera import (
@@ -19,8 +21,9 @@ from pointmap.camera import (
     transform_points,
 )
 from pointmap.images import Photo, ResizedPhoto, open_photos
+from pointmap.network import PointmapNetwork
+from recon.inputs import Inputs
 from recon.known_cameras import KnownCameras
-from recon.options import Options
 from recon.prediction.pair_sketch import sketch_pair
 from recon.prediction.photo_prior import PriorAccumulator
 from recon.stage_results import NetworkResult, PairMatches, PhotoFeatures
@@ -28,7 +31,7 @@ from recon.two_view.features import extract_features, match_features
 from recon.two_view.focal_lengths import FocalOptions
 from recon.two_view.gather_evidence import gather_evidence
 from recon.two_view.guided_matching import Region, guided_matches, joined_matches
-from recon.two_view.magnified_matching import finer_features, look_again, pairs_to_look_at
+from recon.two_view.magnified_matching import magnified_features, match_again, pairs_to_match_again
 
 
 @pytest.fixture(scope="module")
@@ -167,9 +170,9 @@ def test_second_look_relates_photos_that_the_first_did_not(tmp_path):
         for p, s in zip(photos, shots, strict=True)
     ]
     matches = [match_features(*coarse, 0, 1)]
-    finer = {k: finer_features(found) for k, found in enumerate(photos)}
+    finer = {k: magnified_features(found) for k, found in enumerate(photos)}
     focals = [shot.intrinsics[0, 0] for shot in shots]
-    second = look_again(photos, coarse, finer, matches, [], focals)
+    second = match_again(photos, coarse, finer, matches, [], focals)
     assert second.changed and len(second.edges) == 1
     edge = second.edges[0]
     turn = edge.pose.cam2_to_cam1[:3, :3].T @ _relative(shots)[:3, :3]
@@ -190,9 +193,9 @@ def test_second_look_at_photos_of_different_places_changes_nothing(tmp_path):
     Image.fromarray(shots[0].pixels).save(tmp_path / "0.png")
     Image.fromarray(noisy).save(tmp_path / "1.png")
     photos = open_photos(sorted(tmp_path.iterdir()))[0]
-    coarse = [finer_features(found) for found in photos]
+    coarse = [magnified_features(found) for found in photos]
     finer = dict(enumerate(coarse))
-    second = look_again(photos, coarse, finer, [match_features(*coarse, 0, 1)], [], [190.0] * 2)
+    second = match_again(photos, coarse, finer, [match_features(*coarse, 0, 1)], [], [190.0] * 2)
     assert not second.changed and second.edges == []
 
 
@@ -202,13 +205,13 @@ def test_loosest_photos_and_their_best_partners_are_looked_at():
         return PairMatches(i, j, np.zeros((count, 2)), np.zeros((count, 2)), none, none, 1.0)
 
     matches = [pair(i, j, 10 * i + j) for j in range(9) for i in range(j)]
-    chosen = pairs_to_look_at(np.array([8, 0]), matches, 9)
+    chosen = pairs_to_match_again(np.array([8, 0]), matches, 9)
     assert [(m.i, m.j) for m in chosen] == [
         *[(i, 8) for i in (7, 6, 5, 4, 3)],
         *[(0, j) for j in (8, 7, 6, 5, 4)],
     ]
-    assert pairs_to_look_at(np.zeros(0, np.int64), matches, 9) == []
-    assert len(pairs_to_look_at(np.arange(9), matches, 9)) == 18
+    assert pairs_to_match_again(np.zeros(0, np.int64), matches, 9) == []
+    assert len(pairs_to_match_again(np.arange(9), matches, 9)) == 18
 
 
 def _evidence(shots, features, predictions):
@@ -220,9 +223,11 @@ def _evidence(shots, features, predictions):
         accumulator.add(prediction)
     sketches = [sketch_pair(prediction, photos[prediction.i]) for prediction in predictions]
     network = NetworkResult(((0, 1),), accumulator.finish(), sketches, {})
-    options = Options(focal=FocalOptions(focal_px=float(shots[0].intrinsics[0, 0])))
-    advance = lambda done, total: None  # noqa: E731
-    return gather_evidence(photos, features, network, known, None, options, advance)
+    inputs = Inputs(
+        tuple(photos), known, None, PointmapNetwork(tiny_config(64)), torch.device("cpu")
+    )
+    options = FocalOptions(focal_px=float(shots[0].intrinsics[0, 0]))
+    return gather_evidence(inputs, features, network, options)
 
 
 def test_trusted_pointmaps_lead_to_matches_that_plain_matching_cannot_find(shots, features):

@@ -1,0 +1,31 @@
+"""Stage 5, the entry: depth maps become one cloud and one surface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from recon.fusion.cloud import fuse_points
+from recon.fusion.options import FusionOptions
+from recon.fusion.surface import Surface, fuse_surface
+from recon.scene import PointCloud, View
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Fused:
+    """The coloured ``cloud`` and the ``surface`` of all views."""
+
+    cloud: PointCloud
+    surface: Surface
+
+
+def fuse_views(views: Sequence[View], options: FusionOptions, *, device: torch.device) -> Fused:
+    """Return the cloud and the surface of all placed views; empty where none has usable depth."""
+    # Apple's devices have no double precision.
+    fast = str(device) if device.type == "cuda" else "cpu"
+    cloud = fuse_points(views, options=options)
+    return Fused(cloud, fuse_surface(views, options=options, device=fast))
