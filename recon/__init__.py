@@ -2,6 +2,6 @@
 
 from recon.options import Options
 from recon.pipeline import reconstruct
-from recon.scene import Reconstruction
+from recon.reconstruction import Reconstruction
 
 __all__ = ["Options", "Reconstruction", "reconstruct"]

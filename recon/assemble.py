@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from recon.fusion import Fused
-from recon.scene import Camera, PairRecord, Reconstruction, View
+from recon.scene import Camera, PairRecord, Scene, View
 from recon.stage_results import Alignment, DenseDepths, PairEvidence, PairMatches
 
 
 def assemble_scene(
     evidence: PairEvidence, alignment: Alignment, views: tuple[View, ...], fused: Fused
-) -> Reconstruction:
+) -> Scene:
     """Return the scene that the stages have found, in scene units."""
-    return Reconstruction(
+    return Scene(
         views=views,
         tracks=alignment.tracks,
         cloud=fused.cloud,

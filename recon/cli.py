@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from recon.export import OutputFolder
-    from recon.scene import Reconstruction, StageRecord
+    from recon.scene import Scene, StageRecord
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ def _raise_interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt(number)
 
 
-def _write(command: Command, output: OutputFolder, listener: ProgressBars) -> Reconstruction | None:
+def _write(command: Command, output: OutputFolder, listener: ProgressBars) -> Scene | None:
     """Do what ``command`` says and write it to ``output``; return the scene if there is one."""
     if command.options.weights is not None:
         from pointmap.checkpoint import locate
@@ -124,7 +124,7 @@ def _write(command: Command, output: OutputFolder, listener: ProgressBars) -> Re
     return _write_scene(command, output, listener)
 
 
-def _write_scene(command: Command, output: OutputFolder, listener: ProgressBars) -> Reconstruction:
+def _write_scene(command: Command, output: OutputFolder, listener: ProgressBars) -> Scene:
     from recon.pipeline import reconstruct
     from recon.save import save_into
 
@@ -159,7 +159,7 @@ def _write_each(command: Command, output: OutputFolder, listener: ProgressBars) 
     sys.stdout.write(f"{command.out / 'report.html'}\n")
 
 
-def _view(command: Command, scene: Reconstruction) -> None:
+def _view(command: Command, scene: Scene) -> None:
     if command.view == "window":
         from recon.export.ownership import VIEWER_PICTURE
         from viz.viewers.window import show
@@ -233,7 +233,7 @@ class ProgressBars:
             self._console.print(f"{record.name:<22} {record.seconds:7.1f} s")
 
 
-def _print_summary(scene: Reconstruction, folder: Path) -> None:
+def _print_summary(scene: Scene, folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 

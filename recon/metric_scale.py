@@ -12,7 +12,7 @@ import numpy as np
 from pointmap.camera import Array, pixel_rays
 from pointmap.errors import InputError
 from recon.export.cameras_json import read_cameras
-from recon.scene import Camera, Reconstruction, View
+from recon.scene import Camera, Scene, View
 from recon.stage_results import PhotoPrior
 
 _FORMS = "baseline:A.jpg,B.jpg,METRES or points:A.jpg,X1,Y1,X2,Y2,METRES or cameras:FILE or network"
@@ -80,9 +80,7 @@ def check_scale_source(
         )
 
 
-def in_metres(
-    scene: Reconstruction, priors: Sequence[PhotoPrior], scale_from: str | None
-) -> Reconstruction:
+def in_metres(scene: Scene, priors: Sequence[PhotoPrior], scale_from: str | None) -> Scene:
     """Return the scene as ``scale_from`` says, in metres; unchanged when it says nothing.
 
     ``priors``: the network's pointmap of each of the scene's views. Raises ``InputError`` when the
@@ -93,9 +91,7 @@ def in_metres(
     return rescale(scene, metric_factor(scene, priors, parse_scale(scale_from)))
 
 
-def metric_factor(
-    scene: Reconstruction, priors: Sequence[PhotoPrior], source: ScaleSource
-) -> float:
+def metric_factor(scene: Scene, priors: Sequence[PhotoPrior], source: ScaleSource) -> float:
     """Return the metres in one scene unit.
 
     - "baseline": the given distance over that of the two cameras;
@@ -117,7 +113,7 @@ def metric_factor(
     return _network_factor(scene, priors)
 
 
-def rescale(scene: Reconstruction, factor: float) -> Reconstruction:
+def rescale(scene: Scene, factor: float) -> Scene:
     """Return the scene with every length times ``factor``, its units called metres."""
 
     def camera(old: Camera) -> Camera:
@@ -149,7 +145,7 @@ def rescale(scene: Reconstruction, factor: float) -> Reconstruction:
     )
 
 
-def _view(scene: Reconstruction, name: str) -> View:
+def _view(scene: Scene, name: str) -> View:
     view = next(view for view in scene.views if view.name == name)
     if not view.registered:
         raise InputError(f"--scale-from: {name} could not be placed ({view.reason})")
@@ -185,7 +181,7 @@ def _ratio(metres: float, units: float, source: ScaleSource) -> float:
     return metres / units
 
 
-def _spread_ratio(scene: Reconstruction, source: ScaleSource) -> float:
+def _spread_ratio(scene: Scene, source: ScaleSource) -> float:
     assert source.file is not None
     listed, _ = read_cameras(source.file)
     known = {
@@ -205,7 +201,7 @@ def _spread_ratio(scene: Reconstruction, source: ScaleSource) -> float:
     return _ratio(float(spreads[0]), float(spreads[1]), source)
 
 
-def _network_factor(scene: Reconstruction, priors: Sequence[PhotoPrior]) -> float:
+def _network_factor(scene: Scene, priors: Sequence[PhotoPrior]) -> float:
     from recon.depth.anchored_prior import upsample_prior
 
     ratios = []

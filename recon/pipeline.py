@@ -17,7 +17,8 @@ from recon.metric_scale import check_scale_source, in_metres
 from recon.options import Options
 from recon.prediction.predict_scene import predict_scene
 from recon.progress import Run, StageListener
-from recon.scene import Reconstruction
+from recon.reconstruction import Reconstruction
+from recon.scene import Scene
 from recon.single_photo import photo_scene
 from recon.two_view.features import find_features
 from recon.two_view.gather_evidence import gather_evidence
@@ -50,15 +51,17 @@ def reconstruct(
             names = [photo.name for photo in inputs.photos]
             check_scale_source(options.scale_from, names, weights=options.weights)
         scene = (_one_photo if inputs.is_single_photo else _all_photos)(inputs, options, run)
-    return replace(
-        scene,
-        stages=tuple(run.records),
-        warnings=tuple(run.warnings),
-        options=options.to_dict(),
+    return Reconstruction.of(
+        replace(
+            scene,
+            stages=tuple(run.records),
+            warnings=tuple(run.warnings),
+            options=options.to_dict(),
+        )
     )
 
 
-def _all_photos(inputs: Inputs, options: Options, run: Run) -> Reconstruction:
+def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
     with run.stage("Finding features") as advance:
         features = find_features(inputs, advance=advance)
     with run.stage("Predicting pointmaps") as advance:
@@ -92,7 +95,7 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Reconstruction:
     return in_metres(scene, seen.priors, options.scale_from)
 
 
-def _one_photo(inputs: Inputs, options: Options, run: Run) -> Reconstruction:
+def _one_photo(inputs: Inputs, options: Options, run: Run) -> Scene:
     if options.adapt is not None:
         logger.warning("--adapt needs photos that confirm each other: one alone has none")
     with run.stage("Depth"):

@@ -19,11 +19,11 @@ from recon.export.run_json import write_run
 from recon.export.staging import OutputFolder, reserved_folder
 from recon.export.tum import write_tum
 from recon.export.upright import write_upright_photos
-from recon.scene import Reconstruction
+from recon.scene import Scene
 
 
 def save_scene(
-    reconstruction: Reconstruction,
+    reconstruction: Scene,
     folder: str | Path,
     *,
     overwrite: bool = False,
@@ -42,7 +42,7 @@ def save_scene(
     return Path(folder)
 
 
-def save_into(reconstruction: Reconstruction, output: OutputFolder, export: ExportOptions) -> None:
+def save_into(reconstruction: Scene, output: OutputFolder, export: ExportOptions) -> None:
     """Write the same to a folder that was reserved before the work began.
 
     Raises ``InputError`` as :meth:`recon.export.staging.OutputFolder.staged` does.
@@ -53,7 +53,7 @@ def save_into(reconstruction: Reconstruction, output: OutputFolder, export: Expo
 
 
 def write_files(
-    reconstruction: Reconstruction,
+    reconstruction: Scene,
     staging: Path,
     *,
     scene_folder: Path,

@@ -1,7 +1,7 @@
 """What a reconstruction is: the dataclasses that every later stage, file and viewer takes.
 
 Frames, pixels and matrices follow :mod:`pointmap.camera`. Lengths are in scene units unless
-``Reconstruction.units`` says "metres".
+``Scene.units`` says "metres".
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pointmap.camera import Array, scale_intrinsics
 
 if TYPE_CHECKING:
-    from recon.export.options import ExportOptions
+    pass
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,11 @@ class PairRecord:
 
 
 @dataclass(frozen=True)
-class Reconstruction:
-    """One reconstructed scene, in the order in which the photos were given."""
+class Scene:
+    """One reconstructed scene, in the order in which the photos were given: data alone.
+
+    :class:`recon.reconstruction.Reconstruction` is a scene that can write itself to a folder.
+    """
 
     views: tuple[View, ...]
     tracks: Tracks
@@ -180,19 +183,3 @@ class Reconstruction:
     def mesh(self) -> Mesh:
         """Return the coloured surface."""
         return self.surface
-
-    def save(
-        self,
-        folder: str | Path,
-        *,
-        overwrite: bool = False,
-        export: ExportOptions | None = None,
-    ) -> Path:
-        """Write the whole output contract to ``folder``, and what else ``export`` names; return it.
-
-        Raises ``pointmap.errors.InputError`` when the folder exists without ``overwrite`` or cannot
-        be written.
-        """
-        from recon.save import save_scene
-
-        return save_scene(self, Path(folder), overwrite=overwrite, export=export)

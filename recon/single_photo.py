@@ -16,7 +16,7 @@ from recon.depth.derived_maps import joint_bilateral
 from recon.fusion import FusionOptions, fuse_points
 from recon.metric_scale import in_metres
 from recon.prediction.photo_prior import PriorAccumulator
-from recon.scene import Camera, Reconstruction, Tracks, View
+from recon.scene import Camera, Scene, Tracks, View
 from recon.stage_results import PhotoPrior
 from recon.two_view.focal_lengths import FocalOptions, solve_focals
 
@@ -49,7 +49,7 @@ def photo_scene(
     focal: FocalOptions,
     fusion: FusionOptions,
     scale_from: str | None = None,
-) -> Reconstruction:
+) -> Scene:
     """Return the scene of one photo: its camera at the origin, depth, cloud and mesh.
 
     Depth has ``long_side`` pixels at most. The focal length is the given one, EXIF's or the
@@ -80,7 +80,7 @@ def photo_scene(
         turned=photo.orientation != 1,
     )
     surface = triangulate(view)
-    scene = Reconstruction(
+    scene = Scene(
         views=(view,),
         tracks=Tracks.empty(),
         cloud=fuse_points([view], options=fusion),

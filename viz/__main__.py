@@ -12,7 +12,7 @@ import tyro
 
 from pointmap.errors import InputError
 from pointmap.version import answer_version
-from recon.scene import Reconstruction
+from recon.scene import Scene
 from viz.viewers.browser import DEFAULT_PORT
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def view(
         show(reconstruction, picture=scene / VIEWER_PICTURE)
 
 
-def _save(reconstruction: Reconstruction, path: Path) -> Path:
+def _save(reconstruction: Scene, path: Path) -> Path:
     """Write what the ending of ``path`` asks for. Raises InputError when that cannot be."""
     from viz.pages.scene_page import write_scene_page
     from viz.video import ENDINGS
@@ -70,7 +70,7 @@ def _save(reconstruction: Reconstruction, path: Path) -> Path:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _save_video(reconstruction: Reconstruction, path: Path) -> Path:
+def _save_video(reconstruction: Scene, path: Path) -> Path:
     from rich.console import Console
     from rich.progress import Progress
 

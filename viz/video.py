@@ -15,7 +15,7 @@ from pointmap.camera import Array
 from pointmap.errors import InputError
 from recon.export.renames import rename_to_free
 from recon.progress import Advance
-from recon.scene import Reconstruction
+from recon.scene import Scene
 from viz.drawing.render import Drawer, drawing
 from viz.drawing.viewpoint import (
     Viewpoint,
@@ -50,7 +50,7 @@ def check_video_path(path: Path, *, overwrite: bool = True) -> None:
 
 
 def write_video(
-    reconstruction: Reconstruction,
+    reconstruction: Scene,
     path: str | Path,
     *,
     width: int = WIDTH,
@@ -96,7 +96,7 @@ def write_video(
     return path
 
 
-def flight(reconstruction: Reconstruction, *, aspect: float) -> list[Viewpoint]:
+def flight(reconstruction: Scene, *, aspect: float) -> list[Viewpoint]:
     """Return the film's view points, one per frame.
 
     Four or more cameras: along a smooth curve through them, each looking where its photo looked,
@@ -116,7 +116,7 @@ def flight(reconstruction: Reconstruction, *, aspect: float) -> list[Viewpoint]:
     return [Viewpoint(row[:3], row[3:6], row[6:], field) for row in curve]
 
 
-def _swing(reconstruction: Reconstruction, aspect: float) -> list[Viewpoint]:
+def _swing(reconstruction: Scene, aspect: float) -> list[Viewpoint]:
     """Return views that go to one side, to the other and back, so that the film can be looped."""
     count = round(_LEAST_S * _FRAMES_PER_SECOND)
     turns = np.sin(2 * np.pi * np.arange(count) / count)

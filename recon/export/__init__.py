@@ -1,4 +1,4 @@
-"""The output contract: a :class:`recon.scene.Reconstruction` to files and back.
+"""The output contract: a :class:`recon.scene.Scene` to files and back.
 
 One format per module; :mod:`recon.save` writes them all, :mod:`recon.export.load` reads
 them. Camera axes and pixel coordinates are converted here and nowhere else.

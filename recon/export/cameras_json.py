@@ -13,10 +13,10 @@ from pointmap.camera import Array
 from pointmap.errors import InputError
 from recon.export.file_names import depth_stems
 from recon.export.json_file import read_json, write_json
-from recon.scene import Camera, Reconstruction
+from recon.scene import Camera, Scene
 
 
-def write_cameras(path: Path, reconstruction: Reconstruction) -> None:
+def write_cameras(path: Path, reconstruction: Scene) -> None:
     """Write ``cameras.json``, photos in their order.
 
     ``distortion`` is always there, in COLMAP's model of that name: with ``(x, y, 1)`` along a ray,

@@ -17,7 +17,7 @@ import numpy as np
 
 from pointmap.camera import Array, invert_rigid
 from pointmap.errors import InputError
-from recon.scene import Camera, Reconstruction, Tracks
+from recon.scene import Camera, Scene, Tracks
 
 if TYPE_CHECKING:
     import pycolmap
@@ -28,7 +28,7 @@ _ONE_COEFFICIENT = {"SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPE
 _KEYPOINT = np.dtype([("x", "<f8"), ("y", "<f8"), ("point", "<u8")])
 
 
-def write_colmap(folder: Path, reconstruction: Reconstruction) -> None:
+def write_colmap(folder: Path, reconstruction: Scene) -> None:
     """Write cameras, images, points3D, rigs and frames (``.bin``) into the existing ``folder``.
 
     Every placed photo is in it, as image number (its position + 1); photos with equal intrinsics
@@ -40,7 +40,7 @@ def write_colmap(folder: Path, reconstruction: Reconstruction) -> None:
     _check_complete(folder, model)
 
 
-def to_pycolmap(reconstruction: Reconstruction) -> pycolmap.Reconstruction:
+def to_pycolmap(reconstruction: Scene) -> pycolmap.Reconstruction:
     """Return the scene as a ``pycolmap.Reconstruction`` with reprojection errors computed."""
     pycolmap = _pycolmap()
 
@@ -196,7 +196,7 @@ def _camera(number: int, camera: Camera) -> pycolmap.Camera:
     )
 
 
-def _written_observations(reconstruction: Reconstruction) -> Tracks:
+def _written_observations(reconstruction: Scene) -> Tracks:
     """Return the tracks with observations of unplaced photos, then short tracks, left out."""
     tracks = reconstruction.tracks
     placed = np.array([view.registered for view in reconstruction.views], bool)

@@ -13,14 +13,14 @@ from recon.export.file_names import depth_stems
 from recon.export.json_file import write_json
 from recon.export.options import ExportOptions
 from recon.fusion.full_photos import full_photo
-from recon.scene import Reconstruction, View
+from recon.scene import Scene, View
 from recon.stage_results import DepthMap
 
 # 65535 is left free: some programs use it for "no measurement".
 _LARGEST = 65534
 
 
-def write_depth_files(folder: Path, scene: Reconstruction, options: ExportOptions) -> None:
+def write_depth_files(folder: Path, scene: Scene, options: ExportOptions) -> None:
     """Write what ``options`` ask for to ``depth_npz``, ``depth_png``, ``depth_exr`` in ``folder``.
 
     Depth is along z, 0 = unknown, K is for the file's size. In PNG a step is the same for all

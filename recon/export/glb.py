@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, pixel_rays, transform_points
-from recon.scene import Camera, Mesh, Reconstruction, TexturedMesh, View
+from recon.scene import Camera, Mesh, Scene, TexturedMesh, View
 
 # OpenCV's axes to glTF's and back, for the world and for cameras alike: its own inverse.
 Y_UP = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -25,7 +25,7 @@ Y_UP = np.diag([1.0, -1.0, -1.0, 1.0])
 _COLOUR_ATTRIBUTE = "_COLOUR"
 
 
-def write_glb(path: Path, reconstruction: Reconstruction) -> None:
+def write_glb(path: Path, reconstruction: Scene) -> None:
     """Write the surface, under its texture where it has one, or the cloud when there is no
     triangle, and one frustum and one glTF camera per placed photo.
 
@@ -64,7 +64,7 @@ def mesh_glb(mesh: Mesh) -> bytes:
     )
 
 
-def frustum_size(reconstruction: Reconstruction) -> float:
+def frustum_size(reconstruction: Scene) -> float:
     """Return a depth for camera symbols, in scene units, that neither hides nor is lost in the
     scene: a third of the median distance to the next camera, or a tenth of the median depth.
     """
@@ -82,7 +82,7 @@ def frustum_size(reconstruction: Reconstruction) -> float:
     return min((s for s in sizes if math.isfinite(s) and s > 0), default=1.0)
 
 
-def _geometry(reconstruction: Reconstruction, views: list[View], size: float) -> Any:
+def _geometry(reconstruction: Scene, views: list[View], size: float) -> Any:
     import trimesh
 
     scene = trimesh.Scene()

@@ -18,13 +18,13 @@ from recon.export.depth_npz import read_depth_npz
 from recon.export.json_file import read_json
 from recon.export.ply import read_cloud_ply, read_mesh_ply
 from recon.export.staging import real_path
-from recon.scene import Mesh, PairRecord, PointCloud, Reconstruction, StageRecord, View
+from recon.scene import Mesh, PairRecord, PointCloud, Scene, StageRecord, View
 
 logger = logging.getLogger(__name__)
 Record = TypeVar("Record", StageRecord, PairRecord)
 
 
-def load_scene(folder: str | Path) -> Reconstruction:
+def load_scene(folder: str | Path) -> Scene:
     """Read the scene that :func:`recon.save.save_scene` wrote to ``folder``.
 
     Cameras, depth, pixels at the depth's resolution, cloud, mesh and tracks come back as they were
@@ -57,7 +57,7 @@ def load_scene(folder: str | Path) -> Reconstruction:
                     reason=camera.entry["reason"],
                 )
             )
-        return Reconstruction(
+        return Scene(
             views=tuple(views),
             tracks=read_colmap(folder / "colmap/sparse/0"),
             cloud=_cloud(folder / "points.ply"),

@@ -9,14 +9,14 @@ import numpy as np
 
 from recon.export.file_names import relative_photo_path
 from recon.export.json_file import write_json
-from recon.scene import Camera, Reconstruction
+from recon.scene import Camera, Scene
 
 # Camera axes of OpenGL (x right, y up, z backward) to OpenCV's, and back: its own inverse.
 OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 def write_transforms(
-    path: Path, reconstruction: Reconstruction, *, scene_folder: Path, photos: str | None = None
+    path: Path, reconstruction: Scene, *, scene_folder: Path, photos: str | None = None
 ) -> None:
     """Write the placed photos; ``scene_folder`` is where the file will finally lie.
 

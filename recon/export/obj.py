@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from recon.export.glb import to_trimesh
-from recon.scene import Reconstruction
+from recon.scene import Scene
 
 
-def write_obj(folder: Path, reconstruction: Reconstruction) -> None:
+def write_obj(folder: Path, reconstruction: Scene) -> None:
     """Write ``mesh.obj`` with vertex colours, or with ``mesh.mtl`` and ``mesh.png`` when textured.
 
     The world is ours (OpenCV axes, y down), as in ``mesh.ply``. A mesh without a triangle gives a

@@ -11,7 +11,7 @@ import pointmap
 from recon.export.file_names import relative_photo_path
 from recon.export.json_file import plain, write_json
 from recon.export.ownership import file_digests
-from recon.scene import Reconstruction
+from recon.scene import Scene
 
 # Each with the package names it may be installed under.
 _PACKAGES = {
@@ -23,7 +23,7 @@ _PACKAGES = {
 }
 
 
-def write_run(path: Path, reconstruction: Reconstruction, *, scene_folder: Path) -> None:
+def write_run(path: Path, reconstruction: Scene, *, scene_folder: Path) -> None:
     """Write ``run.json``, the last file of a scene, into the folder that holds all the others.
 
     It lists them: overwriting later deletes a folder only when it holds no other.

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from recon.scene import Reconstruction
+from recon.scene import Scene
 
 
-def write_tum(path: Path, reconstruction: Reconstruction) -> None:
+def write_tum(path: Path, reconstruction: Scene) -> None:
     """Write the placed photos; photos have no time, so that their position stands for seconds."""
     from scipy.spatial.transform import Rotation
 

@@ -20,12 +20,12 @@ from pointmap.camera import (
     rigid,
     transform_points,
 )
+from recon.reconstruction import Reconstruction
 from recon.scene import (
     Camera,
     Mesh,
     PairRecord,
     PointCloud,
-    Reconstruction,
     StageRecord,
     Tracks,
     View,

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from scene_factory import WALL_Z, colours_at, make_scene
 
-from recon.scene import PointCloud, Reconstruction
+from recon.reconstruction import Reconstruction
+from recon.scene import PointCloud
 from viz.drawing.render import BACKGROUND
 
 

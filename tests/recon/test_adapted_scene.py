@@ -16,7 +16,7 @@ from pointmap.checkpoint import save_checkpoint
 from pointmap.errors import InputError
 from pointmap.network import PointmapNetwork
 from recon.options import Options
-from recon.scene import Reconstruction
+from recon.reconstruction import Reconstruction
 from recon.stereo.view import StereoOptions
 
 WIDTH, HEIGHT = 256, 192

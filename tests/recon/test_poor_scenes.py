@@ -15,7 +15,8 @@ from scene_factory import make_scene
 from pointmap.errors import InputError
 from recon.export import ExportOptions, load_scene
 from recon.fusion import FusionOptions, fuse_points, fuse_surface
-from recon.scene import PointCloud, Reconstruction, Tracks, View
+from recon.reconstruction import Reconstruction
+from recon.scene import PointCloud, Tracks, View
 
 EVERYTHING = ExportOptions(formats=("obj", "depth-npz", "depth-png"), depth_resolution="original")
 OPTIONS = FusionOptions(texture=True, texture_size=512)

@@ -21,7 +21,8 @@ from recon.export.colour import UNKNOWN_GREY, normals_to_rgb, value_picture
 from recon.export.products import write_products
 from recon.metric_scale import check_scale_source, in_metres, parse_scale
 from recon.options import Options
-from recon.scene import Camera, Reconstruction, Tracks, View
+from recon.reconstruction import Reconstruction
+from recon.scene import Camera, Tracks, View
 from recon.stage_results import PhotoPrior
 
 

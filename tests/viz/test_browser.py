@@ -22,7 +22,7 @@ from scene_factory import empty_cloud, empty_mesh, make_scene
 from viz_scenes import dense_scene, ink
 
 from pointmap.errors import InputError
-from recon.scene import Reconstruction
+from recon.reconstruction import Reconstruction
 from viz.viewers.browser import BrowserView, browse
 
 CHECK = """[...document.querySelectorAll('label')].find(l => l.textContent.trim() === '{label}')

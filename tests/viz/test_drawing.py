@@ -15,7 +15,7 @@ import viz.drawing.render
 import viz.viewers.window
 from pointmap.camera import invert_rigid, pinhole, project, transform_points
 from recon.export.colour import UNKNOWN_GREY, camera_colours, confidence_to_rgb, depth_to_rgb
-from recon.scene import Reconstruction
+from recon.reconstruction import Reconstruction
 from viz.drawing.looks import LOOKS, cloud_colours, surface_colours
 from viz.drawing.render import BACKGROUND, render_scene
 from viz.drawing.viewpoint import (

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from scene_factory import make_scene
 
-from recon.scene import Reconstruction, Tracks
+from recon.reconstruction import Reconstruction
+from recon.scene import Tracks
 from viz.pages.match_pictures import (
     SharedPoints,
     match_picture,

@@ -19,7 +19,8 @@ from scene_factory import empty_cloud, empty_mesh, make_scene
 from viz_scenes import ink
 
 import viz.pages.scene_page
-from recon.scene import Mesh, PairRecord, PointCloud, Reconstruction
+from recon.reconstruction import Reconstruction
+from recon.scene import Mesh, PairRecord, PointCloud
 from viz.drawing.viewpoint import scene_frame
 from viz.pages.plots import camera_plot, pair_matrix
 from viz.pages.report import report_html, write_report

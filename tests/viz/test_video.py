@@ -14,7 +14,7 @@ from viz_scenes import dense_scene, ink
 
 import viz.video
 from pointmap.errors import InputError
-from recon.scene import Reconstruction
+from recon.reconstruction import Reconstruction
 from viz.__main__ import main
 from viz.drawing.render import render_scene
 from viz.video import check_video_path, flight, write_video

@@ -21,7 +21,7 @@ from viz_scenes import dense_scene, ink
 import viz.viewers.panel
 import viz.viewers.window
 from pointmap.errors import InputError
-from recon.scene import Reconstruction
+from recon.reconstruction import Reconstruction
 from viz.__main__ import main
 
 

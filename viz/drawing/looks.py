@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.export.colour import UNKNOWN_GREY, confidence_to_rgb, depth_to_rgb
-from recon.scene import PointCloud, Reconstruction
+from recon.scene import PointCloud, Scene
 from viz.drawing.viewpoint import registered_cameras, scene_frame
 
 Look = Literal["photo", "depth", "normal", "confidence"]
@@ -22,7 +22,7 @@ LOOKS: tuple[Look, ...] = get_args(Look)
 _MOST_SEARCHED = 200_000  # cloud points that lend the surface their confidence
 
 
-def cloud_colours(reconstruction: Reconstruction, look: Look) -> NDArray[np.uint8]:
+def cloud_colours(reconstruction: Scene, look: Look) -> NDArray[np.uint8]:
     """Return the colours (N, 3) of the cloud's points in ``look``."""
     cloud = reconstruction.cloud
     if look == "confidence":
@@ -30,9 +30,7 @@ def cloud_colours(reconstruction: Reconstruction, look: Look) -> NDArray[np.uint
     return _colours(reconstruction, look, cloud.points, cloud.normals, cloud.colours)
 
 
-def confident_cloud(
-    reconstruction: Reconstruction, look: Look, least_confidence: float
-) -> PointCloud:
+def confident_cloud(reconstruction: Scene, look: Look, least_confidence: float) -> PointCloud:
     """Return the cloud's points of at least that confidence, coloured by ``look``."""
     cloud = reconstruction.cloud
     keep = (cloud.confidence >= least_confidence) & np.isfinite(cloud.points).all(axis=1)
@@ -42,7 +40,7 @@ def confident_cloud(
     )
 
 
-def surface_colours(reconstruction: Reconstruction, look: Look) -> NDArray[np.uint8]:
+def surface_colours(reconstruction: Scene, look: Look) -> NDArray[np.uint8]:
     """Return the colours (V, 3) of the mesh's vertices in ``look``.
 
     A vertex is as sure as the cloud's point next to it; without a cloud all are grey.
@@ -54,7 +52,7 @@ def surface_colours(reconstruction: Reconstruction, look: Look) -> NDArray[np.ui
 
 
 def _colours(
-    reconstruction: Reconstruction,
+    reconstruction: Scene,
     look: Look,
     points: NDArray[np.float32],
     normals: NDArray[np.float32],
@@ -69,7 +67,7 @@ def _colours(
     return photo
 
 
-def _distance(reconstruction: Reconstruction, points: NDArray[np.float32]) -> NDArray[np.float32]:
+def _distance(reconstruction: Scene, points: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return how far each point (N, 3) lies from the nearest placed camera; 0 without any."""
     from scipy.spatial import cKDTree
 
@@ -81,7 +79,7 @@ def _distance(reconstruction: Reconstruction, points: NDArray[np.float32]) -> ND
     return distance
 
 
-def _surface_confidence(reconstruction: Reconstruction) -> NDArray[np.uint8]:
+def _surface_confidence(reconstruction: Scene) -> NDArray[np.uint8]:
     from scipy.spatial import cKDTree
 
     cloud, mesh = reconstruction.cloud, reconstruction.surface

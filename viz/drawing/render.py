@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pointmap.camera import Array, pinhole
 from recon.export.colour import camera_colours
-from recon.scene import Mesh, PointCloud, Reconstruction
+from recon.scene import Mesh, PointCloud, Scene
 from viz.drawing.splat import outline_points, splat
 from viz.drawing.viewpoint import (
     FRUSTUM_EDGES,
@@ -77,7 +77,7 @@ class _Parts:
 
 
 def render_scene(
-    reconstruction: Reconstruction,
+    reconstruction: Scene,
     *,
     width: int = 1280,
     height: int = 800,
@@ -106,7 +106,7 @@ def render_scene(
 
 @contextlib.contextmanager
 def drawing(
-    reconstruction: Reconstruction,
+    reconstruction: Scene,
     *,
     width: int,
     height: int,
@@ -139,7 +139,7 @@ def drawing(
         yield draw
 
 
-def camera_outlines(reconstruction: Reconstruction) -> list[Outline]:
+def camera_outlines(reconstruction: Scene) -> list[Outline]:
     """Return the outlines of the registered cameras, coloured by photo order."""
     depth = frustum_depth(reconstruction)
     colours = camera_colours(len(reconstruction.views))
@@ -295,20 +295,20 @@ def _focal_px(view: Viewpoint, height: int) -> float:
     return height / 2 / float(np.tan(np.radians(view.field_of_view_deg) / 2))
 
 
-def _near(reconstruction: Reconstruction, points: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _near(reconstruction: Scene, points: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return which points lie near enough to matter: strays far out spoil the depth range."""
     frame = scene_frame(reconstruction)
     with np.errstate(invalid="ignore"):
         return np.linalg.norm(points - frame.centre, axis=1) < 8 * frame.radius
 
 
-def _near_mesh(reconstruction: Reconstruction) -> Mesh:
+def _near_mesh(reconstruction: Scene) -> Mesh:
     mesh = reconstruction.surface
     keep = _near(reconstruction, mesh.vertices)[mesh.faces].all(axis=1)
     return Mesh(mesh.vertices, mesh.faces[keep], mesh.colours, mesh.normals)
 
 
-def _near_cloud(reconstruction: Reconstruction, eye: Array) -> PointCloud:
+def _near_cloud(reconstruction: Scene, eye: Array) -> PointCloud:
     """Return the points to draw, without those whose back is seen from ``eye`` (3,).
 
     Like the culled faces of the mesh, that opens the near walls of a room seen from outside.

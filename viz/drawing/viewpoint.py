@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, invert_rigid, pixel_rays, rigid, transform_points
-from recon.scene import Camera, Reconstruction
+from recon.scene import Camera, Scene
 
 FRUSTUM_EDGES: NDArray[np.int32] = np.array(
     [[0, 1], [0, 2], [0, 3], [0, 4], [1, 2], [2, 3], [3, 4], [4, 1]], np.int32
@@ -57,7 +57,7 @@ class Viewpoint:
         return invert_rigid(cam_to_world)
 
 
-def registered_cameras(reconstruction: Reconstruction) -> list[tuple[int, Camera, Array]]:
+def registered_cameras(reconstruction: Scene) -> list[tuple[int, Camera, Array]]:
     """Return (index into views, camera, cam_to_world) of the photos that were placed."""
     return [
         (index, view.camera, view.camera.cam_to_world)
@@ -66,12 +66,12 @@ def registered_cameras(reconstruction: Reconstruction) -> list[tuple[int, Camera
     ]
 
 
-def best_show(reconstruction: Reconstruction) -> Literal["mesh", "cloud"]:
+def best_show(reconstruction: Scene) -> Literal["mesh", "cloud"]:
     """Return what is worth showing first: the mesh, or the cloud where there is no mesh."""
     return "mesh" if len(reconstruction.surface.faces) else "cloud"
 
 
-def scene_frame(reconstruction: Reconstruction) -> SceneFrame:
+def scene_frame(reconstruction: Scene) -> SceneFrame:
     """Return the upright frame of ``reconstruction``; of a scene without points or cameras too."""
     matrices = np.array([pose for _, _, pose in registered_cameras(reconstruction)])
     matrices = matrices if len(matrices) else np.eye(4)[None]
@@ -89,7 +89,7 @@ def scene_frame(reconstruction: Reconstruction) -> SceneFrame:
 
 
 def automatic_viewpoint(
-    reconstruction: Reconstruction, *, aspect: float, yaw_deg: float = 14.0
+    reconstruction: Scene, *, aspect: float, yaw_deg: float = 14.0
 ) -> Viewpoint:
     """Return a view from behind and above the cameras that shows scene and cameras.
 
@@ -112,7 +112,7 @@ def automatic_viewpoint(
     return _fit_view(points, centres[near], direction, -frame.axes[:, 1], aspect)
 
 
-def photo_viewpoint(reconstruction: Reconstruction, index: int, *, aspect: float) -> Viewpoint:
+def photo_viewpoint(reconstruction: Scene, index: int, *, aspect: float) -> Viewpoint:
     """Return the view of placed photo ``index``: from its centre, wide enough to hold all of it in
     a picture of ``aspect`` (width / height). The target lies at the photo's median depth.
     """
@@ -186,7 +186,7 @@ def _fit_view(
     return replace(view, eye=target - axes[:, 2] * distance, target=target)
 
 
-def frustum_depth(reconstruction: Reconstruction) -> float:
+def frustum_depth(reconstruction: Scene) -> float:
     """Return how long to draw the camera outlines, in scene units.
 
     Half the usual distance between neighbouring cameras, within 5 to 16 % of the scene's radius.
@@ -211,7 +211,7 @@ def frustum_vertices(camera: Camera, cam_to_world: Array, depth: float) -> Array
     return transform_points(cam_to_world, np.vstack([np.zeros(3), rays]))
 
 
-def _sample_points(reconstruction: Reconstruction) -> Array:
+def _sample_points(reconstruction: Scene) -> Array:
     """Return up to 50k finite points (N, 3) of the cloud, else the mesh, else the tracks."""
     sources = (
         reconstruction.cloud.points,

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import numpy as np
 
 from recon.export.colour import depth_to_rgb, normals_to_rgb
-from recon.scene import Reconstruction
+from recon.scene import Scene
 from viz.pages.report_photos import number, picture_tag, shrunk
 
 _SIDE = 360
@@ -24,7 +24,7 @@ class DepthCard:
     html: str
 
 
-def depth_card(scene: Reconstruction, folder: str) -> DepthCard:
+def depth_card(scene: Scene, folder: str) -> DepthCard:
     """Return the card of a one-photo ``scene``, whose files lie in ``folder`` beside the page."""
     from recon.depth.derived_maps import depth_normals
 

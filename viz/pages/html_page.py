@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from recon.scene import Reconstruction
+from recon.scene import Scene
 from viz.drawing.render import render_scene
 from viz.drawing.viewpoint import best_show
 from viz.pages.report_photos import picture_tag
@@ -31,7 +31,7 @@ def page_html(title: str, body: str, data: dict[str, Any], *, scripts: Sequence[
     )
 
 
-def viewer_figure(reconstruction: Reconstruction) -> str:
+def viewer_figure(reconstruction: Scene) -> str:
     """Return the figure that viewer.js brings to life; a still picture where it cannot."""
     poster = render_scene(reconstruction, show=best_show(reconstruction))
     buttons = []

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pointmap.camera import Array
 from recon.export.colour import camera_colours
-from recon.scene import Reconstruction, View
+from recon.scene import Scene, View
 from viz.pages.report_photos import picture_tag
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class SharedPoints:
     xy_j: Array
 
 
-def match_section(reconstruction: Reconstruction) -> str:
+def match_section(reconstruction: Scene) -> str:
     """Return the report's part with the strongest and the weakest pairs; "" where none match."""
     counts = shared_counts(reconstruction)
     i, j = np.nonzero(np.triu(counts, 1))
@@ -55,7 +55,7 @@ def match_section(reconstruction: Reconstruction) -> str:
     )
 
 
-def shared_counts(reconstruction: Reconstruction) -> NDArray[np.int64]:
+def shared_counts(reconstruction: Scene) -> NDArray[np.int64]:
     """Return how many track points each two photos share: (V, V), symmetric."""
     from scipy.sparse import csr_matrix
 
@@ -68,7 +68,7 @@ def shared_counts(reconstruction: Reconstruction) -> NDArray[np.int64]:
     return counts
 
 
-def shared_points(reconstruction: Reconstruction, i: int, j: int) -> SharedPoints:
+def shared_points(reconstruction: Scene, i: int, j: int) -> SharedPoints:
     """Return where photos ``i`` and ``j`` see the track points that they share."""
     tracks = reconstruction.tracks
     rows = [np.flatnonzero(tracks.view_index == view) for view in (i, j)]
@@ -79,7 +79,7 @@ def shared_points(reconstruction: Reconstruction, i: int, j: int) -> SharedPoint
 
 
 def match_picture(
-    reconstruction: Reconstruction, shared: SharedPoints, *, height: int = _HEIGHT
+    reconstruction: Scene, shared: SharedPoints, *, height: int = _HEIGHT
 ) -> NDArray[np.uint8]:
     """Return both photos side by side, ``height`` pixels high, with lines between their matches.
 
@@ -108,7 +108,7 @@ def match_picture(
     return np.asarray(sheet)
 
 
-def _figure(reconstruction: Reconstruction, i: int, j: int, kind: str) -> str:
+def _figure(reconstruction: Scene, i: int, j: int, kind: str) -> str:
     shared = shared_points(reconstruction, i, j)
     names = [escape(reconstruction.views[k].name) for k in (i, j)]
     noun = "match" if len(shared.xy_i) == 1 else "matches"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pointmap.camera import Array
 from recon.export.colour import camera_colours, colour_map
-from recon.scene import PairRecord, Reconstruction
+from recon.scene import PairRecord, Scene
 from viz.drawing.viewpoint import (
     FRUSTUM_EDGES,
     frustum_depth,
@@ -29,7 +29,7 @@ _MARGIN = 28
 _CLOUD_POINTS = 400_000
 
 
-def camera_plot(reconstruction: Reconstruction, *, side: Literal["top", "side"] = "top") -> str:
+def camera_plot(reconstruction: Scene, *, side: Literal["top", "side"] = "top") -> str:
     """Return an SVG of the cameras over the faint cloud, orthographic and to scale.
 
     From the "top", forward (where the cameras look) is up; from the "side", forward is right.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from recon.scene import Reconstruction
+from recon.scene import Scene
 from viz.drawing.render import render_scene
 from viz.pages.html_page import page_html, viewer_figure, write_page
 from viz.pages.match_pictures import match_section
@@ -21,7 +21,7 @@ _MATRIX_PHOTOS = 60
 _LISTED_PAIRS = 300
 
 
-def write_report(reconstruction: Reconstruction, path: str | Path) -> Path:
+def write_report(reconstruction: Scene, path: str | Path) -> Path:
     """Write the report page of ``reconstruction`` to ``path`` and return it.
 
     The file appears whole or not at all. Raises OSError when it cannot be written.
@@ -29,10 +29,10 @@ def write_report(reconstruction: Reconstruction, path: str | Path) -> Path:
     return write_page(report_html(reconstruction), path)
 
 
-def report_html(reconstruction: Reconstruction) -> str:
+def report_html(reconstruction: Scene) -> str:
     """Return the whole page. Sections without content (no pairs, one photo) are left out."""
     count = len(reconstruction.views)
-    title = f"Reconstruction of {count} photo{'s' if count != 1 else ''}"
+    title = f"Scene of {count} photo{'s' if count != 1 else ''}"
     sections = "".join(
         (
             _head_section(reconstruction, title),
@@ -54,7 +54,7 @@ def report_html(reconstruction: Reconstruction) -> str:
     return page_html(title, body, scene_data(reconstruction), scripts=("viewer.js", "gallery.js"))
 
 
-def _head_section(reconstruction: Reconstruction, title: str) -> str:
+def _head_section(reconstruction: Scene, title: str) -> str:
     placed = sum(view.registered for view in reconstruction.views)
     seconds = sum(stage.seconds for stage in reconstruction.stages)
     memory = max([stage.peak_memory_mb for stage in reconstruction.stages], default=0.0)
@@ -77,7 +77,7 @@ def _head_section(reconstruction: Reconstruction, title: str) -> str:
     return f"<h1>{title}</h1><p class='soft'>{scale}</p><dl class='tiles'>{items}</dl>"
 
 
-def _focal_text(reconstruction: Reconstruction) -> tuple[str, str]:
+def _focal_text(reconstruction: Scene) -> tuple[str, str]:
     """Return the focal length or its range in original pixels, and a note on it."""
     focals = sorted({round(float(v.camera.intrinsics[0, 0]), 1) for v in reconstruction.views})
     if not focals:
@@ -87,14 +87,14 @@ def _focal_text(reconstruction: Reconstruction) -> tuple[str, str]:
     return f"{number(focals[0])}–{number(focals[-1])} px", f"{len(focals)} different"
 
 
-def _warning_section(reconstruction: Reconstruction) -> str:
+def _warning_section(reconstruction: Scene) -> str:
     if not reconstruction.warnings:
         return ""
     items = "".join(f"<li>{escape(text)}</li>" for text in reconstruction.warnings)
     return f"<h2>Warnings</h2><ul class='warnings'>{items}</ul>"
 
 
-def _picture_section(reconstruction: Reconstruction) -> str:
+def _picture_section(reconstruction: Scene) -> str:
     figures = []
     if len(reconstruction.surface.faces):
         picture = render_scene(reconstruction, show="mesh", cameras=False, width=960, height=600)
@@ -109,7 +109,7 @@ def _picture_section(reconstruction: Reconstruction) -> str:
     return f"<h2>Surface and points</h2><div class='two'>{'</figure>'.join(figures)}</figure></div>"
 
 
-def _camera_section(reconstruction: Reconstruction) -> str:
+def _camera_section(reconstruction: Scene) -> str:
     if not any(view.registered for view in reconstruction.views):
         return ""
     top, side = camera_plot(reconstruction, side="top"), camera_plot(reconstruction, side="side")
@@ -121,7 +121,7 @@ def _camera_section(reconstruction: Reconstruction) -> str:
     )
 
 
-def _pair_section(reconstruction: Reconstruction) -> str:
+def _pair_section(reconstruction: Scene) -> str:
     pairs = reconstruction.pairs
     if not pairs:
         return ""
@@ -149,7 +149,7 @@ def _pair_section(reconstruction: Reconstruction) -> str:
     )
 
 
-def _time_section(reconstruction: Reconstruction) -> str:
+def _time_section(reconstruction: Scene) -> str:
     stages = reconstruction.stages
     if not stages:
         return ""
@@ -168,7 +168,7 @@ def _time_section(reconstruction: Reconstruction) -> str:
     )
 
 
-def _option_section(reconstruction: Reconstruction) -> str:
+def _option_section(reconstruction: Scene) -> str:
     if not reconstruction.options:
         return ""
     rows = "".join(

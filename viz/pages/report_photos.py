@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.export.colour import camera_colours, confidence_to_rgb, depth_to_rgb
-from recon.scene import Reconstruction, View
+from recon.scene import Scene, View
 
 _CONFIDENT = 0.5
 _QUALITY = 80
@@ -38,7 +38,7 @@ def picture_tag(picture: NDArray[np.uint8], says: str, *, lazy: bool = True) -> 
     )
 
 
-def photo_cards(reconstruction: Reconstruction) -> str:
+def photo_cards(reconstruction: Scene) -> str:
     """Return the section that shows each photo beside its depth and its confidence."""
     views = reconstruction.views
     colours = camera_colours(len(views))
@@ -56,7 +56,7 @@ def photo_cards(reconstruction: Reconstruction) -> str:
     )
 
 
-def photo_table(reconstruction: Reconstruction) -> str:
+def photo_table(reconstruction: Scene) -> str:
     """Return the section with one row of numbers per photo."""
     views = reconstruction.views
     colours = camera_colours(len(views))
@@ -73,7 +73,7 @@ def photo_table(reconstruction: Reconstruction) -> str:
     )
 
 
-def _card(reconstruction: Reconstruction, index: int, view: View, colour: NDArray[np.uint8]) -> str:
+def _card(reconstruction: Scene, index: int, view: View, colour: NDArray[np.uint8]) -> str:
     name = escape(view.name)
     long_side = _thumbnail_side(len(reconstruction.views))
     known = view.depth[_known(view)]

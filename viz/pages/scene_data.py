@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pointmap.camera import Array
 from recon.export.colour import camera_colours
-from recon.scene import Mesh, PointCloud, Reconstruction
+from recon.scene import Mesh, PointCloud, Scene
 from viz.drawing.render import BACKGROUND
 from viz.drawing.viewpoint import (
     FRUSTUM_EDGES,
@@ -33,7 +33,7 @@ _MOST_SEARCHED = 1_000_000  # points among which the page's are chosen
 
 
 def scene_data(
-    reconstruction: Reconstruction, *, most_points: int = 60_000, most_vertices: int = 30_000
+    reconstruction: Scene, *, most_points: int = 60_000, most_vertices: int = 30_000
 ) -> dict[str, Any]:
     """Return the scene as JSON-ready values for ``viz/pages/viewer.js``.
 
@@ -141,7 +141,7 @@ def _mesh_data(mesh: Mesh, frame: SceneFrame, most: int) -> dict[str, Any] | Non
     }
 
 
-def _camera_data(reconstruction: Reconstruction, frame: SceneFrame) -> list[dict[str, Any]]:
+def _camera_data(reconstruction: Scene, frame: SceneFrame) -> list[dict[str, Any]]:
     depth = frustum_depth(reconstruction)
     colours = camera_colours(len(reconstruction.views))
     cameras = []

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.scene import Reconstruction
+from recon.scene import Scene
 from viz.drawing.viewpoint import registered_cameras
 from viz.pages.html_page import page_html, viewer_figure, write_page
 from viz.pages.report_photos import picture_tag, shrunk
@@ -20,7 +20,7 @@ MOST_VERTICES = 200_000
 _THUMBNAIL = 160
 
 
-def write_scene_page(reconstruction: Reconstruction, path: str | Path) -> Path:
+def write_scene_page(reconstruction: Scene, path: str | Path) -> Path:
     """Write the page to ``path`` and return it: whole or not at all.
 
     Larger scenes are thinned to a page of at most about 20 MB. Raises OSError when it cannot be
@@ -29,7 +29,7 @@ def write_scene_page(reconstruction: Reconstruction, path: str | Path) -> Path:
     return write_page(scene_page_html(reconstruction), path)
 
 
-def scene_page_html(reconstruction: Reconstruction) -> str:
+def scene_page_html(reconstruction: Scene) -> str:
     """Return the page: the scene on all of the window, the photos in a row to look from."""
     data = scene_data(reconstruction, most_points=MOST_POINTS, most_vertices=MOST_VERTICES)
     photos = "".join(
@@ -42,7 +42,7 @@ def scene_page_html(reconstruction: Reconstruction) -> str:
     return page_html("Scene", body, data, scripts=("viewer.js",))
 
 
-def _thumbnail(reconstruction: Reconstruction, index: int) -> NDArray[np.uint8]:
+def _thumbnail(reconstruction: Scene, index: int) -> NDArray[np.uint8]:
     # Hundreds of photos share what a few dozen may take.
     side = _THUMBNAIL if len(reconstruction.views) <= 100 else _THUMBNAIL // 2
     return shrunk(reconstruction.views[index].pixels, side)

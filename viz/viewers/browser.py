@@ -16,7 +16,7 @@ import numpy as np
 
 from recon.export.colour import camera_colours
 from recon.export.glb import mesh_glb
-from recon.scene import Reconstruction
+from recon.scene import Scene
 from viz.drawing.looks import LOOKS, Look, confident_cloud, surface_colours
 from viz.drawing.render import BACKGROUND
 from viz.drawing.viewpoint import (
@@ -38,7 +38,7 @@ DEFAULT_PORT = 8080
 _THUMBNAIL = 256
 
 
-def browse(reconstruction: Reconstruction, *, port: int = DEFAULT_PORT) -> None:
+def browse(reconstruction: Scene, *, port: int = DEFAULT_PORT) -> None:
     """Serve the scene on this machine until Ctrl-C; the address to open is logged.
 
     ``port`` (1 to 65535) is the first one tried, the next free one is taken. Pillow reads no EPS in
@@ -61,7 +61,7 @@ class BrowserView:
     ``address`` is where it is seen, and only there: the address is the key.
     """
 
-    def __init__(self, reconstruction: Reconstruction, *, port: int) -> None:
+    def __init__(self, reconstruction: Scene, *, port: int) -> None:
         self.reconstruction = reconstruction
         self.look: Look = "photo"
         self.least_confidence = 0.0

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.scene import Mesh, Reconstruction
+from recon.scene import Mesh, Scene
 from viz.drawing.looks import LOOKS, Look, confident_cloud, surface_colours
 from viz.drawing.render import (
     BACKGROUND,
@@ -83,7 +83,7 @@ def ask_driver(*, timeout_s: float = 30.0) -> str | None:
 
 
 def run_panel(
-    reconstruction: Reconstruction, *, each_frame: Callable[[PanelWindow], None] | None = None
+    reconstruction: Scene, *, each_frame: Callable[[PanelWindow], None] | None = None
 ) -> None:
     """Show the window until it is closed. ``each_frame`` is called between two drawn frames.
 
@@ -111,7 +111,7 @@ def run_panel(
 class PanelWindow:
     """Cloud, mesh and cameras with their photos, switched and coloured from a panel."""
 
-    def __init__(self, reconstruction: Reconstruction, application: Any) -> None:
+    def __init__(self, reconstruction: Scene, application: Any) -> None:
         from open3d.visualization import gui, rendering
 
         self.reconstruction = reconstruction

@@ -23,7 +23,7 @@ import numpy as np
 
 from pointmap.errors import InputError
 from recon.export.ownership import PICTURE_MARK, is_viewer_picture
-from recon.scene import PointCloud, Reconstruction
+from recon.scene import PointCloud, Scene
 from viz.drawing.looks import LOOKS, Look, confident_cloud, surface_colours
 from viz.drawing.render import (
     BACKGROUND,
@@ -80,7 +80,7 @@ def has_display(*, timeout_s: float = 5.0) -> bool:
     )
 
 
-def show(reconstruction: Reconstruction, *, picture: str | Path) -> Path | None:
+def show(reconstruction: Scene, *, picture: str | Path) -> Path | None:
     """Open a window with cloud, mesh and cameras; return None once the user has closed it.
 
     Without the graphics driver that the panel's window needs, a plain one with keys is opened.
@@ -104,7 +104,7 @@ def show(reconstruction: Reconstruction, *, picture: str | Path) -> Path | None:
     return path
 
 
-def save_picture(reconstruction: Reconstruction, path: str | Path) -> Path:
+def save_picture(reconstruction: Scene, path: str | Path) -> Path:
     """Write a rendered picture of the scene to ``path`` (its ending names the format).
 
     Raises InputError when that cannot be written.
@@ -136,7 +136,7 @@ def _answers(question: str, timeout_s: float) -> bool:
 class _SceneWindow:
     """Cloud, mesh and cameras in a plain window, all of it steered by keys."""
 
-    def __init__(self, visualizer: Any, reconstruction: Reconstruction) -> None:
+    def __init__(self, visualizer: Any, reconstruction: Scene) -> None:
         self.visualizer = visualizer
         self.reconstruction = reconstruction
         self.home = automatic_viewpoint(reconstruction, aspect=_WIDTH / _HEIGHT)
@@ -276,7 +276,7 @@ class _SceneWindow:
         ]
 
 
-def _run_window(reconstruction: Reconstruction) -> bool:
+def _run_window(reconstruction: Scene) -> bool:
     """Show the window until it is closed; False when Open3D could not open one that is seen."""
     import open3d as o3d
 

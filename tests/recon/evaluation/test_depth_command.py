@@ -16,7 +16,8 @@ from pointmap.errors import InputError
 from recon.evaluation.__main__ import main
 from recon.evaluation.depth_files import read_depth_file
 from recon.evaluation.depth_folder import DepthSet, given_depths, own_depths, score_all
-from recon.scene import Camera, PointCloud, Reconstruction, Tracks, View
+from recon.reconstruction import Reconstruction
+from recon.scene import Camera, PointCloud, Tracks, View
 
 SHAPE = (24, 32)
 

@@ -29,7 +29,7 @@ from recon.export.glb import frustum_size, write_glb
 from recon.export.json_file import plain, write_json
 from recon.export.ply import read_cloud_ply, read_mesh_ply, write_cloud_ply, write_mesh_ply
 from recon.export.run_json import write_run
-from recon.scene import Reconstruction
+from recon.reconstruction import Reconstruction
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,9 @@ from scene_factory import empty_cloud, empty_mesh, make_scene
 import recon.save as save_module
 from pointmap.errors import InputError
 from recon.export import load_scene, reserved_folder
+from recon.reconstruction import Reconstruction
 from recon.save import save_scene
-from recon.scene import Reconstruction, Tracks
+from recon.scene import Tracks
 from viz.viewers.window import save_picture
 
 CONTRACT = {

@@ -19,7 +19,7 @@ from recon.export.glb import write_glb
 from recon.export.obj import write_obj
 from recon.export.tum import write_tum
 from recon.fusion.texture import texture_mesh
-from recon.scene import Reconstruction
+from recon.reconstruction import Reconstruction
 
 UNREGISTERED = "c.jpg"
 VALIDATOR = Path(__file__).parents[3] / ".cache/gltf-validator"

@@ -13,7 +13,8 @@ from scene_factory import make_mixed_scene, make_scene, placed
 from pointmap.camera import invert_rigid, project, transform_points
 from recon.export.colmap import read_colmap, write_colmap
 from recon.export.nerfstudio import write_transforms
-from recon.scene import Reconstruction, Tracks
+from recon.reconstruction import Reconstruction
+from recon.scene import Tracks
 
 
 @pytest.fixture(scope="module")

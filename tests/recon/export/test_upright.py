@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from scene_factory import make_scene
 
+from recon.reconstruction import Reconstruction
 from recon.save import save_scene
-from recon.scene import Reconstruction
 
 MAKE, ORIENTATION = 0x010F, 0x0112
 

@@ -1,0 +1,29 @@
+"""What a run returns: a scene that can write itself to a folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from recon.export.options import ExportOptions
+from recon.save import save_scene
+from recon.scene import Scene
+
+
+@dataclass(frozen=True)
+class Reconstruction(Scene):
+    """A :class:`recon.scene.Scene` with the way to its files."""
+
+    @classmethod
+    def of(cls, scene: Scene) -> Reconstruction:
+        """Return the same scene as a reconstruction."""
+        return cls(**{field.name: getattr(scene, field.name) for field in fields(Scene)})
+
+    def save(
+        self, folder: str | Path, *, overwrite: bool = False, export: ExportOptions | None = None
+    ) -> Path:
+        """Write the whole output contract to ``folder``, and what else ``export`` names; return it.
+
+        Raises ``pointmap.errors.InputError`` as :func:`recon.save.save_scene` does.
+        """
+        return save_scene(self, folder, overwrite=overwrite, export=export)
