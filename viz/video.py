@@ -14,7 +14,7 @@ import numpy as np
 from pointmap.camera import Array
 from pointmap.errors import InputError
 from recon.export.renames import rename_to_free
-from recon.progress import Advance
+from recon.progress import Advance, unheard
 from recon.scene import Scene
 from viz.drawing.render import Drawer, drawing
 from viz.drawing.viewpoint import (
@@ -56,7 +56,7 @@ def write_video(
     width: int = WIDTH,
     height: int = HEIGHT,
     overwrite: bool = True,
-    advance: Advance = lambda done, total: None,
+    advance: Advance = unheard,
 ) -> Path:
     """Write the film of the scene to ``path`` (.mp4 or .webm) and return it.
 
