@@ -11,6 +11,7 @@ from recon.fusion import FusionOptions
 from recon.metric_scale import parse_scale
 from recon.prediction.view_graph import ViewGraphOptions
 from recon.stereo.view import StereoOptions
+from recon.two_view.chosen_pose import PoseFrom
 from recon.two_view.focal_lengths import FocalOptions
 
 
@@ -34,6 +35,10 @@ class Options:
     .npz or .png (16 bit) per photo, 0 = unknown. They take the place of the network's depth."""
     adapt: float | None = None
     """Seconds to adapt the network to these very photos (60 to 300); kept only if it helps."""
+    pose_from: PoseFrom = "auto"
+    """What tells how two photos stand to each other. auto: their feature matches, and pointmaps
+    where those fail. matches: feature matches alone (essential matrix). procrustes, pnp: the
+    network's pointmaps, registered with each other or solved by PnP in RANSAC."""
     seed: int = 0
     """Seed of every random choice."""
     depth_products: bool = False

@@ -67,7 +67,9 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
     with run.stage("Predicting pointmaps") as advance:
         seen = predict_scene(inputs, options.graph, advance=advance)
     with run.stage("Matching and poses") as advance:
-        evidence = gather_evidence(inputs, features, seen, options.focal, advance=advance)
+        evidence = gather_evidence(
+            inputs, features, seen, options.focal, pose_from=options.pose_from, advance=advance
+        )
     with run.stage("Aligning cameras") as advance:
         alignment = align_scene(
             inputs, features, evidence, options.align, seed=options.seed, advance=advance
