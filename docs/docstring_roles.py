@@ -26,7 +26,9 @@ class DocstringRoles(griffe.Extension):
 def replace_roles(owner: griffe.Object) -> None:
     """Replace the roles in the docstrings of ``owner`` and of what it holds."""
     if owner.docstring is not None:
-        owner.docstring.value = ROLE.sub(lambda match: markdown(match, owner), owner.docstring.value)
+        owner.docstring.value = ROLE.sub(
+            lambda match: markdown(match, owner), owner.docstring.value
+        )
     for member in owner.members.values():
         if isinstance(member, griffe.Object):
             replace_roles(member)

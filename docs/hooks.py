@@ -81,7 +81,12 @@ def reference_text(folder: Path) -> str:
     package = ".".join(folder.parts)
     modules = sorted(path.stem for path in (ROOT / folder).glob("*.py"))
     shown = [name for name in modules if not name.startswith("_")]
-    lines = [f"# `{package}`", "", f"::: {package}", *_options("members: false", "show_root_heading: false")]
+    lines = [
+        f"# `{package}`",
+        "",
+        f"::: {package}",
+        *_options("members: false", "show_root_heading: false"),
+    ]
     for name in shown:
         lines += ["", f"::: {package}.{name}", *_options("heading_level: 2")]
     return "\n".join(lines) + "\n"

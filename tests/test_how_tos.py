@@ -37,7 +37,7 @@ from pointmap.training.__main__ import NETWORKS
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs" / "how-to").glob("*.md"))
 SAMPLE = ROOT / "examples" / "courtyard"
-LONG_SIDE = 160
+LONG_SIDE = 320
 MODULES = {
     "run_recon.py": "recon.cli",
     "viz": "viz.__main__",
@@ -47,7 +47,7 @@ MODULES = {
     "recon.evaluation.training_shards": "recon.training_shards",
 }
 SMALLER = {
-    "run_recon.py": "--depth-size 96",
+    "run_recon.py": "--depth-size 64",
     "run_recon.py --adapt": "--adapt 1",
     "pointmap.training.generate": "--scenes 2 --size 64x64 --views 2",
     "pointmap.training": "--network tiny --steps 2 --batch 2",
@@ -62,6 +62,7 @@ NOT_RUN = {
     ("metres", "needs the network, to download the checkpoint"),
     ("official-checkpoints", "needs the network, to download the checkpoint"),
     ("train", "needs a GPU, or runs for minutes"),
+    ("view-and-share", "draws for a minute where there is no graphics card"),
     ("view-and-share", "opens a window, or serves until Ctrl-C"),
 }
 

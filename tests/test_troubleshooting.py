@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "troubleshooting.md"
 PACKAGES = ("pointmap", "recon", "viz")
 ERRORS = {"InputError", "UnusablePicture"}
+LISTENERS = {("logger", "warning"), ("reasons", "append")}
 HOLE = "…"
 
 
@@ -30,10 +31,14 @@ def templates(node: ast.expr) -> list[str]:
 
 
 def is_message(call: ast.Call) -> bool:
-    """Return whether the first argument of ``call`` is read by a user: an error or a warning."""
+    """Return whether the first argument of ``call`` is read by a user.
+
+    That is an error, a warning, or a reason why a photo was not placed.
+    """
     function = call.func
-    if isinstance(function, ast.Attribute) and function.attr == "warning":
-        return isinstance(function.value, ast.Name) and function.value.id == "logger"
+    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+        if (function.value.id, function.attr) in LISTENERS:
+            return True
     name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", None)
     return name in ERRORS
 
@@ -44,13 +49,24 @@ def one_form(text: str) -> str:
     return " ".join(text.split())
 
 
+def sources(argument: ast.expr, module: ast.Module) -> Iterator[ast.expr]:
+    """Yield where a message comes from: ``argument``, or what the module's function returns."""
+    called = argument.func if isinstance(argument, ast.Call) else None
+    for node in ast.walk(module) if isinstance(called, ast.Name) else ():
+        if isinstance(node, ast.FunctionDef) and node.name == called.id:
+            yield from (n.value for n in ast.walk(node) if isinstance(n, ast.Return) and n.value)
+    yield argument
+
+
 def messages_of(source: str) -> Iterator[str]:
     """Yield the messages in a module's source; those without a word of their own are left out."""
-    for node in ast.walk(ast.parse(source)):
+    module = ast.parse(source)
+    for node in ast.walk(module):
         if isinstance(node, ast.Call) and node.args and is_message(node):
-            for text in map(one_form, templates(node.args[0])):
-                if re.search("[a-z]{2}", text):
-                    yield text
+            for origin in sources(node.args[0], module):
+                for text in map(one_form, templates(origin)):
+                    if re.search("[a-z]{2}", text):
+                        yield text
 
 
 def messages_in_the_code() -> set[str]:
@@ -79,17 +95,24 @@ def test_every_entry_is_a_message():
 
 
 def test_messages_are_found_however_they_are_put_together():
-    source = '''
+    source = """
 raise InputError(f"{path} is {'old' if old else 'new'}: " "mend it")
 raise errors.InputError("not " + name if bad else "100 % wrong")
 logger.warning("%s of %d fit, %.1f %% off", a, b, c)
 logger.info("not for here")
 raise InputError(f"{path}: {error}")
-'''
+reasons.append("left alone")
+raise UnusablePicture(why(error)) from error
+def why(error):
+    return "empty file" if error else f"damaged ({error})"
+"""
     assert set(messages_of(source)) == {
         "… is old: mend it",
         "… is new: mend it",
         "not …",
         "100 % wrong",
         "… of … fit, … % off",
+        "left alone",
+        "empty file",
+        "damaged (…)",
     }
