@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 SCENES ?=
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test lint bench view setup
+.PHONY: demo test lint docs bench view setup
 
 setup:
 	@.ci/setup
@@ -21,6 +21,9 @@ lint: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+docs: setup  ## the documentation into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 bench: setup  ## make bench SCENES="folder folder": accuracy and cost on scenes with true cameras
 	$(PYTHON) -m benchmarks.scenes examples/courtyard $(SCENES) --out runs/bench --json runs/bench.json

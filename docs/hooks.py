@@ -80,17 +80,9 @@ def reference_text(folder: Path) -> str:
     """Return the page of a package: what its own docstring says, then its modules."""
     package = ".".join(folder.parts)
     modules = sorted(path.stem for path in (ROOT / folder).glob("*.py"))
-    shown = [name for name in modules if not name.startswith("_")]
-    lines = [
-        f"# `{package}`",
-        "",
-        f"::: {package}",
-        *_options("members: false", "show_root_heading: false"),
-    ]
-    for name in shown:
-        lines += ["", f"::: {package}.{name}", *_options("heading_level: 2")]
+    of_package = "    options: {members: false, show_root_heading: false}"
+    lines = [f"# `{package}`", f"::: {package}", of_package]
+    for name in modules:
+        if not name.startswith("_"):
+            lines += ["", f"::: {package}.{name}", "    options: {heading_level: 2}"]
     return "\n".join(lines) + "\n"
-
-
-def _options(*lines: str) -> list[str]:
-    return ["    options:", *(f"      {line}" for line in lines)]

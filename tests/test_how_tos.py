@@ -23,6 +23,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -149,7 +150,7 @@ def run_command(line: str) -> None:
             arguments += options.split()
     code = importlib.import_module(MODULES.get(command, command)).main(arguments)
     assert not code, f"exit code {code}: {line}"
-    for option, value in zip(arguments, arguments[1:], strict=False):
+    for option, value in pairwise(arguments):
         if option in ("--out", "--save", "--json", "--run"):
             assert Path(value).exists(), f"{value} was not written: {line}"
 

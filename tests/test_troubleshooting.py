@@ -15,7 +15,7 @@ HOLE = "…"
 
 
 def templates(node: ast.expr) -> list[str]:
-    """Return the texts that an expression can become, what is only known at run time as ``HOLE``."""
+    """Return the texts that an expression can become, with ``HOLE`` for what only a run knows."""
     if isinstance(node, ast.Constant):
         return [node.value if isinstance(node.value, str) else HOLE]
     if isinstance(node, ast.IfExp):
