@@ -80,8 +80,8 @@ def reference_text(folder: Path) -> str:
     """Return the page of a package: what its own docstring says, then its modules."""
     package = ".".join(folder.parts)
     modules = sorted(path.stem for path in (ROOT / folder).glob("*.py"))
-    of_package = "    options: {members: false, show_root_heading: false}"
-    lines = [f"# `{package}`", f"::: {package}", of_package]
+    alone = "{members: false, show_root_heading: false, show_root_toc_entry: false}"
+    lines = [f"# `{package}`", f"::: {package}", f"    options: {alone}"]
     for name in modules:
         if not name.startswith("_"):
             lines += ["", f"::: {package}.{name}", "    options: {heading_level: 2}"]
