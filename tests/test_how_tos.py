@@ -44,8 +44,6 @@ MODULES = {
     "viz": "viz.__main__",
     "recon.evaluation": "recon.evaluation.__main__",
     "pointmap.training": "pointmap.training.__main__",
-    # TODO moves: this line goes when the module has that name.
-    "recon.evaluation.training_shards": "recon.training_shards",
 }
 SMALLER = {
     "run_recon.py": "--depth-size 64",
