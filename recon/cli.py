@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    signal.signal(signal.SIGTERM, _raise_interrupt)
+    _end_as_on_ctrl_c("SIGTERM", "SIGHUP")
     output: OutputFolder | None = None
     try:
         answer_version(arguments)
@@ -102,8 +102,16 @@ def main(arguments: list[str] | None = None) -> int:
         return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
 
 
+def _end_as_on_ctrl_c(*names: str) -> None:
+    """Have signals end the command as Ctrl-C does, so that unfinished output is removed."""
+    for name in names:
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        # nohup has it ignored, and so it stays.
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _raise_interrupt)
+
+
 def _raise_interrupt(number: int, frame: object) -> None:
-    """End on SIGTERM as on Ctrl-C, so that unfinished output is removed there too."""
     raise KeyboardInterrupt(number)
 
 

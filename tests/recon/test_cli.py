@@ -274,7 +274,7 @@ def test_files_that_appear_while_it_works_are_kept(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_leaves_nothing_behind(
     sent: signal.Signals, photos: Path, weights: Path, tmp_path: Path
 ) -> None:
