@@ -317,6 +317,10 @@ except KeyboardInterrupt:
     sys.exit(7)
 """
     done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", script, str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests" / "helpers")},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 7, done.stderr
