@@ -169,7 +169,11 @@ def _visible_blocks(volume: Volume, depth: Tensor, to_pixel: Tensor, truncation:
 
 
 def extract(volume: Volume) -> o3d.geometry.TriangleMesh:
-    """Return the surface where the distance is 0 and all voxels around were measured."""
+    """Return the surface where the distance is 0 and all voxels around were measured.
+
+    Vertices and triangles are sorted: Open3D's threads leave them in another order each time, on
+    which the closing of holes depends.
+    """
     import open3d as o3d
     import open3d.core as o3c
 
@@ -197,4 +201,25 @@ def extract(volume: Volume) -> o3d.geometry.TriangleMesh:
     for name, values in attributes.items():
         # The array shares the grid's memory.
         grid.attribute(name).numpy()[slots] = values.cpu().numpy().reshape(shape)
-    return grid.extract_triangle_mesh(weight_threshold=0.5).to_legacy()
+    return in_order(grid.extract_triangle_mesh(weight_threshold=0.5).to_legacy())
+
+
+def in_order(mesh: o3d.geometry.TriangleMesh) -> o3d.geometry.TriangleMesh:
+    """Return the same mesh with vertices sorted by position, triangles by their vertices."""
+    import open3d as o3d
+
+    vertices, colours = np.asarray(mesh.vertices), np.asarray(mesh.vertex_colors)
+    order = np.lexsort((*colours.T, *vertices.T))
+    place = np.empty(len(order), np.int32)
+    place[order] = np.arange(len(order), dtype=np.int32)
+    triangles = place[np.asarray(mesh.triangles)]
+    # From its first vertex on, in the same sense of rotation.
+    turned = (triangles.argmin(axis=1)[:, None] + np.arange(3)) % 3
+    triangles = np.take_along_axis(triangles, turned, axis=1)
+    triangles = triangles[np.lexsort(triangles.T[::-1])]
+    vector = o3d.utility.Vector3dVector
+    ordered = o3d.geometry.TriangleMesh(
+        vector(vertices[order]), o3d.utility.Vector3iVector(triangles)
+    )
+    ordered.vertex_colors = vector(colours[order])
+    return ordered

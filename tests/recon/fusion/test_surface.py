@@ -1,12 +1,14 @@
 from dataclasses import replace
 
 import numpy as np
+import open3d as o3d
 import pytest
 import torch
 from synthetic import ROOM, Plane, Shot, shoot, solid_texture, view_of
 
 from pointmap.camera import transform_points
 from recon.fusion import FusionOptions, Surface, fuse_mesh, fuse_points, fuse_surface
+from recon.fusion.tsdf import in_order
 from recon.fusion.usable_depth import usable_frames, witnesses
 from recon.scene import Camera, Mesh, View
 
@@ -94,6 +96,28 @@ def test_mesh_and_cloud_are_as_true_through_a_lens(k1: float) -> None:
     assert max(errors) < 1.4 and faces > 0.8
     ignored = fuse_points([view_of(replace(shot, k1=0.0)) for shot in bent])
     assert np.median(distance_to_room(ignored.points.astype(float))) > 5 * found["bent"][2]
+
+
+def test_the_order_in_which_threads_leave_a_mesh_does_not_matter() -> None:
+    rng = np.random.default_rng(0)
+    ball = o3d.geometry.TriangleMesh.create_sphere(resolution=8)
+    vertices, triangles = np.asarray(ball.vertices), np.asarray(ball.triangles)
+    colours = rng.random(vertices.shape)
+    found = []
+    for _ in range(2):
+        order, rows = rng.permutation(len(vertices)), rng.permutation(len(triangles))
+        shuffled = np.argsort(order)[triangles[rows]]
+        turns = (np.arange(3) + rng.integers(3, size=(len(rows), 1))) % 3
+        mesh = o3d.geometry.TriangleMesh(
+            o3d.utility.Vector3dVector(vertices[order]),
+            o3d.utility.Vector3iVector(np.take_along_axis(shuffled, turns, axis=1)),
+        )
+        mesh.vertex_colors = o3d.utility.Vector3dVector(colours[order])
+        found.append(in_order(mesh))
+    for name in ("vertices", "triangles", "vertex_colors"):
+        np.testing.assert_array_equal(*(np.asarray(getattr(mesh, name)) for mesh in found))
+    # The same surface, the same side out.
+    assert found[0].get_volume() == pytest.approx(ball.get_volume())
 
 
 def test_normals_face_the_cameras(shots: list[Shot]) -> None:
