@@ -24,7 +24,7 @@ from torch import Tensor
 
 from benchmarks.recipe import build_network, random_photo
 from pointmap.checkpoint import load_network
-from pointmap.network import NetworkConfig, PointmapNetwork
+from pointmap.network import DUSt3R, NetworkConfig
 
 TOLERANCE, FULL_SIZE_TOLERANCE = 2e-5, 2e-4
 SIZES = {
@@ -105,7 +105,7 @@ def _of_case(stored: Mapping[str, Tensor], case: str) -> dict[str, Tensor]:
 
 def _tiny_network(
     folder: Path, name: str, case: str, arguments: dict[str, Any], gains: Any
-) -> PointmapNetwork:
+) -> DUSt3R:
     if gains:
         return build_network(NetworkConfig.from_dict(arguments), gains)
     tensors = load_file(folder / f"{name}_weights.safetensors")
@@ -114,7 +114,9 @@ def _tiny_network(
     with tempfile.TemporaryDirectory() as checkpoint:
         save_file(tensors, Path(checkpoint) / "model.safetensors")
         (Path(checkpoint) / "config.json").write_text(json.dumps(arguments))
-        return load_network(checkpoint)
+        network = load_network(checkpoint)
+        assert isinstance(network, DUSt3R)
+        return network
 
 
 Photo = tuple[Tensor, bool]
@@ -142,7 +144,7 @@ def _tiny_photos(
 
 
 @torch.inference_mode()
-def _outputs(network: PointmapNetwork, pair: Sequence[Photo]) -> dict[str, Tensor]:
+def _outputs(network: DUSt3R, pair: Sequence[Photo]) -> dict[str, Tensor]:
     """Return everything the fixtures may hold of one pair, by their names."""
     sizes = [(photo.shape[2], photo.shape[3]) for photo, _ in pair]
     tokens = [network.encode(photo) for photo, _ in pair]
@@ -169,7 +171,7 @@ def _outputs(network: PointmapNetwork, pair: Sequence[Photo]) -> dict[str, Tenso
 
 def _error(
     case: str,
-    network: PointmapNetwork,
+    network: DUSt3R,
     pairs: Sequence[Sequence[Photo]],
     expected: Mapping[str, Tensor],
     tolerance: float = TOLERANCE,

@@ -14,16 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointmap.network import NetworkConfig, PointmapNetwork
+from pointmap.network import DUSt3R, NetworkConfig
 
 Gains = Sequence[tuple[str, float]]
 """Factors for weights whose name holds a text; the first that fits counts."""
 
 
-def build_network(config: NetworkConfig, gains: Gains) -> PointmapNetwork:
+def build_network(config: NetworkConfig, gains: Gains) -> DUSt3R:
     """Return a network, in eval mode, with the recipe's weights."""
     with torch.device("meta"):
-        network = PointmapNetwork(config)
+        network = DUSt3R(config)
     tensors = {name: _weight(name, meta, gains) for name, meta in network.state_dict().items()}
     network.load_state_dict(tensors, assign=True)
     return network.eval()

@@ -2,8 +2,16 @@
 
 from pointmap.network.build import build_network
 from pointmap.network.config import NetworkConfig
-from pointmap.network.dust3r import PointmapNetwork
+from pointmap.network.dust3r import DUSt3R
 from pointmap.network.heads import Prediction
 from pointmap.network.matched.network import MatchedNetwork
+from pointmap.network.siamese import PointmapNetwork
 
-__all__ = ["MatchedNetwork", "NetworkConfig", "PointmapNetwork", "Prediction", "build_network"]
+__all__ = [
+    "DUSt3R",
+    "MatchedNetwork",
+    "NetworkConfig",
+    "PointmapNetwork",
+    "Prediction",
+    "build_network",
+]

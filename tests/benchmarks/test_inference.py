@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmarks import inference
 from pointmap.checkpoint import save_checkpoint
-from pointmap.network import NetworkConfig, PointmapNetwork
+from pointmap.network import DUSt3R, NetworkConfig
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def weights(tmp_path: Path) -> Path:
         img_size=(64, 64),
     )
     path = tmp_path / "tiny.safetensors"
-    save_checkpoint(PointmapNetwork(config), path, card={})
+    save_checkpoint(DUSt3R(config), path, card={})
     return path
 
 
@@ -62,7 +62,7 @@ def test_both_ways_predict_the_same(weights: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(
         network,
         "forward",
-        lambda *images: seen.append(PointmapNetwork.forward(network, *images)) or seen[-1],
+        lambda *images: seen.append(DUSt3R.forward(network, *images)) or seen[-1],
     )
     inference.reference_way(network, photos, [(0, 1)], cpu)
     ours = inference._our_way(network, photos, [(0, 1)], cpu, torch.float32)[0]

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from pointmap.checkpoint import load_network, parse_constructor, read_card, save_checkpoint
 from pointmap.errors import InputError
-from pointmap.network import NetworkConfig, PointmapNetwork
+from pointmap.network import DUSt3R, NetworkConfig
 
 DATA = Path(__file__).parents[1] / "data" / "network"
 OFFICIAL = json.loads(gzip.decompress((DATA / "official_state_dicts.json.gz").read_bytes()))
@@ -52,15 +52,15 @@ CONSTRUCTOR = (
 )
 
 
-def half_network(config: NetworkConfig) -> PointmapNetwork:
+def half_network(config: NetworkConfig) -> DUSt3R:
     """Random weights that float16 holds exactly."""
     torch.manual_seed(0)
-    network = PointmapNetwork(config).eval()
+    network = DUSt3R(config).eval()
     network.load_state_dict({k: v.half().float() for k, v in network.state_dict().items()})
     return network
 
 
-def same(a: PointmapNetwork, b: PointmapNetwork) -> bool:
+def same(a: DUSt3R, b: DUSt3R) -> bool:
     first, second = a.state_dict(), b.state_dict()
     return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
 
@@ -72,7 +72,7 @@ def saved(tmp_path: Path) -> Path:
     return path
 
 
-def official_file(path: Path, network: PointmapNetwork, constructor: str = CONSTRUCTOR) -> Path:
+def official_file(path: Path, network: DUSt3R, constructor: str = CONSTRUCTOR) -> Path:
     args = argparse.Namespace(model=constructor, lr=1e-4)
     torch.save({"model": network.state_dict(), "args": args, "epoch": 3}, path)
     return path
@@ -160,7 +160,7 @@ def test_folders_load_whichever_name_shared_tensors_have(tmp_path: Path, dropped
     assert all(value.isfinite().all() for value in found.values())
 
 
-def hub_folder(folder: Path, network: PointmapNetwork) -> Path:
+def hub_folder(folder: Path, network: DUSt3R) -> Path:
     """Write the layout of the hub's mixin: shared tensors once, infinities as bare words."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors, names = {}, {}
@@ -182,7 +182,7 @@ def hub_folder(folder: Path, network: PointmapNetwork) -> Path:
     return folder
 
 
-def outputs(network: PointmapNetwork) -> list[torch.Tensor]:
+def outputs(network: DUSt3R) -> list[torch.Tensor]:
     photos = torch.rand(2, 1, 3, 32, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.inference_mode():
         sides = network(*photos)

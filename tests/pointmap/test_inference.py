@@ -23,7 +23,7 @@ from pointmap.inference import (
     encode_photos,
     predict_pairs,
 )
-from pointmap.network import NetworkConfig, PointmapNetwork, Prediction
+from pointmap.network import DUSt3R, NetworkConfig, Prediction
 
 CPU = torch.device("cpu")
 LANDSCAPE, PORTRAIT = (32, 48), (48, 32)
@@ -41,16 +41,16 @@ SMALL_DPT: dict[str, Any] = {"feature_dim": 8, "layer_dims": (4, 4, 4, 4)}
 
 
 @pytest.fixture(scope="module")
-def network() -> PointmapNetwork:
+def network() -> DUSt3R:
     torch.manual_seed(0)
-    return PointmapNetwork(NetworkConfig(**SIZES)).eval()
+    return DUSt3R(NetworkConfig(**SIZES)).eval()
 
 
 @pytest.fixture(scope="module")
-def mast3r() -> PointmapNetwork:
+def mast3r() -> DUSt3R:
     torch.manual_seed(0)
     head = {"head_type": "catmlp+dpt", "output_mode": "pts3d+desc6", "two_confs": True}
-    return PointmapNetwork(NetworkConfig(**SIZES, **SMALL_DPT, **head)).eval()
+    return DUSt3R(NetworkConfig(**SIZES, **SMALL_DPT, **head)).eval()
 
 
 def photos(*sizes: tuple[int, int]) -> list[ResizedPhoto]:
@@ -68,12 +68,12 @@ def image(photo: ResizedPhoto) -> torch.Tensor:
     return torch.from_numpy(photo.pixels / 127.5 - 1).float().permute(2, 0, 1)[None]
 
 
-def encode(network: PointmapNetwork, shots: list[ResizedPhoto]) -> EncodedPhotos:
+def encode(network: DUSt3R, shots: list[ResizedPhoto]) -> EncodedPhotos:
     return encode_photos(network, shots, device=CPU, dtype=torch.float32)
 
 
 def predict(
-    network: PointmapNetwork,
+    network: DUSt3R,
     encoded: EncodedPhotos,
     pairs: list[tuple[int, int]],
     batch_size: int | None = None,
@@ -90,9 +90,7 @@ def close(found: NDArray, expected: torch.Tensor) -> bool:
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, None])
-def test_pairs_are_what_whole_forward_passes_give(
-    network: PointmapNetwork, batch_size: int | None
-) -> None:
+def test_pairs_are_what_whole_forward_passes_give(network: DUSt3R, batch_size: int | None) -> None:
     shots = photos(LANDSCAPE, PORTRAIT, LANDSCAPE, LANDSCAPE)
     encoded = encode(network, shots)
     pairs = [(0, 1), (0, 2), (1, 2), (2, 3), (1, 1)]
@@ -107,7 +105,7 @@ def test_pairs_are_what_whole_forward_passes_give(
 
 
 def test_both_directions_follow_each_other_and_repeats_count_once(
-    network: PointmapNetwork,
+    network: DUSt3R,
 ) -> None:
     encoded = encode(network, photos(LANDSCAPE, LANDSCAPE, PORTRAIT))
     found = predict(network, encoded, [(1, 0), (0, 1), (2, 0)], batch_size=2)
@@ -115,7 +113,7 @@ def test_both_directions_follow_each_other_and_repeats_count_once(
 
 
 def test_a_photo_with_itself_is_decoded_once(
-    network: PointmapNetwork, monkeypatch: pytest.MonkeyPatch
+    network: DUSt3R, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[int] = []
     decode = network.decode
@@ -131,7 +129,7 @@ def test_a_photo_with_itself_is_decoded_once(
 
 
 def test_local_features_come_with_the_pairs_of_a_network_that_has_them(
-    network: PointmapNetwork, mast3r: PointmapNetwork
+    network: DUSt3R, mast3r: DUSt3R
 ) -> None:
     shots = photos(LANDSCAPE, LANDSCAPE, PORTRAIT)
     for p in predict(mast3r, encode(mast3r, shots), [(0, 1), (0, 2), (1, 2)]):
@@ -147,7 +145,7 @@ def test_local_features_come_with_the_pairs_of_a_network_that_has_them(
 
 
 def test_what_depends_on_a_photo_alone_is_made_once_for_few_photos(
-    mast3r: PointmapNetwork, monkeypatch: pytest.MonkeyPatch
+    mast3r: DUSt3R, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[int] = []
     photo_maps = mast3r.photo_maps
@@ -166,7 +164,7 @@ def test_what_depends_on_a_photo_alone_is_made_once_for_few_photos(
     assert len(predict(mast3r, encoded, pairs)) == 552 and sum(made) < 60
 
 
-def test_predictions_own_float32_arrays(network: PointmapNetwork) -> None:
+def test_predictions_own_float32_arrays(network: DUSt3R) -> None:
     encoded = encode(network, photos(LANDSCAPE, LANDSCAPE))
     for p in predict(network, encoded, [(0, 1)]):
         for array in (p.points_i, p.confidence_i, p.points_j, p.confidence_j):
@@ -177,7 +175,7 @@ def test_predictions_own_float32_arrays(network: PointmapNetwork) -> None:
 
 
 def test_every_photo_is_encoded_once_and_pairs_are_made_on_demand(
-    network: PointmapNetwork, monkeypatch: pytest.MonkeyPatch
+    network: DUSt3R, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
     decoded: list[int] = []
@@ -202,7 +200,7 @@ def test_every_photo_is_encoded_once_and_pairs_are_made_on_demand(
     assert len(list(stream)) == 29 and sum(decoded) == 30 and sum(seen) == 6
 
 
-def test_two_workers_give_what_one_gives(mast3r: PointmapNetwork) -> None:
+def test_two_workers_give_what_one_gives(mast3r: DUSt3R) -> None:
     encoded = encode(mast3r, photos(LANDSCAPE, LANDSCAPE, PORTRAIT))
     before = torch.get_num_threads()
     made = []
@@ -221,14 +219,14 @@ def test_two_workers_give_what_one_gives(mast3r: PointmapNetwork) -> None:
         np.testing.assert_allclose(one.points_j, two.points_j, rtol=1e-4, atol=1e-5)
 
 
-def test_gradients_stay_on_between_predictions(network: PointmapNetwork) -> None:
+def test_gradients_stay_on_between_predictions(network: DUSt3R) -> None:
     encoded = encode(network, photos(LANDSCAPE, LANDSCAPE))
     stream = predict_pairs(network, encoded, [(0, 1)], device=CPU)
     next(stream)
     assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
 
 
-def test_descriptors_are_unit_mean_tokens(network: PointmapNetwork) -> None:
+def test_descriptors_are_unit_mean_tokens(network: DUSt3R) -> None:
     shots = photos(LANDSCAPE, PORTRAIT, LANDSCAPE)
     encoded = encode(network, shots)
     assert encoded.sizes == (LANDSCAPE, PORTRAIT, LANDSCAPE)
@@ -241,7 +239,7 @@ def test_descriptors_are_unit_mean_tokens(network: PointmapNetwork) -> None:
         assert torch.allclose(encoded.tokens[k], tokens, atol=1e-4)
 
 
-def test_bfloat16_is_close_to_float32(network: PointmapNetwork) -> None:
+def test_bfloat16_is_close_to_float32(network: DUSt3R) -> None:
     shots = photos(LANDSCAPE, LANDSCAPE)
     exact = predict(network, encode(network, shots), [(0, 1)])
     encoded = encode_photos(network, shots, device=CPU, dtype=torch.bfloat16)
@@ -253,7 +251,7 @@ def test_bfloat16_is_close_to_float32(network: PointmapNetwork) -> None:
         assert np.abs(np.log(a.confidence_j / b.confidence_j)).max() < 0.1
 
 
-def test_the_same_run_twice_is_bit_for_bit_the_same(network: PointmapNetwork) -> None:
+def test_the_same_run_twice_is_bit_for_bit_the_same(network: DUSt3R) -> None:
     shots = photos(LANDSCAPE, PORTRAIT, LANDSCAPE)
     runs = [predict(network, encode(network, shots), [(0, 1), (0, 2)]) for _ in range(2)]
     for a, b in zip(*runs, strict=True):
@@ -261,9 +259,9 @@ def test_the_same_run_twice_is_bit_for_bit_the_same(network: PointmapNetwork) ->
         assert np.array_equal(a.confidence_i, b.confidence_i)
 
 
-def test_overflow_becomes_the_lowest_confidence(network: PointmapNetwork) -> None:
+def test_overflow_becomes_the_lowest_confidence(network: DUSt3R) -> None:
     torch.manual_seed(1)
-    wild = PointmapNetwork(network.config).eval()
+    wild = DUSt3R(network.config).eval()
     wild.state_dict()["downstream_head1.proj.weight"].mul_(60)
     (p, _) = predict(wild, encode(wild, photos(LANDSCAPE, LANDSCAPE)), [(0, 1)])
     assert np.isfinite(p.points_i).all() and np.isfinite(p.confidence_i).all()
@@ -272,7 +270,7 @@ def test_overflow_becomes_the_lowest_confidence(network: PointmapNetwork) -> Non
     assert (p.confidence_i[taken_out] == 1).all()
 
 
-def test_progress_reaches_the_total(network: PointmapNetwork) -> None:
+def test_progress_reaches_the_total(network: DUSt3R) -> None:
     calls: list[tuple[int, int]] = []
     shots = photos(LANDSCAPE, PORTRAIT, LANDSCAPE)
     encoded = encode_photos(
@@ -288,7 +286,7 @@ def test_progress_reaches_the_total(network: PointmapNetwork) -> None:
     assert calls == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_wrong_input_is_refused(network: PointmapNetwork) -> None:
+def test_wrong_input_is_refused(network: DUSt3R) -> None:
     with pytest.raises(InputError, match="no photo"):
         encode(network, [])
     encoded = encode(network, photos(LANDSCAPE))
@@ -322,7 +320,7 @@ def test_precision_follows_the_instruction_set(
 
 
 def test_what_is_kept_of_the_photos_goes_with_the_last_pair(
-    mast3r: PointmapNetwork, monkeypatch: pytest.MonkeyPatch
+    mast3r: DUSt3R, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[weakref.ref[torch.Tensor]] = []
     photo_maps = mast3r.photo_maps

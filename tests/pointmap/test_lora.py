@@ -7,17 +7,17 @@ import torch
 from tiny_network import tiny_config
 
 from pointmap.lora import LowRankLinear, add_low_rank, merge_low_rank
-from pointmap.network import PointmapNetwork
+from pointmap.network import DUSt3R
 
 CONFIG = tiny_config(32)
 
 
-def network() -> PointmapNetwork:
+def network() -> DUSt3R:
     torch.manual_seed(0)
-    return PointmapNetwork(CONFIG).eval()
+    return DUSt3R(CONFIG).eval()
 
 
-def answer(net: PointmapNetwork) -> torch.Tensor:
+def answer(net: DUSt3R) -> torch.Tensor:
     photos = torch.linspace(-1, 1, 2 * 3 * 32 * 32).reshape(2, 3, 32, 32)
     first, second = net(photos[:1], photos[1:])
     return torch.cat([first.pts3d, second.pts3d])

@@ -13,7 +13,7 @@ from synthetic import Shot, sample_tracks, shoot
 from pointmap.camera import Array, unproject
 from pointmap.errors import InputError
 from pointmap.images import Photo, ResizedPhoto
-from pointmap.network import NetworkConfig, PointmapNetwork
+from pointmap.network import DUSt3R, NetworkConfig
 from recon.adaptation import (
     Adaptation,
     AdaptOptions,
@@ -170,16 +170,16 @@ def test_only_confirmed_depth_of_the_chosen_photos_is_taught(world: World) -> No
     )
 
 
-def small_network() -> PointmapNetwork:
+def small_network() -> DUSt3R:
     torch.manual_seed(0)
-    network = PointmapNetwork(CONFIG)
+    network = DUSt3R(CONFIG)
     for head in (network.downstream_head1, network.downstream_head2):
         torch.nn.init.normal_(head.proj.weight, std=0.02)
         head.proj.bias.data.unflatten(0, (4, -1))[2] = 1.0
     return network.eval()
 
 
-def inputs_of(world: World, network: PointmapNetwork) -> Inputs:
+def inputs_of(world: World, network: DUSt3R) -> Inputs:
     """The world's photos as if they had been decoded at the network's size."""
     photos = tuple(frame.photo for frame in world.photos)
     nothing = (None,) * len(photos)
@@ -224,7 +224,7 @@ def test_the_copy_learns_and_the_network_stays_as_it_was(world: World) -> None:
     truth = torch.from_numpy(world.shots[1].depth)
     errors = []
 
-    def predict(adapted: PointmapNetwork) -> list[PhotoPrior]:
+    def predict(adapted: DUSt3R) -> list[PhotoPrior]:
         for net in (network, adapted):
             with torch.no_grad():
                 z = net(image, image)[0].pts3d[0, ..., 2]

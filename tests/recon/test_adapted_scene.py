@@ -14,7 +14,7 @@ from tiny_network import tiny_config
 import recon
 from pointmap.checkpoint import save_checkpoint
 from pointmap.errors import InputError
-from pointmap.network import PointmapNetwork
+from pointmap.network import DUSt3R
 from recon.options import Options
 from recon.reconstruction import Reconstruction
 from recon.stereo.view import StereoOptions
@@ -37,7 +37,7 @@ def folder(shots: list[Shot], tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(shot.pixels).save(folder / "photos" / f"{n}.png")
         np.save(folder / "maps" / f"{n}.npy", (3 + n) * (1 / shot.depth[::2, ::2] + 0.1 * n))
     torch.manual_seed(0)
-    network = PointmapNetwork(tiny_config(64))
+    network = DUSt3R(tiny_config(64))
     save_checkpoint(network, folder / "tiny.safetensors", card={})
     return folder
 

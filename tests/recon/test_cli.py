@@ -22,7 +22,7 @@ from synthetic import Plane, shoot
 
 import recon.single_photo
 from pointmap.checkpoint import save_checkpoint
-from pointmap.network import NetworkConfig, PointmapNetwork
+from pointmap.network import DUSt3R, NetworkConfig
 from recon.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +43,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         head_type="linear",
     )
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_checkpoint(PointmapNetwork(config), path, card={})
+    save_checkpoint(DUSt3R(config), path, card={})
     return path
 
 

@@ -18,23 +18,32 @@ import torch
 from torch import Tensor, nn
 
 from pointmap.network.config import NetworkConfig
-from pointmap.network.dust3r import OneWay, PointmapNetwork, Size
 from pointmap.network.heads import PhotoMaps, Prediction
 from pointmap.network.matched.cell_matches import Comparison, pixel_centres, pixel_rays
 from pointmap.network.matched.depth_bending import bent
 from pointmap.network.matched.depth_head import DepthHead
 from pointmap.network.matched.matcher import DETAIL, Matcher, Placement, Side, usual_focal
+from pointmap.network.siamese import (
+    OneWay,
+    PointmapNetwork,
+    Size,
+    decoder_blocks,
+    initialise_transformer,
+)
 
 
 class MatchedNetwork(PointmapNetwork):
-    """Two photos in, as :class:`PointmapNetwork`; for configurations with a ``match_dim``.
+    """Matches, their pose, and one decoder that is told both.
 
     Tokens of ``encode`` are the encoder's channels, then descriptors of the photo's cells.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)
-        del self.dec_blocks2, self.downstream_head1, self.downstream_head2
+        self.decoder_embed = nn.Linear(config.enc_embed_dim, config.dec_embed_dim)
+        self.dec_blocks = decoder_blocks(config)
+        self.dec_norm = nn.LayerNorm(config.dec_embed_dim, eps=1e-6)
+        initialise_transformer(self)
         self.matcher = Matcher(
             config.enc_embed_dim, config.dec_embed_dim, config.match_dim, config.patch_size
         )

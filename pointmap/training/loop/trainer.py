@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from pointmap.errors import InputError
 from pointmap.inference import choose_device, choose_dtype
 from pointmap.network import (
+    DUSt3R,
     MatchedNetwork,
     NetworkConfig,
     PointmapNetwork,
@@ -121,8 +122,9 @@ class Trainer:
             lr=options.learning_rate,
             betas=(0.9, 0.95),
         )
-        supervised = options.attention_weight and not isinstance(self.network, MatchedNetwork)
-        self._probe = AttentionProbe(self.network) if supervised else None
+        self._probe = None
+        if options.attention_weight and isinstance(self.network, DUSt3R):
+            self._probe = AttentionProbe(self.network)
         self.step = 0
         self.pairs_seen = 0
         self.seconds = 0.0

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pointmap.network import PointmapNetwork
+from pointmap.network import DUSt3R
 from pointmap.network.layers import CrossAttention
 from pointmap.network.matched.cell_matches import CELL, CENTRE, FINE_CELL, WINDOW, Window
 
@@ -191,7 +191,7 @@ def _cross_entropy(logits: Tensor, targets: Shares) -> Tensor:
 class AttentionProbe:
     """Collects one head's cross-attention logits of every decoder block while recording."""
 
-    def __init__(self, network: PointmapNetwork) -> None:
+    def __init__(self, network: DUSt3R) -> None:
         self._sides = (network.dec_blocks, network.dec_blocks2)
         self.logits: tuple[list[Tensor], list[Tensor]] = ([], [])
 

@@ -19,7 +19,7 @@ from benchmarks import parity
 from benchmarks.recipe import build_network
 from pointmap.checkpoint import load_network
 from pointmap.errors import InputError
-from pointmap.network import NetworkConfig, PointmapNetwork
+from pointmap.network import DUSt3R, NetworkConfig
 from pointmap.network.layers import Grid, attention
 
 DATA = Path(__file__).parents[2] / "data" / "network"
@@ -71,8 +71,8 @@ DPT_GAINS = [("dpt.head.4", 0.2)]
 MAST3R_GAINS = [*DPT_GAINS, ("head_local_features.fc2", 0.8)]
 
 
-def linear_network(stored: dict[str, Tensor]) -> PointmapNetwork:
-    network = PointmapNetwork(LINEAR).eval()
+def linear_network(stored: dict[str, Tensor]) -> DUSt3R:
+    network = DUSt3R(LINEAR).eval()
     prefix = "weights/"
     network.load_state_dict(
         {k.removeprefix(prefix): v.float() for k, v in stored.items() if k.startswith(prefix)}
@@ -80,7 +80,7 @@ def linear_network(stored: dict[str, Tensor]) -> PointmapNetwork:
     return network
 
 
-def run(network: PointmapNetwork, stored: dict[str, Tensor], case: str) -> dict[str, Tensor]:
+def run(network: DUSt3R, stored: dict[str, Tensor], case: str) -> dict[str, Tensor]:
     size1, size2 = SIZES[case]
     photos = [
         stored[f"images/img{n}_{h}x{w}"] for n, (h, w) in zip((1, 2), (size1, size2), strict=True)
@@ -192,7 +192,7 @@ def test_the_parity_benchmark_tells_right_from_wrong(
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_official_keys_and_shapes(name: str) -> None:
     with torch.device("meta"):
-        network = PointmapNetwork(NetworkConfig.from_dict(OFFICIAL[name]["hub"]))
+        network = DUSt3R(NetworkConfig.from_dict(OFFICIAL[name]["hub"]))
     found = {key: list(value.shape) for key, value in network.state_dict().items()}
     assert found == OFFICIAL[name]["keys"]
     assert sum(p.numel() for p in network.parameters()) == OFFICIAL[name]["parameters"]
@@ -229,7 +229,7 @@ def test_training_attention_equals_the_fused_one_with_its_gradients() -> None:
 
 def test_a_step_of_training_after_inference_reaches_every_used_weight() -> None:
     torch.manual_seed(0)
-    network = PointmapNetwork(LINEAR)
+    network = DUSt3R(LINEAR)
     photo = torch.rand(1, 3, 32, 48) * 2 - 1
     with torch.inference_mode():  # What this caches must be of use to autograd afterwards.
         network(photo, photo)
@@ -264,7 +264,7 @@ def test_heads_answer_alike_with_and_without_gradients_and_photo_maps(
 @pytest.mark.parametrize("config", [LINEAR, DPT])
 def test_bfloat16_is_close_and_heads_stay_in_float32(config: NetworkConfig) -> None:
     torch.manual_seed(0)
-    network = PointmapNetwork(config).eval()
+    network = DUSt3R(config).eval()
     photos = torch.rand(2, 1, 3, 48, 64) * 2 - 1
     with torch.inference_mode():
         exact = network(*photos)
@@ -288,7 +288,7 @@ def test_each_side_sees_the_other_photo_and_order_matters(stored: dict[str, Tens
 
 def test_a_photo_that_is_no_multiple_of_a_patch_is_refused() -> None:
     with pytest.raises(ValueError, match="50x64"):
-        PointmapNetwork(LINEAR).encode(torch.zeros(1, 3, 50, 64))
+        DUSt3R(LINEAR).encode(torch.zeros(1, 3, 50, 64))
 
 
 def test_arguments_survive_json_and_unknown_ones_are_named() -> None:

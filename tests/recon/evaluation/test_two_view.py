@@ -17,7 +17,7 @@ from two_views import predict
 from pointmap.errors import InputError
 from pointmap.images import Photo, ResizedPhoto
 from pointmap.inference import PairPrediction
-from pointmap.network import PointmapNetwork
+from pointmap.network import DUSt3R
 from recon.evaluation.__main__ import main
 from recon.evaluation.two_view import (
     evaluate_pairs,
@@ -116,7 +116,7 @@ def test_the_held_out_set_is_rendered_and_scored() -> None:
     assert first[0].pairs and first[0].photos[0].pixels.shape == (48, 64, 3)
     assert all(0.1 <= (pair.overlap or 0) <= 1 for pair in first[0].pairs)
     torch.manual_seed(0)
-    network = PointmapNetwork(CONFIG).eval()
+    network = DUSt3R(CONFIG).eval()
     outcomes = evaluate_pairs(network, first[0], device=torch.device("cpu"))
     assert [outcome.pair for outcome in outcomes] == list(first[0].pairs)
     assert all(0 <= e <= 180 for outcome in outcomes for e in outcome.procrustes_deg)

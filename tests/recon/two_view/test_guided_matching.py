@@ -21,7 +21,7 @@ from pointmap.camera import (
     transform_points,
 )
 from pointmap.images import Photo, ResizedPhoto, open_photos
-from pointmap.network import PointmapNetwork
+from pointmap.network import DUSt3R
 from recon.inputs import Inputs
 from recon.known_cameras import KnownCameras
 from recon.prediction.pair_sketch import sketch_pair
@@ -223,9 +223,7 @@ def _evidence(shots, features, predictions):
         accumulator.add(prediction)
     sketches = [sketch_pair(prediction, photos[prediction.i]) for prediction in predictions]
     network = NetworkResult(((0, 1),), accumulator.finish(), sketches, {})
-    inputs = Inputs(
-        tuple(photos), known, None, PointmapNetwork(tiny_config(64)), torch.device("cpu")
-    )
+    inputs = Inputs(tuple(photos), known, None, DUSt3R(tiny_config(64)), torch.device("cpu"))
     options = FocalOptions(focal_px=float(shots[0].intrinsics[0, 0]))
     return gather_evidence(inputs, features, network, options)
 

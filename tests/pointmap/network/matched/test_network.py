@@ -14,7 +14,7 @@ from tiny_network import tiny_config
 
 from pointmap.checkpoint import load_network, save_checkpoint
 from pointmap.errors import InputError
-from pointmap.network import MatchedNetwork, NetworkConfig, PointmapNetwork, build_network
+from pointmap.network import DUSt3R, MatchedNetwork, NetworkConfig, build_network
 from pointmap.network.matched.cell_matches import (
     CELL,
     FINE_CELL,
@@ -432,7 +432,7 @@ def test_a_matcher_survives_the_checkpoint(tmp_path: Path) -> None:
 def test_the_configuration_says_which_network() -> None:
     matched, plain = build_network(CONFIG), build_network(tiny_config(64))
     assert isinstance(matched, MatchedNetwork)
-    assert type(plain) is PointmapNetwork
+    assert isinstance(plain, DUSt3R)
     assert not any(name.startswith("matcher") for name in plain.state_dict())
     with pytest.raises(InputError, match="match_dim"):
         NetworkConfig(match_dim=8, patch_size=14)

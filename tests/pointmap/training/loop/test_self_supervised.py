@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from pointmap.camera import pinhole
 from pointmap.checkpoint import load_network, read_card, save_checkpoint
 from pointmap.errors import InputError
-from pointmap.network import PointmapNetwork
+from pointmap.network import DUSt3R
 from pointmap.training.batches.pairs import unproject
 from pointmap.training.from_photos import main
 from pointmap.training.loop.self_supervised import (
@@ -179,7 +179,7 @@ def test_similarity_and_focal_are_recovered_exactly_and_differentiably() -> None
 def test_a_network_takes_steps_on_photos_alone_and_keeps_its_form(shots: list[Shot]) -> None:
     config = tiny_config(WIDTH)
     torch.manual_seed(0)
-    network = PointmapNetwork(config)
+    network = DUSt3R(config)
     for head in (network.downstream_head1, network.downstream_head2):
         torch.nn.init.normal_(head.proj.weight, std=0.01)
         head.proj.bias.data.unflatten(0, (4, -1))[2] = 1.0
@@ -203,7 +203,7 @@ def test_the_command_writes_a_checkpoint_from_photos_and_names_what_it_cannot_us
     shots: list[Shot], tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    tiny = PointmapNetwork(tiny_config(64))
+    tiny = DUSt3R(tiny_config(64))
     save_checkpoint(tiny, tmp_path / "start.safetensors", card={})
     photos_folder = tmp_path / "photos"
     photos_folder.mkdir()

@@ -15,7 +15,7 @@ import torch
 from tiny_network import tiny_config
 
 from pointmap.errors import InputError
-from pointmap.network import NetworkConfig, PointmapNetwork, Prediction
+from pointmap.network import DUSt3R, NetworkConfig, Prediction
 from pointmap.network.matched.matcher import USUAL_FOCAL
 from pointmap.training.batches.pairs import PairBatch, unproject
 from pointmap.training.batches.prefetch import Prefetched
@@ -167,7 +167,7 @@ def test_a_run_can_be_as_long_as_a_time(tmp_path: Path) -> None:
 
 def test_weights_to_start_from_must_fit(tmp_path: Path) -> None:
     torch.manual_seed(5)
-    given = PointmapNetwork(CONFIG)
+    given = DUSt3R(CONFIG)
     trainer = Trainer(tmp_path, CONFIG, OPTIONS)
     trainer.start_from(given)
     for network in (trainer.network, trainer.averaged_network):
@@ -177,7 +177,7 @@ def test_weights_to_start_from_must_fit(tmp_path: Path) -> None:
         )
         assert torch.equal(network.decoder_embed.weight, given.decoder_embed.weight)
     with pytest.raises(InputError, match="choose the matching --network"):
-        trainer.start_from(PointmapNetwork(replace(CONFIG, enc_depth=2)))
+        trainer.start_from(DUSt3R(replace(CONFIG, enc_depth=2)))
 
 
 # Halves of a batch have other numbers of visible patches, so their attention terms differ.

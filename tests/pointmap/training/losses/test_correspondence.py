@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from pointmap.network import NetworkConfig, PointmapNetwork
+from pointmap.network import DUSt3R, NetworkConfig
 from pointmap.training.batches.pairs import unproject
 from pointmap.training.losses.correspondence import (
     AttentionProbe,
@@ -67,7 +67,7 @@ def test_the_probe_sees_what_the_attention_computes() -> None:
         img_size=(HEIGHT, WIDTH), enc_embed_dim=16, enc_depth=1, enc_num_heads=2,
         dec_embed_dim=16, dec_depth=1, dec_num_heads=2, head_type="linear",
     )  # fmt: skip
-    network = PointmapNetwork(config).eval()
+    network = DUSt3R(config).eval()
     probe = AttentionProbe(network)
     cross = network.dec_blocks[0].get_submodule("cross_attn")
     captured: dict[str, torch.Tensor] = {}

@@ -1,0 +1,135 @@
+"""What every pointmap network is: a siamese encoder, and something that decodes pairs of tokens.
+
+The encoder is CroCo's ViT, as DUSt3R (arXiv 2312.14132, section 3.1) uses it: both photos of a pair
+go through the same weights. Parameter names are those of the official files.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pointmap.network.config import NetworkConfig
+from pointmap.network.heads import PhotoMaps, Prediction
+from pointmap.network.layers import DecoderBlock, EncoderBlock, Grid, PatchEmbed
+
+Size = tuple[int, int]
+OneWay = tuple[Prediction, Prediction]
+"""Of the two photos of pairs, both in the frame of the first one's camera."""
+
+
+class PointmapNetwork(nn.Module, ABC):
+    """Two photos in; for every pixel of both a 3D point in camera 1's frame and a confidence.
+
+    A photo's tokens depend on that photo alone, so ``encode`` it once and ``decode`` it in every
+    pair. (1, 2) and (2, 1) are two predictions; ``decode_both`` gives both.
+
+    Photos are (B, 3, H, W) in [-1, 1], H and W multiples of the patch size; the two photos of a
+    pair may differ in size. Runs under ``torch.autocast``; predictions are in float32.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.enc_embed_dim
+        # Only CroCo's pretext task uses the mask token; official files carry it.
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, config.dec_embed_dim), requires_grad=False)
+        self.patch_embed = PatchEmbed(config.patch_size, width)
+        self.enc_blocks = nn.ModuleList(
+            EncoderBlock(width, config.enc_num_heads, config.mlp_ratio)
+            for _ in range(config.enc_depth)
+        )
+        self.enc_norm = nn.LayerNorm(width, eps=1e-6)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the tokens (B, N, C) of photos (B, 3, H, W), N patches row-major.
+
+        Raises ``ValueError`` for sides that are no multiples of the patch size.
+        """
+        return self._encoded(self.patch_embed(images), (images.shape[2], images.shape[3]))
+
+    def _encoded(self, patches: Tensor, size: Size) -> Tensor:
+        """Embedded patches (B, N, C) through the encoder's blocks."""
+        grid = self._grid(size)
+        # Under autocast the convolution answers in bf16; the residual stream stays in float32.
+        x = patches.to(self.enc_norm.weight.dtype)
+        for block in self.enc_blocks:
+            x = block(x, grid)
+        return self.enc_norm(x)
+
+    def _grid(self, size: Size) -> Grid:
+        patch = self.config.patch_size
+        if size[0] % patch or size[1] % patch or not all(size):
+            raise ValueError(f"photo of {size[0]}x{size[1]} pixels: need multiples of {patch}")
+        return Grid(size[0] // patch, size[1] // patch, self.config.rope_base)
+
+    @abstractmethod
+    def photo_maps(self, tokens: Tensor, size: Size) -> tuple[Tensor | None, Tensor | None]:
+        """Return what the two heads make of a photo's tokens alone, to be used in all its pairs.
+
+        ``tokens`` (1, N, C) come from ``encode``. None for heads that have no such part.
+        """
+
+    @abstractmethod
+    def decode(
+        self,
+        tokens1: Tensor,
+        tokens2: Tensor,
+        size1: Size,
+        size2: Size,
+        maps: tuple[PhotoMaps, PhotoMaps] = (None, None),
+    ) -> OneWay:
+        """Return the predictions of a batch of pairs from their tokens, both in camera 1's frame.
+
+        ``tokens1`` (B, N1, C) and ``tokens2`` (B, N2, C) come from ``encode``, sizes are (H, W) in
+        pixels. ``maps`` are the ``photo_maps`` of side 1's photos for head 1 and of side 2's for
+        head 2, made here where they are None. Predictions are in float32 under autocast, too.
+        """
+
+    @abstractmethod
+    def decode_both(
+        self,
+        tokens1: Tensor,
+        tokens2: Tensor,
+        size1: Size,
+        size2: Size,
+        maps1: Sequence[PhotoMaps] = (None, None),
+        maps2: Sequence[PhotoMaps] = (None, None),
+    ) -> tuple[OneWay, OneWay]:
+        """Return what ``decode`` says of pairs (1, 2), and of the same pairs as (2, 1).
+
+        ``maps1`` are the ``photo_maps`` of photos 1 for both heads, ``maps2`` those of photos 2;
+        the rest as for ``decode``.
+        """
+
+    def forward(self, img1: Tensor, img2: Tensor) -> OneWay:
+        """Return the predictions of pairs of photos (B, 3, H1, W1) and (B, 3, H2, W2)."""
+        size1, size2 = (img1.shape[2], img1.shape[3]), (img2.shape[2], img2.shape[3])
+        if size1 == size2:
+            tokens1, tokens2 = self.encode(torch.cat([img1, img2])).chunk(2)
+        else:
+            tokens1, tokens2 = self.encode(img1), self.encode(img2)
+        return self.decode(tokens1, tokens2, size1, size2)
+
+
+def decoder_blocks(config: NetworkConfig) -> nn.ModuleList:
+    """Return the blocks of one decoder, each a :class:`DecoderBlock`."""
+    return nn.ModuleList(
+        DecoderBlock(config.dec_embed_dim, config.dec_num_heads, config.mlp_ratio)
+        for _ in range(config.dec_depth)
+    )
+
+
+def initialise_transformer(network: PointmapNetwork) -> None:
+    """Xavier-uniform projections and zero biases, as ViT trainings from scratch use.
+
+    To be called when the decoders are there and before the heads, which start in their own ways.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+    nn.init.xavier_uniform_(network.patch_embed.proj.weight.flatten(1))
