@@ -34,7 +34,7 @@ import torch
 from benchmarks.parity import VIT_LARGE
 from benchmarks.recipe import build_network
 from pointmap.camera import Array, rotation_angle_deg
-from pointmap.checkpoint import load_network
+from pointmap.checkpoint import config_from_arguments, load_network
 from pointmap.images import Photo, ResizedPhoto, find_photos, load_photo, open_photos
 from pointmap.inference import (
     PairPrediction,
@@ -43,7 +43,7 @@ from pointmap.inference import (
     encode_photos,
     predict_pairs,
 )
-from pointmap.network import NetworkConfig, PointmapNetwork
+from pointmap.network import PointmapNetwork
 from recon.stage_results import RelativePose
 from recon.two_view.pose_from_pointmaps import both_frames, procrustes
 
@@ -283,7 +283,7 @@ def _network(name: str) -> tuple[PointmapNetwork, tuple[int, int]]:
     """Return a random network of official size, or a checkpoint, and the size of its photos."""
     if name in NETWORKS:
         arguments, size = NETWORKS[name]
-        return build_network(NetworkConfig.from_dict(VIT_LARGE | arguments), GAINS), size
+        return build_network(config_from_arguments(VIT_LARGE | arguments), GAINS), size
     network = load_network(None if name == "bundled" else name)
     side = max(network.config.img_size)
     return network, (side * 3 // 4 // 16 * 16, side)

@@ -23,8 +23,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.recipe import build_network, random_photo
-from pointmap.checkpoint import load_network
-from pointmap.network import DUSt3R, NetworkConfig
+from pointmap.checkpoint import config_from_arguments, load_network
+from pointmap.network import DUSt3R, PointmapNetwork
 
 TOLERANCE, FULL_SIZE_TOLERANCE = 2e-5, 2e-4
 SIZES = {
@@ -78,7 +78,7 @@ def check(folder: Path, only: Sequence[str] = ()) -> Iterator[CaseError]:
             continue
         stored = load_file(folder / f"{name}_recipe.safetensors")
         network = build_network(
-            NetworkConfig.from_dict(VIT_LARGE | arguments), configs["recipe_gains_full"][name]
+            config_from_arguments(VIT_LARGE | arguments), configs["recipe_gains_full"][name]
         )
         for case in sorted({key.partition("/")[0] for key in stored}):
             height, width = map(int, case.split("x"))
@@ -105,18 +105,16 @@ def _of_case(stored: Mapping[str, Tensor], case: str) -> dict[str, Tensor]:
 
 def _tiny_network(
     folder: Path, name: str, case: str, arguments: dict[str, Any], gains: Any
-) -> DUSt3R:
+) -> PointmapNetwork:
     if gains:
-        return build_network(NetworkConfig.from_dict(arguments), gains)
+        return build_network(config_from_arguments(arguments), gains)
     tensors = load_file(folder / f"{name}_weights.safetensors")
     if case == "landscape_dup_dec":  # CroCo's files have one decoder.
         tensors = {k: v for k, v in tensors.items() if not k.startswith("dec_blocks2")}
     with tempfile.TemporaryDirectory() as checkpoint:
         save_file(tensors, Path(checkpoint) / "model.safetensors")
         (Path(checkpoint) / "config.json").write_text(json.dumps(arguments))
-        network = load_network(checkpoint)
-        assert isinstance(network, DUSt3R)
-        return network
+        return load_network(checkpoint)
 
 
 Photo = tuple[Tensor, bool]
@@ -144,8 +142,9 @@ def _tiny_photos(
 
 
 @torch.inference_mode()
-def _outputs(network: DUSt3R, pair: Sequence[Photo]) -> dict[str, Tensor]:
+def _outputs(network: PointmapNetwork, pair: Sequence[Photo]) -> dict[str, Tensor]:
     """Return everything the fixtures may hold of one pair, by their names."""
+    assert isinstance(network, DUSt3R), "the reference is DUSt3R"
     sizes = [(photo.shape[2], photo.shape[3]) for photo, _ in pair]
     tokens = [network.encode(photo) for photo, _ in pair]
     layers = network.decode_tokens(tokens[0], tokens[1], sizes[0], sizes[1])
@@ -171,7 +170,7 @@ def _outputs(network: DUSt3R, pair: Sequence[Photo]) -> dict[str, Tensor]:
 
 def _error(
     case: str,
-    network: DUSt3R,
+    network: PointmapNetwork,
     pairs: Sequence[Sequence[Photo]],
     expected: Mapping[str, Tensor],
     tolerance: float = TOLERANCE,

@@ -14,16 +14,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointmap.network import DUSt3R, NetworkConfig
+from pointmap.network import NetworkConfig, PointmapNetwork
+from pointmap.network import build_network as build
 
 Gains = Sequence[tuple[str, float]]
 """Factors for weights whose name holds a text; the first that fits counts."""
 
 
-def build_network(config: NetworkConfig, gains: Gains) -> DUSt3R:
+def build_network(config: NetworkConfig, gains: Gains) -> PointmapNetwork:
     """Return a network, in eval mode, with the recipe's weights."""
     with torch.device("meta"):
-        network = DUSt3R(config)
+        network = build(config)
     tensors = {name: _weight(name, meta, gains) for name, meta in network.state_dict().items()}
     network.load_state_dict(tensors, assign=True)
     return network.eval()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import dataclasses
 import importlib.resources
 import json
 import math
@@ -28,10 +29,21 @@ from torch import Tensor
 
 from pointmap import hub
 from pointmap.errors import InputError
-from pointmap.network import NetworkConfig, PointmapNetwork, build_network
+from pointmap.network import (
+    DUSt3RConfig,
+    MatchedConfig,
+    NetworkConfig,
+    PointmapNetwork,
+    build_network,
+)
+from pointmap.network.config import Mode
 
 BUNDLED = "pointmap-base.safetensors"
 _CONSTRUCTORS = ("AsymmetricCroCo3DStereo", "AsymmetricMASt3R")
+# Constructor arguments of official files that say how the network was trained. At inference the
+# tensor's shape is the photo's shape, so none of them changes a result.
+_TRAINING_ONLY = frozenset({"freeze", "landscape_only", "patch_embed_cls", "mask_ratio"})
+_MODES = frozenset({"depth_mode", "conf_mode", "desc_conf_mode"})
 # Never read by a forward pass: files may leave them out.
 _UNUSED = re.compile(r"mask_token|.*\.refinenet4\.resConfUnit1\..*")
 # The official state dict has two names for each of these tensors; the numbered module is ours.
@@ -46,8 +58,8 @@ def load_network(weights: str | Path | None = None) -> PointmapNetwork:
     """
     path = locate(weights)
     with _errors_name(path):
-        config, tensors = _read(path)
-        return _assemble(path, NetworkConfig.from_dict(config), tensors).eval()
+        arguments, tensors = _read(path)
+        return _assemble(path, config_from_arguments(arguments), tensors).eval()
 
 
 def locate(weights: str | Path | None = None) -> Path:
@@ -72,7 +84,7 @@ def locate(weights: str | Path | None = None) -> Path:
 
 def _check_config(path: Path) -> None:
     with _errors_name(path):
-        NetworkConfig.from_dict(_config_file(path))
+        config_from_arguments(_config_file(path))
 
 
 @contextlib.contextmanager
@@ -224,10 +236,49 @@ def _literal(node: ast.expr) -> Any:
     return ast.literal_eval(node)
 
 
+def config_from_arguments(arguments: Mapping[str, Any]) -> NetworkConfig:
+    """Return the configuration for which a checkpoint's arguments stand.
+
+    They are those of the official constructors or of ``NetworkConfig.to_dict``, JSON lists and the
+    words 'inf' and '-inf' included. ``match_dim`` tells the two architectures apart: above 0 it is
+    the bundled network's, otherwise DUSt3R's. Files from when one class stood for both hold the
+    other one's arguments, too, which are dropped like those that only concern training. Raises
+    ``InputError`` for unknown arguments, since a network built without them would be another
+    network, and for values of which no network can be built.
+    """
+    kind = MatchedConfig if arguments.get("match_dim") else DUSt3RConfig
+    known = _names(DUSt3RConfig) | _names(MatchedConfig)
+    unknown = sorted(arguments.keys() - known - _TRAINING_ONLY)
+    if unknown:
+        raise InputError(f"network argument(s) not known here: {', '.join(unknown[:5])}")
+    try:
+        return kind(**{k: _plain(k, v) for k, v in arguments.items() if k in _names(kind)})
+    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+        raise InputError(f"network arguments of the wrong kind: {error}") from error
+
+
+def _names(config: type[NetworkConfig]) -> frozenset[str]:
+    return frozenset(field.name for field in dataclasses.fields(config))
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return an argument as the configurations hold it."""
+    if name == "img_size" and isinstance(value, int):
+        return (value, value)
+    if name in _MODES and value is not None:
+        return Mode(*map(_number, value))
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _number(value: Any) -> Any:
+    return float(value) if value in ("inf", "-inf") else value
+
+
 def _assemble(path: Path, config: NetworkConfig, tensors: dict[str, Tensor]) -> PointmapNetwork:
     """Return the network with the tensors in it, every name and shape checked."""
     tensors = {_ALIAS.sub(_numbered, name): tensor for name, tensor in tensors.items()}
-    if not config.match_dim and not any(name.startswith("dec_blocks2.") for name in tensors):
+    two_decoders = any(name.startswith("dec_blocks2.") for name in tensors)
+    if isinstance(config, DUSt3RConfig) and not two_decoders:
         # CroCo's files have one decoder, which starts both sides.
         for name in [name for name in tensors if name.startswith("dec_blocks.")]:
             tensors[name.replace("dec_blocks.", "dec_blocks2.", 1)] = tensors[name].clone()

@@ -1,26 +1,37 @@
-"""The network's hyperparameters, under the names of the official constructor."""
+"""The networks' hyperparameters, under the names of the official constructor."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pointmap.errors import InputError
 
-# Constructor arguments of official files that say how the network was trained. At inference the
-# tensor's shape is the photo's shape, so none of them changes a result.
-_TRAINING_ONLY = frozenset({"freeze", "landscape_only", "patch_embed_cls", "mask_ratio"})
 
-Mode = tuple[str, float, float]
+class Mode(NamedTuple):
+    """Activation of a head's raw values, in the official order."""
+
+    kind: str
+    """Only 'exp', the official files' one, is known."""
+    low: float
+    """Lower bound."""
+    high: float
+    """Upper bound."""
+
+
+_ABOVE_ONE, _UNBOUNDED = Mode("exp", 1.0, math.inf), Mode("exp", -math.inf, math.inf)
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Sizes and head of a pointmap network. The defaults are CroCo's, as in the official code."""
+    """What every pointmap network has: the sizes of a siamese encoder and of decoder blocks.
+
+    The defaults are CroCo's, as in the official code. Raises ``InputError`` for sizes of which no
+    network can be built.
+    """
 
     enc_embed_dim: int = 768
     """Width of the encoder."""
@@ -29,11 +40,11 @@ class NetworkConfig:
     enc_num_heads: int = 12
     """Attention heads of the encoder; width / heads must be divisible by 4."""
     dec_embed_dim: int = 512
-    """Width of the two decoders."""
+    """Width of a decoder."""
     dec_depth: int = 8
-    """Blocks of each decoder."""
+    """Blocks of a decoder."""
     dec_num_heads: int = 16
-    """Attention heads of the decoders; width / heads must be divisible by 4."""
+    """Attention heads of a decoder; width / heads must be divisible by 4."""
     mlp_ratio: float = 4.0
     """Hidden width of an MLP over the width of its block."""
     patch_size: int = 16
@@ -42,14 +53,50 @@ class NetworkConfig:
     """Height and width of the training photos; information only, any size can be run."""
     pos_embed: str = "RoPE100"
     """Position embedding: RoPE and its base frequency."""
+    conf_mode: Mode = _ABOVE_ONE
+    """Activation of the confidence: lower bound + exp(x), up to the upper bound."""
+
+    def __post_init__(self) -> None:
+        for side, width, heads in (
+            ("enc", self.enc_embed_dim, self.enc_num_heads),
+            ("dec", self.dec_embed_dim, self.dec_num_heads),
+        ):
+            if width < 1 or width % heads or width // heads % 4:
+                raise InputError(
+                    f"{side}_embed_dim={width} with {side}_num_heads={heads}: the width of a head "
+                    "must be a whole multiple of 4"
+                )
+        hidden = int(self.enc_embed_dim * self.mlp_ratio)
+        if min(self.enc_depth, self.dec_depth, self.patch_size, hidden) < 1:
+            raise InputError("depths, patch_size and mlp_ratio must be > 0")
+        if not re.fullmatch(r"RoPE\d+(\.\d+)?", self.pos_embed):
+            raise InputError(f"pos_embed={self.pos_embed!r} is not supported; use 'RoPE100'")
+        if self.conf_mode.kind != "exp":
+            raise InputError(f"conf_mode={self.conf_mode!r} is not supported; use 'exp'")
+
+    @property
+    def rope_base(self) -> float:
+        """Base of the rotary frequencies."""
+        return float(self.pos_embed.removeprefix("RoPE"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the network's arguments; ``json.dumps`` takes them as they are.
+
+        :func:`pointmap.checkpoint.config_from_arguments` is the way back.
+        """
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class DUSt3RConfig(NetworkConfig):
+    """DUSt3R's architecture: the head, and what it answers with."""
+
     head_type: str = "linear"
     """'linear', 'dpt' or 'catmlp+dpt' (DPT and MASt3R's local features)."""
     output_mode: str = "pts3d"
     """'pts3d', or 'pts3d+descD' for local features of D channels."""
-    depth_mode: Mode = ("exp", -math.inf, math.inf)
+    depth_mode: Mode = _UNBOUNDED
     """Activation of the points; only the exponential one of the official files is known."""
-    conf_mode: Mode = ("exp", 1.0, math.inf)
-    """Activation of the confidence: lower bound + exp(x), up to the upper bound."""
     two_confs: bool = False
     """Whether the local features have a confidence of their own."""
     desc_mode: str = "norm"
@@ -62,42 +109,23 @@ class NetworkConfig:
     """DPT: channels before the last convolution; None means half of feature_dim."""
     layer_dims: tuple[int, int, int, int] = (96, 192, 384, 768)
     """DPT: channels of the four re-assembled maps, fine to coarse."""
-    match_dim: int = 0
-    """Channels of descriptors whose matches the decoder is told; 0 (official files) for none. The
-    head is then one of its own, whatever ``head_type`` says."""
     hooks: tuple[int, int, int, int] | None = None
     """DPT: entries of the decoder's token list; None means (0, d/2, 3d/4, d) of depth d."""
 
     def __post_init__(self) -> None:
-        for side, width, heads in (
-            ("enc", self.enc_embed_dim, self.enc_num_heads),
-            ("dec", self.dec_embed_dim, self.dec_num_heads),
-        ):
-            if width < 1 or width % heads or width // heads % 4:
-                raise InputError(
-                    f"{side}_embed_dim={width} with {side}_num_heads={heads}: the width of a head "
-                    "must be a whole multiple of 4"
-                )
-        counts = (self.enc_depth, self.dec_depth, self.patch_size, self.feature_dim)
-        if min(*counts, *self.layer_dims, int(self.enc_embed_dim * self.mlp_ratio)) < 1:
-            raise InputError("depths, patch_size, mlp_ratio, feature_dim, layer_dims must be > 0")
-        if self.match_dim < 0 or (self.match_dim and self.patch_size % 8):
-            raise InputError(
-                f"match_dim={self.match_dim} must be 0 or more, and patch_size={self.patch_size} "
-                "a multiple of 8 for it"
-            )
+        super().__post_init__()
+        if min(self.feature_dim, *self.layer_dims) < 1:
+            raise InputError("feature_dim and layer_dims must be > 0")
         if len(self.layer_dims) != 4 or len(self.dpt_hooks) != 4:
             raise InputError("layer_dims and hooks must have four entries")
         if not all(0 <= hook <= self.dec_depth for hook in self.dpt_hooks):
             raise InputError(f"hooks={self.hooks} reach beyond dec_depth={self.dec_depth}")
-        if not re.fullmatch(r"RoPE\d+(\.\d+)?", self.pos_embed):
-            raise InputError(f"pos_embed={self.pos_embed!r} is not supported; use 'RoPE100'")
-        if self.depth_mode != ("exp", -math.inf, math.inf):
+        if self.depth_mode != _UNBOUNDED:
             raise InputError(
                 f"depth_mode={self.depth_mode!r} is not supported; use 'exp' unbounded"
             )
-        if any(mode[0] != "exp" for mode in (self.conf_mode, self.local_conf_mode)):
-            raise InputError(f"conf_mode={self.conf_mode!r} is not supported; use 'exp'")
+        if self.local_conf_mode.kind != "exp":
+            raise InputError(f"desc_conf_mode={self.desc_conf_mode!r} is not supported; use 'exp'")
         expected = r"pts3d\+desc\d+" if self.head_type == "catmlp+dpt" else "pts3d"
         if self.head_type not in ("linear", "dpt", "catmlp+dpt"):
             raise InputError(f"head_type={self.head_type!r} is not one of linear, dpt, catmlp+dpt")
@@ -106,11 +134,6 @@ class NetworkConfig:
                 f"output_mode={self.output_mode!r}, desc_mode={self.desc_mode!r} do not go with "
                 f"head_type={self.head_type!r}"
             )
-
-    @property
-    def rope_base(self) -> float:
-        """Base of the rotary frequencies."""
-        return float(self.pos_embed.removeprefix("RoPE"))
 
     @property
     def descriptor_dim(self) -> int:
@@ -128,32 +151,18 @@ class NetworkConfig:
         depth = self.dec_depth
         return self.hooks or (0, depth // 2, depth * 3 // 4, depth)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the constructor's keyword arguments; ``json.dumps`` takes them as they are."""
-        return dataclasses.asdict(self)
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> NetworkConfig:
-        """Build from keyword arguments, JSON lists and the words 'inf' / '-inf' included.
+@dataclass(frozen=True)
+class MatchedConfig(NetworkConfig):
+    """The bundled network's architecture, :mod:`pointmap.network.matched`."""
 
-        Arguments that only concern training are dropped; unknown ones raise ``InputError``, since
-        a network built without them would be another network.
-        """
-        names = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - names - _TRAINING_ONLY)
-        if unknown:
-            raise InputError(f"network argument(s) not known here: {', '.join(unknown[:5])}")
-        known = {name: _plain(value) for name, value in values.items() if name in names}
-        if isinstance(known.get("img_size"), int):
-            known["img_size"] = (known["img_size"],) * 2
-        try:
-            return cls(**known)
-        except (TypeError, ValueError, LookupError, ArithmeticError) as error:
-            raise InputError(f"network arguments of the wrong kind: {error}") from error
+    match_dim: int = 64
+    """Channels of the descriptors of cells whose matches the decoder is told."""
 
-
-def _plain(value: Any) -> Any:
-    """Lists to tuples and 'inf' to infinity, as the dataclass holds them."""
-    if isinstance(value, list | tuple):
-        return tuple(_plain(item) for item in value)
-    return float(value) if value in ("inf", "-inf") else value
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.match_dim < 1 or self.patch_size % 8:
+            raise InputError(
+                f"match_dim={self.match_dim} must be > 0 and patch_size={self.patch_size} a "
+                "multiple of 8"
+            )

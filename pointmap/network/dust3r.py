@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pointmap.network.config import NetworkConfig
+from pointmap.network.config import DUSt3RConfig
 from pointmap.network.heads import PhotoMaps, build_head
 from pointmap.network.siamese import (
     OneWay,
@@ -29,7 +29,7 @@ class DUSt3R(PointmapNetwork):
     2) and (2, 1) are two passes.
     """
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: DUSt3RConfig) -> None:
         super().__init__(config)
         self.decoder_embed = nn.Linear(config.enc_embed_dim, config.dec_embed_dim)
         self.dec_blocks = decoder_blocks(config)

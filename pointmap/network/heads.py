@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pointmap.network.config import Mode, NetworkConfig
+from pointmap.network.config import DUSt3RConfig, Mode
 from pointmap.network.cpu.doubled_convolution import conv_of_doubled, double
 from pointmap.network.cpu.winograd import conv3x3
 from pointmap.network.layers import Mlp
@@ -53,8 +53,7 @@ def exp_points(raw: Tensor) -> Tensor:
 
 def exp_confidence(raw: Tensor, mode: Mode) -> Tensor:
     """Map raw values to confidences: lower bound + exp(raw), at most the upper bound."""
-    _, low, high = mode
-    return low + raw.exp().clip(max=high - low)
+    return mode.low + raw.exp().clip(max=mode.high - mode.low)
 
 
 def _points_and_confidence(raw: Tensor, mode: Mode) -> Prediction:
@@ -76,7 +75,7 @@ def _quick(x: Tensor) -> bool:
 class LinearHead(nn.Module):
     """One linear map from a token to its patch of pixels."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: DUSt3RConfig) -> None:
         super().__init__()
         self.patch = config.patch_size
         self.conf_mode = config.conf_mode
@@ -171,7 +170,7 @@ class Scratch(nn.Module):
 class Dpt(nn.Module):
     """Dense prediction transformer head: tokens of four depths to maps at full resolution."""
 
-    def __init__(self, config: NetworkConfig, channels: int) -> None:
+    def __init__(self, config: DUSt3RConfig, channels: int) -> None:
         super().__init__()
         self.hooks, self.patch = config.dpt_hooks, config.patch_size
         one, two, three, four = config.layer_dims
@@ -250,7 +249,7 @@ class Dpt(nn.Module):
 class DptHead(nn.Module):
     """DPT to points and confidence."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: DUSt3RConfig) -> None:
         super().__init__()
         self.conf_mode = config.conf_mode
         self.dpt = Dpt(config, channels=4)
@@ -276,7 +275,7 @@ class DptHead(nn.Module):
 class DptAndFeaturesHead(DptHead):
     """DPT, and local features from an MLP on encoder and decoder tokens (MASt3R)."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: DUSt3RConfig) -> None:
         super().__init__(config)
         self.patch, self.dim = config.patch_size, config.descriptor_dim
         self.two_confs, self.desc_conf_mode = config.two_confs, config.local_conf_mode
@@ -304,7 +303,7 @@ class DptAndFeaturesHead(DptHead):
         )
 
 
-def build_head(config: NetworkConfig) -> LinearHead | DptHead:
+def build_head(config: DUSt3RConfig) -> LinearHead | DptHead:
     """Return the head that ``config.head_type`` names."""
     if config.head_type == "linear":
         return LinearHead(config)

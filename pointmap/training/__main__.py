@@ -18,7 +18,7 @@ import torch
 
 from pointmap.checkpoint import load_network, save_checkpoint
 from pointmap.errors import InputError
-from pointmap.network import NetworkConfig
+from pointmap.network import DUSt3RConfig, MatchedConfig, NetworkConfig
 from pointmap.training.batches.prefetch import Prefetched
 from pointmap.training.batches.shards import ShardPairs
 from pointmap.training.batches.source import BatchSource
@@ -28,8 +28,8 @@ from pointmap.training.loop.trainer import Trainer, TrainOptions
 from pointmap.training.loop.validate import validate, write_sheet
 from pointmap.version import VERSION_LINE
 
-NETWORKS = {
-    "tiny": NetworkConfig(
+NETWORKS: dict[str, NetworkConfig] = {
+    "tiny": DUSt3RConfig(
         img_size=(64, 64),
         enc_embed_dim=48,
         enc_depth=2,
@@ -39,7 +39,7 @@ NETWORKS = {
         dec_num_heads=2,
         head_type="linear",
     ),
-    "base": NetworkConfig(
+    "base": MatchedConfig(
         img_size=(384, 384),
         patch_size=32,
         enc_embed_dim=256,
@@ -48,10 +48,9 @@ NETWORKS = {
         dec_embed_dim=192,
         dec_depth=6,
         dec_num_heads=3,
-        head_type="linear",
         match_dim=64,
     ),
-    "large": NetworkConfig(
+    "large": MatchedConfig(
         img_size=(384, 384),
         patch_size=32,
         enc_embed_dim=256,
@@ -60,7 +59,6 @@ NETWORKS = {
         dec_embed_dim=192,
         dec_depth=8,
         dec_num_heads=3,
-        head_type="linear",
         match_dim=64,
     ),
 }

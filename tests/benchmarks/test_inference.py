@@ -12,13 +12,13 @@ from PIL import Image
 
 from benchmarks import inference
 from pointmap.checkpoint import save_checkpoint
-from pointmap.network import DUSt3R, NetworkConfig
+from pointmap.network import DUSt3R, DUSt3RConfig
 
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    config = NetworkConfig(
+    config = DUSt3RConfig(
         enc_embed_dim=16,
         enc_depth=1,
         enc_num_heads=2,

@@ -1,24 +1,31 @@
-"""The smallest network of our architecture, for tests that need any network at all."""
+"""The smallest networks of both architectures, for tests that need any network at all."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
-from pointmap.network import NetworkConfig
+from pointmap.network import DUSt3RConfig, MatchedConfig
+
+_ONE_BLOCK: dict[str, Any] = {
+    "enc_embed_dim": 16,
+    "enc_depth": 1,
+    "enc_num_heads": 2,
+    "dec_embed_dim": 16,
+    "dec_depth": 1,
+    "dec_num_heads": 2,
+}
 
 
-def tiny_config(size: int) -> NetworkConfig:
+def tiny_config(size: int) -> DUSt3RConfig:
     """Return one encoder and one decoder block for photos of ``size`` pixels."""
-    return NetworkConfig(
-        img_size=(size, size),
-        enc_embed_dim=16,
-        enc_depth=1,
-        enc_num_heads=2,
-        dec_embed_dim=16,
-        dec_depth=1,
-        dec_num_heads=2,
-        head_type="linear",
-    )
+    return DUSt3RConfig(img_size=(size, size), head_type="linear", **_ONE_BLOCK)
+
+
+def tiny_matched_config(size: int) -> MatchedConfig:
+    """Return the same blocks in the bundled network's architecture."""
+    return MatchedConfig(img_size=(size, size), match_dim=8, **_ONE_BLOCK)
 
 
 def assert_same(found: Tensor, expected: Tensor, tolerance: float = 2e-5) -> None:

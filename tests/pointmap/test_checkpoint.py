@@ -17,13 +17,29 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pointmap.checkpoint import load_network, parse_constructor, read_card, save_checkpoint
+from pointmap.checkpoint import (
+    config_from_arguments,
+    load_network,
+    parse_constructor,
+    read_card,
+    save_checkpoint,
+)
 from pointmap.errors import InputError
-from pointmap.network import DUSt3R, NetworkConfig
+from pointmap.network import (
+    DUSt3R,
+    DUSt3RConfig,
+    MatchedConfig,
+    MatchedNetwork,
+    NetworkConfig,
+    PointmapNetwork,
+    build_network,
+)
+from pointmap.network.config import Mode
+from pointmap.training.__main__ import NETWORKS
 
 DATA = Path(__file__).parents[1] / "data" / "network"
 OFFICIAL = json.loads(gzip.decompress((DATA / "official_state_dicts.json.gz").read_bytes()))
-CONFIG = NetworkConfig(
+CONFIG = DUSt3RConfig(
     enc_embed_dim=16,
     enc_depth=1,
     enc_num_heads=2,
@@ -39,9 +55,9 @@ MAST3R = dataclasses.replace(
     head_type="catmlp+dpt",
     output_mode="pts3d+desc4",
     two_confs=True,
-    desc_conf_mode=("exp", 0.0, math.inf),
+    desc_conf_mode=Mode("exp", 0.0, math.inf),
 )
-LINEAR = NetworkConfig(
+LINEAR = DUSt3RConfig(
     enc_embed_dim=16, enc_depth=1, enc_num_heads=2, dec_embed_dim=8, dec_depth=2, dec_num_heads=1
 )
 CONSTRUCTOR = (
@@ -52,7 +68,7 @@ CONSTRUCTOR = (
 )
 
 
-def half_network(config: NetworkConfig) -> DUSt3R:
+def half_network(config: DUSt3RConfig) -> DUSt3R:
     """Random weights that float16 holds exactly."""
     torch.manual_seed(0)
     network = DUSt3R(config).eval()
@@ -60,7 +76,7 @@ def half_network(config: NetworkConfig) -> DUSt3R:
     return network
 
 
-def same(a: DUSt3R, b: DUSt3R) -> bool:
+def same(a: PointmapNetwork, b: PointmapNetwork) -> bool:
     first, second = a.state_dict(), b.state_dict()
     return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
 
@@ -191,7 +207,7 @@ def outputs(network: DUSt3R) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("config", [LINEAR, CONFIG, MAST3R], ids=["linear", "dpt", "mast3r"])
 @pytest.mark.parametrize("layout", ["pth", "folder"])
-def test_official_layouts_reproduce(tmp_path: Path, layout: str, config: NetworkConfig) -> None:
+def test_official_layouts_reproduce(tmp_path: Path, layout: str, config: DUSt3RConfig) -> None:
     network = half_network(config)
     if layout == "folder":
         path = hub_folder(tmp_path / "net", network)
@@ -199,7 +215,9 @@ def test_official_layouts_reproduce(tmp_path: Path, layout: str, config: Network
     else:
         name = "AsymmetricMASt3R" if config is MAST3R else "AsymmetricCroCo3DStereo"
         arguments = ", ".join(
-            f"{key}={value!r}" for key, value in config.to_dict().items() if value is not None
+            f"{key}={tuple(value) if isinstance(value, tuple) else value!r}"
+            for key, value in config.to_dict().items()
+            if value is not None
         )
         path = official_file(tmp_path / "net.pth", network, f"{name}({arguments})")
     loaded = load_network(path)
@@ -272,8 +290,51 @@ def test_offline_the_usual_cache_is_read_and_else_one_line_says_so(tmp_path: Pat
 
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_official_constructor_strings_give_the_official_arguments(name: str) -> None:
-    parsed = NetworkConfig.from_dict(parse_constructor(OFFICIAL[name]["constructor"]))
-    assert parsed == NetworkConfig.from_dict(OFFICIAL[name]["hub"])
+    parsed = config_from_arguments(parse_constructor(OFFICIAL[name]["constructor"]))
+    assert parsed == config_from_arguments(OFFICIAL[name]["hub"])
+
+
+# What our files held while one class of configurations stood for both architectures.
+BOTH_ARCHITECTURES = {
+    "enc_embed_dim": 16, "enc_depth": 1, "enc_num_heads": 2,
+    "dec_embed_dim": 8, "dec_depth": 2, "dec_num_heads": 1,
+    "mlp_ratio": 4.0, "patch_size": 16, "img_size": [224, 224], "pos_embed": "RoPE100",
+    "head_type": "linear", "output_mode": "pts3d", "depth_mode": ["exp", -math.inf, math.inf],
+    "conf_mode": ["exp", 1.0, math.inf], "two_confs": False, "desc_mode": "norm",
+    "desc_conf_mode": None, "feature_dim": 256, "last_dim": None,
+    "layer_dims": [96, 192, 384, 768], "hooks": None,
+}  # fmt: skip
+MATCHED = MatchedConfig(
+    enc_embed_dim=16,
+    enc_depth=1,
+    enc_num_heads=2,
+    dec_embed_dim=8,
+    dec_depth=2,
+    dec_num_heads=1,
+    match_dim=8,
+)
+
+
+@pytest.mark.parametrize(("match_dim", "config"), [(0, LINEAR), (8, MATCHED)])
+def test_files_from_when_one_class_stood_for_both_architectures_load(
+    tmp_path: Path, match_dim: int, config: NetworkConfig
+) -> None:
+    torch.manual_seed(0)
+    network, path = build_network(config).eval(), tmp_path / "net.safetensors"
+    stored = json.dumps(BOTH_ARCHITECTURES | {"match_dim": match_dim})
+    save_file(network.state_dict(), path, {"config": stored})
+    loaded = load_network(path)
+    assert type(loaded) is type(network) and loaded.config == config
+    assert same(loaded, network)
+    # And so does what is written of it now.
+    save_checkpoint(loaded, path, card={})
+    assert load_network(path).config == config
+
+
+def test_the_bundled_file_is_the_network_that_is_trained_as_base() -> None:
+    network = load_network()
+    assert isinstance(network, MatchedNetwork)
+    assert network.config == NETWORKS["base"]
 
 
 @pytest.mark.parametrize(
@@ -290,7 +351,7 @@ def test_official_constructor_strings_give_the_official_arguments(name: str) -> 
 )
 def test_other_constructor_strings_are_refused_and_never_run(text: str) -> None:
     with pytest.raises(InputError):
-        NetworkConfig.from_dict(parse_constructor(text))
+        config_from_arguments(parse_constructor(text))
 
 
 class Evil:

@@ -23,7 +23,7 @@ from pointmap.inference import (
     encode_photos,
     predict_pairs,
 )
-from pointmap.network import DUSt3R, NetworkConfig, Prediction
+from pointmap.network import DUSt3R, DUSt3RConfig, Prediction
 
 CPU = torch.device("cpu")
 LANDSCAPE, PORTRAIT = (32, 48), (48, 32)
@@ -43,14 +43,14 @@ SMALL_DPT: dict[str, Any] = {"feature_dim": 8, "layer_dims": (4, 4, 4, 4)}
 @pytest.fixture(scope="module")
 def network() -> DUSt3R:
     torch.manual_seed(0)
-    return DUSt3R(NetworkConfig(**SIZES)).eval()
+    return DUSt3R(DUSt3RConfig(**SIZES)).eval()
 
 
 @pytest.fixture(scope="module")
 def mast3r() -> DUSt3R:
     torch.manual_seed(0)
     head = {"head_type": "catmlp+dpt", "output_mode": "pts3d+desc6", "two_confs": True}
-    return DUSt3R(NetworkConfig(**SIZES, **SMALL_DPT, **head)).eval()
+    return DUSt3R(DUSt3RConfig(**SIZES, **SMALL_DPT, **head)).eval()
 
 
 def photos(*sizes: tuple[int, int]) -> list[ResizedPhoto]:

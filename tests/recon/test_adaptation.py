@@ -13,7 +13,7 @@ from synthetic import Shot, sample_tracks, shoot
 from pointmap.camera import Array, unproject
 from pointmap.errors import InputError
 from pointmap.images import Photo, ResizedPhoto
-from pointmap.network import DUSt3R, NetworkConfig
+from pointmap.network import DUSt3R, DUSt3RConfig
 from recon.adaptation import (
     Adaptation,
     AdaptOptions,
@@ -31,7 +31,7 @@ from recon.scene import Tracks
 from recon.stage_results import Alignment, DenseDepths, DepthMap, PhotoPrior
 
 WIDTH, HEIGHT, COUNT = 64, 48, 5
-CONFIG = NetworkConfig(
+CONFIG = DUSt3RConfig(
     img_size=(WIDTH, WIDTH),
     enc_embed_dim=32,
     enc_depth=1,

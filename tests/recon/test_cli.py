@@ -22,7 +22,7 @@ from synthetic import Plane, shoot
 
 import recon.single_photo
 from pointmap.checkpoint import save_checkpoint
-from pointmap.network import DUSt3R, NetworkConfig
+from pointmap.network import DUSt3R, DUSt3RConfig
 from recon.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny untrained network: what comes out right in these tests comes from the photos."""
     torch.manual_seed(0)
-    config = NetworkConfig(
+    config = DUSt3RConfig(
         img_size=(64, 64),
         enc_embed_dim=32,
         enc_depth=1,

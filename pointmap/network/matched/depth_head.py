@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pointmap.network.config import NetworkConfig
+from pointmap.network.config import MatchedConfig
 from pointmap.network.heads import exp_confidence, to_map
 from pointmap.network.matched.cell_matches import CELL, FINE_CELL
 
@@ -21,7 +21,7 @@ class DepthHead(nn.Module):
     convolutions over cells of 4x4 pixels see.
     """
 
-    def __init__(self, config: NetworkConfig, channels: int) -> None:
+    def __init__(self, config: MatchedConfig, channels: int) -> None:
         """``channels``: those of the fine maps."""
         super().__init__()
         self.patch, self.side = config.patch_size, config.patch_size // FINE_CELL

@@ -17,7 +17,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from pointmap.network.config import NetworkConfig
+from pointmap.network.config import MatchedConfig
 from pointmap.network.heads import PhotoMaps, Prediction
 from pointmap.network.matched.cell_matches import Comparison, pixel_centres, pixel_rays
 from pointmap.network.matched.depth_bending import bent
@@ -38,7 +38,7 @@ class MatchedNetwork(PointmapNetwork):
     Tokens of ``encode`` are the encoder's channels, then descriptors of the photo's cells.
     """
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: MatchedConfig) -> None:
         super().__init__(config)
         self.decoder_embed = nn.Linear(config.enc_embed_dim, config.dec_embed_dim)
         self.dec_blocks = decoder_blocks(config)

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from benchmarks import parity
 from benchmarks.recipe import build_network
-from pointmap.checkpoint import load_network
+from pointmap.checkpoint import config_from_arguments, load_network
 from pointmap.errors import InputError
-from pointmap.network import DUSt3R, NetworkConfig
+from pointmap.network import DUSt3R, DUSt3RConfig
+from pointmap.network.config import Mode
 from pointmap.network.layers import Grid, attention
 
 DATA = Path(__file__).parents[2] / "data" / "network"
@@ -31,7 +32,7 @@ SIZES = {
     "land_port": ((48, 64), (64, 48)),
     "odd_80x112": ((80, 112), (80, 112)),
 }
-LINEAR = NetworkConfig(
+LINEAR = DUSt3RConfig(
     enc_embed_dim=48,
     enc_depth=2,
     enc_num_heads=4,
@@ -39,7 +40,7 @@ LINEAR = NetworkConfig(
     dec_depth=4,
     dec_num_heads=4,
 )
-DPT = NetworkConfig(
+DPT = DUSt3RConfig(
     enc_embed_dim=32,
     enc_depth=2,
     enc_num_heads=4,
@@ -48,7 +49,7 @@ DPT = NetworkConfig(
     dec_num_heads=2,
     head_type="dpt",
 )
-MAST3R = NetworkConfig(
+MAST3R = DUSt3RConfig(
     enc_embed_dim=24,
     enc_depth=2,
     enc_num_heads=2,
@@ -58,7 +59,7 @@ MAST3R = NetworkConfig(
     head_type="catmlp+dpt",
     output_mode="pts3d+desc24",
     two_confs=True,
-    desc_conf_mode=("exp", 0.0, float("inf")),
+    desc_conf_mode=Mode("exp", 0.0, float("inf")),
 )
 
 
@@ -192,7 +193,7 @@ def test_the_parity_benchmark_tells_right_from_wrong(
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_official_keys_and_shapes(name: str) -> None:
     with torch.device("meta"):
-        network = DUSt3R(NetworkConfig.from_dict(OFFICIAL[name]["hub"]))
+        network = DUSt3R(config_from_arguments(OFFICIAL[name]["hub"]))
     found = {key: list(value.shape) for key, value in network.state_dict().items()}
     assert found == OFFICIAL[name]["keys"]
     assert sum(p.numel() for p in network.parameters()) == OFFICIAL[name]["parameters"]
@@ -243,7 +244,7 @@ def test_a_step_of_training_after_inference_reaches_every_used_weight() -> None:
 
 @pytest.mark.parametrize("config", [LINEAR, DPT, MAST3R])
 def test_heads_answer_alike_with_and_without_gradients_and_photo_maps(
-    config: NetworkConfig,
+    config: DUSt3RConfig,
 ) -> None:
     network = build_network(config, DPT_GAINS)
     photos = torch.rand(2, 1, 3, 80, 112, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -262,7 +263,7 @@ def test_heads_answer_alike_with_and_without_gradients_and_photo_maps(
 
 
 @pytest.mark.parametrize("config", [LINEAR, DPT])
-def test_bfloat16_is_close_and_heads_stay_in_float32(config: NetworkConfig) -> None:
+def test_bfloat16_is_close_and_heads_stay_in_float32(config: DUSt3RConfig) -> None:
     torch.manual_seed(0)
     network = DUSt3R(config).eval()
     photos = torch.rand(2, 1, 3, 48, 64) * 2 - 1
@@ -292,10 +293,10 @@ def test_a_photo_that_is_no_multiple_of_a_patch_is_refused() -> None:
 
 
 def test_arguments_survive_json_and_unknown_ones_are_named() -> None:
-    assert NetworkConfig.from_dict(json.loads(json.dumps(MAST3R.to_dict()))) == MAST3R
-    assert NetworkConfig.from_dict({"freeze": "none", "img_size": 224}).img_size == (224, 224)
+    assert config_from_arguments(json.loads(json.dumps(MAST3R.to_dict()))) == MAST3R
+    assert config_from_arguments({"freeze": "none", "img_size": 224}).img_size == (224, 224)
     with pytest.raises(InputError, match="pose_head"):
-        NetworkConfig.from_dict({"pose_head": True})
+        config_from_arguments({"pose_head": True})
 
 
 @pytest.mark.parametrize(
@@ -313,7 +314,7 @@ def test_arguments_survive_json_and_unknown_ones_are_named() -> None:
 )
 def test_a_network_that_cannot_be_built_is_an_input_error(arguments: dict) -> None:
     with pytest.raises(InputError):
-        NetworkConfig.from_dict(arguments)
+        config_from_arguments(arguments)
 
 
 def test_the_network_needs_torch_alone() -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from cell_windows import blind_window
-from tiny_network import tiny_config
+from tiny_network import tiny_config, tiny_matched_config
 
 from pointmap.checkpoint import load_network, save_checkpoint
 from pointmap.errors import InputError
-from pointmap.network import DUSt3R, MatchedNetwork, NetworkConfig, build_network
+from pointmap.network import DUSt3R, MatchedConfig, MatchedNetwork, build_network
 from pointmap.network.matched.cell_matches import (
     CELL,
     FINE_CELL,
@@ -36,7 +35,7 @@ from pointmap.training.losses.correspondence import (
 )
 
 SIZE = (48, 64)
-CONFIG = replace(tiny_config(64), match_dim=8)
+CONFIG = tiny_matched_config(64)
 
 
 def matcher_network(*, seed: int = 0) -> MatchedNetwork:
@@ -435,4 +434,4 @@ def test_the_configuration_says_which_network() -> None:
     assert isinstance(plain, DUSt3R)
     assert not any(name.startswith("matcher") for name in plain.state_dict())
     with pytest.raises(InputError, match="match_dim"):
-        NetworkConfig(match_dim=8, patch_size=14)
+        MatchedConfig(match_dim=8, patch_size=14)

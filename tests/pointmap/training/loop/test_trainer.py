@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_network import tiny_config
+from tiny_network import tiny_config, tiny_matched_config
 
 from pointmap.errors import InputError
 from pointmap.network import DUSt3R, NetworkConfig, Prediction
@@ -25,7 +25,7 @@ from pointmap.training.loop.validate import validate, write_sheet
 
 SIZE = 32
 CONFIG = tiny_config(SIZE)
-MATCHED = replace(CONFIG, match_dim=8)
+MATCHED = tiny_matched_config(SIZE)
 OPTIONS = TrainOptions(steps=8, warmup_steps=1, learning_rate=3e-3, device="cpu", log_steps=2)
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from pointmap.network import DUSt3R, NetworkConfig
+from pointmap.network import DUSt3R, DUSt3RConfig
 from pointmap.training.batches.pairs import unproject
 from pointmap.training.losses.correspondence import (
     AttentionProbe,
@@ -63,7 +63,7 @@ def test_the_loss_is_the_cross_entropy_over_visible_patches() -> None:
 def test_the_probe_sees_what_the_attention_computes() -> None:
     """With all but the supervised head silent, softmax of the logits mixes the values as it did."""
     torch.manual_seed(0)
-    config = NetworkConfig(
+    config = DUSt3RConfig(
         img_size=(HEIGHT, WIDTH), enc_embed_dim=16, enc_depth=1, enc_num_heads=2,
         dec_embed_dim=16, dec_depth=1, dec_num_heads=2, head_type="linear",
     )  # fmt: skip
