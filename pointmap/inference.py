@@ -7,9 +7,9 @@ import functools
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,14 +18,13 @@ from torch import Tensor
 
 from pointmap.errors import InputError
 from pointmap.network import PointmapNetwork, Prediction
-from pointmap.network.heads import PhotoMaps
+from pointmap.network.heads import DirectedPrediction, PhotoMaps
 
 if TYPE_CHECKING:
     from pointmap.images import Photo, ResizedPhoto
 
 Item = TypeVar("Item")
 Size = tuple[int, int]
-Outputs = list[Tensor]
 Float32 = NDArray[np.float32]
 Float16 = NDArray[np.float16]
 Progress = Callable[[int, int], None]
@@ -297,22 +296,23 @@ class _Decoder:
         with _precision(self._device, self._dtype):
             # A photo with itself has one order.
             both = (
-                (self._network.decode(*tokens, *sizes, (maps1[0], maps2[1])),)
+                [self._network.decode(*tokens, *sizes, maps1, maps2)]
                 if side1 == side2
                 else self._network.decode_both(*tokens, *sizes, maps1, maps2)
             )
-        outputs = [[_to_host(_finite(side)) for side in one_way] for one_way in both]
+        directions = [
+            DirectedPrediction(*(_to_host(_finite(view)) for view in directed)) for directed in both
+        ]
         copied = None
         if self._device.type == "cuda":
             copied = torch.cuda.current_stream(self._device).record_event()
-        return _Launched(batch, outputs, copied)
+        return _Launched(batch, directions, copied)
 
     def _stacked(self, photos: Sequence[int]) -> Tensor:
         return torch.stack([_tokens(self._encoded, k, self._device) for k in photos])
 
-    def _maps(self, photos: Sequence[int]) -> tuple[PhotoMaps, PhotoMaps]:
-        first, second = zip(*map(self._photo_maps, photos), strict=True)
-        return _known(first), _known(second)
+    def _maps(self, photos: Sequence[int]) -> PhotoMaps:
+        return PhotoMaps.of_batch([self._photo_maps(k) for k in photos])
 
 
 @functools.lru_cache(maxsize=1)
@@ -326,7 +326,7 @@ def _tokens(encoded: EncodedPhotos, k: int, device: torch.device) -> Tensor:
 
 def _photo_maps(
     network: PointmapNetwork, encoded: EncodedPhotos, device: torch.device, k: int
-) -> tuple[Tensor | None, Tensor | None]:
+) -> PhotoMaps:
     return network.photo_maps(_tokens(encoded, k, device)[None], encoded.sizes[k])
 
 
@@ -335,9 +335,8 @@ class _Launched:
     """Predictions of pairs in both directions, on the way to the CPU until ``copied``."""
 
     batch: Sequence[tuple[int, int]]
-    outputs: Sequence[Sequence[Outputs]]
-    """Of pairs (i, j) and of (j, i), of the first and of the second photo; the latter not where
-    all are photos with themselves."""
+    directions: Sequence[DirectedPrediction]
+    """Of pairs (i, j) and, except where all are photos with themselves, of (j, i)."""
     copied: torch.cuda.Event | None
 
     def predictions(self) -> Iterator[PairPrediction]:
@@ -345,45 +344,64 @@ class _Launched:
         if self.copied is not None:
             self.copied.synchronize()
         for k, (i, j) in enumerate(self.batch):
-            yield self._prediction(k, i, j, self.outputs[0])
-            if i != j:
-                yield self._prediction(k, j, i, self.outputs[1])
-
-    @staticmethod
-    def _prediction(k: int, i: int, j: int, outputs: Sequence[Outputs]) -> PairPrediction:
-        sides = []
-        for side in outputs:
-            # Views would keep the whole batch in memory as long as one prediction lives.
-            points, confidence, *local = [tensor[k].numpy().copy() for tensor in side]
-            sides.append((points, confidence, LocalFeatures(*local) if local else None))
-        (points_i, confidence_i, local_i), (points_j, confidence_j, local_j) = sides
-        return PairPrediction(
-            i, j, points_i, confidence_i, points_j, confidence_j, local_i, local_j
-        )
+            orders = [(i, j)] if i == j else [(i, j), (j, i)]
+            for (first, second), directed in zip(orders, self.directions, strict=False):
+                yield _pair_prediction(first, second, directed, k)
 
 
-def _known(maps: Sequence[Tensor | None]) -> PhotoMaps:
-    return [x for x in maps if x is not None] or None
+def _pair_prediction(i: int, j: int, directed: DirectedPrediction, k: int) -> PairPrediction:
+    """Return what is predicted of photos i and j, number ``k`` of a batch."""
+    view_i, view_j = directed
+    return PairPrediction(
+        i,
+        j,
+        points_i=_own_array(view_i.pts3d, k),
+        confidence_i=_own_array(view_i.conf, k),
+        points_j=_own_array(view_j.pts3d, k),
+        confidence_j=_own_array(view_j.conf, k),
+        features_i=_local_features(view_i, k),
+        features_j=_local_features(view_j, k),
+    )
 
 
-def _finite(side: Prediction) -> Outputs:
-    """Points (B, H, W, 3), confidences (B, H, W) and, if any, features, overflows taken out."""
-    good = side.pts3d.isfinite().all(dim=-1) & side.conf.isfinite()
-    outputs = [torch.where(good[..., None], side.pts3d, 0.0), torch.where(good, side.conf, 1.0)]
-    if side.desc is not None and side.desc_conf is not None:
-        good = side.desc.isfinite().all(dim=-1) & side.desc_conf.isfinite()
-        outputs += [
-            torch.where(good[..., None], side.desc, 0.0).half(),
-            torch.where(good, side.desc_conf, 0.0),
-        ]
-    return outputs
+def _local_features(view: Prediction, k: int) -> LocalFeatures | None:
+    if view.desc is None or view.desc_conf is None:
+        return None
+    return LocalFeatures(_own_array(view.desc, k), _own_array(view.desc_conf, k))
 
 
-def _to_host(tensors: Outputs) -> Outputs:
+def _own_array(batch: Tensor, k: int) -> NDArray[Any]:
+    # A view would keep the whole batch in memory as long as one prediction lives.
+    return batch[k].numpy().copy()
+
+
+def _finite(view: Prediction) -> Prediction:
+    """Take overflows out; features, if any, become float16."""
+    good = view.pts3d.isfinite().all(dim=-1) & view.conf.isfinite()
+    finite = Prediction(
+        torch.where(good[..., None], view.pts3d, 0.0), torch.where(good, view.conf, 1.0)
+    )
+    if view.desc is None or view.desc_conf is None:
+        return finite
+    good = view.desc.isfinite().all(dim=-1) & view.desc_conf.isfinite()
+    return replace(
+        finite,
+        desc=torch.where(good[..., None], view.desc, 0.0).half(),
+        desc_conf=torch.where(good, view.desc_conf, 0.0),
+    )
+
+
+def _to_host(view: Prediction) -> Prediction:
     """Copies on the CPU; from a GPU they arrive later, while it goes on."""
-    return [
-        torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x, non_blocking=True)
-        if x.device.type == "cuda"
-        else x.cpu().contiguous()
-        for x in tensors
-    ]
+    return Prediction(
+        _copied(view.pts3d),
+        _copied(view.conf),
+        None if view.desc is None else _copied(view.desc),
+        None if view.desc_conf is None else _copied(view.desc_conf),
+    )
+
+
+def _copied(x: Tensor) -> Tensor:
+    if x.device.type == "cuda":
+        return torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x, non_blocking=True)
+    return x.cpu().contiguous()

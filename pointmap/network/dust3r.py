@@ -6,15 +6,12 @@ official files.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
 from pointmap.network.config import DUSt3RConfig
-from pointmap.network.heads import PhotoMaps, build_head
+from pointmap.network.heads import NO_MAPS, DirectedPrediction, PhotoMaps, build_head
 from pointmap.network.siamese import (
-    OneWay,
     PointmapNetwork,
     Size,
     decoder_blocks,
@@ -58,13 +55,12 @@ class DUSt3R(PointmapNetwork):
         layers1[-1], layers2[-1] = self.dec_norm(x1), self.dec_norm(x2)
         return layers1, layers2
 
-    def photo_maps(self, tokens: Tensor, size: Size) -> tuple[Tensor | None, Tensor | None]:
+    def photo_maps(self, tokens: Tensor, size: Size) -> PhotoMaps:
         """Return what the DPT heads make of a photo's encoder tokens, see the base class."""
         with torch.autocast(tokens.device.type, enabled=False):
-            return (
-                self.downstream_head1.photo_map(tokens, size),
-                self.downstream_head2.photo_map(tokens, size),
-            )
+            map1 = self.downstream_head1.photo_map(tokens, size)
+            map2 = self.downstream_head2.photo_map(tokens, size)
+        return PhotoMaps(None if map1 is None else [map1], None if map2 is None else [map2])
 
     def decode(
         self,
@@ -72,14 +68,15 @@ class DUSt3R(PointmapNetwork):
         tokens2: Tensor,
         size1: Size,
         size2: Size,
-        maps: tuple[PhotoMaps, PhotoMaps] = (None, None),
-    ) -> OneWay:
+        maps1: PhotoMaps = NO_MAPS,
+        maps2: PhotoMaps = NO_MAPS,
+    ) -> DirectedPrediction:
         """Return the predictions of a batch of pairs from their tokens, see the base class."""
         layers1, layers2 = self.decode_tokens(tokens1, tokens2, size1, size2)
         with torch.autocast(tokens1.device.type, enabled=False):
-            return (
-                self.downstream_head1(layers1, size1, maps[0]),
-                self.downstream_head2(layers2, size2, maps[1]),
+            return DirectedPrediction(
+                self.downstream_head1(layers1, size1, maps1.head1),
+                self.downstream_head2(layers2, size2, maps2.head2),
             )
 
     def decode_both(
@@ -88,14 +85,14 @@ class DUSt3R(PointmapNetwork):
         tokens2: Tensor,
         size1: Size,
         size2: Size,
-        maps1: Sequence[PhotoMaps] = (None, None),
-        maps2: Sequence[PhotoMaps] = (None, None),
-    ) -> tuple[OneWay, OneWay]:
+        maps1: PhotoMaps = NO_MAPS,
+        maps2: PhotoMaps = NO_MAPS,
+    ) -> tuple[DirectedPrediction, DirectedPrediction]:
         """Return what ``decode`` says of pairs (1, 2) and of (2, 1), see the base class."""
         if size1 != size2:
             return (
-                self.decode(tokens1, tokens2, size1, size2, (maps1[0], maps2[1])),
-                self.decode(tokens2, tokens1, size2, size1, (maps2[0], maps1[1])),
+                self.decode(tokens1, tokens2, size1, size2, maps1, maps2),
+                self.decode(tokens2, tokens1, size2, size1, maps2, maps1),
             )
         # One call takes both directions where the sizes let it.
         firsts, seconds = self.decode(
@@ -103,11 +100,8 @@ class DUSt3R(PointmapNetwork):
             torch.cat([tokens2, tokens1]),
             size1,
             size2,
-            (_in_a_row(maps1[0], maps2[0]), _in_a_row(maps2[1], maps1[1])),
+            PhotoMaps.of_batch([maps1, maps2]),
+            PhotoMaps.of_batch([maps2, maps1]),
         )
         (one1, two2), (two1, one2) = firsts.halves(), seconds.halves()
-        return (one1, two1), (two2, one2)
-
-
-def _in_a_row(maps1: PhotoMaps, maps2: PhotoMaps) -> PhotoMaps:
-    return None if maps1 is None or maps2 is None else [*maps1, *maps2]
+        return DirectedPrediction(one1, two1), DirectedPrediction(two2, one2)

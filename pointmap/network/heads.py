@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +18,6 @@ from pointmap.network.config import DUSt3RConfig, Mode
 from pointmap.network.cpu.doubled_convolution import conv_of_doubled, double
 from pointmap.network.cpu.winograd import conv3x3
 from pointmap.network.layers import Mlp
-
-PhotoMaps = Sequence[Tensor] | None
-"""Of each photo of a batch, what a head makes of it alone (1, C, h, w); None: to be made."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,36 @@ class Prediction:
             for half in zip(*((None, None) if x is None else x.chunk(2) for x in maps), strict=True)
         )
         return first, second
+
+
+class DirectedPrediction(NamedTuple):
+    """What the network says of pairs (1, 2): both photos' points in the frame of camera 1."""
+
+    view1: Prediction
+    view2: Prediction
+
+
+class PhotoMaps(NamedTuple):
+    """What the two heads make of each photo of a batch alone, the same in all its pairs.
+
+    A map (1, C, h, w) for each photo; None for a head that has no such part or has yet to make it.
+    """
+
+    head1: Sequence[Tensor] | None = None
+    head2: Sequence[Tensor] | None = None
+
+    @classmethod
+    def of_batch(cls, parts: Sequence[PhotoMaps]) -> PhotoMaps:
+        """Return the maps of a batch that consists of ``parts``, in their order."""
+        return cls(_in_a_row([p.head1 for p in parts]), _in_a_row([p.head2 for p in parts]))
+
+
+NO_MAPS = PhotoMaps()
+
+
+def _in_a_row(parts: Sequence[Sequence[Tensor] | None]) -> list[Tensor] | None:
+    known = [part for part in parts if part is not None]
+    return [photo for part in known for photo in part] if len(known) == len(parts) else None
 
 
 def exp_points(raw: Tensor) -> Tensor:
@@ -85,7 +113,10 @@ class LinearHead(nn.Module):
         """Nothing here depends on one photo alone."""
 
     def forward(
-        self, tokens: Sequence[Tensor], size: tuple[int, int], photo_maps: PhotoMaps = None
+        self,
+        tokens: Sequence[Tensor],
+        size: tuple[int, int],
+        photo_maps: Sequence[Tensor] | None = None,
     ) -> Prediction:
         """Token list of photos of ``size`` (H, W) to the prediction.
 
@@ -263,7 +294,10 @@ class DptHead(nn.Module):
         return self.dpt.refine(0, tokens, size) if self.dpt.hooks[0] == 0 else None
 
     def forward(
-        self, tokens: Sequence[Tensor], size: tuple[int, int], photo_maps: PhotoMaps = None
+        self,
+        tokens: Sequence[Tensor],
+        size: tuple[int, int],
+        photo_maps: Sequence[Tensor] | None = None,
     ) -> Prediction:
         """Token list of photos of ``size`` (H, W) to the prediction.
 
@@ -284,7 +318,10 @@ class DptAndFeaturesHead(DptHead):
         self.head_local_features = Mlp(width, 4 * width, channels * self.patch**2)
 
     def forward(
-        self, tokens: Sequence[Tensor], size: tuple[int, int], photo_maps: PhotoMaps = None
+        self,
+        tokens: Sequence[Tensor],
+        size: tuple[int, int],
+        photo_maps: Sequence[Tensor] | None = None,
     ) -> Prediction:
         """Token list of photos of ``size`` (H, W) to the prediction.
 

@@ -7,18 +7,15 @@ go through the same weights. Parameter names are those of the official files.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from pointmap.network.config import NetworkConfig
-from pointmap.network.heads import PhotoMaps, Prediction
+from pointmap.network.heads import NO_MAPS, DirectedPrediction, PhotoMaps
 from pointmap.network.layers import DecoderBlock, EncoderBlock, Grid, PatchEmbed
 
 Size = tuple[int, int]
-OneWay = tuple[Prediction, Prediction]
-"""Of the two photos of pairs, both in the frame of the first one's camera."""
 
 
 class PointmapNetwork(nn.Module, ABC):
@@ -67,10 +64,10 @@ class PointmapNetwork(nn.Module, ABC):
         return Grid(size[0] // patch, size[1] // patch, self.config.rope_base)
 
     @abstractmethod
-    def photo_maps(self, tokens: Tensor, size: Size) -> tuple[Tensor | None, Tensor | None]:
+    def photo_maps(self, tokens: Tensor, size: Size) -> PhotoMaps:
         """Return what the two heads make of a photo's tokens alone, to be used in all its pairs.
 
-        ``tokens`` (1, N, C) come from ``encode``. None for heads that have no such part.
+        ``tokens`` (1, N, C) come from ``encode``.
         """
 
     @abstractmethod
@@ -80,13 +77,14 @@ class PointmapNetwork(nn.Module, ABC):
         tokens2: Tensor,
         size1: Size,
         size2: Size,
-        maps: tuple[PhotoMaps, PhotoMaps] = (None, None),
-    ) -> OneWay:
+        maps1: PhotoMaps = NO_MAPS,
+        maps2: PhotoMaps = NO_MAPS,
+    ) -> DirectedPrediction:
         """Return the predictions of a batch of pairs from their tokens, both in camera 1's frame.
 
         ``tokens1`` (B, N1, C) and ``tokens2`` (B, N2, C) come from ``encode``, sizes are (H, W) in
-        pixels. ``maps`` are the ``photo_maps`` of side 1's photos for head 1 and of side 2's for
-        head 2, made here where they are None. Predictions are in float32 under autocast, too.
+        pixels. ``maps1`` are the ``photo_maps`` of photos 1, ``maps2`` those of photos 2; what is
+        needed and None is made here. Predictions are in float32 under autocast, too.
         """
 
     @abstractmethod
@@ -96,16 +94,15 @@ class PointmapNetwork(nn.Module, ABC):
         tokens2: Tensor,
         size1: Size,
         size2: Size,
-        maps1: Sequence[PhotoMaps] = (None, None),
-        maps2: Sequence[PhotoMaps] = (None, None),
-    ) -> tuple[OneWay, OneWay]:
+        maps1: PhotoMaps = NO_MAPS,
+        maps2: PhotoMaps = NO_MAPS,
+    ) -> tuple[DirectedPrediction, DirectedPrediction]:
         """Return what ``decode`` says of pairs (1, 2), and of the same pairs as (2, 1).
 
-        ``maps1`` are the ``photo_maps`` of photos 1 for both heads, ``maps2`` those of photos 2;
-        the rest as for ``decode``.
+        Arguments as for ``decode``.
         """
 
-    def forward(self, img1: Tensor, img2: Tensor) -> OneWay:
+    def forward(self, img1: Tensor, img2: Tensor) -> DirectedPrediction:
         """Return the predictions of pairs of photos (B, 3, H1, W1) and (B, 3, H2, W2)."""
         size1, size2 = (img1.shape[2], img1.shape[3]), (img2.shape[2], img2.shape[3])
         if size1 == size2:

@@ -106,7 +106,7 @@ def test_what_is_saved_is_loaded(saved: Path) -> None:
 
 def test_a_loaded_network_can_be_trained_on(saved: Path) -> None:
     network = load_network(saved)
-    assert network(torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 32))[0].pts3d.requires_grad
+    assert network(torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 32)).view1.pts3d.requires_grad
     parameters = dict(network.named_parameters(remove_duplicate=False))
     scratch = "downstream_head1.dpt.scratch"
     shared = parameters[f"{scratch}.layer1_rn.weight"]

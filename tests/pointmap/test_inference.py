@@ -23,7 +23,8 @@ from pointmap.inference import (
     encode_photos,
     predict_pairs,
 )
-from pointmap.network import DUSt3R, DUSt3RConfig, Prediction
+from pointmap.network import DUSt3R, DUSt3RConfig
+from pointmap.network.heads import DirectedPrediction
 
 CPU = torch.device("cpu")
 LANDSCAPE, PORTRAIT = (32, 48), (48, 32)
@@ -135,7 +136,7 @@ def test_local_features_come_with_the_pairs_of_a_network_that_has_them(
     for p in predict(mast3r, encode(mast3r, shots), [(0, 1), (0, 2), (1, 2)]):
         with torch.inference_mode():
             sides = mast3r(image(shots[p.i]), image(shots[p.j]))
-        assert close(p.points_j, sides[1].pts3d) and close(p.confidence_i, sides[0].conf)
+        assert close(p.points_j, sides.view2.pts3d) and close(p.confidence_i, sides.view1.conf)
         for found, side in zip((p.features_i, p.features_j), sides, strict=True):
             assert found is not None and side.desc is not None and side.desc_conf is not None
             assert found.descriptors.dtype == np.float16 and found.descriptors.base is None
@@ -185,7 +186,7 @@ def test_every_photo_is_encoded_once_and_pairs_are_made_on_demand(
         seen.append(len(images))
         return encode_once(images)
 
-    def counted_decode(tokens: torch.Tensor, *rest: Any) -> tuple[Prediction, Prediction]:
+    def counted_decode(tokens: torch.Tensor, *rest: Any) -> DirectedPrediction:
         decoded.append(len(tokens))
         return decode(tokens, *rest)
 
@@ -327,7 +328,8 @@ def test_what_is_kept_of_the_photos_goes_with_the_last_pair(
 
     def watched(tokens: torch.Tensor, size: tuple[int, int]) -> Any:
         maps = photo_maps(tokens, size)
-        kept.extend(weakref.ref(x) for x in maps if x is not None)
+        assert maps.head1 is not None and maps.head2 is not None
+        kept.extend(weakref.ref(x) for x in (*maps.head1, *maps.head2))
         return maps
 
     monkeypatch.setattr(mast3r, "photo_maps", watched)

@@ -39,6 +39,15 @@ class CellMatches(NamedTuple):
     """(B, N) chance, 0 to 1, that the match is among the 3x3 cells that made the position."""
 
 
+class RefinedMatches(NamedTuple):
+    """Where the cells of one photo lie in the other one, from the fine cells in their windows."""
+
+    positions: Tensor
+    """(B, N, 2) x and y in the other photo, pixels."""
+    spread: Tensor
+    """(B, N) standard deviation, pixels."""
+
+
 class Window(NamedTuple):
     """The search around the coarse matches of one photo's cells, (B, N)."""
 
@@ -48,15 +57,15 @@ class Window(NamedTuple):
     corner: Tensor
     """(B, N, 2) column and row of the first of them in the other photo's fine grid."""
 
-    def refined(self) -> tuple[Tensor, Tensor]:
-        """Return positions (B, N, 2) in pixels, and their standard deviation (B, N)."""
+    def refined(self) -> RefinedMatches:
+        """Return the mean and the spread of the place inside the window."""
         chances = self.scores.softmax(dim=-1)
         steps = torch.arange(WINDOW, device=chances.device, dtype=chances.dtype)
         grid = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1).flatten(0, 1)
         mean = chances @ grid
         variance = (chances @ grid.square().sum(-1)) - mean.square().sum(-1)
         positions = (self.corner + mean) * FINE_CELL + 0.5
-        return positions, variance.clamp(min=0).sqrt() * FINE_CELL
+        return RefinedMatches(positions, variance.clamp(min=0).sqrt() * FINE_CELL)
 
 
 class Comparison(NamedTuple):

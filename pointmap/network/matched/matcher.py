@@ -33,7 +33,7 @@ from pointmap.network.matched.pose_solver import (
     relative_pose,
     triangulate,
 )
-from pointmap.network.matched.stem import COARSE_WIDTH, MatchStem
+from pointmap.network.matched.stem import COARSE_WIDTH, Features, MatchStem
 from pointmap.network.matched.verifier import Verifier
 
 USUAL_FOCAL = 0.85
@@ -134,24 +134,24 @@ class Matcher(nn.Module):
         # Without matches that tell: the weight of a guess, and the guess, a third of the depth.
         self.log_guess = nn.Parameter(torch.tensor([0.0, -1.0]))
 
-    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def features(self, images: Tensor) -> Features:
         """Return what photos (B, 3, H, W) show by patch: (B, N, cells, C), (B, N, fine cells, C').
 
         The fine ones are unit vectors in float32.
         """
         coarse, fine = (x.permute(0, 2, 3, 1) for x in self.stem(images))
         unit = F.normalize(fine.float(), dim=-1)
-        return _by_patch(coarse, self.side), _by_patch(unit, self.side * CELL // FINE_CELL)
+        fine_side = self.side * CELL // FINE_CELL
+        return Features(_by_patch(coarse, self.side), _by_patch(unit, fine_side))
 
-    def descriptors(self, features: tuple[Tensor, Tensor], tokens: Tensor) -> Tensor:
+    def descriptors(self, features: Features, tokens: Tensor) -> Tensor:
         """Return the unit descriptors of a patch's cells and fine cells in a row, (B, N, ...).
 
         The coarse ones know what lies around from the encoder's ``tokens`` (B, N, C), too.
         """
-        coarse, fine = features
         around = self.context(tokens).unflatten(-1, (-1, self.channels))
-        unit = F.normalize((self.describe(coarse) + around).float(), dim=-1)
-        return torch.cat([unit.flatten(2), fine.flatten(2)], dim=-1)
+        unit = F.normalize((self.describe(features.coarse) + around).float(), dim=-1)
+        return torch.cat([unit.flatten(2), features.fine.flatten(2)], dim=-1)
 
     def compare(
         self, descriptors1: Tensor, descriptors2: Tensor, size1: Size, size2: Size
@@ -226,19 +226,19 @@ class Matcher(nn.Module):
         ``own`` and ``there`` are the rays of its cells and of their matches for the usual focal
         length, (B, N, 3) row-major; ``inlier`` (B, N) are the chances of their being right.
         """
-        R, t, focal, support = pose
-        fits = agreement(R, t, focal, own, there)
-        own, there = at_focal(own, focal), at_focal(there, focal)
-        depth = triangulate(R, t, own, there)[0].clamp(_NEAREST, _FARTHEST)
+        fits = agreement(pose.R, pose.t, pose.focal, own, there)
+        own, there = at_focal(own, pose.focal), at_focal(there, pose.focal)
+        depth, _ = triangulate(pose.R, pose.t, own, there)
+        depth = depth.clamp(_NEAREST, _FARTHEST)
         # Of the angle at which rays meet: an error of a ray moves the depth by one over it.
-        sine = _sines(own, there, R)
-        mass, spread = window.coarse.mass, window.refined()[1] / CELL
+        sine = _sines(own, there, pose.R)
+        mass, spread = window.coarse.mass, window.refined().spread / CELL
         told = torch.stack([inlier, mass, sine, fits, spread, depth.log()], dim=-1)
         numbers = torch.cat([own[..., :2], there[..., :2], (there - own)[..., :2], told], dim=-1)
         # How much worse every focal length explains the matches: the decoder knows what it sees.
-        worse = support - support.amax(dim=1, keepdim=True)
-        ours = torch.stack([fits.mean(dim=1), focal.log()], dim=-1)
-        pair = torch.cat([R.flatten(1), t, ours, worse * _OF_SUPPORT], dim=-1)
+        worse = pose.support - pose.support.amax(dim=1, keepdim=True)
+        ours = torch.stack([fits.mean(dim=1), pose.focal.log()], dim=-1)
+        pair = torch.cat([pose.R.flatten(1), pose.t, ours, worse * _OF_SUPPORT], dim=-1)
         cells, depths, weights = (
             x.unflatten(1, (size[0] // CELL, size[1] // CELL))
             for x in (numbers, depth[..., None], (inlier * fits * sine.square())[..., None])
@@ -284,7 +284,7 @@ class Matcher(nn.Module):
             votes = (weight * (log_z - side.depth.log() + add)).flatten(1).sum(dim=1)
             votes = votes + guess_weight.exp() * (log_z.flatten(1).mean(dim=1) + guess)
             baselines.append((votes / (weight.flatten(1).sum(dim=1) + guess_weight.exp())).exp())
-        return Placement(told.R, told.t, baselines[0], baselines[1])
+        return Placement(told.R, told.t, *baselines)
 
 
 def _by_patch(cells: Tensor, side: int) -> Tensor:
@@ -301,7 +301,7 @@ def _from_patches(patches: Tensor, side: int, columns: int) -> Tensor:
 
 def _ray_pairs(window: Window, own: Size, other: Size) -> tuple[Tensor, Tensor]:
     """Return the rays (B, N, 3) of a photo's cells, and of their matches in the other photo."""
-    there = window.refined()[0]
+    there = window.refined().positions
     here = cell_positions(own, there.device).expand(len(there), -1, -1)
     return pixel_rays(here, own, usual_focal(own)), pixel_rays(there, other, usual_focal(other))
 

@@ -11,25 +11,34 @@ points of depth and cameras. So both sides do the same, with one decoder and one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pointmap.network.config import MatchedConfig
-from pointmap.network.heads import PhotoMaps, Prediction
+from pointmap.network.heads import NO_MAPS, DirectedPrediction, PhotoMaps, Prediction
 from pointmap.network.matched.cell_matches import Comparison, pixel_centres, pixel_rays
 from pointmap.network.matched.depth_bending import bent
 from pointmap.network.matched.depth_head import DepthHead
 from pointmap.network.matched.matcher import DETAIL, Matcher, Placement, Side, usual_focal
 from pointmap.network.siamese import (
-    OneWay,
     PointmapNetwork,
     Size,
     decoder_blocks,
     initialise_transformer,
 )
+
+
+class OwnFrames(NamedTuple):
+    """What the network says of pairs before the pose puts their photos together."""
+
+    view1: Prediction
+    """Photo 1 in camera 1's frame, in a scale of its own."""
+    view2: Prediction
+    """Photo 2 in camera 2's frame, in a scale of its own."""
+    placement: Placement
 
 
 class MatchedNetwork(PointmapNetwork):
@@ -55,7 +64,7 @@ class MatchedNetwork(PointmapNetwork):
     def encode(self, images: Tensor) -> Tensor:
         """Return the tokens (B, N, C) of photos (B, 3, H, W), N patches row-major."""
         features = self.matcher.features(images)
-        patches = self.patch_embed(images) + self.matcher.to_tokens(features[0].flatten(2))
+        patches = self.patch_embed(images) + self.matcher.to_tokens(features.coarse.flatten(2))
         tokens = self._encoded(patches, (images.shape[2], images.shape[3]))
         return torch.cat([tokens, self.matcher.descriptors(features, tokens)], dim=-1)
 
@@ -64,9 +73,9 @@ class MatchedNetwork(PointmapNetwork):
         width = self.config.enc_embed_dim
         return self.matcher.compare(tokens1[..., width:], tokens2[..., width:], size1, size2)
 
-    def photo_maps(self, tokens: Tensor, size: Size) -> tuple[None, None]:
-        """Nothing here depends on one photo alone."""
-        return None, None
+    def photo_maps(self, tokens: Tensor, size: Size) -> PhotoMaps:
+        """Return no maps: nothing here depends on one photo alone."""
+        return NO_MAPS
 
     def decode(
         self,
@@ -74,10 +83,12 @@ class MatchedNetwork(PointmapNetwork):
         tokens2: Tensor,
         size1: Size,
         size2: Size,
-        maps: tuple[PhotoMaps, PhotoMaps] = (None, None),
-    ) -> OneWay:
-        """Return the predictions of a batch of pairs, both in camera 1's frame, as the base."""
-        return self.decode_both(tokens1, tokens2, size1, size2)[0]
+        maps1: PhotoMaps = NO_MAPS,
+        maps2: PhotoMaps = NO_MAPS,
+    ) -> DirectedPrediction:
+        """Return the predictions of a batch of pairs from their tokens, see the base class."""
+        forth, _ = self.decode_both(tokens1, tokens2, size1, size2)
+        return forth
 
     def decode_both(
         self,
@@ -85,10 +96,10 @@ class MatchedNetwork(PointmapNetwork):
         tokens2: Tensor,
         size1: Size,
         size2: Size,
-        maps1: Sequence[PhotoMaps] = (None, None),
-        maps2: Sequence[PhotoMaps] = (None, None),
-    ) -> tuple[OneWay, OneWay]:
-        """Return the predictions of pairs (1, 2), and of the same pairs as (2, 1), as the base."""
+        maps1: PhotoMaps = NO_MAPS,
+        maps2: PhotoMaps = NO_MAPS,
+    ) -> tuple[DirectedPrediction, DirectedPrediction]:
+        """Return what ``decode`` says of pairs (1, 2) and of (2, 1), see the base class."""
         compared = self.compare(tokens1, tokens2, size1, size2)
         return self.decode_compared(tokens1, tokens2, size1, size2, compared)
 
@@ -99,14 +110,14 @@ class MatchedNetwork(PointmapNetwork):
         size1: Size,
         size2: Size,
         compared: Comparison,
-    ) -> tuple[OneWay, OneWay]:
+    ) -> tuple[DirectedPrediction, DirectedPrediction]:
         """Return the same where ``compared``, what :meth:`compare` says of them, is known."""
         one, two, placement = self.decode_own(tokens1, tokens2, size1, size2, compared)
         # One pass knows both photos in their own frames: that is all there is to decode.
         back = placement.inverse()
         two_there = replace(two, pts3d=placement.second_in_first(two.pts3d))
         one_there = replace(one, pts3d=back.second_in_first(one.pts3d))
-        return (one, two_there), (two, one_there)
+        return DirectedPrediction(one, two_there), DirectedPrediction(two, one_there)
 
     def decode_own(
         self,
@@ -115,7 +126,7 @@ class MatchedNetwork(PointmapNetwork):
         size1: Size,
         size2: Size,
         compared: Comparison,
-    ) -> tuple[Prediction, Prediction, Placement]:
+    ) -> OwnFrames:
         """Return both photos' predictions in their own frames, and how they come together.
 
         ``compared`` is what :meth:`compare` says of the same tokens; the rest as for ``decode``.
@@ -138,7 +149,7 @@ class MatchedNetwork(PointmapNetwork):
         second = self._predict(x2, descriptors2, told.side2, told.focal, size2)
         with torch.autocast(x1.device.type, enabled=False):
             placement = self.matcher.placement((first.pts3d, second.pts3d), (x1, x2), told)
-        return first, second, placement
+        return OwnFrames(first, second, placement)
 
     def _predict(
         self, last: Tensor, descriptors: Tensor, side: Side, focal: Tensor, size: Size

@@ -99,10 +99,11 @@ def _from_first(rays1: Tensor, rays2: Tensor, weights: Tensor) -> SolvedPose:
     """Return the pose, its starts being turns of camera 1."""
     found = [_candidates(rays1, rays2, weights, focal) for focal in _STARTS]
     R, t = (torch.stack(x, dim=1) for x in zip(*found, strict=True))
-    R, t, focal, support = _over_focals(_Matches(rays1, rays2, weights), R, t)
-    near1, near2 = at_focal(rays1, focal), at_focal(rays2, focal)
-    kept = weights * agreement(R, t, focal, rays1, rays2)
-    return SolvedPose(R, t * _sign(R, t, near1, near2, kept)[:, None], focal, support)
+    pose = _over_focals(_Matches(rays1, rays2, weights), R, t)
+    near1, near2 = at_focal(rays1, pose.focal), at_focal(rays2, pose.focal)
+    kept = weights * agreement(pose.R, pose.t, pose.focal, rays1, rays2)
+    sign = _sign(pose.R, pose.t, near1, near2, kept)
+    return pose._replace(t=pose.t * sign[:, None])
 
 
 def _candidates(
@@ -114,11 +115,11 @@ def _candidates(
     rays1, rays2 = at_focal(rays1, lens), at_focal(rays2, lens)
     matches = _Matches(rays1, rays2, weights)
     starts = _start_rotations(rays1, rays2, weights)
-    drawn = _from_draws(starts, rays1, rays2, weights)
+    drawn_R, drawn_t = _from_draws(starts, rays1, rays2, weights)
     R, t = starts, _translations(starts, rays1, rays2, weights)
     for width in _widths(_WIDEST, _MIDDLE, _STEPS):
         R, t = _refined(matches, R, t, width)
-    R, t = torch.cat([R, drawn[0]], dim=1), torch.cat([t, drawn[1]], dim=1)
+    R, t = torch.cat([R, drawn_R], dim=1), torch.cat([t, drawn_t], dim=1)
     R, t = _best(matches, R, t, _KEPT)
     for width in _widths(_MIDDLE, _NARROWEST, _LAST_STEPS):
         R, t = _refined(matches, R, t, width)
@@ -130,11 +131,10 @@ def at_focal(rays: Tensor, focal: Tensor) -> Tensor:
     return torch.cat([rays[..., :2] / focal[:, None, None], rays[..., 2:]], dim=-1)
 
 
-def _over_focals(matches: _Matches, R: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return R (B, 3, 3), t (B, 3), focal (B,), support (B, F).
+def _over_focals(matches: _Matches, R: Tensor, t: Tensor) -> SolvedPose:
+    """Return the best of poses R (B, len(_STARTS), S, 3, 3) and t, the sign of its t open.
 
-    They are the best of poses R (B, len(_STARTS), S, 3, 3) and t, each refined for the focal
-    lengths around its own.
+    Each is refined for the focal lengths around its own.
     """
     poses, focals = R.shape[2], R.new_tensor(FOCALS)
     lens = focals.repeat_interleave(poses)
@@ -156,7 +156,7 @@ def _over_focals(matches: _Matches, R: Tensor, t: Tensor) -> tuple[Tensor, Tenso
     R, t = R[pairs, index], t[pairs, index]
     for _ in range(_FOCAL_STEPS):
         R, t = _refined(matches, R, t, _NARROWEST, lens=focal)
-    return R[:, 0], t[:, 0], focal[:, 0], support
+    return SolvedPose(R[:, 0], t[:, 0], focal[:, 0], support)
 
 
 def _likely(support: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,6 +11,13 @@ from torch.nn import functional as F
 _WIDTHS, _BLOCKS = (32, 64, 128), (0, 1, 3)
 COARSE_WIDTH = _WIDTHS[-1]
 """Channels of the coarse features."""
+
+
+class Features(NamedTuple):
+    """What a batch of photos shows, by cells of 8x8 and of 4x4 pixels."""
+
+    coarse: Tensor
+    fine: Tensor
 
 
 class MatchStem(nn.Module):
@@ -30,7 +39,7 @@ class MatchStem(nn.Module):
         self.from_coarse = nn.Conv2d(channels, middle, 1, bias=False)
         self.fine = nn.Conv2d(middle, fine_channels, 3, padding=1)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> Features:
         """Photos (B, 3, H, W) to features (B, C, H/8, W/8) and (B, C', H/4, W/4)."""
         # CPUs convolve bfloat16 faster with channels last; the weights follow the photos.
         x = images.contiguous(memory_format=torch.channels_last)
@@ -38,7 +47,7 @@ class MatchStem(nn.Module):
         x = middle(half(x))
         top: Tensor = coarse(x)
         above = F.interpolate(self.from_coarse(top), scale_factor=2.0, mode="nearest")
-        return top, self.fine(F.relu(self.lateral(x) + above))
+        return Features(top, self.fine(F.relu(self.lateral(x) + above)))
 
 
 class _Residual(nn.Module):

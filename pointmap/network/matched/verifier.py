@@ -64,7 +64,7 @@ def evidence(window: Window, back: Window, size: Size, other: Size) -> Tensor:
     here = cell_positions(size, there.device)
     sure = window.coarse.mutual.sqrt()
     numbers = torch.stack([sure, window.coarse.mass, spread / CELL], dim=1)
-    missed = (_followed(there, back.refined()[0], other) - here).norm(dim=-1)[:, None]
+    missed = (_followed(there, back.refined().positions, other) - here).norm(dim=-1)[:, None]
     loops = [_half_at(missed, width) for width in _LOOPS]
     shift = (there - here).mT
     own, shift = (

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -139,7 +140,8 @@ def self_supervised_loss(
     does it best. ``intrinsics`` (T, 3, 3) where they are known; else the pointmaps' own.
     """
     options = options or SelfSupervision()
-    pose, depth, K = _geometry(predicted, intrinsics)
+    geometry = _geometry(predicted, intrinsics)
+    depth, K = geometry.depth, geometry.K
     total = depth.new_zeros(())
     reprojections, counts = [], []
     for level in range(options.levels):
@@ -153,7 +155,7 @@ def self_supervised_loss(
             inverse.reciprocal(),
             shrink * K,
             (shrink * K)[predicted.reverse],
-            pose,
+            geometry.pose,
         )
         losses, counted = _per_target(predicted, photos, warped, options)
         reprojections.append(losses)
@@ -166,10 +168,19 @@ def self_supervised_loss(
     return SelfSupervisedLoss(total, reprojections[0].detach(), counts[0])
 
 
-def _geometry(predicted: DirectedPairs, intrinsics: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Return target-to-source poses (D, 4, 4), the targets' depths (D, H, W) in the units of the
-    sources' frames, and the targets' K (D, 3, 3).
-    """
+class _Geometry(NamedTuple):
+    """Cameras and depth of D directed pairs."""
+
+    pose: Tensor
+    """(D, 4, 4) rigid, from the target's frame to the source's."""
+    depth: Tensor
+    """(D, H, W) of the targets, in the units of the sources' frames."""
+    K: Tensor
+    """(D, 3, 3) of the targets, pixels."""
+
+
+def _geometry(predicted: DirectedPairs, intrinsics: Tensor | None) -> _Geometry:
+    """Return what ``predicted`` implies, with ``intrinsics`` (T, 3, 3) where they are known."""
     reverse = predicted.reverse
     weights = predicted.own_confidence * predicted.other_confidence[reverse]
     weights = torch.cat([weights.flatten(1), weights[reverse].flatten(1)], 1).detach()
@@ -180,9 +191,12 @@ def _geometry(predicted: DirectedPairs, intrinsics: Tensor | None) -> tuple[Tens
     )
     scale, pose = weighted_similarity(here, there, weights)
     depth = scale[:, None, None] * predicted.own[..., 2].clamp_min(_NEAREST)
-    if intrinsics is None:
-        return pose, depth, implied_intrinsics(predicted.own, predicted.own_confidence.detach())
-    return pose, depth, intrinsics[predicted.target]
+    K = (
+        implied_intrinsics(predicted.own, predicted.own_confidence.detach())
+        if intrinsics is None
+        else intrinsics[predicted.target]
+    )
+    return _Geometry(pose, depth, K)
 
 
 def _per_target(

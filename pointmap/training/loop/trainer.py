@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ from pointmap.network import (
     Prediction,
     build_network,
 )
-from pointmap.network.heads import LinearHead
+from pointmap.network.heads import DirectedPrediction, LinearHead
 from pointmap.network.layers import DecoderBlock
 from pointmap.network.matched.cell_matches import Comparison
 from pointmap.training.batches.pairs import PairBatch
@@ -204,11 +204,11 @@ class Trainer:
         log = _Log(self.folder) if self.world.leads else None
         batches = iter(source)
         while self._progress() < 1:
-            loss, norm, rate = self._train_step(next(batches))
+            step = self._train_step(next(batches))
             now = time.monotonic()
             self.seconds = base_seconds + now - start
             if log and self.step % self.options.log_steps == 0:
-                log.write(self.step, self.pairs_seen, self.seconds, loss, norm, rate)
+                log.write(self.step, self.pairs_seen, self.seconds, step)
             out_of_time = self.world.any(seconds is not None and now - start > seconds, self.device)
             due = self.world.any(now - saved > self.options.save_seconds, self.device)
             if due or out_of_time:
@@ -232,8 +232,7 @@ class Trainer:
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, self._progress())))
         return options.learning_rate * warm * cosine
 
-    def _train_step(self, batch: PairBatch) -> tuple[PointmapLoss, float, float]:
-        """Return the loss, the gradient's norm and the learning rate of the step."""
+    def _train_step(self, batch: PairBatch) -> _Step:
         options, rate = self.options, self._rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -258,7 +257,15 @@ class Trainer:
             logger.warning("step %d: gradient is not finite, step skipped", self.step)
         self.step += 1
         self.pairs_seen += 2 * batch.image1.shape[0] * self.world.size
-        return loss, norm, rate
+        return _Step(loss, norm, rate)
+
+
+class _Step(NamedTuple):
+    """What the log says of an optimiser step."""
+
+    loss: PointmapLoss
+    gradient_norm: float
+    learning_rate: float
 
 
 def pair_loss(
@@ -278,7 +285,7 @@ def pair_loss(
     tokens1, tokens2 = network.encode(torch.cat([batch.image1, batch.image2])).chunk(2)
     size = (batch.image1.shape[-2], batch.image1.shape[-1])
     with probe.recording() if probe else nullcontext():
-        first, second, compared = _both_directions(network, tokens1, tokens2, size)
+        predicted, compared = _both_directions(network, tokens1, tokens2, size)
     cam1_to_cam2 = torch.linalg.inv(batch.cam2_to_cam1)
     own2 = _transform(cam1_to_cam2, batch.points2)
     points1_in_2 = _transform(cam1_to_cam2, batch.points1)
@@ -289,10 +296,10 @@ def pair_loss(
         return torch.cat([one.flatten(1, 2)[:, some], other.flatten(1, 2)[:, some]])
 
     own_points, own_valid = both(batch.points1, own2), both(batch.valid1, batch.valid2)
-    predicted = first.pts3d.flatten(1, 2)[:, some]
+    points1, points2 = (view.pts3d.flatten(1, 2)[:, some] for view in predicted)
     loss = pointmap_loss(
-        (predicted, second.pts3d.flatten(1, 2)[:, some]),
-        (first.conf.flatten(1, 2)[:, some], second.conf.flatten(1, 2)[:, some]),
+        (points1, points2),
+        (predicted.view1.conf.flatten(1, 2)[:, some], predicted.view2.conf.flatten(1, 2)[:, some]),
         (own_points, both(batch.points2, points1_in_2)),
         (own_valid, both(batch.valid2, batch.valid1)),
         alpha=alpha,
@@ -327,7 +334,7 @@ def pair_loss(
         ]
         matching = torch.stack(terms).mean() + torch.stack(checks).mean()
         # Depth for its own sake: in the loss of points, a wrong pose drowns it.
-        depth = log_depth_loss(predicted[..., 2], own_points[..., 2], own_valid)
+        depth = log_depth_loss(points1[..., 2], own_points[..., 2], own_valid)
         total = loss.total + match_weight * matching + depth
         loss = replace(loss, total=total, matching=matching.detach())
     return loss
@@ -346,7 +353,7 @@ def _some_pixels(size: tuple[int, int]) -> Tensor:
 
 def _both_directions(
     network: PointmapNetwork, tokens1: Tensor, tokens2: Tensor, size: tuple[int, int]
-) -> tuple[Prediction, Prediction, Comparison | None]:
+) -> tuple[DirectedPrediction, Comparison | None]:
     """Return the predictions of B pairs (1, 2) and then of the same pairs as (2, 1).
 
     And how the photos of (1, 2) compare, in a network that compares them.
@@ -357,11 +364,13 @@ def _both_directions(
         forth, back = network.decode_compared(tokens1, tokens2, size, size, compared)
     else:
         forth, back = network.decode_both(tokens1, tokens2, size, size)
-    first, second = (
-        Prediction(torch.cat([one.pts3d, other.pts3d]), torch.cat([one.conf, other.conf]))
-        for one, other in zip(forth, back, strict=True)
+    predicted = DirectedPrediction(
+        *(
+            Prediction(torch.cat([one.pts3d, other.pts3d]), torch.cat([one.conf, other.conf]))
+            for one, other in zip(forth, back, strict=True)
+        )
     )
-    return first, second, compared
+    return predicted, compared
 
 
 def _transform(matrix: Tensor, points: Tensor) -> Tensor:
@@ -433,17 +442,15 @@ class _Log:
             with self.path.open("w", newline="") as file:
                 csv.writer(file).writerow(self.COLUMNS)
 
-    def write(
-        self, step: int, pairs: int, seconds: float, loss: PointmapLoss, norm: float, rate: float
-    ) -> None:
-        values = (
-            *(loss.total.item(), loss.error1.item(), loss.error2.item()),
-            *(loss.attention.item(), loss.matching.item(), norm),
-        )
+    def write(self, number: int, pairs: int, seconds: float, step: _Step) -> None:
+        loss = step.loss
+        values = [
+            x.item() for x in (loss.total, loss.error1, loss.error2, loss.attention, loss.matching)
+        ]
         with self.path.open("a", newline="") as file:
-            row = [step, pairs, f"{seconds:.1f}", *(f"{v:.4f}" for v in values), f"{rate:.2e}"]
-            csv.writer(file).writerow(row)
+            row = [f"{seconds:.1f}", *(f"{v:.4f}" for v in (*values, step.gradient_norm))]
+            csv.writer(file).writerow([number, pairs, *row, f"{step.learning_rate:.2e}"])
         logger.info(
             "step %d, %d pairs, loss %.3f, e1 %.3f, e2 %.3f, attention %.2f, matching %.2f",
-            *(step, pairs, *values[:5]),
+            *(number, pairs, *values),
         )

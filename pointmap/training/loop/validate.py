@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from pointmap.camera import rotation_angle_deg
 from pointmap.metrics import auc_at, recall_at
-from pointmap.network import PointmapNetwork, Prediction
+from pointmap.network import PointmapNetwork
+from pointmap.network.heads import DirectedPrediction
 from pointmap.training.batches.pairs import PairBatch
 from pointmap.training.loop.registration import register_frames
 from pointmap.training.loop.trainer import pair_loss
@@ -40,6 +42,16 @@ class Validation:
     auc30: float
 
 
+class _ViewErrors(NamedTuple):
+    """A row of the table that :class:`Validation` sums up: one view 1."""
+
+    error1: float
+    error2: float
+    abs_rel: float
+    delta1: float
+    focal_error: float
+
+
 @torch.no_grad()
 def validate(network: PointmapNetwork, batches: Sequence[PairBatch]) -> Validation:
     """Score ``network`` on ``batches``, which are on its device."""
@@ -47,10 +59,10 @@ def validate(network: PointmapNetwork, batches: Sequence[PairBatch]) -> Validati
     rows, poses = [], []
     for batch in batches:
         loss = pair_loss(network, batch, alpha=0.2)
-        first, second = network(batch.image1, batch.image2)
-        poses.append(_pose_errors_deg((first, second), network(batch.image2, batch.image1), batch))
+        forth, back = network(batch.image1, batch.image2), network(batch.image2, batch.image1)
+        poses.append(_pose_errors_deg(forth, back, batch))
         for points, truth, valid, K in zip(
-            first.pts3d, batch.depth1, batch.valid1, batch.intrinsics1, strict=True
+            forth.view1.pts3d, batch.depth1, batch.valid1, batch.intrinsics1, strict=True
         ):
             if valid.sum() < 16:
                 continue
@@ -58,23 +70,23 @@ def validate(network: PointmapNetwork, batches: Sequence[PairBatch]) -> Validati
             ratio = depth * (truth / depth).median() / truth
             focal = _focal(points)
             rows.append(
-                [
+                _ViewErrors(
                     float(loss.error1),
                     float(loss.error2),
                     float((ratio - 1).abs().mean()),
                     float((torch.maximum(ratio, 1 / ratio) < 1.25).float().mean()),
                     abs(focal / float(K[0, 0]) - 1),
-                ]
+                )
             )
-    table = torch.tensor(rows, dtype=torch.float64)
-    error1, error2, abs_rel, delta1, _ = table.mean(0).tolist()
+    means = _ViewErrors(*torch.tensor(rows, dtype=torch.float64).mean(0).tolist())
+    focal_errors = torch.tensor([row.focal_error for row in rows], dtype=torch.float64)
     rotation, translation = torch.cat(poses).T.numpy()
     return Validation(
-        error1,
-        error2,
-        abs_rel,
-        delta1,
-        float(table[:, 4].median()),
+        means.error1,
+        means.error2,
+        means.abs_rel,
+        means.delta1,
+        float(focal_errors.median()),
         recall_at(rotation, 15),
         recall_at(translation, 15),
         auc_at(np.maximum(rotation, translation), 30),
@@ -82,11 +94,11 @@ def validate(network: PointmapNetwork, batches: Sequence[PairBatch]) -> Validati
 
 
 def _pose_errors_deg(
-    forth: tuple[Prediction, Prediction], back: tuple[Prediction, Prediction], batch: PairBatch
+    forth: DirectedPrediction, back: DirectedPrediction, batch: PairBatch
 ) -> Tensor:
     """Return errors (B, 2) float64 on the CPU: of rotation and of translation direction."""
     in_first, in_second, weights = [], [], []
-    for one, other in ((forth[0], back[1]), (forth[1], back[0])):
+    for one, other in ((forth.view1, back.view2), (forth.view2, back.view1)):
         in_first.append(one.pts3d[:, ::3, ::3].flatten(1, 2))
         in_second.append(other.pts3d[:, ::3, ::3].flatten(1, 2))
         weights.append((one.conf * other.conf)[:, ::3, ::3].flatten(1).sqrt())

@@ -49,8 +49,8 @@ def patch_targets(
     rows, columns = points.shape[1] // patch, points.shape[2] // patch
     samples = points[:, quarter :: patch // 2, quarter :: patch // 2]
     known = valid[:, quarter :: patch // 2, quarter :: patch // 2]
-    x, y, visible = _projected(samples, known, intrinsics, depth)
-    target = (y.long() // patch) * (width // patch) + x.long() // patch
+    seen = _projected(samples, known, intrinsics, depth)
+    target = (seen.y.long() // patch) * (width // patch) + seen.x.long() // patch
     # (B, rows, 2, columns, 2) -> (B, N, 4): the samples of one patch together.
     grouped = (
         t.unflatten(2, (columns, 2))
@@ -58,7 +58,7 @@ def patch_targets(
         .transpose(2, 3)
         .flatten(3)
         .flatten(1, 2)
-        for t in (target, visible)
+        for t in (target, seen.visible)
     )
     index, weight = grouped
     votes = weight.to(points.dtype) / 4
@@ -84,10 +84,10 @@ def cell_targets(points: Tensor, valid: Tensor, intrinsics: Tensor, depth: Tenso
     Arguments as for :func:`patch_targets`.
     """
     rows, columns = (side // CELL for side in depth.shape[1:])
-    x, y, visible = _centres_in_other(points, valid, intrinsics, depth)
-    across = ((x - CENTRE - 0.5) / CELL).clamp(0, columns - 1)
-    down = ((y - CENTRE - 0.5) / CELL).clamp(0, rows - 1)
-    return _shared_out(across, down, visible, rows, columns)
+    seen = _centres_in_other(points, valid, intrinsics, depth)
+    across = ((seen.x - CENTRE - 0.5) / CELL).clamp(0, columns - 1)
+    down = ((seen.y - CENTRE - 0.5) / CELL).clamp(0, rows - 1)
+    return _shared_out(across, down, seen.visible, rows, columns)
 
 
 def window_targets(
@@ -97,20 +97,19 @@ def window_targets(
 
     Places outside the window aren't seen. Arguments as for :func:`patch_targets`.
     """
-    x, y, visible = _centres_in_other(points, valid, intrinsics, depth)
-    across, down = ((v - 0.5) / FINE_CELL - window.corner[..., k] for k, v in enumerate((x, y)))
+    seen = _centres_in_other(points, valid, intrinsics, depth)
+    column, row = window.corner.unbind(-1)
+    across, down = (seen.x - 0.5) / FINE_CELL - column, (seen.y - 0.5) / FINE_CELL - row
     last = WINDOW - 1
-    inside = visible & (across >= 0) & (across <= last) & (down >= 0) & (down <= last)
+    inside = seen.visible & (across >= 0) & (across <= last) & (down >= 0) & (down <= last)
     return _shared_out(across.clamp(0, last), down.clamp(0, last), inside, WINDOW, WINDOW)
 
 
-def _centres_in_other(
-    points: Tensor, valid: Tensor, intrinsics: Tensor, depth: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return x, y, visible (B, N) of what the cells stand for, as :func:`_projected`."""
+def _centres_in_other(points: Tensor, valid: Tensor, intrinsics: Tensor, depth: Tensor) -> _InOther:
+    """Return the places (B, N) of what the cells stand for."""
     centres = (slice(None), slice(CENTRE, None, CELL), slice(CENTRE, None, CELL))
-    x, y, visible = _projected(points[centres], valid[centres], intrinsics, depth)
-    return x.flatten(1), y.flatten(1), visible.flatten(1)
+    seen = _projected(points[centres], valid[centres], intrinsics, depth)
+    return _InOther(*(part.flatten(1) for part in seen))
 
 
 def _shared_out(across: Tensor, down: Tensor, visible: Tensor, rows: int, columns: int) -> Shares:
@@ -123,10 +122,18 @@ def _shared_out(across: Tensor, down: Tensor, visible: Tensor, rows: int, column
     return Shares(torch.stack(index, dim=-1).long(), torch.stack(share, dim=-1))
 
 
-def _projected(
-    points: Tensor, valid: Tensor, intrinsics: Tensor, depth: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return x, y in pixels (B, h, w) of points in the other photo, 0 unless seen, and whether."""
+class _InOther(NamedTuple):
+    """Where points lie in the other photo, and whether it sees them."""
+
+    x: Tensor
+    """Pixels; 0 outside the photo."""
+    y: Tensor
+    visible: Tensor
+    """Bool."""
+
+
+def _projected(points: Tensor, valid: Tensor, intrinsics: Tensor, depth: Tensor) -> _InOther:
+    """Return the places (B, h, w) of points (B, h, w, 3)."""
     height, width = depth.shape[1:]
     z = points[..., 2]
     x = points[..., 0] / z * intrinsics[:, None, None, 0, 0] + intrinsics[:, None, None, 0, 2]
@@ -135,7 +142,7 @@ def _projected(
     x, y = (torch.where(inside, t, torch.zeros_like(t)) for t in (x, y))
     pixel = y.long() * width + x.long()
     seen = depth.flatten(1).gather(1, pixel.flatten(1)).view_as(z)
-    return x, y, inside & (seen > 0) & (z < seen * (1 + _OCCLUDED))
+    return _InOther(x, y, inside & (seen > 0) & (z < seen * (1 + _OCCLUDED)))
 
 
 def correspondence_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -177,9 +184,10 @@ def verification_loss(
 
     The rest as for :func:`window_targets`.
     """
-    x, y, visible = _centres_in_other(points, valid, intrinsics, depth)
-    error = (window.refined()[0].detach() - torch.stack([x, y], dim=-1)).norm(dim=-1)
-    is_inlier = visible & (error < _INLIER)
+    seen = _centres_in_other(points, valid, intrinsics, depth)
+    true = torch.stack([seen.x, seen.y], dim=-1)
+    error = (window.refined().positions.detach() - true).norm(dim=-1)
+    is_inlier = seen.visible & (error < _INLIER)
     return F.binary_cross_entropy_with_logits(inlier, is_inlier.to(inlier.dtype))
 
 

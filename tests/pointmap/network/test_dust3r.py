@@ -250,13 +250,12 @@ def test_heads_answer_alike_with_and_without_gradients_and_photo_maps(
     photos = torch.rand(2, 1, 3, 80, 112, generator=torch.Generator().manual_seed(0)) * 2 - 1
     size = (80, 112)
     plain = network(*photos)
-    assert plain[0].pts3d.requires_grad
+    assert plain.view1.pts3d.requires_grad
     with torch.inference_mode():
         tokens = network.encode(photos[0]), network.encode(photos[1])
-        alone = network.photo_maps(tokens[0], size)[0], network.photo_maps(tokens[1], size)[1]
-        assert all((x is None) == (config is LINEAR) for x in alone)
-        maps = [None if x is None else [x] for x in alone]
-        quick = network.decode(*tokens, size, size, (maps[0], maps[1]))
+        maps = [network.photo_maps(x, size) for x in tokens]
+        assert all((x is None) == (config is LINEAR) for of_photo in maps for x in of_photo)
+        quick = network.decode(*tokens, size, size, *maps)
     for a, b in zip(quick, plain, strict=True):
         assert_same(a.pts3d, b.pts3d.detach(), 1e-5)
         assert_same(a.conf, b.conf.detach(), 1e-5)

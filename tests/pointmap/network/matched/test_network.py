@@ -84,7 +84,7 @@ def test_targets_and_matches_agree_to_a_fraction_of_a_pixel(shift: tuple[float, 
     there = here + torch.tensor(shift)
     inside = ((there >= 4.5) & (there <= torch.tensor([SIZE[1] - 3.5, SIZE[0] - 3.5]))).all(-1)
     assert inside.sum() >= 10
-    found = matches_of((targets + 1e-9).log(), SIZE, SIZE)[0]
+    found, _ = matches_of((targets + 1e-9).log(), SIZE, SIZE)
     assert torch.allclose(found.positions[0][inside], there[inside], atol=2e-3)
     assert (found.mass[0][inside] > 0.99).all()
     # Beyond the outermost centres there is nothing to lie between.
@@ -239,7 +239,7 @@ def test_photos_of_two_sizes_are_told_the_same_matches_from_either_side() -> Non
     own = cells1[0, 0, :, :2] * 64 * USUAL_FOCAL + torch.tensor([32.0, 24.0])
     assert torch.allclose(own, torch.tensor([[4.5, 4.5], [12.5, 4.5], [4.5, 12.5], [12.5, 12.5]]))
     # The cells of the second patch begin at column 2.
-    found = compared.window1.refined()[0][0].unflatten(0, (SIZE[0] // CELL, -1))
+    found = compared.window1.refined().positions[0].unflatten(0, (SIZE[0] // CELL, -1))
     seen = cells1[0, 1, :, 2:4] * 64 * USUAL_FOCAL + torch.tensor([16.0, 32.0])
     assert torch.allclose(seen, found[:2, 2:4].flatten(0, 1), atol=1e-3)
 
@@ -361,7 +361,7 @@ def test_points_lie_on_the_rays_of_a_pinhole_of_the_told_length() -> None:
         tokens = [network.encode(photo) for photo in photos]
         compared = network.compare(*tokens, SIZE, SIZE)
         told = network.matcher.tell(compared, SIZE, SIZE)
-        points = network.decode_own(*tokens, SIZE, SIZE, compared)[0].pts3d[0]
+        points = network.decode_own(*tokens, SIZE, SIZE, compared).view1.pts3d[0]
     focal, z = 64 * USUAL_FOCAL * float(told.focal), points[..., 2]
     assert float(z.min()) > 0
     assert torch.allclose(points[..., 0], z * x / focal, rtol=1e-4)
@@ -376,7 +376,7 @@ def test_detail_lies_where_its_cells_are() -> None:
     with torch.no_grad():
         tokens = network.encode(photo)
         detail = network.matcher.detail(tokens[..., CONFIG.enc_embed_dim :], side, SIZE)
-        fine = torch.nn.functional.normalize(network.matcher.stem(photo)[1], dim=1)
+        fine = torch.nn.functional.normalize(network.matcher.stem(photo).fine, dim=1)
     assert torch.allclose(detail[:, :32], fine, atol=1e-5)
     expected = cells[0, ..., 0].repeat_interleave(2, 0).repeat_interleave(2, 1)
     assert torch.equal(detail[0, 32], expected)
@@ -398,9 +398,9 @@ def test_both_orders_of_a_pair_say_the_same() -> None:
     for one, other in zip(back, other_way, strict=True):
         assert torch.allclose(one.pts3d, other.pts3d, rtol=1e-3, atol=1e-3)
         assert torch.allclose(one.conf, other.conf, rtol=1e-3)
-    assert torch.equal(placed[0].pts3d, own1.pts3d)
-    assert torch.allclose(placed[1].pts3d, forth.second_in_first(own2.pts3d))
-    assert torch.equal(placed[1].conf, own2.conf)
+    assert torch.equal(placed.view1.pts3d, own1.pts3d)
+    assert torch.allclose(placed.view2.pts3d, forth.second_in_first(own2.pts3d))
+    assert torch.equal(placed.view2.conf, own2.conf)
 
 
 def test_the_decoder_hears_of_matches_and_teaches_the_descriptors_nothing() -> None:
