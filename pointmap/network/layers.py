@@ -13,7 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pointmap.network.cpu.attention import MANY_KEYS, attention_bf16, bf16_is_quicker
+from pointmap.network.cpu.attention import (
+    MANY_KEYS,
+    attention_bf16,
+    bf16_is_quicker,
+    plain_attention,
+)
 
 
 class Rotation(NamedTuple):
@@ -66,9 +71,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Softmax attention of (B, N, heads, D) and (B, M, heads, D); returns (B, N, heads * D)."""
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
     if query.device.type == "cpu" and torch.is_grad_enabled() and query.requires_grad:
-        # The fused kernel's backward is four times slower than this on CPUs at our token counts.
-        weights = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-        mixed = weights.softmax(dim=-1) @ value
+        mixed = plain_attention(query, key, value)
     elif bf16_is_quicker(query) and key.shape[2] >= MANY_KEYS:
         mixed = torch.stack([attention_bf16(*x) for x in zip(query, key, value, strict=True)])
     else:

@@ -21,7 +21,7 @@ from pointmap.checkpoint import config_from_arguments, load_network
 from pointmap.errors import InputError
 from pointmap.network import DUSt3R, DUSt3RConfig
 from pointmap.network.config import Mode
-from pointmap.network.layers import Grid, attention
+from pointmap.network.layers import Grid
 
 DATA = Path(__file__).parents[2] / "data" / "network"
 OFFICIAL = json.loads(gzip.decompress((DATA / "official_state_dicts.json.gz").read_bytes()))
@@ -209,23 +209,6 @@ def test_rotation_depends_on_the_distance_between_patches_alone() -> None:
     steps = torch.stack([product[y, x, y + 2, x + 3] for y in range(3) for x in range(4)])
     assert torch.allclose(steps, steps[:1].expand(12), atol=1e-5)
     assert (product[0, 0, 2, 3] - product[0, 0, 3, 2]).abs() > 1e-2
-
-
-def test_training_attention_equals_the_fused_one_with_its_gradients() -> None:
-    torch.manual_seed(0)
-    query, key, value = (torch.randn(2, n, 3, 8, requires_grad=True) for n in (5, 7, 7))
-    trained = attention(query, key, value)
-    with torch.no_grad():
-        fused = attention(query, key, value)
-    assert torch.allclose(trained, fused, atol=1e-6)
-    fused_graph = torch.nn.functional.scaled_dot_product_attention(
-        query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
-    )
-    inputs = (query, key, value)
-    found = torch.autograd.grad(trained.square().sum(), inputs)
-    expected = torch.autograd.grad(fused_graph.square().sum(), inputs)
-    for a, b in zip(found, expected, strict=True):
-        assert torch.allclose(a, b, atol=1e-5)
 
 
 def test_a_step_of_training_after_inference_reaches_every_used_weight() -> None:
