@@ -265,7 +265,7 @@ def _plain(name: str, value: Any) -> Any:
     """Return an argument as the configurations hold it."""
     if name == "img_size" and isinstance(value, int):
         return (value, value)
-    if name in _MODES and value is not None:
+    if name in _MODES and (name, value) != ("desc_conf_mode", None):
         return Mode(*map(_number, value))
     return tuple(value) if isinstance(value, list) else value
 

@@ -331,6 +331,21 @@ def test_files_from_when_one_class_stood_for_both_architectures_load(
     assert load_network(path).config == config
 
 
+@pytest.mark.parametrize(
+    ("config", "of_its_own"),
+    [
+        (LINEAR, ["dec_blocks2", "downstream_head1", "downstream_head2"]),
+        (MATCHED, ["matcher", "head"]),
+    ],
+)
+def test_parameters_keep_their_order(config: NetworkConfig, of_its_own: list[str]) -> None:
+    """The optimiser's part of a training state knows parameters by their number alone."""
+    names = [name.partition(".")[0] for name, _ in build_network(config).named_parameters()]
+    encoder = ["mask_token", "patch_embed", "enc_blocks", "enc_norm"]
+    shared = [*encoder, "decoder_embed", "dec_blocks", "dec_norm"]
+    assert list(dict.fromkeys(names)) == shared + of_its_own
+
+
 def test_the_bundled_file_is_the_network_that_is_trained_as_base() -> None:
     network = load_network()
     assert isinstance(network, MatchedNetwork)

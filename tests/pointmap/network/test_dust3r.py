@@ -290,6 +290,7 @@ def test_arguments_survive_json_and_unknown_ones_are_named() -> None:
         {"head_type": "catmlp+dpt"},
         {"depth_mode": ["linear", "-inf", "inf"]},
         {"conf_mode": 7},
+        {"conf_mode": None},
         {"dec_depth": "twelve"},
         {"head_type": "dpt", "hooks": [0, 4, 6, 9]},
     ],
