@@ -143,7 +143,7 @@ def rendered_truth(folder: Path, frames: Sequence[ResizedPhoto]) -> list[Array] 
     """Return the exact depth of the bundled sample photos at the frames' sizes; None for others."""
     if not folder.resolve().match("examples/courtyard"):
         return None
-    from pointmap.training.rendering.ray_tracing import Camera, SceneTracer
+    from pointmap.training.rendering.ray_tracing import PinholeCamera, SceneTracer
     from pointmap.training.rendering.render_views import HELD_OUT_SEED
     from pointmap.training.scenes.courtyard import make_courtyard
     from pointmap.training.scenes.courtyard_textures import make_courtyard_bank
@@ -155,7 +155,9 @@ def rendered_truth(folder: Path, frames: Sequence[ResizedPhoto]) -> list[Array] 
     for frame in frames:
         camera, (height, width) = known[frame.photo.name], frame.pixels.shape[:2]
         K = scale_intrinsics(camera["K"], frame.scale_x, frame.scale_y)
-        depth, _ = tracer.trace_view(Camera(K, np.array(camera["cam_to_world"]), height, width))
+        depth, _ = tracer.trace_view(
+            PinholeCamera(K, np.array(camera["cam_to_world"]), height, width)
+        )
         depths.append(torch.where(depth.isfinite(), depth, 0.0).double().numpy())
     return depths
 

@@ -112,10 +112,10 @@ def courtyard(seed: int, *, views: int = VIEWS, size: tuple[int, int] = SIZE) ->
 
 def generated(seed: int, *, views: int = VIEWS, size: tuple[int, int] = SIZE) -> list[TrueView]:
     """Return photos of one of the training generator's scenes, of a seed kept from training."""
-    from pointmap.training.rendering.render_views import render_scene
+    from pointmap.training.rendering.render_views import render_synthetic_scene
     from pointmap.training.scenes.textures import make_texture_bank
 
-    scene = render_scene(
+    scene = render_synthetic_scene(
         seed, textures=make_texture_bank(seed), size=size, views=views, difficulty=0.2
     )
     return [

@@ -29,7 +29,7 @@ from pointmap.training.batches.shards import ShardPairs
 from pointmap.training.generate import main as generate
 from pointmap.training.loop.memory import keep_freed_memory
 from pointmap.training.loop.trainer import Trainer, TrainOptions
-from pointmap.training.rendering.render_views import render_scene
+from pointmap.training.rendering.render_views import render_synthetic_scene
 from pointmap.training.scenes.textures import make_texture_bank
 
 SIZE = (288, 384)
@@ -51,10 +51,10 @@ class Rate:
 def views_per_second(scenes: int) -> float:
     """Return the rate of rendering scenes of four views, textures made beforehand."""
     bank = make_texture_bank(1)
-    render_scene(0, textures=bank, size=SIZE)
+    render_synthetic_scene(0, textures=bank, size=SIZE)
     start = time.perf_counter()
     for seed in range(1, scenes + 1):
-        render_scene(seed, textures=bank, size=SIZE)
+        render_synthetic_scene(seed, textures=bank, size=SIZE)
     return 4 * scenes / (time.perf_counter() - start)
 
 

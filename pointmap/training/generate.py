@@ -19,7 +19,7 @@ import torch.multiprocessing as mp
 
 from pointmap.errors import InputError
 from pointmap.training.batches.shards import save_shard
-from pointmap.training.rendering.render_views import HELD_OUT_SEED, render_scene
+from pointmap.training.rendering.render_views import HELD_OUT_SEED, render_synthetic_scene
 from pointmap.training.scenes.textures import TextureBank, make_texture_bank
 from pointmap.version import VERSION_LINE
 
@@ -39,7 +39,9 @@ def write_shard(
     for seed in seeds:
         difficulty = float(np.random.default_rng([seed, 3]).uniform(0.1, 1.0))
         scenes.append(
-            render_scene(seed, textures=textures, size=size, views=views, difficulty=difficulty)
+            render_synthetic_scene(
+                seed, textures=textures, size=size, views=views, difficulty=difficulty
+            )
         )
     shard = {
         "images": torch.stack([s.images for s in scenes]).cpu(),

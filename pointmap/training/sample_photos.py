@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointmap.training.rendering.ray_tracing import Camera, SceneTracer
+from pointmap.training.rendering.ray_tracing import PinholeCamera, SceneTracer
 from pointmap.training.rendering.render_views import HELD_OUT_SEED
 from pointmap.training.rendering.shading import Shader, render_view
 from pointmap.training.rendering.trajectories import look_at
@@ -32,7 +32,7 @@ _JPEG_QUALITY = 92
 
 def arc_cameras(
     rng: np.random.Generator, *, count: int, arc_deg: float, size: tuple[int, int]
-) -> list[Camera]:
+) -> list[PinholeCamera]:
     """Hand-held cameras on an arc around the target; size is (height, width)."""
     height, width = size
     focal = 0.86 * width
@@ -45,7 +45,7 @@ def arc_cameras(
         place = TARGET + np.array([away * np.sin(turn), -away * np.cos(turn), up])
         aim = TARGET + rng.normal(0, 0.12, 3) + np.array([0, 0.4, 0.15])
         pose = look_at(place, aim, roll=np.radians(rng.normal(0, 1.0)))
-        cameras.append(Camera(K, pose, height, width))
+        cameras.append(PinholeCamera(K, pose, height, width))
     return cameras
 
 

@@ -100,7 +100,7 @@ def held_out_scenes(config: NetworkConfig, *, scenes: int) -> Iterator[PosedPhot
     import torch
 
     from pointmap.training.batches.sensor import photograph
-    from pointmap.training.rendering.render_views import HELD_OUT_SEED, render_scene
+    from pointmap.training.rendering.render_views import HELD_OUT_SEED, render_synthetic_scene
     from pointmap.training.scenes.textures import make_texture_bank
 
     start = HELD_OUT_SEED + _HELD_OUT_OFFSET
@@ -110,7 +110,7 @@ def held_out_scenes(config: NetworkConfig, *, scenes: int) -> Iterator[PosedPhot
         aspect = _SIZES[number % len(_SIZES)]
         width, height = resized_size(*aspect, max(config.img_size), config.patch_size)
         rng = np.random.default_rng([seed, 3])
-        scene = render_scene(
+        scene = render_synthetic_scene(
             seed, textures=textures, size=(height, width), difficulty=rng.uniform(0.1, 1.0)
         )
         generator = torch.Generator().manual_seed(seed)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointmap.training.scenes.random_scene import Scene
+from pointmap.training.scenes.random_scene import SyntheticScene
 from pointmap.training.scenes.solids import canonical_normal, part_interval
 
 _NEAR = 0.01
@@ -27,7 +27,7 @@ LIFT = 2e-3
 
 
 @dataclass(frozen=True)
-class Camera:
+class PinholeCamera:
     """One pinhole camera: pixel centres at +0.5, OpenCV axes."""
 
     intrinsics: NDArray[np.float64]
@@ -41,7 +41,7 @@ class Camera:
 class SceneTracer:
     """Traces one scene on one device."""
 
-    def __init__(self, scene: Scene, device: torch.device | str) -> None:
+    def __init__(self, scene: SyntheticScene, device: torch.device | str) -> None:
         self.scene, self.device = scene, torch.device(device)
         self.kinds: list[int] = [int(k) for k in scene.kind]
         self._world_to_part = scene.rotation.transpose(0, 2, 1) / scene.half[:, :, None]
@@ -58,7 +58,7 @@ class SceneTracer:
         """Return an array as float32 on the scene's device."""
         return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device)
 
-    def trace_view(self, camera: Camera) -> tuple[Tensor, Tensor]:
+    def trace_view(self, camera: PinholeCamera) -> tuple[Tensor, Tensor]:
         """Return z-depth (H, W), inf where nothing is hit, and part numbers (H, W), -1 there."""
         H, W = camera.height, camera.width
         K, R = camera.intrinsics, camera.cam_to_world[:3, :3]
@@ -83,7 +83,7 @@ class SceneTracer:
             parts[y0:y1, x0:x1].masked_fill_(closer, n)
         return depth, parts
 
-    def trace_pixels(self, camera: Camera, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def trace_pixels(self, camera: PinholeCamera, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return z-depth (R,) and parts (R,) at pixel places x, y (R,); inf and -1 for a miss."""
         eye, direction = world_rays(self, camera, x, y)
         depth = torch.full_like(x, float("inf"))
@@ -146,7 +146,7 @@ class SceneTracer:
         world = A[0] * normal[0] + A[1] * normal[1] + A[2] * normal[2]
         return world / length(world).clamp_min(1e-12), face, local * table[12:]
 
-    def _rectangles(self, camera: Camera) -> list[tuple[int, ...]]:
+    def _rectangles(self, camera: PinholeCamera) -> list[tuple[int, ...]]:
         """Return x0, x1, y0, y1 of the pixels each part may cover."""
         R, t = camera.cam_to_world[:3, :3], camera.cam_to_world[:3, 3]
         p = (self._corners - t) @ R
@@ -203,7 +203,9 @@ def length(vectors: Tensor) -> Tensor:
     return (x * x + y * y + z * z).sqrt()
 
 
-def world_rays(tracer: SceneTracer, camera: Camera, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def world_rays(
+    tracer: SceneTracer, camera: PinholeCamera, x: Tensor, y: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return the eye (3, 1) and directions (3, R) whose parameter is z-depth."""
     K = camera.intrinsics
     rays = torch.stack([(x - K[0, 2]) / K[0, 0], (y - K[1, 2]) / K[1, 1], torch.ones_like(x)])
@@ -211,7 +213,7 @@ def world_rays(tracer: SceneTracer, camera: Camera, x: Tensor, y: Tensor) -> tup
     return tracer.tensor(camera.cam_to_world[:3, 3:]), rotation @ rays
 
 
-def _corners(scene: Scene) -> NDArray[np.float64]:
+def _corners(scene: SyntheticScene) -> NDArray[np.float64]:
     """Return the (N, 8, 3) world corners of the parts' bounding boxes."""
     signs = np.array([[i, j, k] for i in (-1, 1) for j in (-1, 1) for k in (-1, 1)], float)
     offsets = (scene.half[:, None] * signs) @ scene.rotation.transpose(0, 2, 1)

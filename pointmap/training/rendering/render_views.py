@@ -36,7 +36,7 @@ class RenderedScene:
     """(V, V) float32: [i, j] is the share of view i's surface pixels that view j sees."""
 
 
-def render_scene(
+def render_synthetic_scene(
     seed: int,
     *,
     textures: TextureBank,

@@ -7,7 +7,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointmap.training.rendering.ray_tracing import LIFT, Camera, SceneTracer, length, world_rays
+from pointmap.training.rendering.ray_tracing import (
+    LIFT,
+    PinholeCamera,
+    SceneTracer,
+    length,
+    world_rays,
+)
 from pointmap.training.scenes.textures import TEXTURE_SIZE, TextureBank
 
 _BRIGHTEST = 1.5
@@ -43,7 +49,13 @@ class Shader:
         self._dirt_textures = torch.from_numpy(m.dirt_texture).to(tracer.device)
 
     def pixels(
-        self, camera: Camera, x: Tensor, y: Tensor, depth: Tensor, parts: Tensor, share: int = 1
+        self,
+        camera: PinholeCamera,
+        x: Tensor,
+        y: Tensor,
+        depth: Tensor,
+        parts: Tensor,
+        share: int = 1,
     ) -> tuple[Tensor, Tensor]:
         """Return linear colours (3, R) and codes (R,) of pixel places with known depth and part.
 
@@ -60,7 +72,7 @@ class Shader:
 
     def _chunk(
         self,
-        camera: Camera,
+        camera: PinholeCamera,
         x: Tensor,
         y: Tensor,
         depth: Tensor,
@@ -211,7 +223,7 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def render_view(
-    tracer: SceneTracer, shader: Shader, camera: Camera, *, samples: int = 2
+    tracer: SceneTracer, shader: Shader, camera: PinholeCamera, *, samples: int = 2
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return a linear-light image (3, H, W), exact z-depth and parts (H, W), 0 and -1 on sky.
 

@@ -11,13 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from pointmap.training.rendering.ray_tracing import LIFT, Camera, SceneTracer, world_rays
-from pointmap.training.scenes.random_scene import Scene
-
-Array = NDArray[np.float64]
+from pointmap.camera import Array
+from pointmap.training.rendering.ray_tracing import LIFT, PinholeCamera, SceneTracer, world_rays
+from pointmap.training.scenes.random_scene import SyntheticScene
 
 _CANDIDATES_PER_VIEW = 3
 _PROBE_LONG_SIDE = 20
@@ -50,7 +48,7 @@ def sample_cameras(
     views: int,
     size: tuple[int, int],
     difficulty: float,
-) -> list[Camera]:
+) -> list[PinholeCamera]:
     """Draw ``views`` cameras of a scene whose pairwise overlaps range from slight to nearly full.
 
     size: (height, width). The harder, the smaller the overlaps aimed at. Falls back to the widest
@@ -60,13 +58,13 @@ def sample_cameras(
     focal = max(size) * np.exp(rng.uniform(np.log(0.5), np.log(2.0)))
     wanted = views * _CANDIDATES_PER_VIEW
     own_focal = rng.random() < 0.15  # each view its own zoom
-    candidates: list[Camera] = []
+    candidates: list[PinholeCamera] = []
     seen: list[tuple[Tensor, Tensor]] = []
     for _ in range(8):
         for pose in _candidate_poses(tracer.scene, rng, wanted, difficulty):
             f = focal * (rng.uniform(0.75, 1.33) if own_focal else 1.0)
             K = np.array([[f, 0, width / 2], [0, f, height / 2], [0, 0, 1]])
-            candidates.append(Camera(K, pose, height, width))
+            candidates.append(PinholeCamera(K, pose, height, width))
             if _is_usable(*(traced := tracer.trace_view(probe(candidates[-1])))):
                 seen.append(traced)
             else:
@@ -92,7 +90,7 @@ def _choose(overlap: Array, rng: np.random.Generator, views: int, difficulty: fl
 
 
 def _candidate_poses(
-    scene: Scene, rng: np.random.Generator, count: int, difficulty: float
+    scene: SyntheticScene, rng: np.random.Generator, count: int, difficulty: float
 ) -> list[Array]:
     """One trajectory of ``count`` poses; poses inside parts are dropped."""
     low, high = scene.region
@@ -135,12 +133,12 @@ def _uniform(rng: np.random.Generator, box: Array) -> Array:
     return np.asarray(rng.uniform(box[0], box[1]))
 
 
-def probe(camera: Camera) -> Camera:
+def probe(camera: PinholeCamera) -> PinholeCamera:
     """Return the same camera at about 20 pixels, for cheap visibility estimates."""
     shrink = _PROBE_LONG_SIDE / max(camera.height, camera.width)
     height, width = round(camera.height * shrink), round(camera.width * shrink)
     scale = np.diag([width / camera.width, height / camera.height, 1.0])
-    return Camera(scale @ camera.intrinsics, camera.cam_to_world, height, width)
+    return PinholeCamera(scale @ camera.intrinsics, camera.cam_to_world, height, width)
 
 
 def _is_usable(depth: Tensor, parts: Tensor) -> bool:
@@ -156,7 +154,7 @@ def _is_usable(depth: Tensor, parts: Tensor) -> bool:
 
 def overlaps(
     tracer: SceneTracer,
-    cameras: Sequence[Camera],
+    cameras: Sequence[PinholeCamera],
     traced: Sequence[tuple[Tensor, Tensor]],
     *,
     stride: int = 1,
@@ -186,7 +184,7 @@ def overlaps(
 
 
 def _surface_points(
-    tracer: SceneTracer, camera: Camera, depth: Tensor, parts: Tensor, stride: int
+    tracer: SceneTracer, camera: PinholeCamera, depth: Tensor, parts: Tensor, stride: int
 ) -> Tensor:
     """Return world points (3, R) of every stride-th surface pixel, lifted off their surface."""
     start = stride // 2
@@ -201,7 +199,7 @@ def _surface_points(
     return found + normal * side * (LIFT * depth)
 
 
-def in_view(tracer: SceneTracer, camera: Camera, points: Tensor) -> Tensor:
+def in_view(tracer: SceneTracer, camera: PinholeCamera, points: Tensor) -> Tensor:
     """Return (R,) whether world points (3, R) project into the picture."""
     pose, K = camera.cam_to_world, camera.intrinsics
     p = tracer.tensor(pose[:3, :3].T) @ (points - tracer.tensor(pose[:3, 3:]))

@@ -1,5 +1,5 @@
 """Procedural scenes: solids with textures, laid out at random or as the courtyard."""
 
-from pointmap.training.scenes.random_scene import Lights, Scene, Sky, make_scene
+from pointmap.training.scenes.random_scene import Lights, Sky, SyntheticScene, make_scene
 
-__all__ = ["Lights", "Scene", "Sky", "make_scene"]
+__all__ = ["Lights", "Sky", "SyntheticScene", "make_scene"]

@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Look = tuple[float, ...]
+from pointmap.camera import Array
+
+Material = tuple[float, ...]
 """One row of :class:`Materials`, in the order of its fields."""
 
 
 @dataclass(frozen=True)
 class Materials:
-    """Looks of all parts; arrays over parts."""
+    """What all parts are made of; arrays over parts."""
 
     texture: NDArray[np.int64]
     tint: Array
@@ -42,7 +43,7 @@ class Builder:
     rng: np.random.Generator
     groups: dict[str, tuple[int, ...]]
     parts: list[tuple[int, Array, Array, Array]] = field(default_factory=list)
-    looks: list[Look] = field(default_factory=list)
+    material_rows: list[Material] = field(default_factory=list)
     shadowless: set[int] = field(default_factory=set)
 
     def add(
@@ -52,18 +53,18 @@ class Builder:
         half: Sequence[float] | Array,
         *,
         rotation: Array | None = None,
-        look: Look | None = None,
+        material: Material | None = None,
         casts: bool = True,
     ) -> None:
-        """Add a solid; without a look it gets a random one."""
+        """Add a solid; without a material it gets a random one."""
         if not casts:
             self.shadowless.add(len(self.parts))
         R = np.eye(3) if rotation is None else rotation
         self.parts.append((kind, np.asarray(centre, float), np.asarray(half, float), R))
         size = float(np.sort(np.asarray(half, float))[1])
-        self.looks.append(self.look(size) if look is None else look)
+        self.material_rows.append(self.random_material(size) if material is None else material)
 
-    def look(self, size: float, *, prefer: Sequence[str] = ()) -> Look:
+    def random_material(self, size: float, *, prefer: Sequence[str] = ()) -> Material:
         """Draw a material for a part of this half size; ``prefer`` names texture groups."""
         rng = self.rng
         names = [name for name in prefer if name in self.groups]
@@ -90,8 +91,8 @@ class Builder:
         )  # fmt: skip
 
     def materials(self) -> Materials:
-        """Return the looks as arrays."""
-        t = np.array(self.looks, float)
+        """Return the materials of all parts as arrays."""
+        t = np.array(self.material_rows, float)
         return Materials(
             texture=t[:, 0].astype(np.int64), tint=t[:, 1:4], scale=t[:, 4], offset=t[:, 5:7],
             turn=t[:, 7], saturation=t[:, 8], contrast=t[:, 9],

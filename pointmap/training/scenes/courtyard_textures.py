@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pointmap.camera import Array
 from pointmap.training.scenes.textures import (
     TEXTURE_SIZE,
     Image,
@@ -14,7 +15,6 @@ from pointmap.training.scenes.textures import (
     to_bytes,
 )
 
-Array = NDArray[np.float64]
 _Rng = np.random.Generator
 
 

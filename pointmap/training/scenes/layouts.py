@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pointmap.training.scenes.builder import Array, Builder, Look, random_rotation, yaw_rotation
+from pointmap.camera import Array
+from pointmap.training.scenes.builder import Builder, Material, random_rotation, yaw_rotation
 from pointmap.training.scenes.solids import (
     BOX,
     CONE,
@@ -81,11 +82,11 @@ def _stand(rng: _Rng, b: Builder, at: Array, size: float, floor: float, *, depth
 
 def _table_or_shelf(rng: _Rng, b: Builder, at: Array, floor: float) -> None:
     R = yaw_rotation(rng.choice([0, np.pi / 2]) + rng.normal(0, 0.15))
-    wood = b.look(0.5)
+    wood = b.random_material(0.5)
     w, d, h = rng.uniform(0.3, 0.8), rng.uniform(0.25, 0.5), rng.uniform(0.2, 0.5)
 
     def box(x: float, y: float, z: float, half: Sequence[float]) -> None:
-        b.add(BOX, at + R @ np.array([x, y, z + floor]), half, rotation=R, look=wood)
+        b.add(BOX, at + R @ np.array([x, y, z + floor]), half, rotation=R, material=wood)
 
     if rng.random() < 0.5:
         leg = 0.03 * rng.uniform(0.8, 1.6)
@@ -147,19 +148,19 @@ def _on_wall(rng: _Rng, b: Builder, x: float, y: float, hx: float, hy: float, h:
 def room(rng: _Rng, b: Builder, difficulty: float) -> _Regions:
     """A closed room with things on the walls, furniture and clutter."""
     lx, ly, h = rng.uniform(1.6, 4.0), rng.uniform(1.6, 4.0), rng.uniform(2.3, 3.4)
-    wall = b.look(1.5)
+    wall = b.random_material(1.5)
     for x, y, hx, hy in ((0, -ly, lx, 0), (0, ly, lx, 0), (-lx, 0, 0, ly), (lx, 0, 0, ly)):
-        look = wall if rng.random() < 0.7 else b.look(1.5)
+        material = wall if rng.random() < 0.7 else b.random_material(1.5)
         centre = [x + np.sign(x) * 0.1, y + np.sign(y) * 0.1, h / 2]
-        b.add(BOX, centre, [max(hx, 0.1), max(hy, 0.1), h / 2], look=look, casts=False)
+        b.add(BOX, centre, [max(hx, 0.1), max(hy, 0.1), h / 2], material=material, casts=False)
         if rng.random() < 0.5:  # skirting board
             inner = [x - np.sign(x) * 0.01, y - np.sign(y) * 0.01, 0.06]
             b.add(BOX, inner, [max(hx, 0.012), max(hy, 0.012), 0.06])
         if rng.random() < 0.85:
             _on_wall(rng, b, x, y, hx, hy, h)
     for z in (-0.1, h + 0.1):
-        look = b.look(1.2, prefer=_FLOORS if z < 0 else _WALLS)
-        b.add(BOX, [0, 0, z], [lx + 0.2, ly + 0.2, 0.1], look=look, casts=False)
+        material = b.random_material(1.2, prefer=_FLOORS if z < 0 else _WALLS)
+        b.add(BOX, [0, 0, z], [lx + 0.2, ly + 0.2, 0.1], material=material, casts=False)
     for _ in range(int(rng.integers(0, 3))):  # beams and lamps
         x, y = rng.uniform(-0.8, 0.8, 2) * [lx, ly]
         if rng.random() < 0.5:
@@ -183,48 +184,49 @@ def room(rng: _Rng, b: Builder, difficulty: float) -> _Regions:
 def _tree(rng: _Rng, b: Builder, at: Array) -> None:
     tall = rng.uniform(0.8, 2.5)
     b.add(CYLINDER, [*at, tall], [0.05 * tall + 0.03, 0.05 * tall + 0.03, tall])
-    leaf = b.look(0.6, prefer=("leaves", "noise", "voronoi", "surface", "photo"))
+    leaf = b.random_material(0.6, prefer=("leaves", "noise", "voronoi", "surface", "photo"))
     spread = 0.35 * tall
     for _ in range(int(rng.integers(1, 10))):
         place = [*(at + rng.normal(0, spread, 2)), 2 * tall + rng.normal(0, spread)]
         crown = spread * rng.uniform(0.3, 1.4, 3)
         kind = int(rng.choice([ELLIPSOID, *LUMPS, *STONES]))
-        b.add(kind, place, crown, rotation=random_rotation(rng), look=leaf)
+        b.add(kind, place, crown, rotation=random_rotation(rng), material=leaf)
 
 
 def _house(rng: _Rng, b: Builder, at: Array) -> None:
     R = yaw_rotation(rng.uniform(0, 7))
     w, d, h = rng.uniform(1, 2.5), rng.uniform(1, 2.5), rng.uniform(0.8, 1.8)
     base, floor = np.array([*at, 0.0]), np.array([0, 0, h])
-    b.add(BOX, base + floor, [w, d, h], rotation=R, look=b.look(1.0, prefer=_WALLS))
+    b.add(BOX, base + floor, [w, d, h], rotation=R, material=b.random_material(1.0, prefer=_WALLS))
     roof = rng.uniform(0.4, 1.0)
     b.add(_GABLE, base + np.array([0, 0, 2 * h + roof]), [w * 1.1, d * 1.1, roof], rotation=R)
-    pane = b.look(0.4)
+    pane = b.random_material(0.4)
     for side in (-1, 1):
         for x in np.linspace(-0.6, 0.6, int(rng.integers(1, 4))) * w:
             place = base + R @ np.array([x, side * d, 0]) + floor * rng.uniform(0.9, 1.2)
-            b.add(BOX, place, [0.15 * w, 0.04, 0.3 * h], rotation=R, look=pane)
+            b.add(BOX, place, [0.15 * w, 0.04, 0.3 * h], rotation=R, material=pane)
 
 
 def _stairs(rng: _Rng, b: Builder, base: Array, R: Array, width: float) -> None:
-    look, steps = b.look(0.6, prefer=_WALLS), int(rng.integers(3, 7))
+    material, steps = b.random_material(0.6, prefer=_WALLS), int(rng.integers(3, 7))
     rise, run = rng.uniform(0.08, 0.2), rng.uniform(0.15, 0.35)
     for n in range(steps):
         half = [width, run * (steps - n) / 2, rise / 2]
         centre = base + R @ np.array([0, -run * (steps - n) / 2, rise * (n + 0.5)])
-        b.add(BOX, centre, half, rotation=R, look=look)
+        b.add(BOX, centre, half, rotation=R, material=material)
 
 
 def ground(rng: _Rng, b: Builder, difficulty: float) -> _Regions:
     """Open ground with things, walls, fences, houses, trees and stones under the sky."""
-    b.add(BOX, [0, 0, -0.5], [60, 60, 0.5], look=b.look(1.0, prefer=_FLOORS), casts=False)
+    paving = b.random_material(1.0, prefer=_FLOORS)
+    b.add(BOX, [0, 0, -0.5], [60, 60, 0.5], material=paving, casts=False)
     spread = rng.uniform(1.2, 3.5)
     for _ in range(int(rng.choice([0, 1, 3]))):  # rough ground
         reach, tall = rng.uniform(0.8, 2.5) * spread, rng.uniform(0.2, 0.8)
         # Its mean height a little below the ground, so that it rises from it without an edge.
         place, turn = [*rng.normal(0, spread, 2), -0.3 * tall], yaw_rotation(rng.uniform(0, 7))
-        look = b.look(1.0, prefer=_FLOORS)
-        b.add(int(rng.choice(HILLS)), place, [reach, reach, tall], rotation=turn, look=look)
+        material = b.random_material(1.0, prefer=_FLOORS)
+        b.add(int(rng.choice(HILLS)), place, [reach, reach, tall], rotation=turn, material=material)
     for _ in range(int(6 + difficulty * rng.uniform(2, 22))):
         _stand(rng, b, rng.normal(0, spread, 3), rng.uniform(0.15, 1.2), 0)
     for _ in range(int(rng.integers(0, 4))):
@@ -232,7 +234,7 @@ def ground(rng: _Rng, b: Builder, difficulty: float) -> _Regions:
         place = [*rng.normal(0, 2 * spread, 2), half[2]]
         b.add(BOX, place, half, rotation=yaw_rotation(rng.uniform(0, 7)))
     if rng.random() < 0.4:  # a fence
-        R, look = yaw_rotation(rng.uniform(0, 7)), b.look(0.2)
+        R, material = yaw_rotation(rng.uniform(0, 7)), b.random_material(0.2)
         base = np.array([*rng.normal(0, spread, 2), 0.0])
         for n in range(int(rng.integers(4, 14))):
             b.add(
@@ -240,19 +242,19 @@ def ground(rng: _Rng, b: Builder, difficulty: float) -> _Regions:
                 base + R @ np.array([0.5 * n, 0, 0.5]),
                 [0.05, 0.05, 0.5],
                 rotation=R,
-                look=look,
+                material=material,
             )
         rail = base + R @ np.array([0.25 * n, 0, 0.8])
-        b.add(BOX, rail, [0.25 * n + 0.2, 0.03, 0.05], rotation=R, look=look)
+        b.add(BOX, rail, [0.25 * n + 0.2, 0.03, 0.05], rotation=R, material=material)
     for _ in range(int(rng.integers(0, 3))):
         _house(rng, b, rng.normal(0, 1.5 * spread, 2) + spread)
     for _ in range(int(rng.integers(0, 5))):
         _tree(rng, b, rng.normal(0, 1.5 * spread, 2))
-    stone = b.look(0.2, prefer=_WALLS)
+    stone = b.random_material(0.2, prefer=_WALLS)
     for _ in range(int(difficulty * rng.uniform(0, 25))):
         size = rng.uniform(0.05, 0.3) * rng.uniform(0.5, 1, 3)
         place = [*rng.normal(0, spread, 2), 0.5 * size[2]]
-        b.add(int(rng.choice(STONES)), place, size, rotation=random_rotation(rng), look=stone)
+        b.add(int(rng.choice(STONES)), place, size, rotation=random_rotation(rng), material=stone)
     far = 1.6 * spread + 1.5
     region = np.array([[-far, -far, 0.5], [far, far, rng.uniform(1.6, 3.5)]])
     return region, np.array([[-spread, -spread, 0], [spread, spread, 1.5]])
@@ -313,45 +315,58 @@ def pile(rng: _Rng, b: Builder, difficulty: float) -> _Regions:
 
 
 def _window(
-    b: Builder, x: float, z: float, hx: float, hz: float, rim: float, out: float, looks: list[Look]
+    b: Builder,
+    x: float,
+    z: float,
+    hx: float,
+    hz: float,
+    rim: float,
+    out: float,
+    materials: list[Material],
 ) -> None:
-    """Pane, frame, sill and mullion in the facade y = 0; looks: pane, frame, sill."""
-    pane, frame, sill = looks
-    b.add(BOX, [x, 0, z], [hx, 0.02, hz], look=pane)
+    """Pane, frame, sill and mullion in the facade y = 0; materials: pane, frame, sill."""
+    pane, frame, sill = materials
+    b.add(BOX, [x, 0, z], [hx, 0.02, hz], material=pane)
     for s in (-1, 1):
-        b.add(BOX, [x + s * hx, -out / 2, z], [rim, out / 2, hz + rim], look=frame)
-    b.add(BOX, [x, -out / 2, z + hz], [hx, out / 2, rim], look=frame)
-    b.add(BOX, [x, -out * 0.7, z - hz], [hx + 2 * rim, out, rim * 0.8], look=sill)
-    b.add(BOX, [x, -0.02, z], [0.025, 0.03, hz], look=frame)
+        b.add(BOX, [x + s * hx, -out / 2, z], [rim, out / 2, hz + rim], material=frame)
+    b.add(BOX, [x, -out / 2, z + hz], [hx, out / 2, rim], material=frame)
+    b.add(BOX, [x, -out * 0.7, z - hz], [hx + 2 * rim, out, rim * 0.8], material=sill)
+    b.add(BOX, [x, -0.02, z], [0.025, 0.03, hz], material=frame)
 
 
 def facade(rng: _Rng, b: Builder, difficulty: float) -> _Regions:
     """A wall in the plane y = 0 seen from negative y, with relief standing out towards -y."""
     width, height = rng.uniform(4, 9), rng.uniform(4, 9)
-    b.add(BOX, [0, 0, -0.5], [50, 50, 0.5], look=b.look(1.0, prefer=_FLOORS), casts=False)
-    wall = b.look(1.0, prefer=_WALLS)
-    b.add(BOX, [0, 1, height / 2], [width, 1, height / 2], look=wall)
+    paving = b.random_material(1.0, prefer=_FLOORS)
+    b.add(BOX, [0, 0, -0.5], [50, 50, 0.5], material=paving, casts=False)
+    wall = b.random_material(1.0, prefer=_WALLS)
+    b.add(BOX, [0, 1, height / 2], [width, 1, height / 2], material=wall)
     columns, rows = int(rng.integers(2, 4 + round(3 * difficulty))), int(rng.integers(1, 4))
-    looks = [b.look(0.6), b.look(0.5, prefer=_WALLS), b.look(0.8, prefer=_WALLS)]
+    materials = [
+        b.random_material(0.6),
+        b.random_material(0.5, prefer=_WALLS),
+        b.random_material(0.8, prefer=_WALLS),
+    ]
     dx, dz = 2 * width / columns, height / rows
     hx, hz = dx * rng.uniform(0.15, 0.33), dz * rng.uniform(0.2, 0.36)
     rim, out = rng.uniform(0.05, 0.14), rng.uniform(0.06, 0.3)
     for i in range(columns):
         for j in range(rows):
             if rng.random() < 0.92:
-                _window(b, -width + (i + 0.5) * dx, (j + 0.5) * dz, hx, hz, rim, out, looks)
+                _window(b, -width + (i + 0.5) * dx, (j + 0.5) * dz, hx, hz, rim, out, materials)
     for j in range(1, rows + 1):
         if rng.random() < 0.6:
             half = [width, rng.uniform(0.1, 0.3), 0.08]
-            b.add(BOX, [0, -0.1, j * dz - 0.05], half, look=looks[2])
+            b.add(BOX, [0, -0.1, j * dz - 0.05], half, material=materials[2])
     for i in range(columns + 1):  # columns or pilasters between the windows
         if rng.random() < 0.25:
             kind = int(rng.choice([BOX, CYLINDER, PRISMS[1]]))
             place = [-width + i * dx, -0.15, height / 2]
-            b.add(kind, place, [0.22, 0.22, height / 2], look=looks[1])
+            b.add(kind, place, [0.22, 0.22, height / 2], material=materials[1])
     for side in (-1, 1):
         if rng.random() < 0.4:
-            b.add(BOX, [side * (width + 0.3), -2, height / 2], [0.4, 3.5, height / 2], look=wall)
+            place = [side * (width + 0.3), -2, height / 2]
+            b.add(BOX, place, [0.4, 3.5, height / 2], material=wall)
     if rng.random() < 0.4:
         base = np.array([rng.uniform(-0.5, 0.5) * width, 0, 0])
         _stairs(rng, b, base, np.eye(3), rng.uniform(0.6, 2))

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pointmap.camera import Array
 from pointmap.training.scenes.builder import Builder, Materials
 from pointmap.training.scenes.layouts import LAYOUTS
 from pointmap.training.scenes.solids import inside_solid
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Sky:
 
 
 @dataclass(frozen=True)
-class Scene:
+class SyntheticScene:
     """Solids, looks, light, and where cameras may stand."""
 
     kind: NDArray[np.int64]
@@ -82,7 +81,7 @@ class Scene:
 
 def make_scene(
     seed: int, groups: dict[str, tuple[int, ...]], *, difficulty: float, style: str | None = None
-) -> Scene:
+) -> SyntheticScene:
     """Draw a scene.
 
     groups: texture numbers by group, of the bank it will be rendered with; difficulty in [0, 1]
@@ -97,7 +96,7 @@ def make_scene(
     kind = np.array([p[0] for p in builder.parts], np.int64)
     centre, half, rotation = (np.stack([p[i] for p in builder.parts]) for i in (1, 2, 3))  # type: ignore[arg-type]
     indoors = style == "room"
-    return Scene(
+    return SyntheticScene(
         kind=kind,
         centre=centre,
         half=half,

@@ -13,9 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pointmap.camera import Array
 from pointmap.training.scenes import implicit_solids
-
-Array = NDArray[np.float64]
 
 BOX, ELLIPSOID, CYLINDER, CONE, TORUS, ROUNDED = range(6)
 """The box [-1, 1]^3; the unit sphere; cylinder and cone of radius 1 along z in [-1, 1] (the tip at

@@ -17,8 +17,12 @@ from pointmap.training.batches.pairs import PairBatch
 from pointmap.training.batches.sensor import blur, photograph
 from pointmap.training.batches.shards import ShardPairs
 from pointmap.training.generate import write_shard
-from pointmap.training.rendering.ray_tracing import Camera, SceneTracer
-from pointmap.training.rendering.render_views import HELD_OUT_SEED, RenderedScene, render_scene
+from pointmap.training.rendering.ray_tracing import PinholeCamera, SceneTracer
+from pointmap.training.rendering.render_views import (
+    HELD_OUT_SEED,
+    RenderedScene,
+    render_synthetic_scene,
+)
 from pointmap.training.rendering.shading import Shader, render_view
 from pointmap.training.rendering.trajectories import overlaps, sample_cameras
 from pointmap.training.sample_photos import arc_cameras, write_photos
@@ -27,7 +31,7 @@ from pointmap.training.scenes.builder import yaw_rotation
 from pointmap.training.scenes.courtyard import make_courtyard
 from pointmap.training.scenes.courtyard_textures import make_courtyard_bank
 from pointmap.training.scenes.layouts import LAYOUTS
-from pointmap.training.scenes.random_scene import Scene, make_scene
+from pointmap.training.scenes.random_scene import SyntheticScene, make_scene
 from pointmap.training.scenes.solids import (
     BOX,
     CONE,
@@ -52,10 +56,12 @@ def bank() -> TextureBank:
 
 @pytest.fixture(scope="module")
 def rendered(bank: TextureBank) -> RenderedScene:
-    return render_scene(3, textures=bank, size=(96, 128), difficulty=0.5)
+    return render_synthetic_scene(3, textures=bank, size=(96, 128), difficulty=0.5)
 
 
-def hand_made(bank: TextureBank, parts: list[tuple[int, list[float], list[float]]]) -> Scene:
+def hand_made(
+    bank: TextureBank, parts: list[tuple[int, list[float], list[float]]]
+) -> SyntheticScene:
     """A scene of axis-aligned parts (kind, centre, half) with borrowed light and sky."""
     template = make_scene(0, bank.groups, difficulty=0.0, style="pile")
     n = len(parts)
@@ -72,13 +78,13 @@ def hand_made(bank: TextureBank, parts: list[tuple[int, list[float], list[float]
     )
 
 
-def camera(pose: np.ndarray | None = None, *, focal: float = 60.0) -> Camera:
+def camera(pose: np.ndarray | None = None, *, focal: float = 60.0) -> PinholeCamera:
     """A 64x48 camera; at the origin it looks along world z."""
     K = np.array([[focal, 0, 32], [0, focal, 24], [0, 0, 1.0]])
-    return Camera(K, np.eye(4) if pose is None else pose, 48, 64)
+    return PinholeCamera(K, np.eye(4) if pose is None else pose, 48, 64)
 
 
-def rays_of(cam: Camera) -> np.ndarray:
+def rays_of(cam: PinholeCamera) -> np.ndarray:
     return unproject(np.ones((cam.height, cam.width)), cam.intrinsics)
 
 
@@ -202,10 +208,10 @@ def test_back_faces_are_not_overlap(bank: TextureBank) -> None:
 def test_same_seed_same_scene_other_seed_other_scene(
     bank: TextureBank, rendered: RenderedScene
 ) -> None:
-    again = render_scene(3, textures=bank, size=(96, 128), difficulty=0.5)
+    again = render_synthetic_scene(3, textures=bank, size=(96, 128), difficulty=0.5)
     for name in ("images", "depth", "intrinsics", "cam_to_world", "overlap"):
         assert torch.equal(getattr(again, name), getattr(rendered, name)), name
-    other = render_scene(4, textures=bank, size=(96, 128), difficulty=0.5)
+    other = render_synthetic_scene(4, textures=bank, size=(96, 128), difficulty=0.5)
     assert not torch.equal(other.images, rendered.images)
     assert not torch.equal(other.cam_to_world, rendered.cam_to_world)
 
