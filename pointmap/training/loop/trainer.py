@@ -307,37 +307,51 @@ def pair_loss(
     to2 = (points1_in_2, batch.valid1, batch.intrinsics2, batch.depth2)
     to1 = (batch.points2, batch.valid2, batch.intrinsics1, batch.depth1)
     if probe is not None:
-        patch = network.config.patch_size
-        there, back = patch_targets(*to2, patch=patch), patch_targets(*to1, patch=patch)
-        # The first decoder's rows are photo 1 looking at 2, then 2 at 1; the second's vice versa.
-        targets = (torch.cat([there, back]), torch.cat([back, there]))
-        terms = [
-            correspondence_loss(logits, target)
-            for side, target in zip(probe.logits, targets, strict=True)
-            for logits in side
-        ]
-        attention = torch.stack(terms).mean()
+        attention = _attention_loss(probe, to2, to1, network.config.patch_size)
         loss = replace(
             loss, total=loss.total + attention_weight * attention, attention=attention.detach()
         )
     if compared is not None:
-        window1, window2 = compared.window1, compared.window2
-        terms = [
-            matching_loss(compared.cells1, compared.cells2, cell_targets(*to2)),
-            matching_loss(compared.cells2, compared.cells1, cell_targets(*to1)),
-            window_loss(window1, window_targets(window1, *to2)),
-            window_loss(window2, window_targets(window2, *to1)),
-        ]
-        checks = [
-            verification_loss(compared.inlier1, window1, *to2),
-            verification_loss(compared.inlier2, window2, *to1),
-        ]
-        matching = torch.stack(terms).mean() + torch.stack(checks).mean()
+        matching = _comparison_loss(compared, to2, to1)
         # Depth for its own sake: in the loss of points, a wrong pose drowns it.
         depth = log_depth_loss(points1[..., 2], own_points[..., 2], own_valid)
         total = loss.total + match_weight * matching + depth
         loss = replace(loss, total=total, matching=matching.detach())
     return loss
+
+
+_Truth = tuple[Tensor, Tensor, Tensor, Tensor]
+"""What tells where a photo's pixels lie in the other photo: their points (B, H, W, 3) in the other
+camera's frame, which of them are valid (B, H, W), the other's K (B, 3, 3) and depth (B, H, W)."""
+
+
+def _attention_loss(probe: AttentionProbe, to2: _Truth, to1: _Truth, patch: int) -> Tensor:
+    """Return the mean cross-attention loss of what the ``probe`` recorded, a scalar."""
+    there, back = patch_targets(*to2, patch=patch), patch_targets(*to1, patch=patch)
+    # The first decoder's rows are photo 1 looking at 2, then 2 at 1; the second's vice versa.
+    targets = (torch.cat([there, back]), torch.cat([back, there]))
+    terms = [
+        correspondence_loss(logits, target)
+        for side, target in zip(probe.logits, targets, strict=True)
+        for logits in side
+    ]
+    return torch.stack(terms).mean()
+
+
+def _comparison_loss(compared: Comparison, to2: _Truth, to1: _Truth) -> Tensor:
+    """Return the loss of a matcher's cells, windows and inlier logits, a scalar."""
+    window1, window2 = compared.window1, compared.window2
+    terms = [
+        matching_loss(compared.cells1, compared.cells2, cell_targets(*to2)),
+        matching_loss(compared.cells2, compared.cells1, cell_targets(*to1)),
+        window_loss(window1, window_targets(window1, *to2)),
+        window_loss(window2, window_targets(window2, *to1)),
+    ]
+    checks = [
+        verification_loss(compared.inlier1, window1, *to2),
+        verification_loss(compared.inlier2, window2, *to1),
+    ]
+    return torch.stack(terms).mean() + torch.stack(checks).mean()
 
 
 def _some_pixels(size: tuple[int, int]) -> Tensor:
