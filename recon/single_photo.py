@@ -11,7 +11,7 @@ from pointmap.camera import pinhole
 from pointmap.errors import InputError
 from pointmap.images import Photo, load_photo
 from recon.depth.anchored_prior import upsample_prior
-from recon.depth.depth_mesh import triangulate, under_photo
+from recon.depth.depth_mesh import mesh_from_depth, under_photo
 from recon.depth.derived_maps import joint_bilateral
 from recon.fusion import FusionOptions, fuse_points
 from recon.metric_scale import in_metres
@@ -79,7 +79,7 @@ def photo_scene(
         depth.confidence,
         turned=photo.orientation != 1,
     )
-    surface = triangulate(view)
+    surface = mesh_from_depth(view)
     scene = Scene(
         views=(view,),
         tracks=Tracks.empty(),

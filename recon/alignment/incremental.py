@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pointmap.camera import Array, Index, Mask, invert_rigid, pinhole, rigid
+from pointmap.camera import Array, Index, Mask, invert_rigid, pinhole
 from recon.alignment.bundle_adjustment import BundleOptions
 from recon.alignment.cameras import Cameras
 from recon.alignment.first_cameras import PoseGraph
@@ -18,18 +18,28 @@ from recon.alignment.refinement import (
     adjust,
     agreeing_edges,
     refine,
-    triangulate,
+    triangulate_scene,
     trim,
 )
 from recon.alignment.tracks import fitting_matches, match_midpoints, node_thresholds
+from recon.two_view.absolute_pose import ransac_pnp
 
 logger = logging.getLogger(__name__)
 
-_PNP_ITERATIONS = 5000
-_DOUBTFUL_SHARE = 0.5
+# P3P samples four points (the fourth decides between solutions): so many are enough, at this
+# confidence, where a good fifth of the points are right.
+_PNP_ITERATIONS, _PNP_CONFIDENCE = 5000, 0.9999
+# A pose that a smaller share of the points agrees with may be chance, wide as the threshold is.
 _MIN_INLIER_SHARE = 0.15
+# A photo is placed anew where no more than this share of its points fit, and where that makes the
+# fitting ones so many times as many.
+_DOUBTFUL_SHARE, _MOVE_GAIN = 0.5, 1.5
+# Under wider angles depth gains little, while matches become fewer and worse.
 _WIDE_ENOUGH_DEG = 12.0
+# One photo in so many joins at a time: bundle adjustment after each joining then costs no more, in
+# all, than a constant times the last one.
 _GROWTH = 8
+# Edges that are tried for the start, best tied first: of hundreds of photos that is enough.
 _STARTS_TRIED = 200
 
 
@@ -70,7 +80,7 @@ def _with_photos(setup: Setup, structure: Structure, placed: Mapping[int, Array]
     threshold = (setup.options.first_threshold_px * setup.options.threshold_px) ** 0.5
     for _ in range(2):
         trusted = agreeing_edges(setup, cameras)[setup.table.edge]
-        structure = triangulate(setup, cameras, threshold, use=setup.table.inlier & trusted)
+        structure = triangulate_scene(setup, cameras, threshold, use=setup.table.inlier & trusted)
         options = BundleOptions(loss_scale=threshold, max_iterations=10, tolerance=1e-4)
         structure = adjust(setup, structure, options)
         cameras = structure.cameras
@@ -102,7 +112,7 @@ def move_misplaced(setup: Setup, structure: Structure, *, seed: int) -> Structur
         trial = poses.copy()
         trial[view] = pose
         errors = replace(cameras, cam_to_world=trial).errors_px(found.view[rows], xy, points)
-        if (errors < limit).sum() > max(1.5 * fitting, setup.options.min_observations):
+        if (errors < limit).sum() > max(_MOVE_GAIN * fitting, setup.options.min_observations):
             poses, moved = trial, True
             logger.debug("photo %d moved: %d of %d points fitted", view, fitting, len(xy))
     if not moved:
@@ -149,34 +159,24 @@ def place_photo(
 ) -> Array | None:
     """Return cam_to_world (4, 4) of photo ``view`` that sees ``points`` (C, 3) at ``xy`` (C, 2).
 
-    P3P in RANSAC, then least squares on the inliers. None when fewer
-    than ``min_observations`` or too small a share of the points agree.
+    P3P in RANSAC, then least squares on the inliers. None when fewer than ``min_observations`` or
+    too small a share of the points agree.
     """
-    import cv2
-
     if len(points) < setup.options.min_observations:
         return None
-    focal = cameras.focals_px[view]
-    K = pinhole(focal, *(2 * cameras.principal[view]))
-    # The same model as OpenCV's first coefficient.
-    lens = np.array([cameras.k1[view], 0.0, 0.0, 0.0])
-    cv2.setRNGSeed(seed)
-    found, turn, shift, inliers = cv2.solvePnPRansac(
-        np.ascontiguousarray(points),
-        np.ascontiguousarray(xy),
-        K,
-        lens,
-        iterationsCount=_PNP_ITERATIONS,
-        reprojectionError=setup.options.first_threshold_px * cameras.unit_px[view],
-        confidence=0.9999,
-        flags=cv2.SOLVEPNP_P3P,
+    world_to_cam = ransac_pnp(
+        points,
+        xy,
+        pinhole(cameras.focals_px[view], *(2 * cameras.principal[view])),
+        setup.options.first_threshold_px * cameras.unit_px[view],
+        k1=cameras.k1[view],
+        p3p=True,
+        iterations=_PNP_ITERATIONS,
+        confidence=_PNP_CONFIDENCE,
+        least_inliers=max(setup.options.min_observations, _MIN_INLIER_SHARE * len(points)),
+        seed=seed,
     )
-    needed = max(setup.options.min_observations, _MIN_INLIER_SHARE * len(points))
-    if not found or inliers is None or len(inliers) < needed:
-        return None
-    inliers = inliers.ravel()
-    turn, shift = cv2.solvePnPRefineLM(points[inliers], xy[inliers], K, lens, turn, shift)
-    return invert_rigid(rigid(cv2.Rodrigues(turn)[0], shift.ravel()))
+    return None if world_to_cam is None else invert_rigid(world_to_cam)
 
 
 def start_from_pair(
@@ -189,7 +189,7 @@ def start_from_pair(
     registered[photos] = True
     cameras = replace(cameras, cam_to_world=poses, registered=registered)
     for threshold in (setup.options.first_threshold_px, setup.options.threshold_px):
-        structure = triangulate(setup, cameras, threshold, use=setup.table.inlier)
+        structure = triangulate_scene(setup, cameras, threshold, use=setup.table.inlier)
         structure = adjust(setup, structure, BundleOptions(loss_scale=threshold, max_iterations=15))
         cameras = structure.cameras
     return structure

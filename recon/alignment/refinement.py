@@ -77,7 +77,9 @@ class Structure:
         return np.bincount(views, minlength=len(self.cameras.registered))
 
 
-def triangulate(setup: Setup, cameras: Cameras, threshold_px: float, *, use: Mask) -> Structure:
+def triangulate_scene(
+    setup: Setup, cameras: Cameras, threshold_px: float, *, use: Mask
+) -> Structure:
     """Return the structure that the matches ``use`` (M,) between placed photos give.
 
     Where some photo would see too few points, points under small angles are let in.
@@ -174,7 +176,7 @@ def refine(setup: Setup, cameras: Cameras, *, trusted: Mask | None = None) -> St
         if is_last:
             cameras = _without_faint_lenses(cameras)
             free_lens = cameras.k1 != 0
-        structure = triangulate(setup, cameras, threshold, use=use)
+        structure = triangulate_scene(setup, cameras, threshold, use=use)
         bundle = BundleOptions(
             loss_scale=threshold,
             max_iterations=_STEPS,

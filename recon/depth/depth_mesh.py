@@ -10,7 +10,7 @@ from recon.depth.derived_maps import depth_normals, depth_steps, remove_flying_p
 from recon.scene import Mesh, TexturedMesh, View
 
 
-def triangulate(view: View, *, max_jump: float = 0.05) -> Mesh:
+def mesh_from_depth(view: View, *, max_jump: float = 0.05) -> Mesh:
     """Return the surface that the view's depth shows, in the world's frame.
 
     A vertex per known pixel that does not fly between surfaces; two triangles per square of four,
@@ -35,7 +35,7 @@ def triangulate(view: View, *, max_jump: float = 0.05) -> Mesh:
 
 
 def under_photo(mesh: Mesh, view: View) -> TexturedMesh:
-    """Return the mesh of :func:`triangulate` with the view's pixels as its texture."""
+    """Return the mesh of :func:`mesh_from_depth` with the view's pixels as its texture."""
     assert view.camera.cam_to_world is not None
     camera = transform_points(invert_rigid(view.camera.cam_to_world), mesh.vertices)
     height, width = view.depth.shape

@@ -1,4 +1,4 @@
-"""Pose of one camera from 3D points and their pixels."""
+"""Pose of one camera from 3D points and their pixels (PnP)."""
 
 from __future__ import annotations
 
@@ -7,28 +7,45 @@ import numpy as np
 from pointmap.camera import Array, rigid
 
 
-def ransac_pnp(points: Array, pixels: Array, K: Array, threshold_px: float) -> Array | None:
+def ransac_pnp(
+    points: Array,
+    pixels: Array,
+    K: Array,
+    threshold_px: float,
+    *,
+    k1: float | None = None,
+    p3p: bool = False,
+    iterations: int = 200,
+    confidence: float = 0.99,
+    least_inliers: float = 6,
+    seed: int = 0,
+) -> Array | None:
     """Return world_to_cam (4, 4) of points (M, 3) seen at pixels (M, 2), or None without a fit.
 
-    SQPnP in RANSAC, refined on the inliers. The same input gives the same pose.
+    SQPnP (Terzakis and Lourakis, ECCV 2020) in RANSAC, or P3P with ``p3p``, whose smaller samples
+    bear more wrong matches; then Levenberg-Marquardt on the inliers, those within ``threshold_px``.
+    RANSAC ends after ``iterations`` or when it is sure enough, ``confidence``. ``k1``: radial
+    distortion, None for a pinhole. None with fewer than ``least_inliers``, or no finite result. The
+    same input gives the same pose.
     """
     import cv2
 
-    cv2.setRNGSeed(0)  # RANSAC draws from OpenCV's global generator
-    found, rotation, translation, chosen = cv2.solvePnPRansac(
-        points,
-        pixels,
+    # The same model as OpenCV's first coefficient.
+    lens = None if k1 is None else np.array([k1, 0.0, 0.0, 0.0])
+    cv2.setRNGSeed(seed)  # RANSAC draws from OpenCV's global generator
+    found, turn, shift, inliers = cv2.solvePnPRansac(
+        np.ascontiguousarray(points),
+        np.ascontiguousarray(pixels),
         K,
-        None,
-        iterationsCount=200,
+        lens,
+        iterationsCount=iterations,
         reprojectionError=threshold_px,
-        flags=cv2.SOLVEPNP_SQPNP,
+        confidence=confidence,
+        flags=cv2.SOLVEPNP_P3P if p3p else cv2.SOLVEPNP_SQPNP,
     )
-    if not found or chosen is None or len(chosen) < 6:
+    if not found or inliers is None or len(inliers) < least_inliers:
         return None
-    chosen = chosen.ravel()
-    rotation, translation = cv2.solvePnPRefineLM(
-        points[chosen], pixels[chosen], K, None, rotation, translation
-    )
-    pose = rigid(cv2.Rodrigues(rotation)[0], translation.ravel())
+    inliers = inliers.ravel()
+    turn, shift = cv2.solvePnPRefineLM(points[inliers], pixels[inliers], K, lens, turn, shift)
+    pose = rigid(cv2.Rodrigues(turn)[0], shift.ravel())
     return pose if np.isfinite(pose).all() else None

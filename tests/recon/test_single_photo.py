@@ -15,7 +15,7 @@ from synthetic import ROOM, Plane, Shot, render, shoot
 from pointmap.camera import invert_rigid, pinhole, project, rigid, transform_points
 from pointmap.errors import InputError
 from recon.cli import main
-from recon.depth.depth_mesh import triangulate, under_photo
+from recon.depth.depth_mesh import mesh_from_depth, under_photo
 from recon.export import load_scene
 from recon.export.colour import UNKNOWN_GREY, normals_to_rgb, value_picture
 from recon.export.products import write_products
@@ -46,7 +46,7 @@ def card_before_wall() -> Shot:
 
 def test_the_mesh_is_cut_at_depth_edges_and_lies_on_the_surfaces() -> None:
     view = view_of(card_before_wall())
-    mesh = triangulate(view)
+    mesh = mesh_from_depth(view)
     # All squares but the ring of 80 on the card's border, whose four corners keep a triangle each.
     assert len(mesh.faces) == 2 * (79 * 59 - 80) + 4
     assert view.camera.cam_to_world is not None
@@ -70,12 +70,12 @@ def test_the_mesh_is_cut_at_depth_edges_and_lies_on_the_surfaces() -> None:
 def test_a_mesh_has_no_triangle_on_unknown_pixels() -> None:
     view = view_of(card_before_wall())
     view.depth[5, 5] = 0
-    without = triangulate(view)
+    without = mesh_from_depth(view)
     view.depth[5, 5] = 4
     # Six of the eight triangles around a pixel have it as a corner, or all eight.
-    assert len(triangulate(view).faces) - len(without.faces) in (4, 5, 6, 7, 8)
+    assert len(mesh_from_depth(view).faces) - len(without.faces) in (4, 5, 6, 7, 8)
     view.depth[:] = 0
-    assert len(triangulate(view).faces) == len(triangulate(view).vertices) == 0
+    assert len(mesh_from_depth(view).faces) == len(mesh_from_depth(view).vertices) == 0
 
 
 def test_products_are_written_raw_and_as_pictures(tmp_path: Path) -> None:
