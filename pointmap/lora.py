@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Kind = TypeVar("Kind", bound=nn.Module)
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class LowRankLinear(nn.Module):
@@ -65,7 +65,7 @@ def merge_low_rank(network: nn.Module) -> None:
         setattr(parent, name, update.merged())
 
 
-def _children(network: nn.Module, kind: type[Kind]) -> list[tuple[nn.Module, str, Kind]]:
+def _children(network: nn.Module, kind: type[Network]) -> list[tuple[nn.Module, str, Network]]:
     """Return (parent, attribute, module) of all modules of ``kind``, before any is changed."""
     return [
         (parent, name, child)

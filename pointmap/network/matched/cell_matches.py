@@ -89,16 +89,16 @@ class Comparison(NamedTuple):
 
 def cell_positions(size: Size, device: torch.device) -> Tensor:
     """Return what the cells of a photo of (H, W) pixels stand for: (N, 2) x and y, row-major."""
-    return pixel_centres(size, device)[CENTRE::CELL, CENTRE::CELL].flatten(0, 1)
+    return pixel_centres_torch(size, device)[CENTRE::CELL, CENTRE::CELL].flatten(0, 1)
 
 
-def pixel_centres(size: Size, device: torch.device) -> Tensor:
+def pixel_centres_torch(size: Size, device: torch.device) -> Tensor:
     """Return x and y of the pixels of a photo of (H, W), (H, W, 2)."""
     y, x = (torch.arange(side, device=device) + 0.5 for side in size)
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 
-def pixel_rays(positions: Tensor, size: Size, focal: Tensor | float) -> Tensor:
+def pinhole_rays(positions: Tensor, size: Size, focal: Tensor | float) -> Tensor:
     """Return the rays (..., 3), z = 1, of pixels (..., 2) of a pinhole of ``focal`` pixels."""
     middle = positions.new_tensor([size[1] / 2, size[0] / 2])
     return F.pad((positions - middle) / focal, (0, 1), value=1.0)

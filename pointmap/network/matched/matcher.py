@@ -22,7 +22,7 @@ from pointmap.network.matched.cell_matches import (
     Window,
     best_matches,
     cell_positions,
-    pixel_rays,
+    pinhole_rays,
     search_window,
 )
 from pointmap.network.matched.pose_solver import (
@@ -303,7 +303,7 @@ def _ray_pairs(window: Window, own: Size, other: Size) -> tuple[Tensor, Tensor]:
     """Return the rays (B, N, 3) of a photo's cells, and of their matches in the other photo."""
     there = window.refined().positions
     here = cell_positions(own, there.device).expand(len(there), -1, -1)
-    return pixel_rays(here, own, usual_focal(own)), pixel_rays(there, other, usual_focal(other))
+    return pinhole_rays(here, own, usual_focal(own)), pinhole_rays(there, other, usual_focal(other))
 
 
 def usual_focal(size: Size) -> float:

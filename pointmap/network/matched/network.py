@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pointmap.network.config import MatchedConfig
 from pointmap.network.heads import NO_MAPS, DirectedPrediction, PhotoMaps, Prediction
-from pointmap.network.matched.cell_matches import Comparison, pixel_centres, pixel_rays
+from pointmap.network.matched.cell_matches import Comparison, pinhole_rays, pixel_centres_torch
 from pointmap.network.matched.depth_bending import bent
 from pointmap.network.matched.depth_head import DepthHead
 from pointmap.network.matched.matcher import DETAIL, Matcher, Placement, Side, usual_focal
@@ -163,8 +163,8 @@ class MatchedNetwork(PointmapNetwork):
         log_z, confidence = self.head(last, self.matcher.detail(descriptors, side, size), size)
         with torch.autocast(last.device.type, enabled=False):
             depth = bent(log_z, side.log_depth, side.trust).exp()
-            rays = pixel_rays(
-                pixel_centres(size, depth.device),
+            rays = pinhole_rays(
+                pixel_centres_torch(size, depth.device),
                 size,
                 usual_focal(size) * focal[:, None, None, None],
             )

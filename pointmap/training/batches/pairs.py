@@ -36,7 +36,7 @@ class PairBatch:
     """(B,) share of view 1's surface pixels seen by view 2."""
 
 
-def unproject(depth: Tensor, intrinsics: Tensor) -> Tensor:
+def unproject_torch(depth: Tensor, intrinsics: Tensor) -> Tensor:
     """Return camera-frame points (B, H, W, 3) of z-depth (B, H, W) and K (B, 3, 3) without skew."""
     height, width = depth.shape[-2:]
     x = torch.arange(width, device=depth.device) + 0.5
@@ -86,12 +86,12 @@ def make_batch(
     # float64 for the composition: cameras may sit far from the world's origin.
     to_first = torch.linalg.inv(first.cam_to_world.double()) @ second.cam_to_world.double()
     to_first = to_first.float()
-    points2 = unproject(depth2, second.intrinsics)
+    points2 = unproject_torch(depth2, second.intrinsics)
     R, t = to_first[:, :3, :3], to_first[:, :3, 3]
     flat = torch.baddbmm(t[:, None], points2.flatten(1, 2), R.transpose(1, 2))
     return PairBatch(
         image1=image1, image2=image2,
-        points1=unproject(depth1, first.intrinsics), points2=flat.reshape(points2.shape),
+        points1=unproject_torch(depth1, first.intrinsics), points2=flat.reshape(points2.shape),
         valid1=depth1 > 0, valid2=depth2 > 0, depth1=depth1, depth2=depth2,
         intrinsics1=first.intrinsics, intrinsics2=second.intrinsics,
         cam2_to_cam1=to_first, overlap=overlap,

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from pointmap.lora import add_low_rank, merge_low_rank
 from pointmap.network import PointmapNetwork
-from pointmap.training.batches.pairs import unproject
+from pointmap.training.batches.pairs import unproject_torch
 from pointmap.training.losses.photometric import (
     Warped,
     depth_consistency,
@@ -107,7 +107,7 @@ def weighted_similarity(source: Tensor, target: Tensor, weights: Tensor) -> tupl
     return scale, rigid
 
 
-def implied_intrinsics(points: Tensor, weights: Tensor) -> Tensor:
+def least_squares_intrinsics(points: Tensor, weights: Tensor) -> Tensor:
     """Return K (B, 3, 3) of pointmaps (B, H, W, 3) in their own frames: centred, one focal.
 
     The focal minimises sum w |pixel - f (x, y) / z|^2 with weights (B, H, W).
@@ -115,7 +115,7 @@ def implied_intrinsics(points: Tensor, weights: Tensor) -> Tensor:
     height, width = points.shape[1:3]
     centre = points.new_tensor([width / 2, height / 2])
     ones = torch.ones_like(points[:1, ..., 2])
-    pixels = unproject(ones, torch.eye(3, dtype=points.dtype, device=points.device)[None])
+    pixels = unproject_torch(ones, torch.eye(3, dtype=points.dtype, device=points.device)[None])
     pixels = pixels[..., :2] - centre
     slope = points[..., :2] / points[..., 2:].clamp_min(_NEAREST)
     weighted = weights[..., None] * slope
@@ -192,7 +192,7 @@ def _geometry(predicted: DirectedPairs, intrinsics: Tensor | None) -> _Geometry:
     scale, pose = weighted_similarity(here, there, weights)
     depth = scale[:, None, None] * predicted.own[..., 2].clamp_min(_NEAREST)
     K = (
-        implied_intrinsics(predicted.own, predicted.own_confidence.detach())
+        least_squares_intrinsics(predicted.own, predicted.own_confidence.detach())
         if intrinsics is None
         else intrinsics[predicted.target]
     )

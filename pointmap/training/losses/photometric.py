@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pointmap.training.batches.pairs import unproject
+from pointmap.training.batches.pairs import unproject_torch
 
 # SSIM's constants for values in [0, 1] (Wang et al. 2004): (0.01)^2 and (0.03)^2.
 _C1, _C2 = 1e-4, 9e-4
@@ -88,7 +88,7 @@ def inverse_warp(
     target_to_source: Tensor,
 ) -> Warped:
     """Return the ``source`` values (B, C, Hs, Ws) found where the target's ``depth`` says."""
-    points = unproject(depth, target_intrinsics)
+    points = unproject_torch(depth, target_intrinsics)
     rotation, shift = target_to_source[:, :3, :3], target_to_source[:, :3, 3]
     moved = points @ rotation[:, None].mT + shift[:, None, None]
     image = moved @ source_intrinsics[:, None].mT

@@ -25,7 +25,7 @@ from pointmap.network.matched.cell_matches import (
     cell_positions,
 )
 from pointmap.network.matched.matcher import DETAIL, USUAL_FOCAL, Side, Told
-from pointmap.training.batches.pairs import unproject
+from pointmap.training.batches.pairs import unproject_torch
 from pointmap.training.losses.correspondence import (
     Shares,
     cell_targets,
@@ -73,7 +73,7 @@ def wall_targets(shift_x: float, shift_y: float) -> torch.Tensor:
     height, width = SIZE
     K = torch.tensor([[[50.0, 0, width / 2], [0, 50.0, height / 2], [0, 0, 1]]])
     depth = torch.full((1, height, width), 2.0)
-    points = unproject(depth, K) + torch.tensor([shift_x, shift_y, 0]) * 2 / 50
+    points = unproject_torch(depth, K) + torch.tensor([shift_x, shift_y, 0]) * 2 / 50
     return dense(cell_targets(points, depth > 0, K, depth), 48)
 
 
@@ -99,7 +99,7 @@ def test_the_window_around_a_rough_match_holds_the_exact_place(shift: tuple[floa
     height, width = SIZE
     K = torch.tensor([[[50.0, 0, width / 2], [0, 50.0, height / 2], [0, 0, 1]]])
     depth = torch.full((1, height, width), 2.0)
-    points = unproject(depth, K) + torch.tensor([*shift, 0]) * 2 / 50
+    points = unproject_torch(depth, K) + torch.tensor([*shift, 0]) * 2 / 50
     here = cell_positions(SIZE, torch.device("cpu"))
     rough = here + torch.tensor(shift) + torch.tensor([2.5, -3.0])
     found = CellMatches(rough[None], torch.ones(1, len(here)), torch.ones(1, len(here)))
@@ -129,7 +129,7 @@ def test_losses_are_cross_entropies_to_the_true_place() -> None:
     height, width = SIZE
     K = torch.tensor([[[50.0, 0, width / 2], [0, 50.0, height / 2], [0, 0, 1]]])
     depth = torch.full((1, height, width), 2.0)
-    points = unproject(depth, K)
+    points = unproject_torch(depth, K)
     targets = cell_targets(points, depth > 0, K, depth)
     # Every cell has 3 to the right place, 0 to the 47 others.
     cells = torch.eye(48)[None]
@@ -261,7 +261,7 @@ def test_of_true_matches_pose_and_depths_are_told() -> None:
     cam2_to_cam1[:3, 3] = torch.tensor([-0.6, 0.0, 0.1])
     row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     depth = 3 + torch.sin(column / 30) + 0.5 * torch.cos(row / 25)
-    points = unproject(depth[None], K[None])
+    points = unproject_torch(depth[None], K[None])
     in_second = (points - cam2_to_cam1[:3, 3]) @ cam2_to_cam1[:3, :3]
     there = (in_second, depth[None] > 0, K[None], torch.full((1, *size), 99.0))
     scores = (dense(cell_targets(*there), 24 * 32) + 1e-9).log()

@@ -8,7 +8,7 @@ from cell_windows import blind_window
 
 from pointmap.network.matched.cell_matches import CellMatches, Window, cell_positions
 from pointmap.network.matched.verifier import Verifier, evidence
-from pointmap.training.batches.pairs import unproject
+from pointmap.training.batches.pairs import unproject_torch
 from pointmap.training.losses.correspondence import verification_loss
 
 _SIZE, _LARGE = (48, 64), (96, 128)
@@ -76,7 +76,7 @@ def test_what_is_right_is_near_the_truth_and_seen() -> None:
     height, width = _SIZE
     K = torch.tensor([[[50.0, 0, width / 2], [0, 50.0, height / 2], [0, 0, 1]]])
     depth = torch.full((1, height, width), 2.0)
-    points = unproject(depth, K) + torch.tensor([8.0, 0, 0]) * 2 / 50
+    points = unproject_torch(depth, K) + torch.tensor([8.0, 0, 0]) * 2 / 50
     here = cell_positions(_SIZE, torch.device("cpu"))
     off = torch.zeros(48)
     off[::3] = 3.5

@@ -5,14 +5,14 @@ from __future__ import annotations
 import roma
 import torch
 
-from pointmap.training.batches.pairs import Views, unproject
+from pointmap.training.batches.pairs import Views, unproject_torch
 
 HEIGHT, WIDTH = 6, 8
 
 
 def world_points(views: Views) -> torch.Tensor:
     """Points (B, H, W, 3) that the pixels show."""
-    own = unproject(views.depth, views.intrinsics)
+    own = unproject_torch(views.depth, views.intrinsics)
     R, t = views.cam_to_world[:, :3, :3], views.cam_to_world[:, :3, 3]
     return torch.einsum("bij,bhwj->bhwi", R, own) + t[:, None, None]
 

@@ -18,13 +18,13 @@ from pointmap.camera import pinhole
 from pointmap.checkpoint import load_network, read_card, save_checkpoint
 from pointmap.errors import InputError
 from pointmap.network import DUSt3R
-from pointmap.training.batches.pairs import unproject
+from pointmap.training.batches.pairs import unproject_torch
 from pointmap.training.from_photos import main
 from pointmap.training.loop.self_supervised import (
     DirectedPairs,
     SelfSupervision,
-    implied_intrinsics,
     learn_without_labels,
+    least_squares_intrinsics,
     predict,
     self_supervised_loss,
     weighted_similarity,
@@ -64,7 +64,7 @@ class Video(torch.nn.Module):
         count = len(PAIRS)
         target = torch.tensor([i for i, _ in PAIRS] + [j for _, j in PAIRS])
         reverse = torch.arange(2 * count).roll(count)
-        own = unproject(self.depth(), self.K)[target]
+        own = unproject_torch(self.depth(), self.K)[target]
         moved = own @ poses[:, None, :3, :3].mT + poses[:, None, None, :3, 3]
         # Each pass of a network has a scale of its own.
         scale = torch.linspace(0.5, 2, 2 * count)[:, None, None, None]
@@ -173,7 +173,9 @@ def test_similarity_and_focal_are_recovered_exactly_and_differentiably() -> None
     )
     K = torch.tensor([[[7.0, 0, 4], [0, 7, 3], [0, 0, 1]]]).double()
     depth = 1 + torch.rand(1, 6, 8, generator=generator, dtype=torch.float64)
-    torch.testing.assert_close(implied_intrinsics(unproject(depth, K), torch.ones_like(depth)), K)
+    torch.testing.assert_close(
+        least_squares_intrinsics(unproject_torch(depth, K), torch.ones_like(depth)), K
+    )
 
 
 def test_a_network_takes_steps_on_photos_alone_and_keeps_its_form(shots: list[Shot]) -> None:

@@ -17,7 +17,7 @@ from tiny_network import tiny_config, tiny_matched_config
 from pointmap.errors import InputError
 from pointmap.network import DUSt3R, NetworkConfig, Prediction
 from pointmap.network.matched.matcher import USUAL_FOCAL
-from pointmap.training.batches.pairs import PairBatch, unproject
+from pointmap.training.batches.pairs import PairBatch, unproject_torch
 from pointmap.training.batches.prefetch import Prefetched
 from pointmap.training.loop.distributed import join_world
 from pointmap.training.loop.trainer import Trainer, TrainOptions, pair_loss
@@ -54,7 +54,7 @@ class Walls:
         focal = USUAL_FOCAL * SIZE
         K = torch.tensor([[focal, 0, SIZE / 2], [0, focal, SIZE / 2], [0, 0, 1]])
         K = K.expand(count, 3, 3)
-        points, valid = unproject(depth, K), torch.ones(count, SIZE, SIZE, dtype=torch.bool)
+        points, valid = unproject_torch(depth, K), torch.ones(count, SIZE, SIZE, dtype=torch.bool)
         step = torch.eye(4).repeat(count, 1, 1)
         step[:, 0, 3] = 0.5
         moved = points + torch.tensor([0.5, 0.0, 0.0])

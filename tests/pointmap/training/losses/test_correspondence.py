@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pointmap.network import DUSt3R, DUSt3RConfig
-from pointmap.training.batches.pairs import unproject
+from pointmap.training.batches.pairs import unproject_torch
 from pointmap.training.losses.correspondence import (
     AttentionProbe,
     correspondence_loss,
@@ -23,7 +23,7 @@ K = torch.tensor([[[40.0, 0, WIDTH / 2], [0, 40.0, HEIGHT / 2], [0, 0, 1]]])
 def targets(shift: float, other_depth: torch.Tensor, *, sky: bool = False) -> torch.Tensor:
     """A wall at depth 2 seen by two cameras, the second moved so that it shifts by ``shift`` px."""
     depth = torch.full((1, HEIGHT, WIDTH), 2.0)
-    points = unproject(depth, K) + torch.tensor([shift * 2 / 40, 0, 0])
+    points = unproject_torch(depth, K) + torch.tensor([shift * 2 / 40, 0, 0])
     valid = torch.full((1, HEIGHT, WIDTH), not sky)
     return patch_targets(points, valid, K, other_depth, patch=PATCH)
 
