@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks.scenes import BenchmarkOptions, run_scene
 from pointmap.camera import Array, invert_rigid, project, transform_points, unproject
-from recon.stage_results import DepthMap
+from recon.stage_results import CONFIRMED, DepthMap
 from recon.stereo.refine import refine_depths
 from recon.stereo.view import StereoOptions, StereoView
 
@@ -196,7 +196,7 @@ def score_rendered(
         truth = view.depth[seen]
         before.append(np.abs(given[k].prior.depth[seen] / truth - 1))
         after.append(np.abs(refined[k].depth[seen] / truth - 1))
-        sure.append(refined[k].confidence[seen] > 0.35)
+        sure.append(refined[k].confidence[seen] > CONFIRMED)
     b, a, confirmed = (np.concatenate(part) for part in (before, after, sure))
     return RefinedScores(
         name,

@@ -13,8 +13,12 @@ from recon.scene import Tracks
 
 SIFT_SIGMA_PX = 0.5
 """Localisation error of a SIFT key point, in pixels of the picture it was found in."""
-# Depth that another photo confirmed; the fall-back prior stays below it (see ``recon.stereo``).
 CONFIRMED = 0.35
+"""Confidence above which depth was confirmed by another photo. Stereo gives confirmed depth more
+than 0.45, small gaps between such depth 0.8 of that, and the prior elsewhere at most 0.3."""
+REFERENCE_LONG_SIDE = 640
+"""Pixel thresholds are stated for photos of this long side and grow with the photo: what a lens
+does to a pinhole does, too."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,14 @@ from recon.alignment.refinement import (
 from recon.alignment.tracks import TrackSet, build_match_table
 from recon.alignment.tracks_and_pointmaps import Combined, combine
 from recon.scene import Tracks
-from recon.stage_results import Alignment, Focals, PairEdge, PairEvidence, PhotoFeatures
+from recon.stage_results import (
+    REFERENCE_LONG_SIDE,
+    Alignment,
+    Focals,
+    PairEdge,
+    PairEvidence,
+    PhotoFeatures,
+)
 from recon.two_view.pointmap_pose import pointmap_poses
 
 if TYPE_CHECKING:
@@ -35,7 +42,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_REFERENCE_LONG_SIDE = 640
 # A scene is convincing when it explains this share of all verified matches.
 _CONVINCING_SHARE = 0.6
 # One photo of many that isn't placed is no reason to build the scene anew.
@@ -170,7 +176,7 @@ def _unmatched(photos: Sequence[Photo], setup: Setup) -> Structure:
         np.arange(len(photos)) == 0,
         setup.focal_prior_px[setup.focal_group],
         sizes / 2,
-        sizes.max(axis=1, initial=0) / _REFERENCE_LONG_SIDE,
+        sizes.max(axis=1, initial=0) / REFERENCE_LONG_SIDE,
         np.zeros(len(photos)),
     )
     return Structure(cameras, TrackSet(np.zeros((0, 3)), none, none))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from recon.stage_results import CONFIRMED
+
 
 @dataclass(frozen=True)
 class FusionOptions:
@@ -13,7 +15,7 @@ class FusionOptions:
     """Edge of a voxel in scene units; None takes 1.5 pixels at the median depth."""
     truncation: float | None = None
     """How far around measured depth distances are averaged, in scene units; None: 4 voxels."""
-    min_confidence: float = 0.35
+    min_confidence: float = CONFIRMED
     """Depth below this confidence is left out, unless other photos' depth supports it or almost all
     depth is below."""
     max_depth_jump: float = 0.03

@@ -17,11 +17,10 @@ from pointmap.camera import (
     transform_points,
 )
 from recon.scene import Mesh, View
+from recon.stage_results import CONFIRMED
 
 # A vertex this share behind what its pixel sees is hidden.
 _TOLERANCE = 0.02
-# Depth of the photo itself tells of what the mesh lacks, where it is as sure as this.
-_SURE = 0.35
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,8 @@ def _first_depth(view: View, caster: object) -> NDArray[np.float32]:
     table = np.concatenate([origins, directions], -1).astype(np.float32)
     hits = caster.cast_rays(o3c.Tensor.from_numpy(table))  # type: ignore[attr-defined]
     depth = hits["t_hit"].numpy()
-    sure = np.isfinite(view.depth) & (view.depth > 0) & (view.confidence >= _SURE)
+    # Confirmed depth of the photo itself tells of what the mesh lacks.
+    sure = np.isfinite(view.depth) & (view.depth > 0) & (view.confidence >= CONFIRMED)
     depth = np.where(sure, np.minimum(depth, view.depth), depth)
     # A pixel beside an edge counts as the nearer side: its colour may come from there.
     nearest = cv2.erode(depth.astype(np.float32), np.ones((3, 3), np.uint8))

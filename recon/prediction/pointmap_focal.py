@@ -8,8 +8,11 @@ from numpy.typing import ArrayLike
 from recon.stage_results import FocalEstimate
 
 DEFAULT_FOCAL = 1.2
-"""Focal length over long side that is assumed when nothing is known (COLMAP's default, too)."""
+"""Focal length over long side that is assumed when nothing is known (COLMAP's default, too). The
+0.85 of :data:`pointmap.network.matched.matcher.USUAL_FOCAL` is another thing: part of a checkpoint,
+the focal length around which that network searches."""
 DEFAULT_LOG_SIGMA = 0.4
+"""Standard deviation of the logarithm of that guess: one sigma spans 0.8 to 1.8."""
 
 
 def weiszfeld_focal(

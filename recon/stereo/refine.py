@@ -45,8 +45,8 @@ def refine_depths(
 ) -> list[DepthMap]:
     """Return refined depth and confidence (h, w) of every view, in the units of the cameras.
 
-    Confidence is above 0.35 only where another photo confirms the depth; elsewhere the prior, made
-    to meet the confirmed depth around it, carries at most 0.3. A view that shares no scene with
+    Confidence is above :data:`recon.stage_results.CONFIRMED` only where another photo confirms the
+    depth; elsewhere stands the prior, made to meet the confirmed depth around it. A view that shares no scene with
     another keeps its prior as it is. ``on_progress`` is called with (done, total) searches,
     two for every photo.
     """

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pointmap.camera import Array, cross_matrix, pixel_rays, rigid, rotation_angle_deg
-from recon.stage_results import PairMatches
+from recon.stage_results import REFERENCE_LONG_SIDE, PairMatches
 
 _RANSAC_CONFIDENCE = 0.9999
 _RANSAC_ITERATIONS = 5000
@@ -141,11 +141,10 @@ def inlier_threshold_px(
 ) -> float:
     """Return the Sampson error, in original pixels, up to which a match agrees with a pose.
 
-    One pixel per 640 px of the photos' long sides, as what lenses do to a pinhole grows with the
-    photo, and at least twice the accuracy of the matches.
+    One pixel of a photo of the reference size, and at least twice the accuracy of the matches.
     """
     long_sides = [2 * np.asarray(K)[:2, 2].max() for K in (intrinsics_i, intrinsics_j)]
-    return max(float(np.mean(long_sides)) / 640, 2 * matches.sigma_px)
+    return max(float(np.mean(long_sides)) / REFERENCE_LONG_SIDE, 2 * matches.sigma_px)
 
 
 def epipolar_inliers(

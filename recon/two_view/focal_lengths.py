@@ -16,7 +16,13 @@ import numpy as np
 
 from pointmap.camera import Array, pinhole
 from recon.prediction.pointmap_focal import DEFAULT_FOCAL, DEFAULT_LOG_SIGMA
-from recon.stage_results import FocalEstimate, Focals, PairMatches, PhotoPrior
+from recon.stage_results import (
+    REFERENCE_LONG_SIDE,
+    FocalEstimate,
+    Focals,
+    PairMatches,
+    PhotoPrior,
+)
 from recon.two_view.epipolar import find_pose, fundamental_from_pose, refine_pose, sampson_px
 
 if TYPE_CHECKING:
@@ -136,7 +142,7 @@ def _pair_profile(
     """
     keep = np.linspace(0, len(pair) - 1, min(len(pair), _MATCHES_PER_PAIR)).astype(int)
     xy_i, xy_j = pair.xy_i[keep], pair.xy_j[keep]
-    scale_px = 0.5 * max(_long_side(pair, photos) / 640, pair.sigma_px)
+    scale_px = 0.5 * max(_long_side(pair, photos) / REFERENCE_LONG_SIDE, pair.sigma_px)
 
     def intrinsics(focal: float) -> tuple[Array, Array]:
         i, j = pair.i, pair.j

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from pointmap.camera import Array, pinhole
-from recon.stage_results import Alignment, PairEdge, PairMatches, PhotoFeatures
+from recon.stage_results import REFERENCE_LONG_SIDE, Alignment, PairEdge, PairMatches, PhotoFeatures
 from recon.two_view.epipolar import inlier_threshold_px
 from recon.two_view.features import FEATURE_LONG_SIDE, extract_features, match_features
 from recon.two_view.guided_matching import Region, guided_matches, joined_matches
@@ -104,7 +104,8 @@ def match_again(
     every = list(features)
     numbers: dict[int, NDArray[np.int64]] = {}
     for k, found in finer.items():
-        numbers[k] = _numbers(features[k], found, max(photos[k].width, photos[k].height) / 640)
+        unit_px = max(photos[k].width, photos[k].height) / REFERENCE_LONG_SIDE
+        numbers[k] = _numbers(features[k], found, unit_px)
         every[k] = _joined(features[k], found)
     result = {(edge.matches.i, edge.matches.j): edge for edge in edges}
     changed = False
