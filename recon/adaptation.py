@@ -127,7 +127,7 @@ def adapt(
         if depth is not None and (depth.confidence > CONFIRMED).mean() > _LEAST_CONFIRMED
     ]
     held_out = tuple(usable[1::_HOLD_OUT_EVERY])
-    before = agreement(priors, depths, alignment, frames, held_out)
+    before = reprojection_agreement(priors, depths, alignment, frames, held_out)
     if len(usable) < 3 or before is None:
         logger.warning(
             "not adapted: %d photos have depth that others confirm, and 3 are needed; "
@@ -148,7 +148,7 @@ def adapt(
         )
         return Adaptation(list(priors), False, held_out, before)
     after_priors = predict(adapted)
-    after = agreement(after_priors, depths, alignment, frames, held_out)
+    after = reprojection_agreement(after_priors, depths, alignment, frames, held_out)
     if after is None or not after.better_than(before):
         logger.warning(
             "the adapted network describes the photos held out no better than the original: "
@@ -179,7 +179,7 @@ def refill(
     return filled
 
 
-def agreement(
+def reprojection_agreement(
     priors: Sequence[PhotoPrior],
     depths: Sequence[DepthMap | None],
     alignment: Alignment,

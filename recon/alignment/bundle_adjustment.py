@@ -15,13 +15,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import linalg, sparse
 
-from pointmap.camera import Array, invert_rigid, rotation_exp
-
-Index = NDArray[np.int64]
-Mask = NDArray[np.bool_]
+from pointmap.camera import Array, Index, Mask, invert_rigid, rotation_exp
 
 # Residual, in sigmas, of a point behind its camera: far beyond any robust scale, yet finite.
 _BEHIND = 1e3

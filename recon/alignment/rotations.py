@@ -8,14 +8,11 @@ and robust large-scale rotation averaging").
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse import csgraph
 from scipy.sparse.linalg import spsolve
 
-from pointmap.camera import Array, rotation_angle_deg, rotation_exp, rotation_log
-
-Index = NDArray[np.int64]
+from pointmap.camera import Array, Index, rotation_angle_deg, rotation_exp, rotation_log
 
 # A triangle of edges agrees when its three rotations close to within this angle, which leaves
 # room for a focal that is not solved yet.

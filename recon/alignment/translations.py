@@ -24,7 +24,7 @@ from recon.alignment.cameras import Cameras
 from recon.alignment.tracks import MatchTable, match_rays
 from recon.alignment.triangulation import midpoints
 
-MIN_PARALLAX_DEG = 0.5
+_MIN_RAY_ANGLE_DEG = 0.5
 """Below this angle between two rays a depth says more about noise than about the scene."""
 
 _MIN_SHARED = 5
@@ -58,7 +58,7 @@ def direction_from_matches(
     """
     normals = np.cross(rays_1, rays_2)
     sines = np.linalg.norm(normals, axis=1)
-    far = sines > np.sin(np.radians(MIN_PARALLAX_DEG))
+    far = sines > np.sin(np.radians(_MIN_RAY_ANGLE_DEG))
     if far.sum() < 3:
         return start
     normals = normals[far]
@@ -95,7 +95,7 @@ def edge_depths(
     z_1 = (points * forward[:, 0]).sum(axis=1)
     z_2 = ((points - baseline) * forward[:, 1]).sum(axis=1)
     sine = np.linalg.norm(np.cross(rays_1, rays_2), axis=1)
-    good = (z_1 > 1e-6) & (z_2 > 1e-6) & (sine > np.sin(np.radians(MIN_PARALLAX_DEG)))
+    good = (z_1 > 1e-6) & (z_2 > 1e-6) & (sine > np.sin(np.radians(_MIN_RAY_ANGLE_DEG)))
     view = edges[edge[good]]
     nodes = np.stack([table.first[rows], table.second[rows]], axis=1)[good]
     depth = np.stack([z_1, z_2], axis=1)[good]

@@ -108,7 +108,7 @@ def depth(
         score_all,
     )
     from recon.evaluation.depth_plots import write_plots
-    from recon.evaluation.tables import depth_table, number
+    from recon.evaluation.tables import depth_table, with_decimals
 
     if predicted is not None and len(folders) != 1:
         raise InputError(f"--predicted goes with one folder; got {len(folders)}")
@@ -128,7 +128,7 @@ def depth(
             coverage = rows[0].scores.coverage
             sys.stdout.write(
                 f"{name}, {depths.method}: {len(depths.names)} photos, {100 * coverage:.1f} % of "
-                f"the true pixels, boundary F1 {number(f1)}\n\n{depth_table(rows)}\n\n"
+                f"the true pixels, boundary F1 {with_decimals(f1)}\n\n{depth_table(rows)}\n\n"
             )
             results[name][depths.method] = {"boundary_f1": f1, "photos": depths.names, "rows": rows}
         if plots is not None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pointmap.camera import Array
-from recon.evaluation.depth_alignment import Alignment, DepthTransform, fit_depth
+from recon.evaluation.depth_alignment import DepthAlignment, DepthTransform, fit_depth
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def score_depths(
     predicted: Sequence[ArrayLike],
     truth: Sequence[ArrayLike],
     *,
-    alignment: Alignment = "median",
+    alignment: DepthAlignment = "median",
     robust: bool = False,
     per_sequence: bool = False,
 ) -> DepthScores:

@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike
 
 from pointmap.camera import Array
 
-Alignment = Literal["none", "median", "scale", "scale-shift", "disparity"]
-ALIGNMENTS: tuple[Alignment, ...] = get_args(Alignment)
-ROBUST: tuple[Alignment, ...] = ("scale", "scale-shift", "disparity")
+DepthAlignment = Literal["none", "median", "scale", "scale-shift", "disparity"]
+ALIGNMENTS: tuple[DepthAlignment, ...] = get_args(DepthAlignment)
+ROBUST: tuple[DepthAlignment, ...] = ("scale", "scale-shift", "disparity")
 """The alignments that have a robust form: those fitted by least squares."""
 
 _START_POINTS = 400
@@ -29,7 +29,7 @@ _TUKEY = 4.685
 class DepthTransform:
     """``scale`` s and ``shift`` b in the alignment's space: s d + b, or 1 / (s / d + b)."""
 
-    alignment: Alignment
+    alignment: DepthAlignment
     scale: float
     shift: float = 0.0
 
@@ -46,7 +46,7 @@ class DepthTransform:
 
 
 def fit_depth(
-    predicted: ArrayLike, truth: ArrayLike, alignment: Alignment, *, robust: bool = False
+    predicted: ArrayLike, truth: ArrayLike, alignment: DepthAlignment, *, robust: bool = False
 ) -> DepthTransform | None:
     """Return what makes depths ``predicted`` (N,) fit ``truth`` (N,), all above 0; None for N = 0.
 

@@ -11,7 +11,7 @@ from pointmap.camera import Array
 from pointmap.decoding import UnusablePicture, open_picture
 from pointmap.errors import InputError
 
-SUFFIXES = (".npz", ".npy", ".png")
+DEPTH_SUFFIXES = (".npz", ".npy", ".png")
 
 
 def read_depth_file(path: Path, *, unit: float) -> Array:

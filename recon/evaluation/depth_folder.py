@@ -14,8 +14,8 @@ from pointmap.decoding import UnusablePicture, open_picture
 from pointmap.errors import InputError
 from recon.evaluation.boundaries import boundary_f1
 from recon.evaluation.depth import DepthScores, score_depths
-from recon.evaluation.depth_alignment import ALIGNMENTS, ROBUST, Alignment
-from recon.evaluation.depth_files import SUFFIXES, read_depth_file
+from recon.evaluation.depth_alignment import ALIGNMENTS, ROBUST, DepthAlignment
+from recon.evaluation.depth_files import DEPTH_SUFFIXES, read_depth_file
 from recon.evaluation.scene import read_truth
 from recon.export.cameras_json import read_cameras
 
@@ -41,7 +41,7 @@ class DepthSet:
 class AlignedScores:
     """``scores`` after one ``alignment``, per photo or one for the whole sequence."""
 
-    alignment: Alignment
+    alignment: DepthAlignment
     robust: bool
     per_sequence: bool
     scores: DepthScores
@@ -165,7 +165,7 @@ def _depth_files(folder: Path) -> list[Path]:
         raise InputError(f"{folder} is not a folder")
     # Of two files of one stem the raw array wins over the PNG, which may be a picture of it.
     by_stem: dict[str, Path] = {}
-    for suffix in SUFFIXES:
+    for suffix in DEPTH_SUFFIXES:
         for path in sorted(folder.glob(f"*{suffix}")):
             by_stem.setdefault(path.stem, path)
     return [by_stem[stem] for stem in sorted(by_stem)]

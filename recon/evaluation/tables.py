@@ -15,7 +15,7 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def number(value: float | None, digits: int = 3) -> str:
+def with_decimals(value: float | None, digits: int = 3) -> str:
     """Return ``value`` with that many decimals, "-" for None."""
     return "-" if value is None else f"{value:.{digits}f}"
 
@@ -42,13 +42,13 @@ def _two_view_row(name: str, summary: TwoViewSummary) -> list[str]:
     return [
         name,
         str(summary.pairs),
-        " / ".join(number(pose.rra15 if pose else None, 1) for pose in poses),
-        " / ".join(number(pose.rta15 if pose else None, 1) for pose in poses),
+        " / ".join(with_decimals(pose.rra15 if pose else None, 1) for pose in poses),
+        " / ".join(with_decimals(pose.rta15 if pose else None, 1) for pose in poses),
         *(_auc(pose) for pose in poses),
-        number(summary.focal_error_percent, 1),
-        number(summary.point_error_normalised),
-        number(summary.depth_abs_rel),
-        number(summary.depth_delta),
+        with_decimals(summary.focal_error_percent, 1),
+        with_decimals(summary.point_error_normalised),
+        with_decimals(summary.depth_abs_rel),
+        with_decimals(summary.depth_delta),
     ]
 
 
@@ -67,4 +67,4 @@ def _depth_row(row: AlignedScores) -> list[str]:
     robust = ", robust" if row.robust else ""
     whole = ", whole sequence" if row.per_sequence else ""
     values = astuple(row.scores.errors) if row.scores.errors else (None,) * 9
-    return [f"{row.alignment}{robust}{whole}", *(number(value) for value in values)]
+    return [f"{row.alignment}{robust}{whole}", *(with_decimals(value) for value in values)]

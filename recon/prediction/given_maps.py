@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = (".npy", ".npz", ".png")
+_SUFFIXES = (".npy", ".npz", ".png")
 _LONG_SIDE = 512
 _ASPECT_TOLERANCE = 0.02
 # As sure as a network is that errs by a fifth.
@@ -86,7 +86,7 @@ def read_prior_maps(folder: Path, photos: Sequence[Photo]) -> list[PriorMap]:
     maps = []
     for photo in photos:
         stem = photo.path.stem
-        paths = [p for p in (folder / f"{stem}{suffix}" for suffix in SUFFIXES) if p.is_file()]
+        paths = [p for p in (folder / f"{stem}{suffix}" for suffix in _SUFFIXES) if p.is_file()]
         if not paths:
             raise InputError(
                 f"{folder} has no depth map for {photo.name}: add {stem}.npy, .npz or .png, "

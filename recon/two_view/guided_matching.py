@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from pointmap.camera import Array, pinhole, pixel_rays
+from pointmap.camera import Array, Index, pinhole, pixel_rays
 from recon.prediction.pair_sketch import SAMPLE_GRID
 from recon.stage_results import PairMatches, PairSketch, PhotoFeatures
 from recon.two_view.epipolar import fundamental_from_pose
@@ -24,7 +24,6 @@ from recon.two_view.relative_pose import FEW_MATCHES
 if TYPE_CHECKING:
     from pointmap.images import Photo
 
-Index = NDArray[np.int64]
 
 _RATIO = 0.7
 # Where a region holds no second key point, the best one competes with what unrelated ones have.

@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.camera import Array, rotation_exp
+from pointmap.camera import Array, Index, rotation_exp
 from recon.prediction.pair_sketch import SAMPLES, sample_grid, sample_pixels
 from recon.stage_results import PairSketch, PhotoPrior
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
 
-Index = NDArray[np.int64]
 
 _CHUNK = 64
 _PROCRUSTES_ROUNDS = 8

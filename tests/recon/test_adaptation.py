@@ -19,10 +19,10 @@ from recon.adaptation import (
     AdaptOptions,
     Agreement,
     adapt,
-    agreement,
     confirmed_views,
     draw_pairs,
     refill,
+    reprojection_agreement,
 )
 from recon.inputs import Inputs
 from recon.known_cameras import KnownCameras
@@ -99,7 +99,9 @@ def world() -> World:
 
 def test_agreement_is_zero_at_the_truth_and_blind_to_the_scale_of_each_photo(world: World) -> None:
     def found(bend: float) -> Agreement:
-        result = agreement(world.priors(bend), world.depths, world.alignment, world.photos, (1, 3))
+        result = reprojection_agreement(
+            world.priors(bend), world.depths, world.alignment, world.photos, (1, 3)
+        )
         assert result is not None
         return result
 
@@ -112,7 +114,7 @@ def test_agreement_is_zero_at_the_truth_and_blind_to_the_scale_of_each_photo(wor
     priors = world.priors()
     for prior in priors:
         prior.points[:, 44:] *= 3
-    nothing = agreement(priors, world.depths, world.alignment, world.photos, (1, 3))
+    nothing = reprojection_agreement(priors, world.depths, world.alignment, world.photos, (1, 3))
     assert nothing is not None and nothing.scaled < 0.1
 
 
@@ -136,7 +138,7 @@ def test_agreement_of_a_worked_wall(world: World) -> None:
     points[: HEIGHT // 2] *= 2
     prior = PhotoPrior(points, np.full((HEIGHT, WIDTH), 5, np.float32), 1.0)
     wall = DepthMap(np.ones((HEIGHT, WIDTH), np.float32), np.ones((HEIGHT, WIDTH), np.float32))
-    found = agreement([prior] * 2, [wall, None], alignment, world.photos[:2], (0,))
+    found = reprojection_agreement([prior] * 2, [wall, None], alignment, world.photos[:2], (0,))
     assert found is not None
     assert found.scaled == pytest.approx(0.5 * 100 * 5 / 128, rel=0.05)
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 WIDTH, HEIGHT = 1280, 800
-HELP = (
+_HELP = (
     "drag: turn, ctrl+drag: move, wheel: zoom; click a camera or its name to see what it saw; "
     "close the window or press Ctrl-C to end"
 )
@@ -94,7 +94,7 @@ def run_panel(
     application = gui.Application.instance
     application.initialize()
     window = PanelWindow(reconstruction, application)
-    logger.info("%s", HELP)
+    logger.info("%s", _HELP)
     try:
         # Not application.run(): that holds the interpreter, and with it Ctrl-C, until it ends.
         while application.run_one_tick():

@@ -50,7 +50,7 @@ from viz.viewers.screenshot import write_screenshot
 
 logger = logging.getLogger(__name__)
 
-HELP = (
+_HELP = (
     "drag: turn, shift+drag: move, wheel: zoom, H: whole scene, N and B: next photo's view and "
     "back, C: cloud, M: mesh, K: cameras, L: next colouring, [ and ]: less and more confident "
     "points, + and -: point size, S: screenshot, Q: close"
@@ -290,7 +290,7 @@ def _run_window(reconstruction: Scene) -> bool:
         return False
     try:
         _SceneWindow(visualizer, reconstruction)
-        logger.info("%s", HELP)
+        logger.info("%s", _HELP)
         # Not visualizer.run(): that holds the interpreter, and with it Ctrl-C, until it ends.
         while visualizer.poll_events():
             time.sleep(1 / 60)
