@@ -165,7 +165,7 @@ def refill(
     scene. Confirmed depth stays as it is, and so does a photo without any: nothing tells its scale.
     """
     from recon.stereo.cross_check import Estimate
-    from recon.stereo.fill_unconfirmed import fall_back
+    from recon.stereo.fill_unconfirmed import fill_unconfirmed
 
     filled: list[DepthMap | None] = []
     for depth, prior in zip(depths, priors, strict=True):
@@ -175,7 +175,7 @@ def refill(
         confirmed = depth.confidence > CONFIRMED
         sure = DepthMap(depth.depth * confirmed, depth.confidence * confirmed)
         cpu = torch.device("cpu")
-        filled.append(fall_back(Estimate.of(sure, cpu), Estimate.of(prior, cpu)).depth_map())
+        filled.append(fill_unconfirmed(Estimate.of(sure, cpu), Estimate.of(prior, cpu)).depth_map())
     return filled
 
 

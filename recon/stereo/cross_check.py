@@ -126,11 +126,11 @@ def _dehomogenise(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return points[..., 0] * scale, points[..., 1] * scale, z
 
 
-def borrow(photo: Photo2D, others: Sequence[DeviceDepth]) -> Estimate:
+def reproject_confirmed(photo: Photo2D, others: Sequence[DeviceDepth]) -> Estimate:
     """Return the nearest depth that confirmed depth of other photos gives a photo, and how far it
     is to be believed, by the number of photos that agree.
 
-    Soft evidence: what another photo sees there may be hidden from this one.
+    Weak support: what another photo sees there may be hidden from this one.
     """
     none = torch.zeros_like(photo.grey)
     if not others:

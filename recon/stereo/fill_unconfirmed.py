@@ -1,4 +1,4 @@
-"""What takes the place of depth that no other photo confirms: the prior, bent as far as that pays.
+"""What takes the place of depth that no other photo confirms: the prior, corrected where that pays.
 
 Confirmed depth next to a gap tells how far the prior is off there, or what surface goes on through
 it, and tells it worse the wider the gap. How much is measured, not believed: blocks of confirmed
@@ -23,17 +23,26 @@ _BLOCKS = (0.06, 0.15, 0.4)
 _DISTANCES = (0.01, 0.03, 0.06, 0.12)
 """Distances to known depth between which predictions are judged apart, as shares likewise."""
 _MARGIN = 0.95
-"""A way to bend the prior has to leave less than this share of the prior's own error."""
+"""A correction of the prior has to leave less than this share of the prior's own error."""
 _FEWEST = 200
 """Hidden pixels below which nothing is judged."""
 _LARGEST = 0.3
 """Log errors count up to this: a few that are far off shall not decide."""
 _LIKELY = 1.5
-"""Typical deviations of the prior within which known depth tells about the prior next to it."""
+"""Standard deviation of the weight of known depth, in typical deviations of the prior from it."""
+_LEAST_LIKELY = 0.25
+"""A weight below this (known depth 1.7 of those off) counts as none: another surface's."""
+_PRIOR_CONFIDENCE = 0.3
+"""Confidence of the surest prior: clearly below that of confirmed depth (``CONFIRMED``)."""
+_MIN_FIRM = 1e-3
+"""Weight from which a pixel counts as known where distances to known depth are measured."""
+_GAP_RADII, _GAP_SHARE, _GAP_RESIDUAL, _GAP_TRUST = (2, 5), 0.4, 0.005, 0.8
+"""A gap is closed in windows of these radii (pixels) where this share of the window is known, and
+off its plane by less than this share of inverse depth; its confidence is so much of theirs."""
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Observations:
     """What is known of a photo's depth: ``log_depth`` (h, w) with ``weight`` (h, w) in [0, 1], 0 =
     unknown; the prior's ``log_prior`` (h, w), and ``firm`` (h, w): the weight where both see the
     same surface; ``pixels`` (h, w, 3) in [0, 1] if there are any.
@@ -48,7 +57,7 @@ class Evidence:
     pixels: Tensor | None
     unsure: float
 
-    def halved(self) -> Evidence:
+    def halved(self) -> Observations:
         """Return every second pixel."""
         return replace(
             self,
@@ -60,19 +69,19 @@ class Evidence:
         )
 
 
-def fall_back(
+def fill_unconfirmed(
     checked: Estimate,
     prior: Estimate,
-    borrowed: Estimate | None = None,
+    reprojected: Estimate | None = None,
     pixels: Tensor | None = None,
 ) -> Estimate:
-    """Return confirmed depth, small gaps closed, and elsewhere the prior, bent to fit it.
+    """Return confirmed depth, small gaps closed, and elsewhere the prior, corrected to fit it.
 
     A prior that is unsure of itself, in a photo that is mostly confirmed, gives way to depth spread
     along like colours.
 
-    Confidence is 0 in ``checked`` where depth is not confirmed. ``borrowed`` is what others see in
-    its place, less firm; ``pixels`` (h, w, 3) in [0, 1].
+    Confidence is 0 in ``checked`` where depth is not confirmed. ``reprojected``: confirmed depth of
+    other photos seen from this one, less firm; ``pixels`` (h, w, 3) in [0, 1].
     """
     checked = close_gaps(checked)
     known = checked.confidence > 0
@@ -80,80 +89,84 @@ def fall_back(
     filled = torch.where(usable, prior.depth, 0.0)
     sure = known & usable
     if bool(sure.any()):
-        evidence = _gather(checked, prior, borrowed, pixels)
-        log_filled = bend(evidence, sure)
-        give_way = evidence.unsure * (2 * known.float().mean()).clamp_max(1)
+        observed = _observations(checked, prior, reprojected, pixels)
+        log_filled = correct_prior(observed, sure)
+        # All of it where the prior is unsure of itself and half the photo, or more, is confirmed.
+        give_way = observed.unsure * (2 * known.float().mean()).clamp_max(1)
         if pixels is not None and give_way > 0:
-            level = spread(evidence.log_depth, evidence.weight)
-            level = spread_along_colours(evidence.log_depth, evidence.weight, pixels, level)
+            level = spread(observed.log_depth, observed.weight)
+            level = spread_along_colours(observed.log_depth, observed.weight, pixels, level)
             log_filled = log_filled + give_way * (level - log_filled)
         filled = torch.where(usable, log_filled.exp(), 0.0)
+    unconfirmed = _PRIOR_CONFIDENCE * prior.confidence.clamp(0, 1) * usable
     return Estimate(
         torch.where(known, checked.depth, filled),
-        torch.where(known, checked.confidence, 0.3 * prior.confidence.clamp(0, 1) * usable),
+        torch.where(known, checked.confidence, unconfirmed),
     )
 
 
-def _gather(
-    checked: Estimate, prior: Estimate, borrowed: Estimate | None, pixels: Tensor | None
-) -> Evidence:
+def _observations(
+    checked: Estimate, prior: Estimate, reprojected: Estimate | None, pixels: Tensor | None
+) -> Observations:
     known, usable = checked.confidence > 0, prior.depth > 0
     weight, depth = checked.confidence.square(), checked.depth
-    if borrowed is not None:
-        weight = torch.where(known, weight, borrowed.confidence)
-        depth = torch.where(known, depth, borrowed.depth)
+    if reprojected is not None:
+        weight = torch.where(known, weight, reprojected.confidence)
+        depth = torch.where(known, depth, reprojected.depth)
     log_depth = depth.clamp_min(1e-12).log()
     log_prior = torch.where(usable, prior.depth, 1.0).log()
     difference = log_depth - log_prior
     own = difference[known & usable]
     middle = own.median()
+    # A prior is never better than a thousandth.
     deviation = 1.4826 * (own - middle).abs().median() + 1e-3
     # What is far from the rest belongs to another surface than the prior's: a neighbour's at a
     # blurred edge, or one that this photo doesn't see.
     likely = torch.exp(-0.5 * ((difference - middle) / (_LIKELY * deviation)).square())
-    likely *= likely > 0.25
+    likely *= likely > _LEAST_LIKELY
     unsure = float(1 - (2 * prior.confidence[usable].mean()).clamp(0, 1))
-    return Evidence(log_depth, weight, weight * likely * usable, log_prior, pixels, unsure)
+    return Observations(log_depth, weight, weight * likely * usable, log_prior, pixels, unsure)
 
 
-def bend(evidence: Evidence, sure: Tensor) -> Tensor:
+def correct_prior(observed: Observations, sure: Tensor) -> Tensor:
     """Return log depth (h, w): the prior's, corrected by what predicts hidden parts of ``sure``.
 
-    At each distance from known depth that way counts which predicts best at that distance; none is
+    At each distance from known depth the predictor counts that is best at that distance; none is
     used that doesn't beat the prior.
     """
-    choice = _judge(evidence.halved(), sure[::2, ::2])
-    ways = _ways(evidence)
-    distance = _distance(evidence.firm > 1e-3)
-    chosen = ways[0].clone()
-    # A pixel between two distances takes a mean of the two ways, so that no seam shows.
+    choice = _best_predictors(observed.halved(), sure[::2, ::2])
+    predictions = _predictions(observed)
+    distance = _distance(observed.firm > _MIN_FIRM)
+    chosen = predictions[0].clone()
+    # A pixel between two distances takes a mean of the two predictions, so that no seam shows.
     place = torch.zeros_like(distance)
     edges = [0.0, *_DISTANCES]
     for nearer, farther in pairwise(edges):
         place += ((distance - nearer) / (farther - nearer)).clamp(0, 1)
-    for n, way in enumerate(choice):
+    for n, best in enumerate(choice):
         share = (1 - (place - n).abs()).clamp_min(0)
-        chosen += share * (ways[way] - ways[0])
+        chosen += share * (predictions[best] - predictions[0])
     return chosen
 
 
-def _ways(evidence: Evidence) -> Tensor:
+def _predictions(observed: Observations) -> Tensor:
     """Return log depths (K, h, w) by several predictors, first the prior as it is."""
-    log_prior, firm = evidence.log_prior, evidence.firm
+    log_prior, firm = observed.log_prior, observed.firm
     given = firm > 0
-    difference = torch.where(given, evidence.log_depth - log_prior, 0.0)
+    difference = torch.where(given, observed.log_depth - log_prior, 0.0)
     smooth = spread(difference, firm)
-    ways = [log_prior + smooth]
+    predictions = [log_prior + smooth]
     if bool(given.any()):
-        ways.append(log_prior + difference[given].median())
-    if evidence.pixels is not None:
-        ways.append(log_prior + spread_along_colours(difference, firm, evidence.pixels, smooth))
-    full = torch.stack(ways)
+        predictions.append(log_prior + difference[given].median())
+    if observed.pixels is not None:
+        along = spread_along_colours(difference, firm, observed.pixels, smooth)
+        predictions.append(log_prior + along)
+    full = torch.stack(predictions)
     return torch.cat([log_prior[None], full, (full + log_prior) / 2])
 
 
-def _judge(evidence: Evidence, sure: Tensor) -> list[int]:
-    """Return the number of the best way at each of ``_DISTANCES`` and beyond, from near to far."""
+def _best_predictors(observed: Observations, sure: Tensor) -> list[int]:
+    """Return the best predictor at each of ``_DISTANCES`` and beyond, from near to far."""
     height, width = sure.shape
     rows = torch.arange(height, device=sure.device)[:, None]
     columns = torch.arange(width, device=sure.device)[None]
@@ -163,16 +176,16 @@ def _judge(evidence: Evidence, sure: Tensor) -> list[int]:
         odd = (rows // side + columns // side) % 2 == 1
         for hidden in (odd, ~odd):
             rest = replace(
-                evidence,
-                weight=torch.where(hidden, 0.0, evidence.weight),
-                firm=torch.where(hidden, 0.0, evidence.firm),
+                observed,
+                weight=torch.where(hidden, 0.0, observed.weight),
+                firm=torch.where(hidden, 0.0, observed.firm),
             )
             asked = hidden & sure
-            if not bool((rest.firm > 1e-3).any()) or not bool(asked.any()):
+            if not bool((rest.firm > _MIN_FIRM).any()) or not bool(asked.any()):
                 continue
-            error = (_ways(rest) - evidence.log_depth).abs().clamp_max(_LARGEST)
+            error = (_predictions(rest) - observed.log_depth).abs().clamp_max(_LARGEST)
             errors.append(error[:, asked])
-            distances.append(_distance(rest.firm > 1e-3)[asked])
+            distances.append(_distance(rest.firm > _MIN_FIRM)[asked])
     if not errors:
         return [0] * (len(_DISTANCES) + 1)
     error, distance = torch.cat(errors, 1), torch.cat(distances)
@@ -202,14 +215,14 @@ def _distance(known: Tensor) -> Tensor:
 def close_gaps(checked: Estimate) -> Estimate:
     """Fill pixels whose confirmed neighbours lie on one plane, small windows first."""
     depth, confidence = checked.depth, checked.confidence
-    for radius in (2, 5):
+    for radius in _GAP_RADII:
         known = confidence > 0
         inverse = torch.where(known, 1 / depth.clamp_min(1e-12), 0.0)
         fitted, residual, share = plane_fit(inverse, known.float(), radius)
-        fill = ~known & (share > 0.4) & (fitted > 0) & (residual < 0.005 * fitted)
+        fill = ~known & (share > _GAP_SHARE) & (fitted > 0) & (residual < _GAP_RESIDUAL * fitted)
         depth = torch.where(fill, 1 / fitted.clamp_min(1e-12), depth)
         near = box_mean(confidence, radius) / share.clamp_min(1e-6)
-        confidence = torch.where(fill, 0.8 * near, confidence)
+        confidence = torch.where(fill, _GAP_TRUST * near, confidence)
     return Estimate(depth, confidence)
 
 

@@ -18,7 +18,12 @@ from pointmap.camera import pixel_centres, pixel_rays, project
 # Grey levels are in [0, 1]; this variance (1.4 / 255 squared) is what sensor noise and JPEG leave
 # on a plain surface, so that NCC fades to 0 there instead of matching noise.
 _NOISE_VARIANCE = 3e-5
+# Stands for the score of a pixel that a source doesn't see: below every score, which are -1 to 1.
 _NOT_SEEN = -2.0
+# Hypotheses warped at once, for bounded memory: a warp holds several copies of each.
+_CHUNK = 16
+# Step of grey levels (0 to 1) that e-folds the penalty for a jump of depth: 15 of 255, above noise.
+_EDGE_STEP = 0.06
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ def epipolar_terms(reference: Photo2D, source: Photo2D) -> tuple[Tensor, Tensor]
 
 
 def warp(source: Photo2D, A: Tensor, b: Tensor, inverse_depth: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``source`` sampled for sheets (D, h, w) of inverse depth, and where it is seen.
+    """Return ``source`` sampled for hypotheses (D, h, w) of inverse depth, and where it is seen.
 
     ``inverse_depth`` broadcasts against (D, h, w). The second value is a boolean (D, h, w).
     """
@@ -93,14 +98,14 @@ def warp(source: Photo2D, A: Tensor, b: Tensor, inverse_depth: Tensor) -> tuple[
     u, v = source.through_lens(u, v)
     seen = (z > 1e-6) & (u >= 0) & (u <= width) & (v >= 0) & (v <= height)
     grid = torch.stack([u * (2 / width) - 1, v * (2 / height) - 1], -1)
-    sheets, h, w, _ = grid.shape
+    count, h, w, _ = grid.shape
     sampled = F.grid_sample(
         source.grey[None, None],
-        grid.reshape(1, sheets * h, w, 2),
+        grid.reshape(1, count * h, w, 2),
         padding_mode="border",
         align_corners=False,
     )
-    return sampled.reshape(sheets, h, w), seen
+    return sampled.reshape(count, h, w), seen
 
 
 def box_mean(values: Tensor, radius: int) -> Tensor:
@@ -118,7 +123,7 @@ def box_mean(values: Tensor, radius: int) -> Tensor:
 
 
 class Scorer:
-    """Scores inverse-depth sheets of one reference photo against its sources.
+    """Scores inverse-depth hypotheses of one reference photo against its sources.
 
     The score of a pixel is the mean NCC of its best half of the sources that see it, so that a
     source where the surface is hidden does not vote (best-k, as in Kang, Szeliski and Chai 2001).
@@ -136,7 +141,7 @@ class Scorer:
         return (box_mean(values * values, self.radius) - mean * mean).clamp_min(0)
 
     def __call__(self, inverse_depth: Tensor) -> Tensor:
-        """Return scores (D, h, w) in [-1, 1] of sheets (D, h, w) or (D, 1, 1); unseen gets 0."""
+        """Return scores (D, h, w) in [-1, 1] of hypotheses (D, h, w), (D, 1, 1); unseen: 0."""
         h, w = self.grey.shape
         best = torch.full((self.best, len(inverse_depth), h, w), _NOT_SEEN, device=self.grey.device)
         for source, A, b in self.terms:
@@ -155,17 +160,16 @@ class Scorer:
         return (best * valid).sum(0) / valid.sum(0).clamp_min(1)
 
     def cost_volume(self, first: Tensor, step: Tensor, count: int) -> Tensor:
-        """Return costs (h, w, D) in [0, 1], 0 = perfect, of the sheets first + step d (h, w)."""
+        """Return costs (h, w, D) in [0, 1], 0 = perfect, of hypotheses first + step d (h, w)."""
         labels = torch.arange(count, device=first.device, dtype=first.dtype)
-        # In chunks, because each warp holds several copies of its sheets.
         cost = [
             (1 - self(first + step * chunk[:, None, None])).clamp_(0, 1)
-            for chunk in labels.split(16)
+            for chunk in labels.split(_CHUNK)
         ]
         return torch.cat(cost).permute(1, 2, 0).contiguous()
 
     def motion(self, low: Tensor, high: Tensor) -> int:
-        """Return by how many pixels points move between two sheets in the farthest source."""
+        """Return by how many pixels points move between two surfaces in the farthest source."""
         motion = 0.0
         for _, A, b in self.terms:
             ends = [A + inverse[..., None] * b for inverse in (low, high)]
@@ -210,7 +214,7 @@ def _scan(
         else:
             previous = _shifted(last, shift)
             step = (grey[row] - _shifted(last_grey[:, None], shift)[:, 0]).abs()
-            jump = small + (large - small) * torch.exp(-step / 0.06)
+            jump = small + (large - small) * torch.exp(-step / _EDGE_STEP)
             lowest = previous.amin(-1, keepdim=True)
             best = torch.minimum(previous, lowest + jump[:, None])
             best[:, 1:] = torch.minimum(best[:, 1:], previous[:, :-1] + small)

@@ -1,9 +1,9 @@
 """Photometric depth: plane sweep over photos whose cameras are solved, cross-checked between them.
 
-Per photo, at half resolution: a full search along sheets that face the camera and along sheets
+Per photo, at half resolution: a full search among planes that face the camera and among surfaces
 shaped like the prior (normalised cross-correlation, best half of the sources, semi-global
 smoothing, the prior as a weak vote). What photos agree on is spread to where they do not, and that
-shape is searched along in turn, then in narrow steps at full resolution. Depth that no other photo
+shape is searched around in turn, then in narrow steps at full resolution. Depth that no other photo
 confirms gives way to the prior.
 """
 
@@ -20,20 +20,24 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recon.stage_results import DepthMap
-from recon.stereo.cross_check import DeviceDepth, Estimate, borrow, confirm
-from recon.stereo.fill_unconfirmed import fall_back
+from recon.stereo.cross_check import DeviceDepth, Estimate, confirm, reproject_confirmed
+from recon.stereo.fill_unconfirmed import fill_unconfirmed
 from recon.stereo.plane_sweep import Photo2D, Scorer, box_mean
-from recon.stereo.search import Found, enlarge, search, sharpen, sheet_of
+from recon.stereo.search import Found, enlarge, search, sharpen, surface_of
 from recon.stereo.source_photos import choose_sources, inverse_range
 from recon.stereo.view import StereoOptions, StereoView
 
 T = TypeVar("T")
 
-# How far around the prior, and around what the first search left, sheets of that shape are tried.
+# Factors of depth to either side within which surfaces shaped like the prior, and like what the
+# first search left, are tried: a prior may be nearly a half off, what is known by then a seventh.
 _PRIOR_REACH = 1.45
 _GUESS_REACH = 1.15
-# By how much more than a sure prior other depth has to match: plain surfaces match at any depth.
+# By how much more (of scores from -1 to 1) than a sure prior other depth has to match: plain
+# surfaces match at any depth.
 _BENEFIT = 0.03
+# Windows that are compared, pixels to either side: 5 x 5 keeps edges and is still distinct.
+_WINDOW = 2
 
 
 def refine_depths(
@@ -46,9 +50,9 @@ def refine_depths(
     """Return refined depth and confidence (h, w) of every view, in the units of the cameras.
 
     Confidence is above :data:`recon.stage_results.CONFIRMED` only where another photo confirms the
-    depth; elsewhere stands the prior, made to meet the confirmed depth around it. A view that shares no scene with
-    another keeps its prior as it is. ``on_progress`` is called with (done, total) searches,
-    two for every photo.
+    depth; elsewhere stands the prior, made to meet the confirmed depth around it. A view that
+    shares no scene with another keeps its prior as it is. ``on_progress`` is called with
+    (done, total) searches, two for every photo.
     """
     options = options or StereoOptions()
     whole = [_Frame.of(view, torch.device(device)) for view in views]
@@ -150,14 +154,16 @@ def _first(
     low, high = ends
     if not sources or high <= low:
         return None, _nothing(frame.photo)
-    scorer = Scorer(frame.photo, sources, radius=2)
+    scorer = Scorer(frame.photo, sources, radius=_WINDOW)
     nothing = torch.zeros_like(frame.photo.grey)
     given = frame.prior, options.max_planes, options.prior_weight
     found = search(scorer, nothing + low, nothing + high, *given)
-    sheet = sheet_of(frame.prior)
-    if sheet is not None:
-        sheet = sheet.clamp(low, high)
-        found = found.or_better(search(scorer, sheet / _PRIOR_REACH, sheet * _PRIOR_REACH, *given))
+    surface = surface_of(frame.prior)
+    if surface is not None:
+        surface = surface.clamp(low, high)
+        found = found.or_better(
+            search(scorer, surface / _PRIOR_REACH, surface * _PRIOR_REACH, *given)
+        )
     found = replace(found, inverse=sharpen(scorer, found.inverse, found.step))
     return found, _depth(scorer, found.inverse, found.step, ends, frame)
 
@@ -175,16 +181,18 @@ def _second(
     ``sizes`` and ``sources``: at half and at full resolution.
     """
     (half, whole), (low, high) = sizes, ends
-    scorer = Scorer(half.photo, sources[0], radius=2)
-    sheet = sheet_of(guess)
-    if sheet is not None:
-        sheet = sheet.clamp(low, high)
+    scorer = Scorer(half.photo, sources[0], radius=_WINDOW)
+    surface = surface_of(guess)
+    if surface is not None:
+        surface = surface.clamp(low, high)
         given = half.prior, options.max_planes, options.prior_weight
-        start = start.or_better(search(scorer, sheet / _GUESS_REACH, sheet * _GUESS_REACH, *given))
+        start = start.or_better(
+            search(scorer, surface / _GUESS_REACH, surface * _GUESS_REACH, *given)
+        )
     inverse = sharpen(scorer, start.inverse, start.step)
     size = whole.photo.grey.shape
     inverse, step = enlarge(inverse, *size), enlarge(start.step, *size)
-    fine = Scorer(whole.photo, sources[1], radius=2)
+    fine = Scorer(whole.photo, sources[1], radius=_WINDOW)
     inverse = sharpen(fine, inverse, step / 2)
     return _depth(fine, inverse, step, ends, whole)
 
@@ -198,8 +206,8 @@ def _depth(
     within = (inverse > low + step) & (inverse < high - step)
     depth = torch.where(within, 1 / inverse.clamp_min(low), 0.0)
     known = frame.prior.depth > 0
-    sheet = torch.where(known, 1 / frame.prior.depth.clamp_min(1e-12), inverse)
-    scores = scorer(torch.stack([inverse, sheet]))
+    surface = torch.where(known, 1 / frame.prior.depth.clamp_min(1e-12), inverse)
+    scores = scorer(torch.stack([inverse, surface]))
     better, least = box_mean(scores, 3).diff(dim=0)[0], -_BENEFIT * frame.prior.confidence
     keep = known & within & (better >= least)
     return DeviceDepth(
@@ -242,7 +250,7 @@ def _settle(
     ]
 
     def fill(i: int) -> Estimate:
-        borrowed = borrow(frames[i].photo, [sure[j] for j in around[i]])
-        return fall_back(checked[i], frames[i].prior, borrowed, frames[i].pixels)
+        reprojected = reproject_confirmed(frames[i].photo, [sure[j] for j in around[i]])
+        return fill_unconfirmed(checked[i], frames[i].prior, reprojected, frames[i].pixels)
 
     return workers.each(fill)

@@ -1,8 +1,9 @@
-"""Depth of one photo from its sources alone: sheets of inverse depth are moved to where they match.
+"""Depth of one photo from its sources: hypotheses of inverse depth, and the one that matches best.
 
-A window on slanted ground only matches under a sheet of the same slope. So depth is searched along
-sheets that face the camera, which need to know nothing, and along sheets shaped like a guess (the
-network's depth, or what is known after a first search) made nearer and farther as a whole.
+A hypothesis is a surface, one inverse depth per pixel. A window on slanted ground only matches
+under a surface of the same slope. So depth is searched among planes that face the camera, which
+need to know nothing, and among surfaces shaped like a guess (the network's depth, or what is known
+after a first search) made nearer and farther as a whole.
 """
 
 from __future__ import annotations
@@ -24,11 +25,25 @@ from recon.stereo.plane_sweep import (
     plane_fit,
 )
 
+# Hypotheses of a search at least: photos of short baselines ask for few, and energies need some.
+_LEAST_HYPOTHESES = 24
+# Penalties of semi-global matching for a neighbour one step and more steps away (matching costs are
+# 0 to 1). Narrow searches have steps of a fraction of a pixel: there they only break ties.
+_SMOOTHNESS, _NARROW_SMOOTHNESS = (0.1, 0.8), (0.02, 0.1)
+# From this distance on, in log depth, a hypothesis pays all that the guess has to say: a third off
+# is another surface, however much farther.
+_GUESS_WIDTH = 0.3
+# Weight, before squaring, of the worst matched pixel where planes are fitted: some, so that every
+# window has a plane.
+_LEAST_WEIGHT = 0.05
+# Windows of those planes, pixels to either side: close to the pixel, and wide enough to be smooth.
+_PLANE_RADII = (2, 6)
+
 
 @dataclass(frozen=True)
 class Found:
     """Per pixel (h, w) the inverse depth, the energy of that choice, and the step between the
-    sheets it was found among.
+    hypotheses it was found among.
     """
 
     inverse: Tensor
@@ -45,7 +60,7 @@ class Found:
         )
 
 
-def sheet_of(guess: Estimate) -> Tensor | None:
+def surface_of(guess: Estimate) -> Tensor | None:
     """Return inverse depth (h, w) of a guess, its gaps filled; None if nothing is known."""
     known = guess.depth > 0
     if not bool(known.any()):
@@ -56,14 +71,14 @@ def sheet_of(guess: Estimate) -> Tensor | None:
 def search(
     scorer: Scorer, low: Tensor, high: Tensor, guess: Estimate, most: int, weight: float
 ) -> Found:
-    """Search between two sheets (h, w) of inverse depth, in steps of about one pixel of motion but
-    at most ``most``; ``weight``: the guess's say against the photos, whose scores span 0 to 1.
+    """Search between two surfaces (h, w) of inverse depth, in steps of about one pixel of motion
+    but at most ``most``; ``weight``: the guess's say against the photos, whose scores span 0 to 1.
     """
-    count = min(max(scorer.motion(low, high), 24), most)
+    count = min(max(scorer.motion(low, high), _LEAST_HYPOTHESES), most)
     step = (high - low) / (count - 1)
     cost = scorer.cost_volume(low, step, count)
     _add_guess(cost, low, step, guess, weight)
-    volume = aggregate(cost, scorer.grey, 0.1, 0.8)
+    volume = aggregate(cost, scorer.grey, *_SMOOTHNESS)
     return Found(low + step * lowest_label(volume), volume.amin(-1), step)
 
 
@@ -72,14 +87,14 @@ def _add_guess(cost: Tensor, low: Tensor, step: Tensor, guess: Estimate, weight:
     known = guess.depth > 0
     labels = torch.arange(cost.shape[-1], device=cost.device)
     log_inverse = (low[..., None] + step[..., None] * labels).log_()
-    distance = (log_inverse + torch.where(known, guess.depth, 1.0).log()[..., None]) / 0.3
+    distance = (log_inverse + torch.where(known, guess.depth, 1.0).log()[..., None]) / _GUESS_WIDTH
     penalty = distance.square_().clamp_max_(1.0)
     cost += penalty * (weight * guess.confidence * known)[..., None]
 
 
 def sharpen(scorer: Scorer, inverse: Tensor, step: Tensor) -> Tensor:
-    """Return inverse depth (h, w) after narrow searches around its own smoothed sheet, in half and
-    then a quarter of ``step``.
+    """Return inverse depth (h, w) after narrow searches around itself, smoothed, in half and then a
+    quarter of ``step``.
     """
     for part in (2, 4):
         inverse = _narrow(scorer, _straighten(scorer, inverse), step / part)
@@ -95,13 +110,13 @@ def _straighten(scorer: Scorer, inverse: Tensor) -> Tensor:
     """Return inverse depth (h, w) without outliers and stairs: per pixel the best of three smooths.
 
     The median keeps edges; planes through the well-matched neighbours give windows on slanted
-    ground the slope that sheets facing the camera cannot know.
+    ground the slope that planes facing the camera cannot know.
     """
     median = median_filter(inverse, 2)
-    weight = scorer(median[None])[0].clamp(0.05, 1).square()
-    sheets = [median, *(plane_fit(median, weight, radius)[0] for radius in (2, 6))]
+    weight = scorer(median[None])[0].clamp(_LEAST_WEIGHT, 1).square()
+    surfaces = [median, *(plane_fit(median, weight, radius)[0] for radius in _PLANE_RADII)]
     # A plane may cross zero where its window holds two surfaces.
-    stacked = torch.stack(sheets).clamp_min(float(inverse.min()) / 2)
+    stacked = torch.stack(surfaces).clamp_min(float(inverse.min()) / 2)
     best = box_mean(scorer(stacked), 1).argmax(0)
     return stacked.gather(0, best[None])[0]
 
@@ -109,5 +124,5 @@ def _straighten(scorer: Scorer, inverse: Tensor) -> Tensor:
 def _narrow(scorer: Scorer, inverse: Tensor, spacing: Tensor, reach: int = 4) -> Tensor:
     """Return inverse depth (h, w) moved by up to ``reach`` steps to where the photos agree best."""
     cost = scorer.cost_volume(inverse - reach * spacing, spacing, 2 * reach + 1)
-    label = lowest_label(aggregate(cost, scorer.grey, 0.02, 0.1))
+    label = lowest_label(aggregate(cost, scorer.grey, *_NARROW_SMOOTHNESS))
     return inverse + (label - reach) * spacing

@@ -35,7 +35,7 @@ def choose_sources(views: Sequence[StereoView], index: int, count: int) -> list[
             score += 0.2 * _angle_weight(view, other, grid[inside]).sum() / len(grid)
         scores.append(float(score))
     ranked = sorted(range(len(views)), key=lambda j: (-scores[j], j))
-    # A source a hundred times worse than the best adds noise rather than evidence.
+    # A source a hundred times worse than the best adds noise rather than support.
     enough = max(scores) * 0.01
     return [j for j in ranked[:count] if scores[j] > max(enough, 1e-4)]
 

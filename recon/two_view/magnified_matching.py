@@ -1,7 +1,7 @@
-"""A second, finer look at the photos that few features hold, once the others are in place.
+"""Photos that few features hold are matched again at twice the size, once the others are in place.
 
-Key points of the magnified photo are many more and smaller. They are matched, added to those of the
-first look, and where a pose shows, guided matching (:mod:`recon.two_view.guided_matching`) confirms
+Key points of the magnified photo are many more and smaller. They are matched, added to those found
+at first, and where a pose shows, guided matching (:mod:`recon.two_view.guided_matching`) confirms
 it and finds the rest.
 """
 
@@ -28,21 +28,27 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A photo that sees fewer scene points than the first starts a second look, at all photos that see
-# fewer than the second.
+# Where a photo sees fewer scene points than the first, all that see fewer than the second are
+# matched again. A pose has six numbers: a hundred points with wrong ones among them hold it barely.
 _HANGING, _FIRM = 100, 150
+# Photos that each of those is matched with again, those it matched best: a few hold it.
 _PARTNERS = 5
+# Pairs per photo of the scene at most: bounds the time of a scene that is loose all over.
 _PAIRS_PER_PHOTO = 2
+# Key points per magnified photo. All are compared with all: 0.3 GB of scores for a pair.
 _LIMIT = 8192
+# Beyond twice its size a photo gains pixels, not detail.
 _MAGNIFY = 2.0
 # A fine key point is the same as a coarse one this near (pixels of a 640 px photo).
 _SAME_PX = 1.0
+# Shares of the matches that agree with a pose: from the first it counts by itself, from the second
+# where guided matching confirms it.
 _SURE_SHARE, _LEAST_SHARE = 0.25, 0.1
 
 
 @dataclass(frozen=True)
 class MatchedAgain:
-    """``features`` of all photos, those of the first look first; the pairs' ``edges``, and whether
+    """``features`` of all photos, those found at first first; the pairs' ``edges``, and whether
     any of them ``changed``.
     """
 
@@ -77,7 +83,7 @@ def pairs_to_match_again(
 
 
 def magnified_features(photo: Photo) -> PhotoFeatures:
-    """Return the key points of the photo at twice the size of the first look, at most."""
+    """Return the key points of the photo at up to twice the size of the first time."""
     from pointmap.images import load_photo
 
     size = int(_MAGNIFY * FEATURE_LONG_SIDE)
@@ -98,8 +104,8 @@ def match_again(
 ) -> MatchedAgain:
     """Return the edges with those of the pairs of ``matches`` that finer features give.
 
-    ``finer``: key points of the photos in ``matches``, the pairs to look at. An edge stays as it
-    is where the second look finds fewer matches that agree.
+    ``finer``: key points of the photos in ``matches``, the pairs to match again. An edge stays as
+    it is where fewer of the new matches agree.
     """
     every = list(features)
     numbers: dict[int, NDArray[np.int64]] = {}

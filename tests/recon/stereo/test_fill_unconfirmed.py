@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from recon.stereo.cross_check import Estimate
-from recon.stereo.fill_unconfirmed import close_gaps, fall_back, spread
+from recon.stereo.fill_unconfirmed import close_gaps, fill_unconfirmed, spread
 
 HEIGHT, WIDTH = 96, 128
 
@@ -37,7 +37,7 @@ def error(depth: torch.Tensor, where: torch.Tensor) -> float:
 def test_smoothly_wrong_prior_is_bent_to_what_is_confirmed_around_it() -> None:
     checked, hole = with_hole(truth())
     prior = Estimate(truth() * smooth_noise(0.1, 0).exp(), torch.full((HEIGHT, WIDTH), 0.5))
-    filled = fall_back(checked, prior)
+    filled = fill_unconfirmed(checked, prior)
     assert error(filled.depth, hole) < 0.65 * error(prior.depth, hole)
     assert torch.equal(filled.depth[~hole], truth()[~hole])
     # The rim of the gap closes along its plane and counts as confirmed.
@@ -48,7 +48,7 @@ def test_wrong_scale_goes_however_far_from_what_is_confirmed() -> None:
     known = torch.zeros(HEIGHT, WIDTH)
     known[:, :40] = 1
     prior = Estimate(1.3 * truth(), torch.full((HEIGHT, WIDTH), 0.5))
-    filled = fall_back(Estimate(truth() * known, known), prior)
+    filled = fill_unconfirmed(Estimate(truth() * known, known), prior)
     assert error(filled.depth, known == 0) < 0.01
 
 
@@ -57,7 +57,7 @@ def test_good_prior_beside_noisy_confirmed_depth_comes_out_as_it_went_in() -> No
     noise = torch.from_numpy(np.random.default_rng(0).normal(size=(HEIGHT, WIDTH))).float()
     checked, hole = with_hole(truth() * (0.02 * noise).exp())
     prior = Estimate(truth(), torch.full((HEIGHT, WIDTH), 0.9))
-    filled = fall_back(checked, prior)
+    filled = fill_unconfirmed(checked, prior)
     assert error(filled.depth, hole) < 0.004
 
 
@@ -67,8 +67,8 @@ def test_rim_of_a_neighbouring_surface_does_not_bend_the_prior() -> None:
     depth[26:30, 16:60] = depth[30:60, 16:20] = 1.2
     prior = Estimate(truth() * smooth_noise(0.01, 1).exp(), torch.full((HEIGHT, WIDTH), 0.9))
     hole[30:36] = hole[54:60] = hole[:, 20:26] = hole[:, 54:60] = False
-    clean = error(fall_back(checked, prior).depth, hole)
-    filled = fall_back(Estimate(depth, checked.confidence), prior)
+    clean = error(fill_unconfirmed(checked, prior).depth, hole)
+    filled = fill_unconfirmed(Estimate(depth, checked.confidence), prior)
     assert error(filled.depth, hole) < 1.5 * clean
     assert error(filled.depth, hole) < 0.015
 
@@ -76,10 +76,10 @@ def test_rim_of_a_neighbouring_surface_does_not_bend_the_prior() -> None:
 def test_borrowed_depth_fills_unless_the_prior_says_it_is_hidden() -> None:
     checked, hole = with_hole(truth())
     prior = Estimate(truth() * smooth_noise(0.1, 2).exp(), torch.full((HEIGHT, WIDTH), 0.5))
-    alone = error(fall_back(checked, prior).depth, hole)
+    alone = error(fill_unconfirmed(checked, prior).depth, hole)
     weight = torch.full((HEIGHT, WIDTH), 0.6)
-    right = fall_back(checked, prior, Estimate(truth(), weight))
-    behind = fall_back(checked, prior, Estimate(torch.full((HEIGHT, WIDTH), 9.0), weight))
+    right = fill_unconfirmed(checked, prior, Estimate(truth(), weight))
+    behind = fill_unconfirmed(checked, prior, Estimate(torch.full((HEIGHT, WIDTH), 9.0), weight))
     assert error(right.depth, hole) < 0.7 * alone
     assert error(behind.depth, hole) == pytest.approx(alone, rel=0.05)
 
@@ -88,7 +88,7 @@ def test_nothing_confirmed_leaves_the_prior_bit_equal_and_unknown_stays_unknown(
     nothing = Estimate(torch.zeros(HEIGHT, WIDTH), torch.zeros(HEIGHT, WIDTH))
     depth = truth()
     depth[:10] = 0
-    filled = fall_back(nothing, Estimate(depth, torch.full((HEIGHT, WIDTH), 0.8)))
+    filled = fill_unconfirmed(nothing, Estimate(depth, torch.full((HEIGHT, WIDTH), 0.8)))
     assert torch.equal(filled.depth, depth)
     assert (filled.confidence[:10] == 0).all()
 

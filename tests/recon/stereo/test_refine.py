@@ -8,7 +8,7 @@ from synthetic import ROOM, Plane, Shot, sample_tracks, shoot, visible
 from pointmap.camera import transform_points, unproject
 from recon.stage_results import DepthMap
 from recon.stereo.colour_fill import spread_along_colours
-from recon.stereo.cross_check import DeviceDepth, borrow
+from recon.stereo.cross_check import DeviceDepth, reproject_confirmed
 from recon.stereo.fill_unconfirmed import spread
 from recon.stereo.plane_sweep import Photo2D, Scorer, aggregate, lowest_label, plane_fit
 from recon.stereo.refine import choose_sources, refine_depths
@@ -224,8 +224,8 @@ def test_score_is_highest_at_the_true_depth() -> None:
     shots = shoot(3, width=128, height=96, span_deg=10, wavelength=0.5)
     scorer = Scorer(_photo(shots[1]), [_photo(shots[0]), _photo(shots[2])], radius=2)
     true = torch.from_numpy(1 / shots[1].depth)
-    sheets = torch.stack([true * factor for factor in (0.95, 1.0, 1.05)])
-    scores = scorer(sheets)[:, 8:-8, 8:-8]
+    surfaces = torch.stack([true * factor for factor in (0.95, 1.0, 1.05)])
+    scores = scorer(surfaces)[:, 8:-8, 8:-8]
     assert (scores.argmax(0) == 1).float().mean() > 0.9
     assert scores[1].median() > 0.95
     assert float(scores.max()) <= 1.0 + 1e-3
@@ -294,9 +294,9 @@ def test_confirmed_depth_of_another_photo_is_borrowed_at_the_right_pixels() -> N
         )
         for shot in shots
     ]
-    lent = borrow(given[0].photo, given[1:])
+    lent = reproject_confirmed(given[0].photo, given[1:])
     there = lent.confidence > 0
     ratio = (lent.depth / given[0].depth)[there]
     assert there.float().mean() > 0.7
     assert ((ratio - 1).abs() < 0.03).float().mean() > 0.85
-    assert borrow(given[0].photo, []).confidence.sum() == 0
+    assert reproject_confirmed(given[0].photo, []).confidence.sum() == 0
