@@ -46,18 +46,31 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# One photo in four judges: enough left to learn from, and two judges of the usual ten photos.
 _HOLD_OUT_EVERY = 4
+# Rank of the updates, as LoRA3D has it.
 _RANK = 16
+# Pairs of photos per step: bounds the memory.
 _PAIRS_PER_STEP = 4
+# Steps at most, where the seconds would allow more: few photos make few pairs.
 _MAX_STEPS = 400
+# AdamW's highest rate; low-rank updates bear more than a whole network does.
 _LEARNING_RATE = 2e-3
+# Steps over which the rate rises to that.
+_WARM_UP_STEPS = 10
+# Weight of the confidence's logarithm in the loss: DUSt3R's, with which the network was trained.
+_ALPHA = 0.2
 # Few photos judge: a gain below this may be chance.
 _MIN_GAIN = 0.05
 # Less confirmed depth than this share of a photo is no picture of it.
 _LEAST_CONFIRMED = 0.05
+# Pixels of a photo, about, whose reprojection is judged: a grid of 50 x 50.
 _PIXELS = 2500
+# An error counts up to this, in per cent of the long side: 64 px of 640 are as wrong as can be.
 _WORST = 10.0
+# Blocks along the long side of the chequerboard that hides depth: as wide as usual gaps.
 _BLOCKS = 10
+# Fewer steps change next to nothing: the rate is still rising.
 _LEAST_STEPS = 5
 
 
@@ -336,12 +349,13 @@ def learn(
         progress = max(step / options.max_steps, (time.monotonic() - start) / options.seconds)
         if progress >= 1:
             break
-        rate = _LEARNING_RATE * min(1.0, (step + 1) / 10) * 0.5 * (1 + np.cos(np.pi * progress))
+        risen = min(1.0, (step + 1) / _WARM_UP_STEPS)
+        rate = _LEARNING_RATE * risen * 0.5 * (1 + np.cos(np.pi * progress))
         for group in optimizer.param_groups:
             group["lr"] = rate
         batch = draw_pairs(views, generator, device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            loss = pair_loss(adapted, batch, alpha=0.2)
+            loss = pair_loss(adapted, batch, alpha=_ALPHA)
         optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)

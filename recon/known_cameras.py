@@ -22,6 +22,7 @@ from recon.stage_results import Alignment, PhotoFeatures
 if TYPE_CHECKING:
     from pointmap.images import Photo
 
+# How far R R^T may be from the identity: what six decimals in a file leave.
 _ROTATION_TOLERANCE = 1e-6
 
 

@@ -46,6 +46,7 @@ logger = logging.getLogger(__name__)
 _CONVINCING_SHARE = 0.6
 # One photo of many that isn't placed is no reason to build the scene anew.
 _MISSING_SHARE = 0.05
+# Rounds of moving, dropping and placing photos at most; they end when nothing changes.
 _COMPLETION_ROUNDS = 3
 # How far, relative to its distance from the centre, a lens is first believed to move a photo's
 # corner. Small, because matches of one photo share their errors: thousands weigh like hundreds.

@@ -23,6 +23,7 @@ from pointmap.camera import Array, Index, Mask, invert_rigid, rotation_exp
 _BEHIND = 1e3
 # How many sigmas from 0 a k1 is still drawn there in earnest.
 _K1_TAIL = 20.0
+# Unknowns of a camera: its pose; then the logarithm of its focal length, and k1.
 _POSE = 6
 _WIDTH = _POSE + 2
 
@@ -150,6 +151,7 @@ def _minimise(problem: BundleProblem, options: BundleOptions) -> tuple[_State, f
     if len(problem.xy) == 0:
         return state, cost, 0, False
     system = _Schur(problem)
+    # Of the diagonal: next to plain Gauss-Newton, as the start is near the minimum.
     damping, growth = 1e-4, 2.0
     for iteration in range(1, options.max_iterations + 1):
         linear = _linearise(problem, state, options)

@@ -19,8 +19,14 @@ from recon.alignment.tracks import (
     triangulate_tracks,
 )
 
+# Least angle of points in scenes that hold too few others: there half a pixel at a focal length of
+# 600 px is an error of a sixth in depth.
 _SMALL_ANGLE_DEG = 0.4
+# An edge is part of the scene where more than this share of its verified matches fit: most, though
+# thresholds are tighter here than when they were verified.
 _AGREEING_SHARE = 0.6
+# Steps of a bundle adjustment at most, and the relative decrease of its cost that ends it: rounds
+# before the last are soon repeated with other points.
 _STEPS = 30
 _TOLERANCE, _LAST_TOLERANCE = 1e-4, 1e-6
 # The model of a camera (pinhole, no distortion) is no better than this on a real photo, however

@@ -17,7 +17,13 @@ from pointmap.camera import Array, Index, rotation_angle_deg, rotation_exp, rota
 # A triangle of edges agrees when its three rotations close to within this angle, which leaves
 # room for a focal that is not solved yet.
 CYCLE_AGREES_DEG = 8.0
+# Residual at which an edge weighs a quarter (Chatterjee and Govindu's value).
 _GEMAN_MCCLURE_DEG = 5.0
+# Steps of the L1 and of the Geman-McClure iterations at most, and the floor of L1's weights: below
+# a tenth of a degree residuals are noise.
+_L1_STEPS, _GEMAN_MCCLURE_STEPS, _L1_FLOOR_DEG = 8, 25, 0.1
+# Worth, for the starting tree, of an edge in no triangle and of one that no triangle agrees with,
+# against 1 where one does: the second is taken only where nothing else connects.
 _TREE_TRUST_WITHOUT_CYCLE = 0.3
 _TREE_TRUST_AGAINST_CYCLE = 0.02
 
@@ -36,7 +42,8 @@ def average_rotations(
         return rotations, np.zeros(0)
     base = weights / weights.max()
     # L1 first, for its wide basin; then Geman-McClure, which all but ignores wrong edges.
-    for robust, steps in ((_l1_weights, 8), (_geman_mcclure_weights, 25)):
+    rounds = ((_l1_weights, _L1_STEPS), (_geman_mcclure_weights, _GEMAN_MCCLURE_STEPS))
+    for robust, steps in rounds:
         for _ in range(steps):
             error = _residuals(rotations, edges, cam2_to_cam1)
             step = _weighted_step(count, edges, error, base * robust(error))
@@ -135,7 +142,7 @@ def _residuals(rotations: Array, edges: Index, cam2_to_cam1: Array) -> Array:
 
 
 def _l1_weights(error: Array) -> Array:
-    return 1 / np.maximum(np.linalg.norm(error, axis=1), np.radians(0.1))
+    return 1 / np.maximum(np.linalg.norm(error, axis=1), np.radians(_L1_FLOOR_DEG))
 
 
 def _geman_mcclure_weights(error: Array) -> Array:

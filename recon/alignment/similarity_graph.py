@@ -26,7 +26,9 @@ from recon.two_view.pointmap_similarity import PairSimilarities
 if TYPE_CHECKING:
     from recon.two_view.pointmap_pose import PointmapPoses
 
+# Gauss-Newton steps at most; a few are the rule.
 _ROUNDS = 20
+# Of a photo: rotation, centre, log scale.
 _UNKNOWNS = 7
 # Errors that any pair is granted: of rotation (radians), baseline and scale (shares).
 _LEAST_SIGMA = np.array([1e-5, 1e-5, 1e-5])
@@ -35,6 +37,7 @@ _LEAST_SIGMA = np.array([1e-5, 1e-5, 1e-5])
 _UNIT_SHARE = np.array([0.8, 0.2])
 # Weight of a pair falls to a quarter where its squared error is this many times the typical one.
 _ROBUST_WIDTH = 4.0
+# A photo is placed where this share of its trusted pairs agree with where it is.
 _LEAST_AGREEING_SHARE = 0.25
 # Baselines err by a share of their length, or of this share of the scene's distance if they are
 # shorter: photos that only turned have none at all.
@@ -185,6 +188,7 @@ def _robust_weights(errors: _Errors, base: Array, used: Mask) -> tuple[Array, Ar
     """Return typical errors (3,) per component and Geman-McClure weights (E,)."""
     sizes = _sizes(errors)
     trusted = used & (base > 0)
+    # Medians of such sizes are 0.9 (norms of three) and 0.7 standard deviations.
     sigma = 1.2 * np.median(sizes[trusted], axis=0) + _LEAST_SIGMA
     miss = ((sizes / sigma) ** 2 * [3, 3, 1]).sum(axis=1) / _UNKNOWNS
     return sigma, 1 / (1 + miss / _ROBUST_WIDTH) ** 2

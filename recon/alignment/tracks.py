@@ -25,7 +25,10 @@ from recon.alignment.triangulation import (
 )
 from recon.stage_results import PairEdge
 
+# Two-view points of a chain that are tried at most: with half of them wrong, one of so many is
+# right almost surely.
 _HYPOTHESES = 12
+# A chain of two things gives a track in either pass.
 _PASSES = 2
 
 

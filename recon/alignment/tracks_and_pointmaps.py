@@ -92,6 +92,7 @@ def _contradict(cameras: Cameras, poses: PointmapPoses, held: Mask, free: GraphC
     relative = invert_rigid(cameras.cam_to_world[i]) @ cameras.cam_to_world[j]
     said = poses.similarities.cam2_to_cam1[both]
     turn = rotation_angle_deg(relative[:, :3, :3].transpose(0, 2, 1) @ said[:, :3, :3])
+    # Trusted poses are good to about a degree and photos' to less: ten are no noise any more.
     return bool(np.median(turn) > 10.0 or (turn > 20.0).mean() > 0.5)
 
 

@@ -23,12 +23,16 @@ from pointmap.camera import Array, Index, Mask
 from recon.alignment.cameras import Cameras
 from recon.alignment.tracks import MatchTable, match_rays
 from recon.alignment.triangulation import midpoints
+from recon.robust import MAD_TO_SIGMA
 
 _MIN_RAY_ANGLE_DEG = 0.5
 """Below this angle between two rays a depth says more about noise than about the scene."""
 
+# Fewer common depths give no median worth having.
 _MIN_SHARED = 5
+# Samples of two for a direction: with half the matches wrong, a quarter of them is right.
 _DIRECTION_TRIALS = 100
+# Steps with L1's weights, for their wide basin, and then with Geman-McClure's at most.
 _L1_STEPS = 20
 _REDESCENDING_STEPS = 20
 
@@ -144,7 +148,7 @@ def _grouped_medians(keys: Index, values: Array) -> tuple[Index, Array, Array]:
     medians = _sorted_medians(values, starts, counts)
     spread = np.abs(values - medians[group])
     spread = spread[np.lexsort((spread, group))]
-    deviation = 1.4826 * _sorted_medians(spread, starts, counts) + 0.01
+    deviation = MAD_TO_SIGMA * _sorted_medians(spread, starts, counts) + 0.01
     kept = counts >= _MIN_SHARED
     return names[kept], medians[kept], (np.sqrt(counts) / deviation)[kept]
 

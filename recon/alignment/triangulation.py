@@ -60,6 +60,7 @@ def refine_points(
         in_front = p[:, 2] > 1e-9
         z = np.where(in_front, p[:, 2], 1.0)
         residual = focal[:, None] * (p[:, :2] / z[:, None] - seen)
+        # Behind a camera: 10,000 px off, so that no point moves there.
         residual = np.where(in_front[:, None], residual, 1e4) / sigma_px[:, None]
         cost = np.add.reduceat((residual**2).sum(axis=1), starts)
         better = cost < best_cost

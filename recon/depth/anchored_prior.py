@@ -15,6 +15,7 @@ import numpy as np
 
 from pointmap.camera import Array, invert_rigid, transform_points
 from pointmap.images import ResizedPhoto
+from recon.robust import MAD_TO_SIGMA
 from recon.stage_results import Alignment, DepthMap, PhotoPrior
 
 logger = logging.getLogger(__name__)
@@ -160,7 +161,7 @@ def _log_line(x: Array, y: Array) -> tuple[float, float]:
         return slope, shift
     for _ in range(10):
         left = y - slope * x - shift
-        scale = 1.4826 * np.median(np.abs(left)) + 1e-3
+        scale = MAD_TO_SIGMA * np.median(np.abs(left)) + 1e-3
         weight = 1 / (1 + (left / (2 * scale)) ** 2)
         mean_x, mean_y = (np.average(v, weights=weight) for v in (x, y))
         dx, dy = x - mean_x, y - mean_y
@@ -189,12 +190,13 @@ def _best_field(
 
     Each point is predicted from the others (leave-one-out), so that a field cannot win by noise.
     """
-    best, error = 0.0, float(1.4826 * np.median(np.abs(left)))
+    best, error = 0.0, float(MAD_TO_SIGMA * np.median(np.abs(left)))
     for share in widths if len(left) >= 8 else ():
         weights = _kernel(xy, xy, share * long_side)
         np.fill_diagonal(weights, 0)
         predicted = weights @ left / (weights.sum(1) + _SHRINK)
-        found = float(1.4826 * np.median(np.abs(left - predicted)))
+        found = float(MAD_TO_SIGMA * np.median(np.abs(left - predicted)))
+        # A gain below 5 % may be chance.
         if found < 0.95 * error:
             best, error = share * long_side, found
     return best, error

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pointmap.images import ResizedPhoto
     from recon.prediction.given_maps import PriorMap
 
+# Scene points, some of them wrong, that two numbers are fitted to at least.
 _FEWEST_POINTS = 8
 
 

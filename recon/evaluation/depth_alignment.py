@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pointmap.camera import Array
+from recon.robust import MAD_TO_SIGMA
 
 DepthAlignment = Literal["none", "median", "scale", "scale-shift", "disparity"]
 ALIGNMENTS: tuple[DepthAlignment, ...] = get_args(DepthAlignment)
 ROBUST: tuple[DepthAlignment, ...] = ("scale", "scale-shift", "disparity")
 """The alignments that have a robust form: those fitted by least squares."""
 
+# Pixels among which all pairs' slopes are taken, 160,000 of them.
 _START_POINTS = 400
 _TUKEY = 4.685
 """Tukey's constant: 95 % of least squares' efficiency on Gaussian noise."""
@@ -105,7 +107,7 @@ def _fit(p: Array, t: Array, fit: Fit, *, robust: bool) -> tuple[float, float]:
     for _ in range(50):
         residual = t - scale * p - shift
         # The floor lets exact data keep their weight where most residuals are rounding alone.
-        width = _TUKEY * 1.4826 * float(np.median(np.abs(residual))) + 1e-12 * np.abs(t).max()
+        width = _TUKEY * MAD_TO_SIGMA * float(np.median(np.abs(residual))) + 1e-12 * np.abs(t).max()
         weight = np.where(np.abs(residual) < width, (1 - (residual / width) ** 2) ** 2, 0)
         before = scale, shift
         scale, shift = fit(p, t, weight)

@@ -12,6 +12,7 @@ from recon.evaluation.depth import is_known
 from recon.evaluation.depth_alignment import fit_depth
 from recon.evaluation.depth_folder import DepthSet
 
+# Rows of the sheet, and relative error at which its colours end.
 _PHOTOS = 4
 _MAX_ERROR = 0.3
 

@@ -23,6 +23,7 @@ from pointmap.camera import (
 FAILED_DEG = 180.0
 """The error of a pair with an unregistered photo."""
 
+# Cameras nearer than this share of the scene's spread have no direction between them.
 _SAME_PLACE = 1e-9
 
 

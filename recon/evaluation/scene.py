@@ -29,6 +29,7 @@ from recon.export.depth_npz import read_depth_npz
 from recon.scene import Camera
 
 THRESHOLDS_DEG = (5, 10, 20, 30)
+"""Of AUC, RRA and RTA: those that the literature reports (SuperGlue: 5, 10, 20; RelPose: 30)."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 AUC_DEG = (5, 10, 20, 30)
 RECALL_DEG = 15
+"""Thresholds of AUC, and of RRA and RTA (PoseDiffusion, DUSt3R: 15 degrees)."""
 BINS = ((0.1, 0.3), (0.3, 0.6), (0.6, 1.01))
 """Overlaps by which rendered pairs are reported: little, half, most of the surface shared."""
 

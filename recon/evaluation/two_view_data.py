@@ -23,6 +23,7 @@ HELD_OUT_SCENES = 48
 """Rendered scenes of the fixed held-out set: about 270 pairs of four views each."""
 _HELD_OUT_OFFSET = 900_000_000
 """Beyond the seeds of ``pointmap.training.generate --held-out`` with ``--seed`` below 900."""
+# Aspects of rendered photos, in turn: those of cameras and phones, and upright ones.
 _SIZES = ((4, 3), (3, 2), (1, 1), (3, 4))
 
 

@@ -26,6 +26,7 @@ PICTURE_MARK = {"Software": "pointmap"}
 
 # Dropped into any folder by desktops that show it; deleting them loses nothing.
 _DESKTOP_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+# Read at once where a file is hashed.
 _CHUNK_BYTES = 1 << 20
 
 

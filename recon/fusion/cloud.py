@@ -47,6 +47,7 @@ def fuse_points(views: Sequence[View], *, options: FusionOptions | None = None) 
     voxel = options.voxel_size or automatic_voxel_size(frames, options)
     thinned = _thin(cloud, voxel)
     while len(thinned.points) > options.max_points:
+        # A surface then loses two fifths of its points.
         voxel *= 1.3
         thinned = _thin(cloud, voxel)
     return thinned

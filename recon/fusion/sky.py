@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 # Neighbouring pixels (of 256 levels, after a light blur) further apart belong to different things.
 _SMOOTH = 4.0
+# A sky is this share of the photo at least, has no confirmed depth on this share of itself, and
+# lies in the photo's upper half with this one.
 _LEAST_SHARE = 0.01
 _MOSTLY = 0.7
 _ABOVE = 0.9

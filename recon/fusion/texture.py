@@ -252,6 +252,7 @@ def _gains(sights: Sequence[Sight], views: Sequence[View], rounds: int = 5) -> A
                 mean = total[number[shared]] / seen[number[shared], None]
                 gains[k] = np.median(mean / colour[shared], axis=0)
         gains /= np.exp(np.log(gains).mean(axis=0))
+    # A factor of root 2 either way: what differs more is light, not exposure.
     return np.clip(gains, 0.7, 1.4)
 
 

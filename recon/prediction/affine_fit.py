@@ -17,23 +17,30 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pointmap.camera import Array, fit_similarity
+from recon.robust import MAD_TO_SIGMA
 
 Kind = Literal["disparity", "depth"]
 """What a map holds, up to scale and shift: 1 / z or z."""
 KINDS: tuple[Kind, ...] = ("disparity", "depth")
 
-# Six matches give 15 distances for 4 unknowns; of 30 % wrong ones a sixth of the samples is free.
+# Six matches give 15 distances for 4 unknowns; of 30 % wrong ones an eighth of the samples is free.
 _SAMPLE = 6
+# Seven of sixty are then free of wrong matches; each is solved from 27 starts.
 _SAMPLES = 60
+# Levenberg-Marquardt steps per start: three unknowns need fewer.
 _ROUNDS = 15
+# Matches of a pair that samples are drawn from and judged on; with fewer than the second there is
+# no telling the right samples by the rest.
 _MOST_MATCHES = 300
 _FEWEST_MATCHES = 12
 # Focal lengths over the spread of the matches' positions, and shifts over the median value.
 _FOCAL_STARTS = (1.0, 2.5, 6.0)
 _SHIFT_STARTS = (-0.4, 0.3, 2.0)
+# Standard error of the log focal length from which the matches don't tell.
 _UNDETERMINED = 0.25
 # No map and no match is better than a thousandth, however well they agree.
 _LEAST_NOISE = 1e-3
+# Least depth, as a share of the mean one: where a shift would put points behind the camera.
 _NEAREST = 1e-3
 
 
@@ -113,7 +120,7 @@ def fit_affine(values: ArrayLike, z: ArrayLike, *, kind: Kind, seed: int = 0) ->
     line = lines[np.median(misfit, axis=1).argmin()]
     for _ in range(5):
         off = np.abs((line[0] * v + line[1] - target) * weight)
-        agrees = off <= 2.5 * 1.4826 * np.median(off) + 1e-12
+        agrees = off <= 2.5 * MAD_TO_SIGMA * np.median(off) + 1e-12
         if agrees.sum() < 3 or np.ptp(v[agrees]) == 0:
             break
         rows = np.stack([v, np.ones_like(v)], 1)[agrees] * weight[agrees, None]
@@ -157,11 +164,11 @@ def recover_shift_and_focal(
         ]
         return np.concatenate(parts).ravel()
 
-    spread = max(1.4826 * float(np.median(np.abs(residuals(start / unit)))), 1e-9)
+    spread = max(MAD_TO_SIGMA * float(np.median(np.abs(residuals(start / unit)))), 1e-9)
     fit = least_squares(residuals, start / unit, loss="cauchy", f_scale=2 * spread, x_scale="jac")
     left = residuals(fit.x)
     information = fit.jac.T @ fit.jac
-    noise = max(1.4826 * float(np.median(np.abs(left))), _LEAST_NOISE)
+    noise = max(MAD_TO_SIGMA * float(np.median(np.abs(left))), _LEAST_NOISE)
     try:
         variance = np.linalg.inv(information)[-1, -1] * noise**2
     except np.linalg.LinAlgError:
@@ -222,7 +229,7 @@ def _solve_pair(
     agrees[thin[samples[np.nanargmin(score)]]] = True
     for _ in range(3):
         off = np.linalg.norm(_misfit(matches, kind, scaled, agrees), axis=1)
-        agrees = off <= 3 * 1.4826 * np.median(off) + 1e-9
+        agrees = off <= 3 * MAD_TO_SIGMA * np.median(off) + 1e-9
     shifts = {matches.i: float(scaled[0]), matches.j: float(scaled[1])}
     return _PairSolution(float(np.exp(scaled[2])), shifts, agrees)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pointmap.images import Photo
     from pointmap.inference import LocalFeatures, PairPrediction
 
+# Times that matches go back and forth: those that settle do so within a few.
 _ROUNDS = 10
 # Descriptors compared with at once, to bound the memory.
 _BLOCK = 8192

@@ -35,10 +35,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SUFFIXES = (".npy", ".npz", ".png")
+# Larger maps are made smaller: depth is tied to the scene, and refined, at about this size.
 _LONG_SIDE = 512
+# How far a map's aspect may be off the photo's: rounding of a map 50 pixels wide.
 _ASPECT_TOLERANCE = 0.02
 # As sure as a network is that errs by a fifth.
 _CONFIDENCE = 5.0
+# Best matched pairs that shifts and focal length are recovered from.
 _PAIRS = 12
 
 

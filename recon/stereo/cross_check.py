@@ -12,7 +12,16 @@ from torch.nn import functional as F
 from recon.stage_results import DepthMap
 from recon.stereo.plane_sweep import Photo2D, box_mean, epipolar_terms
 
+# Confidence that depth needs to count as confirmed. With two photos that agree it has 0.5 and more;
+# with one 0.55 at a perfect match, and this much at a score of 0.45.
 _ONE_WITNESS_IS_ENOUGH = 0.45
+# Factor of the confidence where one photo alone agrees, and the score (-1 to 1) of a perfect match.
+_ONE_WITNESS, _PERFECT_SCORE = 0.55, 0.7
+# Share of a pixel's neighbours that another photo confirms, too, or the pixel is a speck.
+_PATCH = 0.3
+# Photos whose depths, seen from here, differ relatively by less agree; the weight of one of them,
+# up to four: below that of confirmed depth, as what they saw may be hidden here.
+_SAME_DEPTH, _WEIGHT_PER_PHOTO, _MOST_PHOTOS = 0.02, 0.15, 4
 
 
 @dataclass(frozen=True)
@@ -74,10 +83,10 @@ def confirm(
         count += agrees
     averaged = torch.where(known, (1 + count) / total.clamp_min(1e-12), 0.0)
     # One witness may agree by chance; two hardly do. A plain surface scores low even when right.
-    witnesses = torch.where(count >= 2, 1.0, 0.55) * (count > 0)
-    confidence = witnesses * (0.5 + 0.5 * (reference.score / 0.7).clamp(0, 1))
+    witnesses = torch.where(count >= 2, 1.0, _ONE_WITNESS) * (count > 0)
+    confidence = witnesses * (0.5 + 0.5 * (reference.score / _PERFECT_SCORE).clamp(0, 1))
     # Chance agreement comes in specks, surfaces in patches.
-    supported = box_mean((count > 0).float(), 3) > 0.3
+    supported = box_mean((count > 0).float(), 3) > _PATCH
     # One witness of a poor match is wrong as often as a weak prior (reflections on glossy doors).
     return Estimate(averaged, confidence * (supported & (confidence > _ONE_WITNESS_IS_ENOUGH)))
 
@@ -137,10 +146,11 @@ def reproject_confirmed(photo: Photo2D, others: Sequence[DeviceDepth]) -> Estima
         return Estimate(none, none)
     maps = torch.stack([_seen_from(photo, other) for other in others])
     nearest = maps.amin(0)
-    agrees = (maps / nearest - 1).abs() < 0.02
+    agrees = (maps / nearest - 1).abs() < _SAME_DEPTH
     count = agrees.sum(0)
     inverse = torch.where(agrees, 1 / maps, 0.0).sum(0) / count.clamp_min(1)
-    weight = 0.15 * count.clamp_max(4) * (box_mean((count > 0).float(), 2) > 0.3)
+    in_patch = box_mean((count > 0).float(), 2) > _PATCH
+    weight = _WEIGHT_PER_PHOTO * count.clamp_max(_MOST_PHOTOS) * in_patch
     return Estimate(torch.where(count > 0, 1 / inverse.clamp_min(1e-12), 0.0), weight)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from recon.robust import MAD_TO_SIGMA
 from recon.stereo.colour_fill import spread_along_colours
 from recon.stereo.cross_check import Estimate
 from recon.stereo.plane_sweep import box_mean, plane_fit
@@ -119,7 +120,7 @@ def _observations(
     own = difference[known & usable]
     middle = own.median()
     # A prior is never better than a thousandth.
-    deviation = 1.4826 * (own - middle).abs().median() + 1e-3
+    deviation = MAD_TO_SIGMA * (own - middle).abs().median() + 1e-3
     # What is far from the rest belongs to another surface than the prior's: a neighbour's at a
     # blurred edge, or one that this photo doesn't see.
     likely = torch.exp(-0.5 * ((difference - middle) / (_LIKELY * deviation)).square())

@@ -97,6 +97,7 @@ class _Frame:
     def of(view: StereoView, device: torch.device) -> _Frame:
         pixels = torch.from_numpy(view.pixels).to(device).float() / 255
         photo = Photo2D(
+            # Luma of ITU-R BT.601, as JPEG has it.
             pixels @ torch.tensor([0.299, 0.587, 0.114], device=device),
             torch.from_numpy(np.asarray(view.intrinsics, np.float64)).to(device),
             torch.from_numpy(np.asarray(view.cam_to_world, np.float64)).to(device),

@@ -13,6 +13,20 @@ from pointmap.camera import Array, invert_rigid, pixel_rays, project, transform_
 if TYPE_CHECKING:
     from recon.stereo.view import StereoView
 
+# What a place that only the prior puts into another photo counts, against a shared scene point.
+_UNSEEN = 0.2
+# A source worse than the best by more than this adds noise rather than support.
+_LEAST_SHARE = 0.01
+# Rows, and columns, of the prior's points that are projected.
+_GRID = 16
+# The best angle between two rays, the weight's standard deviations below and above it, and the
+# angle below which depth is anyone's guess, however many points are shared.
+_BEST_DEG, _SPREADS_DEG, _LEAST_DEG = 8.0, (3.0, 12.0), 0.3
+# Depths from which percentiles are taken at least.
+_FEWEST = 20
+# Factors by which the range of depth is widened.
+_BEFORE, _BEYOND = 0.7, 1.5
+
 
 def choose_sources(views: Sequence[StereoView], index: int, count: int) -> list[int]:
     """Return up to ``count`` views to compare view ``index`` with, best first.
@@ -32,11 +46,10 @@ def choose_sources(views: Sequence[StereoView], index: int, count: int) -> list[
         score = _angle_weight(view, other, view.points[shared]).sum() / max(len(shared), 1)
         if len(grid):
             inside = _inside(other, grid)
-            score += 0.2 * _angle_weight(view, other, grid[inside]).sum() / len(grid)
+            score += _UNSEEN * _angle_weight(view, other, grid[inside]).sum() / len(grid)
         scores.append(float(score))
     ranked = sorted(range(len(views)), key=lambda j: (-scores[j], j))
-    # A source a hundred times worse than the best adds noise rather than support.
-    enough = max(scores) * 0.01
+    enough = max(scores) * _LEAST_SHARE
     return [j for j in ranked[:count] if scores[j] > max(enough, 1e-4)]
 
 
@@ -46,8 +59,8 @@ def _prior_points(view: StereoView) -> Array:
     row, column = (
         axis.ravel()
         for axis in np.meshgrid(
-            np.linspace(0, height - 1, 16).astype(int),
-            np.linspace(0, width - 1, 16).astype(int),
+            np.linspace(0, height - 1, _GRID).astype(int),
+            np.linspace(0, width - 1, _GRID).astype(int),
             indexing="ij",
         )
     )
@@ -70,9 +83,8 @@ def _angle_weight(view: StereoView, other: StereoView, points: Array) -> Array:
     rays = [points - v.cam_to_world[:3, 3] for v in (view, other)]
     unit = [ray / np.linalg.norm(ray, axis=-1, keepdims=True).clip(1e-12) for ray in rays]
     angle = np.degrees(np.arccos(np.clip((unit[0] * unit[1]).sum(-1), -1, 1)))
-    weight = np.exp(-0.5 * ((angle - 8.0) / np.where(angle < 8.0, 3.0, 12.0)) ** 2)
-    # Below a third of a degree depth is anyone's guess, however many points are shared.
-    return weight * (angle > 0.3)
+    weight = np.exp(-0.5 * ((angle - _BEST_DEG) / np.where(angle < _BEST_DEG, *_SPREADS_DEG)) ** 2)
+    return weight * (angle > _LEAST_DEG)
 
 
 def inverse_range(view: StereoView) -> tuple[float, float]:
@@ -84,10 +96,10 @@ def inverse_range(view: StereoView) -> tuple[float, float]:
     prior = view.prior.depth[view.prior.depth > 0]
     z = transform_points(invert_rigid(view.cam_to_world), view.points)[:, 2]
     z = z[z > 0]
-    ranges = [np.percentile(d, [1, 99]) for d in (prior, z) if len(d) >= 20]
+    ranges = [np.percentile(d, [1, 99]) for d in (prior, z) if len(d) >= _FEWEST]
     if not ranges:
         return 0.0, 0.0
     near, far = min(r[0] for r in ranges), max(r[1] for r in ranges)
-    if len(z) >= 20:
+    if len(z) >= _FEWEST:
         near, far = max(near, ranges[-1][0] / 2), min(far, ranges[-1][1] * 2)
-    return float(1 / (far * 1.5)), float(1 / (near * 0.7))
+    return float(1 / (far * _BEYOND)), float(1 / (near * _BEFORE))

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from pointmap.camera import Array, cross_matrix, pixel_rays, rigid, rotation_angle_deg
 from recon.stage_results import REFERENCE_LONG_SIDE, PairMatches
 
+# Samples of five drawn at most: enough, at this confidence, where three in ten matches are right.
 _RANSAC_CONFIDENCE = 0.9999
 _RANSAC_ITERATIONS = 5000
 
@@ -32,6 +33,7 @@ def sampson_px(fundamental: Array, xy_i: ArrayLike, xy_j: ArrayLike) -> Array:
     return residual
 
 
+# Derivatives of a rotation, one per axis that it turns about.
 _TURNS = [cross_matrix(axis) for axis in np.eye(3)]
 
 

@@ -36,12 +36,17 @@ FOCAL_RANGE = (0.4, 3.5)
 """Focal lengths over long side that are searched: 103 to 16 degrees along the long side."""
 
 _GRID = np.exp(np.linspace(np.log(FOCAL_RANGE[0]), np.log(FOCAL_RANGE[1]), 25))
+# Focal lengths over long side at which a pair's pose is sought anew: wide, usual and long lenses.
 _STARTS = (0.6, 1.0, 1.7)
+# Most telling pairs that are asked, and matches of each: bounds the time of large scenes.
 _PAIRS = 20
 _MATCHES_PER_PAIR = 300
+# Cost of a wrong match, in squared sigmas: from two sigmas on, about, a match counts as wrong.
 _WRONG_MATCH = 4.0
+# Blur of a pair's log-likelihood, and the chance that a pair is wrong altogether.
 _PAIR_LOG_SIGMA = 0.02
 _WRONG_PAIRS = 1e-4
+# Error of the logarithm that one pair leaves, by the lens and the scene; pairs average it out.
 _FEW_PAIRS_LOG_SIGMA = 0.15
 
 
@@ -89,9 +94,8 @@ def focal_from_epipolar(
     weight = np.exp(log_posterior - log_posterior.max())
     best = fine[log_posterior.argmax()]
     spread = float(weight @ (fine - best) ** 2 / weight.sum())
-    log_sigma = min(
-        float(np.sqrt(spread + PINHOLE_LOG_SIGMA**2 + 0.15**2 / len(costs))), DEFAULT_LOG_SIGMA
-    )
+    variance = spread + PINHOLE_LOG_SIGMA**2 + _FEW_PAIRS_LOG_SIGMA**2 / len(costs)
+    log_sigma = min(float(np.sqrt(variance)), DEFAULT_LOG_SIGMA)
     return FocalEstimate(float(np.exp(best)), log_sigma, "epipolar")
 
 
@@ -170,6 +174,7 @@ def _pair_profile(
                     costs[k] = cost
                 elif k != direction[0]:
                     break  # joined a branch that another start has followed
+    # Where all matches cost more than 0.6 of a wrong one, no focal length explains the pair.
     explained = costs.min() < 0.6 * _WRONG_MATCH * len(keep)
     return costs if explained and np.isfinite(costs).all() else None
 

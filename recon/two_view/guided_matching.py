@@ -25,10 +25,14 @@ if TYPE_CHECKING:
     from pointmap.images import Photo
 
 
+# The best match has to be nearer than this share of the second best. Stricter than Lowe's 0.8: in a
+# small region the second best is a random one.
 _RATIO = 0.7
 # Where a region holds no second key point, the best one competes with what unrelated ones have.
 _UNRELATED = 0.8
+# Where chance is counted, in bands off the epipolar line: far enough to hold no right match.
 _DECOYS_AT = (-8.0, 8.0)
+# Key points compared at once, for bounded memory.
 _ROWS = 128
 # How far off a place predicted by trusted pointmaps may be: of a photo's long side, across and
 # along the epipolar line, and as a factor of depth. Their poses are good to about a degree.

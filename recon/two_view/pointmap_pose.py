@@ -20,8 +20,10 @@ MIN_CONFIDENCE = 3.0
 a network of this confidence expects an error of 0.2 / 3, 7 % of the scene's size."""
 MAX_DISAGREEMENT_DEG = 5.0
 """Rotation by which a pair's two predictions may differ; directions by three times as much."""
+# Shares of the second photo's pixels that one camera explains, and that the first photo sees too.
 _LEAST_SUPPORT = 0.5
 _LEAST_OVERLAP = 0.1
+# Rotation, and parallax, up to which both photos may be one and the same: as good as the poses are.
 _SAME_PLACE_DEG = 1.0
 
 

@@ -25,11 +25,14 @@ if TYPE_CHECKING:
     from pointmap.images import Photo
 
 
+# Predictions solved at once, for bounded memory.
 _CHUNK = 64
+# Re-weightings of the registration, and Newton steps from there: each starts near its end.
 _PROCRUSTES_ROUNDS = 8
 _NEWTON_ROUNDS = 10
 # Depth errors of neighbouring pixels are alike: so many pixels say as much of depth as one would.
 _ALIKE_DEPTHS = 40.0
+# Errors that any prediction is granted, of x / z and of log depth: exact ones divide by them.
 _LEAST_RAY_SIGMA = 1e-6
 _LEAST_DEPTH_SIGMA = 1e-4
 # A pixel is explained within so many radians (five pixels at a focal length of 500, as the

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from pointmap.images import Photo
     from pointmap.inference import PairPrediction
 
+# Re-weightings; the kernel narrows with each.
+_ROUNDS = 15
+
 
 def procrustes(
     points_1: Array,
@@ -51,7 +54,7 @@ def procrustes(
     if _is_line(p1) or _is_line(p2):
         return None
     robust = np.ones(len(p1))
-    for _ in range(15):
+    for _ in range(_ROUNDS):
         scale, R, t = fit_similarity(p2, p1, w * robust)
         error = np.linalg.norm(scale * p2 @ R.T + t - p1, axis=1) / reach[usable]
         # The kernel narrows with the fit, down to a fifth of the tolerance.

@@ -48,6 +48,8 @@ _SAME_MODEL = 0.8
 """A simpler model that explains this part of the inliers explains the pair (COLMAP's ratio)."""
 _RIVAL = 0.9
 """A different pose with this part of the best one's support may as well be the true one."""
+_LEAST_SHARE = 0.25
+"""Inliers that an edge needs, as a share of the matches."""
 
 
 def essential(
@@ -168,7 +170,7 @@ def verify_pair(
     """
     K_i, K_j = _pair_intrinsics(photos, matches, focals_px)
     pose = essential(matches, K_i, K_j) if len(matches) >= FEW_MATCHES else None
-    if pose is None or "few_matches" in pose.flags or pose.inliers.mean() < 0.25:
+    if pose is None or "few_matches" in pose.flags or pose.inliers.mean() < _LEAST_SHARE:
         logger.debug(
             "photos %d and %d: %d feature matches, no edge", matches.i, matches.j, len(matches)
         )
