@@ -32,11 +32,11 @@ ENDINGS = (".mp4", ".webm")
 """Files that :func:`write_video` writes. Both hold VP9, which browsers play and OpenCV brings."""
 
 WIDTH, HEIGHT = 1280, 720
-_FRAMES_PER_SECOND = 24
-_SECONDS_PER_CAMERA = 1.0
-_LEAST_S, _MOST_S = 8.0, 40.0
+_FRAMES_PER_SECOND = 24  # cinema's
+_SECONDS_PER_CAMERA = 1.0  # slow enough to see what each photo saw
+_LEAST_S, _MOST_S = 8.0, 40.0  # length of a film, seconds
 _LEAST_CAMERAS = 4  # fewer make no path
-_SWING_DEG = 35.0
+_SWING_DEG = 35.0  # to either side without a path: farther, the backs of surfaces show
 
 
 def check_video_path(path: Path, *, overwrite: bool = True) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pointmap.camera import Array, invert_rigid, project, transform_points
 from recon.fusion.full_photos import full_photo, scaled_sizes
-from recon.fusion.visibility import Sight, look
+from recon.fusion.visibility import Visibility, mesh_visibility
 from recon.scene import Mesh, TexturedMesh, View
 
 # Photos that a triangle may choose from.
@@ -59,7 +59,7 @@ def texture_mesh(
     if not len(mesh.faces) or not placed:
         return None
     mesh = _simplified(mesh, max_triangles)
-    sights = look(mesh, placed)
+    sights = mesh_visibility(mesh, placed)
     labels = _choose(np.stack([sight.size_px for sight in sights]), _neighbours(mesh.faces))
     layout = _lay_out(mesh, labels, placed, size - _LEVELS * _CELL)
     gains = _gains(sights, placed)
@@ -229,7 +229,7 @@ def _paint(
         np.copyto(texture[y0:y1, x0:x1], pixels[v0:v1, u0:u1], where=mask[..., None] > 0)
 
 
-def _gains(sights: Sequence[Sight], views: Sequence[View], rounds: int = 5) -> Array:
+def _gains(sights: Sequence[Visibility], views: Sequence[View], rounds: int = 5) -> Array:
     """Return one factor per photo and colour (K, 3) with which the photos agree on the mesh."""
     samples = []
     for sight, view in zip(sights, views, strict=True):

@@ -24,8 +24,8 @@ _TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
-class Sight:
-    """One photo's look at a mesh: ``xy`` (V, 2) pixels of the vertices at the resolution of its
+class Visibility:
+    """What one photo sees of a mesh: ``xy`` (V, 2) pixels of the vertices at the resolution of its
     depth, ``visible`` (V,) whether it sees them, ``size_px`` (F,) the area of each triangle that it
     sees whole and from the front, 0 for all others.
     """
@@ -35,7 +35,7 @@ class Sight:
     size_px: NDArray[np.float32]
 
 
-def look(mesh: Mesh, views: Sequence[View]) -> list[Sight]:
+def mesh_visibility(mesh: Mesh, views: Sequence[View]) -> list[Visibility]:
     """Return what each of the (registered) views sees of the mesh."""
     import open3d as o3d
     import open3d.core as o3c
@@ -43,10 +43,10 @@ def look(mesh: Mesh, views: Sequence[View]) -> list[Sight]:
     caster = o3d.t.geometry.RaycastingScene()
     vertices, faces = np.ascontiguousarray(mesh.vertices), mesh.faces.astype(np.uint32)
     caster.add_triangles(o3c.Tensor.from_numpy(vertices), o3c.Tensor.from_numpy(faces))
-    return [_look(mesh, view, caster) for view in views]
+    return [_visibility(mesh, view, caster) for view in views]
 
 
-def _look(mesh: Mesh, view: View, caster: object) -> Sight:
+def _visibility(mesh: Mesh, view: View, caster: object) -> Visibility:
     cam_to_world = view.camera.cam_to_world
     assert cam_to_world is not None
     camera = transform_points(invert_rigid(cam_to_world), mesh.vertices)
@@ -63,7 +63,7 @@ def _look(mesh: Mesh, view: View, caster: object) -> Sight:
     ab, ac = b - a, c - a
     area = 0.5 * (ab[:, 1] * ac[:, 0] - ab[:, 0] * ac[:, 1])
     whole = visible[mesh.faces].all(axis=1)
-    return Sight(xy, visible, np.where(whole, np.maximum(area, 0), 0).astype(np.float32))
+    return Visibility(xy, visible, np.where(whole, np.maximum(area, 0), 0).astype(np.float32))
 
 
 def _first_depth(view: View, caster: object) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ import viz.viewers.window
 from pointmap.camera import invert_rigid, pinhole, project, transform_points
 from recon.export.colour import UNKNOWN_GREY, camera_colours, confidence_to_rgb, depth_to_rgb
 from recon.reconstruction import Reconstruction
-from viz.drawing.looks import LOOKS, cloud_colours, surface_colours
+from viz.drawing.colouring import COLOURINGS, cloud_colours, surface_colours
 from viz.drawing.render import BACKGROUND, render_scene
 from viz.drawing.viewpoint import (
     Viewpoint,
@@ -266,7 +266,10 @@ def test_rendering_leaves_the_display_settings_alone(
 
 
 def test_looks_tell_depth_normals_and_confidence(scene: Reconstruction) -> None:
-    photo, depth, normal, confidence = (cloud_colours(scene, look).astype(int) for look in LOOKS)
+    coloured = (cloud_colours(scene, name).astype(int) for name in COLOURINGS)
+    photo, depth, normal, confidence = coloured
+        cloud_colours(scene, name).astype(int) for name in COLOURINGS
+    )
     np.testing.assert_array_equal(photo, scene.cloud.colours)
     on_wall = scene.cloud.points[:, 2] == WALL_Z
     warmth = depth[:, 0] - depth[:, 2]

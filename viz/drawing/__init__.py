@@ -1,1 +1,1 @@
-"""Pictures of a reconstruction: viewpoints, looks, and the renderers that draw them."""
+"""Pictures of a reconstruction: viewpoints, colourings, and the renderers that draw them."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pointmap.camera import Array, project, transform_points
 from viz.drawing.viewpoint import FRUSTUM_EDGES
 
-_MOST_POINTS = 400_000
+_MOST_POINTS = 400_000  # of the cloud; a picture has fewer pixels that points could fill
 
 
 def splat(

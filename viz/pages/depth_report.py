@@ -14,7 +14,7 @@ from recon.export.colour import depth_to_rgb, normals_to_rgb
 from recon.scene import Scene
 from viz.pages.report_photos import number, picture_tag, shrunk
 
-_SIDE = 360
+_SIDE = 360  # long side of a picture: three stand beside each other
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from viz.pages.report_photos import picture_tag
 if TYPE_CHECKING:
     from PIL import Image
 
-_LINES = 60
-_HEIGHT = 320
-_GAP = 8
+_LINES = 60  # more hide the photos
+_HEIGHT = 320  # of the photos, pixels
+_GAP = 8  # between them
 _SHOWN = 2  # pairs from each end
 
 

@@ -24,9 +24,9 @@ from viz.drawing.viewpoint import (
     scene_frame,
 )
 
-_WIDTH = 560
-_MARGIN = 28
-_CLOUD_POINTS = 400_000
+_WIDTH = 560  # of a drawing, pixels: two stand beside each other
+_MARGIN = 28  # holds the labels of cameras at the rim
+_CLOUD_POINTS = 400_000  # of the cloud are drawn: about one a pixel
 
 
 def camera_plot(reconstruction: Scene, *, side: Literal["top", "side"] = "top") -> str:

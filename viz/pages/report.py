@@ -17,8 +17,8 @@ from viz.pages.plots import camera_plot, pair_matrix
 from viz.pages.report_photos import number, photo_cards, photo_table, picture_tag
 from viz.pages.scene_data import scene_data
 
-_MATRIX_PHOTOS = 60
-_LISTED_PAIRS = 300
+_MATRIX_PHOTOS = 60  # with more, cells of the pair matrix are too small to read
+_LISTED_PAIRS = 300  # what one still scrolls through
 
 
 def write_report(reconstruction: Scene, path: str | Path) -> Path:

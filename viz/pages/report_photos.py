@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from recon.export.colour import camera_colours, confidence_to_rgb, depth_to_rgb
 from recon.scene import Scene, View
 
-_CONFIDENT = 0.5
-_QUALITY = 80
+_CONFIDENT = 0.5  # depth that two photos confirmed has this and more (recon.stereo.cross_check)
+_QUALITY = 80  # of JPEGs: good to look at, and small
 
 
 def number(value: float) -> str:

@@ -17,7 +17,7 @@ from viz.pages.scene_data import scene_data
 # With the photos a page then stays at about 20 MB.
 MOST_POINTS = 600_000
 MOST_VERTICES = 200_000
-_THUMBNAIL = 160
+_THUMBNAIL = 160  # long side of a photo in the row, pixels; half of it with many photos
 
 
 def write_scene_page(reconstruction: Scene, path: str | Path) -> Path:

@@ -17,7 +17,7 @@ import numpy as np
 from recon.export.colour import camera_colours
 from recon.export.glb import mesh_glb
 from recon.scene import Scene
-from viz.drawing.looks import LOOKS, Look, confident_cloud, surface_colours
+from viz.drawing.colouring import COLOURINGS, Colouring, confident_cloud, surface_colours
 from viz.drawing.render import BACKGROUND
 from viz.drawing.viewpoint import (
     Viewpoint,
@@ -33,9 +33,9 @@ from viz.viewers.browser_guard import guarded_server
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_PORT = 8080
+DEFAULT_PORT = 8080  # viser's own
 
-_THUMBNAIL = 256
+_THUMBNAIL = 256  # long side of the photo in a camera's outline, pixels
 
 
 def browse(reconstruction: Scene, *, port: int = DEFAULT_PORT) -> None:
@@ -63,7 +63,7 @@ class BrowserView:
 
     def __init__(self, reconstruction: Scene, *, port: int) -> None:
         self.reconstruction = reconstruction
-        self.look: Look = "photo"
+        self.colouring: Colouring = "photo"
         self.least_confidence = 0.0
         self._cameras = registered_cameras(reconstruction)
         self._frame = scene_frame(reconstruction)
@@ -101,12 +101,12 @@ class BrowserView:
         mesh = self.reconstruction.surface
         if len(mesh.faces) == 0:
             return []
-        coloured = replace(mesh, colours=surface_colours(self.reconstruction, self.look))
+        coloured = replace(mesh, colours=surface_colours(self.reconstruction, self.colouring))
         # Not viser's own mesh: that is lit, and the photos' colours hold the light of the scene.
         return [self._server.scene.add_glb("/mesh", mesh_glb(coloured), cast_shadow=False)]
 
     def _cloud(self) -> list[Any]:
-        cloud = confident_cloud(self.reconstruction, self.look, self.least_confidence)
+        cloud = confident_cloud(self.reconstruction, self.colouring, self.least_confidence)
         if len(cloud.points) == 0:
             return []
         # Half precision, viser's default, is too coarse far from the origin.
@@ -154,8 +154,8 @@ class BrowserView:
         for part, title in (("mesh", "Surface"), ("cloud", "Points"), ("cameras", "Cameras")):
             box = gui.add_checkbox(title, self._shown[part])
             box.on_update(lambda event, part=part: self._show(part, event.target.value))
-        look = gui.add_dropdown("Colour", LOOKS)
-        look.on_update(lambda event: self._colour_by(event.target.value))
+        colouring = gui.add_dropdown("Colour", COLOURINGS)
+        colouring.on_update(lambda event: self._colour_by(event.target.value))
         least = gui.add_slider("Confidence", 0.0, 1.0, 0.01, 0.0, hint="least, of points")
         least.on_update(lambda event: self._filter_by(event.target.value))
         size = gui.add_slider("Point size", 0.2, 5.0, 0.1, 1.0)
@@ -177,8 +177,8 @@ class BrowserView:
         for handle in self._parts[part]:
             handle.visible = on
 
-    def _colour_by(self, look: Look) -> None:
-        self.look = look
+    def _colour_by(self, colouring: Colouring) -> None:
+        self.colouring = colouring
         self._draw("mesh")
         self._draw("cloud")
 

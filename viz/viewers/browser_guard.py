@@ -41,8 +41,8 @@ SERIES = "1.1"
 """The releases of viser that the guard was tried with."""
 
 _HIGHEST_PORT = 65535
-_HTTP_PORT = 80
-_SECRET_BYTES = 24
+_HTTP_PORT = 80  # which browsers leave out of the Host header
+_SECRET_BYTES = 24  # of the address: 192 random bits
 _ANSWER_HEADERS = {
     # The address is the secret: no other site is told where a visitor came from.
     "Referrer-Policy": "no-referrer",

@@ -14,7 +14,7 @@ from viz.pages.report_photos import shrunk
 if TYPE_CHECKING:
     import open3d as o3d
 
-_THUMBNAIL = 256
+_THUMBNAIL = 256  # long side of the photo in a camera's outline, pixels
 
 
 def photo_quad(

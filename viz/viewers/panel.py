@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.scene import Mesh, Scene
-from viz.drawing.looks import LOOKS, Look, confident_cloud, surface_colours
+from viz.drawing.colouring import COLOURINGS, Colouring, confident_cloud, surface_colours
 from viz.drawing.render import (
     BACKGROUND,
     camera_outlines,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-WIDTH, HEIGHT = 1280, 800
+WIDTH, HEIGHT = 1280, 800  # fits a laptop's screen
 _HELP = (
     "drag: turn, ctrl+drag: move, wheel: zoom; click a camera or its name to see what it saw; "
     "close the window or press Ctrl-C to end"
@@ -115,7 +115,7 @@ class PanelWindow:
         from open3d.visualization import gui, rendering
 
         self.reconstruction = reconstruction
-        self.look: Look = "photo"
+        self.colouring: Colouring = "photo"
         self.least_confidence = 0.0
         self.point_size = point_size_px(len(reconstruction.cloud.points), WIDTH, HEIGHT)
         first = best_show(reconstruction)
@@ -151,9 +151,9 @@ class PanelWindow:
             self.widget.scene.show_geometry(name, on)
         self._redraw()
 
-    def colour_by(self, look: Look) -> None:
-        """Colour surface and points by ``look``."""
-        self.look = look
+    def colour_by(self, colouring: Colouring) -> None:
+        """Colour surface and points by ``colouring``."""
+        self.colouring = colouring
         self._draw_part("mesh")
         self._draw_part("cloud")
 
@@ -232,9 +232,9 @@ class PanelWindow:
             box.set_on_checked(partial(self.toggle, part))
             panel.add_child(box)
         colours = gui.Combobox()
-        for look in LOOKS:
-            colours.add_item(look)
-        colours.set_on_selection_changed(lambda _, k: self.colour_by(LOOKS[int(k)]))
+        for colouring in COLOURINGS:
+            colours.add_item(colouring)
+        colours.set_on_selection_changed(lambda _, k: self.colour_by(COLOURINGS[int(k)]))
         self._labelled(panel, "Colour", colours)
         self._labelled(panel, "Least confidence of points", self._slider(0, 1, 0, self.filter_by))
         size = self._slider(1, 12, self.point_size, self.resize_points)
@@ -319,7 +319,7 @@ class PanelWindow:
         if part == "mesh" and len(self.reconstruction.surface.faces):
             scene.add_geometry("mesh", self._mesh(), material("defaultUnlit"))
         if part == "cloud":
-            cloud = confident_cloud(self.reconstruction, self.look, self.least_confidence)
+            cloud = confident_cloud(self.reconstruction, self.colouring, self.least_confidence)
             if len(cloud.points):
                 made = material("defaultUnlit")
                 made.point_size = self.point_size * self.window.scaling
@@ -334,7 +334,7 @@ class PanelWindow:
 
     def _mesh(self) -> o3d.geometry.TriangleMesh:
         mesh = self.reconstruction.surface
-        colours = surface_colours(self.reconstruction, self.look)
+        colours = surface_colours(self.reconstruction, self.colouring)
         return mesh_geometry(
             Mesh(mesh.vertices, mesh.faces, colours, mesh.normals), eye=self.home.eye
         )

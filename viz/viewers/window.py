@@ -24,7 +24,7 @@ import numpy as np
 from pointmap.errors import InputError
 from recon.export.ownership import PICTURE_MARK, is_viewer_picture
 from recon.scene import PointCloud, Scene
-from viz.drawing.looks import LOOKS, Look, confident_cloud, surface_colours
+from viz.drawing.colouring import COLOURINGS, Colouring, confident_cloud, surface_colours
 from viz.drawing.render import (
     BACKGROUND,
     aim,
@@ -57,7 +57,7 @@ _HELP = (
 )
 """One line on how to use the plain window."""
 
-_WIDTH, _HEIGHT = 1280, 800
+_WIDTH, _HEIGHT = 1280, 800  # fits a laptop's screen
 
 # Asks a display for a connection, as GLFW does under Open3D. In a process of its own, because a
 # display that is half dead (a stale ssh tunnel) takes the question and never answers.
@@ -141,7 +141,7 @@ class _SceneWindow:
         self.reconstruction = reconstruction
         self.home = automatic_viewpoint(reconstruction, aspect=_WIDTH / _HEIGHT)
         self.cameras = registered_cameras(reconstruction)
-        self.look: Look = "photo"
+        self.colouring: Colouring = "photo"
         self.least_confidence = 0.0
         self.photo = -1  # place in ``cameras`` of the photo that is looked from
         self.parts: dict[str, list[Any]] = {}
@@ -184,8 +184,8 @@ class _SceneWindow:
 
     def next_look(self) -> bool:
         """Colour surface and points in the next way."""
-        self.look = LOOKS[(LOOKS.index(self.look) + 1) % len(LOOKS)]
-        logger.info("coloured by %s", self.look)
+        self.colouring = COLOURINGS[(COLOURINGS.index(self.colouring) + 1) % len(COLOURINGS)]
+        logger.info("coloured by %s", self.colouring)
         for mesh in self.parts.get("M", []):
             mesh.vertex_colors = self._mesh().vertex_colors
             self.visualizer.update_geometry(mesh)
@@ -248,11 +248,11 @@ class _SceneWindow:
 
     def _mesh(self) -> Any:
         mesh = self.reconstruction.surface
-        colours = surface_colours(self.reconstruction, self.look)
+        colours = surface_colours(self.reconstruction, self.colouring)
         return mesh_geometry(replace(mesh, colours=colours), eye=self.home.eye)
 
     def _cloud(self) -> PointCloud:
-        return confident_cloud(self.reconstruction, self.look, self.least_confidence)
+        return confident_cloud(self.reconstruction, self.colouring, self.least_confidence)
 
     def _draw_photos(self) -> None:
         """Show the cameras' photos, but not that of the one looked from: it would hide the view."""

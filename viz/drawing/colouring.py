@@ -14,53 +14,55 @@ from recon.export.colour import UNKNOWN_GREY, confidence_to_rgb, depth_to_rgb
 from recon.scene import PointCloud, Scene
 from viz.drawing.viewpoint import registered_cameras, scene_frame
 
-Look = Literal["photo", "depth", "normal", "confidence"]
+Colouring = Literal["photo", "depth", "normal", "confidence"]
 """The choices of colour."""
 
-LOOKS: tuple[Look, ...] = get_args(Look)
+COLOURINGS: tuple[Colouring, ...] = get_args(Colouring)
 
 _MOST_SEARCHED = 200_000  # cloud points that lend the surface their confidence
 
 
-def cloud_colours(reconstruction: Scene, look: Look) -> NDArray[np.uint8]:
-    """Return the colours (N, 3) of the cloud's points in ``look``."""
+def cloud_colours(reconstruction: Scene, colouring: Colouring) -> NDArray[np.uint8]:
+    """Return the colours (N, 3) of the cloud's points by ``colouring``."""
     cloud = reconstruction.cloud
-    if look == "confidence":
+    if colouring == "confidence":
         return confidence_to_rgb(cloud.confidence)
-    return _colours(reconstruction, look, cloud.points, cloud.normals, cloud.colours)
+    return _colours(reconstruction, colouring, cloud.points, cloud.normals, cloud.colours)
 
 
-def confident_cloud(reconstruction: Scene, look: Look, least_confidence: float) -> PointCloud:
-    """Return the cloud's points of at least that confidence, coloured by ``look``."""
+def confident_cloud(
+    reconstruction: Scene, colouring: Colouring, least_confidence: float
+) -> PointCloud:
+    """Return the cloud's points of at least that confidence, so coloured."""
     cloud = reconstruction.cloud
     keep = (cloud.confidence >= least_confidence) & np.isfinite(cloud.points).all(axis=1)
-    colours = cloud_colours(reconstruction, look)
+    colours = cloud_colours(reconstruction, colouring)
     return PointCloud(
         cloud.points[keep], colours[keep], cloud.normals[keep], cloud.confidence[keep]
     )
 
 
-def surface_colours(reconstruction: Scene, look: Look) -> NDArray[np.uint8]:
-    """Return the colours (V, 3) of the mesh's vertices in ``look``.
+def surface_colours(reconstruction: Scene, colouring: Colouring) -> NDArray[np.uint8]:
+    """Return the colours (V, 3) of the mesh's vertices by ``colouring``.
 
     A vertex is as sure as the cloud's point next to it; without a cloud all are grey.
     """
     mesh = reconstruction.surface
-    if look == "confidence":
+    if colouring == "confidence":
         return _surface_confidence(reconstruction)
-    return _colours(reconstruction, look, mesh.vertices, mesh.normals, mesh.colours)
+    return _colours(reconstruction, colouring, mesh.vertices, mesh.normals, mesh.colours)
 
 
 def _colours(
     reconstruction: Scene,
-    look: Look,
+    colouring: Colouring,
     points: NDArray[np.float32],
     normals: NDArray[np.float32],
     photo: NDArray[np.uint8],
 ) -> NDArray[np.uint8]:
-    if look == "depth":
+    if colouring == "depth":
         return depth_to_rgb(_distance(reconstruction, points))
-    if look == "normal":
+    if colouring == "normal":
         # Right is red, up is green, towards the viewer is blue, as normal maps have it.
         upright = normals @ scene_frame(reconstruction).axes * [1.0, -1.0, -1.0]
         return np.rint(127.5 * (1 + np.clip(np.nan_to_num(upright), -1, 1))).astype(np.uint8)
