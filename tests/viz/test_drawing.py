@@ -265,11 +265,9 @@ def test_rendering_leaves_the_display_settings_alone(
 # What points are coloured by, and cameras that are clicked
 
 
-def test_looks_tell_depth_normals_and_confidence(scene: Reconstruction) -> None:
+def test_colourings_tell_depth_normals_and_confidence(scene: Reconstruction) -> None:
     coloured = (cloud_colours(scene, name).astype(int) for name in COLOURINGS)
     photo, depth, normal, confidence = coloured
-        cloud_colours(scene, name).astype(int) for name in COLOURINGS
-    )
     np.testing.assert_array_equal(photo, scene.cloud.colours)
     on_wall = scene.cloud.points[:, 2] == WALL_Z
     warmth = depth[:, 0] - depth[:, 2]

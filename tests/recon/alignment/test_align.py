@@ -381,7 +381,8 @@ def test_photos_join_a_large_scene_several_at_a_time(monkeypatch: pytest.MonkeyP
     scene = arc_scene(20, 80, noise_px=0.3)
     edges, _ = scene_edges(scene, neighbours=6)
     focals = np.full(20, FOCAL)
-    setup = _setup(["one"] * 20, edges, focals, np.zeros(20), np.ones(20), AlignOptions())
+    known = Focals(focals, np.zeros(20), ("given",) * 20, np.zeros(20, np.int64))
+    setup = _setup(known, edges, np.ones(20), AlignOptions())
     unplaced = _unmatched(photos(20), setup).cameras
     cameras: Cameras = replace(
         unplaced, cam_to_world=scene.cam_to_world, registered=np.arange(20) < 17
