@@ -20,7 +20,7 @@ def register_frames(
     base = weights / reach.square()
     robust = torch.ones_like(base)
     for _ in range(15):
-        scale, R, t = _similarity(points2, points1, base * robust)
+        scale, R, t = fit_similarity_torch(points2, points1, base * robust)
         moved = scale[:, None, None] * points2 @ R.transpose(1, 2) + t[:, None]
         error = (moved - points1).norm(dim=-1) / reach
         width = (1.5 * error.median(dim=1).values).clamp(min=tolerance / 5)
@@ -30,14 +30,20 @@ def register_frames(
     return pose
 
 
-def _similarity(source: Tensor, target: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return scale (B,), R (B, 3, 3), t (B, 3) of the weighted best fit."""
-    w = (weights / weights.sum(1, keepdim=True))[..., None]
-    mean_s, mean_t = (w * source).sum(1), (w * target).sum(1)
-    s, t = source - mean_s[:, None], target - mean_t[:, None]
-    u, values, vt = torch.linalg.svd((w * t).transpose(1, 2) @ s)
-    sign = torch.ones_like(values)
-    sign[:, 2] = torch.linalg.det(u @ vt).sign()
-    R = (u * sign[:, None]) @ vt
-    scale = (values * sign).sum(1) / (w * s.square()).sum((1, 2)).clamp(min=1e-12)
-    return scale, R, mean_t - scale[:, None] * (R @ mean_s[..., None])[..., 0]
+def fit_similarity_torch(
+    source: Tensor, target: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return scale (B,), R (B, 3, 3), t (B, 3) with target ~ scale R source + t, differentiable.
+
+    :func:`pointmap.camera.fit_similarity` of a batch: points (B, N, 3) with weights (B, N).
+    """
+    share = (weights / weights.sum(1, keepdim=True))[..., None]
+    centre_s, centre_t = (share * source).sum(1), (share * target).sum(1)
+    s, t = source - centre_s[:, None], target - centre_t[:, None]
+    u, singular, vt = torch.linalg.svd((share * t).mT @ s)
+    sign = torch.ones_like(singular)
+    sign[:, 2] = torch.linalg.det(u @ vt).detach().sign()
+    rotation = u @ torch.diag_embed(sign) @ vt
+    scale = (singular * sign).sum(1) / (share * s * s).sum((1, 2)).clamp_min(1e-12)
+    shift = centre_t - scale[:, None] * (rotation @ centre_s[..., None])[..., 0]
+    return scale, rotation, shift

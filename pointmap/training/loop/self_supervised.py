@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from pointmap.lora import add_low_rank, merge_low_rank
 from pointmap.network import PointmapNetwork
 from pointmap.training.batches.pairs import unproject_torch
+from pointmap.training.loop.registration import fit_similarity_torch
 from pointmap.training.losses.photometric import (
     Warped,
     depth_consistency,
@@ -93,15 +94,7 @@ def weighted_similarity(source: Tensor, target: Tensor, weights: Tensor) -> tupl
 
     Weighted orthogonal Procrustes (Umeyama 1991) of points (B, N, 3) with weights (B, N).
     """
-    share = (weights / weights.sum(1, keepdim=True))[..., None]
-    centre_s, centre_t = (share * source).sum(1), (share * target).sum(1)
-    s, t = source - centre_s[:, None], target - centre_t[:, None]
-    u, singular, vt = torch.linalg.svd((share * t).mT @ s)
-    sign = torch.ones_like(singular)
-    sign[:, 2] = torch.linalg.det(u @ vt).detach().sign()
-    rotation = u @ torch.diag_embed(sign) @ vt
-    scale = (singular * sign).sum(1) / (share * s * s).sum((1, 2)).clamp_min(1e-12)
-    shift = centre_t - scale[:, None] * (rotation @ centre_s[..., None])[..., 0]
+    scale, rotation, shift = fit_similarity_torch(source, target, weights)
     rigid = torch.eye(4, dtype=source.dtype, device=source.device).repeat(len(source), 1, 1)
     rigid = torch.cat([torch.cat([rotation, shift[..., None]], 2), rigid[:, 3:]], 1)
     return scale, rigid
