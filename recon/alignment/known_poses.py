@@ -39,6 +39,8 @@ def pin_known_poses(
 def moved_onto(poses: Array, source: Array, target: Array) -> tuple[Array, float]:
     """Return ``poses`` (N, 4, 4) under the similarity that takes ``source`` to ``target``, both
     (K, 4, 4), and its scale, 1 where one pose or one place leaves it open.
+
+    Rotations give the rotation, as centres alone leave it open where they are on a line.
     """
     u, _, vt = np.linalg.svd((target[:, :3, :3] @ source[:, :3, :3].transpose(0, 2, 1)).sum(axis=0))
     rotation = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt

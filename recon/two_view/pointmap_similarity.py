@@ -228,8 +228,9 @@ def _errors(
 def _register(source: Array, target: Array, weight: Array) -> tuple[Array, Array, Array]:
     """Return R, t and log scale s with ``R source + t`` near ``s target``, robust (E of them).
 
-    Weighted Procrustes (Umeyama 1991) in closed form, re-weighted; errors count relative to the
-    target's distance from its camera.
+    Weighted Procrustes in closed form, re-weighted; errors count relative to the target's distance
+    from its camera. Not :func:`pointmap.camera.fit_similarity`: E of them at once, and a scale that
+    treats both sides alike (Horn 1987).
     """
     distance = np.linalg.norm(target, axis=-1)
     base = weight / np.maximum(distance, 1e-12) ** 2
