@@ -147,9 +147,9 @@ def _tour(stops: list[Viewpoint], radius: float) -> list[int]:
     Photos that look elsewhere are far, too: half a turn counts as two of the scene's ``radius``.
     """
     eyes = np.array([stop.eye for stop in stops]) / radius
-    looks = np.array([stop.target - stop.eye for stop in stops])
-    looks /= np.linalg.norm(looks, axis=1, keepdims=True)
-    places = np.hstack([eyes, looks])
+    forwards = np.array([stop.target - stop.eye for stop in stops])
+    forwards /= np.linalg.norm(forwards, axis=1, keepdims=True)
+    places = np.hstack([eyes, forwards])
     apart = np.linalg.norm(places[:, None] - places[None], axis=-1)
     order = [int(np.argmax(apart[int(np.argmax(apart.sum(axis=1)))]))]
     left = set(range(len(stops))) - set(order)

@@ -98,7 +98,11 @@ def witnesses(frames: Sequence[Frame], count: int = 12) -> list[list[Frame]]:
 
 
 def count_votes(others: Sequence[Frame], world: Array, margin: float = 0.03) -> Array:
-    """Return how many more of the frames measured points (P, 3) too than look past them."""
+    """Return how many more of the frames measured points (P, 3) too than look past them.
+
+    ``margin``: relative difference of depth up to which both are one surface, as wide as the step
+    that counts as an edge (``FusionOptions.max_depth_jump``).
+    """
     total = np.zeros(len(world))
     for other in others:
         inside, ratio = _look_up(other, world)

@@ -96,6 +96,7 @@ def inverse_range(view: StereoView) -> tuple[float, float]:
     prior = view.prior.depth[view.prior.depth > 0]
     z = transform_points(invert_rigid(view.cam_to_world), view.points)[:, 2]
     z = z[z > 0]
+    # Without the outermost hundredths: a few wrong depths would stretch the range.
     ranges = [np.percentile(d, [1, 99]) for d in (prior, z) if len(d) >= _FEWEST]
     if not ranges:
         return 0.0, 0.0

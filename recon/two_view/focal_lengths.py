@@ -222,6 +222,7 @@ def solve_focals(
     groups = np.array([keys.index(photo.camera_key) for photo in photos], np.int64)
     if not options.share_focal:
         groups = np.arange(len(photos))
+        # Enough to let cameras differ that EXIF and size don't tell apart.
         sigma = np.where(sigma > 0, np.maximum(sigma, 0.15), 0.0)
     return Focals(
         np.array([estimate.focal_px for estimate in estimates]),

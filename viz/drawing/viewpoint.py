@@ -100,6 +100,7 @@ def automatic_viewpoint(
     poses = np.array([pose for _, _, pose in registered_cameras(reconstruction)]).reshape(-1, 4, 4)
     forwards = poses[:, :3, 2] if len(poses) else frame.axes[:, 2][None]
     lowered = np.degrees(np.arcsin(np.clip((forwards @ frame.axes[:, 1]).mean(), -1, 1)))
+    # A little steeper than the cameras look, neither along the ground nor straight down.
     pitch, yaw = np.radians([np.clip(lowered + 16.0, 20.0, 60.0), yaw_deg])
     direction = frame.axes @ np.array(
         [np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)]
@@ -166,6 +167,7 @@ def _fit_view(
     """Return the view along ``direction`` (3,) that holds most ``points`` and all ``cameras``."""
     axes = _look_axes(direction, up)
     view = Viewpoint(np.zeros(3), direction, up)
+    # A margin of 8 % around what is to be seen.
     slope = 0.92 * np.tan(np.radians(view.field_of_view_deg) / 2)
     slopes = np.array([slope * aspect, slope])
     points, cameras = points @ axes, cameras @ axes
@@ -177,6 +179,7 @@ def _fit_view(
         return (np.abs(seen - middle)[:, :2] / slopes).max(axis=1) - (seen - middle)[:, 2]
 
     spread = float(np.linalg.norm(bounds.max(axis=0) - bounds.min(axis=0))) or 1.0
+    # Not all points: a few far ones would make everything else small.
     distance = max(
         float(np.percentile(distances(points), 94)),
         float(distances(cameras).max(initial=0.0)),
@@ -251,6 +254,7 @@ def _up_direction(cam_to_world: Array) -> Array:
         return mean
     _, singular, axes = np.linalg.svd(rights)
     normal = axes[2] * np.sign(axes[2] @ mean or 1.0)
+    # Two directions well apart, and none beside them worth speaking of.
     spans_a_plane = singular[1] > 0.2 * singular[0] and singular[2] < 0.4 * singular[1]
     return normal if spans_a_plane and normal @ mean > np.cos(np.radians(60)) else mean
 

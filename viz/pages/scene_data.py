@@ -186,6 +186,7 @@ def _spacing(places: Array) -> float:
 
     if len(places) < 2:
         return 0.02
+    # A median of a few thousand tells; dots a little larger than the spacing leave no gaps.
     probes = places[:: max(1, len(places) // 4000)]
     nearest = cKDTree(places).query(probes, k=2)[0][:, 1]
     return float(np.clip(1.8 * np.median(nearest), 0.002, 0.05))
