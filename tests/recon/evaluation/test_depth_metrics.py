@@ -15,7 +15,7 @@ from recon.evaluation.boundaries import boundary_f1
 from recon.evaluation.depth import DepthErrors, depth_errors, known_in_both, score_depths
 from recon.evaluation.depth_alignment import (
     ROBUST,
-    Alignment,
+    DepthAlignment,
     DepthTransform,
     fit_depth,
 )
@@ -26,7 +26,7 @@ def some_depth(count: int = 3000, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(1, 9, count)
 
 
-def planted(alignment: Alignment, truth: np.ndarray) -> tuple[np.ndarray, DepthTransform]:
+def planted(alignment: DepthAlignment, truth: np.ndarray) -> tuple[np.ndarray, DepthTransform]:
     """A prediction that ``alignment`` can bring to the truth exactly, and how."""
     scale, shift = {"scale": (0.3, 0.0), "scale-shift": (2.5, 0.7), "disparity": (1.7, 0.05)}[
         alignment
@@ -38,7 +38,7 @@ def planted(alignment: Alignment, truth: np.ndarray) -> tuple[np.ndarray, DepthT
 
 @pytest.mark.parametrize("alignment", ROBUST)
 @pytest.mark.parametrize("robust", [False, True])
-def test_planted_scale_and_shift_come_back(alignment: Alignment, robust: bool) -> None:
+def test_planted_scale_and_shift_come_back(alignment: DepthAlignment, robust: bool) -> None:
     truth = 1 / (0.06 + some_depth() / 20)
     predicted, wanted = planted(alignment, truth)
     fit = fit_depth(predicted, truth, alignment, robust=robust)
@@ -49,7 +49,7 @@ def test_planted_scale_and_shift_come_back(alignment: Alignment, robust: bool) -
 
 
 @pytest.mark.parametrize("alignment", ROBUST)
-def test_the_robust_form_resists_30_percent_of_outliers(alignment: Alignment) -> None:
+def test_the_robust_form_resists_30_percent_of_outliers(alignment: DepthAlignment) -> None:
     rng = np.random.default_rng(1)
     truth = 1 / (0.06 + some_depth() / 20)
     predicted, wanted = planted(alignment, truth)
@@ -79,7 +79,7 @@ def test_least_squares_agrees_with_a_numerical_minimum() -> None:
 
 
 def test_degenerate_alignments_have_an_answer() -> None:
-    assert all(fit_depth([], [], a) is None for a in get_args(Alignment))
+    assert all(fit_depth([], [], a) is None for a in get_args(DepthAlignment))
     for alignment, robust in itertools.product(("scale-shift", "disparity"), (False, True)):
         fit = fit_depth(np.full(9, 2.0), np.arange(1.0, 10), alignment, robust=robust)
         assert fit is not None and fit.shift == 0 and np.isfinite(fit.scale)
