@@ -28,7 +28,7 @@ from recon.options import Options
 from recon.prediction.predict_scene import predict_scene
 from recon.stage_results import CONFIRMED, DepthMap, PhotoPrior
 from recon.two_view.features import find_features
-from recon.two_view.two_view_geometry import two_view_geometry
+from recon.two_view.gather_evidence import gather_evidence
 
 COLUMNS = (
     "scene",
@@ -79,12 +79,12 @@ def run_scene(folder: Path, *, seconds: float) -> AdaptationResult:
     inputs = read_inputs([folder / "images"], device="cpu")
     features = find_features(inputs)
     seen = predict_scene(inputs, options.graph)
-    two_view = two_view_geometry(inputs, features, seen, options.focal)
-    alignment = align_scene(inputs, features, two_view, options.align)
+    evidence = gather_evidence(inputs, features, seen, options.focal)
+    alignment = align_scene(inputs, features, evidence, options.align)
     dense = dense_depths(
         inputs,
         alignment,
-        two_view.priors,
+        evidence.priors,
         long_side=options.depth_size,
         prior=options.depth,
         stereo=options.stereo,

@@ -17,7 +17,7 @@ from recon.alignment import align
 from recon.evaluation.poses import relative_pose_errors
 from recon.prediction.pair_sketch import sketch_pair
 from recon.prediction.photo_prior import PriorAccumulator
-from recon.stage_results import Alignment, PhotoPrior, TwoViewResult
+from recon.stage_results import Alignment, PairEvidence, PhotoPrior
 from recon.two_view.focal_lengths import FocalOptions, solve_focals
 
 
@@ -81,8 +81,8 @@ def run_alignment(
     start = time.process_time()
     priors = accumulator.finish()
     focals = solve_focals(photos, [], priors, FocalOptions(focal_px=known_focal_px))
-    two_view = TwoViewResult([], [], focals, sketches, priors)
-    alignment = align(photos, two_view, known_cam_to_world=known_cam_to_world)
+    evidence = PairEvidence([], [], focals, sketches, priors)
+    alignment = align(photos, evidence, known_cam_to_world=known_cam_to_world)
     return Run(alignment, priors, count, seconds + time.process_time() - start)
 
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from recon.fusion import Fused
 from recon.scene import Camera, PairRecord, Scene, View
-from recon.stage_results import Alignment, DenseDepths, PairMatches, TwoViewResult
+from recon.stage_results import Alignment, DenseDepths, PairEvidence, PairMatches
 
 
 def assemble_scene(
-    two_view: TwoViewResult, alignment: Alignment, views: tuple[View, ...], fused: Fused
+    evidence: PairEvidence, alignment: Alignment, views: tuple[View, ...], fused: Fused
 ) -> Scene:
     """Return the scene that the stages have found, in scene units."""
     return Scene(
@@ -22,7 +22,7 @@ def assemble_scene(
         surface=fused.surface.mesh,
         textured=fused.surface.textured,
         statistics=fused.surface.statistics,
-        pairs=pair_records(two_view.matches, alignment),
+        pairs=pair_records(evidence.matches, alignment),
     )
 
 

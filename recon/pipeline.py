@@ -21,7 +21,7 @@ from recon.reconstruction import Reconstruction
 from recon.scene import Scene
 from recon.single_photo import photo_scene
 from recon.two_view.features import find_features
-from recon.two_view.two_view_geometry import two_view_geometry
+from recon.two_view.gather_evidence import gather_evidence
 
 logger = logging.getLogger(__name__)
 
@@ -67,18 +67,18 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
     with run.stage("Predicting pointmaps") as advance:
         seen = predict_scene(inputs, options.graph, advance=advance)
     with run.stage("Matching and poses") as advance:
-        two_view = two_view_geometry(
+        evidence = gather_evidence(
             inputs, features, seen, options.focal, pose_from=options.pose_from, advance=advance
         )
     with run.stage("Aligning cameras") as advance:
         alignment = align_scene(
-            inputs, features, two_view, options.align, seed=options.seed, advance=advance
+            inputs, features, evidence, options.align, seed=options.seed, advance=advance
         )
     with run.stage("Depth") as advance:
         dense = dense_depths(
             inputs,
             alignment,
-            two_view.priors,
+            evidence.priors,
             long_side=options.depth_size,
             prior=options.depth,
             stereo=options.stereo if options.refine_depth else None,
@@ -93,7 +93,7 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
     views = assemble_views(alignment, dense)
     with run.stage("Fusing the surface"):
         fused = fuse_views(views, options.fusion, device=inputs.device)
-    scene = assemble_scene(two_view, alignment, views, fused)
+    scene = assemble_scene(evidence, alignment, views, fused)
     return in_metres(scene, seen.priors, options.scale_from)
 
 

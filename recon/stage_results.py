@@ -177,7 +177,7 @@ class PairEdge:
 
 
 @dataclass(frozen=True)
-class TwoViewResult:
+class PairEvidence:
     """What the photos say of each other, pair by pair: feature ``matches`` of every pair looked at,
     the verified ``edges`` among them, the focal lengths with which they were verified, and the
     ``sketches`` of the pointmaps that the features don't contradict. ``priors``: the network's, or

@@ -32,8 +32,8 @@ from recon.stage_results import (
     Alignment,
     Focals,
     PairEdge,
+    PairEvidence,
     PhotoFeatures,
-    TwoViewResult,
 )
 from recon.two_view.pointmap_pose import pointmap_poses
 
@@ -56,7 +56,7 @@ _STILL = frozenset({"pure_rotation", "no_parallax"})
 
 def align(
     photos: Sequence[Photo],
-    two_view: TwoViewResult,
+    evidence: PairEvidence,
     options: AlignOptions | None = None,
     *,
     seed: int = 0,
@@ -66,7 +66,7 @@ def align(
     """Place all photos (one or more) that verified edges or trustworthy pointmaps connect; return
     cameras and tracks.
 
-    Of the ``two_view``: the ``edges``; first guesses of ``focals`` (those that are known are kept
+    Of the ``evidence``: the ``edges``; first guesses of ``focals`` (those that are known are kept
     bit-equal); the ``priors``, one per photo or none at all; the ``sketches`` of pointmaps, which
     place the photos that feature tracks don't hold. ``features`` give the points' colours.
 
@@ -77,9 +77,9 @@ def align(
     The largest connected component of edges becomes the scene; components are never merged.
     """
     options = options or AlignOptions()
-    edges, priors = two_view.edges, two_view.priors
+    edges, priors = evidence.edges, evidence.priors
     reach_px = np.array([np.hypot(p.width, p.height) / 2 for p in photos])
-    setup = _setup(two_view.focals, edges, reach_px, options)
+    setup = _setup(evidence.focals, edges, reach_px, options)
     graph = _pose_graph(edges)
     predicted = [prior.points[..., 2] * (prior.confidence > 0) for prior in priors]
     structure = _unmatched(photos, setup)
@@ -87,7 +87,7 @@ def align(
         structure = _solve(setup, structure.cameras, graph, predicted, seed)
     if known_cam_to_world is not None and any(pose is not None for pose in known_cam_to_world):
         setup, structure = pin_known_poses(setup, structure, known_cam_to_world)
-    poses = pointmap_poses(two_view.sketches, priors, photos, structure.cameras.focals_px)
+    poses = pointmap_poses(evidence.sketches, priors, photos, structure.cameras.focals_px)
     scene = combine(setup, structure, poses)
     if not setup.known_pose.any():
         scene = _normalised(setup, scene, predicted)

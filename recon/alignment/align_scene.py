@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from recon.alignment.align import align
 from recon.alignment.refinement import AlignOptions
 from recon.progress import Advance, unheard
-from recon.stage_results import Alignment, PhotoFeatures, TwoViewResult
+from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
 from recon.two_view.magnified_matching import (
     MatchedAgain,
     magnified_features,
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 def align_scene(
     inputs: Inputs,
     features: Sequence[PhotoFeatures],
-    two_view: TwoViewResult,
+    evidence: PairEvidence,
     options: AlignOptions,
     *,
     seed: int = 0,
@@ -40,10 +40,10 @@ def align_scene(
     unless fewer photos are placed with it. A photo without a place is warned of.
     """
 
-    def aligned(features: Sequence[PhotoFeatures], two_view: TwoViewResult) -> Alignment:
+    def aligned(features: Sequence[PhotoFeatures], evidence: PairEvidence) -> Alignment:
         found = align(
             inputs.photos,
-            two_view,
+            evidence,
             options,
             seed=seed,
             features=features,
@@ -51,10 +51,10 @@ def align_scene(
         )
         return inputs.known.restored(found)
 
-    alignment = aligned(features, two_view)
-    second = _matched_again(inputs, features, two_view, alignment, advance)
+    alignment = aligned(features, evidence)
+    second = _matched_again(inputs, features, evidence, alignment, advance)
     if second.changed:
-        trial = aligned(second.features, replace(two_view, edges=second.edges))
+        trial = aligned(second.features, replace(evidence, edges=second.edges))
         if _placed(trial) >= _placed(alignment):
             alignment = trial
     for photo, reason in zip(inputs.photos, alignment.reasons, strict=True):
@@ -70,13 +70,13 @@ def _placed(alignment: Alignment) -> int:
 def _matched_again(
     inputs: Inputs,
     features: Sequence[PhotoFeatures],
-    two_view: TwoViewResult,
+    evidence: PairEvidence,
     alignment: Alignment,
     advance: Advance,
 ) -> MatchedAgain:
     """Return features and edges after photos that few hold are matched again at twice the size."""
     photos, known = inputs.photos, inputs.known
-    chosen = pairs_to_match_again(photos_with_few_matches(alignment), two_view.matches, len(photos))
+    chosen = pairs_to_match_again(photos_with_few_matches(alignment), evidence.matches, len(photos))
     involved = sorted({k for m in chosen for k in (m.i, m.j)})
     finer = {}
     for number, k in enumerate(involved):
@@ -86,4 +86,4 @@ def _matched_again(
         float(K[0, 0]) if focal is None else focal
         for K, focal in zip(alignment.intrinsics, known.focals_px, strict=True)
     ]
-    return match_again(photos, features, finer, chosen, two_view.edges, focals)
+    return match_again(photos, features, finer, chosen, evidence.edges, focals)

@@ -23,11 +23,11 @@ from recon.stage_results import (
     Alignment,
     Focals,
     PairEdge,
+    PairEvidence,
     PairMatches,
     PairSketch,
     PhotoPrior,
     RelativePose,
-    TwoViewResult,
 )
 
 WIDTH, HEIGHT, FOCAL = 640, 480, 550.0
@@ -141,7 +141,7 @@ def pose_errors_deg(found: Alignment, truth: Array) -> tuple[Array, Array]:
     return np.array(rotations), np.array(directions)
 
 
-def two_view(
+def evidence(
     photos: Sequence[Photo],
     edges: Sequence[PairEdge],
     focals_px: ArrayLike,
@@ -150,7 +150,7 @@ def two_view(
     sketches: Sequence[PairSketch] = (),
     focal_log_sigma: ArrayLike = 0.3,
     focal_groups: ArrayLike | None = None,
-) -> TwoViewResult:
+) -> PairEvidence:
     """What align takes: by default photos of one camera key share a focal length known roughly."""
     count = len(photos)
     names = [photo.camera_key for photo in photos]
@@ -161,4 +161,4 @@ def two_view(
         ("default",) * count,
         np.asarray(groups, np.int64),
     )
-    return TwoViewResult([], list(edges), focals, list(sketches), list(priors))
+    return PairEvidence([], list(edges), focals, list(sketches), list(priors))

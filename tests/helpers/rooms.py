@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from alignment_scenes import two_view
+from alignment_scenes import evidence
 
 from benchmarks.pointmap_scenes import Errors, RoomScene, complete_pairs, make_room, predictions
 from pointmap.camera import Array
@@ -36,7 +36,7 @@ class Taken:
         **settings,
     ) -> Alignment:
         said = self.sketches if sketches is None else sketches
-        found = two_view(self.scene.photos, edges, self.focals, priors=self.priors, sketches=said)
+        found = evidence(self.scene.photos, edges, self.focals, priors=self.priors, sketches=said)
         return align(self.scene.photos, found, **settings)
 
 

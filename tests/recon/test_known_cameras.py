@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from alignment_scenes import HEIGHT, WIDTH, arc_scene, scene_edges, two_view
+from alignment_scenes import HEIGHT, WIDTH, arc_scene, evidence, scene_edges
 from scene_factory import make_scene
 
 from pointmap.camera import Array, invert_rigid, pixel_rays, project, transform_points
@@ -149,7 +149,7 @@ def test_odd_lenses_come_through_the_alignment_bit_equal(tmp_path: Path) -> None
     ]
     ideal = [lens.to_ideal(xy) for lens, xy in zip(known.lenses, bent, strict=True)]
     edges, _ = scene_edges(replace(scene, xy=np.where(np.isfinite(scene.xy), ideal, np.nan)))
-    told = two_view(photos(6), edges, known.focals_px, focal_log_sigma=0.0)
+    told = evidence(photos(6), edges, known.focals_px, focal_log_sigma=0.0)
     found = align(photos(6), told, known_cam_to_world=known.cam_to_world)
     found = known.restored(found)
     assert all(np.array_equal(K, ODD) for K in found.intrinsics) and set(found.k1) == {-0.05}

@@ -11,10 +11,10 @@ from alignment_scenes import (
     WIDTH,
     Scene,
     arc_scene,
+    evidence,
     pose_errors_deg,
     scene_edges,
     turn,
-    two_view,
 )
 
 from pointmap.camera import invert_rigid, pinhole, project, rigid, rotation_angle_deg
@@ -27,11 +27,11 @@ from recon.stage_results import (
     Alignment,
     Focals,
     PairEdge,
+    PairEvidence,
     PairMatches,
     PhotoFeatures,
     PhotoPrior,
     RelativePose,
-    TwoViewResult,
 )
 
 
@@ -45,7 +45,7 @@ def run(edges: list[PairEdge], count: int, *, focal: float = FOCAL, **settings) 
         for name in ("priors", "focal_log_sigma", "focal_groups")
         if name in settings
     }
-    return align(photos(count), two_view(photos(count), edges, focal, **told), **settings)
+    return align(photos(count), evidence(photos(count), edges, focal, **told), **settings)
 
 
 def without_key_points(edges: list[PairEdge], method: str, seed: int = 0) -> list[PairEdge]:
@@ -237,7 +237,7 @@ def test_known_focals_are_bit_equal_and_the_others_follow():
     focals = np.where(np.arange(6) < 3, FOCAL + 0.123, 1.15 * FOCAL)
     sigma = np.where(np.arange(6) < 3, 0.0, 0.3)
     edges, _ = scene_edges(scene)
-    found = align(photos(6), two_view(photos(6), edges, focals, focal_log_sigma=sigma))
+    found = align(photos(6), evidence(photos(6), edges, focals, focal_log_sigma=sigma))
     assert np.array_equal(found.intrinsics[:3, 0, 0], focals[:3])
     assert np.allclose(found.intrinsics[3:, 0, 0], FOCAL, rtol=5e-3)
     assert len(set(found.intrinsics[3:, 0, 0])) == 1
@@ -333,7 +333,7 @@ def test_real_photos_with_repetitive_wallpaper():
         pose = essential(pair, *K)
         if pose is not None and pose.inliers.sum() >= 15:
             edges.append(PairEdge(pair, pose))
-    found = align(taken, TwoViewResult(matches, edges, focals, [], []))
+    found = align(taken, PairEvidence(matches, edges, focals, [], []))
     truth = json.loads((folder / "cameras.json").read_text())["images"]
     poses = np.array([truth[photo.path.name]["cam_to_world"] for photo in taken])
     worst = np.maximum(*pose_errors_deg(found, poses))

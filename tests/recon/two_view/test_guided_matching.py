@@ -29,9 +29,9 @@ from recon.prediction.photo_prior import PriorAccumulator
 from recon.stage_results import NetworkResult, PairMatches, PhotoFeatures
 from recon.two_view.features import extract_features, match_features
 from recon.two_view.focal_lengths import FocalOptions
+from recon.two_view.gather_evidence import gather_evidence
 from recon.two_view.guided_matching import Region, guided_matches, joined_matches
 from recon.two_view.magnified_matching import magnified_features, match_again, pairs_to_match_again
-from recon.two_view.two_view_geometry import two_view_geometry
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +214,7 @@ def test_loosest_photos_and_their_best_partners_are_looked_at():
     assert len(pairs_to_match_again(np.arange(9), matches, 9)) == 18
 
 
-def _two_view_geometry(shots, features, predictions):
+def _evidence(shots, features, predictions):
     """Return what the pipeline's matching stage makes of two photos and a network's predictions."""
     photos = [photo(320, 240), photo(320, 240)]
     known = KnownCameras((None, None), (None, None))
@@ -225,14 +225,14 @@ def _two_view_geometry(shots, features, predictions):
     network = NetworkResult(((0, 1),), accumulator.finish(), sketches, {})
     inputs = Inputs(tuple(photos), known, None, DUSt3R(tiny_config(64)), torch.device("cpu"))
     options = FocalOptions(focal_px=float(shots[0].intrinsics[0, 0]))
-    return two_view_geometry(inputs, features, network, options)
+    return gather_evidence(inputs, features, network, options)
 
 
 def test_trusted_pointmaps_lead_to_matches_that_plain_matching_cannot_find(shots, features):
     repeating = _repeating(shots, features)
-    two_view = _two_view_geometry(shots, repeating, [predict(shots, 0, 1), predict(shots, 1, 0)])
-    assert len(two_view.matches[0]) < 0.05 * len(repeating[0].xy)
-    (edge,) = two_view.edges
+    evidence = _evidence(shots, repeating, [predict(shots, 0, 1), predict(shots, 1, 0)])
+    assert len(evidence.matches[0]) < 0.05 * len(repeating[0].xy)
+    (edge,) = evidence.edges
     kept = edge.matches.select(edge.pose.inliers)
     assert len(kept) > 0.7 * len(repeating[0].xy)
     assert (_error_px(kept, shots) < 2).mean() > 0.98
@@ -255,8 +255,8 @@ def test_pointmaps_that_are_not_trusted_change_nothing(shots, features, doubt):
         for found in (there, back)
     ]
     repeating = _repeating(shots, features)
-    assert _two_view_geometry(shots, repeating, maps).edges == []
-    (edge,) = _two_view_geometry(shots, features, maps).edges
+    assert _evidence(shots, repeating, maps).edges == []
+    (edge,) = _evidence(shots, features, maps).edges
     plain = match_features(*features, 0, 1)
     np.testing.assert_array_equal(edge.matches.index_i, plain.index_i)
     np.testing.assert_array_equal(edge.matches.index_j, plain.index_j)

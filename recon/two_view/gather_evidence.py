@@ -11,10 +11,10 @@ from recon.progress import Advance, unheard
 from recon.stage_results import (
     NetworkResult,
     PairEdge,
+    PairEvidence,
     PairMatches,
     PairSketch,
     PhotoFeatures,
-    TwoViewResult,
 )
 from recon.two_view.chosen_pose import PoseFrom, pointmap_edge, with_feature_matches
 from recon.two_view.features import match_features
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from recon.inputs import Inputs
 
 
-def two_view_geometry(
+def gather_evidence(
     inputs: Inputs,
     features: Sequence[PhotoFeatures],
     network: NetworkResult,
@@ -34,7 +34,7 @@ def two_view_geometry(
     *,
     pose_from: PoseFrom = "auto",
     advance: Advance = unheard,
-) -> TwoViewResult:
+) -> PairEvidence:
     """Match the features of the pairs that the network looked at, and verify what they say.
 
     ``features``: of :func:`recon.two_view.features.find_features`. Given depth maps take the place
@@ -75,7 +75,7 @@ def two_view_geometry(
             contradicted.add(key)
         advance(count + number + 1, 2 * count)
     kept = [s for s in sketches if (min(s.i, s.j), max(s.i, s.j)) not in contradicted]
-    return TwoViewResult(matches, edges, focals, kept, priors)
+    return PairEvidence(matches, edges, focals, kept, priors)
 
 
 def _verified(
