@@ -7,6 +7,9 @@ from numpy.typing import ArrayLike
 
 from pointmap.camera import Array
 
+MAD_TO_SIGMA = 1.4826
+"""Standard deviation of a Gaussian over its median absolute deviation, 1 / 0.6745."""
+
 
 def recall_at(errors_deg: ArrayLike, threshold_deg: float) -> float:
     """Return the share, in percent, of errors below ``threshold_deg``.

@@ -20,10 +20,10 @@ from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
 from pointmap.camera import Array, Index, Mask
+from pointmap.metrics import MAD_TO_SIGMA
 from recon.alignment.cameras import Cameras
 from recon.alignment.tracks import MatchTable, match_rays
 from recon.alignment.triangulation import midpoints
-from recon.robust import MAD_TO_SIGMA
 
 _MIN_RAY_ANGLE_DEG = 0.5
 """Below this angle between two rays a depth says more about noise than about the scene."""

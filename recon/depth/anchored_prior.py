@@ -15,7 +15,7 @@ import numpy as np
 
 from pointmap.camera import Array, invert_rigid, transform_points
 from pointmap.images import ResizedPhoto
-from recon.robust import MAD_TO_SIGMA
+from pointmap.metrics import MAD_TO_SIGMA
 from recon.stage_results import Alignment, DepthMap, PhotoPrior
 
 logger = logging.getLogger(__name__)

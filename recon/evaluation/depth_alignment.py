@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pointmap.camera import Array
-from recon.robust import MAD_TO_SIGMA
+from pointmap.metrics import MAD_TO_SIGMA
 
 DepthAlignment = Literal["none", "median", "scale", "scale-shift", "disparity"]
 ALIGNMENTS: tuple[DepthAlignment, ...] = get_args(DepthAlignment)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pointmap.camera import Array, fit_similarity
-from recon.robust import MAD_TO_SIGMA
+from pointmap.metrics import MAD_TO_SIGMA
 
 Kind = Literal["disparity", "depth"]
 """What a map holds, up to scale and shift: 1 / z or z."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recon.robust import MAD_TO_SIGMA
+from pointmap.metrics import MAD_TO_SIGMA
 from recon.stereo.colour_fill import spread_along_colours
 from recon.stereo.cross_check import Estimate
 from recon.stereo.plane_sweep import box_mean, plane_fit
