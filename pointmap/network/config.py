@@ -80,11 +80,12 @@ class NetworkConfig:
         return float(self.pos_embed.removeprefix("RoPE"))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the network's arguments; ``json.dumps`` takes them as they are.
+        """Return the network's arguments in plain types, which JSON and ``torch.load`` take.
 
         :func:`pointmap.checkpoint.config_from_arguments` is the way back.
         """
-        return dataclasses.asdict(self)
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {k: tuple(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 
 
 @dataclass(frozen=True)

@@ -215,9 +215,7 @@ def test_official_layouts_reproduce(tmp_path: Path, layout: str, config: DUSt3RC
     else:
         name = "AsymmetricMASt3R" if config is MAST3R else "AsymmetricCroCo3DStereo"
         arguments = ", ".join(
-            f"{key}={tuple(value) if isinstance(value, tuple) else value!r}"
-            for key, value in config.to_dict().items()
-            if value is not None
+            f"{key}={value!r}" for key, value in config.to_dict().items() if value is not None
         )
         path = official_file(tmp_path / "net.pth", network, f"{name}({arguments})")
     loaded = load_network(path)
