@@ -60,8 +60,8 @@ class Inputs:
     @property
     def is_single_photo(self) -> bool:
         """Whether there is one photo and nothing but the network tells its camera and depth."""
-        nothing_known = self.known.lenses == self.known.cam_to_world == (None,)
-        return len(self.photos) == 1 and nothing_known and self.maps is None
+        known = (*self.known.lenses, *self.known.cam_to_world)
+        return len(self.photos) == 1 and self.maps is None and all(k is None for k in known)
 
 
 def read_inputs(
