@@ -29,7 +29,7 @@ from recon.prediction.given_maps import read_prior_maps
 # Pillow will drop IM in its version 15.
 pytestmark = pytest.mark.filterwarnings("ignore:IM image format:DeprecationWarning")
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 WIDTH, HEIGHT = 40, 32
 # Grey, and different from pixel to pixel: a reader that decoded it would take it for a depth map.
 GREY = np.arange(WIDTH * HEIGHT, dtype=np.uint16).reshape(HEIGHT, WIDTH).astype(np.uint8)

@@ -13,7 +13,7 @@ from tiny_network import tiny_config
 
 from benchmarks.pointmap_scenes import EXACT
 from pointmap.camera import Array, invert_rigid, project, transform_points
-from pointmap.network import PointmapNetwork
+from pointmap.network import DUSt3R
 from recon.alignment import align
 from recon.inputs import Inputs
 from recon.known_cameras import KnownCameras
@@ -101,7 +101,7 @@ def evidence_of(taken: Taken, pose_from: PoseFrom) -> PairEvidence:
         xy = project(transform_points(invert_rigid(pose), world), scene.intrinsics)
         features.append(PhotoFeatures(xy, descriptors, np.zeros((150, 3), np.uint8)))
     nothing = (None,) * len(scene.photos)
-    network = PointmapNetwork(tiny_config(64))
+    network = DUSt3R(tiny_config(64))
     inputs = Inputs(
         tuple(scene.photos), KnownCameras(nothing, nothing), None, network, torch.device("cpu")
     )
