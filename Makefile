@@ -14,8 +14,9 @@ demo: setup  ## reconstruct the sample photos into demo_scene/
 view: setup  ## open the demo's result
 	$(PYTHON) -m viz demo_scene
 
+# A process per core with one thread each: most tests are too small to share among threads.
 test: setup
-	$(PYTHON) -m pytest
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: setup
 	.venv/bin/ruff check .
