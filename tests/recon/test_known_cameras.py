@@ -6,16 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from alignment_scenes import HEIGHT, WIDTH, arc_scene, evidence, scene_edges
 from scene_factory import make_scene
+from tiny_network import tiny_config
 
 from pointmap.camera import Array, invert_rigid, pixel_rays, project, transform_points
 from pointmap.errors import InputError
 from pointmap.images import Photo
+from pointmap.network import DUSt3R
 from recon.alignment import align
 from recon.evaluation.scene import read_truth
 from recon.export.cameras_json import read_cameras, write_cameras
 from recon.export.colmap import write_colmap
+from recon.inputs import Inputs
 from recon.known_cameras import load_known_cameras
 from recon.reconstruction import Reconstruction
 
@@ -162,3 +166,12 @@ def test_odd_lenses_come_through_the_alignment_bit_equal(tmp_path: Path) -> None
         mine = tracks.view_index == k
         points = transform_points(invert_rigid(pose), tracks.points[tracks.point_index[mine]])
         assert np.abs(project(points, ODD, -0.05) - tracks.xy[mine]).max() < 0.05
+
+
+def test_a_photo_whose_camera_is_known_is_not_taken_for_a_photo_by_itself(tmp_path: Path) -> None:
+    network, cpu = DUSt3R(tiny_config(64)), torch.device("cpu")
+    one = photos(1)
+    for found, alone in ((entry(ODD, None), False), (entry(None, np.eye(4)), False), (None, True)):
+        path = None if found is None else write(tmp_path / "known.json", {"0.jpg": found})
+        known = load_known_cameras(path, one)
+        assert Inputs(tuple(one), known, None, network, cpu).is_single_photo == alone
