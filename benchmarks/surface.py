@@ -31,7 +31,7 @@ from pointmap.camera import (
 )
 from recon.depth.derived_maps import on_edge
 from recon.fusion import FusionOptions, fuse_surface
-from recon.scene import Camera, Mesh, View
+from recon.scene import Camera, LoadedMaps, Mesh, View
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,9 @@ def _view(room: RoomScene, index: int) -> View:
     camera = Camera(room.intrinsics, width, height, pose)
     name = f"{index:03d}.jpg"
     pixels = colours_at(world).round().astype(np.uint8)
-    return View(name, Path(name), camera, pixels, depth, np.ones(depth.shape, np.float32))
+    return View(
+        name, Path(name), camera, LoadedMaps(pixels, depth, np.ones(depth.shape, np.float32))
+    )
 
 
 def colours_at(points: NDArray[np.floating]) -> Array:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from recon.fusion import Fused
-from recon.scene import Camera, PairRecord, Scene, View
+from recon.scene import Camera, LoadedMaps, PairRecord, Scene, View
 from recon.stage_results import Alignment, DenseDepths, PairEvidence, PairMatches
 
 
@@ -43,9 +43,11 @@ def assemble_views(alignment: Alignment, dense: DenseDepths) -> tuple[View, ...]
                     alignment.cam_to_world[k],
                     float(alignment.k1[k]),
                 ),
-                pixels=frame.pixels,
-                depth=unknown if depth is None else depth.depth,
-                confidence=unknown if depth is None else depth.confidence,
+                maps=LoadedMaps(
+                    frame.pixels,
+                    unknown if depth is None else depth.depth,
+                    unknown if depth is None else depth.confidence,
+                ),
                 reason=alignment.reasons[k],
                 turned=photo.orientation != 1,
             )

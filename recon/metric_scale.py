@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pointmap.camera import Array, pixel_rays
 from pointmap.errors import InputError
 from recon.export.cameras_json import read_cameras
-from recon.scene import Camera, Scene, View
+from recon.scene import Camera, Maps, Scene, View
 from recon.stage_results import PhotoPrior
 
 _FORMS = "baseline:A.jpg,B.jpg,METRES or points:A.jpg,X1,Y1,X2,Y2,METRES or cameras:FILE or network"
@@ -130,7 +131,7 @@ def rescale(scene: Scene, factor: float) -> Scene:
     return replace(
         scene,
         views=tuple(
-            replace(view, camera=camera(view.camera), depth=view.depth * small)
+            replace(view, camera=camera(view.camera), maps=_ScaledMaps(view.maps, small))
             for view in scene.views
         ),
         tracks=replace(scene.tracks, points=scene.tracks.points * factor),
@@ -143,6 +144,26 @@ def rescale(scene: Scene, factor: float) -> Scene:
         },
         units="metres",
     )
+
+
+@dataclass(frozen=True)
+class _ScaledMaps:
+    """:class:`recon.scene.Maps` with depth times ``factor``, computed when it is asked for."""
+
+    maps: Maps
+    factor: np.float32
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        return self.maps.pixels
+
+    @property
+    def depth(self) -> NDArray[np.float32]:
+        return self.maps.depth * self.factor
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        return self.maps.confidence
 
 
 def _view(scene: Scene, name: str) -> View:

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, scale_intrinsics
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -39,12 +36,39 @@ class Camera:
         return scale_intrinsics(self.intrinsics, width / self.width, height / self.height)
 
 
+class Maps(Protocol):
+    """What a :class:`View` knows pixel by pixel, at one resolution that covers the whole photo.
+
+    Scenes of hundreds of photos don't fit into memory: there these are read from files each time
+    that they are asked for (:class:`recon.assemble.StoredMaps`).
+    """
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """The photo, (h, w, 3) RGB."""
+
+    @property
+    def depth(self) -> NDArray[np.float32]:
+        """Depth (h, w) along z, 0 = unknown."""
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """Confidence (h, w) in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class LoadedMaps:
+    """:class:`Maps` in memory."""
+
+    pixels: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+
+
 @dataclass(frozen=True)
 class View:
     """One photo of the reconstruction with its camera and depth.
 
-    ``pixels`` (h, w, 3) uint8 RGB, ``depth`` (h, w) float32 along z with 0 = unknown and
-    ``confidence`` (h, w) float32 in [0, 1] share one resolution that covers the whole photo.
     ``reason`` says in words why the photo has no ``cam_to_world``; None when it has one.
     ``turned``: the file holds the picture turned or mirrored, and its EXIF orientation says so.
     """
@@ -52,11 +76,24 @@ class View:
     name: str
     path: Path
     camera: Camera
-    pixels: NDArray[np.uint8]
-    depth: NDArray[np.float32]
-    confidence: NDArray[np.float32]
+    maps: Maps
     reason: str | None = None
     turned: bool = False
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """The photo, (h, w, 3) RGB, at the resolution of ``depth``; may be read from a file."""
+        return self.maps.pixels
+
+    @property
+    def depth(self) -> NDArray[np.float32]:
+        """Depth (h, w) along z, 0 = unknown; may be read from a file."""
+        return self.maps.depth
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """Confidence (h, w) in [0, 1]; may be read from a file."""
+        return self.maps.confidence
 
     @property
     def registered(self) -> bool:

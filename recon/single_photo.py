@@ -16,7 +16,7 @@ from recon.depth.derived_maps import joint_bilateral
 from recon.fusion import FusionOptions, fuse_points
 from recon.metric_scale import in_metres
 from recon.prediction.photo_prior import PriorAccumulator
-from recon.scene import Camera, Scene, Tracks, View
+from recon.scene import Camera, LoadedMaps, Scene, Tracks, View
 from recon.stage_results import PhotoPrior
 from recon.two_view.focal_lengths import FocalOptions, solve_focals
 
@@ -74,9 +74,7 @@ def photo_scene(
         photo.name,
         photo.path,
         camera,
-        frame.pixels,
-        smooth,
-        depth.confidence,
+        LoadedMaps(frame.pixels, smooth, depth.confidence),
         turned=photo.orientation != 1,
     )
     surface = mesh_from_depth(view)

@@ -18,7 +18,7 @@ from recon.export.depth_npz import read_depth_npz
 from recon.export.json_file import read_json
 from recon.export.ply import read_cloud_ply, read_mesh_ply
 from recon.export.staging import real_path
-from recon.scene import Mesh, PairRecord, PointCloud, Scene, StageRecord, View
+from recon.scene import LoadedMaps, Mesh, PairRecord, PointCloud, Scene, StageRecord, View
 
 logger = logging.getLogger(__name__)
 Record = TypeVar("Record", StageRecord, PairRecord)
@@ -51,9 +51,7 @@ def load_scene(folder: str | Path) -> Scene:
                     name=name,
                     path=paths.get(name, folder / name),
                     camera=camera.camera(),
-                    pixels=depth.image,
-                    depth=depth.depth,
-                    confidence=depth.confidence,
+                    maps=LoadedMaps(depth.image, depth.depth, depth.confidence),
                     reason=camera.entry["reason"],
                 )
             )

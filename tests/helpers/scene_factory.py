@@ -23,6 +23,7 @@ from pointmap.camera import (
 from recon.reconstruction import Reconstruction
 from recon.scene import (
     Camera,
+    LoadedMaps,
     Mesh,
     PairRecord,
     PointCloud,
@@ -126,9 +127,11 @@ def _view(path: Path, name: str, index: int, angle: float, *, placed: bool, k1: 
         name=name,
         path=path,
         camera=camera,
-        pixels=colours_at(points),
-        depth=depth.astype(np.float32),
-        confidence=np.linspace(0, 1, h * w, dtype=np.float32).reshape(h, w),
+        maps=LoadedMaps(
+            pixels=colours_at(points),
+            depth=depth.astype(np.float32),
+            confidence=np.linspace(0, 1, h * w, dtype=np.float32).reshape(h, w),
+        ),
         reason=None if placed else "too few matches with the other photos",
     )
 

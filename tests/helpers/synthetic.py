@@ -22,7 +22,7 @@ from pointmap.camera import (
     rigid,
     transform_points,
 )
-from recon.scene import Camera, Tracks, View
+from recon.scene import Camera, LoadedMaps, Tracks, View
 
 
 @dataclass(frozen=True)
@@ -193,11 +193,10 @@ def view_of(shot: Shot, *, shift_px: float = 0.0, **changes: np.ndarray) -> View
     height, width = shot.depth.shape
     intrinsics = shot.intrinsics.copy()
     intrinsics[:2, 2] += shift_px
-    arrays = {
+    exact = {
         "depth": shot.depth,
         "confidence": np.ones(shot.depth.shape, np.float32),
         "pixels": shot.pixels,
-        **changes,
     }
     camera = Camera(intrinsics, width, height, shot.cam_to_world, shot.k1)
-    return View("a.jpg", Path("a.jpg"), camera, **arrays)
+    return View("a.jpg", Path("a.jpg"), camera, LoadedMaps(**(exact | changes)))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scene_factory import make_scene
+from view_maps import with_maps
 
 from pointmap.errors import InputError
 from recon.export import ExportOptions, load_scene
@@ -47,7 +48,7 @@ def fused(scene: Reconstruction, views: tuple[View, ...]) -> Reconstruction:
 def changed(views: tuple[View, ...], **arrays: float) -> tuple[View, ...]:
     """Return the views with an array of theirs filled with one value."""
     return tuple(
-        dataclasses.replace(
+        with_maps(
             view,
             **{name: np.full_like(getattr(view, name), value) for name, value in arrays.items()},
         )
@@ -58,7 +59,7 @@ def changed(views: tuple[View, ...], **arrays: float) -> tuple[View, ...]:
 def one_pixel(views: tuple[View, ...]) -> tuple[View, ...]:
     depth = np.zeros_like(views[0].depth)
     depth[20, 30] = 3.0
-    return (dataclasses.replace(views[0], depth=depth), *changed(views[1:], depth=0))
+    return (with_maps(views[0], depth=depth), *changed(views[1:], depth=0))
 
 
 def unplaced(views: tuple[View, ...]) -> tuple[View, ...]:
@@ -143,7 +144,7 @@ def test_a_full_disk_stops_any_further_file(tmp_path: Path, file: str) -> None:
         pytest.importorskip("OpenEXR")
     full = make_scene(tmp_path / "photos", names=("a.jpg",))
     noise = np.random.default_rng(0).random(full.views[0].depth.shape) + 1
-    view = dataclasses.replace(full.views[0], depth=noise.astype(np.float32))
+    view = with_maps(full.views[0], depth=noise.astype(np.float32))
     from recon.export.depth_formats import write_depth_files
     from recon.export.obj import write_obj
 

@@ -22,14 +22,16 @@ from recon.export.products import write_products
 from recon.metric_scale import check_scale_source, in_metres, parse_scale
 from recon.options import Options
 from recon.reconstruction import Reconstruction
-from recon.scene import Camera, Tracks, View
+from recon.scene import Camera, LoadedMaps, Tracks, View
 from recon.stage_results import PhotoPrior
 
 
 def view_of(shot: Shot, name: str = "a.jpg", k1: float = 0.0) -> View:
     height, width = shot.depth.shape
     camera = Camera(shot.intrinsics, width, height, shot.cam_to_world, k1)
-    return View(name, Path(name), camera, shot.pixels, shot.depth, np.ones_like(shot.depth))
+    return View(
+        name, Path(name), camera, LoadedMaps(shot.pixels, shot.depth, np.ones_like(shot.depth))
+    )
 
 
 def scene_of(*views: View) -> Reconstruction:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scene_factory import make_scene
+from view_maps import with_maps
 
 from recon.reconstruction import Reconstruction
 from recon.scene import Tracks
@@ -61,7 +62,7 @@ def test_shared_points_are_the_same_place_of_the_scene(scene: Reconstruction) ->
 
 def test_lines_join_the_places_in_both_photos(scene: Reconstruction) -> None:
     """Landscape beside portrait, at one height."""
-    views = [dataclasses.replace(v, pixels=np.full_like(v.pixels, 90)) for v in scene.views]
+    views = [with_maps(v, pixels=np.full_like(v.pixels, 90)) for v in scene.views]
     plain = dataclasses.replace(scene, views=tuple(views))
     one = SharedPoints(0, 1, np.array([[320.0, 120.0]]), np.array([[120.0, 480.0]]))
     picture = match_picture(plain, one, height=240).astype(int)

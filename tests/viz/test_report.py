@@ -16,6 +16,7 @@ import pytest
 from chromium import Chromium
 from PIL import Image
 from scene_factory import empty_cloud, empty_mesh, make_scene
+from view_maps import with_maps
 from viz_scenes import ink
 
 import viz.pages.scene_page
@@ -163,7 +164,7 @@ def test_poor_scenes_have_a_page(tmp_path: Path, kind: str) -> None:
     if kind == "bare":
         scene = dataclasses.replace(scene, pairs=(), stages=(), warnings=(), options={})
     if kind == "nothing":
-        views = [dataclasses.replace(view, depth=0 * view.depth) for view in scene.views]
+        views = [with_maps(view, depth=0 * view.depth) for view in scene.views]
         scene = dataclasses.replace(scene, views=tuple(views))
     page = Page(report_html(scene))
     assert "nan" not in "".join(Page(scene_page_html(scene)).text).lower()
@@ -308,7 +309,7 @@ def test_page_of_many_photos_stays_small(tmp_path: Path) -> None:
         noise = rng.integers(0, 255, (48, 64, 3), np.uint8)
         pixels = np.asarray(Image.fromarray(noise).resize((512, 384), Image.Resampling.BICUBIC))
         depth = pixels[..., 0].astype(np.float32) + 1
-        views.append(dataclasses.replace(view, pixels=pixels, depth=depth, confidence=depth / 256))
+        views.append(with_maps(view, pixels=pixels, depth=depth, confidence=depth / 256))
     path = write_report(dataclasses.replace(scene, views=tuple(views)), tmp_path / "report.html")
     assert path.stat().st_size < 6e6
 

@@ -17,7 +17,7 @@ from recon.evaluation.__main__ import main
 from recon.evaluation.depth_files import read_depth_file
 from recon.evaluation.depth_folder import DepthSet, given_depths, own_depths, score_all
 from recon.reconstruction import Reconstruction
-from recon.scene import Camera, PointCloud, Tracks, View
+from recon.scene import Camera, LoadedMaps, PointCloud, Tracks, View
 
 SHAPE = (24, 32)
 
@@ -129,9 +129,7 @@ def test_our_own_depth_is_scored_alone_and_together(
                 f"{k}.png",
                 tmp_path,
                 Camera(shot.intrinsics, 64, 48, None if k else np.eye(4)),
-                shot.pixels[::2, ::2],
-                shot.depth[::2, ::2],
-                shot.depth[::2, ::2],
+                LoadedMaps(shot.pixels[::2, ::2], shot.depth[::2, ::2], shot.depth[::2, ::2]),
             )
             for k, shot in enumerate(shots)
         )

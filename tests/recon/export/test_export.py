@@ -20,6 +20,7 @@ from scene_factory import (
     make_scene,
     placed,
 )
+from view_maps import with_maps
 
 from pointmap.camera import invert_rigid, project, rotation_angle_deg, transform_points
 from recon.export.cameras_json import read_cameras, write_cameras
@@ -180,7 +181,7 @@ class TestDepthMaps:
     ) -> None:
         depth = scene.views[0].depth.copy()
         depth[0, :4] = [np.nan, np.inf, -1, 2]
-        write_depth_npz(tmp_path / "a.npz", dataclasses.replace(scene.views[0], depth=depth))
+        write_depth_npz(tmp_path / "a.npz", with_maps(scene.views[0], depth=depth))
         np.testing.assert_array_equal(read_depth_npz(tmp_path / "a.npz").depth[0, :4], [0, 0, 0, 2])
 
     def test_png_is_a_picture_of_the_same_size(self, scene: Reconstruction, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from scene_factory import empty_cloud, empty_mesh, make_scene
+from view_maps import with_maps
 
 from pointmap.errors import InputError
 from recon.export import ExportOptions
@@ -246,7 +247,7 @@ class TestDepthFiles:
     def test_depth_unknown_everywhere(self, scene: Reconstruction, tmp_path: Path) -> None:
         view = scene.views[0]
         for value in (0.0, np.nan):
-            blank = dataclasses.replace(view, depth=np.full_like(view.depth, value))
+            blank = with_maps(view, depth=np.full_like(view.depth, value))
             folder = tmp_path / str(value)
             folder.mkdir()
             options = ExportOptions(formats=("depth-png",), depth_resolution="original")

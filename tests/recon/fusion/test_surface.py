@@ -200,9 +200,7 @@ def test_no_usable_depth_gives_empty_results(shots: list[Shot], value: float) ->
         unplaced.name,
         unplaced.path,
         Camera(unplaced.camera.intrinsics, unplaced.camera.width, unplaced.camera.height, None),
-        unplaced.pixels,
-        unplaced.depth,
-        unplaced.confidence,
+        unplaced.maps,
         reason="no matches",
     )
     for views in ([], [view_of(shots[0], depth=depth)], [unplaced]):

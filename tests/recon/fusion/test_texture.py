@@ -7,10 +7,11 @@ from PIL import Image
 from scene_factory import empty_mesh
 from scipy.ndimage import map_coordinates
 from synthetic import shoot, solid_texture
+from view_maps import with_maps
 
 from recon.fusion import FusionOptions, fuse_mesh, fuse_surface
 from recon.fusion.texture import texture_mesh
-from recon.scene import Camera, Mesh, TexturedMesh, View
+from recon.scene import Camera, LoadedMaps, Mesh, TexturedMesh, View
 
 WAVELENGTH = 0.5
 
@@ -27,7 +28,7 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> list[View]:
         Image.fromarray(photo.pixels).save(path)
         camera = Camera(photo.intrinsics, 384, 288, photo.cam_to_world)
         sure = np.ones(depth.depth.shape, np.float32)
-        views.append(View(path.name, path, camera, depth.pixels, depth.depth, sure))
+        views.append(View(path.name, path, camera, LoadedMaps(depth.pixels, depth.depth, sure)))
     return views
 
 
@@ -74,9 +75,8 @@ def test_photos_that_are_gone_are_replaced_by_what_the_depth_was_made_from(
 
 def test_exposure_is_levelled_between_photos(views: list[View], mesh: Mesh) -> None:
     dark = [
-        dataclasses.replace(
-            view,
-            path=Path("no such.png"),
+        with_maps(
+            dataclasses.replace(view, path=Path("no such.png")),
             pixels=(view.pixels * (0.8 if number % 2 else 1.0)).astype(np.uint8),
         )
         for number, view in enumerate(views)
