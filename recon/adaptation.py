@@ -404,7 +404,7 @@ def adapted_depths(
     """
 
     def predict(adapted: PointmapNetwork) -> list[PhotoPrior]:
-        return predict_scene(replace(inputs, network=adapted), graph).priors
+        return list(predict_scene(replace(inputs, network=adapted), graph).priors)
 
     result = adapt(inputs, alignment, dense, predict, options, advance=advance)
     if not result.kept:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pointmap.images import Photo, ResizedPhoto
 from recon.fusion import Fused
-from recon.scene import Camera, LoadedMaps, PairRecord, Scene, View
-from recon.stage_results import Alignment, DenseDepths, PairEvidence, PairMatches
+from recon.scene import Camera, PairRecord, Scene, View
+from recon.stage_results import Alignment, DenseDepths, DepthMap, PairEvidence, PairMatches
+from recon.work.content_key import content_key, item_key
 
 
 def assemble_scene(
@@ -26,33 +30,62 @@ def assemble_scene(
     )
 
 
-def assemble_views(alignment: Alignment, dense: DenseDepths) -> tuple[View, ...]:
+@dataclass(frozen=True)
+class StoredMaps:
+    """:class:`recon.scene.Maps` of photo ``number``, read when they are asked for."""
+
+    frames: Sequence[ResizedPhoto]
+    depths: Sequence[DepthMap | None]
+    number: int
+
+    @property
+    def content_key(self) -> str:
+        """Name of the maps, by what they depend on."""
+        parts = (item_key(items, self.number) for items in (self.frames, self.depths))
+        return content_key("maps", 1, *parts)
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """The photo, (h, w, 3) RGB."""
+        return self.frames[self.number].pixels
+
+    @property
+    def depth(self) -> NDArray[np.float32]:
+        """Depth (h, w) along z, 0 = unknown."""
+        known = self.depths[self.number]
+        return self._unknown() if known is None else known.depth
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """Confidence (h, w) in [0, 1]."""
+        known = self.depths[self.number]
+        return self._unknown() if known is None else known.confidence
+
+    def _unknown(self) -> NDArray[np.float32]:
+        return np.zeros(self.pixels.shape[:2], np.float32)
+
+
+def assemble_views(
+    photos: Sequence[Photo], alignment: Alignment, dense: DenseDepths
+) -> tuple[View, ...]:
     """Return the views of all photos; those without depth or place know nothing."""
-    views = []
-    for k, (frame, depth) in enumerate(zip(dense.frames, dense.depths, strict=True)):
-        photo = frame.photo
-        unknown = np.zeros(frame.pixels.shape[:2], np.float32)
-        views.append(
-            View(
-                name=photo.name,
-                path=photo.path,
-                camera=Camera(
-                    alignment.intrinsics[k],
-                    photo.width,
-                    photo.height,
-                    alignment.cam_to_world[k],
-                    float(alignment.k1[k]),
-                ),
-                maps=LoadedMaps(
-                    frame.pixels,
-                    unknown if depth is None else depth.depth,
-                    unknown if depth is None else depth.confidence,
-                ),
-                reason=alignment.reasons[k],
-                turned=photo.orientation != 1,
-            )
+    return tuple(
+        View(
+            name=photo.name,
+            path=photo.path,
+            camera=Camera(
+                alignment.intrinsics[k],
+                photo.width,
+                photo.height,
+                alignment.cam_to_world[k],
+                float(alignment.k1[k]),
+            ),
+            maps=StoredMaps(dense.frames, dense.depths, k),
+            reason=alignment.reasons[k],
+            turned=photo.orientation != 1,
         )
-    return tuple(views)
+        for k, photo in enumerate(photos)
+    )
 
 
 def pair_records(matches: Sequence[PairMatches], alignment: Alignment) -> tuple[PairRecord, ...]:

@@ -7,7 +7,7 @@ import os
 import shlex
 import signal
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -47,6 +47,14 @@ class Command:
     """Replace the scene that is already in the output folder. Files in it that are not of that
     scene are never deleted."""
 
+    fresh: bool = False
+    """Start anew, also where an earlier run was stopped. Without it the same command goes on from
+    there: what each step found is kept in DIR.work until the scene is written."""
+
+    keep_work: bool = False
+    """Keep DIR.work when the scene is written, too: with --overwrite and other options for the mesh
+    or the files, only that is done again."""
+
     mode: Literal["scene", "depth"] = "scene"
     """scene: all photos show one scene. depth: each photo by itself; DIR gets a folder for each,
     with its depth, cloud and mesh, and one report."""
@@ -67,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code.
 
     0: a scene was written. 2: unusable input, with one line that says what and the remedy.
-    128 + signal number: interrupted; nothing is left behind.
+    128 + signal number: interrupted; no scene was written, and the same command goes on from there.
     """
     # Idle OpenMP threads that spin slow everything tenfold when another program is busy. Read once,
     # when torch is imported, so it has to be said before that.
@@ -98,6 +106,11 @@ def main(arguments: list[str] | None = None) -> int:
         written = "nothing was written"
         if output is not None and output.published:
             written = f"the scene is in {output.target}"
+        elif output is not None and _work_folder(output).exists():
+            written = (
+                f"no scene was written; the same command goes on from what is in "
+                f"{_work_folder(output)}"
+            )
         console.print(f"interrupted: {_escape(written)}")
         return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
 
@@ -133,11 +146,16 @@ def _write(command: Command, output: OutputFolder, listener: ProgressBars) -> Sc
 
 
 def _write_scene(command: Command, output: OutputFolder, listener: ProgressBars) -> Scene:
+    from recon.export import load_scene
     from recon.pipeline import reconstruct
     from recon.save import save_into
+    from recon.work.folder import Work
 
+    work = Work(_work_folder(output))
+    if command.fresh:
+        work.delete()
     with listener:
-        scene = reconstruct(command.photos, command.options, listener=listener)
+        scene = reconstruct(command.photos, command.options, listener=listener, work=work)
         listener.started("Writing files")
         save_into(scene, output, command.export)
         if command.video is not None:
@@ -149,7 +167,21 @@ def _write_scene(command: Command, output: OutputFolder, listener: ProgressBars)
             )
             if film != command.video:
                 logger.warning("%s has appeared meanwhile: the film is in %s", command.video, film)
+    if command.keep_work:
+        work.delete_unused()
+        size = work.size_bytes() / 2**20
+        sys.stdout.write(f"the work is kept in {work.folder} ({size:,.0f} MB)\n")
+    else:
+        if command.view:
+            # What is viewed is read from the work; from now on, from the scene.
+            scene = replace(scene, views=load_scene(output.target).views)
+        work.delete()
     return scene
+
+
+def _work_folder(output: OutputFolder) -> Path:
+    """Return where a run keeps what its stages find until its scene is written."""
+    return output.target.with_name(f"{output.target.name}.work")
 
 
 def _write_each(command: Command, output: OutputFolder, listener: ProgressBars) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from pointmap.errors import InputError
 from pointmap.images import Photo, ResizedPhoto, find_photos, load_photo, open_photos
 from recon.known_cameras import KnownCameras, load_known_cameras
 from recon.prediction.given_maps import PriorMap, read_prior_maps
+from recon.work.content_key import content_key, file_sha256
+from recon.work.folder import CACHE_BYTES, Work
 
 if TYPE_CHECKING:
     import torch
@@ -27,8 +31,7 @@ class Inputs:
 
     ``photos`` N, with what is ``known`` of their cameras; ``maps``: a given depth map per photo, in
     the place of the network's depth, or None; ``network``, which is moved to ``device`` when it is
-    first asked. ``decoded`` keeps photos by long side and multiple, so that each is decoded once
-    per size.
+    first asked; ``work`` keeps what the stages find.
     """
 
     photos: tuple[Photo, ...]
@@ -36,23 +39,56 @@ class Inputs:
     maps: tuple[PriorMap, ...] | None
     network: PointmapNetwork
     device: torch.device
-    decoded: dict[tuple[int, int], tuple[ResizedPhoto, ...]] = field(
-        default_factory=dict, repr=False, compare=False
-    )
+    work: Work = field(default_factory=Work, compare=False)
 
-    def frames(self, long_side: int, *, multiple: int = 1) -> tuple[ResizedPhoto, ...]:
-        """Return all photos resized (see :func:`pointmap.images.load_photo`).
+    @cached_property
+    def photo_keys(self) -> tuple[str, ...]:
+        """Per photo a name of its file's content and of what its camera is called.
 
         Raises ``InputError`` for a file that has become unreadable meanwhile.
         """
-        size = long_side, multiple
-        if size not in self.decoded:
-            self.decoded[size] = tuple(
-                load_photo(photo, long_side=long_side, multiple=multiple) for photo in self.photos
-            )
-        return self.decoded[size]
+        return tuple(
+            content_key("photo", 1, digest, photo.camera_key, photo.exif_focal_px)
+            for photo, (_, digest) in zip(self.photos, self._contents, strict=True)
+        )
 
-    def network_frames(self) -> tuple[ResizedPhoto, ...]:
+    @cached_property
+    def network_key(self) -> str:
+        """Name of the network's form and weights."""
+        weights = self.network.state_dict()
+        return content_key(
+            "network",
+            1,
+            self.network.config,
+            {name: tensor.float().cpu().numpy() for name, tensor in weights.items()},
+        )
+
+    @cached_property
+    def _contents(self) -> tuple[tuple[os.stat_result, str], ...]:
+        """Per photo how its file lay there, and the SHA-256 of what it held."""
+        return tuple((_status(photo), _digest(photo)) for photo in self.photos)
+
+    def load(self, number: int, *, long_side: int, multiple: int = 1) -> ResizedPhoto:
+        """Return one photo resized (see :func:`pointmap.images.load_photo`).
+
+        Raises ``InputError`` for a file that has changed or become unreadable meanwhile.
+        """
+        photo, (before, _) = self.photos[number], self._contents[number]
+        loaded = load_photo(photo, long_side=long_side, multiple=multiple)
+        now = _status(photo)
+        if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            raise InputError(f"{photo.path}: changed since the start; run the same command again")
+        return loaded
+
+    def frames(self, long_side: int, *, multiple: int = 1) -> Frames:
+        """Return all photos resized (see :func:`pointmap.images.load_photo`).
+
+        They are decoded when they are asked for, and that raises ``InputError`` for a file that has
+        become unreadable meanwhile.
+        """
+        return Frames(self, long_side, multiple)
+
+    def network_frames(self) -> Frames:
         """Return all photos at the size in which the network sees them."""
         config = self.network.config
         return self.frames(max(config.img_size), multiple=config.patch_size)
@@ -64,6 +100,60 @@ class Inputs:
         return len(self.photos) == 1 and self.maps is None and all(k is None for k in known)
 
 
+class Frames(Sequence[ResizedPhoto]):
+    """All photos at one size, decoded when they are asked for; the last ones are kept."""
+
+    def __init__(self, inputs: Inputs, long_side: int, multiple: int) -> None:
+        self._inputs = inputs
+        self._size = long_side, multiple
+        # Three bytes a pixel, and photos are rarely square.
+        most = max(16, CACHE_BYTES // (3 * long_side**2))
+        self._load = lru_cache(most)(self._decode)
+
+    def item_key(self, index: int) -> str:
+        """Return the name of one photo at this size."""
+        return content_key("frame", 1, self._inputs.photo_keys[index], self._size)
+
+    def __len__(self) -> int:
+        return len(self._inputs.photos)
+
+    @overload
+    def __getitem__(self, index: int) -> ResizedPhoto: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[ResizedPhoto]: ...
+
+    def __getitem__(self, index: int | slice) -> ResizedPhoto | list[ResizedPhoto]:
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        return self._load(range(len(self))[index])
+
+    def _decode(self, number: int) -> ResizedPhoto:
+        long_side, multiple = self._size
+        return self._inputs.load(number, long_side=long_side, multiple=multiple)
+
+
+def _status(photo: Photo) -> os.stat_result:
+    try:
+        return photo.path.stat()
+    except OSError as error:
+        raise _unreadable(photo, error) from error
+
+
+def _digest(photo: Photo) -> str:
+    try:
+        return file_sha256(photo.path)
+    except OSError as error:
+        raise _unreadable(photo, error) from error
+
+
+def _unreadable(photo: Photo, error: OSError) -> InputError:
+    return InputError(
+        f"{photo.path} can no longer be read ({error.strerror or error}): run the same command "
+        "again when it is back"
+    )
+
+
 def read_inputs(
     photos: Sequence[str | Path] | str | Path,
     *,
@@ -71,11 +161,13 @@ def read_inputs(
     device: str | None = None,
     known_cameras: str | None = None,
     prior_depth: str | None = None,
+    work: Work | None = None,
 ) -> Inputs:
     """Read what a run starts from; whatever can be wrong with it shows here.
 
-    ``photos``: files, folders or patterns; the others as in :class:`recon.options.Options`. Files
-    that cannot be used are left out with a warning. Raises ``InputError`` when no photo is left, or
+    ``photos``: files, folders or patterns; the others as in :class:`recon.options.Options`;
+    ``work`` keeps what the stages find, by default as long as somebody holds it. Files that cannot
+    be used are left out with a warning. Raises ``InputError`` when no photo is left, or
     another input cannot be used.
     """
     from pointmap.checkpoint import load_network
@@ -87,7 +179,7 @@ def read_inputs(
     if prior_depth is not None:
         maps = tuple(read_prior_maps(Path(prior_depth), opened))
     chosen = choose_device(device)
-    return Inputs(tuple(opened), known, maps, load_network(weights), chosen)
+    return Inputs(tuple(opened), known, maps, load_network(weights), chosen, work or Work())
 
 
 def open_usable(inputs: Sequence[str | Path]) -> list[Photo]:

@@ -72,7 +72,7 @@ class KnownCameras:
         for k, lens in enumerate(self.lenses):
             if lens is not None:
                 intrinsics[k], k1[k] = lens.intrinsics, lens.k1
-                mine = alignment.tracks.view_index == k
+                mine = alignment.tracks.seen_by(k)
                 xy[mine] = lens.to_original(xy[mine])
         tracks = replace(alignment.tracks, xy=xy)
         return replace(alignment, intrinsics=intrinsics, k1=k1, tracks=tracks)

@@ -22,6 +22,7 @@ from recon.scene import Scene
 from recon.single_photo import photo_scene
 from recon.two_view.features import find_features
 from recon.two_view.gather_evidence import gather_evidence
+from recon.work.folder import Work
 
 logger = logging.getLogger(__name__)
 
@@ -31,14 +32,22 @@ def reconstruct(
     options: Options | None = None,
     *,
     listener: StageListener | None = None,
+    work: Work | str | Path | None = None,
 ) -> Reconstruction:
     """Reconstruct one scene from photos: files, folders or patterns.
 
+    What the stages find is kept in ``work``, a folder, and a later call goes on from there: with
+    other options, only what depends on them is done again. Deleting the folder loses nothing but
+    time; but the views of the result read their pixels and depth there as long as they are used.
+    None: a temporary folder, which goes with the result.
+
     Files that cannot be used are left out with a warning. Raises ``InputError`` when no photo is
-    left or the checkpoint cannot be used.
+    left, the checkpoint cannot be used or the work cannot be kept.
     """
     options = options or Options()
     options.check()
+    if not isinstance(work, Work):
+        work = Work(None if work is None else Path(work))
     with Run(listener) as run:
         with run.stage("Reading photos"):
             inputs = read_inputs(
@@ -47,6 +56,7 @@ def reconstruct(
                 device=options.device,
                 known_cameras=options.known_cameras,
                 prior_depth=options.prior_depth,
+                work=work,
             )
             names = [photo.name for photo in inputs.photos]
             check_scale_source(options.scale_from, names, weights=options.weights)
@@ -90,9 +100,9 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
             dense = adapted_depths(
                 inputs, alignment, dense, adapt, options.graph, options.depth, advance=advance
             )
-    views = assemble_views(alignment, dense)
+    views = assemble_views(inputs.photos, alignment, dense)
     with run.stage("Fusing the surface"):
-        fused = fuse_views(views, options.fusion, device=inputs.device)
+        fused = fuse_views(views, options.fusion, device=inputs.device, work=inputs.work)
     scene = assemble_scene(evidence, alignment, views, fused)
     return in_metres(scene, seen.priors, options.scale_from)
 

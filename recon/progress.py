@@ -11,7 +11,8 @@ from typing import Protocol
 
 from recon.scene import StageRecord
 
-_PACKAGES = ("pointmap", "recon", "viz")
+PACKAGES = ("pointmap", "recon", "viz")
+"""Loggers of the project."""
 
 Advance = Callable[[int, int], None]
 """Called with (done, total) units of the running stage."""
@@ -52,7 +53,7 @@ class Run:
         return self._collector.messages
 
     def __enter__(self) -> Run:
-        for name in _PACKAGES:
+        for name in PACKAGES:
             logging.getLogger(name).addHandler(self._collector)
         return self
 
@@ -62,7 +63,7 @@ class Run:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for name in _PACKAGES:
+        for name in PACKAGES:
             logging.getLogger(name).removeHandler(self._collector)
 
     @contextmanager

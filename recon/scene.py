@@ -7,6 +7,7 @@ Frames, pixels and matrices follow :mod:`pointmap.camera`. Lengths are in scene 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -120,6 +121,20 @@ class Tracks:
     point_index: NDArray[np.int64]
     view_index: NDArray[np.int64]
     xy: Array
+
+    def seen_by(self, view: int) -> NDArray[np.int64]:
+        """Return the rows of the observations in one view."""
+        order, ends = self._by_view
+        if view + 1 >= len(ends):
+            return order[:0]
+        return order[ends[view] : ends[view + 1]]
+
+    @cached_property
+    def _by_view(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return all rows, view by view, and where each view's begin."""
+        counts = np.bincount(self.view_index)
+        order = np.argsort(self.view_index, kind="stable")
+        return order, np.concatenate([[0], np.cumsum(counts)])
 
     @staticmethod
     def empty() -> Tracks:

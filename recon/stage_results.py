@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -65,7 +66,7 @@ class NetworkResult:
     """
 
     pairs: tuple[tuple[int, int], ...]
-    priors: list[PhotoPrior]
+    priors: Sequence[PhotoPrior]
     sketches: list[PairSketch]
     local: dict[tuple[int, int], PairMatches]
 
@@ -188,7 +189,7 @@ class PairEvidence:
     edges: list[PairEdge]
     focals: Focals
     sketches: list[PairSketch]
-    priors: list[PhotoPrior]
+    priors: Sequence[PhotoPrior]
 
 
 @dataclass(frozen=True)
@@ -228,9 +229,10 @@ class DepthMap:
 @dataclass(frozen=True)
 class DenseDepths:
     """Depth of all photos: each one's ``frame``, the ``priors`` that it was tied to the scene from,
-    and its depth map at the frame's size, None for a photo that was not placed.
+    and its depth map at the frame's size, None for a photo that was not placed. Each may be read
+    from a file when it is asked for.
     """
 
-    frames: tuple[ResizedPhoto, ...]
-    priors: tuple[PhotoPrior, ...]
-    depths: tuple[DepthMap | None, ...]
+    frames: Sequence[ResizedPhoto]
+    priors: Sequence[PhotoPrior]
+    depths: Sequence[DepthMap | None]

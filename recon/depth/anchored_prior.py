@@ -58,26 +58,28 @@ def fuse_depths(
     own scale; when other photos are placed it is then a guess, so that its confidence is 0.
     """
     options = options or DepthOptions()
-    placed = sum(matrix is not None for matrix in alignment.cam_to_world)
-    fused: list[DepthMap | None] = []
-    for i, (prior, frame) in enumerate(zip(priors, frames, strict=True)):
-        cam_to_world = alignment.cam_to_world[i]
-        if cam_to_world is None:
-            fused.append(None)
-            continue
-        height, width = frame.pixels.shape[:2]
-        raw = upsample_prior(prior, height, width)
-        anchors = photo_anchors(alignment, i, frame)
-        scale = alignment.depth_scale[i]
-        if len(anchors.z):
-            raw = tie_to_anchors(raw, anchors, options)
-        elif np.isfinite(scale):
-            raw = DepthMap((scale * raw.depth).astype(np.float32), raw.confidence)
-        elif placed > 1:
-            logger.warning("%s: no scene point seen, so its depth is a guess", frame.photo.name)
-            raw = DepthMap(raw.depth, np.zeros_like(raw.confidence))
-        fused.append(raw)
-    return fused
+    return [
+        None if pose is None else tied_depth(priors[i], alignment, i, frames[i], options)
+        for i, pose in enumerate(alignment.cam_to_world)
+    ]
+
+
+def tied_depth(
+    prior: PhotoPrior, alignment: Alignment, index: int, frame: ResizedPhoto, options: DepthOptions
+) -> DepthMap:
+    """Return the prior depth of one placed photo in scene units, at the size of its frame."""
+    height, width = frame.pixels.shape[:2]
+    raw = upsample_prior(prior, height, width)
+    anchors = photo_anchors(alignment, index, frame)
+    scale = alignment.depth_scale[index]
+    if len(anchors.z):
+        return tie_to_anchors(raw, anchors, options)
+    if np.isfinite(scale):
+        return DepthMap((scale * raw.depth).astype(np.float32), raw.confidence)
+    if sum(matrix is not None for matrix in alignment.cam_to_world) > 1:
+        logger.warning("%s: no scene point seen, so its depth is a guess", frame.photo.name)
+        return DepthMap(raw.depth, np.zeros_like(raw.confidence))
+    return raw
 
 
 def upsample_prior(prior: PhotoPrior, height: int, width: int) -> DepthMap:
@@ -110,7 +112,7 @@ def photo_anchors(alignment: Alignment, index: int, frame: ResizedPhoto) -> Anch
     cam_to_world = alignment.cam_to_world[index]
     assert cam_to_world is not None
     tracks = alignment.tracks
-    mine = tracks.view_index == index
+    mine = tracks.seen_by(index)
     points = tracks.points[tracks.point_index[mine]]
     z = transform_points(invert_rigid(cam_to_world), points)[:, 2]
     xy = tracks.xy[mine] * [frame.scale_x, frame.scale_y]

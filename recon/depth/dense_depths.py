@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from pointmap.camera import scale_intrinsics
 from pointmap.images import ResizedPhoto
-from recon.depth.anchored_prior import DepthOptions, fuse_depths
+from recon.depth.anchored_prior import DepthOptions, tied_depth
 from recon.depth.given_maps_in_scene import priors_from_scene
 from recon.progress import Advance, unheard
 from recon.stage_results import Alignment, DenseDepths, DepthMap, PhotoPrior
 from recon.stereo.refine import refine_depths
 from recon.stereo.view import StereoOptions, StereoView
+from recon.work.content_key import content_key, item_key
+from recon.work.folder import Scattered
 
 if TYPE_CHECKING:
-    from recon.inputs import Inputs
+    from recon.inputs import Frames, Inputs
+
+# Of the tied depths, for results that were kept.
+_VERSION = 1
 
 
 def dense_depths(
@@ -36,30 +41,81 @@ def dense_depths(
     frames = inputs.frames(long_side)
     if inputs.maps is not None:
         priors = priors_from_scene(inputs.maps, frames, alignment, priors)
-    depths = fuse_depths(priors, alignment, frames, options=prior)
-    placed = [k for k, depth in enumerate(depths) if depth is not None]
-    if stereo is not None and len(placed) > 1:
-        views = [_stereo_view(frames[k], alignment, k, depths[k]) for k in placed]
-        refined = refine_depths(
-            views, options=stereo, device=str(inputs.device), on_progress=advance
-        )
-        for k, depth in zip(placed, refined, strict=True):
-            depths[k] = depth
-    return DenseDepths(frames, tuple(priors), tuple(depths))
-
-
-def _stereo_view(
-    frame: ResizedPhoto, alignment: Alignment, index: int, prior: DepthMap | None
-) -> StereoView:
-    cam_to_world = alignment.cam_to_world[index]
-    assert cam_to_world is not None and prior is not None
-    seen = alignment.tracks.point_index[alignment.tracks.view_index == index]
-    return StereoView(
-        pixels=frame.pixels,
-        intrinsics=scale_intrinsics(alignment.intrinsics[index], frame.scale_x, frame.scale_y),
-        k1=float(alignment.k1[index]),
-        cam_to_world=cam_to_world,
-        prior=prior,
-        points=alignment.tracks.points[seen],
-        point_ids=seen,
+    placed = [k for k, pose in enumerate(alignment.cam_to_world) if pose is not None]
+    depths: Sequence[DepthMap] = inputs.work.each(
+        [_tied_key(frames, priors, alignment, k, len(placed), prior) for k in placed],
+        lambda n: tied_depth(priors[placed[n]], alignment, placed[n], frames[placed[n]], prior),
     )
+    if stereo is not None and len(placed) > 1:
+        depths = refine_depths(
+            _StereoViews(frames, alignment, placed, depths),
+            options=stereo,
+            device=inputs.device,
+            work=inputs.work,
+            on_progress=advance,
+        )
+    return DenseDepths(frames, priors, Scattered(depths, placed, len(frames)))
+
+
+def _tied_key(
+    frames: Frames,
+    priors: Sequence[PhotoPrior],
+    alignment: Alignment,
+    k: int,
+    placed: int,
+    options: DepthOptions,
+) -> str:
+    """Return the name of a photo's tied depth."""
+    rows = alignment.tracks.seen_by(k)
+    return content_key(
+        "tied depth",
+        _VERSION,
+        frames.item_key(k),
+        item_key(priors, k),
+        alignment.cam_to_world[k],
+        alignment.tracks.points[alignment.tracks.point_index[rows]],
+        alignment.tracks.xy[rows],
+        alignment.depth_scale[k],
+        placed > 1,
+        options,
+    )
+
+
+class _StereoViews(Sequence[StereoView]):
+    """The placed photos as stereo takes them, each put together when it is asked for."""
+
+    def __init__(
+        self,
+        frames: Sequence[ResizedPhoto],
+        alignment: Alignment,
+        placed: Sequence[int],
+        depths: Sequence[DepthMap],
+    ) -> None:
+        self._frames, self._alignment = frames, alignment
+        self._placed, self._depths = placed, depths
+
+    def __len__(self) -> int:
+        return len(self._placed)
+
+    @overload
+    def __getitem__(self, index: int) -> StereoView: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[StereoView]: ...
+
+    def __getitem__(self, index: int | slice) -> StereoView | list[StereoView]:
+        if isinstance(index, slice):
+            return [self[n] for n in range(*index.indices(len(self)))]
+        k, alignment = self._placed[index], self._alignment
+        frame, cam_to_world = self._frames[k], alignment.cam_to_world[k]
+        assert cam_to_world is not None
+        seen = alignment.tracks.point_index[alignment.tracks.seen_by(k)]
+        return StereoView(
+            pixels=frame.pixels,
+            intrinsics=scale_intrinsics(alignment.intrinsics[k], frame.scale_x, frame.scale_y),
+            k1=float(alignment.k1[k]),
+            cam_to_world=cam_to_world,
+            prior=self._depths[index],
+            points=alignment.tracks.points[seen],
+            point_ids=seen,
+        )

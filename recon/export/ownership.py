@@ -6,7 +6,6 @@ ours any more.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
@@ -16,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pointmap.decoding import UnusablePicture, open_picture
+from recon.work.content_key import file_sha256
 
 RUN_JSON = "run.json"
 VIEWER_PICTURE = "view.png"
@@ -26,8 +26,6 @@ PICTURE_MARK = {"Software": "pointmap"}
 
 # Dropped into any folder by desktops that show it; deleting them loses nothing.
 _DESKTOP_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
-# Read at once where a file is hashed.
-_CHUNK_BYTES = 1 << 20
 
 
 def file_digests(folder: Path) -> dict[str, str]:
@@ -114,8 +112,4 @@ def _digest(path: Path) -> str:
     """Return the SHA-256 of a file; raise OSError for links and all that is no regular file."""
     if not stat.S_ISREG(path.lstat().st_mode):
         raise OSError(f"{path} is no regular file")
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return file_sha256(path)

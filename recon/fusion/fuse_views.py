@@ -10,9 +10,15 @@ from recon.fusion.cloud import fuse_points
 from recon.fusion.options import FusionOptions
 from recon.fusion.surface import Surface, fuse_surface
 from recon.scene import PointCloud, View
+from recon.work.content_key import content_key
+from recon.work.folder import Work
 
 if TYPE_CHECKING:
     import torch
+
+
+# Of fuse_views, for results that were kept.
+_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -23,9 +29,16 @@ class Fused:
     surface: Surface
 
 
-def fuse_views(views: Sequence[View], options: FusionOptions, *, device: torch.device) -> Fused:
+def fuse_views(
+    views: Sequence[View], options: FusionOptions, *, device: torch.device, work: Work
+) -> Fused:
     """Return the cloud and the surface of all placed views; empty where none has usable depth."""
     # Apple's devices have no double precision.
     fast = str(device) if device.type == "cuda" else "cpu"
-    cloud = fuse_points(views, options=options)
-    return Fused(cloud, fuse_surface(views, options=options, device=fast))
+
+    def fuse() -> Fused:
+        cloud = fuse_points(views, options=options)
+        return Fused(cloud, fuse_surface(views, options=options, device=fast))
+
+    seen = [(view.camera, view.maps) for view in views]
+    return work.once(content_key("fusion", _VERSION, seen, options), fuse)

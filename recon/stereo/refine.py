@@ -10,15 +10,16 @@ confirms gives way to the prior.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from recon.progress import Advance, unheard
 from recon.stage_results import DepthMap
 from recon.stereo.cross_check import DeviceDepth, Estimate, confirm, reproject_confirmed
 from recon.stereo.fill_unconfirmed import fill_unconfirmed
@@ -26,9 +27,13 @@ from recon.stereo.plane_sweep import Photo2D, Scorer, box_mean
 from recon.stereo.search import Found, enlarge, search, sharpen, surface_of
 from recon.stereo.source_photos import choose_sources, inverse_range
 from recon.stereo.view import StereoOptions, StereoView
+from recon.work.content_key import content_key
+from recon.work.folder import Pieces, Work
 
 T = TypeVar("T")
 
+# Of refine_depths, for results that were kept.
+_VERSION = 1
 # Factors of depth to either side within which surfaces shaped like the prior, and like what the
 # first search left, are tried: a prior may be nearly a half off, what is known by then a seventh.
 _PRIOR_REACH = 1.45
@@ -45,44 +50,250 @@ def refine_depths(
     *,
     options: StereoOptions | None = None,
     device: str | torch.device = "cpu",
-    on_progress: Callable[[int, int], None] | None = None,
-) -> list[DepthMap]:
+    work: Work | None = None,
+    on_progress: Advance = unheard,
+) -> Sequence[DepthMap]:
     """Return refined depth and confidence (h, w) of every view, in the units of the cameras.
 
     Confidence is above :data:`recon.stage_results.CONFIRMED` only where another photo confirms the
     depth; elsewhere stands the prior, made to meet the confirmed depth around it. A view that
     shares no scene with another keeps its prior as it is. ``on_progress`` is called with
     (done, total) searches, two for every photo.
+
+    No more than a few ``views`` are asked for at a time. What is found is kept in ``work``, by
+    default a temporary one.
     """
-    options = options or StereoOptions()
-    whole = [_Frame.of(view, torch.device(device)) for view in views]
-    half = [frame.halved() for frame in whole]
-    sources = [choose_sources(views, i, options.sources) for i in range(len(views))]
-    ranges = [inverse_range(view) for view in views]
-    workers = _Workers(len(views), torch.device(device))
+    stereo = _Stereo(views, options or StereoOptions(), torch.device(device), work or Work())
+    return stereo.refined(on_progress)
 
-    def tell(done: int) -> None:
-        if on_progress:
-            on_progress(done, 2 * len(views))
 
-    def first(i: int) -> tuple[Found | None, DeviceDepth]:
-        return _first(half[i], [half[j].photo for j in sources[i]], ranges[i], options)
+class _Stereo:
+    """The passes over all photos. Each needs only what the one before found of a few neighbours,
+    and the names of all results follow from those of the views alone.
+    """
 
-    starts, rough = zip(*workers.each(first, tell), strict=True) if views else ((), ())
-    guesses = _settle(rough, half, sources, options, workers)
+    def __init__(
+        self, views: Sequence[StereoView], options: StereoOptions, device: torch.device, work: Work
+    ) -> None:
+        self._views, self._options, self._device, self._work = views, options, device, work
+        self._names = [content_key("stereo view", _VERSION, view) for view in views]
+        self._sources, self._ranges = work.once(
+            content_key("stereo sources", _VERSION, self._names, options), self._plan
+        )
+        self._around = [set(sources) for sources in self._sources]
+        for i, sources in enumerate(self._sources):
+            for j in sources:
+                self._around[j].add(i)
 
-    def second(i: int) -> DeviceDepth:
-        start = starts[i]
+    def _plan(self) -> tuple[list[list[int]], list[tuple[float, float]]]:
+        numbers = range(len(self._views))
+        return (
+            [choose_sources(self._views, i, self._options.sources) for i in numbers],
+            [inverse_range(self._views[i]) for i in numbers],
+        )
+
+    def refined(self, on_progress: Advance) -> Sequence[DepthMap]:
+        """Return the depth maps of all views."""
+        count = len(self._views)
+        names = self._names
+        first = [
+            content_key(
+                "first search",
+                _VERSION,
+                self._options,
+                name,
+                [names[j] for j in self._sources[i]],
+                self._ranges[i],
+            )
+            for i, name in enumerate(names)
+        ]
+        guessed = self._settled_keys(first)
+        second = [
+            content_key("second search", _VERSION, *pair)
+            for pair in zip(first, guessed.filled, strict=True)
+        ]
+        settled = self._settled_keys(second)
+        kept = self._work.found(settled.filled)
+        if kept is not None:
+            return kept
+        starts = self._each(first, self._first, lambda done, _: on_progress(done, 2 * count))
+        guesses = self._settle(starts, guessed, _half)
+        fine = self._each(
+            second,
+            lambda i: self._second(i, starts[i], guesses[i]),
+            lambda done, _: on_progress(count + done, 2 * count),
+        )
+        depths = self._settle(fine, settled, _whole)
+        for passed in (first, guessed.checked, guessed.filled, second, settled.checked):
+            self._work.forget(passed)
+        return depths
+
+    def _first(self, i: int) -> _Search:
+        """Return what a full search finds at half resolution, nothing without sources or range."""
+        low, high = self._ranges[i]
+        frame = self._frame(i).halved()
+        if not self._sources[i] or high <= low:
+            return _Search.nothing(frame.photo)
+        scorer = Scorer(frame.photo, self._photos(i, _half), radius=_WINDOW)
+        nothing = torch.zeros_like(frame.photo.grey)
+        given = frame.prior, self._options.max_planes, self._options.prior_weight
+        found = search(scorer, nothing + low, nothing + high, *given)
+        surface = surface_of(frame.prior)
+        if surface is not None:
+            surface = surface.clamp(low, high)
+            found = found.or_better(
+                search(scorer, surface / _PRIOR_REACH, surface * _PRIOR_REACH, *given)
+            )
+        found = replace(found, inverse=sharpen(scorer, found.inverse, found.step))
+        return _Search.of(found, *_depth(scorer, found.inverse, found.step, (low, high), frame))
+
+    def _second(self, i: int, start: _Search, guess: DepthMap) -> _Search:
+        """Return depth at full resolution, ``guess`` tried beside what the first search found."""
+        whole, ends = self._frame(i), self._ranges[i]
+        found = start.found(self._device)
+        if found is None:
+            return _Search.nothing(whole.photo)
+        half, (low, high) = whole.halved(), ends
+        scorer = Scorer(half.photo, self._photos(i, _half), radius=_WINDOW)
+        surface = surface_of(Estimate.of(guess, self._device))
+        if surface is not None:
+            surface = surface.clamp(low, high)
+            given = half.prior, self._options.max_planes, self._options.prior_weight
+            found = found.or_better(
+                search(scorer, surface / _GUESS_REACH, surface * _GUESS_REACH, *given)
+            )
+        inverse = sharpen(scorer, found.inverse, found.step)
+        size = whole.photo.grey.shape
+        inverse, step = enlarge(inverse, *size), enlarge(found.step, *size)
+        fine = Scorer(whole.photo, self._photos(i, _whole), radius=_WINDOW)
+        inverse = sharpen(fine, inverse, step / 2)
+        return _Search.of(None, *_depth(fine, inverse, step, ends, whole))
+
+    def _settled_keys(self, found: Sequence[str]) -> _SettledKeys:
+        around = [sorted(near) for near in self._around]
+        checked = [
+            content_key("checked", _VERSION, self._options, found[i], [found[j] for j in near])
+            for i, near in enumerate(around)
+        ]
+        filled = [
+            content_key("filled", _VERSION, self._names[i], checked[i], [checked[j] for j in near])
+            for i, near in enumerate(around)
+        ]
+        return _SettledKeys(checked, filled)
+
+    def _settle(
+        self, found: Sequence[_Search], keys: _SettledKeys, size: Callable[[_Frame], _Frame]
+    ) -> Pieces[DepthMap]:
+        """Return what photos agree on, and elsewhere what they and the prior make likely."""
+
+        def seen(j: int) -> DeviceDepth:
+            return found[j].seen(size(self._frame(j)).photo)
+
+        def check(i: int) -> DepthMap:
+            return confirm(
+                seen(i),
+                [seen(j) for j in sorted(self._around[i])],
+                tolerance=self._options.tolerance,
+                tolerance_px=self._options.tolerance_px,
+            ).depth_map()
+
+        checked = self._each(keys.checked, check)
+
+        def sure(j: int) -> DeviceDepth:
+            estimate = Estimate.of(checked[j], self._device)
+            depth = torch.where(estimate.confidence > 0, estimate.depth, 0.0)
+            return DeviceDepth(depth, estimate.confidence, size(self._frame(j)).photo)
+
+        def fill(i: int) -> DepthMap:
+            if not self._sources[i]:
+                return size(self._frame(i)).prior.depth_map()
+            frame = size(self._frame(i))
+            reprojected = reproject_confirmed(
+                frame.photo, [sure(j) for j in sorted(self._around[i])]
+            )
+            own = Estimate.of(checked[i], self._device)
+            return fill_unconfirmed(own, frame.prior, reprojected, frame.pixels).depth_map()
+
+        return self._each(keys.filled, fill)
+
+    def _each(
+        self, keys: Sequence[str], make: Callable[[int], T], advance: Advance = unheard
+    ) -> Pieces[T]:
+        """Return ``make(i)`` for all photos i; on the CPU one photo per thread.
+
+        The path aggregation is thousands of small operations: torch's own threads would spend
+        longer waiting for each other than working, and a photo on one thread gives the same bits on
+        any number of cores.
+        """
+
+        def one(i: int) -> T:
+            with torch.inference_mode():
+                return make(i)
+
+        threads = torch.get_num_threads()
+        # Each photo in work holds about 0.3 GB of costs.
+        workers = 1 if self._device.type != "cpu" else max(1, min(threads, len(keys), 8))
+        try:
+            return self._work.each(
+                keys,
+                one,
+                workers=workers,
+                initializer=lambda: torch.set_num_threads(1),
+                advance=advance,
+            )
+        finally:
+            torch.set_num_threads(threads)
+
+    def _frame(self, i: int) -> _Frame:
+        return _Frame.of(self._views[i], self._device)
+
+    def _photos(self, i: int, size: Callable[[_Frame], _Frame]) -> list[Photo2D]:
+        """Return the sources of a photo."""
+        return [size(self._frame(j)).photo for j in self._sources[i]]
+
+
+@dataclass(frozen=True)
+class _SettledKeys:
+    """Names of what photos agree on, and of that with the rest filled."""
+
+    checked: list[str]
+    filled: list[str]
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What a search found, as arrays (h, w): depth and score, and where the next one starts."""
+
+    depth: NDArray[np.float32]
+    score: NDArray[np.float32]
+    inverse: NDArray[np.float32] | None = None
+    energy: NDArray[np.float32] | None = None
+    step: NDArray[np.float32] | None = None
+
+    @staticmethod
+    def of(start: Found | None, depth: Tensor, score: Tensor) -> _Search:
+        found = depth.cpu().numpy(), score.cpu().numpy()
         if start is None:
-            return _nothing(whole[i].photo)
-        photos = [half[j].photo for j in sources[i]], [whole[j].photo for j in sources[i]]
-        return _second(start, guesses[i], (half[i], whole[i]), photos, ranges[i], options)
+            return _Search(*found)
+        parts = start.inverse, start.energy, start.step
+        return _Search(*found, *(part.cpu().numpy() for part in parts))
 
-    fine = workers.each(second, lambda done: tell(len(views) + done))
-    settled = _settle(fine, whole, sources, options, workers)
-    return [
-        estimate.depth_map() if sources[i] else views[i].prior for i, estimate in enumerate(settled)
-    ]
+    @staticmethod
+    def nothing(photo: Photo2D) -> _Search:
+        none = np.zeros(tuple(photo.grey.shape), np.float32)
+        return _Search(none, none)
+
+    def found(self, device: torch.device) -> Found | None:
+        if self.inverse is None or self.energy is None or self.step is None:
+            return None
+        parts = self.inverse, self.energy, self.step
+        return Found(*(torch.from_numpy(part).to(device) for part in parts))
+
+    def seen(self, photo: Photo2D) -> DeviceDepth:
+        device = photo.grey.device
+        return DeviceDepth(
+            torch.from_numpy(self.depth).to(device), torch.from_numpy(self.score).to(device), photo
+        )
 
 
 @dataclass(frozen=True)
@@ -112,95 +323,17 @@ class _Frame:
         return _Frame(photo, pixels.permute(1, 2, 0), self.prior.resized(height, width))
 
 
-class _Workers:
-    """Runs a step for every photo; on the CPU one photo per thread.
-
-    The path aggregation is thousands of small operations: torch's own threads would spend longer
-    waiting for each other than working, and a photo on one thread gives the same bits on any
-    number of cores.
-    """
-
-    def __init__(self, count: int, device: torch.device) -> None:
-        self.count = count
-        # Each photo in work holds about 0.3 GB of costs.
-        threads = torch.get_num_threads()
-        self.workers = 1 if device.type != "cpu" else max(1, min(threads, count, 8))
-
-    def each(self, work: Callable[[int], T], done: Callable[[int], None] | None = None) -> list[T]:
-        """Return ``work(i)`` for all photos i; ``done`` is told how many are finished."""
-
-        def one(i: int) -> T:
-            with torch.inference_mode():
-                return work(i)
-
-        threads = torch.get_num_threads()
-        results = []
-        pool = ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,))
-        try:
-            for result in pool.map(one, range(self.count)):
-                results.append(result)
-                if done:
-                    done(len(results))
-        finally:
-            # Not by `with`, which would first finish all photos after Ctrl-C.
-            pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(threads)
-        return results
+def _whole(frame: _Frame) -> _Frame:
+    return frame
 
 
-def _first(
-    frame: _Frame, sources: Sequence[Photo2D], ends: tuple[float, float], options: StereoOptions
-) -> tuple[Found | None, DeviceDepth]:
-    """Return what a full search finds at half resolution, None without sources or range."""
-    low, high = ends
-    if not sources or high <= low:
-        return None, _nothing(frame.photo)
-    scorer = Scorer(frame.photo, sources, radius=_WINDOW)
-    nothing = torch.zeros_like(frame.photo.grey)
-    given = frame.prior, options.max_planes, options.prior_weight
-    found = search(scorer, nothing + low, nothing + high, *given)
-    surface = surface_of(frame.prior)
-    if surface is not None:
-        surface = surface.clamp(low, high)
-        found = found.or_better(
-            search(scorer, surface / _PRIOR_REACH, surface * _PRIOR_REACH, *given)
-        )
-    found = replace(found, inverse=sharpen(scorer, found.inverse, found.step))
-    return found, _depth(scorer, found.inverse, found.step, ends, frame)
-
-
-def _second(
-    start: Found,
-    guess: Estimate,
-    sizes: tuple[_Frame, _Frame],
-    sources: tuple[list[Photo2D], list[Photo2D]],
-    ends: tuple[float, float],
-    options: StereoOptions,
-) -> DeviceDepth:
-    """Return depth at full resolution, ``guess`` tried beside what the first search found.
-
-    ``sizes`` and ``sources``: at half and at full resolution.
-    """
-    (half, whole), (low, high) = sizes, ends
-    scorer = Scorer(half.photo, sources[0], radius=_WINDOW)
-    surface = surface_of(guess)
-    if surface is not None:
-        surface = surface.clamp(low, high)
-        given = half.prior, options.max_planes, options.prior_weight
-        start = start.or_better(
-            search(scorer, surface / _GUESS_REACH, surface * _GUESS_REACH, *given)
-        )
-    inverse = sharpen(scorer, start.inverse, start.step)
-    size = whole.photo.grey.shape
-    inverse, step = enlarge(inverse, *size), enlarge(start.step, *size)
-    fine = Scorer(whole.photo, sources[1], radius=_WINDOW)
-    inverse = sharpen(fine, inverse, step / 2)
-    return _depth(fine, inverse, step, ends, whole)
+def _half(frame: _Frame) -> _Frame:
+    return frame.halved()
 
 
 def _depth(
     scorer: Scorer, inverse: Tensor, step: Tensor, ends: tuple[float, float], frame: _Frame
-) -> DeviceDepth:
+) -> tuple[Tensor, Tensor]:
     """Return depth and score of what was found, or of the prior where photos don't object to it."""
     low, high = ends
     # Sky and other things out of range end up at the first or last plane.
@@ -211,47 +344,7 @@ def _depth(
     scores = scorer(torch.stack([inverse, surface]))
     better, least = box_mean(scores, 3).diff(dim=0)[0], -_BENEFIT * frame.prior.confidence
     keep = known & within & (better >= least)
-    return DeviceDepth(
+    return (
         torch.where(keep, frame.prior.depth, depth),
         torch.where(keep, scores[1], scores[0]),
-        frame.photo,
     )
-
-
-def _nothing(photo: Photo2D) -> DeviceDepth:
-    nothing = torch.zeros_like(photo.grey)
-    return DeviceDepth(nothing, nothing, photo)
-
-
-def _settle(
-    found: Sequence[DeviceDepth],
-    frames: Sequence[_Frame],
-    sources: Sequence[Sequence[int]],
-    options: StereoOptions,
-    workers: _Workers,
-) -> list[Estimate]:
-    """Return what photos agree on, and elsewhere what they and the prior make likely."""
-    around = [
-        sorted({*sources[i], *(j for j in range(len(found)) if i in sources[j])})
-        for i in range(len(found))
-    ]
-
-    def check(i: int) -> Estimate:
-        return confirm(
-            found[i],
-            [found[j] for j in around[i]],
-            tolerance=options.tolerance,
-            tolerance_px=options.tolerance_px,
-        )
-
-    checked = workers.each(check)
-    sure = [
-        DeviceDepth(torch.where(c.confidence > 0, c.depth, 0.0), c.confidence, frame.photo)
-        for c, frame in zip(checked, frames, strict=True)
-    ]
-
-    def fill(i: int) -> Estimate:
-        reprojected = reproject_confirmed(frames[i].photo, [sure[j] for j in around[i]])
-        return fill_unconfirmed(checked[i], frames[i].prior, reprojected, frames[i].pixels)
-
-    return workers.each(fill)

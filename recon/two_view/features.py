@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.images import ResizedPhoto, load_photo
+from pointmap.images import ResizedPhoto
 from recon.progress import Advance, unheard
 from recon.stage_results import SIFT_SIGMA_PX, PairMatches, PhotoFeatures
+from recon.work.content_key import content_key
+from recon.work.folder import Pieces
 
 if TYPE_CHECKING:
     from recon.inputs import Inputs
+
+# Of find_features, for results that were kept.
+_VERSION = 1
 
 FEATURE_LONG_SIDE = 1600
 """Long side, in pixels, at which photos are best handed to :func:`extract_features`."""
@@ -110,14 +115,18 @@ def _best_and_distinct(
     return index[:, 0].numpy(), distinct.numpy()
 
 
-def find_features(inputs: Inputs, *, advance: Advance = unheard) -> tuple[PhotoFeatures, ...]:
+def find_features(inputs: Inputs, *, advance: Advance = unheard) -> Pieces[PhotoFeatures]:
     """Return the key points of every photo, where a known lens is as its ideal pinhole shows them.
 
     Photos are decoded one by one and not kept: this is the largest size at which they are seen.
     """
-    features = []
-    for number, photo in enumerate(inputs.photos):
-        found = extract_features(load_photo(photo, long_side=FEATURE_LONG_SIDE))
-        features.append(inputs.known.ideal(number, found))
-        advance(number + 1, len(inputs.photos))
-    return tuple(features)
+
+    def find(number: int) -> PhotoFeatures:
+        found = extract_features(inputs.load(number, long_side=FEATURE_LONG_SIDE))
+        return inputs.known.ideal(number, found)
+
+    keys = [
+        content_key("features", _VERSION, photo, lens)
+        for photo, lens in zip(inputs.photo_keys, inputs.known.lenses, strict=True)
+    ]
+    return inputs.work.each(keys, find, advance=advance)

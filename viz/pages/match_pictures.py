@@ -71,7 +71,7 @@ def shared_counts(reconstruction: Scene) -> NDArray[np.int64]:
 def shared_points(reconstruction: Scene, i: int, j: int) -> SharedPoints:
     """Return where photos ``i`` and ``j`` see the track points that they share."""
     tracks = reconstruction.tracks
-    rows = [np.flatnonzero(tracks.view_index == view) for view in (i, j)]
+    rows = [tracks.seen_by(view) for view in (i, j)]
     _, at_i, at_j = np.intersect1d(
         tracks.point_index[rows[0]], tracks.point_index[rows[1]], return_indices=True
     )

@@ -1,0 +1,348 @@
+"""Results of a run as files, by what they depend on."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Generic, TypeVar, overload
+
+from pointmap.errors import InputError
+from recon.progress import PACKAGES, Advance, unheard
+from recon.work.content_key import item_key
+from recon.work.packing import Damaged, pack, size_of, unpack
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+CACHE_BYTES = 256 * 2**20
+"""Results that were used last are kept in memory up to this size in all."""
+
+_PIECE, _UNFINISHED = ".piece", ".unfinished"
+# By this file a folder is known to be one of ours, by people, too.
+_MARK = "README.txt"
+_MARK_TEXT = (
+    "What pointmap has worked out so far. The same command goes on from here.\n"
+    "Deleting this folder loses nothing but time.\n"
+)
+# Digits of a name that make its folder: no folder of a thousand photos gets very long.
+_FOLDER_DIGITS = 2
+
+
+class Work:
+    """The results of a run, each a file named by its :func:`recon.work.content_key.content_key`.
+
+    ``folder`` is made when there is something to keep; None: a temporary one, deleted with this
+    object. Files appear complete or not at all, so that a run that was stopped at any moment goes
+    on with those that are there. Safe to use from several threads, by one process at a time.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._temporary = None
+        if folder is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="pointmap-")
+            folder = Path(self._temporary.name)
+        self.folder = folder
+        self._check_ours()
+        self._used: set[str] = set()
+        self._recent: OrderedDict[str, tuple[Any, int]] = OrderedDict()
+        self._recent_bytes = 0
+        self._lock = threading.Lock()
+
+    def once(self, key: str, make: Callable[[], T]) -> T:
+        """Return the result called ``key``: the one that is kept, or what ``make`` returns."""
+        return self.each([key], lambda _: make())[0]
+
+    def each(
+        self,
+        keys: Sequence[str],
+        make: Callable[[int], T],
+        *,
+        workers: int = 1,
+        initializer: Callable[[], object] | None = None,
+        advance: Advance = unheard,
+    ) -> Pieces[T]:
+        """Return the results called ``keys``, those that are missing made by ``make(number)``.
+
+        ``workers``: threads that make them, each of which calls ``initializer`` first; what they
+        make must not depend on the order. A damaged file counts as missing. What was warned of when
+        a result was made is warned of again when it is found. ``advance`` is told how many are
+        there. Raises ``InputError`` when a result cannot be written.
+        """
+        self._used.update(keys)
+        missing = [n for n, key in enumerate(keys) if not self._is_whole(key)]
+        done = len(keys) - len(missing)
+        if done:
+            advance(done, len(keys))
+
+        def finish(number: int) -> None:
+            with _Warnings() as warnings:
+                value = make(number)
+            self._put(keys[number], value, warnings.messages)
+
+        for _ in _in_threads(finish, missing, workers, initializer):
+            done += 1
+            advance(done, len(keys))
+        return Pieces(self, tuple(keys))
+
+    def _put(self, key: str, value: object, warnings: list[tuple[str, str]]) -> None:
+        """Write a result; raises ``InputError`` when that fails."""
+        path = self._path(key)
+        unfinished = path.with_suffix(_UNFINISHED)
+        try:
+            if not path.parent.exists():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                (self.folder / _MARK).write_text(_MARK_TEXT, encoding="utf-8", newline="")
+                path.parent.mkdir(exist_ok=True)
+            unfinished.write_bytes(pack((value, warnings)))
+            unfinished.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                unfinished.unlink()
+            if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
+                raise InputError(
+                    f"the disk of {self.folder} is full: make room and run the same command again, "
+                    "it goes on where it stopped"
+                ) from error
+            raise InputError(
+                f"cannot write to {self.folder} ({error.strerror or error}): run the same command "
+                "again when that is mended, it goes on where it stopped"
+            ) from error
+        self._remember(key, value)
+
+    def get(self, key: str) -> Any:
+        """Return a result that is there; ``InputError`` when its file has gone or is damaged."""
+        with self._lock:
+            if key in self._recent:
+                self._recent.move_to_end(key)
+                return self._recent[key][0]
+        try:
+            value, _ = unpack(self._path(key).read_bytes())
+        except (OSError, Damaged) as error:
+            raise InputError(
+                f"{self._path(key)} was changed or deleted while it was needed: run the same "
+                "command again"
+            ) from error
+        self._remember(key, value)
+        return value
+
+    def found(self, keys: Sequence[str]) -> Pieces[Any] | None:
+        """Return the results called ``keys`` if all are there and whole, else None."""
+        self._used.update(keys)
+        return Pieces(self, keys) if all(self._is_whole(key) for key in keys) else None
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """Delete results that no later stage needs."""
+        for key in keys:
+            with suppress(OSError):
+                self._path(key).unlink()
+            with self._lock:
+                if key in self._recent:
+                    self._recent_bytes -= self._recent.pop(key)[1]
+
+    def size_bytes(self) -> int:
+        """Return what all results take on the disk."""
+        return sum(path.stat().st_size for path in self._files())
+
+    def delete_unused(self) -> None:
+        """Delete the results that were not asked for since this object was made."""
+        for path in self._files():
+            if path.suffix != _PIECE or path.stem not in self._used:
+                with suppress(OSError):
+                    path.unlink()
+
+    def delete(self) -> None:
+        """Delete all results, and the folders that this leaves empty; nothing else in them."""
+        for path in self._files():
+            with suppress(OSError):
+                path.unlink()
+        with suppress(OSError):
+            (self.folder / _MARK).unlink()
+        for folder in (*_subfolders(self.folder), self.folder):
+            with suppress(OSError):  # rmdir refuses folders that are not empty
+                folder.rmdir()
+
+    def _check_ours(self) -> None:
+        """Raise ``InputError`` for a folder that is there and not one of ours."""
+        mark = self.folder / _MARK
+        try:
+            if not self.folder.exists() or not any(self.folder.iterdir()):
+                return
+            # A killed run may have left the mark's beginning only.
+            ours = mark.is_file() and _MARK_TEXT.encode().startswith(mark.read_bytes())
+        except OSError as error:
+            raise InputError(
+                f"cannot read {self.folder} ({error.strerror or error}), where the work is kept: "
+                "delete it or choose another output folder"
+            ) from error
+        if not ours:
+            raise InputError(
+                f"{self.folder} holds files that are not of an unfinished run, so no work is kept "
+                "there: move them away or choose another output folder"
+            )
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:_FOLDER_DIGITS] / f"{key}{_PIECE}"
+
+    def _is_whole(self, key: str) -> bool:
+        path = self._path(key)
+        with self._lock:
+            if key in self._recent:
+                return True
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise InputError(
+                f"cannot read {path} ({error.strerror or error}): delete {self.folder}, or choose "
+                "another output folder"
+            ) from error
+        try:
+            value, warnings = unpack(data)
+        except Damaged:
+            logger.warning("%s is damaged: that piece of the work is done again", path)
+            return False
+        self._remember(key, value)
+        for name, message in warnings:
+            logging.getLogger(name).warning("%s", message)
+        return True
+
+    def _remember(self, key: str, value: object) -> None:
+        size = size_of(value)
+        with self._lock:
+            if key in self._recent:
+                self._recent_bytes -= self._recent.pop(key)[1]
+            self._recent[key] = value, size
+            self._recent_bytes += size
+            while self._recent_bytes > CACHE_BYTES:
+                self._recent_bytes -= self._recent.popitem(last=False)[1][1]
+
+    def _files(self) -> Iterator[Path]:
+        """Yield the files of results, whole or not, and nothing else."""
+        for folder in _subfolders(self.folder):
+            for path in folder.iterdir():
+                if path.suffix in (_PIECE, _UNFINISHED) and path.name.startswith(folder.name):
+                    yield path
+
+
+class Pieces(Sequence[T], Generic[T]):
+    """Results of one stage in a :class:`Work`, read when they are asked for."""
+
+    def __init__(self, work: Work, keys: Sequence[str]) -> None:
+        self._work = work
+        self._keys = tuple(keys)
+
+    @property
+    def content_key(self) -> str:
+        """Name of all the results together, by what they depend on."""
+        return " ".join(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Pieces[T]: ...
+
+    def __getitem__(self, index: int | slice) -> T | Pieces[T]:
+        if isinstance(index, slice):
+            return Pieces(self._work, self._keys[index])
+        result: T = self._work.get(self._keys[index])
+        return result
+
+    def item_key(self, index: int) -> str:
+        """Return one result's name, to depend on it without reading it."""
+        return self._keys[index]
+
+
+class _Warnings(logging.Handler):
+    """Collects what this thread warns of: names of loggers, and messages."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[tuple[str, str]] = []
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread:
+            self.messages.append((record.name, record.getMessage()))
+
+    def __enter__(self) -> _Warnings:
+        for name in PACKAGES:
+            logging.getLogger(name).addHandler(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for name in PACKAGES:
+            logging.getLogger(name).removeHandler(self)
+
+
+class Scattered(Sequence[T | None], Generic[T]):
+    """``items`` at the places ``numbers`` of ``count``, and None between them."""
+
+    def __init__(self, items: Sequence[T], numbers: Sequence[int], count: int) -> None:
+        self._items = items
+        self._place: list[int | None] = [None] * count
+        for place, number in enumerate(numbers):
+            self._place[number] = place
+
+    def __len__(self) -> int:
+        return len(self._place)
+
+    @overload
+    def __getitem__(self, index: int) -> T | None: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[T | None]: ...
+
+    def __getitem__(self, index: int | slice) -> T | None | list[T | None]:
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        place = self._place[index]
+        return None if place is None else self._items[place]
+
+    def item_key(self, index: int) -> str:
+        """Return one result's name, to depend on it without reading it."""
+        place = self._place[index]
+        return "none" if place is None else item_key(self._items, place)
+
+
+def _in_threads(
+    finish: Callable[[int], None],
+    numbers: Sequence[int],
+    workers: int,
+    initializer: Callable[[], object] | None,
+) -> Iterator[None]:
+    """Call ``finish`` for all numbers; yield after each, in their order."""
+    if workers == 1 and initializer is None:
+        for number in numbers:
+            finish(number)
+            yield
+        return
+    pool = ThreadPoolExecutor(workers, "work", initializer=initializer)
+    try:
+        yield from pool.map(finish, numbers)
+    finally:
+        # Not by `with`, which would first finish all of them after Ctrl-C.
+        pool.shutdown(cancel_futures=True)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """Return the folders of results in a work folder."""
+    with suppress(FileNotFoundError):
+        return [
+            path
+            for path in folder.iterdir()
+            if len(path.name) == _FOLDER_DIGITS and path.is_dir() and not path.is_symlink()
+        ]
+    return []

@@ -1,0 +1,195 @@
+"""A run that was stopped goes on where it was, to the same scene bit by bit; nothing is redone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from synthetic import shoot
+from tiny_network import tiny_config
+
+import recon
+from pointmap.checkpoint import save_checkpoint
+from pointmap.errors import InputError
+from pointmap.network import DUSt3R
+from recon.cli import main
+from recon.fusion import FusionOptions
+from recon.inputs import Inputs
+from recon.options import Options
+from recon.reconstruction import Reconstruction
+from recon.stereo.view import StereoOptions
+from recon.work.folder import Work
+
+COUNT = 3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scene")
+    (folder / "photos").mkdir()
+    for n, shot in enumerate(shoot(COUNT, width=256, height=192, span_deg=16)):
+        Image.fromarray(shot.pixels).save(folder / "photos" / f"{n}.png")
+    torch.manual_seed(0)
+    save_checkpoint(DUSt3R(tiny_config(64)), folder / "tiny.safetensors", card={})
+    return folder
+
+
+def options_of(folder: Path, **changes: Any) -> Options:
+    stereo = StereoOptions(max_planes=48)
+    weights = str(folder / "tiny.safetensors")
+    return Options(weights=weights, device="cpu", depth_size=96, stereo=stereo, **changes)
+
+
+def scene_of(folder: Path, work: Work | Path | None, **changes: Any) -> Reconstruction:
+    return recon.reconstruct(folder / "photos", options_of(folder, **changes), work=work)
+
+
+def assert_same(first: Reconstruction, second: Reconstruction) -> None:
+    for a, b in zip(first.views, second.views, strict=True):
+        assert a.name == b.name and a.reason == b.reason
+        for name in ("depth", "confidence", "pixels"):
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+        np.testing.assert_array_equal(a.camera.intrinsics, b.camera.intrinsics)
+        np.testing.assert_array_equal(a.camera.cam_to_world, b.camera.cam_to_world)
+    np.testing.assert_array_equal(first.cloud.points, second.cloud.points)
+    np.testing.assert_array_equal(first.surface.vertices, second.surface.vertices)
+    np.testing.assert_array_equal(first.surface.faces, second.surface.faces)
+    assert first.warnings == second.warnings and first.pairs == second.pairs
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder: Path) -> Reconstruction:
+    return scene_of(folder, None)
+
+
+class Stopping(Work):
+    """Work that ends like a killed process, before or while its ``after``-th result is written."""
+
+    def __init__(self, folder: Path, after: int) -> None:
+        super().__init__(folder)
+        self.left = after
+
+    def _put(self, key: str, value: object, warnings: list[tuple[str, str]]) -> None:
+        self.left -= 1
+        if self.left < 0:
+            unfinished = self._path(key).with_suffix(".unfinished")
+            unfinished.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.write_bytes(b"half of it")
+            raise KeyboardInterrupt
+        super()._put(key, value, warnings)
+
+
+def test_stopped_again_and_again_it_comes_to_the_same_scene(
+    folder: Path, undisturbed: Reconstruction, tmp_path: Path
+) -> None:
+    stops = 0
+    while True:
+        # Each time five results further: between stages, and within them.
+        work = Stopping(tmp_path / "work", after=5)
+        try:
+            scene = scene_of(folder, work)
+            break
+        except KeyboardInterrupt:
+            stops += 1
+    assert stops >= 4
+    assert_same(scene, undisturbed)
+
+
+def test_with_other_options_only_what_depends_on_them_is_done(
+    folder: Path, undisturbed: Reconstruction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "work"
+    assert_same(scene_of(folder, work), undisturbed)
+    names = {path.name for path in work.rglob("*.piece")}
+
+    def never(*args: object, **kwargs: object) -> None:
+        raise AssertionError("this was done already")
+
+    for place in (
+        "recon.two_view.features.extract_features",
+        "recon.stereo.refine._Stereo._plan",
+        "recon.stereo.refine._Stereo._first",
+        "recon.depth.dense_depths.tied_depth",
+    ):
+        monkeypatch.setattr(place, never)
+    coarse = scene_of(folder, work, fusion=FusionOptions(voxel_size=0.2))
+    assert 0 < len(coarse.surface.faces) < len(undisturbed.surface.faces) / 4
+    np.testing.assert_array_equal(coarse.views[0].depth, undisturbed.views[0].depth)
+    # One result more, the new surface, and what was there has stayed.
+    assert len({path.name for path in work.rglob("*.piece")} - names) == 1
+    with pytest.raises(AssertionError, match="done already"):
+        scene_of(folder, work, depth_size=80)
+
+
+def test_another_photo_under_the_same_name_is_noticed(
+    folder: Path, undisturbed: Reconstruction, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for path in (folder / "photos").iterdir():
+        (tmp_path / "photos" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "tiny.safetensors").write_bytes((folder / "tiny.safetensors").read_bytes())
+    work = tmp_path / "work"
+    assert_same(scene_of(tmp_path, work), undisturbed)
+    changed = Image.open(tmp_path / "photos" / "1.png").convert("L").convert("RGB")
+    changed.save(tmp_path / "photos" / "1.png")
+    again, fresh = scene_of(tmp_path, work), scene_of(tmp_path, None)
+    assert_same(again, fresh)
+    assert (again.views[1].pixels != undisturbed.views[1].pixels).any()
+
+
+def test_a_photo_that_changes_while_the_run_is_on_is_an_error(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = tmp_path / "photos" / "0.png"
+    photo.parent.mkdir()
+    for path in (folder / "photos").iterdir():
+        (tmp_path / "photos" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "tiny.safetensors").write_bytes((folder / "tiny.safetensors").read_bytes())
+
+    def change_and_load(inputs: Inputs, *args: object, **kwargs: object) -> None:
+        Image.open(photo).convert("L").convert("RGB").save(photo)
+        inputs.load(0, long_side=96)
+
+    monkeypatch.setattr("recon.pipeline.predict_scene", change_and_load)
+    with pytest.raises(InputError, match="changed since the start"):
+        scene_of(tmp_path, tmp_path / "work")
+
+
+def test_the_command_keeps_or_deletes_its_work(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(folder / "photos"), "--weights", str(folder / "tiny.safetensors")]
+    arguments += ["--depth-size", "96", "--no-refine-depth", "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--keep-work"]) == 0
+    work = tmp_path / "out.work"
+    assert f"the work is kept in {work} (" in capsys.readouterr().out
+    meshes = [(tmp_path / "out" / "mesh.ply").read_bytes()]
+    times = {path: path.stat().st_mtime_ns for path in work.rglob("*.piece")}
+    assert main([*arguments, "--overwrite", "--keep-work", "--fusion.voxel-size", "0.2"]) == 0
+    meshes.append((tmp_path / "out" / "mesh.ply").read_bytes())
+    left = set(work.rglob("*.piece"))
+    # The old surface is gone, the rest was not written again.
+    assert len(left - times.keys()) == 1 == len(times.keys() - left)
+    assert all(path.stat().st_mtime_ns == times[path] for path in left & times.keys())
+    assert main([*arguments, "--overwrite", "--fresh"]) == 0
+    assert not work.exists()
+    meshes.append((tmp_path / "out" / "mesh.ply").read_bytes())
+    assert meshes[0] == meshes[2] != meshes[1]
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["counts"]["registered"] == COUNT
+
+
+def test_the_command_refuses_a_work_folder_that_is_not_its_own(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out.work").mkdir()
+    (tmp_path / "out.work" / "thesis.txt").write_text("years of work")
+    arguments = [str(folder / "photos"), "--weights", str(folder / "tiny.safetensors")]
+    for more in ([], ["--fresh"]):
+        assert main([*arguments, "--out", str(tmp_path / "out"), *more]) == 2
+        assert "move them away or choose another output folder" in capsys.readouterr().err
+    assert (tmp_path / "out.work" / "thesis.txt").read_text() == "years of work"
