@@ -281,6 +281,7 @@ def _print_summary(scene: Scene, folder: Path) -> None:
     focals = sorted({round(float(view.camera.intrinsics[0, 0]), 1) for view in registered})
     table = Table(show_header=False, title=f"Scene in {_escape(str(folder))}", title_justify="left")
     table.add_row("photos placed", f"{len(registered)} of {len(scene.views)}")
+    table.add_row("scenes", _scenes_text(scene))
     table.add_row("focal length", _focal_text(focals))
     table.add_row("points", f"{len(scene.cloud.points):,}")
     table.add_row("triangles", f"{len(scene.surface.faces):,}")
@@ -290,6 +291,13 @@ def _print_summary(scene: Scene, folder: Path) -> None:
     table.add_row("report", _escape(str(folder / "report.html")))
     table.add_row("turn it", _escape(f"{Path(sys.executable).name} -m viz {quoted}"))
     Console(highlight=False, soft_wrap=True).print(table)
+
+
+def _scenes_text(scene: Scene) -> str:
+    found = 1 + len(scene.other_places)
+    if found == 1 or len(scene.further) == found - 1:
+        return "1" if found == 1 else f"{found}: this one, and scene-2 and so on in its folder"
+    return f"{1 + len(scene.further)} of {found} (the others: see the warnings)"
 
 
 def _focal_text(focals: list[float]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
@@ -79,6 +79,18 @@ class Inputs:
         if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise InputError(f"{photo.path}: changed since the start; run the same command again")
         return loaded
+
+    def of_photos(self, numbers: Sequence[int]) -> Inputs:
+        """Return the same of some photos alone."""
+        return replace(
+            self,
+            photos=tuple(self.photos[k] for k in numbers),
+            known=KnownCameras(
+                tuple(self.known.lenses[k] for k in numbers),
+                tuple(self.known.cam_to_world[k] for k in numbers),
+            ),
+            maps=None if self.maps is None else tuple(self.maps[k] for k in numbers),
+        )
 
     def frames(self, long_side: int, *, multiple: int = 1) -> Frames:
         """Return all photos resized (see :func:`pointmap.images.load_photo`).

@@ -47,6 +47,9 @@ class Options:
     """What tells metres: baseline:A.jpg,B.jpg,METRES between two cameras;
     points:A.jpg,X1,Y1,X2,Y2,METRES between two pixels; cameras:FILE, a cameras.json with positions
     in metres; or network, for a checkpoint that predicts metres."""
+    all_scenes: bool = False
+    """Where the photos show several places that nothing ties together, also reconstruct the
+    smaller ones: scene-2, scene-3, ... in the output folder."""
     graph: ViewGraphOptions = field(default_factory=ViewGraphOptions)
     focal: FocalOptions = field(default_factory=FocalOptions)
     align: AlignOptions = field(default_factory=AlignOptions)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from recon.adaptation import AdaptOptions, adapted_depths
 from recon.alignment.align_scene import align_scene
+from recon.alignment.further_groups import further_groups
 from recon.assemble import assemble_scene, assemble_views
 from recon.depth.dense_depths import dense_depths
 from recon.fusion import fuse_views
@@ -20,9 +21,10 @@ from recon.progress import Run, StageListener
 from recon.reconstruction import Reconstruction
 from recon.scene import Scene
 from recon.single_photo import photo_scene
+from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
 from recon.two_view.features import find_features
 from recon.two_view.gather_evidence import gather_evidence
-from recon.work.folder import Work
+from recon.work.folder import Chosen, Work
 
 logger = logging.getLogger(__name__)
 
@@ -61,14 +63,17 @@ def reconstruct(
             names = [photo.name for photo in inputs.photos]
             check_scale_source(options.scale_from, names, weights=options.weights)
         scene = (_one_photo if inputs.is_single_photo else _all_photos)(inputs, options, run)
-    return Reconstruction.of(
-        replace(
+
+    def told(scene: Scene) -> Scene:
+        return replace(
             scene,
             stages=tuple(run.records),
             warnings=tuple(run.warnings),
             options=options.to_dict(),
+            further=tuple(told(other) for other in scene.further),
         )
-    )
+
+    return Reconstruction.of(told(scene))
 
 
 def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
@@ -80,11 +85,53 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
         evidence = gather_evidence(
             inputs, features, seen, options.focal, pose_from=options.pose_from, advance=advance
         )
-    with run.stage("Aligning cameras") as advance:
-        alignment = align_scene(
+    alignment = _alignment(inputs, features, evidence, options, run)
+    groups = further_groups(alignment)
+    scene = in_metres(
+        _aligned_scene(inputs, evidence, alignment, options, run), seen.priors, options.scale_from
+    )
+    if groups and not options.all_scenes:
+        logger.warning(
+            "%d more photos show %d other places, which nothing ties to this scene: "
+            "--all-scenes reconstructs these, too",
+            sum(map(len, groups)),
+            len(groups),
+        )
+    further: list[Scene] = []
+    for group in groups if options.all_scenes else ():
+        part = inputs.of_photos(group), Chosen(features, group), evidence.of_photos(group)
+        place = f" of scene {len(further) + 2}"
+        own = _alignment(*part, options, run, place)
+        if sum(pose is not None for pose in own.cam_to_world) > 1:
+            further.append(_aligned_scene(part[0], part[2], own, options, run, place))
+    names = tuple(tuple(inputs.photos[k].name for k in group) for group in groups)
+    return replace(scene, other_places=names, further=tuple(further))
+
+
+def _alignment(
+    inputs: Inputs,
+    features: Sequence[PhotoFeatures],
+    evidence: PairEvidence,
+    options: Options,
+    run: Run,
+    place: str = "",
+) -> Alignment:
+    with run.stage(f"Aligning cameras{place}") as advance:
+        return align_scene(
             inputs, features, evidence, options.align, seed=options.seed, advance=advance
         )
-    with run.stage("Depth") as advance:
+
+
+def _aligned_scene(
+    inputs: Inputs,
+    evidence: PairEvidence,
+    alignment: Alignment,
+    options: Options,
+    run: Run,
+    place: str = "",
+) -> Scene:
+    """Return the scene of solved cameras; ``place`` is added to the stages' names."""
+    with run.stage(f"Depth{place}") as advance:
         dense = dense_depths(
             inputs,
             alignment,
@@ -95,16 +142,15 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
             advance=advance,
         )
     if options.adapt is not None:
-        with run.stage("Adapting the network") as advance:
+        with run.stage(f"Adapting the network{place}") as advance:
             adapt = AdaptOptions(options.adapt, seed=options.seed)
             dense = adapted_depths(
                 inputs, alignment, dense, adapt, options.graph, options.depth, advance=advance
             )
     views = assemble_views(inputs.photos, alignment, dense)
-    with run.stage("Fusing the surface"):
+    with run.stage(f"Fusing the surface{place}"):
         fused = fuse_views(views, options.fusion, device=inputs.device, work=inputs.work)
-    scene = assemble_scene(evidence, alignment, views, fused)
-    return in_metres(scene, seen.priors, options.scale_from)
+    return assemble_scene(evidence, alignment, views, fused)
 
 
 def _one_photo(inputs: Inputs, options: Options, run: Run) -> Scene:

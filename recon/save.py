@@ -64,6 +64,12 @@ def write_files(
 
     Without ``report``, for one of many scenes that share a page, there is no ``report.html``.
     """
+    for number, other in enumerate(reconstruction.further, start=2):
+        place = f"scene-{number}"
+        (staging / place).mkdir()
+        write_files(
+            other, staging / place, scene_folder=scene_folder / place, export=export, report=report
+        )
     write_cameras(staging / "cameras.json", reconstruction)
     write_tum(staging / "cameras.tum", reconstruction)
     depth_folder = staging / "depth"

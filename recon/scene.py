@@ -222,6 +222,10 @@ class Scene:
     """The surface under the photos, when ``FusionOptions.texture`` asked for it; not read back."""
     statistics: dict[str, float] = field(default_factory=dict)
     """Of the surface: voxel size, pieces found, floaters removed and the like, by name."""
+    other_places: tuple[tuple[str, ...], ...] = ()
+    """Names of photos that have no place here, but show another place together: largest first."""
+    further: tuple[Scene, ...] = ()
+    """The scenes of those, where ``Options.all_scenes`` asked for them; not read back."""
 
     @property
     def cameras(self) -> dict[str, Camera]:

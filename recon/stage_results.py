@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pointmap.camera import Array
 from pointmap.images import ResizedPhoto
 from recon.scene import Tracks
+from recon.work.folder import Chosen
 
 SIFT_SIGMA_PX = 0.5
 """Localisation error of a SIFT key point, in pixels of the picture it was found in."""
@@ -141,6 +142,16 @@ class Focals:
     sources: tuple[str, ...]
     groups: NDArray[np.int64]
 
+    def of_photos(self, numbers: Sequence[int]) -> Focals:
+        """Return those of some photos alone."""
+        index = np.array(numbers, np.int64)
+        return Focals(
+            self.focals_px[index],
+            self.log_sigma[index],
+            tuple(self.sources[k] for k in numbers),
+            self.groups[index],
+        )
+
 
 @dataclass(frozen=True)
 class RelativePose:
@@ -190,6 +201,24 @@ class PairEvidence:
     focals: Focals
     sketches: list[PairSketch]
     priors: Sequence[PhotoPrior]
+
+    def of_photos(self, numbers: Sequence[int]) -> PairEvidence:
+        """Return what some photos say of each other, which are then counted in that order."""
+        place = {number: k for k, number in enumerate(numbers)}
+
+        def inside(pair: PairMatches | PairSketch) -> bool:
+            return pair.i in place and pair.j in place
+
+        def moved(matches: PairMatches) -> PairMatches:
+            return replace(matches, i=place[matches.i], j=place[matches.j])
+
+        return PairEvidence(
+            [moved(m) for m in self.matches if inside(m)],
+            [replace(e, matches=moved(e.matches)) for e in self.edges if inside(e.matches)],
+            self.focals.of_photos(numbers),
+            [replace(s, i=place[s.i], j=place[s.j]) for s in self.sketches if inside(s)],
+            Chosen(self.priors, numbers),
+        )
 
 
 @dataclass(frozen=True)

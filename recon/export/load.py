@@ -66,6 +66,7 @@ def load_scene(folder: str | Path) -> Scene:
             warnings=tuple(run["warnings"]),
             options=dict(run["options"]),
             statistics=dict(run.get("surface", {})),
+            other_places=tuple(tuple(names) for names in run.get("other_places", ())),
         )
     except (KeyError, TypeError) as error:
         raise InputError(

@@ -59,6 +59,7 @@ def write_run(path: Path, reconstruction: Scene, *, scene_folder: Path) -> None:
         "stages": plain(reconstruction.stages),
         "photos": photos,
         "pairs": plain(reconstruction.pairs),
+        "other_places": [list(names) for names in reconstruction.other_places],
         "files": file_digests(path.parent),
     }
     write_json(path, data)

@@ -287,6 +287,36 @@ class _Warnings(logging.Handler):
             logging.getLogger(name).removeHandler(self)
 
 
+class Chosen(Sequence[T], Generic[T]):
+    """Some of ``items``, by their ``numbers``; each is read when it is asked for."""
+
+    def __init__(self, items: Sequence[T], numbers: Sequence[int]) -> None:
+        self._items, self._numbers = items, tuple(numbers)
+
+    @property
+    def content_key(self) -> str:
+        """Name of them all, by what they depend on."""
+        return " ".join(self.item_key(k) for k in range(len(self)))
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Chosen[T]: ...
+
+    def __getitem__(self, index: int | slice) -> T | Chosen[T]:
+        if isinstance(index, slice):
+            return Chosen(self._items, self._numbers[index])
+        return self._items[self._numbers[index]]
+
+    def item_key(self, index: int) -> str:
+        """Return one result's name, to depend on it without reading it."""
+        return item_key(self._items, self._numbers[index])
+
+
 class Scattered(Sequence[T | None], Generic[T]):
     """``items`` at the places ``numbers`` of ``count``, and None between them."""
 
