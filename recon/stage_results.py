@@ -58,10 +58,21 @@ class PairSketch:
 
 
 @dataclass(frozen=True)
+class PhotoPrediction:
+    """What the network says of a photo k beside its partners: its ``prior``, the ``sketches`` of
+    predictions (k, j) in its frame, and the ``local`` matches of pairs (k, j), k < j.
+    """
+
+    prior: PhotoPrior
+    sketches: tuple[PairSketch, ...]
+    local: tuple[PairMatches, ...]
+
+
+@dataclass(frozen=True)
 class NetworkResult:
-    """What the network says: the ``pairs`` (i < j) it looked at, one prior per photo, and what is
-    kept of the predictions of pairs, in both orders. ``local``: the pairs' matches of local
-    features, of a network that has them.
+    """What the network says: the ``pairs`` (i < j, or i = j of a photo without partner) it looked
+    at, one prior per photo, and what is kept of the predictions of pairs, in both orders.
+    ``local``: the pairs' matches of local features, of a network that has them.
     """
 
     pairs: tuple[tuple[int, int], ...]
