@@ -37,7 +37,7 @@ def photo_descriptors(features: Sequence[PhotoFeatures]) -> Float32:
 
 def _vocabulary(features: Sequence[PhotoFeatures]) -> Float32:
     """Return the centres (W, 128) of the photos' descriptors by k-means, W <= :data:`_WORDS`."""
-    photos = _spread(len(features), _PHOTOS)
+    photos = _spread(len(features), _PHOTOS).tolist()
     sample = [
         descriptors[_spread(len(descriptors), _KEY_POINTS)]
         for descriptors in (features[photo].descriptors for photo in photos)
