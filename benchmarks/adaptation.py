@@ -25,10 +25,12 @@ from recon.depth.anchored_prior import fuse_depths, upsample_prior
 from recon.depth.dense_depths import dense_depths
 from recon.inputs import read_inputs
 from recon.options import Options
+from recon.prediction.network_pairs import network_pairs
 from recon.prediction.predict_scene import predict_scene
 from recon.stage_results import CONFIRMED, DepthMap, PhotoPrior
 from recon.two_view.features import find_features
 from recon.two_view.gather_evidence import gather_evidence
+from recon.two_view.match_photos import match_photos
 
 COLUMNS = (
     "scene",
@@ -78,8 +80,9 @@ def run_scene(folder: Path, *, seconds: float) -> AdaptationResult:
     options = Options()
     inputs = read_inputs([folder / "images"], device="cpu")
     features = find_features(inputs)
-    seen = predict_scene(inputs, options.graph)
-    evidence = gather_evidence(inputs, features, seen, options.focal)
+    matches = match_photos(inputs, features, options.graph)
+    seen = predict_scene(inputs, network_pairs(inputs, matches))
+    evidence = gather_evidence(inputs, features, matches, seen, options.focal)
     alignment = align_scene(inputs, features, evidence, options.align)
     dense = dense_depths(
         inputs,
@@ -95,7 +98,7 @@ def run_scene(folder: Path, *, seconds: float) -> AdaptationResult:
         inputs,
         alignment,
         dense,
-        lambda n: predict_scene(replace(inputs, network=n), options.graph).priors,
+        lambda n: predict_scene(replace(inputs, network=n), seen.pairs).priors,
         AdaptOptions(seconds),
     )
     cpu = time.process_time() - start

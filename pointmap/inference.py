@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Container, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pointmap.images import Photo, ResizedPhoto
 
 Item = TypeVar("Item")
+Made = TypeVar("Made")
 Size = tuple[int, int]
 Float32 = NDArray[np.float32]
 Float16 = NDArray[np.float16]
@@ -33,6 +35,21 @@ Progress = Callable[[int, int], None]
 # Pairs are taken in blocks of this many photos by as many, and what the heads make of a photo alone
 # is kept for twice as many photos: 0.4 GB at 512x384 with DPT heads, whatever the number of photos.
 _BLOCK = 8
+# Photos whose tokens are kept where photos are encoded on demand: more than the 2 x 8 of two blocks
+# of pairs, and 45 MB at 384x288 with the bundled network.
+_KEPT = 32
+
+
+class Encoded(Protocol):
+    """What the encoder says of photos, at once or on demand."""
+
+    @property
+    def tokens(self) -> Sequence[Tensor]:
+        """Per photo (N, C), N patches row-major, in the dtype the network ran in."""
+
+    @property
+    def sizes(self) -> Sequence[Size]:
+        """Per photo the (height, width) the network sees, pixels."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +62,54 @@ class EncodedPhotos:
     """Per photo the (height, width) the network saw, pixels."""
     descriptors: Float32
     """(photos, C) mean tokens of unit length: a global descriptor, for the view graph."""
+
+
+class EncodedOnDemand(Sequence[Tensor]):
+    """The tokens of photos that are loaded and encoded when they are asked for.
+
+    The last :data:`_KEPT` asked for are kept. Each photo is encoded by itself, so that its tokens
+    are the same whenever that is. May be asked from several threads.
+    """
+
+    def __init__(
+        self,
+        network: PointmapNetwork,
+        photos: Sequence[Photo],
+        *,
+        device: torch.device,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self._network, self._photos, self._device = network.to(device), photos, device
+        self._dtype = dtype or choose_dtype(device)
+        self._kept: OrderedDict[int, Tensor] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def tokens(self) -> Sequence[Tensor]:
+        """Per photo (N, C), N patches row-major, in the dtype the network ran in."""
+        return self
+
+    @property
+    def sizes(self) -> Sequence[Size]:
+        """Per photo the (height, width) the network sees, pixels."""
+        return [_network_size(self._network, photo)[::-1] for photo in self._photos]
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def __getitem__(self, k: int) -> Tensor:  # type: ignore[override]  # no slices of it
+        with self._lock:
+            if k in self._kept:
+                self._kept.move_to_end(k)
+                return self._kept[k]
+        (photo,) = network_photos(self._network, [self._photos[k]])
+        pixels = torch.from_numpy(photo.pixels[None])
+        (tokens,), _ = _encode(self._network, pixels, self._device, self._dtype)
+        with self._lock:
+            self._kept[k] = tokens
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return tokens
 
 
 @dataclass(frozen=True)
@@ -124,6 +189,14 @@ def network_photos(network: PointmapNetwork, photos: Sequence[Photo]) -> list[Re
     return [load_photo(photo, long_side=side, multiple=patch) for photo in photos]
 
 
+def _network_size(network: PointmapNetwork, photo: Photo) -> Size:
+    """Return the (width, height) of :func:`network_photos`."""
+    from pointmap.images import resized_size
+
+    side, patch = max(network.config.img_size), network.config.patch_size
+    return resized_size(photo.width, photo.height, side, patch)
+
+
 def encode_photos(
     network: PointmapNetwork,
     photos: Sequence[ResizedPhoto],
@@ -161,25 +234,36 @@ def encode_photos(
 
 def predict_pairs(
     network: PointmapNetwork,
-    encoded: EncodedPhotos,
+    encoded: Encoded,
     pairs: Sequence[tuple[int, int]],
     *,
     device: torch.device,
     dtype: torch.dtype | None = None,
     batch_size: int | None = None,
+    known: Container[int] = (),
     on_progress: Progress | None = None,
 ) -> Iterator[PairPrediction]:
     """Yield (i, j) and then (j, i), i < j, for every unordered pair.
 
-    Pairs of the same two photo sizes come together, otherwise in blocks of a few photos. ``pairs``
-    are photo indices; a pair given twice or both ways round counts once, and a photo paired with
-    itself, (i, i), yields one prediction. ``batch_size`` is the number of predictions made at
-    once, which bounds the memory. Progress counts pairs.
+    Pairs of the same two photo sizes come together, otherwise pairs of a few photos, so that each
+    photo is needed for a short while. ``pairs`` are photo indices; a pair given twice or both ways
+    round counts once, and a photo paired with itself, (i, i), yields one prediction.
+    ``batch_size`` is the number of predictions made at once, which bounds the memory.
+
+    ``known``: photos of which nothing is wanted; pairs of two such photos are left out. What the
+    network says of a pair depends, in its last bits, on the others of its batch. Batches are made
+    of all ``pairs``, known or not: a pair's prediction is always the same. Progress counts pairs.
     """
     unordered = {(min(pair), max(pair)) for pair in pairs}
     if any(i < 0 or j >= len(encoded.tokens) for i, j in unordered):
         raise ValueError(f"pairs name photos beyond the {len(encoded.tokens)} encoded ones")
-    ordered = sorted(unordered, key=lambda pair: (pair[0] // _BLOCK, pair[1] // _BLOCK, pair))
+    place = _places(unordered)
+
+    def block(pair: tuple[int, int]) -> tuple[int, ...]:
+        early, late = sorted(place[k] // _BLOCK for k in pair)
+        return late, early, *pair
+
+    ordered = sorted(unordered, key=block)
     decoder = _Decoder(network.to(device), encoded, device, dtype or choose_dtype(device))
     pairs_at_once = max(1, (batch_size or _batch(device)) // 2)
     # A GPU works on the next batch while the caller works on this one.
@@ -187,18 +271,44 @@ def predict_pairs(
     launched: deque[tuple[list[tuple[int, int]], list[_Launched]]] = deque()
     done = 0
     for batch in [*_batches(ordered, decoder.sizes, pairs_at_once), *[[]] * ahead]:
+        if batch and all(i in known and j in known for i, j in batch):
+            done += len(batch)
+            continue
         launched.append((batch, decoder.launch(batch)))
         if len(launched) <= ahead:
             continue
         finished, calls = launched.popleft()
         made = {(p.i, p.j): p for call in calls for p in call.predictions()}
         for i, j in finished:
+            if i in known and j in known:
+                continue
             yield made.pop((i, j))
             if i != j:
                 yield made.pop((j, i))
         done += len(finished)
         if on_progress:
             on_progress(done, len(ordered))
+
+
+def _places(pairs: set[tuple[int, int]]) -> dict[int, int]:
+    """Return each photo's place in an order in which paired photos are near each other.
+
+    Breadth first from a photo of few pairs (Cuthill & McKee 1969).
+    """
+    partners: dict[int, set[int]] = {}
+    for i, j in pairs:
+        partners.setdefault(i, set()).add(j)
+        partners.setdefault(j, set()).add(i)
+    photos = sorted(partners, key=lambda k: (len(partners[k]), k))
+    place: dict[int, int] = {}
+    for start in photos:
+        waiting = deque([start])
+        while waiting:
+            k = waiting.popleft()
+            if k not in place:
+                place[k] = len(place)
+                waiting.extend(sorted(partners[k], key=lambda n: (len(partners[n]), n)))
+    return place
 
 
 def _batch(device: torch.device) -> int:
@@ -249,11 +359,11 @@ class _Decoder:
     def __init__(
         self,
         network: PointmapNetwork,
-        encoded: EncodedPhotos,
+        encoded: Encoded,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        self._network, self._encoded = network, encoded
+        self._network, self._encoded, self._sizes = network, encoded, encoded.sizes
         self._device, self._dtype = device, dtype
         # Of the function alone: a cache that refers to its owner would outlive it.
         make = functools.partial(_photo_maps, network, encoded, device)
@@ -261,7 +371,7 @@ class _Decoder:
 
     def sizes(self, pair: tuple[int, int]) -> tuple[Size, Size]:
         """Sizes of the two photos of a pair."""
-        return self._encoded.sizes[pair[0]], self._encoded.sizes[pair[1]]
+        return self._sizes[pair[0]], self._sizes[pair[1]]
 
     @torch.inference_mode()
     def launch(self, batch: Sequence[tuple[int, int]]) -> list[_Launched]:
@@ -269,24 +379,22 @@ class _Decoder:
         threads = torch.get_num_threads()
         if self._device.type != "cpu" or min(threads, len(batch)) < 2:
             return [self._launch(batch)] if batch else []
-        for k in dict.fromkeys(k for pair in batch for k in pair):
-            self._photo_maps(k)
-        # Small operations keep one core busy, however many threads there are: two batches side by
-        # side leave none idle.
+        photos = dict.fromkeys(k for pair in batch for k in pair)
+        # Small operations keep one core busy, however many threads there are: two photos, or two
+        # batches, side by side leave none idle.
         try:
-            return list(
+            list(
                 _two_workers().map(
-                    lambda half: self._launch_with(threads // 2, half), (batch[::2], batch[1::2])
+                    _with_threads(threads // 2, self._encoded.tokens.__getitem__), photos
                 )
             )
+            for k in photos:
+                self._photo_maps(k)
+            halves = batch[::2], batch[1::2]
+            return list(_two_workers().map(_with_threads(threads // 2, self._launch), halves))
         finally:
             # A worker's number became that of threads to come, too.
             torch.set_num_threads(threads)
-
-    def _launch_with(self, threads: int, batch: Sequence[tuple[int, int]]) -> _Launched:
-        torch.get_num_threads()  # a thread's first call forgets what was set before it
-        torch.set_num_threads(threads)
-        return self._launch(batch)
 
     @torch.inference_mode()
     def _launch(self, batch: Sequence[tuple[int, int]]) -> _Launched:
@@ -315,17 +423,26 @@ class _Decoder:
         return PhotoMaps.of_batch([self._photo_maps(k) for k in photos])
 
 
+def _with_threads(threads: int, work: Callable[[Item], Made]) -> Callable[[Item], Made]:
+    def working(item: Item) -> Made:
+        torch.get_num_threads()  # a thread's first call forgets what was set before it
+        torch.set_num_threads(threads)
+        return work(item)
+
+    return working
+
+
 @functools.lru_cache(maxsize=1)
 def _two_workers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(2, "decoder")
 
 
-def _tokens(encoded: EncodedPhotos, k: int, device: torch.device) -> Tensor:
+def _tokens(encoded: Encoded, k: int, device: torch.device) -> Tensor:
     return encoded.tokens[k].to(device, non_blocking=True)
 
 
 def _photo_maps(
-    network: PointmapNetwork, encoded: EncodedPhotos, device: torch.device, k: int
+    network: PointmapNetwork, encoded: Encoded, device: torch.device, k: int
 ) -> PhotoMaps:
     return network.photo_maps(_tokens(encoded, k, device)[None], encoded.sizes[k])
 

@@ -35,7 +35,7 @@ from recon.depth.anchored_prior import (
     upsample_prior,
 )
 from recon.prediction.predict_scene import predict_scene
-from recon.prediction.view_graph import ViewGraphOptions
+from recon.prediction.view_graph import Pair
 from recon.progress import Advance, unheard
 from recon.stage_results import CONFIRMED, Alignment, DenseDepths, DepthMap, PhotoPrior
 
@@ -393,18 +393,18 @@ def adapted_depths(
     alignment: Alignment,
     dense: DenseDepths,
     options: AdaptOptions,
-    graph: ViewGraphOptions,
+    pairs: Sequence[Pair],
     prior: DepthOptions,
     *,
     advance: Advance = unheard,
 ) -> DenseDepths:
     """Return ``dense``, with unconfirmed depth filled from the adapted network if that is better.
 
-    ``graph`` and ``prior``: how the network was asked, and its depth tied to the scene, before.
+    ``pairs`` and ``prior``: what the network was asked, and how its depth was tied to the scene.
     """
 
     def predict(adapted: PointmapNetwork) -> list[PhotoPrior]:
-        return list(predict_scene(replace(inputs, network=adapted), graph).priors)
+        return list(predict_scene(replace(inputs, network=adapted), pairs).priors)
 
     result = adapt(inputs, alignment, dense, predict, options, advance=advance)
     if not result.kept:

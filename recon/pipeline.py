@@ -16,6 +16,7 @@ from recon.fusion import fuse_views
 from recon.inputs import Inputs, read_inputs
 from recon.metric_scale import check_scale_source, in_metres
 from recon.options import Options
+from recon.prediction.network_pairs import network_pairs
 from recon.prediction.predict_scene import predict_scene
 from recon.progress import Run, StageListener
 from recon.reconstruction import Reconstruction
@@ -24,6 +25,7 @@ from recon.single_photo import photo_scene
 from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
 from recon.two_view.features import find_features
 from recon.two_view.gather_evidence import gather_evidence
+from recon.two_view.match_photos import match_photos
 from recon.work.folder import Chosen, Work
 
 logger = logging.getLogger(__name__)
@@ -79,11 +81,21 @@ def reconstruct(
 def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
     with run.stage("Finding features") as advance:
         features = find_features(inputs, advance=advance)
+    with run.stage("Matching") as advance:
+        matches = match_photos(inputs, features, options.graph, advance=advance)
     with run.stage("Predicting pointmaps") as advance:
-        seen = predict_scene(inputs, options.graph, advance=advance)
-    with run.stage("Matching and poses") as advance:
+        seen = predict_scene(
+            inputs, network_pairs(inputs, matches, options.pose_from), advance=advance
+        )
+    with run.stage("Relative poses") as advance:
         evidence = gather_evidence(
-            inputs, features, seen, options.focal, pose_from=options.pose_from, advance=advance
+            inputs,
+            features,
+            matches,
+            seen,
+            options.focal,
+            pose_from=options.pose_from,
+            advance=advance,
         )
     alignment = _alignment(inputs, features, evidence, options, run)
     groups = further_groups(alignment)
@@ -145,7 +157,7 @@ def _aligned_scene(
         with run.stage(f"Adapting the network{place}") as advance:
             adapt = AdaptOptions(options.adapt, seed=options.seed)
             dense = adapted_depths(
-                inputs, alignment, dense, adapt, options.graph, options.depth, advance=advance
+                inputs, alignment, dense, adapt, evidence.predicted, options.depth, advance=advance
             )
     views = assemble_views(inputs.photos, alignment, dense)
     with run.stage(f"Fusing the surface{place}"):

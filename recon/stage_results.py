@@ -60,10 +60,21 @@ class PairSketch:
 
 
 @dataclass(frozen=True)
+class PhotoPrediction:
+    """What the network says of a photo k beside its partners: its ``prior``, the ``sketches`` of
+    predictions (k, j) in its frame, and the ``local`` matches of pairs (k, j), k < j.
+    """
+
+    prior: PhotoPrior
+    sketches: tuple[PairSketch, ...]
+    local: tuple[PairMatches, ...]
+
+
+@dataclass(frozen=True)
 class NetworkResult:
-    """What the network says: the ``pairs`` (i < j) it looked at, one prior per photo, and what is
-    kept of the predictions of pairs, in both orders. ``local``: the pairs' matches of local
-    features, of a network that has them.
+    """What the network says: the ``pairs`` (i < j, or i = j of a photo without partner) it looked
+    at, one prior per photo, and what is kept of the predictions of pairs, in both orders.
+    ``local``: the pairs' matches of local features, of a network that has them.
     """
 
     pairs: tuple[tuple[int, int], ...]
@@ -193,7 +204,7 @@ class PairEvidence:
     """What the photos say of each other, pair by pair: feature ``matches`` of every pair looked at,
     the verified ``edges`` among them, the focal lengths with which they were verified, and the
     ``sketches`` of the pointmaps that the features don't contradict. ``priors``: the network's, or
-    of given maps.
+    of given maps; ``predicted``: the pairs that the network looked at, see :class:`NetworkResult`.
     """
 
     matches: list[PairMatches]
@@ -201,6 +212,7 @@ class PairEvidence:
     focals: Focals
     sketches: list[PairSketch]
     priors: Sequence[PhotoPrior]
+    predicted: tuple[tuple[int, int], ...] = ()
 
     def of_photos(self, numbers: Sequence[int]) -> PairEvidence:
         """Return what some photos say of each other, which are then counted in that order."""
@@ -212,12 +224,15 @@ class PairEvidence:
         def moved(matches: PairMatches) -> PairMatches:
             return replace(matches, i=place[matches.i], j=place[matches.j])
 
+        predicted = {(place[i], place[j]) for i, j in self.predicted if i in place and j in place}
+        predicted |= {(k, k) for k in range(len(numbers))} - {(k, k) for p in predicted for k in p}
         return PairEvidence(
             [moved(m) for m in self.matches if inside(m)],
             [replace(e, matches=moved(e.matches)) for e in self.edges if inside(e.matches)],
             self.focals.of_photos(numbers),
             [replace(s, i=place[s.i], j=place[s.j]) for s in self.sketches if inside(s)],
             Chosen(self.priors, numbers),
+            tuple(sorted(predicted)),
         )
 
 

@@ -79,6 +79,11 @@ class NetworkConfig:
         """Base of the rotary frequencies."""
         return float(self.pos_embed.removeprefix("RoPE"))
 
+    @property
+    def descriptor_dim(self) -> int:
+        """Channels of the local features; 0 where the head has none."""
+        return 0
+
     def to_dict(self) -> dict[str, Any]:
         """Return the network's arguments in plain types, which JSON and ``torch.load`` take.
 

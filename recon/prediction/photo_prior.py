@@ -27,7 +27,7 @@ _LEAST_TOLERANCE = 0.02
 
 
 class PriorAccumulator:
-    """Averages the predictions of each photo as they come; memory is linear in photos.
+    """Averages the predictions of each photo as they come; memory is linear in photos begun.
 
     A pixel's depth is that of the heavier of two groups of predictions that agree among themselves.
     Every prediction is brought to the scale of what is there already (weighted median of log depth
@@ -48,10 +48,12 @@ class PriorAccumulator:
 
     def finish(self) -> list[PhotoPrior]:
         """Return one prior per photo, in the order of the photos."""
-        return [self._prior(number, photo) for number, photo in enumerate(self._photos)]
+        return [self.prior(number) for number in range(len(self._photos))]
 
-    def _prior(self, number: int, photo: Photo) -> PhotoPrior:
-        running = self._running.get(number, _Running((1, 1)))
+    def prior(self, number: int) -> PhotoPrior:
+        """Return the prior of photo ``number`` and forget its predictions."""
+        photo = self._photos[number]
+        running = self._running.pop(number, _Running((1, 1)))
         points, confidence = running.mean()
         height, width = confidence.shape
         scale = np.array([photo.width / width, photo.height / height])

@@ -2,45 +2,111 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from recon.prediction.view_graph import ViewGraphOptions
+from recon.prediction.view_graph import Pair
 from recon.progress import Advance, unheard
-from recon.stage_results import NetworkResult, PairMatches
+from recon.stage_results import NetworkResult, PairMatches, PairSketch, PhotoPrediction, PhotoPrior
+from recon.work.content_key import content_key
+from recon.work.folder import Mapped, Pieces
 
 if TYPE_CHECKING:
     from recon.inputs import Inputs
 
+# Of what is kept of a photo's predictions.
+_VERSION = 1
+
 
 def predict_scene(
-    inputs: Inputs, options: ViewGraphOptions, *, advance: Advance = unheard
+    inputs: Inputs, pairs: Sequence[Pair], *, advance: Advance = unheard
 ) -> NetworkResult:
-    """Encode each photo once, decode each pair, and keep of it only what later stages need."""
-    from pointmap.inference import encode_photos, predict_pairs
+    """Return what the network says of the ``pairs`` (i, j), i <= j, which name every photo."""
+    work = inputs.work
+    keys = _photo_keys(inputs, pairs)
+    known = {k for k, key in enumerate(keys) if work.found([key]) is not None}
+    if len(known) < len(keys):
+        for k, prediction in predict_photos(inputs, pairs, known=known, advance=advance):
+            work.put(keys[k], prediction)
+    photos: Sequence[PhotoPrediction] = Pieces(work, keys)
+    sketches: list[PairSketch] = []
+    local: dict[Pair, PairMatches] = {}
+    for photo in photos:
+        sketches += photo.sketches
+        local |= {(m.i, m.j): m for m in photo.local}
+    return NetworkResult(tuple(pairs), Mapped(_prior, photos), sketches, local)
+
+
+def _photo_keys(inputs: Inputs, pairs: Sequence[Pair]) -> list[str]:
+    """Return the names of what the network says of each photo."""
+    partners: list[set[int]] = [set() for _ in inputs.photos]
+    for i, j in pairs:
+        partners[i].add(j)
+        partners[j].add(i)
+    photos = inputs.photo_keys
+    return [
+        # By number, too: the order of a pair counts, and what is kept names photos so.
+        content_key(
+            "prediction",
+            _VERSION,
+            inputs.network_key,
+            (k, photos[k]),
+            [(j, photos[j]) for j in sorted(others)],
+        )
+        for k, others in enumerate(partners)
+    ]
+
+
+def _prior(photo: PhotoPrediction) -> PhotoPrior:
+    return photo.prior
+
+
+def predict_photos(
+    inputs: Inputs,
+    pairs: Sequence[Pair],
+    *,
+    known: Container[int] = (),
+    advance: Advance = unheard,
+) -> Iterator[tuple[int, PhotoPrediction]]:
+    """Yield each photo and what the network says of it, as soon as all its ``pairs`` are done.
+
+    Photos are encoded when they are needed, pairs are decoded in an order that needs each photo
+    for a short while, and of predictions only what later stages need is kept. ``known``: photos
+    that are not wanted again. The others come out the same bits, whichever those are.
+    """
+    from pointmap.inference import EncodedOnDemand, predict_pairs
     from recon.prediction.descriptor_matches import match_descriptors
     from recon.prediction.pair_sketch import sketch_pair
     from recon.prediction.photo_prior import PriorAccumulator
-    from recon.prediction.view_graph import build_view_graph
 
     photos, network, device = inputs.photos, inputs.network, inputs.device
-    encoded = encode_photos(network, inputs.network_frames(), device=device)
-    graph = build_view_graph(len(photos), descriptors=encoded.descriptors, options=options)
-    # A photo alone is looked at as a pair with itself.
-    looked_at = graph.pairs or tuple((k, k) for k in range(len(photos)))
+    left: dict[int, int] = {}
+    for pair in pairs:
+        for k in set(pair):
+            left[k] = left.get(k, 0) + 1
     accumulator = PriorAccumulator(photos)
-    sketches = []
-    local: dict[tuple[int, int], PairMatches] = {}
+    sketches: dict[int, list[PairSketch]] = {k: [] for k in left}
+    local: dict[int, list[PairMatches]] = {k: [] for k in left}
     forth = None
+    encoded = EncodedOnDemand(network, photos, device=device)
     for prediction in predict_pairs(
-        network, encoded, looked_at, device=device, on_progress=advance
+        network, encoded, pairs, device=device, known=known, on_progress=advance
     ):
-        accumulator.add(prediction)
-        if prediction.i != prediction.j:
-            sketches.append(sketch_pair(prediction, photos[prediction.i]))
-        if prediction.i < prediction.j:
+        i, j = prediction.i, prediction.j
+        if i not in known:
+            accumulator.add(prediction)
+            if i != j:
+                sketches[i].append(sketch_pair(prediction, photos[i]))
+        if i < j:
             forth = prediction
-        elif forth is not None and prediction.i > prediction.j:
+        elif forth is not None and i > j:
             matches = match_descriptors(forth, prediction, photos, device=device)
-            if matches is not None:
-                local[forth.i, forth.j] = matches
-    return NetworkResult(graph.pairs, accumulator.finish(), sketches, local)
+            if matches is not None and j not in known:
+                local[j].append(matches)
+        if i < j:
+            continue
+        for k in {i, j}:
+            left[k] -= 1
+            if left[k] == 0 and k not in known:
+                sketched = sorted(sketches.pop(k), key=lambda s: s.j)
+                yield k, PhotoPrediction(accumulator.prior(k), tuple(sketched), tuple(local.pop(k)))

@@ -1,22 +1,28 @@
 """Which pairs of photos to look at.
 
-Every pair costs a pass of the network and a matching, so that beyond a few photos only those pairs
-are taken that are likely to show the same things.
+Every pair costs a matching, so that beyond a few photos only those pairs are taken that are likely
+to show the same things.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pointmap.camera import Array
 from pointmap.errors import InputError
 
 Pair = tuple[int, int]
+Float32 = NDArray[np.float32]
+
+# Photos compared with all others at once.
+_BLOCK = 512
+# The order of the photos is that of shooting where more than this share of photos are among the
+# most similar ones of the photo before or after: by chance, few of many are.
+_IN_ORDER = 0.5
 
 
 @dataclass(frozen=True)
@@ -33,8 +39,9 @@ class ViewGraphOptions:
     strategy: Literal["auto", "complete", "window", "star"] = "auto"
     """auto: all pairs of few photos, similar ones of many. complete: all pairs. window: photos
     close to each other in order (video). star: every photo with the centre photo."""
-    neighbours: int = 10
-    """auto: most similar photos that each photo is paired with. window: reach to either side."""
+    neighbours: int = 8
+    """auto: most similar photos that each photo is paired with at first; half as many follow where
+    matches lead to. window: reach to either side."""
     complete_up_to: int = 20
     """auto: number of photos up to which all pairs are taken."""
     centre: int = 0
@@ -74,7 +81,7 @@ def build_view_graph(
         return _graph((options.centre, j) for j in range(count) if j != options.centre)
     if descriptors is None:
         return _graph(_window(count, (options.neighbours + 1) // 2))
-    return _graph(_similar(_similarity(descriptors, count), options.neighbours))
+    return _graph(_similar(_usable(descriptors, count), options.neighbours))
 
 
 def connected_components(count: int, pairs: Iterable[Pair]) -> list[list[int]]:
@@ -98,8 +105,43 @@ def connected_components(count: int, pairs: Iterable[Pair]) -> list[list[int]]:
     return sorted(members.values(), key=lambda photos: (-len(photos), photos[0]))
 
 
+def further_pairs(count: int, strengths: Mapping[Pair, float], *, per_photo: int) -> ViewGraph:
+    """Return pairs that have not been looked at, of photos that are strongly paired with the same.
+
+    ``strengths``: of the pairs (i < j) that have been looked at, in [0, 1]. Each photo gets the
+    ``per_photo`` others to which most and strongest ways of two steps lead. That finds neighbours
+    across a gap that descriptors don't bridge, and the rest of a loop where one pair closes it.
+    """
+    from scipy.sparse import csr_array
+
+    if not strengths:
+        return ViewGraph(())
+    i, j = np.array(list(strengths), np.int64).reshape(-1, 2).T
+    weight = np.array(list(strengths.values()), np.float64)
+    ends = np.concatenate([i, j]), np.concatenate([j, i])
+    steps = csr_array((np.concatenate([weight, weight]), ends), shape=(count, count))
+    steps.eliminate_zeros()
+    ways = (steps @ steps).tocsr()
+    ways.sort_indices()
+    found: list[Pair] = []
+    for photo in range(count):
+        row = np.s_[ways.indptr[photo] : ways.indptr[photo + 1]]
+        order = np.argsort(-ways.data[row], kind="stable")
+        others = [
+            pair
+            for other in ways.indices[row][order].tolist()
+            if other != photo and (pair := _sorted(photo, other)) not in strengths
+        ]
+        found += others[:per_photo]
+    return _graph(found)
+
+
+def _sorted(i: int, j: int) -> Pair:
+    return (i, j) if i < j else (j, i)
+
+
 def _graph(pairs: Iterable[Pair]) -> ViewGraph:
-    return ViewGraph(tuple(sorted({(int(min(pair)), int(max(pair))) for pair in pairs})))
+    return ViewGraph(tuple(sorted({_sorted(int(i), int(j)) for i, j in pairs})))
 
 
 def _checked(pairs: Iterable[Pair], count: int) -> list[Pair]:
@@ -114,49 +156,76 @@ def _window(count: int, reach: int) -> list[Pair]:
     return [(i, j) for i in range(count) for j in range(i + 1, min(i + reach + 1, count))]
 
 
-def _similarity(descriptors: ArrayLike, count: int) -> Array:
-    """Return the cosine similarity (N, N) of descriptors less their mean.
+def _usable(descriptors: ArrayLike, count: int) -> Float32:
+    """Return the descriptors (N, C) less their mean, of unit length.
 
     What all photos have in common tells none apart; without it the rest decides. Photos whose
-    descriptor is not finite, or equal to the mean, are similar to none.
+    descriptor is not finite, or equal to the mean, have zeros and are similar to none.
     """
-    vectors = np.asarray(descriptors, np.float64).reshape(count, -1)
+    vectors = np.asarray(descriptors, np.float32).reshape(count, -1)
     usable: NDArray[np.bool_] = np.asarray(np.isfinite(vectors).all(axis=1))
-    vectors = np.where(usable[:, None], vectors, 0.0)
-    vectors = vectors - vectors.sum(axis=0) / max(usable.sum(), 1)
+    mean = np.where(usable[:, None], vectors, 0).sum(axis=0, dtype=np.float64)
+    mean /= max(usable.sum(), 1)
+    vectors = np.where(usable[:, None], vectors - mean.astype(np.float32), 0)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 1e-12)
-    vectors[~usable] = 0.0
-    return vectors @ vectors.T
+    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 1e-6)
 
 
-def _similar(similarity: Array, neighbours: int) -> set[Pair]:
-    """Return each photo's nearest ones, its neighbours in order, and a maximum spanning tree.
+def _similar(vectors: Float32, neighbours: int) -> set[Pair]:
+    """Return each photo's nearest ones, those next to it in a meaningful order, and a tree.
 
-    Neighbours in order were mostly shot next to each other, and descriptors may miss that; the
-    tree holds clusters together that are nearest neighbours only among themselves.
+    A photo of which no descriptor tells anything has its neighbours in order. The tree, of greatest
+    similarity, holds clusters together that are nearest neighbours only among themselves.
     """
-    count = len(similarity)
-    pairs = set(_window(count, 2))
-    ranked = similarity.copy()
-    np.fill_diagonal(ranked, -np.inf)
-    nearest = np.argsort(-ranked, axis=1, kind="stable")[:, : min(neighbours, count - 1)]
-    pairs.update((i, int(j)) for i, row in enumerate(nearest) for j in row)
-    pairs.update(_maximum_spanning_tree(similarity))
-    return pairs
+    count = len(vectors)
+    nearest = _nearest(vectors, min(neighbours, count - 1))
+    told: NDArray[np.bool_] = np.asarray(vectors.any(axis=1))
+    pairs = {_sorted(i, j) for i in np.flatnonzero(told).tolist() for j in nearest[i].tolist()}
+    reach = (neighbours + 1) // 2
+    pairs.update((i, j) for i, j in _window(count, reach) if not (told[i] and told[j]))
+    if np.mean([(i, i + 1) in pairs for i in range(count - 1)]) > _IN_ORDER:
+        # Mostly shot next to each other, and where descriptors miss that, at a blurred photo or a
+        # plain wall, nothing but the order tells.
+        pairs.update(_window(count, 2))
+    return pairs | _tree(vectors, pairs)
 
 
-def _maximum_spanning_tree(similarity: Array) -> Sequence[Pair]:
-    """Return the edges of the tree with the largest sum of similarities (Prim 1957)."""
-    count = len(similarity)
-    best, link = similarity[0].copy(), np.zeros(count, np.int64)
-    outside = np.ones(count, bool)
-    outside[0] = False
-    tree: list[Pair] = []
-    while outside.any():
-        j = int(np.argmax(np.where(outside, best, -np.inf)))
-        tree.append((int(link[j]), j))
-        outside[j] = False
-        closer = similarity[j] > best
-        best, link = np.where(closer, similarity[j], best), np.where(closer, j, link)
+def _blocks(vectors: Float32) -> Iterator[tuple[NDArray[np.int64], Float32]]:
+    """Yield photos (B,) and their similarities (B, N) to all: never all with all at once."""
+    for start in range(0, len(vectors), _BLOCK):
+        photos = np.arange(start, min(start + _BLOCK, len(vectors)))
+        yield photos, vectors[photos] @ vectors.T
+
+
+def _nearest(vectors: Float32, neighbours: int) -> NDArray[np.int64]:
+    """Return each photo's most similar others (N, neighbours), of equal ones the first."""
+    rows = []
+    for photos, similarity in _blocks(vectors):
+        similarity[np.arange(len(photos)), photos] = -np.inf
+        rows.append(np.argsort(-similarity, axis=1, kind="stable")[:, :neighbours])
+    return np.concatenate(rows)
+
+
+def _tree(vectors: Float32, pairs: Iterable[Pair]) -> set[Pair]:
+    """Return the pairs that join the components of ``pairs``, of the largest sum of similarities.
+
+    Every component is joined to the photo outside that is most like one of its own, until there is
+    one component (Boruvka 1926).
+    """
+    tree: set[Pair] = set()
+    pairs = set(pairs)
+    while len(groups := connected_components(len(vectors), pairs | tree)) > 1:
+        label = np.zeros(len(vectors), np.int64)
+        for number, members in enumerate(groups):
+            label[members] = number
+        best = np.full(len(groups), -np.inf)
+        links: dict[int, Pair] = {}
+        for photos, similarity in _blocks(vectors):
+            similarity[label[photos, None] == label] = -np.inf
+            other = similarity.argmax(axis=1)
+            reached = similarity[np.arange(len(photos)), other]
+            for i, j, value in zip(photos.tolist(), other.tolist(), reached, strict=True):
+                if value > best[label[i]]:
+                    best[label[i]], links[int(label[i])] = value, (i, j)
+        tree.update(links.values())
     return tree

@@ -25,6 +25,9 @@ _VERSION = 1
 FEATURE_LONG_SIDE = 1600
 """Long side, in pixels, at which photos are best handed to :func:`extract_features`."""
 
+# Key points compared with all of another photo at once: the scores stay in the processor's cache.
+_ROWS = 256
+
 
 def extract_features(
     photo: ResizedPhoto,
@@ -92,33 +95,44 @@ def _mutual_neighbours(
     if min(len(descriptors_i), len(descriptors_j)) < 2:
         none = np.zeros(0, np.int64)
         return none, none
-    similarity = descriptors_i @ descriptors_j.T
-    best_j, distinct_i = _best_and_distinct(similarity, ratio)
+    best_j, distinct_i = _best_and_distinct(descriptors_i, descriptors_j, ratio)
     index_i = np.flatnonzero(distinct_i)
     # Looking back only from those that may become matches, a fraction of all, is many times faster.
     asked, place = np.unique(best_j[index_i], return_inverse=True)
-    best_i, distinct_j = _best_and_distinct(np.ascontiguousarray(similarity[:, asked].T), ratio)
+    best_i, distinct_j = _best_and_distinct(descriptors_j[asked], descriptors_i, ratio)
     keep = (best_i[place] == index_i) & distinct_j[place]
     return index_i[keep], best_j[index_i[keep]]
 
 
 def _best_and_distinct(
-    similarity: NDArray[np.float32], ratio: float
+    queries: NDArray[np.float32], others: NDArray[np.float32], ratio: float
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return for each row the best column, and whether the second best is clearly worse."""
+    """Return for each query (Q, C) the number of the nearest of ``others`` (K, C), and whether the
+    second nearest is clearly further.
+    """
     import torch
 
-    top, index = torch.topk(torch.from_numpy(similarity), 2, dim=1)
+    best = np.zeros(len(queries), np.int64)
+    top = np.zeros((len(queries), 2))
+    asked, columns = torch.from_numpy(queries), torch.from_numpy(others).T
+    scores = torch.empty(_ROWS, len(others))
+    for start in range(0, len(queries), _ROWS):
+        block = np.s_[start : start + _ROWS]
+        # By torch, which one thread can be told to do alone while others match other photos.
+        found = torch.mm(asked[block], columns, out=scores[: len(asked[block])]).numpy()
+        rows, nearest = np.arange(len(found)), found.argmax(axis=1)
+        best[block], top[block, 0] = nearest, found[rows, nearest]
+        found[rows, nearest] = -np.inf
+        top[block, 1] = found.max(axis=1)
     # Squared distance of unit vectors is 2 - 2 cos.
-    distance = (2 - 2 * top.double()).clamp_min(0)
-    distinct = distance[:, 0] < ratio**2 * distance[:, 1]
-    return index[:, 0].numpy(), distinct.numpy()
+    distance = np.maximum(2 - 2 * top, 0)
+    return best, distance[:, 0] < ratio**2 * distance[:, 1]
 
 
 def find_features(inputs: Inputs, *, advance: Advance = unheard) -> Pieces[PhotoFeatures]:
     """Return the key points of every photo, where a known lens is as its ideal pinhole shows them.
 
-    Photos are decoded one by one and not kept: this is the largest size at which they are seen.
+    Photos are decoded as they come and not kept: this is the largest size at which they are seen.
     """
 
     def find(number: int) -> PhotoFeatures:
@@ -129,4 +143,4 @@ def find_features(inputs: Inputs, *, advance: Advance = unheard) -> Pieces[Photo
         content_key("features", _VERSION, photo, lens)
         for photo, lens in zip(inputs.photo_keys, inputs.known.lenses, strict=True)
     ]
-    return inputs.work.each(keys, find, advance=advance)
+    return inputs.work.each(keys, find, at_once=None, advance=advance)

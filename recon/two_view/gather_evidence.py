@@ -1,8 +1,9 @@
-"""What the photos of a scene say of each other, pair by pair: matches, poses and focal lengths."""
+"""What the photos of a scene say of each other, pair by pair: poses and focal lengths."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pointmap.camera import Array
@@ -17,9 +18,12 @@ from recon.stage_results import (
     PhotoFeatures,
 )
 from recon.two_view.chosen_pose import PoseFrom, pointmap_edge, with_feature_matches
-from recon.two_view.features import match_features
 from recon.two_view.focal_lengths import FocalOptions, solve_focals
 from recon.two_view.relative_pose import features_contradict, surer, verify_pair
+from recon.work.content_key import content_key, item_key
+
+# Of gather_evidence, for results that were kept.
+_VERSION = 1
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
@@ -29,27 +33,23 @@ if TYPE_CHECKING:
 def gather_evidence(
     inputs: Inputs,
     features: Sequence[PhotoFeatures],
+    matches: Sequence[PairMatches],
     network: NetworkResult,
     options: FocalOptions,
     *,
     pose_from: PoseFrom = "auto",
     advance: Advance = unheard,
 ) -> PairEvidence:
-    """Match the features of the pairs that the network looked at, and verify what they say.
+    """Verify the feature ``matches`` of pairs, with what the network says of some of them.
 
     ``features``: of :func:`recon.two_view.features.find_features`. Given depth maps take the place
     of the network's priors. ``pose_from``: "auto" takes a pair's pose from its matches and leaves
     pointmaps that don't contradict them to the alignment; "matches" asks the pointmaps nothing;
-    "procrustes" and "pnp" take every pair's pose from its pointmaps.
+    "procrustes" and "pnp" take every pair's pose from its pointmaps, which has to be predicted.
     """
     from recon.two_view.pointmap_pose import pointmap_poses
 
-    photos, count = inputs.photos, len(network.pairs)
-    matches = []
-    for number, (i, j) in enumerate(network.pairs):
-        matches.append(match_features(features[i], features[j], i, j))
-        advance(number + 1, 2 * count)
-    priors = network.priors
+    photos, priors = inputs.photos, network.priors
     if inputs.maps is not None:
         priors = priors_from_matches(inputs.maps, photos, matches, priors)
     focals = solve_focals(photos, matches, priors, options, known_px=inputs.known.focals_px)
@@ -57,43 +57,91 @@ def gather_evidence(
     poses = pointmap_poses(sketches, priors, photos, focals.focals_px)
     hints = {} if poses is None else poses.hints()
     by_pair = {(s.i, s.j): s for s in sketches}
+
+    def related(pair: PairMatches) -> _Relation:
+        key = pair.i, pair.j
+        there, back, hint = by_pair.get(key), by_pair.get(key[::-1]), hints.get(key)
+        found = _relation(
+            photos, features, pair, network.local.get(key), there, hint, focals.focals_px
+        )
+        if pose_from == "auto" or pose_from == "matches" or there is None or back is None:
+            return found
+        said = pointmap_edge(pose_from, there, back, photos, network.priors, focals.focals_px)
+        return replace(found, edge=with_feature_matches(said, found.edge))
+
+    def name(pair: PairMatches) -> str:
+        i, j = pair.i, pair.j
+        return content_key(
+            "relation",
+            _VERSION,
+            pair,
+            [item_key(features, k) for k in (i, j)],
+            [(photos[k].width, photos[k].height, focals.focals_px[k]) for k in (i, j)],
+            network.local.get((i, j)),
+            hints.get((i, j)),
+            (by_pair.get((i, j)), by_pair.get((j, i))),
+            pose_from,
+        )
+
+    relations = inputs.work.each(
+        [name(pair) for pair in matches],
+        lambda n: related(matches[n]),
+        at_once=None,
+        advance=advance,
+    )
     edges, contradicted = [], set()
-    for number, pair in enumerate(matches):
-        key = (pair.i, pair.j)
-        hint = hints.get(key)
-        edge = _verified(photos, features, pair, by_pair, hint, focals.focals_px)
-        if edge is None and key in network.local:
-            # On the network's coarser grid, but they reach further than features of photos.
-            edge = verify_pair(photos, network.local[key], hint, focals.focals_px)
-        if pose_from == "procrustes" or pose_from == "pnp":
-            there, back = by_pair[key], by_pair[key[::-1]]
-            said = pointmap_edge(pose_from, there, back, photos, network.priors, focals.focals_px)
-            edge = with_feature_matches(said, edge)
-        if edge is not None:
-            edges.append(edge)
-        elif hint is not None and features_contradict(photos, pair, hint, focals.focals_px):
-            contradicted.add(key)
-        advance(count + number + 1, 2 * count)
+    for pair, relation in zip(matches, relations, strict=True):
+        if relation.edge is not None:
+            edges.append(relation.edge)
+        elif relation.contradicted:
+            contradicted.add((pair.i, pair.j))
     kept = [s for s in sketches if (min(s.i, s.j), max(s.i, s.j)) not in contradicted]
-    return PairEvidence(matches, edges, focals, kept, priors)
+    return PairEvidence(list(matches), edges, focals, kept, priors, network.pairs)
+
+
+@dataclass(frozen=True)
+class _Relation:
+    """A pair's ``edge``, if any, and whether its features contradict its pointmaps."""
+
+    edge: PairEdge | None
+    contradicted: bool
+
+
+def _relation(
+    photos: Sequence[Photo],
+    features: Sequence[PhotoFeatures],
+    pair: PairMatches,
+    local: PairMatches | None,
+    sketch: PairSketch | None,
+    hint: Array | None,
+    focals_px: Array,
+) -> _Relation:
+    """Return how two photos relate, by what concerns the two of them alone.
+
+    ``local``: matches of the network's local features; ``sketch``: of the prediction (i, j);
+    ``hint``: cam2_to_cam1 (4, 4) of trusted pointmaps.
+    """
+    edge = _verified(photos, features, pair, sketch, hint, focals_px)
+    if edge is None and local is not None:
+        # On the network's coarser grid, but they reach further than features of photos.
+        edge = verify_pair(photos, local, hint, focals_px)
+    contradicts = hint is not None and features_contradict(photos, pair, hint, focals_px)
+    return _Relation(edge, contradicts)
 
 
 def _verified(
     photos: Sequence[Photo],
     features: Sequence[PhotoFeatures],
     pair: PairMatches,
-    sketches: Mapping[tuple[int, int], PairSketch],
+    sketch: PairSketch | None,
     hint: Array | None,
     focals_px: Array,
 ) -> PairEdge | None:
-    """Return the edge of the pair's feature matches, guided by its pointmaps if they are trusted.
-
-    ``hint``: cam2_to_cam1 (4, 4) of trusted pointmaps.
-    """
+    """Return the edge of the pair's feature matches, guided by pointmaps that are trusted."""
     edge = verify_pair(photos, pair, hint, focals_px)
-    if hint is None:
+    if hint is None or sketch is None:
         return edge
-    guided = _guided_edge(photos, features, pair, sketches[pair.i, pair.j], hint, focals_px)
+    guided = _guided_edge(photos, features, pair, sketch, hint, focals_px)
     return surer(edge, guided)
 
 

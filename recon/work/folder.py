@@ -8,7 +8,6 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
@@ -17,9 +16,11 @@ from pointmap.errors import InputError
 from recon.progress import PACKAGES, Advance, unheard
 from recon.work.content_key import item_key
 from recon.work.packing import Damaged, pack, size_of, unpack
+from recon.work.threads import in_threads
 
 logger = logging.getLogger(__name__)
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 CACHE_BYTES = 256 * 2**20
@@ -65,15 +66,15 @@ class Work:
         keys: Sequence[str],
         make: Callable[[int], T],
         *,
-        workers: int = 1,
-        initializer: Callable[[], object] | None = None,
+        at_once: int | None = 1,
         advance: Advance = unheard,
     ) -> Pieces[T]:
         """Return the results called ``keys``, those that are missing made by ``make(number)``.
 
-        ``workers``: threads that make them, each of which calls ``initializer`` first; what they
-        make must not depend on the order. A damaged file counts as missing. What was warned of when
-        a result was made is warned of again when it is found. ``advance`` is told how many are
+        ``at_once``: how many are made side by side (see :func:`recon.work.threads.in_threads`, None
+        for as many as it will); then they must not depend on each other. A damaged file counts as
+        missing. What was warned of when a result was made is warned of again when it is found.
+        ``advance`` is told how many are
         there. Raises ``InputError`` when a result cannot be written.
         """
         self._used.update(keys)
@@ -87,13 +88,19 @@ class Work:
                 value = make(number)
             self._put(keys[number], value, warnings.messages)
 
-        for _ in _in_threads(finish, missing, workers, initializer):
+        # A single one, too, has one thread: how many are missing must not change the bits.
+        one_by_one = at_once == 1
+        for _ in map(finish, missing) if one_by_one else in_threads(finish, missing, most=at_once):
             done += 1
             advance(done, len(keys))
         return Pieces(self, tuple(keys))
 
+    def put(self, key: str, value: object) -> None:
+        """Write a result that was made otherwise; raises ``InputError`` when that fails."""
+        self._used.add(key)
+        self._put(key, value, [])
+
     def _put(self, key: str, value: object, warnings: list[tuple[str, str]]) -> None:
-        """Write a result; raises ``InputError`` when that fails."""
         path = self._path(key)
         unfinished = path.with_suffix(_UNFINISHED)
         try:
@@ -317,6 +324,36 @@ class Chosen(Sequence[T], Generic[T]):
         return item_key(self._items, self._numbers[index])
 
 
+class Mapped(Sequence[T], Generic[S, T]):
+    """``function`` of each of ``items``, called when it is asked for."""
+
+    def __init__(self, function: Callable[[S], T], items: Sequence[S]) -> None:
+        self._function, self._items = function, items
+
+    @property
+    def content_key(self) -> str:
+        """Name of them all, by what they depend on."""
+        return " ".join(self.item_key(k) for k in range(len(self)))
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Mapped[S, T]: ...
+
+    def __getitem__(self, index: int | slice) -> T | Mapped[S, T]:
+        if isinstance(index, slice):
+            return Mapped(self._function, self._items[index])
+        return self._function(self._items[index])
+
+    def item_key(self, index: int) -> str:
+        """Return one result's name, to depend on it without reading it."""
+        return item_key(self._items, index)
+
+
 class Scattered(Sequence[T | None], Generic[T]):
     """``items`` at the places ``numbers`` of ``count``, and None between them."""
 
@@ -345,26 +382,6 @@ class Scattered(Sequence[T | None], Generic[T]):
         """Return one result's name, to depend on it without reading it."""
         place = self._place[index]
         return "none" if place is None else item_key(self._items, place)
-
-
-def _in_threads(
-    finish: Callable[[int], None],
-    numbers: Sequence[int],
-    workers: int,
-    initializer: Callable[[], object] | None,
-) -> Iterator[None]:
-    """Call ``finish`` for all numbers; yield after each, in their order."""
-    if workers == 1 and initializer is None:
-        for number in numbers:
-            finish(number)
-            yield
-        return
-    pool = ThreadPoolExecutor(workers, "work", initializer=initializer)
-    try:
-        yield from pool.map(finish, numbers)
-    finally:
-        # Not by `with`, which would first finish all of them after Ctrl-C.
-        pool.shutdown(cancel_futures=True)
 
 
 def _subfolders(folder: Path) -> list[Path]:

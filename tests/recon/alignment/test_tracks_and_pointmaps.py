@@ -85,13 +85,12 @@ def test_the_pipeline_places_photos_without_any_texture(
     scene = make_room(4, WIDTH, HEIGHT)
     for k in range(4):
         Image.new("RGB", (4 * WIDTH, 4 * HEIGHT), (128, 128, 128)).save(tmp_path / f"{k}.png")
-    config = SimpleNamespace(img_size=(WIDTH, WIDTH), patch_size=16)
-    encoded = SimpleNamespace(descriptors=None)
+    config = SimpleNamespace(img_size=(WIDTH, WIDTH), patch_size=16, descriptor_dim=0)
     both = [p for j in range(4) for i in range(j) for p in ((i, j), (j, i))]
     monkeypatch.setattr(
         "pointmap.checkpoint.load_network", lambda _: SimpleNamespace(config=config)
     )
-    monkeypatch.setattr("pointmap.inference.encode_photos", lambda *_, **__: encoded)
+    monkeypatch.setattr("pointmap.inference.EncodedOnDemand", lambda *_, **__: None)
     monkeypatch.setattr(
         "pointmap.inference.predict_pairs", lambda *_, **__: predictions(scene, both)
     )

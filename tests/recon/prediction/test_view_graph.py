@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from pointmap.errors import InputError
-from recon.prediction.view_graph import ViewGraphOptions, build_view_graph, connected_components
+from recon.prediction.view_graph import (
+    ViewGraphOptions,
+    build_view_graph,
+    connected_components,
+    further_pairs,
+)
 
 
 def ring_descriptors(count: int, seed: int = 0) -> np.ndarray:
@@ -33,9 +38,33 @@ def test_many_photos_are_paired_by_similarity() -> None:
         for step in (1, 2, 3):  # three to either side are the six nearest
             i, j = at[p], at[(p + step) % count]
             assert (min(i, j), max(i, j)) in pairs
-    assert all((i, i + 1) in pairs for i in range(count - 1))
-    assert len(pairs) <= count * 3 + 2 * count
+    # The order is shuffled: pairs of photos next to each other in it would be wasted.
+    assert len(pairs) <= count * 3 + count // 4
     assert pairs == set(build_view_graph(count, descriptors=descriptors, options=options).pairs)
+
+
+def test_an_order_of_shooting_is_noticed_and_followed_where_descriptors_fail() -> None:
+    angle = np.linspace(0, np.pi, 60)
+    angle[30] += 2  # blurred: looks like others far away
+    descriptors = np.c_[np.cos(angle), np.sin(angle)]
+    descriptors[45] = np.nan  # shows nothing at all
+    options = ViewGraphOptions(neighbours=4)
+    pairs = set(build_view_graph(60, descriptors=descriptors, options=options).pairs)
+    assert {(28, 30), (29, 30), (30, 31), (30, 32)} <= pairs
+    assert {(43, 45), (44, 45), (45, 46), (45, 47)} <= pairs
+    assert sum(45 in pair for pair in pairs) <= 4
+
+
+def test_second_pairs_follow_strong_ways_of_two_steps() -> None:
+    chain = {(i, i + 1): 1.0 for i in range(11)}
+    assert further_pairs(12, chain, per_photo=2).pairs == tuple((i, i + 2) for i in range(10))
+    # One pair closes the loop, and those next to it follow; a pair that failed leads nowhere.
+    found = further_pairs(12, chain | {(0, 11): 0.9, (3, 8): 0.0}, per_photo=4).pairs
+    assert set(found) - {(i, i + 2) for i in range(10)} == {(0, 10), (1, 11)}
+    assert further_pairs(12, {}, per_photo=2).pairs == ()
+    # The best of many only.
+    star = {(0, j): 0.5 + j / 100 for j in range(1, 12)}
+    assert (10, 11) in (best := further_pairs(12, star, per_photo=1).pairs) and len(best) == 10
 
 
 def test_similar_clusters_are_tied_together_where_they_are_most_alike() -> None:

@@ -20,6 +20,7 @@ from recon.known_cameras import KnownCameras
 from recon.stage_results import NetworkResult, PairEdge, PairEvidence, PhotoFeatures
 from recon.two_view.chosen_pose import PoseFrom, pointmap_edge, with_feature_matches
 from recon.two_view.epipolar import angles_between_deg, fundamental_from_pose, sampson_px
+from recon.two_view.features import match_features
 from recon.two_view.focal_lengths import FocalOptions
 from recon.two_view.gather_evidence import gather_evidence
 
@@ -107,9 +108,9 @@ def evidence_of(taken: Taken, pose_from: PoseFrom) -> PairEvidence:
     )
     pairs = tuple((i, j) for j in range(len(nothing)) for i in range(j))
     seen = NetworkResult(pairs, taken.priors, taken.sketches, {})
-    return gather_evidence(
-        inputs, features, seen, FocalOptions(focal_px=float(taken.focals[0])), pose_from=pose_from
-    )
+    matches = [match_features(features[i], features[j], i, j) for i, j in pairs]
+    focal = FocalOptions(focal_px=float(taken.focals[0]))
+    return gather_evidence(inputs, features, matches, seen, focal, pose_from=pose_from)
 
 
 def test_the_stage_does_what_is_chosen(taken: Taken) -> None:

@@ -225,7 +225,8 @@ def _evidence(shots, features, predictions):
     network = NetworkResult(((0, 1),), accumulator.finish(), sketches, {})
     inputs = Inputs(tuple(photos), known, None, DUSt3R(tiny_config(64)), torch.device("cpu"))
     options = FocalOptions(focal_px=float(shots[0].intrinsics[0, 0]))
-    return gather_evidence(inputs, features, network, options)
+    matches = [match_features(*features, 0, 1)]
+    return gather_evidence(inputs, features, matches, network, options)
 
 
 def test_trusted_pointmaps_lead_to_matches_that_plain_matching_cannot_find(shots, features):

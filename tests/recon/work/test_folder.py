@@ -18,23 +18,23 @@ from recon.work.folder import CACHE_BYTES, Scattered, Work
 KEYS = [content_key("test", 1, n) for n in range(6)]
 
 
-def squares(work: Work, made: list[int], workers: int = 1) -> list[int]:
+def squares(work: Work, made: list[int], at_once: int | None = 1) -> list[int]:
     def make(number: int) -> int:
         made.append(number)
         return number**2
 
-    return list(work.each(KEYS, make, workers=workers))
+    return list(work.each(KEYS, make, at_once=at_once))
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_what_is_there_is_not_made_again(workers: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [1, None])
+def test_what_is_there_is_not_made_again(at_once: int | None, tmp_path: Path) -> None:
     made: list[int] = []
-    assert squares(Work(tmp_path / "w"), made, workers) == [0, 1, 4, 9, 16, 25]
+    assert squares(Work(tmp_path / "w"), made, at_once) == [0, 1, 4, 9, 16, 25]
     assert sorted(made) == [0, 1, 2, 3, 4, 5]
     work = Work(tmp_path / "w")
     work.forget([KEYS[2], KEYS[4]])
     made.clear()
-    assert squares(work, made, workers) == [0, 1, 4, 9, 16, 25]
+    assert squares(work, made, at_once) == [0, 1, 4, 9, 16, 25]
     assert sorted(made) == [2, 4]
     assert list(work.found(KEYS) or ()) == [0, 1, 4, 9, 16, 25]
 

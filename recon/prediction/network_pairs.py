@@ -1,0 +1,96 @@
+"""Which of the matched pairs the network looks at: few, as a pass of it costs many matchings.
+
+Two or three good partners give a photo its depth. Beyond that the network is asked where features
+leave a question: photos that few others match, and groups of photos that no sure pair joins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recon.prediction.view_graph import Pair, connected_components
+from recon.stage_results import PairMatches
+
+if TYPE_CHECKING:
+    from pointmap.images import Photo
+    from recon.inputs import Inputs
+    from recon.two_view.chosen_pose import PoseFrom
+
+SURE_MATCHES = 60
+"""Feature matches from which a pair most likely shows the same things: unrelated photos of 4,096
+key points each gave at most 55."""
+
+# Partners of a photo that the network sees it with: of few photos more, they cost little.
+_PARTNERS, _PARTNERS_OF_FEW = 2, 3
+_FEW_PHOTOS = 20
+# Unsure pairs per photo of many.
+_UNSURE = 4
+# From this displacement on, as a share of the long side, more doesn't tell more about depth.
+_ENOUGH_SHIFT = 0.15
+
+
+def network_pairs(
+    inputs: Inputs,
+    matches: Sequence[PairMatches],
+    pose_from: PoseFrom = "auto",
+) -> tuple[Pair, ...]:
+    """Return the pairs (i < j, sorted) to predict of those that were looked at, ``matches``.
+
+    All of them where each one's prediction counts: of a network with local features, which match
+    what features of photos don't, and where the poses are to come from pointmaps (``pose_from``,
+    see :func:`recon.two_view.gather_evidence.gather_evidence`). A photo without any pair is paired
+    with itself, (k, k).
+    """
+    photos = inputs.photos
+    every = pose_from in ("procrustes", "pnp") or inputs.network.config.descriptor_dim > 0
+    chosen = {(m.i, m.j) for m in matches} if every else _needed(photos, matches)
+    alone = set(range(len(photos))) - {k for pair in chosen for k in pair}
+    return tuple(sorted(chosen | {(k, k) for k in alone}))
+
+
+def _needed(photos: Sequence[Photo], matches: Sequence[PairMatches]) -> set[Pair]:
+    few = len(photos) <= _FEW_PHOTOS
+    wanted = _PARTNERS_OF_FEW if few else _PARTNERS
+    sure = [m for m in matches if len(m) >= SURE_MATCHES]
+    chosen = _best_partners(sure, [_telling(m, photos) for m in sure], wanted)
+    group = np.zeros(len(photos), np.int64)
+    for number, members in enumerate(connected_components(len(photos), [(m.i, m.j) for m in sure])):
+        group[members] = number
+    partners = np.bincount([k for m in sure for k in (m.i, m.j)], minlength=len(photos))
+    unsure = [
+        m
+        for m in matches
+        if len(m) < SURE_MATCHES
+        and (group[m.i] != group[m.j] or min(partners[m.i], partners[m.j]) < wanted)
+    ]
+    likely = [float(len(m)) for m in unsure]
+    return chosen | _best_partners(unsure, likely, len(photos) if few else _UNSURE)
+
+
+def _best_partners(
+    matches: Sequence[PairMatches], scores: Sequence[float], wanted: int
+) -> set[Pair]:
+    """Return pairs so that each photo has its ``wanted`` partners of the highest scores.
+
+    Best pairs first, and only where one of the two photos still lacks partners.
+    """
+    order = sorted(range(len(matches)), key=lambda n: (-scores[n], matches[n].i, matches[n].j))
+    partners: dict[int, int] = {}
+    chosen: set[Pair] = set()
+    for number in order:
+        i, j = matches[number].i, matches[number].j
+        if min(partners.get(i, 0), partners.get(j, 0)) < wanted:
+            chosen.add((i, j))
+            for k in (i, j):
+                partners[k] = partners.get(k, 0) + 1
+    return chosen
+
+
+def _telling(matches: PairMatches, photos: Sequence[Photo]) -> float:
+    """Return how much a pair says of depth: by overlap, and by the photos' displacement."""
+    sides = [max(photos[k].width, photos[k].height) for k in (matches.i, matches.j)]
+    shift = np.median(np.linalg.norm(matches.xy_i - matches.xy_j, axis=1)) / np.mean(sides)
+    return min(len(matches), 300) * min(float(shift), _ENOUGH_SHIFT)
