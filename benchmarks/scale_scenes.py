@@ -30,6 +30,7 @@ VERSION = 1
 CACHE = Path(".cache/streets")
 LOOP = 100
 """Photos of one loop of a street."""
+SHORTEST_WALK = 40
 _JPEG_QUALITY = 92
 _FARTHEST_M = 65.0
 """Depth is kept up to here: 16 bits of millimetres end soon after."""
@@ -59,6 +60,8 @@ class PhotoSet:
         kind, _, count = text.rpartition("-")
         if kind not in ("street", "ring", "doppelganger", "two-places") or not count.isdigit():
             raise ValueError(f"{text} is no set: give street-100, ring-300, doppelganger-24 or so")
+        if kind in ("street", "ring") and int(count) < SHORTEST_WALK:
+            raise ValueError(f"{text}: walking round a house takes {SHORTEST_WALK} photos or more")
         return PhotoSet(kind, int(count), seed, ordered)
 
 
