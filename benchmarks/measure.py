@@ -20,12 +20,14 @@ from pathlib import Path
 @dataclass(frozen=True)
 class Measured:
     """``exit_code`` (negative: the signal that ended it), wall ``seconds``, ``peak_gb`` (1e9 bytes
-    resident, of the largest process when the command starts others).
+    resident, of the largest process when the command starts others), ``cpu_seconds`` of all
+    threads, and of the processes it started and waited for.
     """
 
     exit_code: int
     seconds: float
     peak_gb: float
+    cpu_seconds: float
 
 
 def run_measured(command: Sequence[str | Path], log: Path, *, timeout_s: float) -> Measured:
@@ -50,7 +52,8 @@ def _measure(command: Sequence[str], log: Path, timeout_s: float) -> Measured:
             timer.cancel()
     process.returncode = os.waitstatus_to_exitcode(status)
     unit = 1 if sys.platform == "darwin" else 1024
-    return Measured(process.returncode, time.perf_counter() - start, usage.ru_maxrss * unit / 1e9)
+    seconds, peak_gb = time.perf_counter() - start, usage.ru_maxrss * unit / 1e9
+    return Measured(process.returncode, seconds, peak_gb, usage.ru_utime + usage.ru_stime)
 
 
 if __name__ == "__main__":

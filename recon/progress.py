@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,9 +72,10 @@ class Run:
         """Time the block as stage ``name``; yields the function that reports progress in it."""
         if self._listener:
             self._listener.started(name)
-        start = time.perf_counter()
+        start, start_cpu = time.perf_counter(), _cpu_seconds()
         yield self._listener.advanced if self._listener else unheard
-        record = StageRecord(name, time.perf_counter() - start, peak_memory_mb())
+        seconds, cpu_seconds = time.perf_counter() - start, _cpu_seconds() - start_cpu
+        record = StageRecord(name, seconds, peak_memory_mb(), cpu_seconds)
         self.records.append(record)
         if self._listener:
             self._listener.finished(record)
@@ -91,6 +93,11 @@ def peak_memory_mb() -> float:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Linux counts in KiB, macOS in bytes.
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def _cpu_seconds() -> float:
+    """Return what this process and its finished children have computed so far, in seconds."""
+    return sum(os.times()[:4])
 
 
 class _Collector(logging.Handler):

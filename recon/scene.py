@@ -183,11 +183,15 @@ class TexturedMesh:
 
 @dataclass(frozen=True)
 class StageRecord:
-    """What one stage cost: wall ``seconds`` and the process's ``peak_memory_mb`` at its end."""
+    """What one stage cost: wall ``seconds``, the process's ``peak_memory_mb`` at its end, and the
+    ``cpu_seconds`` of all its threads and finished children, 0 in scenes written before these were
+    counted.
+    """
 
     name: str
     seconds: float
     peak_memory_mb: float
+    cpu_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ COMMANDS = (
     "benchmarks.alignment",
     "benchmarks.inference",
     "benchmarks.parity",
+    "benchmarks.scale",
+    "benchmarks.scale_scenes",
     "benchmarks.scenes",
     "benchmarks.stereo",
     "benchmarks.surface",

@@ -76,7 +76,8 @@ def load_scene(folder: str | Path) -> Scene:
 
 def _records(kind: type[Record], entries: Sequence[Mapping[str, Any]]) -> tuple[Record, ...]:
     names = [field.name for field in dataclasses.fields(kind)]
-    return tuple(kind(**{name: entry[name] for name in names}) for entry in entries)
+    # What an older scene does not tell has a default; what it must tell, the type asks for.
+    return tuple(kind(**{n: entry[n] for n in names if n in entry}) for entry in entries)
 
 
 def _cloud(path: Path) -> PointCloud:

@@ -70,7 +70,7 @@ def make_scene(
         cloud=cloud,
         surface=_ball_mesh(),
         pairs=(PairRecord(0, 1, 200, 150, "essential", True),) if len(names) > 1 else (),
-        stages=(StageRecord("alignment", 1.25, 321.5), StageRecord("fusion", 0.5, 400.0)),
+        stages=(StageRecord("alignment", 1.25, 321.5, 2.25), StageRecord("fusion", 0.5, 400.0)),
         warnings=("c.jpg: example warning",),
         options={"seed": seed, "voxel": None, "photos": photo_folder.name},
     )

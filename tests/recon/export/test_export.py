@@ -361,7 +361,12 @@ def test_run_json_says_what_happened(scene: Reconstruction, tmp_path: Path) -> N
     assert run["versions"]["numpy"] == np.__version__
     assert all(run["versions"][name] for name in ("pointmap", "python", "torch", "open3d"))
     assert run["options"] == {"seed": 0, "voxel": None, "photos": scene.options["photos"]}
-    assert run["stages"][0] == {"name": "alignment", "seconds": 1.25, "peak_memory_mb": 321.5}
+    assert run["stages"][0] == {
+        "name": "alignment",
+        "seconds": 1.25,
+        "peak_memory_mb": 321.5,
+        "cpu_seconds": 2.25,
+    }
     assert run["seconds"] == 1.75
     assert run["warnings"] == ["c.jpg: example warning"]
     assert run["files"] == {"depth/a.npz": hashlib.sha256(b"abc").hexdigest()}

@@ -1,0 +1,1 @@
+"""Generated streets with exact truth, to measure how reconstruction grows with photos."""
