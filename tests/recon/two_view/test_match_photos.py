@@ -15,6 +15,7 @@ from recon.prediction.view_graph import ViewGraphOptions
 from recon.stage_results import PairMatches, PhotoFeatures
 from recon.two_view.match_photos import match_photos
 from recon.two_view.photo_descriptors import photo_descriptors
+from recon.work.folder import Work
 
 COUNT, SEEN, STEP = 40, 300, 60
 
@@ -36,7 +37,7 @@ def _loop(order: np.ndarray) -> list[PhotoFeatures]:
 
 
 def _inputs(count: int) -> Inputs:
-    return cast(Inputs, SimpleNamespace(photos=[None] * count))
+    return cast(Inputs, SimpleNamespace(photos=[None] * count, work=Work()))
 
 
 def _overlapping(order: np.ndarray, steps: int) -> set[tuple[int, int]]:
