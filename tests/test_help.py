@@ -25,6 +25,7 @@ COMMANDS = (
     "benchmarks.alignment",
     "benchmarks.inference",
     "benchmarks.parity",
+    "benchmarks.resume",
     "benchmarks.scale",
     "benchmarks.scale_scenes",
     "benchmarks.scenes",

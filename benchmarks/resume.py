@@ -1,0 +1,141 @@
+"""A run that is killed again and again: python -m benchmarks.resume PHOTOS --out DIR [--kills N].
+
+The command runs once undisturbed. Then it is started anew and killed (SIGKILL) at random moments,
+``--kills`` times, each time going on with the work of those before, and at last left to end. Both
+scenes must be equal file by file. What a kill costs is what all the runs took in CPU seconds more
+than the undisturbed one, by the number of kills: the start of the program, and what was in the
+making. Scenes end too early if the moments are drawn too wide: they are drawn up to twice what is
+left of the undisturbed run by the number of kills that are left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from recon.evaluation.tables import markdown
+
+ROOT = Path(__file__).resolve().parents[1]
+# Files that hold times or what a picture of them shows.
+_TIMED = {"run.json", "report.html"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``kills`` that met the command at work; CPU seconds of the run ``undisturbed``, and of
+    ``all_runs`` up to the scene; ``different`` files, by name.
+    """
+
+    kills: int
+    undisturbed: float
+    all_runs: float
+    different: list[str]
+
+    @property
+    def lost_percent(self) -> float:
+        """What one kill costs, as a share of the undisturbed run."""
+        return 100 * (self.all_runs - self.undisturbed) / self.undisturbed / max(self.kills, 1)
+
+
+def measure(photos: str, out: Path, kills: int, *, seed: int, more: Sequence[str]) -> Outcome:
+    """Run, kill, compare; see the module."""
+    calm, killed = out / "undisturbed", out / "killed"
+    for folder in (calm, killed, Path(f"{killed}.work")):
+        shutil.rmtree(folder, ignore_errors=True)
+    start = time.perf_counter()
+    undisturbed, code = _run(photos, calm, None, more)
+    if code != 0:
+        raise SystemExit(f"the undisturbed run ended with {code}")
+    seconds = time.perf_counter() - start
+    rng = np.random.default_rng(seed)
+    total, met = 0.0, 0
+    for number in range(kills):
+        share = seconds / kills
+        used, code = _run(photos, killed, rng.uniform(0.2, 2.0) * share + _START_S, more)
+        total += used
+        if code == 0:
+            break
+        met += code == -signal.SIGKILL
+        print(f"kill {number + 1}: {used:.0f} CPU s", file=sys.stderr)
+    else:
+        used, code = _run(photos, killed, None, more)
+        total += used
+    if code != 0:
+        raise SystemExit(f"the last run ended with {code}")
+    return Outcome(met, undisturbed, total, _different(calm, killed))
+
+
+# What the program needs to come to work, wall seconds on an idle machine.
+_START_S = 6.0
+
+
+def _run(
+    photos: str, out: Path, kill_after_s: float | None, more: Sequence[str]
+) -> tuple[float, int]:
+    """Return the CPU seconds and the exit code of a run, killed after so many seconds if given."""
+    command = [sys.executable, str(ROOT / "run_recon.py"), photos, "--out", str(out), *more]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    if kill_after_s is not None:
+        time.sleep(kill_after_s)
+        process.kill()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_utime + usage.ru_stime, process.returncode
+
+
+def _different(first: Path, second: Path) -> list[str]:
+    """Return the names of files that only one folder has, or that differ."""
+    contents = [
+        {
+            path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in folder.rglob("*")
+            if path.is_file() and path.name not in _TIMED
+        }
+        for folder in (first, second)
+    ]
+    names = set(contents[0]) | set(contents[1])
+    return sorted(name for name in names if contents[0].get(name) != contents[1].get(name))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table; 1 where the scenes differ."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.resume", description=__doc__)
+    parser.add_argument("photos", help="a folder of photos")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the two scenes")
+    parser.add_argument("--kills", type=int, default=30, help="how often (30)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("more", nargs="*", help="further options of run_recon.py, after --")
+    given = parser.parse_args(arguments)
+    given.out.mkdir(parents=True, exist_ok=True)
+    found = measure(given.photos, given.out, given.kills, seed=given.seed, more=given.more)
+    row = [
+        f"{found.kills}",
+        f"{found.undisturbed:.0f}",
+        f"{found.all_runs:.0f}",
+        f"{found.lost_percent:.1f}",
+        ", ".join(found.different) or "none",
+    ]
+    columns = ("kills", "CPU s undisturbed", "CPU s in all", "% lost a kill", "files that differ")
+    print(markdown(columns, [row]))
+    if given.json:
+        given.json.write_text(json.dumps(asdict(found), indent=1), encoding="utf-8")
+    return 1 if found.different else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
