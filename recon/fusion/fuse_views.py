@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from recon.fusion.cloud import fuse_points
+from recon.fusion.cloud import points_of
 from recon.fusion.options import FusionOptions
-from recon.fusion.surface import Surface, fuse_surface
+from recon.fusion.surface import Surface, surface_of, textured
+from recon.fusion.usable_depth import usable_depths
 from recon.scene import PointCloud, View
 from recon.work.content_key import content_key
 from recon.work.folder import Work
@@ -37,8 +38,9 @@ def fuse_views(
     fast = str(device) if device.type == "cuda" else "cpu"
 
     def fuse() -> Fused:
-        cloud = fuse_points(views, options=options)
-        return Fused(cloud, fuse_surface(views, options=options, device=fast))
+        depths = usable_depths(views, options)
+        cloud = points_of(depths, options)
+        return Fused(cloud, textured(surface_of(depths, options, fast), views, options))
 
     seen = [(view.camera, view.maps) for view in views]
     return work.once(content_key("fusion", _VERSION, seen, options), fuse)
