@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from pointmap.camera import invert_rigid
 from recon.fusion.parallel import each
-from recon.fusion.usable_depth import Frame, UsableDepth
+from recon.fusion.usable_depth import Frame, UsableDepth, touched_cells, unique_rows
 
 if TYPE_CHECKING:
     import open3d as o3d
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 BLOCK = 8
 # Two numbers of a voxel, float32; twice, for handing them to Open3D.
 BYTES_PER_BLOCK = 2 * 2 * 4 * BLOCK**3
+# Cells whose surroundings are listed at once.
+_PART = 2**16
 # Blocks handled at once on a CPU, whose cache then holds what is computed of them, and on a GPU.
 _CHUNK, _GPU_CHUNK = 2**8, 2**14
 
@@ -50,34 +52,15 @@ def touched_blocks(depths: Sequence[UsableDepth], voxel: float, truncation: floa
     half = 0.5 * BLOCK * voxel
     reach = max(1, int(np.ceil(truncation / half - 1e-6)))
     steps = torch.unique(torch.tensor([-reach, *range(1 - reach, reach, 2), reach]))
-    around = torch.cartesian_prod(steps, steps, steps)
-
-    def touched(depth: UsableDepth) -> Tensor:
-        places = np.floor(depth.world_points().T / half).astype(np.int32)
-        cells = _unique_rows(torch.from_numpy(places))
-        near = torch.div(cells[:, None] + around, 2, rounding_mode="floor").to(torch.int32)
-        return _unique_rows(near.reshape(-1, 3))
-
-    found = torch.zeros(0, 3, dtype=torch.int32)
-    waiting: list[Tensor] = []
-    for blocks in each(touched, depths):
-        waiting.append(blocks)
-        # Photos overlap: many of a few have no more blocks than one of them.
-        if sum(map(len, waiting)) > max(len(found), 2**18):
-            found, waiting = _unique_rows(torch.cat([found, *waiting])), []
-    return _unique_rows(torch.cat([found, *waiting]))
-
-
-def _unique_rows(rows: Tensor) -> Tensor:
-    """Return the different rows (N, 3) int32; torch's own search by rows is many times slower."""
-    if not len(rows):
-        return rows
-    low = rows.amin(0)
-    span = (rows.amax(0) - low + 1).to(torch.int64)
-    shifted = (rows - low).to(torch.int64)
-    key = torch.unique((shifted[:, 0] * span[1] + shifted[:, 1]) * span[2] + shifted[:, 2])
-    z, rest = key % span[2], key // span[2]
-    return torch.stack([rest // span[1], rest % span[1], z], -1).to(torch.int32) + low
+    around = torch.cartesian_prod(steps, steps, steps).to(torch.int32)
+    halves = touched_cells(depths, half)
+    near = [
+        unique_rows(
+            torch.div(part[:, None] + around, 2, rounding_mode="floor").to(torch.int32).reshape(-1, 3)
+        )
+        for part in halves.split(_PART)
+    ]
+    return unique_rows(torch.cat(near)) if near else halves
 
 
 def integrate(
@@ -199,7 +182,12 @@ def extract(volume: Volume) -> o3d.geometry.TriangleMesh:
     for name, values in (("tsdf", volume.distance), ("weight", (volume.weight > 0).float())):
         # The array shares the grid's memory.
         grid.attribute(name).numpy()[slots] = values.cpu().numpy().reshape(shape)
-    return in_order(grid.extract_triangle_mesh(weight_threshold=0.5).to_legacy())
+    try:
+        mesh = grid.extract_triangle_mesh(weight_threshold=0.5)
+    except RuntimeError:
+        # Open3D (0.19) cannot make a mesh without triangles where there are no colours.
+        return o3d.geometry.TriangleMesh()
+    return in_order(mesh.to_legacy())
 
 
 def in_order(mesh: o3d.geometry.TriangleMesh) -> o3d.geometry.TriangleMesh:
