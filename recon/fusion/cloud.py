@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pointmap.camera import Array
 from recon.depth.derived_maps import depth_normals
 from recon.fusion.options import FusionOptions
-from recon.fusion.parallel import each
+from recon.parallel import each
 from recon.fusion.usable_depth import (
     UsableDepth,
     automatic_voxel_size,
@@ -56,7 +56,7 @@ def points_of(depths: Sequence[UsableDepth], options: FusionOptions) -> PointClo
     for cells in each(cells_of, zip(depths, witnesses(depths), strict=True)):
         waiting.append(cells)
         if sum(len(cells.key) for cells in waiting) > _WAITING:
-            merged, grid = _merged(merged, waiting, finest, grid, 2 * options.max_points)
+            merged, grid = _merged(merged, waiting, finest, grid, options.max_points)
             waiting = []
     merged, grid = _merged(merged, waiting, finest, grid, options.max_points)
     return merged.points(grid)

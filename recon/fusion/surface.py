@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recon.fusion.clean_mesh import clean, empty_mesh
 from recon.fusion.options import FusionOptions
-from recon.fusion.parallel import each
+from recon.parallel import each
 from recon.fusion.texture import texture_mesh
 from recon.fusion.tsdf import BLOCK, BYTES_PER_BLOCK, extract, integrate, touched_blocks
 from recon.fusion.usable_depth import (

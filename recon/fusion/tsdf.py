@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pointmap.camera import invert_rigid
-from recon.fusion.parallel import each
+from recon.parallel import each
 from recon.fusion.usable_depth import Frame, UsableDepth, touched_cells, unique_rows
 
 if TYPE_CHECKING:

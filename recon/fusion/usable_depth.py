@@ -25,7 +25,7 @@ from pointmap.camera import (
 )
 from recon.depth.derived_maps import on_edge
 from recon.fusion.options import FusionOptions
-from recon.fusion.parallel import each
+from recon.parallel import each
 from recon.fusion.sky import sky_mask
 from recon.scene import View
 

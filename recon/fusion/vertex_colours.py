@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import invert_rigid
-from recon.fusion.parallel import each
+from recon.parallel import each
 from recon.fusion.tsdf import pixel_weight
 from recon.fusion.usable_depth import UsableDepth, as_pinhole
 
