@@ -74,7 +74,9 @@ def frustum_size(reconstruction: Scene) -> float:
     # Of many photos some of the pixels tell as well.
     stride = max(1, len(placed) // 10)
     depths = (view.depth.ravel()[::stride] for view in placed)
-    known = np.concatenate([np.zeros(0, np.float32), *(d[np.isfinite(d) & (d > 0)] for d in depths)])
+    known = np.concatenate(
+        [np.zeros(0, np.float32), *(d[np.isfinite(d) & (d > 0)] for d in depths)]
+    )
     sizes = [0.1 * float(np.median(known))] if len(known) else []
     if len(centres) > 1:
         sizes.append(float(np.median(neighbour_distances(centres))) / 3)

@@ -89,9 +89,7 @@ def surface_of(depths: Sequence[UsableDepth], options: FusionOptions, device: st
     return Surface(replace(mesh, colours=colours), statistics)
 
 
-def _layout(
-    depths: Sequence[UsableDepth], options: FusionOptions
-) -> tuple[float, float, Tensor]:
+def _layout(depths: Sequence[UsableDepth], options: FusionOptions) -> tuple[float, float, Tensor]:
     """Return voxel size, truncation and blocks (B, 3) that keep the bound on memory."""
     voxel = options.voxel_size or automatic_voxel_size(depths, options)
     allowed = options.max_memory_gb * 1e9 / BYTES_PER_BLOCK

@@ -56,7 +56,9 @@ def touched_blocks(depths: Sequence[UsableDepth], voxel: float, truncation: floa
     halves = touched_cells(depths, half)
     near = [
         unique_rows(
-            torch.div(part[:, None] + around, 2, rounding_mode="floor").to(torch.int32).reshape(-1, 3)
+            torch.div(part[:, None] + around, 2, rounding_mode="floor")
+            .to(torch.int32)
+            .reshape(-1, 3)
         )
         for part in halves.split(_PART)
     ]

@@ -390,9 +390,7 @@ def inside_box(points: NDArray[np.floating], box: Sequence[float] | None) -> NDA
     return np.all((points >= np.array(box[:3])) & (points <= np.array(box[3:])), axis=-1)
 
 
-def _measured(
-    depth: NDArray[np.float32], confidence: NDArray[np.float32]
-) -> NDArray[np.bool_]:
+def _measured(depth: NDArray[np.float32], confidence: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.isfinite(depth) & (depth > 0) & (confidence > 0)
 
 

@@ -8,8 +8,10 @@ from synthetic import ROOM, Plane, Shot, shoot, solid_texture, view_of
 
 from pointmap.camera import transform_points
 from recon.fusion import FusionOptions, Surface, fuse_mesh, fuse_points, fuse_surface
+from recon.fusion import cloud as cloud_module
+from recon.fusion import tsdf as tsdf_module
 from recon.fusion.tsdf import in_order
-from recon.fusion.usable_depth import usable_depths, witnesses
+from recon.fusion.usable_depth import automatic_voxel_size, usable_depths, witnesses
 from recon.scene import Camera, Mesh, View
 
 
@@ -140,6 +142,45 @@ def test_cloud_is_on_the_surface_without_duplicates(shots: list[Shot]) -> None:
     assert cloud.confidence.min() > 0.99
     capped = fuse_points([view_of(s) for s in shots], options=FusionOptions(max_points=2000))
     assert 500 < len(capped.points) <= 2000
+
+
+def test_cloud_is_the_same_merged_photo_by_photo_and_all_at_once(
+    shots: list[Shot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = [view_of(s) for s in shots]
+    options = FusionOptions(voxel_size=VOXEL)
+    at_once = fuse_points(views, options=options)
+    monkeypatch.setattr(cloud_module, "_WAITING", 100)
+    merged = fuse_points(views, options=options)
+    for field in ("points", "colours", "normals", "confidence"):
+        one, other = (getattr(cloud, field).astype(float) for cloud in (at_once, merged))
+        np.testing.assert_allclose(one, other, atol=1.0 if field == "colours" else 1e-4)
+
+
+def test_threads_and_chunks_change_no_bit_of_the_surface(
+    shots: list[Shot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = [view_of(s) for s in shots[:4]]
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = fuse_mesh(views)
+        torch.set_num_threads(3)
+        monkeypatch.setattr(tsdf_module, "_CHUNK", 37)
+        several = fuse_mesh(views)
+    finally:
+        torch.set_num_threads(threads)
+    for field in ("vertices", "faces", "colours", "normals"):
+        np.testing.assert_array_equal(getattr(one, field), getattr(several, field))
+
+
+def test_a_surface_seen_many_times_is_no_coarser(shots: list[Shot]) -> None:
+    """The area of the scene counts, not how often photos show it."""
+    options = FusionOptions(max_triangles=40_000)
+    few, many = ([view_of(s) for s in shots] * times for times in (1, 4))
+    sizes = [automatic_voxel_size(usable_depths(views, options), options) for views in (few, many)]
+    assert sizes[1] < 1.05 * sizes[0]
+    assert len(fuse_mesh(few, options=options).faces) <= 40_000
 
 
 def test_what_other_photos_see_through_is_removed(shots: list[Shot]) -> None:
