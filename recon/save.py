@@ -19,7 +19,8 @@ from recon.export.run_json import write_run
 from recon.export.staging import OutputFolder, reserved_folder
 from recon.export.tum import write_tum
 from recon.export.upright import write_upright_photos
-from recon.scene import Scene
+from recon.parallel import each
+from recon.scene import Scene, View
 
 
 def save_scene(
@@ -75,9 +76,14 @@ def write_files(
     depth_folder = staging / "depth"
     depth_folder.mkdir()
     stems = depth_stems([view.name for view in reconstruction.views])
-    for view, stem in zip(reconstruction.views, stems, strict=True):
+
+    def write_depth(pair: tuple[View, str]) -> None:
+        view, stem = pair
         write_depth_npz(depth_folder / f"{stem}.npz", view)
         write_depth_png(depth_folder / f"{stem}.png", view)
+
+    for _ in each(write_depth, zip(reconstruction.views, stems, strict=True)):
+        pass
     write_cloud_ply(staging / "points.ply", reconstruction.cloud)
     write_mesh_ply(staging / "mesh.ply", reconstruction.surface)
     write_glb(staging / "scene.glb", reconstruction)

@@ -70,12 +70,16 @@ def depth_normals(depth: ArrayLike, intrinsics: ArrayLike, k1: float = 0.0) -> A
     points = unproject(depth, intrinsics, k1)
     cut = depth_steps(depth)
     tangents = [_tangent(points, known, cut[axis], axis) for axis in (1, 0)]
-    normals = np.cross(tangents[1], tangents[0])
-    length = np.linalg.norm(normals, axis=-1, keepdims=True)
-    facing = -points / np.linalg.norm(points, axis=-1, keepdims=True).clip(1e-300)
-    normals = np.where(length > 0, normals / np.maximum(length, 1e-300), facing)
-    normals = np.where((normals * facing).sum(-1, keepdims=True) < 0, -normals, normals)
-    return np.where(known[..., None], normals, 0)
+    (x1, y1, z1), (x0, y0, z0) = (np.moveaxis(tangent, -1, 0) for tangent in tangents[::-1])
+    normals = np.stack([y1 * z0 - z1 * y0, z1 * x0 - x1 * z0, x1 * y0 - y1 * x0], axis=-1)
+    length = np.sqrt(np.einsum("hwk,hwk->hw", normals, normals))
+    lost = known & (length == 0)
+    normals[lost] = -points[lost]
+    length[lost] = np.linalg.norm(points[lost], axis=-1)
+    away = np.einsum("hwk,hwk->hw", normals, points) > 0
+    length[away] *= -1
+    length[~known] = np.inf
+    return normals / length[..., None]
 
 
 def _tangent(points: Array, known: NDArray[np.bool_], cut: NDArray[np.bool_], axis: int) -> Array:

@@ -13,6 +13,7 @@ from recon.export.file_names import depth_stems
 from recon.export.json_file import write_json
 from recon.export.options import ExportOptions
 from recon.fusion.full_photos import full_photo
+from recon.parallel import each
 from recon.scene import Scene, View
 from recon.stage_results import DepthMap
 
@@ -33,7 +34,9 @@ def write_depth_files(folder: Path, scene: Scene, options: ExportOptions) -> Non
         (folder / f"depth_{kind}").mkdir()
     step = _step(scene.views)
     stems = depth_stems([view.name for view in scene.views])
-    for view, stem in zip(scene.views, stems, strict=True):
+
+    def write(pair: tuple[View, str]) -> None:
+        view, stem = pair
         depth = _depth(view, original=options.depth_resolution == "original")
         if "npz" in kinds:
             _write_npz(folder / f"depth_npz/{stem}.npz", depth, view)
@@ -41,6 +44,9 @@ def write_depth_files(folder: Path, scene: Scene, options: ExportOptions) -> Non
             _write_png(folder / f"depth_png/{stem}.png", depth.depth, step)
         if "exr" in kinds:
             _write_exr(folder / f"depth_exr/{stem}.exr", depth)
+
+    for _ in each(write, zip(scene.views, stems, strict=True)):
+        pass
     if "png" in kinds:
         write_json(
             folder / "depth_png/scale.json",
@@ -50,9 +56,10 @@ def write_depth_files(folder: Path, scene: Scene, options: ExportOptions) -> Non
 
 def _depth(view: View, *, original: bool) -> DepthMap:
     """Return the view's depth, unknown as 0, at its own or the photo's size."""
-    known = np.isfinite(view.depth) & (view.depth > 0)
+    measured = view.depth
+    known = np.isfinite(measured) & (measured > 0)
     depth = DepthMap(
-        np.where(known, view.depth, 0).astype(np.float32),
+        np.where(known, measured, 0).astype(np.float32),
         np.nan_to_num(view.confidence).astype(np.float32),
     )
     if not original:
@@ -64,7 +71,8 @@ def _depth(view: View, *, original: bool) -> DepthMap:
 
 def _step(views: Sequence[View]) -> float:
     """Return the depth of one 16-bit step that reaches to the farthest depth of all views."""
-    largest = max((float(v.depth[np.isfinite(v.depth)].max(initial=0)) for v in views), default=0)
+    depths = (view.depth for view in views)
+    largest = max((float(d[np.isfinite(d)].max(initial=0)) for d in depths), default=0)
     # Upsampling may lead a little beyond what was measured.
     return 1.1 * largest / _LARGEST if largest > 0 else 1.0
 

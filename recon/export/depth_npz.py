@@ -14,6 +14,13 @@ from pointmap.errors import InputError
 from recon.scene import View
 
 
+# Bits of the mantissa that depth keeps of 23, for files of a third of the size: at most 0.025 % off,
+# a tenth of what the best of it is accurate to.
+_MANTISSA_BITS = 11
+# Steps of confidence in [0, 1].
+_CONFIDENCE_STEPS = 256
+
+
 @dataclass(frozen=True)
 class StoredDepth:
     """What a depth file holds, all at one resolution that covers the whole photo.
@@ -33,18 +40,31 @@ class StoredDepth:
 def write_depth_npz(path: Path, view: View) -> None:
     """Write ``depth``, ``confidence``, ``K``, ``k1`` and ``image`` (the photo at this resolution).
 
-    What is no finite positive depth is written as 0, the one mark for unknown.
+    What is no finite positive depth is written as 0, the one mark for unknown. Depth is rounded to
+    within 0.025 % of itself and confidence to 1/256, which compress well.
     """
-    known = np.isfinite(view.depth) & (view.depth > 0)
+    depth = view.depth
+    height, width = depth.shape
+    known = np.isfinite(depth) & (depth > 0)
+    confidence = np.nan_to_num(view.confidence) * np.float32(_CONFIDENCE_STEPS)
+    # Little is not nothing, which marks depth that nothing is known of.
+    steps = np.maximum(np.round(confidence), confidence > 0).astype(np.float32)
     with path.open("wb") as stream:
         np.savez_compressed(
             stream,
-            depth=np.where(known, view.depth, 0).astype(np.float32),
-            confidence=np.nan_to_num(view.confidence).astype(np.float32),
-            K=view.depth_intrinsics,
+            depth=rounded(np.where(known, depth, 0).astype(np.float32)),
+            confidence=steps / np.float32(_CONFIDENCE_STEPS),
+            K=view.camera.intrinsics_at(width, height),
             k1=np.float64(view.camera.k1),
             image=view.pixels,
         )
+
+
+def rounded(depth: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return depth at 11 bits of mantissa, the last ones 0: within 2^-12 of itself."""
+    dropped = 23 - _MANTISSA_BITS
+    bits = depth.view(np.uint32) + np.uint32(1 << (dropped - 1))
+    return (bits & ~np.uint32((1 << dropped) - 1)).view(np.float32)
 
 
 def write_depth_png(path: Path, view: View) -> None:

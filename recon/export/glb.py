@@ -68,18 +68,26 @@ def frustum_size(reconstruction: Scene) -> float:
     """Return a depth for camera symbols, in scene units, that neither hides nor is lost in the
     scene: a third of the median distance to the next camera, or a tenth of the median depth.
     """
-    poses = [v.camera.cam_to_world for v in reconstruction.views]
+    placed = [view for view in reconstruction.views if view.registered]
+    poses = [view.camera.cam_to_world for view in placed]
     centres = np.array([pose[:3, 3] for pose in poses if pose is not None]).reshape(-1, 3)
-    depths = [
-        v.depth[np.isfinite(v.depth) & (v.depth > 0)] for v in reconstruction.views if v.registered
-    ]
-    known = np.concatenate([*depths, np.zeros(0, np.float32)])
+    # Of many photos some of the pixels tell as well.
+    stride = max(1, len(placed) // 10)
+    depths = (view.depth.ravel()[::stride] for view in placed)
+    known = np.concatenate(
+        [np.zeros(0, np.float32), *(d[np.isfinite(d) & (d > 0)] for d in depths)]
+    )
     sizes = [0.1 * float(np.median(known))] if len(known) else []
     if len(centres) > 1:
-        distances = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
-        np.fill_diagonal(distances, np.inf)
-        sizes.append(float(np.median(distances.min(axis=1))) / 3)
+        sizes.append(float(np.median(neighbour_distances(centres))) / 3)
     return min((s for s in sizes if math.isfinite(s) and s > 0), default=1.0)
+
+
+def neighbour_distances(centres: Array) -> Array:
+    """Return how far from each of N > 1 points (N, 3) the nearest other one is."""
+    from scipy.spatial import cKDTree
+
+    return cKDTree(centres).query(centres, k=2)[0][:, 1]
 
 
 def _geometry(reconstruction: Scene, views: list[View], size: float) -> Any:

@@ -28,7 +28,8 @@ def load_scene(folder: str | Path) -> Scene:
     """Read the scene that :func:`recon.save.save_scene` wrote to ``folder``.
 
     Cameras, depth, pixels at the depth's resolution, cloud, mesh and tracks come back as they were
-    (tracks without what ``write_colmap`` leaves out); the photos themselves are not needed. A
+    (depth as :func:`recon.export.depth_npz.write_depth_npz` rounds it, tracks without what
+    ``write_colmap`` leaves out); the photos themselves are not needed. A
     missing or damaged ``cameras.json``, depth file or ``run.json`` raises ``InputError``; a missing
     ``points.ply``, ``mesh.ply`` or ``colmap`` is warned about and comes back empty.
     """

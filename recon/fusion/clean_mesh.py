@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pointmap.camera import Array
 from recon.fusion.options import FusionOptions
 from recon.fusion.usable_depth import inside_box
 from recon.scene import Mesh
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 def clean(
     surface: o3d.geometry.TriangleMesh, voxel: float, options: FusionOptions
 ) -> tuple[Mesh, dict[str, float]]:
-    """Return the finished mesh, and what was found and removed in numbers.
+    """Return the finished mesh, still grey, and what was found and removed in numbers.
 
     In this order: crop, floaters away, small holes closed, smoothed, simplified.
     """
@@ -42,10 +41,11 @@ def clean(
         # The borders of what was seen would otherwise be eaten first.
         surface = surface.simplify_quadric_decimation(options.decimate, boundary_weight=3.0)
     surface.compute_vertex_normals()
+    vertices = np.asarray(surface.vertices, np.float32)
     mesh = Mesh(
-        np.asarray(surface.vertices, np.float32),
+        vertices,
         np.asarray(surface.triangles, np.int32),
-        _to_bytes(np.asarray(surface.vertex_colors)),
+        np.full(vertices.shape, 128, np.uint8),
         np.asarray(surface.vertex_normals, np.float32),
     )
     return mesh, counts
@@ -84,12 +84,4 @@ def _closed(surface: o3d.geometry.TriangleMesh, radius: float) -> o3d.geometry.T
     import open3d as o3d
 
     tensors = o3d.t.geometry.TriangleMesh.from_legacy(surface)
-    # Colours don't survive the filling (VTK's), but vertices keep their order.
-    del tensors.vertex["colors"]
-    closed = tensors.fill_holes(hole_size=radius).to_legacy()
-    closed.vertex_colors = surface.vertex_colors
-    return closed
-
-
-def _to_bytes(colours: Array) -> np.ndarray:
-    return np.round(np.clip(colours, 0, 1) * 255).astype(np.uint8)
+    return tensors.fill_holes(hole_size=radius).to_legacy()

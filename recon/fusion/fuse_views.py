@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from recon.fusion.cloud import fuse_points
+from recon.fusion.cloud import points_of
 from recon.fusion.options import FusionOptions
-from recon.fusion.surface import Surface, fuse_surface
+from recon.fusion.surface import Surface, surface_of, textured
+from recon.fusion.usable_depth import automatic_voxel_size, usable_depths
 from recon.scene import PointCloud, View
 from recon.work.content_key import content_key
 from recon.work.folder import Work
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 # Of fuse_views, for results that were kept.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,11 @@ def fuse_views(
     fast = str(device) if device.type == "cuda" else "cpu"
 
     def fuse() -> Fused:
-        cloud = fuse_points(views, options=options)
-        return Fused(cloud, fuse_surface(views, options=options, device=fast))
+        depths, settled = usable_depths(views, options), options
+        if depths and options.voxel_size is None:
+            settled = replace(options, voxel_size=automatic_voxel_size(depths, options))
+        cloud = points_of(depths, settled)
+        return Fused(cloud, textured(surface_of(depths, settled, fast), views, settled))
 
     seen = [(view.camera, view.maps) for view in views]
     return work.once(content_key("fusion", _VERSION, seen, options), fuse)

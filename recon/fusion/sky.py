@@ -39,15 +39,16 @@ def sky_mask(pixels: NDArray[np.uint8], confirmed: NDArray[np.bool_]) -> NDArray
     down = np.abs(np.diff(blurred, axis=0)).max(-1)
     step[:, 1:] = across
     step[1:] = np.maximum(step[1:], down)
-    _, labels = cv2.connectedComponents((step < _SMOOTH).astype(np.uint8), connectivity=4)
-    sky = np.zeros(confirmed.shape, bool)
-    half = len(sky) // 2
-    for label in np.unique(labels[0][labels[0] > 0]):
-        region = labels == label
-        area = region.sum()
-        unconfirmed = area - np.count_nonzero(confirmed & region)
-        above = np.count_nonzero(region[:half])
-        if area >= _LEAST_SHARE * region.size and unconfirmed >= _MOSTLY * area:
-            sky |= region & (above >= _ABOVE * area)
+    count, labels = cv2.connectedComponents((step < _SMOOTH).astype(np.uint8), connectivity=4)
+    area = np.bincount(labels.ravel(), minlength=count)
+    unconfirmed = area - np.bincount(labels[confirmed], minlength=count)
+    above = np.bincount(labels[: len(labels) // 2].ravel(), minlength=count)
+    is_sky = (area >= _LEAST_SHARE * labels.size) & (unconfirmed >= _MOSTLY * area)
+    is_sky &= above >= _ABOVE * area
+    reaches_top = np.zeros(count, bool)
+    reaches_top[labels[0]] = True
+    # Number 0 is what is not smooth.
+    reaches_top[0] = False
+    sky = (is_sky & reaches_top)[labels]
     kernel = np.ones((2 * _RIM_PX + 1, 2 * _RIM_PX + 1), np.uint8)
     return cv2.dilate(sky.astype(np.uint8), kernel).astype(bool)

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
 
 from recon.fusion.clean_mesh import clean, empty_mesh
 from recon.fusion.options import FusionOptions
+from recon.parallel import each
 from recon.fusion.texture import texture_mesh
 from recon.fusion.tsdf import BLOCK, BYTES_PER_BLOCK, extract, integrate, touched_blocks
 from recon.fusion.usable_depth import (
     Frame,
+    UsableDepth,
     as_pinhole,
     automatic_voxel_size,
     inside_box,
-    usable_frames,
+    usable_depths,
 )
+from recon.fusion.vertex_colours import vertex_colours
 from recon.scene import Mesh, TexturedMesh, View
 
 logger = logging.getLogger(__name__)
@@ -50,26 +53,50 @@ def fuse_surface(
     ``device``, surface by marching cubes, floaters removed.
     """
     options = options or FusionOptions()
-    frames = [as_pinhole(frame, options.max_depth_jump) for frame in usable_frames(views, options)]
-    if not frames:
+    return textured(surface_of(usable_depths(views, options), options, device), views, options)
+
+
+def textured(surface: Surface, views: Sequence[View], options: FusionOptions) -> Surface:
+    """Return the surface with a texture where ``options`` ask for one."""
+    if not options.texture:
+        return surface
+    mesh = texture_mesh(surface.mesh, views, size=options.texture_size)
+    return replace(surface, textured=mesh)
+
+
+def surface_of(depths: Sequence[UsableDepth], options: FusionOptions, device: str) -> Surface:
+    """Return the coloured surface of usable depth, without a texture."""
+    if not depths:
         return Surface(empty_mesh(), {})
-    voxel, truncation, blocks = _layout(frames, options)
+    voxel, truncation, blocks = _layout(depths, options)
     if not len(blocks):
         return Surface(empty_mesh(), {})
-    volume = integrate(frames, blocks, voxel, truncation, device)
+
+    def frame(depth: UsableDepth) -> Frame:
+        return as_pinhole(depth.frame(), options.max_depth_jump)
+
+    volume = integrate(each(frame, depths), blocks, voxel, truncation, device)
     mesh, counts = clean(extract(volume), voxel, options)
-    textured = texture_mesh(mesh, views, size=options.texture_size) if options.texture else None
-    return Surface(mesh, {"voxel_size": voxel, "truncation": truncation, **counts}, textured)
+    del volume
+    colours = vertex_colours(
+        mesh.vertices,
+        depths,
+        voxel=voxel,
+        truncation=truncation,
+        max_depth_jump=options.max_depth_jump,
+    )
+    statistics = {"voxel_size": voxel, "truncation": truncation, **counts}
+    return Surface(replace(mesh, colours=colours), statistics)
 
 
-def _layout(frames: Sequence[Frame], options: FusionOptions) -> tuple[float, float, Tensor]:
+def _layout(depths: Sequence[UsableDepth], options: FusionOptions) -> tuple[float, float, Tensor]:
     """Return voxel size, truncation and blocks (B, 3) that keep the bound on memory."""
-    voxel = options.voxel_size or automatic_voxel_size(frames, options)
+    voxel = options.voxel_size or automatic_voxel_size(depths, options)
     allowed = options.max_memory_gb * 1e9 / BYTES_PER_BLOCK
     start = voxel
     while True:
         truncation = options.truncation or 4 * voxel
-        blocks = touched_blocks(frames, voxel, truncation)
+        blocks = touched_blocks(depths, voxel, truncation)
         corner = blocks.numpy() * (BLOCK * voxel)
         if options.crop is not None:
             low, high = np.array(options.crop[:3]), np.array(options.crop[3:])

@@ -4,7 +4,7 @@ Per photo, at half resolution: a full search among planes that face the camera a
 shaped like the prior (normalised cross-correlation, best half of the sources, semi-global
 smoothing, the prior as a weak vote). What photos agree on is spread to where they do not, and that
 shape is searched around in turn, then in narrow steps at full resolution. Depth that no other photo
-confirms gives way to the prior.
+confirms gives way to the prior. Of many photos some are searched, and lend the others their depth.
 """
 
 from __future__ import annotations
@@ -21,11 +21,17 @@ from torch.nn import functional as F
 
 from recon.progress import Advance, unheard
 from recon.stage_results import DepthMap
+from recon.stereo.borrowed_depth import borrowed_depth
 from recon.stereo.cross_check import DeviceDepth, Estimate, confirm, reproject_confirmed
 from recon.stereo.fill_unconfirmed import fill_unconfirmed
 from recon.stereo.plane_sweep import Photo2D, Scorer, box_mean
 from recon.stereo.search import Found, enlarge, search, sharpen, surface_of
-from recon.stereo.source_photos import choose_sources, inverse_range
+from recon.stereo.source_photos import (
+    PhotoOverview,
+    choose_sources,
+    inverse_range,
+    photos_to_search,
+)
 from recon.stereo.view import StereoOptions, StereoView
 from recon.work.content_key import content_key
 from recon.work.folder import Pieces, Work
@@ -77,35 +83,43 @@ class _Stereo:
     ) -> None:
         self._views, self._options, self._device, self._work = views, options, device, work
         self._names = [content_key("stereo view", _VERSION, view) for view in views]
-        self._sources, self._ranges = work.once(
+        self._sources, self._compared, self._searched, self._ranges = work.once(
             content_key("stereo sources", _VERSION, self._names, options), self._plan
         )
-        self._around = [set(sources) for sources in self._sources]
-        for i, sources in enumerate(self._sources):
-            for j in sources:
+        # Where in the results of the searches each photo's are.
+        self._place = {i: n for n, i in enumerate(self._searched)}
+        self._around = [set(compared) for compared in self._compared]
+        for i in self._searched:
+            for j in self._compared[i]:
                 self._around[j].add(i)
 
-    def _plan(self) -> tuple[list[list[int]], list[tuple[float, float]]]:
-        numbers = range(len(self._views))
-        return (
-            [choose_sources(self._views, i, self._options.sources) for i in numbers],
-            [inverse_range(self._views[i]) for i in numbers],
-        )
+    def _plan(
+        self,
+    ) -> tuple[list[list[int]], list[list[int]], list[int], list[tuple[float, float]]]:
+        """Return each photo's sources, the searched photos whose depth its own is compared with,
+        which photos are searched, and the range of each search.
+        """
+        photos = [PhotoOverview.of(view) for view in self._views]
+        searched = photos_to_search(photos)
+        sources = compared = choose_sources(photos, self._options.sources)
+        if len(searched) < len(photos):
+            compared = choose_sources(photos, self._options.sources, among=searched)
+        return sources, compared, searched, [inverse_range(view) for view in self._views]
 
     def refined(self, on_progress: Advance) -> Sequence[DepthMap]:
         """Return the depth maps of all views."""
-        count = len(self._views)
+        count = len(self._searched)
         names = self._names
         first = [
             content_key(
                 "first search",
                 _VERSION,
                 self._options,
-                name,
+                names[i],
                 [names[j] for j in self._sources[i]],
                 self._ranges[i],
             )
-            for i, name in enumerate(names)
+            for i in self._searched
         ]
         guessed = self._settled_keys(first)
         second = [
@@ -113,23 +127,40 @@ class _Stereo:
             for pair in zip(first, guessed.filled, strict=True)
         ]
         settled = self._settled_keys(second)
-        kept = self._work.found(settled.filled)
+        others = [i for i in range(len(names)) if i not in self._place]
+        borrowed = [
+            content_key(
+                "borrowed",
+                _VERSION,
+                self._options,
+                names[i],
+                [names[j] for j in self._sources[i]],
+                [settled.checked[self._place[j]] for j in sorted(self._around[i])],
+            )
+            for i in others
+        ]
+        final = dict(zip([*self._searched, *others], [*settled.filled, *borrowed], strict=True))
+        results = [final[i] for i in range(len(names))]
+        kept = self._work.found(results)
         if kept is not None:
             return kept
         starts = self._each(first, self._first, lambda done, _: on_progress(done, 2 * count))
         guesses = self._settle(starts, guessed, _half)
         fine = self._each(
             second,
-            lambda i: self._second(i, starts[i], guesses[i]),
+            lambda n: self._second(n, starts[n], guesses[n]),
             lambda done, _: on_progress(count + done, 2 * count),
         )
-        depths = self._settle(fine, settled, _whole)
+        self._settle(fine, settled, _whole)
+        checked = Pieces[DepthMap](self._work, settled.checked)
+        self._each(borrowed, lambda n: self._borrow(others[n], checked))
         for passed in (first, guessed.checked, guessed.filled, second, settled.checked):
             self._work.forget(passed)
-        return depths
+        return Pieces[DepthMap](self._work, results)
 
-    def _first(self, i: int) -> _Search:
+    def _first(self, n: int) -> _Search:
         """Return what a full search finds at half resolution, nothing without sources or range."""
+        i = self._searched[n]
         low, high = self._ranges[i]
         frame = self._frame(i).halved()
         if not self._sources[i] or high <= low:
@@ -147,8 +178,9 @@ class _Stereo:
         found = replace(found, inverse=sharpen(scorer, found.inverse, found.step))
         return _Search.of(found, *_depth(scorer, found.inverse, found.step, (low, high), frame))
 
-    def _second(self, i: int, start: _Search, guess: DepthMap) -> _Search:
+    def _second(self, n: int, start: _Search, guess: DepthMap) -> _Search:
         """Return depth at full resolution, ``guess`` tried beside what the first search found."""
+        i = self._searched[n]
         whole, ends = self._frame(i), self._ranges[i]
         found = start.found(self._device)
         if found is None:
@@ -170,14 +202,20 @@ class _Stereo:
         return _Search.of(None, *_depth(fine, inverse, step, ends, whole))
 
     def _settled_keys(self, found: Sequence[str]) -> _SettledKeys:
-        around = [sorted(near) for near in self._around]
+        around = [[self._place[j] for j in sorted(self._around[i])] for i in self._searched]
         checked = [
-            content_key("checked", _VERSION, self._options, found[i], [found[j] for j in near])
-            for i, near in enumerate(around)
+            content_key("checked", _VERSION, self._options, found[n], [found[m] for m in near])
+            for n, near in enumerate(around)
         ]
         filled = [
-            content_key("filled", _VERSION, self._names[i], checked[i], [checked[j] for j in near])
-            for i, near in enumerate(around)
+            content_key(
+                "filled",
+                _VERSION,
+                self._names[self._searched[n]],
+                checked[n],
+                [checked[m] for m in near],
+            )
+            for n, near in enumerate(around)
         ]
         return _SettledKeys(checked, filled)
 
@@ -187,34 +225,52 @@ class _Stereo:
         """Return what photos agree on, and elsewhere what they and the prior make likely."""
 
         def seen(j: int) -> DeviceDepth:
-            return found[j].seen(size(self._frame(j)).photo)
+            return found[self._place[j]].seen(size(self._frame(j)).photo)
 
-        def check(i: int) -> DepthMap:
-            return confirm(
-                seen(i),
-                [seen(j) for j in sorted(self._around[i])],
-                tolerance=self._options.tolerance,
-                tolerance_px=self._options.tolerance_px,
-            ).depth_map()
+        def check(n: int) -> DepthMap:
+            i = self._searched[n]
+            return self._confirmed(seen(i), [seen(j) for j in sorted(self._around[i])]).depth_map()
 
         checked = self._each(keys.checked, check)
 
+        def fill(n: int) -> DepthMap:
+            i = self._searched[n]
+            frame = size(self._frame(i))
+            if not self._sources[i]:
+                return frame.prior.depth_map()
+            own = Estimate.of(checked[n], self._device)
+            return self._filled(own, frame, self._sure(i, checked, size))
+
+        return self._each(keys.filled, fill)
+
+    def _borrow(self, i: int, checked: Sequence[DepthMap]) -> DepthMap:
+        """Return the depth of a photo that was not searched."""
+        frame = self._frame(i)
+        if not self._sources[i]:
+            return frame.prior.depth_map()
+        neighbours = self._sure(i, checked, _whole)
+        lent = borrowed_depth(frame.photo, self._photos(i, _whole), neighbours, _WINDOW)
+        return self._filled(self._confirmed(lent, neighbours), frame, neighbours)
+
+    def _sure(
+        self, i: int, checked: Sequence[DepthMap], size: Callable[[_Frame], _Frame]
+    ) -> list[DeviceDepth]:
+        """Return the confirmed depth of the photos that a photo's is compared with."""
+
         def sure(j: int) -> DeviceDepth:
-            estimate = Estimate.of(checked[j], self._device)
+            estimate = Estimate.of(checked[self._place[j]], self._device)
             depth = torch.where(estimate.confidence > 0, estimate.depth, 0.0)
             return DeviceDepth(depth, estimate.confidence, size(self._frame(j)).photo)
 
-        def fill(i: int) -> DepthMap:
-            if not self._sources[i]:
-                return size(self._frame(i)).prior.depth_map()
-            frame = size(self._frame(i))
-            reprojected = reproject_confirmed(
-                frame.photo, [sure(j) for j in sorted(self._around[i])]
-            )
-            own = Estimate.of(checked[i], self._device)
-            return fill_unconfirmed(own, frame.prior, reprojected, frame.pixels).depth_map()
+        return [sure(j) for j in sorted(self._around[i])]
 
-        return self._each(keys.filled, fill)
+    def _confirmed(self, own: DeviceDepth, others: Sequence[DeviceDepth]) -> Estimate:
+        options = self._options
+        return confirm(own, others, tolerance=options.tolerance, tolerance_px=options.tolerance_px)
+
+    def _filled(self, own: Estimate, frame: _Frame, sure: Sequence[DeviceDepth]) -> DepthMap:
+        reprojected = reproject_confirmed(frame.photo, sure)
+        return fill_unconfirmed(own, frame.prior, reprojected, frame.pixels).depth_map()
 
     def _each(
         self, keys: Sequence[str], make: Callable[[int], T], advance: Advance = unheard

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, invert_rigid, pixel_rays, rigid, transform_points
+from recon.export.glb import neighbour_distances
 from recon.scene import Camera, Scene
 
 FRUSTUM_EDGES: NDArray[np.int32] = np.array(
@@ -120,7 +121,8 @@ def photo_viewpoint(reconstruction: Scene, index: int, *, aspect: float) -> View
     view = reconstruction.views[index]
     pose = view.camera.cam_to_world
     assert pose is not None
-    known = view.depth[np.isfinite(view.depth) & (view.depth > 0)]
+    depth = view.depth
+    known = depth[np.isfinite(depth) & (depth > 0)]
     ahead = float(np.median(known)) if len(known) else scene_frame(reconstruction).radius
     K, w, h = view.camera.intrinsics, view.camera.width, view.camera.height
     slope = max(h / 2 / K[1, 1], w / 2 / K[0, 0] / aspect)
@@ -198,9 +200,8 @@ def frustum_depth(reconstruction: Scene) -> float:
     centres = np.array([pose[:3, 3] for _, _, pose in registered_cameras(reconstruction)])
     if len(centres) < 2:
         return 0.16 * radius
-    apart = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
-    np.fill_diagonal(apart, np.inf)
-    return float(np.clip(0.5 * np.median(apart.min(axis=1)), 0.05 * radius, 0.16 * radius))
+    apart = float(np.median(neighbour_distances(centres)))
+    return float(np.clip(0.5 * apart, 0.05 * radius, 0.16 * radius))
 
 
 def frustum_vertices(camera: Camera, cam_to_world: Array, depth: float) -> Array:

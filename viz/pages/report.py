@@ -14,7 +14,13 @@ from viz.drawing.render import render_scene
 from viz.pages.html_page import page_html, viewer_figure, write_page
 from viz.pages.match_pictures import match_section
 from viz.pages.plots import camera_plot, pair_matrix
-from viz.pages.report_photos import number, photo_cards, photo_table, picture_tag
+from viz.pages.report_photos import (
+    number,
+    photo_cards,
+    photo_table,
+    picture_tag,
+    summarise_photos,
+)
 from viz.pages.scene_data import scene_data
 
 _MATRIX_PHOTOS = 60  # with more, cells of the pair matrix are too small to read
@@ -33,16 +39,17 @@ def report_html(reconstruction: Scene) -> str:
     """Return the whole page. Sections without content (no pairs, one photo) are left out."""
     count = len(reconstruction.views)
     title = f"Scene of {count} photo{'s' if count != 1 else ''}"
+    summaries = summarise_photos(reconstruction)
     sections = "".join(
         (
             _head_section(reconstruction, title),
             viewer_figure(reconstruction),
             _warning_section(reconstruction),
             _picture_section(reconstruction),
-            photo_cards(reconstruction),
+            photo_cards(reconstruction, summaries),
             _camera_section(reconstruction),
             match_section(reconstruction),
-            photo_table(reconstruction),
+            photo_table(reconstruction, summaries),
             _pair_section(reconstruction),
             _time_section(reconstruction),
             _option_section(reconstruction),

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recon.export.colour import camera_colours, confidence_to_rgb, depth_to_rgb
+from recon.parallel import each
 from recon.scene import Scene, View
 
 _CONFIDENT = 0.5  # depth that two photos confirmed has this and more (recon.stereo.cross_check)
 _QUALITY = 80  # of JPEGs: good to look at, and small
+_OPEN_PHOTOS = 60  # a page of more takes a while to lay out
 
 
 def number(value: float) -> str:
@@ -38,13 +42,59 @@ def picture_tag(picture: NDArray[np.uint8], says: str, *, lazy: bool = True) -> 
     )
 
 
-def photo_cards(reconstruction: Scene) -> str:
-    """Return the section that shows each photo beside its depth and its confidence."""
+@dataclass(frozen=True)
+class PhotoSummary:
+    """What the page shows of one photo's maps: the pictures, small, and numbers.
+
+    ``range``: the 2nd, 50th and 98th percentile of known depth, None where none is; ``known`` and
+    ``confident``: shares of the pixels.
+    """
+
+    photo: NDArray[np.uint8]
+    depth: NDArray[np.uint8]
+    confidence: NDArray[np.uint8]
+    range: tuple[float, float, float] | None
+    known: float
+    confident: float
+
+
+def summarise_photos(reconstruction: Scene) -> list[PhotoSummary]:
+    """Return every photo's summary: its maps, which may lie in a file, are read once."""
+    side = _thumbnail_side(len(reconstruction.views))
+    return list(each(lambda view: _summary(view, side), reconstruction.views))
+
+
+def _summary(view: View, side: int) -> PhotoSummary:
+    depth, confidence = view.depth, view.confidence
+    known = np.isfinite(depth) & (depth > 0)
+    low, middle, high = np.percentile(depth[known], [2, 50, 98]) if known.any() else (0, 0, 0)
+    return PhotoSummary(
+        shrunk(view.pixels, side),
+        shrunk(depth_to_rgb(depth), side),
+        shrunk(confidence_to_rgb(confidence), side),
+        (float(low), float(middle), float(high)) if known.any() else None,
+        float(known.mean()),
+        float((known & (confidence >= _CONFIDENT)).mean()),
+    )
+
+
+def photo_cards(reconstruction: Scene, summaries: Sequence[PhotoSummary]) -> str:
+    """Return the section that shows each photo beside its depth and its confidence.
+
+    Of many photos most are folded away, so that the page opens quickly.
+    """
     views = reconstruction.views
     colours = camera_colours(len(views))
-    cards = "".join(
-        _card(reconstruction, index, view, colours[index]) for index, view in enumerate(views)
-    )
+    cards = [
+        _card(index, view, summary, colours[index])
+        for index, (view, summary) in enumerate(zip(views, summaries, strict=True))
+    ]
+    folded = ""
+    if len(cards) > _OPEN_PHOTOS:
+        folded = (
+            f"<details><summary>{len(cards) - _OPEN_PHOTOS} more photos</summary>"
+            f"<div class='two'>{''.join(cards[_OPEN_PHOTOS:])}</div></details>"
+        )
     # Both ends as drawn: recon.export.colour keeps off turbo's dark ends.
     near_far = "linear-gradient(90deg,#c32503,#fb8022,#d2e935,#3ff58a,#38a5fb,#3e378f)"
     unsure_sure = "linear-gradient(90deg,#440154,#31688e,#35b779,#fde725)"
@@ -52,18 +102,21 @@ def photo_cards(reconstruction: Scene) -> str:
         "<h2>Photos</h2><p class='soft'>Depth: near"
         f"<span class='legend' style='background:{near_far}'></span>far, grey unknown. "
         f"Confidence: low<span class='legend' style='background:{unsure_sure}'></span>high.</p>"
-        f"<div class='two'>{cards}</div>"
+        f"<div class='two'>{''.join(cards[:_OPEN_PHOTOS])}</div>{folded}"
     )
 
 
-def photo_table(reconstruction: Scene) -> str:
-    """Return the section with one row of numbers per photo."""
+def photo_table(reconstruction: Scene, summaries: Sequence[PhotoSummary]) -> str:
+    """Return the section with one row of numbers per photo, folded away where they are many."""
     views = reconstruction.views
     colours = camera_colours(len(views))
-    rows = "".join(_row(index, view, colours[index]) for index, view in enumerate(views))
+    rows = "".join(
+        _row(index, view, summary, colours[index])
+        for index, (view, summary) in enumerate(zip(views, summaries, strict=True))
+    )
     unit = "m" if reconstruction.units == "metres" else "units"
-    return (
-        "<h2>Photos in numbers</h2><div class='wide'><table><thead><tr><th class='number'>#</th>"
+    table = (
+        "<div class='wide'><table><thead><tr><th class='number'>#</th>"
         "<th>Photo</th><th class='number'>Size</th><th class='number'>Focal px</th>"
         "<th class='number'>Field of view</th><th>Placed</th>"
         f"<th class='number'>Median depth ({unit})</th><th class='number'>Depth known</th>"
@@ -71,21 +124,20 @@ def photo_table(reconstruction: Scene) -> str:
         f"<p class='soft'>Focal length and size are of the original photo; the field of view is "
         f"across the width. Confident: depth known and confidence at least {_CONFIDENT}.</p>"
     )
+    if len(views) > _OPEN_PHOTOS:
+        table = f"<details><summary>All {len(views)} photos</summary>{table}</details>"
+    return f"<h2>Photos in numbers</h2>{table}"
 
 
-def _card(reconstruction: Scene, index: int, view: View, colour: NDArray[np.uint8]) -> str:
+def _card(index: int, view: View, summary: PhotoSummary, colour: NDArray[np.uint8]) -> str:
     name = escape(view.name)
-    long_side = _thumbnail_side(len(reconstruction.views))
-    known = view.depth[_known(view)]
-    if len(known):
-        low, high = (number(float(v)) for v in np.percentile(known, [2, 98]))
-        depth_says = f"Depth {low} – {high}"
-    else:
-        depth_says = "No depth"
+    depth_says = "No depth"
+    if summary.range is not None:
+        depth_says = f"Depth {number(summary.range[0])} – {number(summary.range[2])}"
     maps = (
-        (shrunk(view.pixels, long_side), "Photo"),
-        (shrunk(depth_to_rgb(view.depth), long_side), depth_says),
-        (shrunk(confidence_to_rgb(view.confidence), long_side), _confident_text(view)),
+        (summary.photo, "Photo"),
+        (summary.depth, depth_says),
+        (summary.confidence, f"Confident {summary.confident:.0%}"),
     )
     figures = "".join(
         f"<figure>{picture_tag(picture, f'{view.name}: {says}')}<figcaption>{says}</figcaption>"
@@ -99,12 +151,11 @@ def _card(reconstruction: Scene, index: int, view: View, colour: NDArray[np.uint
     )
 
 
-def _row(index: int, view: View, colour: NDArray[np.uint8]) -> str:
+def _row(index: int, view: View, summary: PhotoSummary, colour: NDArray[np.uint8]) -> str:
     camera = view.camera
     focal = float(camera.intrinsics[0, 0])
     across = float(np.degrees(2 * np.arctan(camera.width / 2 / focal)))
-    known = _known(view)
-    depth = number(float(np.median(view.depth[known]))) if known.any() else "–"
+    depth = "–" if summary.range is None else number(summary.range[1])
     placed = "<span class='yes'>yes</span>"
     if not view.registered:
         placed = f"<span class='no'>no</span>: {escape(view.reason or 'no reason given')}"
@@ -114,8 +165,8 @@ def _row(index: int, view: View, colour: NDArray[np.uint8]) -> str:
         f"<td class='number'>{camera.width} × {camera.height}</td>"
         f"<td class='number'>{number(focal)}</td><td class='number'>{across:.1f}°</td>"
         f"<td class='why'>{placed}</td><td class='number'>{depth}</td>"
-        f"<td class='number'>{known.mean():.0%}</td>"
-        f"<td class='number'>{_confident(view):.0%}</td></tr>"
+        f"<td class='number'>{summary.known:.0%}</td>"
+        f"<td class='number'>{summary.confident:.0%}</td></tr>"
     )
 
 
@@ -131,24 +182,12 @@ def _dot(view: View, colour: NDArray[np.uint8]) -> str:
     return f"<span class='{kind}' style='background:#{bytes(colour).hex()}'></span>"
 
 
-def _known(view: View) -> NDArray[np.bool_]:
-    return np.isfinite(view.depth) & (view.depth > 0)
-
-
-def _confident(view: View) -> float:
-    """Return the share of pixels whose depth is known and sure."""
-    return float((_known(view) & (view.confidence >= _CONFIDENT)).mean())
-
-
-def _confident_text(view: View) -> str:
-    return f"Confident {_confident(view):.0%}"
-
-
 def _thumbnail_side(count: int) -> int:
     """Return the long side of a photo's pictures, so that pages of many photos stay small."""
-    if count <= 16:
-        return 480
-    return 320 if count <= 60 else 200
+    for most, side in ((16, 480), (60, 320), (150, 200)):
+        if count <= most:
+            return side
+    return 140
 
 
 def shrunk(picture: NDArray[np.uint8], long_side: int) -> NDArray[np.uint8]:

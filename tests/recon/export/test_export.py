@@ -24,7 +24,12 @@ from view_maps import with_maps
 
 from pointmap.camera import invert_rigid, project, rotation_angle_deg, transform_points
 from recon.export.cameras_json import read_cameras, write_cameras
-from recon.export.depth_npz import read_depth_npz, write_depth_npz, write_depth_png
+from recon.export.depth_npz import (
+    read_depth_npz,
+    rounded,
+    write_depth_npz,
+    write_depth_png,
+)
 from recon.export.file_names import depth_stems, relative_photo_path
 from recon.export.glb import frustum_size, write_glb
 from recon.export.json_file import plain, write_json
@@ -164,8 +169,8 @@ class TestDepthMaps:
         view = scene.views[1]
         write_depth_npz(tmp_path / "b b.npz", view)
         with np.load(tmp_path / "b b.npz", allow_pickle=False) as arrays:
-            np.testing.assert_array_equal(arrays["depth"], view.depth)
-            np.testing.assert_array_equal(arrays["confidence"], view.confidence)
+            np.testing.assert_allclose(arrays["depth"], view.depth, rtol=2**-12)
+            np.testing.assert_allclose(arrays["confidence"], view.confidence, atol=1 / 512)
             np.testing.assert_array_equal(arrays["image"], view.pixels)
             assert arrays["depth"].dtype == arrays["confidence"].dtype == np.float32
             height, width = arrays["depth"].shape
@@ -175,6 +180,15 @@ class TestDepthMaps:
         bent = dataclasses.replace(view, camera=dataclasses.replace(view.camera, k1=-0.02))
         write_depth_npz(tmp_path / "bent.npz", bent)
         assert read_depth_npz(tmp_path / "bent.npz").k1 == -0.02
+
+    def test_depth_is_rounded_far_below_its_accuracy_and_only_once(self) -> None:
+        depth = np.exp(np.random.default_rng(0).normal(0, 3, 10_000)).astype(np.float32)
+        once = rounded(depth)
+        assert np.abs(once / depth - 1).max() <= 2**-12
+        assert abs((once.astype(float) / depth - 1).mean()) < 1e-5
+        np.testing.assert_array_equal(rounded(once), once)
+        assert not (once.view(np.uint32) & 0xFFF).any()
+        np.testing.assert_array_equal(rounded(np.zeros(3, np.float32)), 0)
 
     def test_anything_but_positive_numbers_is_written_as_unknown(
         self, scene: Reconstruction, tmp_path: Path

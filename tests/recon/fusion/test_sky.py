@@ -8,7 +8,7 @@ from synthetic import Shot, shoot, view_of
 
 from recon.fusion.options import FusionOptions
 from recon.fusion.sky import sky_mask
-from recon.fusion.usable_depth import usable_frames
+from recon.fusion.usable_depth import usable_depths
 
 HEIGHT, WIDTH, ROOF, FAT = 96, 128, 40, 8
 
@@ -54,6 +54,6 @@ def test_fusion_leaves_the_sky_out() -> None:
         confidence = np.ones(shot.depth.shape, np.float32)
         confidence[: ROOF - FAT] = 0.2
         views.append(view_of(shot, pixels=noise, confidence=confidence))
-    for frame in usable_frames(views, FusionOptions()):
-        assert not frame.depth[:ROOF].any()
-        assert (frame.depth[ROOF + 4 :] > 0).mean() > 0.9
+    for depth in usable_depths(views, FusionOptions()):
+        assert not depth.depth[:ROOF].any()
+        assert (depth.depth[ROOF + 4 :] > 0).mean() > 0.9

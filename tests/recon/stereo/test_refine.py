@@ -6,12 +6,14 @@ import torch
 from synthetic import ROOM, Plane, Shot, sample_tracks, shoot, visible
 
 from pointmap.camera import transform_points, unproject
-from recon.stage_results import DepthMap
+from recon.stage_results import CONFIRMED, DepthMap
+from recon.stereo import refine
 from recon.stereo.colour_fill import spread_along_colours
 from recon.stereo.cross_check import DeviceDepth, reproject_confirmed
 from recon.stereo.fill_unconfirmed import spread
 from recon.stereo.plane_sweep import Photo2D, Scorer, aggregate, lowest_label, plane_fit
-from recon.stereo.refine import choose_sources, refine_depths
+from recon.stereo.refine import refine_depths
+from recon.stereo.source_photos import PhotoOverview, choose_sources, photos_to_search
 from recon.stereo.view import StereoView
 
 
@@ -209,7 +211,52 @@ def test_unknown_prior_without_points_stays_unknown() -> None:
 
 def test_photo_from_the_same_spot_is_no_source() -> None:
     views = stereo_views(shoot(3, width=64, height=48, span_deg=20))
-    assert choose_sources([*views, views[0]], 0, 3) == [1, 2]
+    photos = [PhotoOverview.of(view) for view in (*views, views[0])]
+    assert choose_sources(photos, 3)[0] == [1, 2]
+
+
+@pytest.fixture(scope="module")
+def pan() -> list[PhotoOverview]:
+    """Sixty tiny photos of a slow pan."""
+    shots = shoot(60, width=48, height=36, span_deg=100, wavelength=0.5)
+    return [PhotoOverview.of(view) for view in stereo_views(shots)]
+
+
+def test_sources_among_many_are_those_that_judging_all_finds(pan: list[PhotoOverview]) -> None:
+    few = [choose_sources([photo, *pan[::2]], 3)[0] for photo in pan[1::2]]
+    among = choose_sources(pan, 3, among=range(0, 60, 2))[1::2]
+    assert [[2 * (k - 1) for k in row] for row in few] == among
+    # So near by that nothing among the rest is better.
+    every = [sorted(row) for row in choose_sources(pan, 3)]
+    assert all(max(row) - min(row) < 25 for row in every)
+
+
+def test_of_a_slow_pan_some_photos_are_searched_and_see_almost_all(
+    pan: list[PhotoOverview],
+) -> None:
+    assert photos_to_search(pan[:40]) == list(range(40))
+    searched = photos_to_search(pan)
+    assert 5 < len(searched) < 40
+    seen = np.bincount(np.concatenate([photo.point_ids for photo in pan]))
+    by_searched = np.bincount(
+        np.concatenate([pan[k].point_ids for k in searched]), minlength=len(seen)
+    )
+    assert (by_searched >= np.minimum(seen, 3)).mean() > 0.85
+    assert (by_searched[seen > 1] > 0).mean() > 0.97
+
+
+def test_photos_that_are_not_searched_borrow_their_depth(
+    room: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shots, views, refined = room
+    monkeypatch.setattr(refine, "photos_to_search", lambda photos: [0, 1, 3, 4])
+    lent = refine_depths(views)[2]
+    seen = seen_by_another(shots, 2)
+    confirmed = lent.confidence > CONFIRMED
+    error = np.abs(lent.depth / shots[2].depth - 1)
+    assert confirmed[seen].mean() > 0.8 * (refined[2].confidence > CONFIRMED)[seen].mean()
+    assert np.median(error[confirmed]) < 0.004
+    assert (error[confirmed] < 0.02).mean() > 0.97
 
 
 def _photo(shot: Shot) -> Photo2D:
