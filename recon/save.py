@@ -19,8 +19,8 @@ from recon.export.run_json import write_run
 from recon.export.staging import OutputFolder, reserved_folder
 from recon.export.tum import write_tum
 from recon.export.upright import write_upright_photos
-from recon.parallel import each
 from recon.scene import Scene, View
+from recon.work.threads import in_threads
 
 
 def save_scene(
@@ -82,7 +82,7 @@ def write_files(
         write_depth_npz(depth_folder / f"{stem}.npz", view)
         write_depth_png(depth_folder / f"{stem}.png", view)
 
-    for _ in each(write_depth, zip(reconstruction.views, stems, strict=True)):
+    for _ in in_threads(write_depth, zip(reconstruction.views, stems, strict=True)):
         pass
     write_cloud_ply(staging / "points.ply", reconstruction.cloud)
     write_mesh_ply(staging / "mesh.ply", reconstruction.surface)

@@ -13,9 +13,9 @@ from recon.export.file_names import depth_stems
 from recon.export.json_file import write_json
 from recon.export.options import ExportOptions
 from recon.fusion.full_photos import full_photo
-from recon.parallel import each
 from recon.scene import Scene, View
 from recon.stage_results import DepthMap
+from recon.work.threads import in_threads
 
 # 65535 is left free: some programs use it for "no measurement".
 _LARGEST = 65534
@@ -45,7 +45,7 @@ def write_depth_files(folder: Path, scene: Scene, options: ExportOptions) -> Non
         if "exr" in kinds:
             _write_exr(folder / f"depth_exr/{stem}.exr", depth)
 
-    for _ in each(write, zip(scene.views, stems, strict=True)):
+    for _ in in_threads(write, zip(scene.views, stems, strict=True)):
         pass
     if "png" in kinds:
         write_json(

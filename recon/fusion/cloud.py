@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from pointmap.camera import Array
 from recon.depth.derived_maps import depth_normals
 from recon.fusion.options import FusionOptions
-from recon.parallel import each
 from recon.fusion.usable_depth import (
     UsableDepth,
     automatic_voxel_size,
@@ -21,6 +20,7 @@ from recon.fusion.usable_depth import (
     witnesses,
 )
 from recon.scene import PointCloud, View
+from recon.work.threads import in_threads
 
 # Cells of new photos are collected up to this number before they are merged with the rest.
 _WAITING = 1_000_000
@@ -53,7 +53,7 @@ def points_of(depths: Sequence[UsableDepth], options: FusionOptions) -> PointClo
         return _Cells.of(_photo_points(*pair, options), finest)
 
     merged, waiting = _Cells.of(_empty_cloud(), grid), []
-    for cells in each(cells_of, zip(depths, witnesses(depths), strict=True)):
+    for cells in in_threads(cells_of, zip(depths, witnesses(depths), strict=True)):
         waiting.append(cells)
         if sum(len(cells.key) for cells in waiting) > _WAITING:
             merged, grid = _merged(merged, waiting, finest, grid, options.max_points)
@@ -74,7 +74,7 @@ class _Grid:
     def around(depths: Sequence[UsableDepth], voxel: float) -> _Grid:
         """Return the grid of all points; coarser than ``voxel`` where 63 bits don't number it."""
         low, high = np.full(3, np.inf), np.full(3, -np.inf)
-        for low_here, high_here in each(_bounds, depths):
+        for low_here, high_here in in_threads(_bounds, depths):
             low, high = np.minimum(low, low_here), np.maximum(high, high_here)
         # What was rounded may lie a little farther out.
         room = 0.01 * (high - low).max() + voxel

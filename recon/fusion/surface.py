@@ -11,7 +11,6 @@ from torch import Tensor
 
 from recon.fusion.clean_mesh import clean, empty_mesh
 from recon.fusion.options import FusionOptions
-from recon.parallel import each
 from recon.fusion.texture import texture_mesh
 from recon.fusion.tsdf import BLOCK, BYTES_PER_BLOCK, extract, integrate, touched_blocks
 from recon.fusion.usable_depth import (
@@ -24,6 +23,7 @@ from recon.fusion.usable_depth import (
 )
 from recon.fusion.vertex_colours import vertex_colours
 from recon.scene import Mesh, TexturedMesh, View
+from recon.work.threads import in_threads
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def surface_of(depths: Sequence[UsableDepth], options: FusionOptions, device: st
     def frame(depth: UsableDepth) -> Frame:
         return as_pinhole(depth.frame(), options.max_depth_jump)
 
-    volume = integrate(each(frame, depths), blocks, voxel, truncation, device)
+    volume = integrate(in_threads(frame, depths), blocks, voxel, truncation, device)
     mesh, counts = clean(extract(volume), voxel, options)
     del volume
     colours = vertex_colours(

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pointmap.camera import invert_rigid
-from recon.parallel import each
 from recon.fusion.usable_depth import Frame, UsableDepth, touched_cells, unique_rows
+from recon.work.threads import in_threads
 
 if TYPE_CHECKING:
     import open3d as o3d
@@ -118,7 +118,7 @@ def _add(volume: Volume, frame: Frame, truncation: float) -> None:
     size = _CHUNK if device.type == "cpu" else _GPU_CHUNK
     parts = [slice(start, start + size) for start in range(0, len(visible), size)]
     if device.type == "cpu":
-        for _ in each(average, parts):
+        for _ in in_threads(average, parts):
             pass
     else:
         for part in parts:

@@ -25,9 +25,9 @@ from pointmap.camera import (
 )
 from recon.depth.derived_maps import on_edge
 from recon.fusion.options import FusionOptions
-from recon.parallel import each
 from recon.fusion.sky import sky_mask
 from recon.scene import View
+from recon.work.threads import in_threads
 
 # Depth that no other photo confirmed carries at most 0.3; below this it is a guess.
 _LEAST_CONFIDENCE = 0.1
@@ -138,13 +138,13 @@ def usable_depths(views: Sequence[View], options: FusionOptions) -> list[UsableD
     if sum(m.sure for m in masked) <= 0.05 * sum(m.measured for m in masked):
         masked = _masked(placed, _surest_nine_tenths(placed, options.min_confidence), options)
     others = witnesses([m.usable for m in masked])
-    supported = list(each(lambda pair: _supported(*pair), zip(masked, others, strict=True)))
+    supported = list(in_threads(lambda pair: _supported(*pair), zip(masked, others, strict=True)))
     return [usable for usable in supported if usable.rounded.any()]
 
 
 def _masked(placed: Sequence[View], sure: float, options: FusionOptions) -> list[_Masked]:
     several = len(placed) > 1
-    return list(each(lambda view: _mask(view, sure, options.max_depth_jump, several), placed))
+    return list(in_threads(lambda view: _mask(view, sure, options.max_depth_jump, several), placed))
 
 
 def _mask(view: View, sure: float, max_jump: float, several: bool) -> _Masked:
@@ -322,7 +322,7 @@ def touched_cells(depths: Sequence[UsableDepth], edge: float) -> Tensor:
 
     found = torch.zeros(0, 3, dtype=torch.int32)
     waiting: list[Tensor] = []
-    for cells in each(touched, depths):
+    for cells in in_threads(touched, depths):
         waiting.append(cells)
         # Photos overlap: many of a few have no more cells than one of them.
         if sum(map(len, waiting)) > max(len(found), _CELLS_WAITING):

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import invert_rigid
-from recon.parallel import each
 from recon.fusion.tsdf import pixel_weight
 from recon.fusion.usable_depth import UsableDepth, as_pinhole
+from recon.work.threads import in_threads
 
 
 def vertex_colours(
@@ -49,7 +49,7 @@ def vertex_colours(
         return number, np.hstack([frame.pixels.reshape(-1, 3)[pixel] * weight, weight])
 
     total = np.zeros((len(vertices), 4), np.float32)
-    for number, colours in each(look, depths):
+    for number, colours in in_threads(look, depths):
         total[number] += colours
     shown = total[:, 3] > 0
     colours = np.full((len(vertices), 3), 128, np.uint8)

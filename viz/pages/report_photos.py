@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.export.colour import camera_colours, confidence_to_rgb, depth_to_rgb
-from recon.parallel import each
 from recon.scene import Scene, View
+from recon.work.threads import in_threads
 
 _CONFIDENT = 0.5  # depth that two photos confirmed has this and more (recon.stereo.cross_check)
 _QUALITY = 80  # of JPEGs: good to look at, and small
@@ -61,7 +61,7 @@ class PhotoSummary:
 def summarise_photos(reconstruction: Scene) -> list[PhotoSummary]:
     """Return every photo's summary: its maps, which may lie in a file, are read once."""
     side = _thumbnail_side(len(reconstruction.views))
-    return list(each(lambda view: _summary(view, side), reconstruction.views))
+    return list(in_threads(lambda view: _summary(view, side), reconstruction.views))
 
 
 def _summary(view: View, side: int) -> PhotoSummary:
