@@ -15,17 +15,18 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy import linalg, sparse
+from scipy import sparse
 
 from pointmap.camera import Array, Index, Mask, invert_rigid, rotation_exp
+from recon.alignment.positive_system import solve_positive
 
 # Residual, in sigmas, of a point behind its camera: far beyond any robust scale, yet finite.
 _BEHIND = 1e3
 # How many sigmas from 0 a k1 is still drawn there in earnest.
 _K1_TAIL = 20.0
 # Unknowns of a camera: its pose; then the logarithm of its focal length, and k1.
-_POSE = 6
-_WIDTH = _POSE + 2
+_POSE, _LENS = 6, 2
+_WIDTH = _POSE + _LENS
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def bundle_adjust(problem: BundleProblem, options: BundleOptions | None = None) 
     in, with ``converged`` False. Deterministic.
     """
     options = options or BundleOptions()
-    order = np.argsort(problem.point_index, kind="stable")
+    order = np.lexsort((problem.focal_index[problem.camera_index], problem.point_index))
     sorted_problem = replace(
         problem,
         camera_index=problem.camera_index[order],
@@ -257,57 +258,62 @@ def _linearise(problem: BundleProblem, state: _State, options: BundleOptions) ->
 
 
 class _Schur:
-    """The normal equations with the points eliminated; structure once, values per step."""
+    """The normal equations with the points eliminated; structure once, values per step.
+
+    Unknowns of the cameras: six per pose, then two per focal (its logarithm, and k1). Everything is
+    kept as sparse blocks: two cameras are coupled only where they share a point, or a focal.
+    """
 
     def __init__(self, problem: BundleProblem) -> None:
         self.problem = problem
         cameras, groups = len(problem.cam_to_world), len(problem.focals_px)
-        self.size = _POSE * cameras + 2 * groups
-        focal_column = _POSE * cameras + problem.focal_index
+        self.size = _POSE * cameras + _LENS * groups
         pose_columns = np.arange(_POSE * cameras).reshape(cameras, _POSE)
-        lens_columns = np.stack([focal_column, focal_column + groups], axis=1)
-        self.columns = np.concatenate([pose_columns, lens_columns], axis=1)
-        fixed = _fixed_pose_columns(problem).ravel()
-        self.free = ~np.concatenate([fixed, problem.fixed_focal, problem.k1_sigma == 0])
+        lens_columns = (_POSE * cameras + np.arange(_LENS * groups)).reshape(groups, _LENS)
+        self.columns = np.concatenate([pose_columns, lens_columns[problem.focal_index]], axis=1)
+        held = np.stack([problem.fixed_focal, problem.k1_sigma == 0], axis=1)
+        self.free = ~np.concatenate([_fixed_pose_columns(problem).ravel(), held.ravel()])
         counts = np.bincount(problem.point_index, minlength=len(problem.points))
         self.seen = np.flatnonzero(counts)
-        self.starts = np.concatenate([[0], np.cumsum(counts[self.seen])[:-1]]).astype(np.int64)
+        self.row_ends = np.concatenate([[0], np.cumsum(counts[self.seen])])
         self.row = np.repeat(np.arange(len(self.seen)), counts[self.seen])
+        # Within a point, observations are sorted by focal: each (point, focal) is one block.
+        group = problem.focal_index[problem.camera_index]
+        changes = (np.diff(self.row) > 0) | (np.diff(group) != 0)
+        self.lens_starts = np.concatenate([[0], 1 + np.flatnonzero(changes)])
+        self.lens_group = group[self.lens_starts]
+        self.lens_ends = np.searchsorted(self.lens_starts, self.row_ends)
         ones = np.ones(len(problem.xy))
         shape = (cameras, len(problem.xy))
         self.by_camera = sparse.csr_array(
             (ones, (problem.camera_index, np.arange(len(problem.xy)))), shape=shape
         )
-        rows = 3 * self.row[:, None, None] + np.arange(3)[None, :, None]
-        columns = self.columns[problem.camera_index][:, None, :]
-        self.rows = np.broadcast_to(rows, (len(ones), 3, _WIDTH)).ravel()
-        self.cols = np.broadcast_to(columns, (len(ones), 3, _WIDTH)).ravel()
 
     def build(self, linear: _Linear, state: _State) -> None:
         """Form Hessian blocks and gradients of both kinds of parameters."""
-        cameras = len(self.columns)
-        width = _WIDTH
+        width, starts = _WIDTH, self.row_ends[:-1]
         J, Jp, r = linear.camera, linear.point, linear.residual
         Jt, Jpt = J.transpose(0, 2, 1), Jp.transpose(0, 2, 1)
         blocks = (self.by_camera @ (Jt @ J).reshape(-1, width * width)).reshape(-1, width, width)
-        self.hessian = np.zeros((self.size, self.size))
-        grid = np.broadcast_to(self.columns[:, :, None], (cameras, width, width))
-        np.add.at(self.hessian, (grid, grid.transpose(0, 2, 1)), blocks)
+        self.pose_hessian, self.pose_lens = blocks[:, :_POSE, :_POSE], blocks[:, :_POSE, _POSE:]
+        self.lens_hessian = np.zeros((len(self.problem.focals_px), _LENS, _LENS))
+        np.add.at(self.lens_hessian, self.problem.focal_index, blocks[:, _POSE:, _POSE:])
         self.gradient = np.zeros(self.size)
         np.add.at(self.gradient, self.columns, self.by_camera @ (Jt @ r[:, :, None])[:, :, 0])
         self._add_priors(state)
-        self.point_hessian = np.add.reduceat(Jpt @ Jp, self.starts)
-        self.point_gradient = np.add.reduceat((Jpt @ r[:, :, None])[:, :, 0], self.starts)
+        self.point_hessian = np.add.reduceat(Jpt @ Jp, starts)
+        self.point_gradient = np.add.reduceat((Jpt @ r[:, :, None])[:, :, 0], starts)
         self.cross = Jpt @ J
 
     def _add_priors(self, state: _State) -> None:
         problem = self.problem
-        lens = np.arange(_POSE * len(self.columns), self.size)
         held = problem.fixed_focal | ~np.isfinite(problem.focal_log_sigma)
         focal = np.where(held, 0.0, 1 / np.where(held, 1.0, problem.focal_log_sigma))
         k1 = _k1_prior(problem, state)[1]
-        self.hessian[lens, lens] += np.concatenate([focal**2, k1])
-        self.gradient[lens] += np.concatenate([focal * _focal_prior(problem, state), k1 * state.k1])
+        self.lens_hessian[:, 0, 0] += focal**2
+        self.lens_hessian[:, 1, 1] += k1
+        lens = self.gradient[self.size - self.lens_hessian.shape[0] * _LENS :].reshape(-1, _LENS)
+        lens += np.stack([focal * _focal_prior(problem, state), k1 * state.k1], axis=1)
 
     def solve(self, damping: float) -> tuple[Array, Array, float] | None:
         """Return camera step (D,), point step (P, 3) and the decrease the model promises."""
@@ -319,27 +325,61 @@ class _Schur:
             root_inverse = np.linalg.inv(np.linalg.cholesky(V))
         except np.linalg.LinAlgError:
             return None
-        E = sparse.csr_array(
-            ((root_inverse[self.row] @ self.cross).ravel(), (self.rows, self.cols)),
-            shape=(3 * len(self.seen), self.size),
-        )
+        E = root_inverse[self.row] @ self.cross
         g = (root_inverse @ self.point_gradient[:, :, None])[:, :, 0].ravel()
-        camera_damping = damping * np.maximum(np.diag(self.hessian), 1e-12)
-        S = self.hessian + np.diag(camera_damping) - (E.T @ E).toarray()
-        b = self.gradient - E.T @ g
-        camera = np.zeros(self.size)
-        try:
-            factor = linalg.cho_factor(S[np.ix_(self.free, self.free)])
-        except (np.linalg.LinAlgError, ValueError):
+        to_pose, to_lens = self._to_points(E)
+        S, camera_damping = self._reduced(to_pose, to_lens, damping)
+        b = self.gradient - np.concatenate([to_pose.T @ g, to_lens.T @ g])
+        camera = solve_positive(S, np.where(self.free, -b, 0.0))
+        if camera is None:
             return None
-        camera[self.free] = -linalg.cho_solve(factor, b[self.free])
-        v = -(g + E @ camera).reshape(-1, 3)
+        camera = np.where(self.free, camera, 0.0)
+        poses = self.size - to_lens.shape[1]
+        v = -(g + to_pose @ camera[:poses] + to_lens @ camera[poses:]).reshape(-1, 3)
         point = np.zeros_like(self.problem.points)
         point[self.seen] = (root_inverse.transpose(0, 2, 1) @ v[:, :, None])[:, :, 0]
         moved = point[self.seen]
         promise = -(self.gradient @ camera) - float((self.point_gradient * moved).sum())
         promise += camera @ (camera_damping * camera) + float((point_damping * moved**2).sum())
         return camera, point, float(0.5 * promise)
+
+    def _to_points(self, E: Array) -> tuple[sparse.bsr_array, sparse.bsr_array]:
+        """Return what ties points to poses (3 P', 6 C) and to lenses (3 P', 2 G), of blocks ``E``
+        (M, 3, 8).
+        """
+        height, lenses = 3 * len(self.seen), self.lens_hessian.shape[0]
+        pose_blocks = np.ascontiguousarray(E[:, :, :_POSE])
+        lens_blocks = np.add.reduceat(E[:, :, _POSE:], self.lens_starts)
+        to_pose = sparse.bsr_array(
+            (pose_blocks, self.problem.camera_index, self.row_ends),
+            shape=(height, self.size - _LENS * lenses),
+        )
+        to_lens = sparse.bsr_array(
+            (lens_blocks, self.lens_group, self.lens_ends), shape=(height, _LENS * lenses)
+        )
+        return to_pose, to_lens
+
+    def _reduced(
+        self, to_pose: sparse.bsr_array, to_lens: sparse.bsr_array, damping: float
+    ) -> tuple[sparse.csc_array, Array]:
+        """Return the cameras' damped system (D, D), held unknowns apart, and the damping (D,)."""
+        cameras, groups = len(self.pose_hessian), len(self.lens_hessian)
+        each, every = np.arange(cameras + 1), np.arange(groups + 1)
+        poses = sparse.bsr_array((self.pose_hessian, each[:-1], each), shape=2 * (6 * cameras,))
+        lenses = sparse.bsr_array((self.lens_hessian, every[:-1], every), shape=2 * (2 * groups,))
+        both = sparse.bsr_array(
+            (self.pose_lens, self.problem.focal_index, each), shape=(6 * cameras, 2 * groups)
+        )
+        added = damping * np.maximum(
+            np.concatenate([poses.diagonal(), lenses.diagonal()]), 1e-12
+        )
+        poses = poses - to_pose.T @ to_pose
+        both = both - to_pose.T @ to_lens
+        lenses = lenses - to_lens.T @ to_lens
+        S = sparse.block_array([[poses, both], [both.T, lenses]], format="csc")
+        S.data *= self.free[S.indices] & np.repeat(self.free, np.diff(S.indptr))
+        S = S + sparse.diags_array(np.where(self.free, added, 1.0), format="csc")
+        return S, added
 
 
 def _fixed_pose_columns(problem: BundleProblem) -> Mask:
@@ -362,7 +402,7 @@ def _fixed_pose_columns(problem: BundleProblem) -> Mask:
 def _step(problem: BundleProblem, state: _State, camera: Array, points: Array) -> _State:
     cameras = len(state.rotation)
     pose = camera[: _POSE * cameras].reshape(cameras, _POSE)
-    log_focal, k1 = camera[_POSE * cameras :].reshape(2, -1)
+    log_focal, k1 = camera[_POSE * cameras :].reshape(-1, _LENS).T
     return _State(
         rotation_exp(pose[:, :3]) @ state.rotation,
         state.translation + pose[:, 3:],
