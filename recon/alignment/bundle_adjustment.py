@@ -101,11 +101,26 @@ class _State:
 
 @dataclass(frozen=True)
 class _Linear:
-    """Weighted residuals (M, 2) and Jacobians to camera (M, 2, 8) and point (M, 2, 3)."""
+    """Weighted Jacobians to point (3 columns) and camera (8), and residuals (1), side by side:
+    ``joined`` (M, 2, 12).
+    """
 
-    residual: Array
-    camera: Array
-    point: Array
+    joined: Array
+
+    @property
+    def point(self) -> Array:
+        """Jacobians to the point (M, 2, 3)."""
+        return self.joined[:, :, :3]
+
+    @property
+    def camera(self) -> Array:
+        """Jacobians to the camera (M, 2, 8)."""
+        return self.joined[:, :, 3:-1]
+
+    @property
+    def residual(self) -> Array:
+        """Residuals (M, 2)."""
+        return self.joined[:, :, -1]
 
 
 def bundle_adjust(problem: BundleProblem, options: BundleOptions | None = None) -> BundleResult:
@@ -248,13 +263,15 @@ def _linearise(problem: BundleProblem, state: _State, options: BundleOptions) ->
     to_frame = np.empty((len(cam), 2, 3))
     to_frame[:, :, :2] = to_flat / z[:, None, None]
     to_frame[:, :, 2] = -(to_frame[:, :, :2] @ flat[:, :, None])[:, :, 0]
-    camera = np.empty((len(cam), 2, _WIDTH))
+    joined = np.empty((len(cam), 2, 3 + _WIDTH + 1))
+    joined[:, :, :3] = to_frame @ rotation
     # g . (w x v) = w . (v x g), with g a row of to_frame and v = R x.
-    camera[:, :, :3] = np.cross(rotated[:, None], to_frame)
-    camera[:, :, 3:6] = to_frame
-    camera[:, :, 6] = (slope * (1 + k1 * square))[:, None] * flat
-    camera[:, :, 7] = (slope * square)[:, None] * flat
-    return _Linear(residual * scale[:, None], camera, to_frame @ rotation)
+    joined[:, :, 3:6] = np.cross(rotated[:, None], to_frame)
+    joined[:, :, 6:9] = to_frame
+    joined[:, :, 9] = (slope * (1 + k1 * square))[:, None] * flat
+    joined[:, :, 10] = (slope * square)[:, None] * flat
+    joined[:, :, 11] = residual * scale[:, None]
+    return _Linear(joined)
 
 
 class _Schur:
@@ -283,27 +300,38 @@ class _Schur:
         self.lens_starts = np.concatenate([[0], 1 + np.flatnonzero(changes)])
         self.lens_group = group[self.lens_starts]
         self.lens_ends = np.searchsorted(self.lens_starts, self.row_ends)
-        ones = np.ones(len(problem.xy))
-        shape = (cameras, len(problem.xy))
-        self.by_camera = sparse.csr_array(
-            (ones, (problem.camera_index, np.arange(len(problem.xy)))), shape=shape
+        self.by_camera = np.argsort(problem.camera_index, kind="stable")
+        self.camera_ends = np.cumsum(np.bincount(problem.camera_index, minlength=cameras))
+        every = np.arange(len(problem.xy))
+        self.add_by_point = sparse.csr_array(
+            (np.ones(len(every)), every, self.row_ends), shape=(len(self.seen), len(every))
         )
 
     def build(self, linear: _Linear, state: _State) -> None:
         """Form Hessian blocks and gradients of both kinds of parameters."""
-        width, starts = _WIDTH, self.row_ends[:-1]
-        J, Jp, r = linear.camera, linear.point, linear.residual
-        Jt, Jpt = J.transpose(0, 2, 1), Jp.transpose(0, 2, 1)
-        blocks = (self.by_camera @ (Jt @ J).reshape(-1, width * width)).reshape(-1, width, width)
+        blocks, gradients = self._camera_blocks(linear)
         self.pose_hessian, self.pose_lens = blocks[:, :_POSE, :_POSE], blocks[:, :_POSE, _POSE:]
         self.lens_hessian = np.zeros((len(self.problem.focals_px), _LENS, _LENS))
         np.add.at(self.lens_hessian, self.problem.focal_index, blocks[:, _POSE:, _POSE:])
         self.gradient = np.zeros(self.size)
-        np.add.at(self.gradient, self.columns, self.by_camera @ (Jt @ r[:, :, None])[:, :, 0])
+        np.add.at(self.gradient, self.columns, gradients)
         self._add_priors(state)
-        self.point_hessian = np.add.reduceat(Jpt @ Jp, starts)
-        self.point_gradient = np.add.reduceat((Jpt @ r[:, :, None])[:, :, 0], starts)
-        self.cross = Jpt @ J
+        products = linear.point.transpose(0, 2, 1) @ linear.joined
+        sums = self.add_by_point @ products.reshape(len(products), -1)
+        sums = sums.reshape(-1, *products.shape[1:])
+        self.point_hessian, self.point_gradient = sums[:, :, :3], sums[:, :, -1]
+        self.cross = products[:, :, 3:-1]
+
+    def _camera_blocks(self, linear: _Linear) -> tuple[Array, Array]:
+        """Return each camera's Hessian block (C, 8, 8) and gradient (C, 8)."""
+        rows = linear.joined[self.by_camera, :, 3:]
+        squares = np.zeros((len(self.columns), _WIDTH + 1, _WIDTH + 1))
+        start = 0
+        for camera, end in enumerate(self.camera_ends.tolist()):
+            mine = rows[start:end].reshape(-1, _WIDTH + 1)
+            squares[camera] = mine.T @ mine
+            start = end
+        return squares[:, :_WIDTH, :_WIDTH], squares[:, :_WIDTH, _WIDTH]
 
     def _add_priors(self, state: _State) -> None:
         problem = self.problem
@@ -328,8 +356,11 @@ class _Schur:
         E = root_inverse[self.row] @ self.cross
         g = (root_inverse @ self.point_gradient[:, :, None])[:, :, 0].ravel()
         to_pose, to_lens = self._to_points(E)
-        S, camera_damping = self._reduced(to_pose, to_lens, damping)
-        b = self.gradient - np.concatenate([to_pose.T @ g, to_lens.T @ g])
+        from_pose, from_lens = to_pose.T, to_lens.T
+        b = self.gradient - np.concatenate([from_pose @ g, from_lens @ g])
+        S, camera_damping = self._reduced(
+            from_pose @ to_pose, from_pose @ to_lens, from_lens @ to_lens, damping
+        )
         camera = solve_positive(S, np.where(self.free, -b, 0.0))
         if camera is None:
             return None
@@ -360,9 +391,17 @@ class _Schur:
         return to_pose, to_lens
 
     def _reduced(
-        self, to_pose: sparse.bsr_array, to_lens: sparse.bsr_array, damping: float
+        self,
+        poses_share: sparse.bsr_array,
+        both_share: sparse.bsr_array,
+        lenses_share: sparse.bsr_array,
+        damping: float,
     ) -> tuple[sparse.csc_array, Array]:
-        """Return the cameras' damped system (D, D), held unknowns apart, and the damping (D,)."""
+        """Return the cameras' damped system (D, D), held unknowns apart, and the damping (D,).
+
+        ``poses_share`` (6 C, 6 C), ``both_share`` (6 C, 2 G), ``lenses_share`` (2 G, 2 G): what the
+        points take from it.
+        """
         cameras, groups = len(self.pose_hessian), len(self.lens_hessian)
         each, every = np.arange(cameras + 1), np.arange(groups + 1)
         poses = sparse.bsr_array((self.pose_hessian, each[:-1], each), shape=2 * (6 * cameras,))
@@ -373,10 +412,10 @@ class _Schur:
         added = damping * np.maximum(
             np.concatenate([poses.diagonal(), lenses.diagonal()]), 1e-12
         )
-        poses = poses - to_pose.T @ to_pose
-        both = both - to_pose.T @ to_lens
-        lenses = lenses - to_lens.T @ to_lens
-        S = sparse.block_array([[poses, both], [both.T, lenses]], format="csc")
+        both = both - both_share
+        S = sparse.block_array(
+            [[poses - poses_share, both], [both.T, lenses - lenses_share]], format="csc"
+        )
         S.data *= self.free[S.indices] & np.repeat(self.free, np.diff(S.indptr))
         S = S + sparse.diags_array(np.where(self.free, added, 1.0), format="csc")
         return S, added
