@@ -4,9 +4,11 @@ Levenberg-Marquardt on the Schur complement (Triggs et al. 2000, "Bundle adjustm
 synthesis", section 6): the points are eliminated block by block, the cameras' reduced system is
 solved densely. Everything is vectorised over observations, so that a dozen photos take a second.
 
-A camera is ``p = R x + t``, ``q = p[:2] / p[2]``, ``xy = focal (1 + k1 |q|^2) q + principal``:
+A camera is ``p = R (x - c)``, ``q = p[:2] / p[2]``, ``xy = focal (1 + k1 |q|^2) q + principal``:
 square pixels, principal point as given (the photo's centre), one coefficient of radial distortion.
-Its six pose parameters are ``R <- exp(w) R``, ``t <- t + v``; a focal's parameter is its logarithm.
+Its six pose parameters are ``R <- exp(w) R``, ``c <- c + v``; a focal's parameter is its logarithm.
+That a camera turns about its centre, and not about the world's origin, makes long steps possible
+in long scenes: as they bend, cameras far from the origin turn and move, and see the same.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Literal
 import numpy as np
 from scipy import sparse
 
-from pointmap.camera import Array, Index, Mask, invert_rigid, rotation_exp
+from pointmap.camera import Array, Index, Mask, rotation_exp
 from recon.alignment.positive_system import solve_positive
 
 # Residual, in sigmas, of a point behind its camera: far beyond any robust scale, yet finite.
@@ -92,8 +94,10 @@ class BundleResult:
 
 @dataclass(frozen=True)
 class _State:
+    """``rotation`` (C, 3, 3) from the world to the camera, ``centre`` (C, 3) in the world."""
+
     rotation: Array
-    translation: Array
+    centre: Array
     log_focal: Array
     k1: Array
     points: Array
@@ -155,10 +159,9 @@ def bundle_adjust(problem: BundleProblem, options: BundleOptions | None = None) 
 
 
 def _minimise(problem: BundleProblem, options: BundleOptions) -> tuple[_State, float, int, bool]:
-    world_to_cam = invert_rigid(problem.cam_to_world)
     state = _State(
-        world_to_cam[:, :3, :3].copy(),
-        world_to_cam[:, :3, 3].copy(),
+        problem.cam_to_world[:, :3, :3].transpose(0, 2, 1).copy(),
+        problem.cam_to_world[:, :3, 3].copy(),
         np.log(problem.focals_px),
         problem.k1.copy(),
         problem.points.copy(),
@@ -197,7 +200,7 @@ def _minimise(problem: BundleProblem, options: BundleOptions) -> tuple[_State, f
 def _residuals(problem: BundleProblem, state: _State) -> tuple[Array, Mask]:
     """Return residuals in sigmas (M, 2) and which points lie in front of their camera (M,)."""
     cam = problem.camera_index
-    p = _rotate(state.rotation[cam], state.points[problem.point_index]) + state.translation[cam]
+    p = _rotate(state.rotation[cam], state.points[problem.point_index] - state.centre[cam])
     in_front = p[:, 2] > 1e-9
     z = np.where(in_front, p[:, 2], 1.0)
     group = problem.focal_index[cam]
@@ -246,8 +249,7 @@ def _k1_prior(problem: BundleProblem, state: _State) -> tuple[Array, Array]:
 def _linearise(problem: BundleProblem, state: _State, options: BundleOptions) -> _Linear:
     cam = problem.camera_index
     rotation = state.rotation[cam]
-    rotated = _rotate(rotation, state.points[problem.point_index])
-    p = rotated + state.translation[cam]
+    p = _rotate(rotation, state.points[problem.point_index] - state.centre[cam])
     residual, in_front = _residuals(problem, state)
     weight = _loss((residual**2).sum(axis=1), options)[1]
     scale = np.where(in_front, np.sqrt(weight), 0.0)
@@ -265,9 +267,9 @@ def _linearise(problem: BundleProblem, state: _State, options: BundleOptions) ->
     to_frame[:, :, 2] = -(to_frame[:, :, :2] @ flat[:, :, None])[:, :, 0]
     joined = np.empty((len(cam), 2, 3 + _WIDTH + 1))
     joined[:, :, :3] = to_frame @ rotation
-    # g . (w x v) = w . (v x g), with g a row of to_frame and v = R x.
-    joined[:, :, 3:6] = np.cross(rotated[:, None], to_frame)
-    joined[:, :, 6:9] = to_frame
+    # g . (w x p) = w . (p x g), with g a row of to_frame.
+    joined[:, :, 3:6] = np.cross(p[:, None], to_frame)
+    joined[:, :, 6:9] = -joined[:, :, :3]
     joined[:, :, 9] = (slope * (1 + k1 * square))[:, None] * flat
     joined[:, :, 10] = (slope * square)[:, None] * flat
     joined[:, :, 11] = residual * scale[:, None]
@@ -432,9 +434,8 @@ def _fixed_pose_columns(problem: BundleProblem) -> Mask:
     baseline = problem.cam_to_world[:, :3, 3] - problem.cam_to_world[anchor, :3, 3]
     far = int(np.argmax(np.linalg.norm(baseline, axis=1)))
     if far != anchor and len(anchors) == 0:
-        # Scaling the scene about the anchor moves this coordinate of t the most.
-        in_camera = problem.cam_to_world[far, :3, :3].T @ baseline[far]
-        fixed[far, 3 + int(np.argmax(np.abs(in_camera)))] = True
+        # Scaling the scene about the anchor moves this coordinate the most.
+        fixed[far, 3 + int(np.argmax(np.abs(baseline[far])))] = True
     return fixed
 
 
@@ -444,7 +445,7 @@ def _step(problem: BundleProblem, state: _State, camera: Array, points: Array) -
     log_focal, k1 = camera[_POSE * cameras :].reshape(-1, _LENS).T
     return _State(
         rotation_exp(pose[:, :3]) @ state.rotation,
-        state.translation + pose[:, 3:],
+        state.centre + pose[:, 3:],
         state.log_focal + np.clip(log_focal, -0.5, 0.5),
         state.k1 + np.clip(k1, -0.1, 0.1),
         state.points + points,
@@ -452,14 +453,12 @@ def _step(problem: BundleProblem, state: _State, camera: Array, points: Array) -
 
 
 def _cam_to_world(problem: BundleProblem, state: _State) -> Array:
-    world_to_cam = np.tile(np.eye(4), (len(state.rotation), 1, 1))
+    result = np.tile(np.eye(4), (len(state.rotation), 1, 1))
     # exp(w) R drifts off the rotations by rounding only; one SVD puts it back.
-    u, _, vt = np.linalg.svd(state.rotation)
-    world_to_cam[:, :3, :3] = u @ vt
-    world_to_cam[:, :3, 3] = state.translation
-    result = invert_rigid(world_to_cam)
-    still = problem.fixed_pose.copy()
-    result[still] = problem.cam_to_world[still]
+    u, _, vt = np.linalg.svd(state.rotation.transpose(0, 2, 1))
+    result[:, :3, :3] = u @ vt
+    result[:, :3, 3] = state.centre
+    result[problem.fixed_pose] = problem.cam_to_world[problem.fixed_pose]
     return result
 
 
