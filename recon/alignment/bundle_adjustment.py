@@ -184,7 +184,7 @@ def _minimise(problem: BundleProblem, options: BundleOptions) -> tuple[_State, f
                 # Nielsen's rule: trust the model as far as it predicted the decrease.
                 gain = (cost - trial_cost) / max(step[2], 1e-300)
                 if trial_cost < cost:
-                    damping *= max(1 / 3, 1 - (2 * gain - 1) ** 3)
+                    damping *= max(0.1, 1 - (2 * gain - 1) ** 3)
                     damping, growth, accepted = max(damping, 1e-12), 2.0, True
                     break
             damping, growth = damping * growth, growth * 2

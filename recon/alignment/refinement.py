@@ -16,6 +16,7 @@ from recon.alignment.tracks import (
     fitting_matches,
     keep_observations,
     node_thresholds,
+    spread_tracks,
     triangulate_tracks,
 )
 
@@ -183,6 +184,8 @@ def refine(setup: Setup, cameras: Cameras, *, trusted: Mask | None = None) -> St
             cameras = _without_faint_lenses(cameras)
             free_lens = cameras.k1 != 0
         structure = triangulate_scene(setup, cameras, threshold, use=use)
+        if not is_last:
+            structure = Structure(cameras, spread_tracks(table, cameras, structure.tracks))
         bundle = BundleOptions(
             loss_scale=threshold,
             max_iterations=_STEPS,

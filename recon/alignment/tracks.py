@@ -28,6 +28,8 @@ from recon.stage_results import PairEdge
 # Two-view points of a chain that are tried at most: with half of them wrong, one of so many is
 # right almost surely.
 _HYPOTHESES = 12
+# Cells over a photo, and tracks that each of them chooses, where a part of all tracks is enough.
+_GRID, _TRACKS_PER_CELL = np.array([6, 5]), 3
 # A chain of two things gives a track in either pass.
 _PASSES = 2
 
@@ -326,3 +328,22 @@ def keep_observations(tracks: TrackSet, keep: Mask) -> TrackSet:
     keep = keep & (counts >= 2)[tracks.point]
     names, point = np.unique(tracks.point[keep], return_inverse=True)
     return TrackSet(tracks.points[names], point.astype(np.int64), tracks.node[keep])
+
+
+def spread_tracks(table: MatchTable, cameras: Cameras, tracks: TrackSet) -> TrackSet:
+    """Return a part of the tracks that holds every photo nearly as well as all of them.
+
+    Of each cell of a grid over each photo the few tracks that most photos see; every photo keeps
+    those that any photo chose.
+    """
+    view = table.node_view[tracks.node]
+    size = 2 * cameras.principal[view]
+    column, row = np.clip((table.node_xy[tracks.node] / size * _GRID).astype(np.int64).T, 0, 100)
+    cell = (view * 101 + row) * 101 + column
+    length = np.bincount(tracks.point, minlength=len(tracks.points))
+    order = np.lexsort((tracks.point, -length[tracks.point], cell))
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order)) - np.searchsorted(cell[order], cell[order])
+    chosen = np.zeros(len(tracks.points), bool)
+    chosen[tracks.point[rank < _TRACKS_PER_CELL]] = True
+    return keep_observations(tracks, chosen[tracks.point])
