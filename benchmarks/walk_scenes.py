@@ -283,9 +283,7 @@ def _wrong_edge(
     direction = rng.normal(size=3)
     turn = rotation_exp(rng.normal(0, 0.8, (1, 3)))[0]
     pose = rigid(turn, direction / np.linalg.norm(direction))
-    matches = PairMatches(
-        i, j, seen[i][0][index_i], seen[j][0][index_j], index_i, index_j, 0.5
-    )
+    matches = PairMatches(i, j, seen[i][0][index_i], seen[j][0][index_j], index_i, index_j, 0.5)
     inliers: NDArray[np.bool_] = rng.random(count) < 0.8
     return PairEdge(matches, RelativePose(pose, "essential", inliers, 0.3))
 

@@ -411,9 +411,7 @@ class _Schur:
         both = sparse.bsr_array(
             (self.pose_lens, self.problem.focal_index, each), shape=(6 * cameras, 2 * groups)
         )
-        added = damping * np.maximum(
-            np.concatenate([poses.diagonal(), lenses.diagonal()]), 1e-12
-        )
+        added = damping * np.maximum(np.concatenate([poses.diagonal(), lenses.diagonal()]), 1e-12)
         both = both - both_share
         S = sparse.block_array(
             [[poses - poses_share, both], [both.T, lenses - lenses_share]], format="csc"
