@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ from recon.stage_results import (
     PairEdge,
     PairEvidence,
     PhotoFeatures,
+    PhotoPrior,
 )
 from recon.two_view.pointmap_pose import pointmap_poses
 
@@ -52,6 +53,28 @@ _COMPLETION_ROUNDS = 3
 # corner. Small, because matches of one photo share their errors: thousands weigh like hundreds.
 _LENS_SIGMA = 0.0014
 _STILL = frozenset({"pure_rotation", "no_parallax"})
+
+
+@dataclass(frozen=True)
+class _PredictedDepths(Sequence[NDArray[np.float32]]):
+    """The photos' predicted z maps (h, w), 0 where unknown, made when they are asked for."""
+
+    priors: Sequence[PhotoPrior]
+
+    def __len__(self) -> int:
+        return len(self.priors)
+
+    @overload
+    def __getitem__(self, photo: int) -> NDArray[np.float32]: ...
+    @overload
+    def __getitem__(self, photo: slice) -> Sequence[NDArray[np.float32]]: ...
+    def __getitem__(
+        self, photo: int | slice
+    ) -> NDArray[np.float32] | Sequence[NDArray[np.float32]]:
+        if isinstance(photo, slice):
+            return _PredictedDepths(self.priors[photo])
+        prior = self.priors[photo]
+        return np.asarray(prior.points[..., 2] * (prior.confidence > 0))
 
 
 def align(
@@ -81,7 +104,7 @@ def align(
     reach_px = np.array([np.hypot(p.width, p.height) / 2 for p in photos])
     setup = _setup(evidence.focals, edges, reach_px, options)
     graph = _pose_graph(edges)
-    predicted = [prior.points[..., 2] * (prior.confidence > 0) for prior in priors]
+    predicted = _PredictedDepths(priors)
     structure = _unmatched(photos, setup)
     if len(edges):
         structure = _solve(setup, structure.cameras, graph, predicted, seed)
@@ -354,8 +377,11 @@ def _colours(
     total, count = np.zeros((len(tracks.points), 3)), np.zeros(len(tracks.points))
     if features is not None:
         view, keypoint = table.node_view[tracks.node], table.node_keypoint[tracks.node]
-        for photo, found in enumerate(features):
-            rows = (view == photo) & (keypoint >= 0)
-            np.add.at(total, tracks.point[rows], found.colours[keypoint[rows]])
+        order = np.argsort(view, kind="stable")
+        order = order[keypoint[order] >= 0]
+        ends = np.searchsorted(view[order], np.arange(len(features) + 1))
+        for photo in np.flatnonzero(np.diff(ends)).tolist():
+            rows = order[ends[photo] : ends[photo + 1]]
+            np.add.at(total, tracks.point[rows], features[photo].colours[keypoint[rows]])
             np.add.at(count, tracks.point[rows], 1)
     return np.rint(total / np.maximum(count, 1)[:, None]).astype(np.uint8)

@@ -4,9 +4,11 @@ Levenberg-Marquardt on the Schur complement (Triggs et al. 2000, "Bundle adjustm
 synthesis", section 6): the points are eliminated block by block, the cameras' reduced system is
 solved densely. Everything is vectorised over observations, so that a dozen photos take a second.
 
-A camera is ``p = R x + t``, ``q = p[:2] / p[2]``, ``xy = focal (1 + k1 |q|^2) q + principal``:
+A camera is ``p = R (x - c)``, ``q = p[:2] / p[2]``, ``xy = focal (1 + k1 |q|^2) q + principal``:
 square pixels, principal point as given (the photo's centre), one coefficient of radial distortion.
-Its six pose parameters are ``R <- exp(w) R``, ``t <- t + v``; a focal's parameter is its logarithm.
+Its six pose parameters are ``R <- exp(w) R``, ``c <- c + v``; a focal's parameter is its logarithm.
+That a camera turns about its centre, and not about the world's origin, makes long steps possible
+in long scenes: as they bend, cameras far from the origin turn and move, and see the same.
 """
 
 from __future__ import annotations
@@ -15,17 +17,18 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy import linalg, sparse
+from scipy import sparse
 
-from pointmap.camera import Array, Index, Mask, invert_rigid, rotation_exp
+from pointmap.camera import Array, Index, Mask, rotation_exp
+from recon.alignment.positive_system import solve_positive
 
 # Residual, in sigmas, of a point behind its camera: far beyond any robust scale, yet finite.
 _BEHIND = 1e3
 # How many sigmas from 0 a k1 is still drawn there in earnest.
 _K1_TAIL = 20.0
 # Unknowns of a camera: its pose; then the logarithm of its focal length, and k1.
-_POSE = 6
-_WIDTH = _POSE + 2
+_POSE, _LENS = 6, 2
+_WIDTH = _POSE + _LENS
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,10 @@ class BundleResult:
 
 @dataclass(frozen=True)
 class _State:
+    """``rotation`` (C, 3, 3) from the world to the camera, ``centre`` (C, 3) in the world."""
+
     rotation: Array
-    translation: Array
+    centre: Array
     log_focal: Array
     k1: Array
     points: Array
@@ -100,11 +105,26 @@ class _State:
 
 @dataclass(frozen=True)
 class _Linear:
-    """Weighted residuals (M, 2) and Jacobians to camera (M, 2, 8) and point (M, 2, 3)."""
+    """Weighted Jacobians to point (3 columns) and camera (8), and residuals (1), side by side:
+    ``joined`` (M, 2, 12).
+    """
 
-    residual: Array
-    camera: Array
-    point: Array
+    joined: Array
+
+    @property
+    def point(self) -> Array:
+        """Jacobians to the point (M, 2, 3)."""
+        return self.joined[:, :, :3]
+
+    @property
+    def camera(self) -> Array:
+        """Jacobians to the camera (M, 2, 8)."""
+        return self.joined[:, :, 3:-1]
+
+    @property
+    def residual(self) -> Array:
+        """Residuals (M, 2)."""
+        return self.joined[:, :, -1]
 
 
 def bundle_adjust(problem: BundleProblem, options: BundleOptions | None = None) -> BundleResult:
@@ -114,7 +134,7 @@ def bundle_adjust(problem: BundleProblem, options: BundleOptions | None = None) 
     in, with ``converged`` False. Deterministic.
     """
     options = options or BundleOptions()
-    order = np.argsort(problem.point_index, kind="stable")
+    order = np.lexsort((problem.focal_index[problem.camera_index], problem.point_index))
     sorted_problem = replace(
         problem,
         camera_index=problem.camera_index[order],
@@ -139,10 +159,9 @@ def bundle_adjust(problem: BundleProblem, options: BundleOptions | None = None) 
 
 
 def _minimise(problem: BundleProblem, options: BundleOptions) -> tuple[_State, float, int, bool]:
-    world_to_cam = invert_rigid(problem.cam_to_world)
     state = _State(
-        world_to_cam[:, :3, :3].copy(),
-        world_to_cam[:, :3, 3].copy(),
+        problem.cam_to_world[:, :3, :3].transpose(0, 2, 1).copy(),
+        problem.cam_to_world[:, :3, 3].copy(),
         np.log(problem.focals_px),
         problem.k1.copy(),
         problem.points.copy(),
@@ -165,7 +184,7 @@ def _minimise(problem: BundleProblem, options: BundleOptions) -> tuple[_State, f
                 # Nielsen's rule: trust the model as far as it predicted the decrease.
                 gain = (cost - trial_cost) / max(step[2], 1e-300)
                 if trial_cost < cost:
-                    damping *= max(1 / 3, 1 - (2 * gain - 1) ** 3)
+                    damping *= max(0.1, 1 - (2 * gain - 1) ** 3)
                     damping, growth, accepted = max(damping, 1e-12), 2.0, True
                     break
             damping, growth = damping * growth, growth * 2
@@ -181,7 +200,7 @@ def _minimise(problem: BundleProblem, options: BundleOptions) -> tuple[_State, f
 def _residuals(problem: BundleProblem, state: _State) -> tuple[Array, Mask]:
     """Return residuals in sigmas (M, 2) and which points lie in front of their camera (M,)."""
     cam = problem.camera_index
-    p = _rotate(state.rotation[cam], state.points[problem.point_index]) + state.translation[cam]
+    p = _rotate(state.rotation[cam], state.points[problem.point_index] - state.centre[cam])
     in_front = p[:, 2] > 1e-9
     z = np.where(in_front, p[:, 2], 1.0)
     group = problem.focal_index[cam]
@@ -230,8 +249,7 @@ def _k1_prior(problem: BundleProblem, state: _State) -> tuple[Array, Array]:
 def _linearise(problem: BundleProblem, state: _State, options: BundleOptions) -> _Linear:
     cam = problem.camera_index
     rotation = state.rotation[cam]
-    rotated = _rotate(rotation, state.points[problem.point_index])
-    p = rotated + state.translation[cam]
+    p = _rotate(rotation, state.points[problem.point_index] - state.centre[cam])
     residual, in_front = _residuals(problem, state)
     weight = _loss((residual**2).sum(axis=1), options)[1]
     scale = np.where(in_front, np.sqrt(weight), 0.0)
@@ -247,67 +265,85 @@ def _linearise(problem: BundleProblem, state: _State, options: BundleOptions) ->
     to_frame = np.empty((len(cam), 2, 3))
     to_frame[:, :, :2] = to_flat / z[:, None, None]
     to_frame[:, :, 2] = -(to_frame[:, :, :2] @ flat[:, :, None])[:, :, 0]
-    camera = np.empty((len(cam), 2, _WIDTH))
-    # g . (w x v) = w . (v x g), with g a row of to_frame and v = R x.
-    camera[:, :, :3] = np.cross(rotated[:, None], to_frame)
-    camera[:, :, 3:6] = to_frame
-    camera[:, :, 6] = (slope * (1 + k1 * square))[:, None] * flat
-    camera[:, :, 7] = (slope * square)[:, None] * flat
-    return _Linear(residual * scale[:, None], camera, to_frame @ rotation)
+    joined = np.empty((len(cam), 2, 3 + _WIDTH + 1))
+    joined[:, :, :3] = to_frame @ rotation
+    # g . (w x p) = w . (p x g), with g a row of to_frame.
+    joined[:, :, 3:6] = np.cross(p[:, None], to_frame)
+    joined[:, :, 6:9] = -joined[:, :, :3]
+    joined[:, :, 9] = (slope * (1 + k1 * square))[:, None] * flat
+    joined[:, :, 10] = (slope * square)[:, None] * flat
+    joined[:, :, 11] = residual * scale[:, None]
+    return _Linear(joined)
 
 
 class _Schur:
-    """The normal equations with the points eliminated; structure once, values per step."""
+    """The normal equations with the points eliminated; structure once, values per step.
+
+    Unknowns of the cameras: six per pose, then two per focal (its logarithm, and k1). Everything is
+    kept as sparse blocks: two cameras are coupled only where they share a point, or a focal.
+    """
 
     def __init__(self, problem: BundleProblem) -> None:
         self.problem = problem
         cameras, groups = len(problem.cam_to_world), len(problem.focals_px)
-        self.size = _POSE * cameras + 2 * groups
-        focal_column = _POSE * cameras + problem.focal_index
+        self.size = _POSE * cameras + _LENS * groups
         pose_columns = np.arange(_POSE * cameras).reshape(cameras, _POSE)
-        lens_columns = np.stack([focal_column, focal_column + groups], axis=1)
-        self.columns = np.concatenate([pose_columns, lens_columns], axis=1)
-        fixed = _fixed_pose_columns(problem).ravel()
-        self.free = ~np.concatenate([fixed, problem.fixed_focal, problem.k1_sigma == 0])
+        lens_columns = (_POSE * cameras + np.arange(_LENS * groups)).reshape(groups, _LENS)
+        self.columns = np.concatenate([pose_columns, lens_columns[problem.focal_index]], axis=1)
+        held = np.stack([problem.fixed_focal, problem.k1_sigma == 0], axis=1)
+        self.free = ~np.concatenate([_fixed_pose_columns(problem).ravel(), held.ravel()])
         counts = np.bincount(problem.point_index, minlength=len(problem.points))
         self.seen = np.flatnonzero(counts)
-        self.starts = np.concatenate([[0], np.cumsum(counts[self.seen])[:-1]]).astype(np.int64)
+        self.row_ends = np.concatenate([[0], np.cumsum(counts[self.seen])])
         self.row = np.repeat(np.arange(len(self.seen)), counts[self.seen])
-        ones = np.ones(len(problem.xy))
-        shape = (cameras, len(problem.xy))
-        self.by_camera = sparse.csr_array(
-            (ones, (problem.camera_index, np.arange(len(problem.xy)))), shape=shape
+        # Within a point, observations are sorted by focal: each (point, focal) is one block.
+        group = problem.focal_index[problem.camera_index]
+        changes = (np.diff(self.row) > 0) | (np.diff(group) != 0)
+        self.lens_starts = np.concatenate([[0], 1 + np.flatnonzero(changes)])
+        self.lens_group = group[self.lens_starts]
+        self.lens_ends = np.searchsorted(self.lens_starts, self.row_ends)
+        self.by_camera = np.argsort(problem.camera_index, kind="stable")
+        self.camera_ends = np.cumsum(np.bincount(problem.camera_index, minlength=cameras))
+        every = np.arange(len(problem.xy))
+        self.add_by_point = sparse.csr_array(
+            (np.ones(len(every)), every, self.row_ends), shape=(len(self.seen), len(every))
         )
-        rows = 3 * self.row[:, None, None] + np.arange(3)[None, :, None]
-        columns = self.columns[problem.camera_index][:, None, :]
-        self.rows = np.broadcast_to(rows, (len(ones), 3, _WIDTH)).ravel()
-        self.cols = np.broadcast_to(columns, (len(ones), 3, _WIDTH)).ravel()
 
     def build(self, linear: _Linear, state: _State) -> None:
         """Form Hessian blocks and gradients of both kinds of parameters."""
-        cameras = len(self.columns)
-        width = _WIDTH
-        J, Jp, r = linear.camera, linear.point, linear.residual
-        Jt, Jpt = J.transpose(0, 2, 1), Jp.transpose(0, 2, 1)
-        blocks = (self.by_camera @ (Jt @ J).reshape(-1, width * width)).reshape(-1, width, width)
-        self.hessian = np.zeros((self.size, self.size))
-        grid = np.broadcast_to(self.columns[:, :, None], (cameras, width, width))
-        np.add.at(self.hessian, (grid, grid.transpose(0, 2, 1)), blocks)
+        blocks, gradients = self._camera_blocks(linear)
+        self.pose_hessian, self.pose_lens = blocks[:, :_POSE, :_POSE], blocks[:, :_POSE, _POSE:]
+        self.lens_hessian = np.zeros((len(self.problem.focals_px), _LENS, _LENS))
+        np.add.at(self.lens_hessian, self.problem.focal_index, blocks[:, _POSE:, _POSE:])
         self.gradient = np.zeros(self.size)
-        np.add.at(self.gradient, self.columns, self.by_camera @ (Jt @ r[:, :, None])[:, :, 0])
+        np.add.at(self.gradient, self.columns, gradients)
         self._add_priors(state)
-        self.point_hessian = np.add.reduceat(Jpt @ Jp, self.starts)
-        self.point_gradient = np.add.reduceat((Jpt @ r[:, :, None])[:, :, 0], self.starts)
-        self.cross = Jpt @ J
+        products = linear.point.transpose(0, 2, 1) @ linear.joined
+        sums = self.add_by_point @ products.reshape(len(products), -1)
+        sums = sums.reshape(-1, *products.shape[1:])
+        self.point_hessian, self.point_gradient = sums[:, :, :3], sums[:, :, -1]
+        self.cross = products[:, :, 3:-1]
+
+    def _camera_blocks(self, linear: _Linear) -> tuple[Array, Array]:
+        """Return each camera's Hessian block (C, 8, 8) and gradient (C, 8)."""
+        rows = linear.joined[self.by_camera, :, 3:]
+        squares = np.zeros((len(self.columns), _WIDTH + 1, _WIDTH + 1))
+        start = 0
+        for camera, end in enumerate(self.camera_ends.tolist()):
+            mine = rows[start:end].reshape(-1, _WIDTH + 1)
+            squares[camera] = mine.T @ mine
+            start = end
+        return squares[:, :_WIDTH, :_WIDTH], squares[:, :_WIDTH, _WIDTH]
 
     def _add_priors(self, state: _State) -> None:
         problem = self.problem
-        lens = np.arange(_POSE * len(self.columns), self.size)
         held = problem.fixed_focal | ~np.isfinite(problem.focal_log_sigma)
         focal = np.where(held, 0.0, 1 / np.where(held, 1.0, problem.focal_log_sigma))
         k1 = _k1_prior(problem, state)[1]
-        self.hessian[lens, lens] += np.concatenate([focal**2, k1])
-        self.gradient[lens] += np.concatenate([focal * _focal_prior(problem, state), k1 * state.k1])
+        self.lens_hessian[:, 0, 0] += focal**2
+        self.lens_hessian[:, 1, 1] += k1
+        lens = self.gradient[self.size - self.lens_hessian.shape[0] * _LENS :].reshape(-1, _LENS)
+        lens += np.stack([focal * _focal_prior(problem, state), k1 * state.k1], axis=1)
 
     def solve(self, damping: float) -> tuple[Array, Array, float] | None:
         """Return camera step (D,), point step (P, 3) and the decrease the model promises."""
@@ -319,27 +355,70 @@ class _Schur:
             root_inverse = np.linalg.inv(np.linalg.cholesky(V))
         except np.linalg.LinAlgError:
             return None
-        E = sparse.csr_array(
-            ((root_inverse[self.row] @ self.cross).ravel(), (self.rows, self.cols)),
-            shape=(3 * len(self.seen), self.size),
-        )
+        E = root_inverse[self.row] @ self.cross
         g = (root_inverse @ self.point_gradient[:, :, None])[:, :, 0].ravel()
-        camera_damping = damping * np.maximum(np.diag(self.hessian), 1e-12)
-        S = self.hessian + np.diag(camera_damping) - (E.T @ E).toarray()
-        b = self.gradient - E.T @ g
-        camera = np.zeros(self.size)
-        try:
-            factor = linalg.cho_factor(S[np.ix_(self.free, self.free)])
-        except (np.linalg.LinAlgError, ValueError):
+        to_pose, to_lens = self._to_points(E)
+        from_pose, from_lens = to_pose.T, to_lens.T
+        b = self.gradient - np.concatenate([from_pose @ g, from_lens @ g])
+        S, camera_damping = self._reduced(
+            from_pose @ to_pose, from_pose @ to_lens, from_lens @ to_lens, damping
+        )
+        camera = solve_positive(S, np.where(self.free, -b, 0.0))
+        if camera is None:
             return None
-        camera[self.free] = -linalg.cho_solve(factor, b[self.free])
-        v = -(g + E @ camera).reshape(-1, 3)
+        camera = np.where(self.free, camera, 0.0)
+        poses = self.size - to_lens.shape[1]
+        v = -(g + to_pose @ camera[:poses] + to_lens @ camera[poses:]).reshape(-1, 3)
         point = np.zeros_like(self.problem.points)
         point[self.seen] = (root_inverse.transpose(0, 2, 1) @ v[:, :, None])[:, :, 0]
         moved = point[self.seen]
         promise = -(self.gradient @ camera) - float((self.point_gradient * moved).sum())
         promise += camera @ (camera_damping * camera) + float((point_damping * moved**2).sum())
         return camera, point, float(0.5 * promise)
+
+    def _to_points(self, E: Array) -> tuple[sparse.bsr_array, sparse.bsr_array]:
+        """Return what ties points to poses (3 P', 6 C) and to lenses (3 P', 2 G), of blocks ``E``
+        (M, 3, 8).
+        """
+        height, lenses = 3 * len(self.seen), self.lens_hessian.shape[0]
+        pose_blocks = np.ascontiguousarray(E[:, :, :_POSE])
+        lens_blocks = np.add.reduceat(E[:, :, _POSE:], self.lens_starts)
+        to_pose = sparse.bsr_array(
+            (pose_blocks, self.problem.camera_index, self.row_ends),
+            shape=(height, self.size - _LENS * lenses),
+        )
+        to_lens = sparse.bsr_array(
+            (lens_blocks, self.lens_group, self.lens_ends), shape=(height, _LENS * lenses)
+        )
+        return to_pose, to_lens
+
+    def _reduced(
+        self,
+        poses_share: sparse.bsr_array,
+        both_share: sparse.bsr_array,
+        lenses_share: sparse.bsr_array,
+        damping: float,
+    ) -> tuple[sparse.csc_array, Array]:
+        """Return the cameras' damped system (D, D), held unknowns apart, and the damping (D,).
+
+        ``poses_share`` (6 C, 6 C), ``both_share`` (6 C, 2 G), ``lenses_share`` (2 G, 2 G): what the
+        points take from it.
+        """
+        cameras, groups = len(self.pose_hessian), len(self.lens_hessian)
+        each, every = np.arange(cameras + 1), np.arange(groups + 1)
+        poses = sparse.bsr_array((self.pose_hessian, each[:-1], each), shape=2 * (6 * cameras,))
+        lenses = sparse.bsr_array((self.lens_hessian, every[:-1], every), shape=2 * (2 * groups,))
+        both = sparse.bsr_array(
+            (self.pose_lens, self.problem.focal_index, each), shape=(6 * cameras, 2 * groups)
+        )
+        added = damping * np.maximum(np.concatenate([poses.diagonal(), lenses.diagonal()]), 1e-12)
+        both = both - both_share
+        S = sparse.block_array(
+            [[poses - poses_share, both], [both.T, lenses - lenses_share]], format="csc"
+        )
+        S.data *= self.free[S.indices] & np.repeat(self.free, np.diff(S.indptr))
+        S = S + sparse.diags_array(np.where(self.free, added, 1.0), format="csc")
+        return S, added
 
 
 def _fixed_pose_columns(problem: BundleProblem) -> Mask:
@@ -353,19 +432,18 @@ def _fixed_pose_columns(problem: BundleProblem) -> Mask:
     baseline = problem.cam_to_world[:, :3, 3] - problem.cam_to_world[anchor, :3, 3]
     far = int(np.argmax(np.linalg.norm(baseline, axis=1)))
     if far != anchor and len(anchors) == 0:
-        # Scaling the scene about the anchor moves this coordinate of t the most.
-        in_camera = problem.cam_to_world[far, :3, :3].T @ baseline[far]
-        fixed[far, 3 + int(np.argmax(np.abs(in_camera)))] = True
+        # Scaling the scene about the anchor moves this coordinate the most.
+        fixed[far, 3 + int(np.argmax(np.abs(baseline[far])))] = True
     return fixed
 
 
 def _step(problem: BundleProblem, state: _State, camera: Array, points: Array) -> _State:
     cameras = len(state.rotation)
     pose = camera[: _POSE * cameras].reshape(cameras, _POSE)
-    log_focal, k1 = camera[_POSE * cameras :].reshape(2, -1)
+    log_focal, k1 = camera[_POSE * cameras :].reshape(-1, _LENS).T
     return _State(
         rotation_exp(pose[:, :3]) @ state.rotation,
-        state.translation + pose[:, 3:],
+        state.centre + pose[:, 3:],
         state.log_focal + np.clip(log_focal, -0.5, 0.5),
         state.k1 + np.clip(k1, -0.1, 0.1),
         state.points + points,
@@ -373,14 +451,12 @@ def _step(problem: BundleProblem, state: _State, camera: Array, points: Array) -
 
 
 def _cam_to_world(problem: BundleProblem, state: _State) -> Array:
-    world_to_cam = np.tile(np.eye(4), (len(state.rotation), 1, 1))
+    result = np.tile(np.eye(4), (len(state.rotation), 1, 1))
     # exp(w) R drifts off the rotations by rounding only; one SVD puts it back.
-    u, _, vt = np.linalg.svd(state.rotation)
-    world_to_cam[:, :3, :3] = u @ vt
-    world_to_cam[:, :3, 3] = state.translation
-    result = invert_rigid(world_to_cam)
-    still = problem.fixed_pose.copy()
-    result[still] = problem.cam_to_world[still]
+    u, _, vt = np.linalg.svd(state.rotation.transpose(0, 2, 1))
+    result[:, :3, :3] = u @ vt
+    result[:, :3, 3] = state.centre
+    result[problem.fixed_pose] = problem.cam_to_world[problem.fixed_pose]
     return result
 
 

@@ -25,6 +25,18 @@ class Cameras:
     unit_px: Array
     k1: Array
 
+    def only(self, photo: int) -> Cameras:
+        """Return the camera of one photo, by itself."""
+        one = slice(photo, photo + 1)
+        return Cameras(
+            self.cam_to_world[one],
+            self.registered[one],
+            self.focals_px[one],
+            self.principal[one],
+            self.unit_px[one],
+            self.k1[one],
+        )
+
     def on_plane(self, view: Index, xy: Array) -> Array:
         """Return where rays through pixels ``xy`` (M, 2) of photos ``view`` (M,) meet z = 1."""
         return undistort((xy - self.principal[view]) / self.focals_px[view, None], self.k1[view])

@@ -15,7 +15,7 @@ from recon.alignment.cameras import Cameras
 from recon.alignment.rotations import average_rotations
 from recon.alignment.tracks import MatchTable, match_rays
 from recon.alignment.translations import (
-    direction_from_matches,
+    directions_from_matches,
     edge_depths,
     predicted_depth_ratios,
     predicted_log_depths,
@@ -27,6 +27,9 @@ from recon.alignment.translations import (
 # A predicted depth ties two scales this much less than a triangulated one of the same spread:
 # its errors are shared by the whole photo, so counting pixels flatters it.
 _PREDICTION_TRUST = 0.2
+
+# Edges whose directions are solved at once, and matches of each that take part.
+_EDGES_AT_ONCE, _DIRECTION_MATCHES = 256, 128
 
 
 @dataclass(frozen=True)
@@ -131,8 +134,10 @@ def _centres(
     count, edges = len(cameras.registered), len(graph.pairs)
     directions = np.zeros((edges, 3))
     moving = used & graph.moves
-    for e in np.flatnonzero(moving):
-        directions[e] = _direction(graph, cameras, table, int(e))
+    some = np.flatnonzero(moving)
+    for start in range(0, len(some), _EDGES_AT_ONCE):
+        chosen = some[start : start + _EDGES_AT_ONCE]
+        directions[chosen] = _directions(graph, cameras, table, chosen)
     depths = edge_depths(table, cameras, graph.pairs, directions, moving)
     shared = shared_depth_ratios(depths)
     sizes = np.rint(2 * cameras.principal).astype(np.int64)
@@ -151,11 +156,25 @@ def _centres(
     )
 
 
-def _direction(graph: PoseGraph, cameras: Cameras, table: MatchTable, edge: int) -> Array:
-    """Return an edge's unit direction (3,) in the world, from its matches and the rotations."""
-    first, end = np.searchsorted(table.edge, [edge, edge + 1])  # edges come in order
-    rows = first + np.flatnonzero(table.inlier[first:end])
-    rays_1, rays_2 = match_rays(table, cameras, rows)
-    start = graph.cam2_to_cam1[edge, :3, 3]
-    start = cameras.cam_to_world[graph.pairs[edge, 0], :3, :3] @ start / np.linalg.norm(start)
-    return direction_from_matches(rays_1, rays_2, start)
+def _directions(graph: PoseGraph, cameras: Cameras, table: MatchTable, chosen: Index) -> Array:
+    """Return unit directions (E', 3) in the world of the edges ``chosen`` (E',), from some of their
+    matches and the rotations.
+    """
+    inliers = np.flatnonzero(table.inlier)
+    first, end = np.searchsorted(table.edge[inliers], [chosen, chosen + 1])  # edges come in order
+    counts = end - first
+    # Evenly spaced ones where there are more, each of them as often as needed where there are less.
+    steps = np.arange(min(_DIRECTION_MATCHES, int(counts.max(initial=0))))
+    picks = first[:, None] + np.where(
+        counts[:, None] > len(steps),
+        steps * counts[:, None] // max(len(steps), 1),
+        steps % np.maximum(counts, 1)[:, None],
+    )
+    rows = inliers[np.minimum(picks, len(inliers) - 1)]
+    rays_1, rays_2 = (r.reshape(*rows.shape, 3) for r in match_rays(table, cameras, rows.ravel()))
+    start = graph.cam2_to_cam1[chosen, :3, 3]
+    start = start / np.linalg.norm(start, axis=1, keepdims=True)
+    turn = cameras.cam_to_world[graph.pairs[chosen, 0], :3, :3]
+    start = (turn @ start[:, :, None])[:, :, 0]
+    found = directions_from_matches(rays_1, rays_2, start)
+    return np.where(counts[:, None] > 0, found, start)

@@ -53,13 +53,14 @@ def grow(setup: Setup, structure: Structure, candidates: Index, *, seed: int) ->
     waiting = set(candidates.tolist())
     while waiting:
         found = correspondences(setup, structure, ~structure.cameras.registered)
-        counts = {view: int((found.view == view).sum()) for view in waiting}
+        numbers = np.bincount(found.view, minlength=len(structure.cameras.registered))
+        counts = {view: int(numbers[view]) for view in waiting}
         most = max(1, int(structure.cameras.registered.sum()) // _GROWTH)
         placed: dict[int, Array] = {}
         for view in sorted(waiting, key=lambda view: (-counts[view], view)):
             if len(placed) == most or (placed and counts[view] < counts[next(iter(placed))] / 2):
                 break
-            rows = found.view == view
+            rows = found.of(view)
             xy, points = found.xy[rows], found.points[rows]
             pose = place_photo(setup, structure.cameras, view, xy, points, seed=seed)
             if pose is not None:
@@ -99,21 +100,22 @@ def move_misplaced(setup: Setup, structure: Structure, *, seed: int) -> Structur
     poses = cameras.cam_to_world.copy()
     found = correspondences(setup, structure, cameras.registered & ~setup.known_pose, others=2)
     moved = False
-    for view in np.unique(found.view):
-        rows = found.view == view
-        xy, points = found.xy[rows], found.points[rows]
-        limit = setup.options.threshold_px * cameras.unit_px[view]
-        fitting = int((cameras.errors_px(found.view[rows], xy, points) < limit).sum())
-        if fitting > _DOUBTFUL_SHARE * len(xy):
-            continue
-        pose = place_photo(setup, cameras, int(view), xy, points, seed=seed)
+    limits = setup.options.threshold_px * cameras.unit_px
+    fits = cameras.errors_px(found.view, found.xy, found.points) < limits[found.view]
+    count = len(cameras.registered)
+    seen = np.bincount(found.view, minlength=count)
+    fitted = np.bincount(found.view, fits, minlength=count)
+    for view in np.flatnonzero((seen > 0) & (fitted <= _DOUBTFUL_SHARE * seen)).tolist():
+        rows = found.of(view)
+        xy, points, fitting = found.xy[rows], found.points[rows], int(fitted[view])
+        pose = place_photo(setup, cameras, view, xy, points, seed=seed)
         if pose is None:
             continue
-        trial = poses.copy()
-        trial[view] = pose
-        errors = replace(cameras, cam_to_world=trial).errors_px(found.view[rows], xy, points)
-        if (errors < limit).sum() > max(_MOVE_GAIN * fitting, setup.options.min_observations):
-            poses, moved = trial, True
+        trial = replace(cameras.only(view), cam_to_world=pose[None])
+        errors = trial.errors_px(np.zeros(len(xy), np.int64), xy, points)
+        enough = max(_MOVE_GAIN * fitting, setup.options.min_observations)
+        if (errors < limits[view]).sum() > enough:
+            poses[view], moved = pose, True
             logger.debug("photo %d moved: %d of %d points fitted", view, fitting, len(xy))
     if not moved:
         return structure
@@ -122,11 +124,16 @@ def move_misplaced(setup: Setup, structure: Structure, *, seed: int) -> Structur
 
 @dataclass(frozen=True)
 class Correspondences:
-    """World points (C, 3) and where photos ``view`` (C,) should see them, ``xy`` (C, 2)."""
+    """World points (C, 3), and where photos ``view`` (C,), in order, should see them (C, 2)."""
 
     view: Index
     xy: Array
     points: Array
+
+    def of(self, photo: int) -> slice:
+        """Return the rows of one photo."""
+        first, end = np.searchsorted(self.view, [photo, photo + 1])
+        return slice(int(first), int(end))
 
 
 def correspondences(
@@ -150,6 +157,7 @@ def correspondences(
     seen = np.unique(table.node_view[tracks.node] + size * tracks.point)
     observers = observers - np.isin(view + size * number, seen)
     kept = observers >= others
+    # Nodes are numbered photo by photo, so that photos come in order.
     node, number = node[kept], number[kept]
     return Correspondences(table.node_view[node], table.node_xy[node], tracks.points[number])
 

@@ -18,6 +18,7 @@ from recon.alignment.tracks import (
     node_thresholds,
     triangulate_tracks,
 )
+from recon.alignment.triangulation import widest_angles_deg
 
 # Least angle of points in scenes that hold too few others: there half a pixel at a focal length of
 # 600 px is an error of a sixth in depth.
@@ -29,6 +30,8 @@ _AGREEING_SHARE = 0.6
 # before the last are soon repeated with other points.
 _STEPS = 30
 _TOLERANCE, _LAST_TOLERANCE = 1e-4, 1e-6
+# Scenes of so many photos cost little: all their points take part in every round.
+_FEW_PHOTOS = 30
 # The model of a camera (pinhole, no distortion) is no better than this on a real photo, however
 # finely key points are found: at 640 px.
 _MODEL_SIGMA_PX = 0.5
@@ -84,22 +87,32 @@ class Structure:
 
 
 def triangulate_scene(
-    setup: Setup, cameras: Cameras, threshold_px: float, *, use: Mask
+    setup: Setup, cameras: Cameras, threshold_px: float, *, use: Mask, few: bool = False
 ) -> Structure:
-    """Return the structure that the matches ``use`` (M,) between placed photos give.
+    """Return the structure that the matches ``use`` (M,) between placed photos give, or ``few`` of
+    its points.
 
-    Where some photo would see too few points, points under small angles are let in.
+    Photos that would see too few points keep those under small angles.
     """
-    options = setup.options
-    for angle in (options.min_angle_deg, _SMALL_ANGLE_DEG):
-        tracks = triangulate_tracks(
-            setup.table, cameras, threshold_px=threshold_px, min_angle_deg=angle, use=use
-        )
-        structure = Structure(cameras, tracks)
-        counts = structure.observation_counts(setup.table)[cameras.registered]
-        if counts.min(initial=options.min_observations) >= options.min_observations:
-            break
-    return structure
+    table, options = setup.table, setup.options
+    tracks = triangulate_tracks(
+        table,
+        cameras,
+        threshold_px=threshold_px,
+        min_angle_deg=_SMALL_ANGLE_DEG,
+        use=use,
+        few=few,
+    )
+    if len(tracks.points) == 0:
+        return Structure(cameras, tracks)
+    view = table.node_view[tracks.node]
+    angles = widest_angles_deg(cameras, tracks.points, point=tracks.point, view=view)
+    wide = (angles >= options.min_angle_deg)[tracks.point]
+    counts = np.bincount(view[wide], minlength=len(cameras.registered))
+    needed = wide | (counts < options.min_observations)[view]
+    kept = np.zeros(len(tracks.points), bool)
+    kept[tracks.point[needed]] = True
+    return Structure(cameras, keep_observations(tracks, kept[tracks.point]))
 
 
 def adjust(
@@ -182,7 +195,8 @@ def refine(setup: Setup, cameras: Cameras, *, trusted: Mask | None = None) -> St
         if is_last:
             cameras = _without_faint_lenses(cameras)
             free_lens = cameras.k1 != 0
-        structure = triangulate_scene(setup, cameras, threshold, use=use)
+        few = not is_last and cameras.registered.sum() > _FEW_PHOTOS
+        structure = triangulate_scene(setup, cameras, threshold, use=use, few=few)
         bundle = BundleOptions(
             loss_scale=threshold,
             max_iterations=_STEPS,

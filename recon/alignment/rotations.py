@@ -13,6 +13,7 @@ from scipy.sparse import csgraph
 from scipy.sparse.linalg import spsolve
 
 from pointmap.camera import Array, Index, rotation_angle_deg, rotation_exp, rotation_log
+from recon.alignment.triangulation import ragged_range
 
 # A triangle of edges agrees when its three rotations close to within this angle, which leaves
 # room for a focal that is not solved yet.
@@ -80,22 +81,23 @@ def _triangles(count: int, edges: Index) -> tuple[Index, Index]:
 
     Of several edges between the same two photos the last one stands for the pair.
     """
-    number = np.full((count, count), -1, np.int64)
-    sign = np.ones((count, count), np.int64)
-    number[edges[:, 0], edges[:, 1]] = np.arange(len(edges))
-    number[edges[:, 1], edges[:, 0]] = np.arange(len(edges))
-    sign[edges[:, 1], edges[:, 0]] = -1
-    linked = number >= 0
-    corners = []
-    for a, b in np.unique(np.sort(edges, axis=1), axis=0):
-        third = np.flatnonzero(linked[a] & linked[b])
-        third = third[third > b]
-        corners.append(np.stack([np.full_like(third, a), np.full_like(third, b), third], axis=1))
-    if not corners:
-        return np.zeros((0, 3), np.int64), np.zeros((0, 3), np.int64)
-    a, b, c = np.concatenate(corners).T
-    order = ((a, b), (b, c), (c, a))
-    return np.stack([number[p] for p in order], 1), np.stack([sign[p] for p in order], 1)
+    names, last = np.unique(np.sort(edges, axis=1)[::-1], axis=0, return_index=True)
+    last = len(edges) - 1 - last
+    a, b = names.T
+    # The partners of each photo with a greater number, in order.
+    ends = np.searchsorted(a, np.arange(count + 1))
+    # Of every pair (a, b): each c beyond b that a has, kept where b has it too.
+    row = np.repeat(np.arange(len(names)), ends[a + 1] - np.arange(len(names)) - 1)
+    leg = ragged_range(np.arange(len(names)) + 1, ends[a + 1] - np.arange(len(names)) - 1)
+    key = a * count + b
+    wanted = b[row] * count + b[leg]
+    found = np.minimum(np.searchsorted(key, wanted), max(len(key) - 1, 0))
+    closed = key[found] == wanted if len(key) else np.zeros(0, bool)
+    pairs = np.stack([row[closed], found[closed], leg[closed]], axis=1)
+    triangles = last[pairs]
+    # a->b and b->c go up in number, c->a goes down.
+    up = edges[triangles, 0] < edges[triangles, 1]
+    return triangles, np.where(up == np.array([True, True, False]), 1, -1)
 
 
 def tree_weights(count: int, edges: Index, cam2_to_cam1: Array, weights: Array) -> Array:

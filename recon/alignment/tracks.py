@@ -28,6 +28,8 @@ from recon.stage_results import PairEdge
 # Two-view points of a chain that are tried at most: with half of them wrong, one of so many is
 # right almost surely.
 _HYPOTHESES = 12
+# Cells over a photo, and chains that each of them chooses, where a part of all tracks is enough.
+_GRID, _CHAINS_PER_CELL = np.array([6, 5]), 4
 # A chain of two things gives a track in either pass.
 _PASSES = 2
 
@@ -107,22 +109,24 @@ def triangulate_tracks(
     threshold_px: float,
     min_angle_deg: float,
     use: Mask | None = None,
+    few: bool = False,
 ) -> TrackSet:
     """Return the points that the matches between placed photos give under these cameras.
 
     ``threshold_px`` at 640 px; ``use`` (M,) bool restricts the matches, all by default. A track has
     two photos or more, one position in each, all within the threshold, seen under
-    ``min_angle_deg`` or more.
+    ``min_angle_deg`` or more. ``few``: only a part of the tracks, spread over each photo, that
+    holds the cameras nearly as well as all of them.
     """
     limits = node_thresholds(table, cameras, threshold_px)
     chosen = np.flatnonzero(fitting_matches(table, cameras, limits=limits, use=use))
     free = np.ones(len(table.node_view), bool)
     found: list[TrackSet] = []
-    for _ in range(_PASSES):
+    for _ in range(1 if few else _PASSES):
         chosen = chosen[free[table.first[chosen]] & free[table.second[chosen]]]
         if len(chosen) == 0:
             break
-        tracks = _one_pass(table, cameras, limits, chosen, free, min_angle_deg)
+        tracks = _one_pass(table, cameras, limits, chosen, min_angle_deg, few)
         free[tracks.node] = False
         found.append(tracks)
     none = np.zeros(0, np.int64)
@@ -183,11 +187,16 @@ def _one_pass(
     cameras: Cameras,
     limits: Array,
     chosen: Index,
-    free: Mask,
     min_angle_deg: float,
+    few: bool,
 ) -> TrackSet:
-    """Return at most one track of every chain that the ``chosen`` matches form."""
+    """Return at most one track of every chain (of a ``few``) that the ``chosen`` matches form."""
     chains, nodes, chain_of_node, chosen = _chains(table, chosen)
+    if few:
+        spread = _spread_chains(table, cameras, nodes, chain_of_node)
+        chosen = chosen[spread[chains[table.first[chosen]]]]
+        rows = spread[chain_of_node]
+        nodes, chain_of_node = nodes[rows], chain_of_node[rows]
     points, angles = match_midpoints(table, cameras, chosen)
     # A few two-view points of every chain, those of the widest angle, are tried on all its nodes.
     chain_of_match = chains[table.first[chosen]]
@@ -236,6 +245,22 @@ def _chains(table: MatchTable, chosen: Index) -> tuple[Index, Index, Index, Inde
     chains[used] = number
     order = np.argsort(number, kind="stable")
     return chains, used[order], number[order], chosen
+
+
+def _spread_chains(table: MatchTable, cameras: Cameras, nodes: Index, chain_of_node: Index) -> Mask:
+    """Return which chains (C,) are chosen by some photo: of each cell of a grid over it, the few
+    that most photos see.
+    """
+    view = table.node_view[nodes]
+    share = table.node_xy[nodes] / (2 * cameras.principal[view])
+    column, row = np.clip((share * _GRID).astype(np.int64), 0, _GRID - 1).T
+    cell = (view * _GRID[1] + row) * _GRID[0] + column
+    length = np.bincount(chain_of_node)
+    order = np.lexsort((chain_of_node, -length[chain_of_node], cell))
+    rank = np.arange(len(order)) - np.searchsorted(cell[order], cell[order])
+    spread = np.zeros(len(length), bool)
+    spread[chain_of_node[order[rank < _CHAINS_PER_CELL]]] = True
+    return spread
 
 
 def _components(count: int, first: Index, second: Index) -> Index:

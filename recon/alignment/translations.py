@@ -50,36 +50,59 @@ class EdgeDepths:
     log_depth: Array
 
 
-def direction_from_matches(
+def directions_from_matches(
     rays_1: Array, rays_2: Array, start: Array, *, iterations: int = 10
 ) -> Array:
-    """Return the unit direction (3,) from camera 1 to camera 2 with both rotations known.
+    """Return unit directions (E, 3) from cameras 1 to cameras 2 with both rotations known.
 
-    ``rays`` (M, 3) are unit vectors in the world; all planes spanned by a pair of rays hold the
+    ``rays`` (E, M, 3) are unit vectors in the world; all planes spanned by a pair of rays hold the
     baseline, so it is the smallest singular vector of their normals, robustly weighted from the
-    least median of trials of two. ``start`` (3,) decides the sign, and is returned where fewer than
-    3 pairs of rays differ.
+    least median of trials of two. ``start`` (E, 3) decides the sign, and is returned where fewer
+    than 3 pairs of rays differ.
     """
     normals = np.cross(rays_1, rays_2)
-    sines = np.linalg.norm(normals, axis=1)
+    sines = np.linalg.norm(normals, axis=2)
     far = sines > np.sin(np.radians(_MIN_RAY_ANGLE_DEG))
-    if far.sum() < 3:
-        return start
-    normals = normals[far]
+    enough = far.sum(axis=1) >= 3
     # Divided by the sine, an error is the angle by which a ray misses the epipolar plane.
-    unit = normals / sines[far, None]
-    picks = np.random.default_rng(0).integers(len(unit), size=(_DIRECTION_TRIALS, 2))
-    trials = np.cross(unit[picks[:, 0]], unit[picks[:, 1]])
-    trials /= np.maximum(np.linalg.norm(trials, axis=1, keepdims=True), 1e-12)
-    trials = np.concatenate([start[None], trials])
-    direction = trials[np.argmin(np.median(np.abs(unit @ trials.T), axis=0))]
+    unit = np.where(far[..., None], normals / np.maximum(sines, 1e-12)[..., None], 0.0)
+    # Trials take from the rays that differ, which come first in this order.
+    order = np.argsort(~far, axis=1, kind="stable")
+    counts = np.maximum(far.sum(axis=1), 1)
+    picks = np.random.default_rng(0).random((2, _DIRECTION_TRIALS))
+    first, second = (
+        np.take_along_axis(order, (pick * counts[:, None]).astype(np.int64), axis=1)
+        for pick in picks
+    )
+    trials = np.cross(
+        np.take_along_axis(unit, first[..., None], axis=1),
+        np.take_along_axis(unit, second[..., None], axis=1),
+    )
+    length = np.linalg.norm(trials, axis=2, keepdims=True)
+    # Two planes that are one give no direction: the start takes its place.
+    trials = np.where(length > 1e-6, trials / np.maximum(length, 1e-12), start[:, None])
+    trials = np.concatenate([start[:, None], trials], axis=1)
+    typical = _medians(np.abs(trials @ unit.transpose(0, 2, 1)), far[:, None])
+    best = np.argmin(typical, axis=1)
+    direction = np.take_along_axis(trials, best[:, None, None], axis=1)[:, 0]
+    normals = np.where(far[..., None], normals, 0.0)
     for _ in range(iterations):
-        error = unit @ direction
-        scale = max(1.5 * float(np.median(np.abs(error))), 1e-9)
-        weight = 1 / (sines[far] ** 2 * (1 + (error / scale) ** 2) ** 2)
-        direction = np.linalg.eigh((normals * weight[:, None]).T @ normals)[1][:, 0]
-        direction = direction * (1 if direction @ start >= 0 else -1)
-    return direction
+        error = (unit @ direction[:, :, None])[..., 0]
+        scale = np.maximum(1.5 * _medians(np.abs(error), far), 1e-9)
+        weight = 1 / (np.maximum(sines, 1e-12) ** 2 * (1 + (error / scale[:, None]) ** 2) ** 2)
+        squares = (normals * weight[..., None]).transpose(0, 2, 1) @ normals
+        direction = np.linalg.eigh(squares)[1][:, :, 0]
+        direction *= np.where((direction * start).sum(axis=1) >= 0, 1.0, -1.0)[:, None]
+    return np.where(enough[:, None], direction, start)
+
+
+def _medians(values: Array, use: Mask) -> Array:
+    """Return the medians over the last axis of the values in ``use``; inf where there are none."""
+    ordered = np.sort(np.where(use, values, np.inf), axis=-1)
+    count = np.broadcast_to(use, values.shape).sum(axis=-1)
+    low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, values.shape[-1] - 1)
+    middle = [np.take_along_axis(ordered, k[..., None], axis=-1)[..., 0] for k in (low, high)]
+    return 0.5 * (middle[0] + middle[1])
 
 
 def edge_depths(
@@ -235,8 +258,10 @@ def predicted_log_depths(
     (N, 2) width and height of the original photos.
     """
     result = np.full(len(depths.node), np.nan)
+    order = np.argsort(depths.view, kind="stable")
+    ends = np.searchsorted(depths.view[order], np.arange(len(predicted) + 1))
     for view, z in enumerate(predicted):
-        rows = np.flatnonzero(depths.view == view)
+        rows = order[ends[view] : ends[view + 1]]
         if len(rows) == 0:
             continue
         height, width = z.shape

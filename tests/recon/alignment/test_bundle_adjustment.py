@@ -96,10 +96,9 @@ def test_residuals_come_back_in_the_order_given():
 
 
 def state_of(problem: BundleProblem) -> bundle_adjustment._State:
-    world_to_cam = invert_rigid(problem.cam_to_world)
     return bundle_adjustment._State(
-        world_to_cam[:, :3, :3],
-        world_to_cam[:, :3, 3],
+        problem.cam_to_world[:, :3, :3].transpose(0, 2, 1),
+        problem.cam_to_world[:, :3, 3],
         np.log(problem.focals_px),
         problem.k1,
         problem.points,

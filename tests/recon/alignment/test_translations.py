@@ -6,7 +6,7 @@ from pointmap.camera import Array, fit_similarity, invert_rigid, transform_point
 from recon.alignment.cameras import Cameras
 from recon.alignment.tracks import build_match_table
 from recon.alignment.translations import (
-    direction_from_matches,
+    directions_from_matches,
     edge_depths,
     predicted_depth_ratios,
     predicted_log_depths,
@@ -31,7 +31,7 @@ def rotations_only(cam_to_world: Array) -> Cameras:
     )
 
 
-def test_direction_from_matches_survives_outliers_and_keeps_the_sign():
+def test_directions_from_matches_survive_outliers_and_keeps_the_sign():
     rng = np.random.default_rng(0)
     points = rng.uniform(-1, 1, (300, 3)) + np.array([0, 0, 5])
     truth = np.array([0.8, 0.1, 0.59])
@@ -40,16 +40,18 @@ def test_direction_from_matches_survives_outliers_and_keeps_the_sign():
     rays_2 = points - truth
     rays_2 /= np.linalg.norm(rays_2, axis=1, keepdims=True)
     rays_2[:90] = rng.permutation(rays_2[:90])
-    for sign in (1, -1):
-        start = sign * (truth + np.array([0.3, -0.3, 0.2]))
-        found = direction_from_matches(rays_1, rays_2, start / np.linalg.norm(start))
-        assert np.degrees(np.arccos(np.clip(found @ (sign * truth), -1, 1))) < 0.05
+    signs = np.array([[1.0], [-1.0]])
+    start = signs * (truth + np.array([0.3, -0.3, 0.2]))
+    start /= np.linalg.norm(start, axis=1, keepdims=True)
+    both = (np.stack([rays, rays]) for rays in (rays_1, rays_2))
+    found = directions_from_matches(*both, start)
+    assert (np.degrees(np.arccos(np.clip(found @ truth * signs[:, 0], -1, 1))) < 0.05).all()
 
 
 def test_direction_without_parallax_is_the_start():
-    rays = np.tile([0.0, 0.0, 1.0], (50, 1))
-    start = np.array([1.0, 0.0, 0.0])
-    assert np.array_equal(direction_from_matches(rays, rays, start), start)
+    rays = np.tile([0.0, 0.0, 1.0], (2, 50, 1))
+    start = np.eye(3)[:2]
+    assert np.array_equal(directions_from_matches(rays, rays, start), start)
 
 
 def test_scales_follow_from_shared_depths():
