@@ -26,6 +26,7 @@ from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
 from recon.two_view.features import find_features
 from recon.two_view.gather_evidence import gather_evidence
 from recon.two_view.match_photos import match_photos
+from recon.work.content_key import content_key, item_key
 from recon.work.folder import Chosen, Work
 
 logger = logging.getLogger(__name__)
@@ -129,8 +130,13 @@ def _alignment(
     place: str = "",
 ) -> Alignment:
     with run.stage(f"Aligning cameras{place}") as advance:
-        return align_scene(
-            inputs, features, evidence, options.align, seed=options.seed, advance=advance
+        names = [item_key(features, k) for k in range(len(features))]
+        depends_on = names, inputs.known, evidence, options.align, options.seed
+        return inputs.work.once(
+            content_key("alignment", 1, *depends_on),
+            lambda: align_scene(
+                inputs, features, evidence, options.align, seed=options.seed, advance=advance
+            ),
         )
 
 

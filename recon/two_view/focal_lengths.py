@@ -270,11 +270,15 @@ def _prior_focal(
     long_side = float(np.median([max(photos[n].width, photos[n].height) for n in numbers]))
     default = DEFAULT_FOCAL * long_side
     # A prior with exactly the default is one whose points told nothing.
-    told = [] if priors is None else [priors[n] for n in numbers if priors[n].focal_px != default]
-    confidence = float(np.median([np.median(prior.confidence) for prior in told])) if told else 0.0
+    told = []
+    for n in numbers if priors is not None else ():
+        prior = priors[n]  # one at a time: it may be read from a file
+        if prior.focal_px != default:
+            told.append((prior.focal_px, float(np.median(prior.confidence))))
+    confidence = float(np.median([sure for _, sure in told])) if told else 0.0
     if confidence <= 0:
         return FocalEstimate(default, DEFAULT_LOG_SIGMA, "default")
-    focal = float(np.exp(np.median([np.log(prior.focal_px) for prior in told])))
+    focal = float(np.exp(np.median([np.log(focal_px) for focal_px, _ in told])))
     focal = float(np.clip(focal, FOCAL_RANGE[0] * long_side, FOCAL_RANGE[1] * long_side))
     log_sigma = float(np.clip(0.4 / confidence, 0.05, DEFAULT_LOG_SIGMA))
     return FocalEstimate(focal, log_sigma, "network")

@@ -19,6 +19,7 @@ from recon.cli import main
 from recon.export import load_scene
 from recon.options import Options
 from recon.pipeline import reconstruct
+from recon.reconstruction import Reconstruction
 
 
 def other_room() -> tuple[Plane, ...]:
@@ -32,8 +33,8 @@ def other_room() -> tuple[Plane, ...]:
 
 @pytest.fixture(scope="module")
 def shots() -> dict[str, Shot]:
-    first = shoot(4, width=320, height=240, span_deg=24)
-    second = shoot(3, width=320, height=240, span_deg=20, surfaces=other_room(), wavelength=0.17)
+    first = shoot(4, width=240, height=180, span_deg=24)
+    second = shoot(3, width=240, height=180, span_deg=20, surfaces=other_room(), wavelength=0.17)
     return {f"a{k}.png": s for k, s in enumerate(first)} | {
         f"b{k}.png": s for k, s in enumerate(second)
     }
@@ -76,17 +77,21 @@ def test_each_place_becomes_a_scene_in_its_own_folder(
     assert main([*arguments, "--out", str(tmp_path / "out"), "--overwrite"]) == 0
 
 
-def test_without_the_option_the_other_places_are_told(folder: Path) -> None:
+@pytest.fixture(scope="module")
+def largest(folder: Path) -> Reconstruction:
     options = Options(weights=str(folder / "tiny.safetensors"), depth_size=64, refine_depth=False)
-    scene = reconstruct(folder / "photos", options)
+    return reconstruct(folder / "photos", options)
+
+
+def test_without_the_option_the_other_places_are_told(largest: Reconstruction) -> None:
+    scene = largest
     assert [len(names) for names in scene.other_places] == [3] and scene.further == ()
     assert {place_of(name) for name in scene.other_places[0]} == {"b"}
     assert any("3 more photos show 1 other places" in text for text in scene.warnings)
 
 
-def test_run_json_names_the_places(folder: Path, tmp_path: Path) -> None:
-    options = Options(weights=str(folder / "tiny.safetensors"), depth_size=64, refine_depth=False)
-    out = reconstruct(folder / "photos", options).save(tmp_path / "out")
+def test_run_json_names_the_places(largest: Reconstruction, tmp_path: Path) -> None:
+    out = largest.save(tmp_path / "out")
     run = json.loads((out / "run.json").read_text())
     assert [sorted(map(place_of, names)) for names in run["other_places"]] == [["b", "b", "b"]]
     assert load_scene(out).other_places == tuple(map(tuple, run["other_places"]))

@@ -41,8 +41,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def options_of(folder: Path, **changes: Any) -> Options:
     stereo = StereoOptions(max_planes=48)
-    weights = str(folder / "tiny.safetensors")
-    return Options(weights=weights, device="cpu", depth_size=96, stereo=stereo, **changes)
+    given = {"weights": str(folder / "tiny.safetensors"), "depth_size": 96, "stereo": stereo}
+    return Options(**given | changes)
 
 
 def scene_of(folder: Path, work: Work | Path | None, **changes: Any) -> Reconstruction:
