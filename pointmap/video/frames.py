@@ -38,8 +38,8 @@ def choose_frames(
 
     ``folder`` must be for this alone; its ``frames.json`` says what the frames were made of. Those
     that an earlier call wrote there for the same content, names and target, if all are there, are
-    returned as they are. Raises
-    ``InputError`` for a file that is no video, and where ``folder`` cannot be written.
+    returned as they are. Raises ``InputError`` for a file that is no video, and where ``folder``
+    cannot be written.
     """
     videos = list(dict.fromkeys(videos))
     names = _clip_names(videos)

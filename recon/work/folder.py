@@ -156,7 +156,7 @@ class Work:
                     self._recent_bytes -= self._recent.pop(key)[1]
 
     def frames_folder(self) -> Path:
-        """Return a folder for :func:`pointmap.video.frames.choose_frames`, which goes with the rest.
+        """Return the folder for frames of videos, which goes with the rest.
 
         Raises ``InputError`` when nothing can be written there.
         """
