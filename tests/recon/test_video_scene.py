@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from dataclasses import replace
@@ -106,6 +107,7 @@ def test_in_python_frames_stay_as_long_as_the_scene(
     assert len(places) == 2 and all(place.exists() for place in places)
     scene.save(tmp_path / "scene")
     del scene
+    gc.collect()
     assert not any(place.exists() for place in places)
     saved = [view.path for view in recon.load_scene(tmp_path / "scene").views]
     assert saved == [tmp_path / "scene/frames" / place.name for place in places]
