@@ -12,7 +12,7 @@ import glob
 import logging
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pointmap.decoding import UnusablePicture, decode, open_picture
 from pointmap.errors import InputError
 from pointmap.exif import read_exif
-from pointmap.video import VIDEO_EXTENSIONS, extract_frames
+from pointmap.video import VIDEO_EXTENSIONS
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,8 @@ class Photo:
     ``width``, ``height`` in pixels AFTER EXIF orientation; ``orientation`` is
     the EXIF value 1 to 8 that the loader applies; ``exif_focal_px`` the focal length in original
     pixels, or None; photos with equal ``camera_key`` were taken with one camera, lens and zoom
-    setting, as far as the files tell, and share a focal length.
+    setting, as far as the files tell, and share a focal length; ``video``: the file name of the
+    video that it is a frame of, or None.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class Photo:
     exif_focal_px: float | None
     camera_key: str
     orientation: int = 1
+    video: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,37 +80,63 @@ class ResizedPhoto:
         return self.pixels.shape[0] / self.photo.height
 
 
-def find_photos(inputs: Iterable[str | Path], *, frames_folder: Path | None = None) -> list[Path]:
+def find_photos(
+    inputs: Iterable[str | Path], *, frames: Mapping[Path, Sequence[Path]] | None = None
+) -> list[Path]:
     """Return the photo files that files, folders, glob patterns and videos stand for, each once.
 
     Folders (not their subfolders) and patterns give the files with a photo's extension in natural
-    order (``2.jpg`` before ``10.jpg``); files named one by one are taken as they are. A video named
-    so gives some of its frames, written to ``frames_folder`` for as long as the caller needs them.
-    Raises ``InputError`` for a path that does not exist, a pattern without a match, a video that
-    cannot be read or for which there is no folder, and when nothing is found at all.
+    order (``2.jpg`` before ``10.jpg``); files named one by one are taken as they are. In the place
+    of a video come its ``frames``, as :func:`pointmap.video.frames.choose_frames` returns them.
+    Raises ``InputError`` for a path that does not exist, a pattern without a match, a video without
+    frames, and when nothing is found at all.
     """
+    frames = frames or {}
+    photos: list[Path] = []
+    for path in _files_of(inputs):
+        if not is_video(path):
+            photos.append(path)
+        elif path in frames:
+            photos.extend(frames[path])
+        else:
+            raise InputError(f"{path} is a video; give photos")
+    return photos
+
+
+def find_videos(inputs: Iterable[str | Path]) -> list[Path]:
+    """Return the videos that are named among the inputs, or matched by a pattern that ends as one.
+
+    A folder's videos are not among them: phones keep a short film beside many a photo. Raises
+    ``InputError`` as :func:`find_photos` does.
+    """
+    return [path for path in _files_of(inputs) if is_video(path)]
+
+
+def is_video(path: Path) -> bool:
+    """Return whether the file's name ends as that of a video."""
+    return path.suffix.lower() in VIDEO_EXTENSIONS
+
+
+def _files_of(inputs: Iterable[str | Path]) -> list[Path]:
+    """Return photos and videos in the order in which they were given, each once."""
     inputs = list(inputs)
-    found: dict[Path, Path] = {}
+    files: dict[Path, Path] = {}
     for given in inputs:
-        for path in _expand(str(given), frames_folder):
-            found.setdefault(path.resolve(), path)
-    if not found:
+        for path in _expand(str(given)):
+            files.setdefault(path.resolve(), path)
+    if not files:
         where = f" found in {', '.join(str(given) for given in inputs)}" if inputs else " given"
         extensions = " ".join(sorted(extension[1:] for extension in PHOTO_EXTENSIONS))
-        raise InputError(f"no photos{where}; name files or folders with {extensions}")
-    return list(found.values())
+        raise InputError(f"no photos{where}; name videos, or files or folders with {extensions}")
+    return list(files.values())
 
 
-def _expand(given: str, frames_folder: Path | None) -> list[Path]:
+def _expand(given: str) -> list[Path]:
     """Return the files that one argument stands for."""
     path = Path(given).expanduser()
     try:
         if path.is_dir():
-            return _photos_among(path.iterdir())
-        if path.is_file() and path.suffix.lower() in VIDEO_EXTENSIONS:
-            if frames_folder is None:
-                raise InputError(f"{given} is a video; give photos")
-            return extract_frames(path, frames_folder)
+            return _visible(path.iterdir(), PHOTO_EXTENSIONS)
         if path.is_file():
             return [path]
         if path.exists():
@@ -120,18 +148,18 @@ def _expand(given: str, frames_folder: Path | None) -> list[Path]:
     matches = [Path(match) for match in glob.glob(str(path), recursive=True)]
     if not matches:
         raise InputError(f"no file matches {given}")
-    return _photos_among(matches)
+    return _visible(matches, VIDEO_EXTENSIONS if is_video(path) else PHOTO_EXTENSIONS)
 
 
-def _photos_among(paths: Iterable[Path]) -> list[Path]:
-    """Return the visible photo files in natural order."""
-    photos = [
+def _visible(paths: Iterable[Path], extensions: frozenset[str]) -> list[Path]:
+    """Return the visible files with one of these extensions, in natural order."""
+    files = [
         path
         for path in paths
         # Files like ._IMG_1.jpg are what macOS leaves beside photos on foreign disks.
-        if path.suffix.lower() in PHOTO_EXTENSIONS and path.name[0] != "." and path.is_file()
+        if path.suffix.lower() in extensions and path.name[0] != "." and path.is_file()
     ]
-    return sorted(photos, key=_natural_key)
+    return sorted(files, key=_natural_key)
 
 
 def _natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:

@@ -83,6 +83,7 @@ def assemble_views(
             maps=StoredMaps(dense.frames, dense.depths, k),
             reason=alignment.reasons[k],
             turned=photo.orientation != 1,
+            video=photo.video,
         )
         for k, photo in enumerate(photos)
     )

@@ -32,13 +32,13 @@ EXIT_INPUT_ERROR = 2
 
 @dataclass(frozen=True)
 class Command:
-    """Reconstruct a scene from photos: cameras, depth, coloured cloud, mesh, files for other tools.
+    """Reconstruct a scene from photos or videos: cameras, depth, cloud, mesh, files for others.
 
     Example: python run_recon.py my_photos/ --out my_scene; --version alone prints the version.
     """
 
     photos: tyro.conf.Positional[tuple[str, ...]]
-    """Photo files, folders of photos, or quoted patterns such as 'trip/*.jpg'."""
+    """Photo files, folders of photos, quoted patterns such as 'trip/*.jpg', or videos."""
 
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """Folder to write the scene to. It must not exist yet, or say --overwrite."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -167,8 +167,9 @@ def _unreadable(photo: Photo, error: OSError) -> InputError:
 
 
 def read_inputs(
-    photos: Sequence[str | Path] | str | Path,
+    photos: Sequence[str | Path],
     *,
+    frames: Mapping[Path, Sequence[Path]] | None = None,
     weights: str | None = None,
     device: str | None = None,
     known_cameras: str | None = None,
@@ -177,15 +178,16 @@ def read_inputs(
 ) -> Inputs:
     """Read what a run starts from; whatever can be wrong with it shows here.
 
-    ``photos``: files, folders or patterns; the others as in :class:`recon.options.Options`;
-    ``work`` keeps what the stages find, by default as long as somebody holds it. Files that cannot
-    be used are left out with a warning. Raises ``InputError`` when no photo is left, or
-    another input cannot be used.
+    ``photos``: files, folders or patterns, and videos, whose ``frames`` stand in for them
+    (:func:`pointmap.video.frames.choose_frames`); the others as in
+    :class:`recon.options.Options`; ``work`` keeps what the stages find, by default as long as
+    somebody holds it. Files that cannot be used are left out with a warning. Raises ``InputError``
+    when no photo is left, or another input cannot be used.
     """
     from pointmap.checkpoint import load_network
     from pointmap.inference import choose_device
 
-    opened = open_usable([photos] if isinstance(photos, (str, Path)) else list(photos))
+    opened = open_usable(photos, frames)
     known = load_known_cameras(known_cameras, opened)
     maps = None
     if prior_depth is not None:
@@ -194,9 +196,15 @@ def read_inputs(
     return Inputs(tuple(opened), known, maps, load_network(weights), chosen, work or Work())
 
 
-def open_usable(inputs: Sequence[str | Path]) -> list[Photo]:
-    """Return the photos that can be used; ``InputError`` when there is none."""
-    opened, rejected = open_photos(find_photos(inputs))
+def open_usable(
+    inputs: Sequence[str | Path], frames: Mapping[Path, Sequence[Path]] | None = None
+) -> list[Photo]:
+    """Return the photos that can be used; ``InputError`` when there is none.
+
+    The ``frames`` of one video have one camera, and no other photo has it: a phone crops and zooms
+    otherwise for films, and most files don't tell.
+    """
+    opened, rejected = open_photos(find_photos(inputs, frames=frames))
     for failure in rejected:
         logger.warning("%s is left out: %s", failure.path.name, failure.reason)
     if not opened:
@@ -206,4 +214,15 @@ def open_usable(inputs: Sequence[str | Path]) -> list[Photo]:
             if rejected
             else "no photo found; give photo files or a folder that holds some"
         )
-    return opened
+    videos = {frame: video for video, some in (frames or {}).items() for frame in some}
+    return [
+        replace(photo, video=videos[photo.path].name, camera_key=_camera_key(photo.path))
+        if photo.path in videos
+        else photo
+        for photo in opened
+    ]
+
+
+def _camera_key(frame: Path) -> str:
+    """Return what the frames of one video have in common, and those of no other."""
+    return f"video {frame.stem.rpartition('_')[0]}"

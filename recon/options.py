@@ -26,6 +26,9 @@ class Options:
     """cpu, cuda or mps; the best one at hand by default."""
     known_cameras: str | None = None
     """Cameras that are known and stay as they are: a cameras.json or a COLMAP model folder."""
+    frames: int | None = None
+    """How many frames to take from all videos together. By default as many as it takes to follow
+    the motion of the camera, at most 300."""
     depth_size: int = 512
     """Long side of the depth maps, in pixels. Photos that are smaller keep their size."""
     refine_depth: bool = True
@@ -60,6 +63,7 @@ class Options:
     def check(self) -> None:
         """Raise ``InputError`` for values that no scene can be made with."""
         positive = {
+            "frames": self.frames,
             "depth-size": self.depth_size / 32,
             "adapt": self.adapt,
             "focal.focal-px": self.focal.focal_px,

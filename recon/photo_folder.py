@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pointmap
 from pointmap.errors import InputError
+from pointmap.images import find_videos
+from pointmap.video.frames import choose_frames
 from recon.export.file_names import depth_stems
 from recon.export.json_file import plain, write_json
 from recon.export.options import ExportOptions
@@ -19,6 +21,7 @@ from recon.options import Options
 from recon.progress import Run, StageListener
 from recon.save import write_files
 from recon.single_photo import photo_scene
+from recon.work.folder import Work
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +52,17 @@ def save_each(
         raise InputError("--scale-from names photos of one scene; with --mode depth only network")
     cards = list[DepthCard]()
     with output.staged() as staging, Run(listener) as run:
+        work = Work()
+        frames: dict[Path, list[Path]] = {}
+        if videos := find_videos(photos):
+            with run.stage("Choosing frames") as advance:
+                frames = choose_frames(
+                    videos, work.frames_folder(), target=options.frames, on_progress=advance
+                )
         with run.stage("Reading photos"):
-            inputs = read_inputs(photos, weights=options.weights, device=options.device)
+            inputs = read_inputs(
+                photos, frames=frames, weights=options.weights, device=options.device, work=work
+            )
         stems = _folder_names([photo.name for photo in inputs.photos])
         with run.stage("Depth of each photo") as advance:
             for number, (photo, stem) in enumerate(zip(inputs.photos, stems, strict=True)):

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from pointmap.images import find_videos
+from pointmap.video.frames import choose_frames
 from recon.adaptation import AdaptOptions, adapted_depths
 from recon.alignment.align_scene import align_scene
 from recon.alignment.further_groups import further_groups
@@ -39,12 +41,12 @@ def reconstruct(
     listener: StageListener | None = None,
     work: Work | str | Path | None = None,
 ) -> Reconstruction:
-    """Reconstruct one scene from photos: files, folders or patterns.
+    """Reconstruct one scene from photos: files, folders, patterns or videos.
 
     What the stages find is kept in ``work``, a folder, and a later call goes on from there: with
     other options, only what depends on them is done again. Deleting the folder loses nothing but
     time; but the views of the result read their pixels and depth there as long as they are used.
-    None: a temporary folder, which goes with the result.
+    None: a temporary folder, which goes with the result. Frames of videos are there, too.
 
     Files that cannot be used are left out with a warning. Raises ``InputError`` when no photo is
     left, the checkpoint cannot be used or the work cannot be kept.
@@ -53,10 +55,18 @@ def reconstruct(
     options.check()
     if not isinstance(work, Work):
         work = Work(None if work is None else Path(work))
+    given = [photos] if isinstance(photos, (str, Path)) else list(photos)
+    frames: dict[Path, list[Path]] = {}
     with Run(listener) as run:
+        if videos := find_videos(given):
+            with run.stage("Choosing frames") as advance:
+                frames = choose_frames(
+                    videos, work.frames_folder(), target=options.frames, on_progress=advance
+                )
         with run.stage("Reading photos"):
             inputs = read_inputs(
-                photos,
+                given,
+                frames=frames,
                 weights=options.weights,
                 device=options.device,
                 known_cameras=options.known_cameras,
@@ -74,6 +84,7 @@ def reconstruct(
             warnings=tuple(run.warnings),
             options=options.to_dict(),
             further=tuple(told(other) for other in scene.further),
+            holds=work if frames else None,
         )
 
     return Reconstruction.of(told(scene))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+from dataclasses import replace
 from pathlib import Path
 
 from recon.export.cameras_json import write_cameras
@@ -16,11 +18,13 @@ from recon.export.options import ExportOptions
 from recon.export.ply import write_cloud_ply, write_mesh_ply
 from recon.export.products import write_products
 from recon.export.run_json import write_run
-from recon.export.staging import OutputFolder, reserved_folder
+from recon.export.staging import OutputFolder, real_path, reserved_folder
 from recon.export.tum import write_tum
 from recon.export.upright import write_upright_photos
 from recon.scene import Scene, View
 from recon.work.threads import in_threads
+
+_FRAMES = "frames"
 
 
 def save_scene(
@@ -92,12 +96,19 @@ def write_files(
     write_depth_files(staging, reconstruction, export)
     (staging / "colmap/sparse/0").mkdir(parents=True)
     write_colmap(staging / "colmap/sparse/0", reconstruction)
+    frames = {view.name for view in reconstruction.views if _goes_along(view, scene_folder)}
+    if frames:
+        kept = [view for view in reconstruction.views if view.name in frames]
+        write_upright_photos(staging / _FRAMES, kept)
     placed = [view for view in reconstruction.views if view.registered]
-    copies = "colmap/images" if any(view.turned for view in placed) else None
+    # COLMAP looks for all photos in one folder.
+    mixed = len({view.name in frames for view in placed}) == 2
+    copies = "colmap/images" if mixed or any(view.turned for view in placed) else None
     if copies:
         write_upright_photos(staging / copies, placed)
+    with_frames = _with_paths(reconstruction, frames, scene_folder / _FRAMES)
     write_transforms(
-        staging / "transforms.json", reconstruction, scene_folder=scene_folder, photos=copies
+        staging / "transforms.json", with_frames, scene_folder=scene_folder, photos=copies
     )
     if reconstruction.options.get("depth_products"):
         (staging / "products").mkdir()
@@ -108,4 +119,21 @@ def write_files(
         from viz.pages.report import write_report
 
         write_report(reconstruction, staging / "report.html")
-    write_run(staging / "run.json", reconstruction, scene_folder=scene_folder)
+    write_run(staging / "run.json", with_frames, scene_folder=scene_folder)
+
+
+def _goes_along(view: View, scene_folder: Path) -> bool:
+    """Return whether the scene has to have the photo itself: nobody else keeps a frame of a video.
+
+    A photo inside the folder that is replaced is such a frame, given again: it would be deleted.
+    """
+    return view.video is not None or real_path(view.path).is_relative_to(scene_folder)
+
+
+def _with_paths(reconstruction: Scene, names: Set[str], folder: Path) -> Scene:
+    """Return the scene with the photos of these ``names`` where they will finally lie."""
+    views = (
+        replace(view, path=folder / view.name) if view.name in names else view
+        for view in reconstruction.views
+    )
+    return replace(reconstruction, views=tuple(views))

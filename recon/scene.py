@@ -72,6 +72,7 @@ class View:
 
     ``reason`` says in words why the photo has no ``cam_to_world``; None when it has one.
     ``turned``: the file holds the picture turned or mirrored, and its EXIF orientation says so.
+    ``video``: the file name of the video that the photo is a frame of, or None.
     """
 
     name: str
@@ -80,6 +81,7 @@ class View:
     maps: Maps
     reason: str | None = None
     turned: bool = False
+    video: str | None = None
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
@@ -230,6 +232,8 @@ class Scene:
     """Names of photos that have no place here, but show another place together: largest first."""
     further: tuple[Scene, ...] = ()
     """The scenes of those, where ``Options.all_scenes`` asked for them; not read back."""
+    holds: object | None = field(default=None, repr=False, compare=False)
+    """Keeps frames of videos on disk until the scene goes; a saved scene has copies of its own."""
 
     @property
     def cameras(self) -> dict[str, Camera]:

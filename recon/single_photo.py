@@ -76,6 +76,7 @@ def photo_scene(
         camera,
         LoadedMaps(frame.pixels, smooth, depth.confidence),
         turned=photo.orientation != 1,
+        video=photo.video,
     )
     surface = mesh_from_depth(view)
     scene = Scene(

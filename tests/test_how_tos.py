@@ -4,6 +4,7 @@ What a page may use, in the empty folder where its commands run:
 
 - ``my_photos/``: a.jpg, b.jpg, c.jpg, small photos of the sample scene; ``photo.jpg`` is the first;
 - ``my_scene/``: what ``python run_recon.py my_photos/ --out my_scene`` wrote;
+- ``clip.mp4``: a film of them;
 - ``truth.json``: its true cameras; ``posed/``: images/, cameras.json and depth/ of one scene;
 - ``checkpoint.safetensors``: an untrained network.
 
@@ -26,9 +27,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from video_clips import write_clip
 
 import pointmap.training.generate
 from pointmap.checkpoint import save_checkpoint
@@ -104,6 +107,8 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "height": small.height,
         }
     shutil.copy(photos / "a.jpg", folder / "photo.jpg")
+    held = (np.asarray(Image.open(photos / f"{letter}.jpg")) for letter in "abc" for _ in range(5))
+    write_clip(folder / "clip.mp4", held)
     (folder / "truth.json").write_text(json.dumps(true | {"images": images}))
     torch.manual_seed(0)
     save_checkpoint(build_network(NETWORKS["tiny"]), folder / "checkpoint.safetensors", card={})

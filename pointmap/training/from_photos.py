@@ -36,7 +36,7 @@ class FromPhotosCommand:
     """
 
     photos: tyro.conf.Positional[tuple[str, ...]]
-    """Photo files or folders in the order they were taken, or one video."""
+    """Photo files or folders in the order they were taken, or videos."""
     out: Path
     """Checkpoint to write (.safetensors)."""
     weights: str | None = None
@@ -46,7 +46,7 @@ class FromPhotosCommand:
     reach: int = 2
     """Each photo is compared with so many before and after it."""
     frames: int = 24
-    """Frames taken from a video, evenly spread."""
+    """Frames taken from a video, spread by its motion."""
     learning_rate: float = 2e-4
     """Peak learning rate."""
     device: str | None = None
@@ -92,15 +92,12 @@ def read_images(inputs: Sequence[str], network: PointmapNetwork, *, frames: int)
 
     Raises ``InputError`` for fewer than two usable photos and for photos of different shapes.
     """
-    from pointmap.images import find_photos, open_photos
-    from pointmap.video import VIDEO_EXTENSIONS, extract_frames
+    from pointmap.images import find_photos, find_videos, open_photos
+    from pointmap.video.frames import choose_frames
 
     with tempfile.TemporaryDirectory() as folder:
-        if len(inputs) == 1 and Path(inputs[0]).suffix.lower() in VIDEO_EXTENSIONS:
-            paths = extract_frames(Path(inputs[0]), Path(folder), count=frames)
-        else:
-            paths = find_photos(inputs)
-        opened, _ = open_photos(paths)
+        taken = choose_frames(find_videos(inputs), Path(folder), target=frames)
+        opened, _ = open_photos(find_photos(inputs, frames=taken))
         if len(opened) < 2:
             raise InputError(f"{len(opened)} usable photos; learning from motion takes at least 2")
         seen = network_photos(network, opened)

@@ -44,6 +44,7 @@ def load_scene(folder: str | Path) -> Scene:
         paths = {
             photo["name"]: Path(os.path.normpath(real / photo["path"])) for photo in run["photos"]
         }
+        videos = {photo["name"]: photo.get("video") for photo in run["photos"]}
         views = []
         for name, camera in cameras.items():
             depth = read_depth_npz(folder / camera.entry["depth"])
@@ -54,6 +55,7 @@ def load_scene(folder: str | Path) -> Scene:
                     camera=camera.camera(),
                     maps=LoadedMaps(depth.image, depth.depth, depth.confidence),
                     reason=camera.entry["reason"],
+                    video=videos.get(name),
                 )
             )
         return Scene(

@@ -35,6 +35,7 @@ def write_run(path: Path, reconstruction: Scene, *, scene_folder: Path) -> None:
             "path": relative_photo_path(view.path, scene_folder),
             "width": int(view.camera.width),
             "height": int(view.camera.height),
+            "video": view.video,
             "registered": view.registered,
             "reason": view.reason,
         }

@@ -1,7 +1,8 @@
-"""Upright copies of photos for programs that take a file's pixels as they are stored.
+"""Upright copies of photos inside a scene's folder.
 
 Phones store portrait photos lying, with an EXIF orientation beside them. Our cameras belong to the
-upright picture; COLMAP, nerfstudio and trainers of Gaussian splats do not turn it.
+upright picture; COLMAP, nerfstudio and trainers of Gaussian splats do not turn it. And frames of a
+video lie nowhere else.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def write_upright_photos(folder: Path, views: Sequence[View]) -> None:
         try:
             content = _turned(view.path) if view.turned else view.path.read_bytes()
         except Exception as error:  # decoders raise anything; the scene is worth more than a copy
-            logger.warning("%s: no upright copy for COLMAP (%s)", view.path, error)
+            logger.warning("%s: no copy of it in the scene (%s)", view.path, error)
         else:
             (folder / view.name).write_bytes(content)
 

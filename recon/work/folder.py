@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
 from pointmap.errors import InputError
+from pointmap.video.frames import clear_frames
 from recon.progress import PACKAGES, Advance, unheard
 from recon.work.content_key import item_key
 from recon.work.packing import Damaged, pack, size_of, unpack
@@ -35,6 +36,7 @@ _MARK_TEXT = (
 )
 # Digits of a name that make its folder: no folder of a thousand photos gets very long.
 _FOLDER_DIGITS = 2
+_FRAMES = "frames"
 
 
 class Work:
@@ -105,8 +107,7 @@ class Work:
         unfinished = path.with_suffix(_UNFINISHED)
         try:
             if not path.parent.exists():
-                self.folder.mkdir(parents=True, exist_ok=True)
-                (self.folder / _MARK).write_text(_MARK_TEXT, encoding="utf-8", newline="")
+                self._mark()
                 path.parent.mkdir(exist_ok=True)
             unfinished.write_bytes(pack((value, warnings)))
             unfinished.replace(path)
@@ -154,9 +155,28 @@ class Work:
                 if key in self._recent:
                     self._recent_bytes -= self._recent.pop(key)[1]
 
+    def frames_folder(self) -> Path:
+        """Return the folder for frames of videos, which goes with the rest.
+
+        Raises ``InputError`` when nothing can be written there.
+        """
+        try:
+            self._mark()
+        except OSError as error:
+            raise InputError(
+                f"cannot write to {self.folder} ({error.strerror or error}): run the same command "
+                "again when that is mended, it goes on where it stopped"
+            ) from error
+        return self.folder / _FRAMES
+
+    def _mark(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / _MARK).write_text(_MARK_TEXT, encoding="utf-8", newline="")
+
     def size_bytes(self) -> int:
         """Return what all results take on the disk."""
-        return sum(path.stat().st_size for path in self._files())
+        frames = (self.folder / _FRAMES).glob("*")
+        return sum(path.stat().st_size for path in (*self._files(), *frames))
 
     def delete_unused(self) -> None:
         """Delete the results that were not asked for since this object was made."""
@@ -172,7 +192,8 @@ class Work:
                 path.unlink()
         with suppress(OSError):
             (self.folder / _MARK).unlink()
-        for folder in (*_subfolders(self.folder), self.folder):
+        clear_frames(self.folder / _FRAMES)
+        for folder in (*_subfolders(self.folder), self.folder / _FRAMES, self.folder):
             with suppress(OSError):  # rmdir refuses folders that are not empty
                 folder.rmdir()
 

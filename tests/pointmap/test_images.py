@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from pointmap.images import (
     Photo,
     ResizedPhoto,
     find_photos,
+    find_videos,
     load_photo,
     open_photos,
     resized_size,
@@ -335,30 +337,28 @@ def test_find_photos_in_folders_patterns_and_files(
         find_photos([tmp_path / "bare"])
 
 
-def test_a_video_gives_frames_spread_over_it(tmp_path: Path) -> None:
-    import cv2
+def test_frames_stand_in_for_a_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jpg", "b.MP4", "c.jpg", "c.mov", "._b.mp4"):
+        Path(name).touch()
+    frames = {Path("b.MP4"): [Path("b_000001.jpg"), Path("b_000009.jpg")]}
+    inputs = ["c.jpg", "b.MP4", "a.jpg"]
+    assert find_videos(inputs) == [Path("b.MP4")]
+    found = ["c.jpg", "b_000001.jpg", "b_000009.jpg", "a.jpg"]
+    assert [str(path) for path in find_photos(inputs, frames=frames)] == found
+    with pytest.raises(InputError, match=r"b\.MP4 is a video; give photos"):
+        find_photos(inputs)
+    # Beside a live photo lies a film of it, so that a folder stands for its photos alone.
+    assert find_videos([".", "*.jpg"]) == []
+    assert find_videos(["*.m[op][v4]", "./c.mov"]) == [Path("c.mov")]
+    assert find_videos(["*.MP4"]) == [Path("b.MP4")]
 
-    path = tmp_path / "walk round.mp4"
-    grey = 37 * np.arange(100) % 200 + 20  # neighbouring frames differ by much
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 30, (96, 64))
-    for n in range(100):
-        writer.write(np.full((64, 96, 3), grey[n], np.uint8))
-    writer.release()
-    frames = find_photos([path], frames_folder=tmp_path / "frames")
-    assert len(frames) == 24 and frames == sorted(frames)
-    assert all(frame.parent == tmp_path / "frames" for frame in frames)
-    numbers = np.array([int(frame.stem.split("_")[-1]) for frame in frames])
-    assert 1 <= numbers[0] <= 3 and 96 <= numbers[-1] <= 98
-    assert set(np.diff(numbers)) <= {4, 5}
-    photos, rejected = open_photos(frames)
-    shown = [load_photo(photo, long_side=96).pixels.mean() for photo in photos]
-    assert not rejected and np.abs(shown - grey[numbers]).max() < 8
 
-    with pytest.raises(InputError, match="is a video"):
-        find_photos([path])
-    path.write_bytes(b"no video")
-    with pytest.raises(InputError, match="no video that can be read"):
-        find_photos([path], frames_folder=tmp_path / "frames")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_named_as_a_video_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(InputError, match="neither a file nor a folder"):
+        find_videos([tmp_path / "pipe.mp4"])
 
 
 def test_names_are_unique(tmp_path: Path) -> None:
