@@ -13,7 +13,7 @@ from pointmap.camera import Array
 from pointmap.errors import InputError
 from recon.scene import View
 
-# Bits of the mantissa that depth keeps of 23, for files of a third of the size: at most 0.025 % off,
+# Bits of the mantissa that depth keeps of 23, for files of a third of the size: 0.025 % off at most,
 # a tenth of what the best of it is accurate to.
 _MANTISSA_BITS = 11
 # Steps of confidence in [0, 1].

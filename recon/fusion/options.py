@@ -24,7 +24,7 @@ class FusionOptions:
     """Keep the inside of this box only: x y z of its low corner, then of its high corner."""
     max_triangles: int = 3_000_000
     """Upper bound of the mesh's size; the voxel grows to keep it."""
-    max_memory_gb: float = 4.0
+    max_memory_gb: float = 2.0
     """Upper bound of the voxels' memory; the voxel grows, with a warning, to keep it."""
     min_component: float = 0.0005
     """Connected pieces with less than this share of all triangles are removed as floaters."""

@@ -170,7 +170,7 @@ class TestDepthMaps:
         write_depth_npz(tmp_path / "b b.npz", view)
         with np.load(tmp_path / "b b.npz", allow_pickle=False) as arrays:
             np.testing.assert_allclose(arrays["depth"], view.depth, rtol=2**-12)
-            np.testing.assert_allclose(arrays["confidence"], view.confidence, atol=1 / 512)
+            np.testing.assert_allclose(arrays["confidence"], view.confidence, atol=1 / 256)
             np.testing.assert_array_equal(arrays["image"], view.pixels)
             assert arrays["depth"].dtype == arrays["confidence"].dtype == np.float32
             height, width = arrays["depth"].shape

@@ -112,7 +112,7 @@ class TestLoad:
             assert view.registered == ours.registered
             np.testing.assert_array_equal(view.camera.intrinsics, ours.camera.intrinsics)
             # What depth files round is recon.export.depth_npz's to say.
-            for name, off in (("depth", 2e-3), ("confidence", 1 / 512), ("pixels", 0)):
+            for name, off in (("depth", 2e-3), ("confidence", 1 / 256), ("pixels", 0)):
                 got, expected = getattr(view, name), getattr(ours, name)
                 np.testing.assert_allclose(got, expected, rtol=0, atol=off)
                 assert getattr(view, name).dtype == getattr(ours, name).dtype
