@@ -72,6 +72,9 @@ class BundleOptions:
     max_iterations: int = 50
     tolerance: float = 1e-7
     """Stop when an accepted step lowers the cost by less than this fraction."""
+    least_motion: float = 1e-9
+    """Stop when a step turns no camera by more, in radians, nor moves one by more of the scene's
+    extent, nor changes a lens by more: what is left are points that don't fit."""
 
 
 @dataclass(frozen=True)
@@ -191,8 +194,10 @@ def _minimise(problem: BundleProblem, options: BundleOptions) -> tuple[_State, f
         if not accepted:
             return state, cost, iteration, iteration > 1
         decrease = (cost - trial_cost) / max(cost, 1e-300)
+        motion = _motion(state, step[0])
         state, cost = trial, trial_cost
-        if decrease < options.tolerance or cost < 1e-20 * len(problem.xy):
+        settled = decrease < options.tolerance or motion < options.least_motion
+        if settled or cost < 1e-20 * len(problem.xy):
             return state, cost, iteration, True
     return state, cost, options.max_iterations, False
 
@@ -448,6 +453,15 @@ def _step(problem: BundleProblem, state: _State, camera: Array, points: Array) -
         state.k1 + np.clip(k1, -0.1, 0.1),
         state.points + points,
     )
+
+
+def _motion(state: _State, camera: Array) -> float:
+    """Return the largest entry of a camera step (D,), of the centres as a share of the extent."""
+    size = camera.copy()
+    extent = float(np.ptp(state.centre, axis=0).max())
+    pose = size[: _POSE * len(state.centre)].reshape(-1, _POSE)
+    pose[:, 3:] /= max(extent, 1e-12)
+    return float(np.abs(size).max(initial=0.0))
 
 
 def _cam_to_world(problem: BundleProblem, state: _State) -> Array:

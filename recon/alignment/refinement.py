@@ -30,6 +30,8 @@ _AGREEING_SHARE = 0.6
 # before the last are soon repeated with other points.
 _STEPS = 30
 _TOLERANCE, _LAST_TOLERANCE = 1e-4, 1e-6
+# Cameras that move by less (radians, shares of the scene) stand still, whatever points still do.
+_LAST_MOTION = 1e-5
 # Scenes of so many photos cost little: all their points take part in every round.
 _FEW_PHOTOS = 30
 # The model of a camera (pinhole, no distortion) is no better than this on a real photo, however
@@ -201,6 +203,7 @@ def refine(setup: Setup, cameras: Cameras, *, trusted: Mask | None = None) -> St
             loss_scale=threshold,
             max_iterations=_STEPS,
             tolerance=_LAST_TOLERANCE if is_last else _TOLERANCE,
+            least_motion=_LAST_MOTION if is_last else 0.0,
         )
         structure = adjust(setup, structure, bundle, free_lens=free_lens)
         cameras = structure.cameras
