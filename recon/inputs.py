@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pointmap.errors import InputError
 from pointmap.images import Photo, ResizedPhoto, find_photos, load_photo, open_photos
 from recon.known_cameras import KnownCameras, load_known_cameras
+from recon.localise.extension import extended
 from recon.prediction.given_maps import PriorMap, read_prior_maps
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def read_inputs(
     weights: str | None = None,
     device: str | None = None,
     known_cameras: str | None = None,
+    extend: str | None = None,
     prior_depth: str | None = None,
 ) -> Inputs:
     """Read what a run starts from; whatever can be wrong with it shows here.
@@ -82,7 +84,10 @@ def read_inputs(
     from pointmap.inference import choose_device
 
     opened = open_usable([photos] if isinstance(photos, (str, Path)) else list(photos))
-    known = load_known_cameras(known_cameras, opened)
+    if extend is None:
+        known = load_known_cameras(known_cameras, opened)
+    else:
+        opened, known = extended(extend, opened)
     maps = None
     if prior_depth is not None:
         maps = tuple(read_prior_maps(Path(prior_depth), opened))

@@ -26,6 +26,9 @@ class Options:
     """cpu, cuda or mps; the best one at hand by default."""
     known_cameras: str | None = None
     """Cameras that are known and stay as they are: a cameras.json or a COLMAP model folder."""
+    extend: str | None = None
+    """Folder of a scene that the photos are added to: its photos come along, cameras of placed ones
+    and the unit of length stay as they are, and --out gets the larger scene."""
     depth_size: int = 512
     """Long side of the depth maps, in pixels. Photos that are smaller keep their size."""
     refine_depth: bool = True
@@ -82,6 +85,13 @@ class Options:
         if self.adapt is not None and not self.refine_depth:
             raise InputError("--adapt learns from refined depth: leave out --no-refine-depth")
 
+        if self.extend is not None and self.known_cameras is not None:
+            raise InputError(
+                "--extend takes the cameras of the scene, --known-cameras those of a file: leave "
+                "out one of the two"
+            )
+        if self.extend is not None and self.scale_from is not None:
+            raise InputError("--extend keeps the scene's unit of length: leave out --scale-from")
         if self.scale_from is not None:
             parse_scale(self.scale_from)
         box = self.fusion.crop

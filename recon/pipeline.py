@@ -46,6 +46,7 @@ def reconstruct(
                 weights=options.weights,
                 device=options.device,
                 known_cameras=options.known_cameras,
+                extend=options.extend,
                 prior_depth=options.prior_depth,
             )
             names = [photo.name for photo in inputs.photos]
@@ -94,6 +95,7 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
     with run.stage("Fusing the surface"):
         fused = fuse_views(views, options.fusion, device=inputs.device)
     scene = assemble_scene(evidence, alignment, views, fused)
+    scene = replace(scene, units=inputs.known.units)
     return in_metres(scene, seen.priors, options.scale_from)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import filecmp
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pointmap.errors import InputError
@@ -36,6 +36,7 @@ class SolvedScene:
     tracks: Tracks
     units: str
     _opened: dict[str, Photo | None] = field(default_factory=dict, repr=False, compare=False)
+    _missed: set[str] = field(default_factory=set, repr=False, compare=False)
 
     @property
     def placed(self) -> list[str]:
@@ -47,18 +48,28 @@ class SolvedScene:
         return read_depth_npz(self.depth_files[name])
 
     def photo(self, name: str) -> Photo | None:
-        """Return one of the scene's photos; with a warning, None where it has gone or changed."""
+        """Return one of the scene's photos, None where its file has gone or is another picture."""
         if name not in self._opened:
-            self._opened[name] = self._open(name)
+            path, camera = self.photo_files.get(name), self.cameras[name]
+            opened, _ = open_photos([] if path is None else [path])
+            size = camera.width, camera.height
+            same = [replace(p, name=name) for p in opened if (p.width, p.height) == size]
+            self._opened[name] = same[0] if same else None
         return self._opened[name]
 
     def picture(self, name: str, *, long_side: int) -> ResizedPhoto:
         """Return one photo's picture, of at most ``long_side`` pixels.
 
-        Where the photo has gone, the small copy in the scene takes its place.
+        Where the photo has gone, the small copy in the scene takes its place, with a warning.
         """
         photo = self.photo(name)
-        return self.small_copy(name) if photo is None else load_photo(photo, long_side=long_side)
+        if photo is not None:
+            return load_photo(photo, long_side=long_side)
+        if name not in self._missed:
+            self._missed.add(name)
+            path = self.photo_files.get(name, name)
+            logger.warning("%s has gone or changed: its small copy in the scene is used", path)
+        return self.small_copy(name)
 
     def small_copy(self, name: str) -> ResizedPhoto:
         """Return one photo as the scene itself holds it, at the resolution of its depth."""
@@ -75,17 +86,6 @@ class SolvedScene:
             except OSError:
                 continue  # it has gone, so that nobody can tell
         return None
-
-    def _open(self, name: str) -> Photo | None:
-        path, camera = self.photo_files.get(name), self.cameras[name]
-        if path is None or not path.exists():
-            logger.warning("%s has gone: its small copy in the scene is used", path or name)
-            return None
-        opened, _ = open_photos([path])
-        if not opened or (opened[0].width, opened[0].height) != (camera.width, camera.height):
-            logger.warning("%s has changed: its small copy in the scene is used", path)
-            return None
-        return opened[0]
 
 
 def read_solved_scene(folder: str | Path) -> SolvedScene:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from PIL import Image
 from scene_factory import empty_cloud, empty_mesh
 from synthetic import Shot, shoot
@@ -19,27 +21,30 @@ def room_shots(count: int = 6) -> list[Shot]:
     return shoot(count, width=WIDTH, height=HEIGHT, span_deg=40, wavelength=0.12)
 
 
-def save_photo(shot: Shot, path: Path, **options: object) -> Path:
+def save_photo(shot: Shot, path: Path, **options: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(shot.pixels).save(path, quality=95, **options)  # type: ignore[arg-type]
+    Image.fromarray(shot.pixels).save(path, **options)
     return path
 
 
 def true_scene(
-    shots: Sequence[Shot], photos: Path, *, tracks: Tracks | None = None, units: str = "scene"
+    shots: Sequence[Shot],
+    photos: Path,
+    *,
+    unplaced: Collection[int] = (),
+    tracks: Tracks | None = None,
+    units: str = "scene",
 ) -> Reconstruction:
-    """Write the shots as 0.png, 1.png, ... to ``photos``, and return their scene; depth, known to
-    be right, is half the photo's size.
-    """
+    """Write the shots as 0.png, 1.png, ... to ``photos``, and return their scene, its depth sure."""
     views = []
     for k, shot in enumerate(shots):
         height, width = shot.depth.shape
-        maps = LoadedMaps(
-            shot.pixels[::2, ::2], shot.depth[::2, ::2], 0 * shot.depth[::2, ::2] + 0.9
-        )
         path = save_photo(shot, photos / f"{k}.png")
-        camera = Camera(shot.intrinsics, width, height, shot.cam_to_world, shot.k1)
-        views.append(View(path.name, path, camera, maps))
+        pose = None if k in unplaced else shot.cam_to_world
+        camera = Camera(shot.intrinsics, width, height, pose, shot.k1)
+        maps = LoadedMaps(shot.pixels, shot.depth, np.full_like(shot.depth, 0.9))
+        reason = "its matches contradict the scene" if pose is None else None
+        views.append(View(path.name, path, camera, maps, reason))
     return Reconstruction(
         tuple(views), tracks or Tracks.empty(), empty_cloud(), empty_mesh(), units=units
     )
