@@ -14,11 +14,12 @@ from synthetic import Shot, shoot
 from recon.reconstruction import Reconstruction
 from recon.scene import Camera, LoadedMaps, Tracks, View
 
-WIDTH, HEIGHT = 400, 300
+# Small, as features and their matches are what such tests take their time for.
+WIDTH, HEIGHT, WAVELENGTH = 240, 180, 0.16
 
 
 def room_shots(count: int = 6) -> list[Shot]:
-    return shoot(count, width=WIDTH, height=HEIGHT, span_deg=40, wavelength=0.12)
+    return shoot(count, width=WIDTH, height=HEIGHT, span_deg=40, wavelength=WAVELENGTH)
 
 
 def save_photo(shot: Shot, path: Path, **options: Any) -> Path:
