@@ -1,4 +1,4 @@
-"""``python -m recon.localise SCENE PHOTO...``: where photos were taken, in a saved scene's frame."""
+"""``python -m recon.localise SCENE PHOTO...``: where photos were taken, in a scene's frame."""
 
 from __future__ import annotations
 

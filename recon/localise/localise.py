@@ -16,7 +16,6 @@ from recon.localise.resection import (
     LEAST_POINTS,
     Resection,
     Sightings,
-    best,
     resect,
     resect_unknown,
 )
@@ -74,9 +73,7 @@ def localise_photos(
     """
     own = [scene.same_photo(photo.path) for photo in photos]
     known = [None if name is None else scene.cameras[name] for name in own]
-    asked = [
-        k for k, camera in enumerate(known) if camera is None or camera.cam_to_world is None
-    ]
+    asked = [k for k, camera in enumerate(known) if camera is None or camera.cam_to_world is None]
     partners = likely_partners(scene, [photos[k] for k in asked], advance=advance)
     recognise = _Recogniser(scene)
     result: dict[int, Localised] = {
@@ -153,7 +150,7 @@ class _Recogniser:
         return Sightings(keypoint, features.xy[keypoint], table[:, 1:])
 
     def _features_and_points(self, name: str) -> tuple[PhotoFeatures, Array]:
-        """Return one photo's features and the world points (K, 3) that they show, NaN if unknown."""
+        """Return one photo's features and the points (K, 3) that they show, NaN if unknown."""
         scene = self.scene
         features = extract_features(scene.picture(name, long_side=FEATURE_LONG_SIDE))
         shown = scene_points(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 from pointmap.camera import (
     Array,
     Index,
-    Mask,
     invert_rigid,
     pinhole,
     project,
@@ -114,9 +112,7 @@ def resect(seen: Sightings, lens: Lens, *, seed: int = 0) -> Resection | None:
     return None if start is None else _refined(seen, start, lens)
 
 
-def resect_unknown(
-    seen: Sightings, width: int, height: int, *, seed: int = 0
-) -> Resection | None:
+def resect_unknown(seen: Sightings, width: int, height: int, *, seed: int = 0) -> Resection | None:
     """Return the same for a lens of which nothing is known: the best of several focal lengths."""
     few = seen
     if len(seen) > _MOST_MATCHES:
@@ -130,11 +126,7 @@ def resect_unknown(
             tried.append((len(np.unique(agree)), Lens(start, _FREE_LOG_SIGMA, "estimated")))
     tried.sort(key=lambda entry: -entry[0])
     refined = [_refined(few, lens.camera, lens) for _, lens in tried[:_FOCALS_REFINED]]
-    return best([found for found in refined if found is not None])
-
-
-def best(found: Sequence[Resection]) -> Resection | None:
-    """Return the resection that most key points agree with, or of equals the most accurate."""
+    found = [one for one in refined if one is not None]
     return max(found, key=lambda one: (one.inliers, -one.error_px), default=None)
 
 
@@ -240,6 +232,8 @@ def _moved(start: Camera, lens: Lens, x: Array, sigma: Array) -> Camera:
 
 
 def _in_camera(points: Array, camera: Camera) -> Array:
+    if camera.cam_to_world is None:
+        raise ValueError("the camera has no pose")
     return transform_points(invert_rigid(camera.cam_to_world), points)
 
 

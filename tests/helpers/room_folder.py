@@ -36,7 +36,7 @@ def true_scene(
     tracks: Tracks | None = None,
     units: str = "scene",
 ) -> Reconstruction:
-    """Write the shots as 0.png, 1.png, ... to ``photos``, and return their scene, its depth sure."""
+    """Write the shots as 0.png, 1.png, ... to ``photos``, and return their scene, depth sure."""
     views = []
     for k, shot in enumerate(shots):
         height, width = shot.depth.shape

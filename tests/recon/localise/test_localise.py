@@ -174,7 +174,9 @@ def test_tracks_alone_place_a_photo_where_no_depth_is_confirmed(tmp_path: Path) 
 def test_photos_that_show_something_else_or_too_little_are_not_placed(
     material: Path, tmp_path: Path
 ) -> None:
-    wall = shoot(1, width=WIDTH, height=HEIGHT, wavelength=0.05, surfaces=(Plane((0.1, 0.3, 1.0), 3.0),))
+    wall = shoot(
+        1, width=WIDTH, height=HEIGHT, wavelength=0.05, surfaces=(Plane((0.1, 0.3, 1.0), 3.0),)
+    )
     elsewhere = save_photo(wall[0], tmp_path / "elsewhere.png")
     shot = new_shot(WIDTH, HEIGHT, 228)
     pixels = np.full_like(shot.pixels, 90)
