@@ -21,9 +21,11 @@ def extended(folder: str | Path, photos: Sequence[Photo]) -> tuple[list[Photo], 
 
     The scene's photos keep their names and their order. Of those that were placed, lens and pose
     are known, and so is the scene's unit of length; of the others and of the new ones nothing. New
-    photos that the scene has already are left out with a warning; of a name that it has, another
-    one is made. Raises ``InputError`` as :func:`recon.localise.solved_scene.read_solved_scene` does
-    and when a photo of the scene has gone or changed, or no new one is left.
+    photos that the scene has already are left out, copies with a warning; of a name that it has,
+    another one is made.
+
+    Raises ``InputError`` as :func:`recon.localise.solved_scene.read_solved_scene` does, when a
+    photo of the scene has gone or changed, and when no new one is left.
     """
     scene = read_solved_scene(folder)
     old = [_own_photo(scene, name) for name in scene.cameras]
@@ -32,7 +34,7 @@ def extended(folder: str | Path, photos: Sequence[Photo]) -> tuple[list[Photo], 
         same = scene.same_photo(photo.path)
         if same is None:
             new.append(photo)
-        else:
+        elif not photo.path.samefile(scene.photo_files[same]):
             logger.warning("%s is in the scene already, as %s: it is left out", photo.path, same)
     if not new:
         raise InputError(f"{folder} has all of these photos already: give new ones")

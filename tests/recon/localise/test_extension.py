@@ -73,8 +73,12 @@ def test_photos_that_the_scene_has_are_left_out(
     material: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     again = shutil.copy(material / "photos/1.png", tmp_path / "other name.png")
-    photos, _ = extended(material / "scene", open_usable([again, material / "new"]))
-    assert len(photos) == 6 and "other name.png is in the scene already, as 1.png" in caplog.text
+    given = [again, material / "photos", material / "new"]
+    photos, _ = extended(material / "scene", open_usable(given))
+    assert len(photos) == 6
+    # The whole folder may be given again: of its own photos nothing is said.
+    assert [record.args[1] for record in caplog.records] == ["1.png"]
+    assert "other name.png is in the scene already" in caplog.text
     with pytest.raises(InputError, match="has all of these photos already"):
         extended(material / "scene", open_usable([again]))
 

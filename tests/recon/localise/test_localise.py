@@ -256,6 +256,7 @@ def test_without_its_photos_the_scene_still_places_new_ones(
         ("none placed", "there is nothing to place others in"),
         ("no depth", "is missing: reconstruct the scene again"),
         ("no photo", "no file matches"),
+        ("no photo given", "no photos given"),
         ("nowhere to write", "is no folder: make it first"),
     ],
 )
@@ -267,7 +268,7 @@ def test_what_cannot_be_used_is_one_line_and_exit_code_2(
     words: str,
 ) -> None:
     scene = tmp_path / "scene"
-    photos, more = str(save_photo(new_shot(120, 90, 110), tmp_path / "new.png")), []
+    more = [str(save_photo(new_shot(120, 90, 110), tmp_path / "new.png"))]
     if damage != "no folder":
         shutil.copytree(material / "scene", scene)
     if damage == "no cameras":
@@ -284,10 +285,12 @@ def test_what_cannot_be_used_is_one_line_and_exit_code_2(
     if damage == "no depth":
         (scene / "depth/0.npz").unlink()
     if damage == "no photo":
-        photos = str(tmp_path / "*.jpg")
+        more = [str(tmp_path / "*.jpg")]
+    if damage == "no photo given":
+        more = []
     if damage == "nowhere to write":
-        more = ["--json", str(tmp_path / "none/found.json")]
-    assert main([str(scene), photos, *more]) == 2
+        more += ["--json", str(tmp_path / "none/found.json")]
+    assert main([str(scene), *more]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(errors) == 1 and words in errors[0]
 

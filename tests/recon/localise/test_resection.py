@@ -18,7 +18,8 @@ KNOWN = Lens(Camera(pinhole(FOCAL, WIDTH, HEIGHT), WIDTH, HEIGHT, None, K1), 0.0
 def sightings(right: int, wrong: int, *, reach: float = 1.0, seed: int = 0) -> Sightings:
     """Points in a box of half width ``reach``, seen with half a pixel's noise; and wrong ones."""
     rng = np.random.default_rng(seed)
-    points = rng.uniform(-reach, reach, (right + wrong, 3)) + [0.1, 0.3, 0.3]
+    centre = np.array([0.1, 0.3, 0.3])
+    points = centre + rng.uniform(-reach, reach, (right + wrong, 3))
     in_camera = transform_points(invert_rigid(POSE), points)
     xy = project(in_camera, KNOWN.camera.intrinsics, K1) + rng.normal(0, 0.5, (len(points), 2))
     xy[right:] = rng.uniform(0, [WIDTH, HEIGHT], (wrong, 2))
