@@ -67,18 +67,25 @@ def _run(command: Command) -> bool:
     from recon.localise.localise import localise_photos
     from recon.localise.solved_scene import read_solved_scene
 
-    if command.json is not None and not command.json.parent.is_dir():
-        raise InputError(
-            f"{command.json.parent} is no folder: make it first, or choose another place"
-        )
+    if command.json is not None:
+        _check_writable(command.json, command.scene)
     scene = read_solved_scene(command.scene)
-    photos = open_usable(command.photos)
-    found = localise_photos(scene, photos, seed=command.seed)
-    for one in found:
+    found = []
+    for one in localise_photos(scene, open_usable(command.photos), seed=command.seed):
         sys.stdout.write(_description(one, scene.units))
+        sys.stdout.flush()
+        found.append(one)
     if command.json is not None:
         _write(command.json, found, scene.units)
     return any(one.placed for one in found)
+
+
+def _check_writable(path: Path, scene: Path) -> None:
+    """Raise ``InputError`` where no file can be written, before the work is done for nothing."""
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent} is no folder: make it first, or choose another place")
+    if path.resolve().is_relative_to(scene.resolve()):
+        raise InputError(f"{path} would be a file of the scene: choose a place outside it")
 
 
 def _description(one: Localised, units: str) -> str:

@@ -8,7 +8,6 @@ import numpy as np
 
 from pointmap.images import Photo, ResizedPhoto, load_photo, resized_size
 from recon.localise.solved_scene import SolvedScene
-from recon.progress import Advance, unheard
 from recon.stage_results import PhotoFeatures
 from recon.two_view.features import extract_features, match_features
 
@@ -20,9 +19,7 @@ PARTNERS = 10
 _LONG_SIDE, _FEATURES = 320, 600
 
 
-def likely_partners(
-    scene: SolvedScene, photos: Sequence[Photo], *, advance: Advance = unheard
-) -> list[list[str]]:
+def likely_partners(scene: SolvedScene, photos: Sequence[Photo]) -> list[list[str]]:
     """Return for each new photo the scene's placed photos that match it best, best first.
 
     Every photo of the scene is looked at once, small, and forgotten; of scenes with few photos all
@@ -35,7 +32,6 @@ def likely_partners(
     counts = np.zeros((len(photos), len(names)), np.int64)
     for number, name in enumerate(names):
         counts[:, number] = _match_counts(_strongest(scene.small_copy(name)), new)
-        advance(number + 1, len(names))
     order = np.argsort(-counts, axis=1, kind="stable")[:, :PARTNERS]
     return [[names[k] for k in row] for row in order.tolist()]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -22,7 +22,6 @@ from recon.localise.resection import (
 from recon.localise.scene_points import scene_points
 from recon.localise.solved_scene import SolvedScene
 from recon.prediction.pointmap_focal import DEFAULT_FOCAL
-from recon.progress import Advance, unheard
 from recon.scene import Camera
 from recon.stage_results import PhotoFeatures
 from recon.two_view.features import FEATURE_LONG_SIDE, extract_features, match_features
@@ -59,9 +58,9 @@ class Localised:
 
 
 def localise_photos(
-    scene: SolvedScene, photos: Sequence[Photo], *, seed: int = 0, advance: Advance = unheard
-) -> list[Localised]:
-    """Return for each photo where it was taken, in the frame and units of ``scene``.
+    scene: SolvedScene, photos: Sequence[Photo], *, seed: int = 0
+) -> Iterator[Localised]:
+    """Yield for each photo where it was taken, in the frame and units of ``scene``.
 
     SIFT features are matched with those of the scene's photos that look most like it, whose key
     points show scene points: tracks and confirmed depth. The pose is that with which most of them
@@ -69,22 +68,23 @@ def localise_photos(
     :data:`recon.localise.resection.LEAST_POINTS` points hold, or whose points lie too close
     together to hold it, is not placed. Its lens is that of the scene's photos of the same camera,
     or estimated with the pose. A photo that is one of the scene's placed ones, byte for byte, has
-    the pose that it has there.
+    the pose that it has there. Raises ``InputError`` when a photo or a file of the scene cannot be
+    read.
     """
     own = [scene.same_photo(photo.path) for photo in photos]
-    known = [None if name is None else scene.cameras[name] for name in own]
-    asked = [k for k, camera in enumerate(known) if camera is None or camera.cam_to_world is None]
-    partners = likely_partners(scene, [photos[k] for k in asked], advance=advance)
+    asked = [
+        photo
+        for photo, name in zip(photos, own, strict=True)
+        if name is None or scene.cameras[name].cam_to_world is None
+    ]
+    partners = iter(likely_partners(scene, asked))
     recognise = _Recogniser(scene)
-    result: dict[int, Localised] = {
-        k: Localised(photos[k], camera, same_as=own[k])
-        for k, camera in enumerate(known)
-        if camera is not None
-    }
-    for number, (k, names) in enumerate(zip(asked, partners, strict=True)):
-        result[k] = _localised(recognise, photos[k], names, seed=seed)
-        advance(number + 1, len(asked))
-    return [result[k] for k in range(len(photos))]
+    for photo, name in zip(photos, own, strict=True):
+        camera = None if name is None else scene.cameras[name]
+        if camera is not None and camera.cam_to_world is not None:
+            yield Localised(photo, camera, same_as=name)
+        else:
+            yield _localised(recognise, photo, next(partners), seed=seed)
 
 
 def _localised(

@@ -22,9 +22,9 @@ from recon.stage_results import REFERENCE_LONG_SIDE
 from recon.two_view.absolute_pose import ransac_pnp
 from recon.two_view.focal_lengths import FOCAL_RANGE
 
-LEAST_POINTS = 16
-"""Key points that have to agree with a pose. Hundreds of wrong matches agree with one by chance in
-four or five; beyond that, only things that look alike do."""
+LEAST_POINTS = 20
+"""Key points that have to agree with a pose. Wrong matches agree with one by chance in four or five
+of hundreds; but with few points in the background of a scene, a right place was metres off."""
 
 # A place less certain than this is none: over the distance of the points, and in degrees.
 _MOST_POSITION_SIGMA, _MOST_ROTATION_SIGMA_DEG = 0.05, 3.0

@@ -198,7 +198,7 @@ def test_far_fewer_partners_than_photos_are_enough(
     # The new photo stands right of the middle, the unplaced one at the right end.
     first, last = candidates.likely_partners(scene, photos)
     assert set(first) < {"1.png", "2.png", "3.png"} and last[0] == "3.png"
-    assert_at(localise_photos(scene, photos)[0].camera.cam_to_world, POSE)
+    assert_at(next(localise_photos(scene, photos)).camera.cam_to_world, POSE)
 
 
 def test_the_command_writes_cameras_and_leaves_the_scene_as_it_is(
@@ -258,6 +258,7 @@ def test_without_its_photos_the_scene_still_places_new_ones(
         ("no photo", "no file matches"),
         ("no photo given", "no photos given"),
         ("nowhere to write", "is no folder: make it first"),
+        ("into the scene", "would be a file of the scene"),
     ],
 )
 def test_what_cannot_be_used_is_one_line_and_exit_code_2(
@@ -290,6 +291,8 @@ def test_what_cannot_be_used_is_one_line_and_exit_code_2(
         more = []
     if damage == "nowhere to write":
         more += ["--json", str(tmp_path / "none/found.json")]
+    if damage == "into the scene":
+        more += ["--json", str(scene / "cameras.json")]
     assert main([str(scene), *more]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(errors) == 1 and words in errors[0]
