@@ -147,7 +147,8 @@ def _views(count: int, work: Work) -> tuple[View, ...]:
     poses = make_room(count, 16, 12, span_deg=360).cam_to_world
     K = pinhole(0.6 * float(np.hypot(_WIDTH, _HEIGHT)), _WIDTH, _HEIGHT)
     kept = work.each(
-        [f"{number:064d}" for number in range(count)], lambda number: _maps(poses[number], K, number)
+        [f"{number:064d}" for number in range(count)],
+        lambda number: _maps(poses[number], K, number),
     )
     names = [f"{number:04d}.jpg" for number in range(count)]
     return tuple(

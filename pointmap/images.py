@@ -203,12 +203,15 @@ def _describe(path: Path, taken: set[str]) -> Photo:
     if hints.orientation >= 5:
         width, height = height, width
     camera_key = f"{hints.camera}|{max(width, height)}x{min(width, height)}"
-    name = _unique_name(path, taken)
+    name = unique_name(path, taken)
     return Photo(path, name, width, height, hints.focal_px, camera_key, hints.orientation)
 
 
-def _unique_name(path: Path, taken: set[str]) -> str:
-    """Return the file name, or one with the folder or a number added, that is not taken yet."""
+def unique_name(path: Path, taken: set[str]) -> str:
+    """Return the file name, or one with the folder or a number added, that is not ``taken``.
+
+    ``taken``: names in :meth:`str.casefold`ed form.
+    """
     candidates = [path.name, f"{path.resolve().parent.name}_{path.name}"]
     numbered = (f"{path.stem}_{n}{path.suffix}" for n in range(2, len(taken) + 3))
     return next(name for name in [*candidates, *numbered] if name.casefold() not in taken)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, overload
 from pointmap.errors import InputError
 from pointmap.images import Photo, ResizedPhoto, find_photos, load_photo, open_photos
 from recon.known_cameras import KnownCameras, load_known_cameras
+from recon.localise.extension import extended
 from recon.prediction.given_maps import PriorMap, read_prior_maps
 from recon.work.content_key import content_key, file_sha256
 from recon.work.folder import CACHE_BYTES, Work
@@ -85,9 +86,10 @@ class Inputs:
         return replace(
             self,
             photos=tuple(self.photos[k] for k in numbers),
-            known=KnownCameras(
-                tuple(self.known.lenses[k] for k in numbers),
-                tuple(self.known.cam_to_world[k] for k in numbers),
+            known=replace(
+                self.known,
+                lenses=tuple(self.known.lenses[k] for k in numbers),
+                cam_to_world=tuple(self.known.cam_to_world[k] for k in numbers),
             ),
             maps=None if self.maps is None else tuple(self.maps[k] for k in numbers),
         )
@@ -173,6 +175,7 @@ def read_inputs(
     weights: str | None = None,
     device: str | None = None,
     known_cameras: str | None = None,
+    extend: str | None = None,
     prior_depth: str | None = None,
     work: Work | None = None,
 ) -> Inputs:
@@ -188,7 +191,10 @@ def read_inputs(
     from pointmap.inference import choose_device
 
     opened = open_usable(photos, frames)
-    known = load_known_cameras(known_cameras, opened)
+    if extend is None:
+        known = load_known_cameras(known_cameras, opened)
+    else:
+        opened, known = extended(extend, opened)
     maps = None
     if prior_depth is not None:
         maps = tuple(read_prior_maps(Path(prior_depth), opened))

@@ -50,10 +50,14 @@ class KnownLens:
 
 @dataclass(frozen=True)
 class KnownCameras:
-    """What is known of all photos, in their order: a lens and a pose each, None where not known."""
+    """What is known of all photos, in their order: a lens and a pose each, None where not known.
+
+    ``units``: "metres" if the known poses are in metres, and so hold the scene to them.
+    """
 
     lenses: tuple[KnownLens | None, ...]
     cam_to_world: tuple[Array | None, ...]
+    units: str = "scene"
 
     @property
     def focals_px(self) -> list[float | None]:
@@ -89,7 +93,7 @@ def load_known_cameras(path: str | None, photos: Sequence[Photo]) -> KnownCamera
     nothing: tuple[None, ...] = (None,) * len(photos)
     if path is None:
         return KnownCameras(nothing, nothing)
-    listed = _read(Path(path))
+    listed, units = _read(Path(path))
     by_name = {Path(name).name: camera for name, camera in listed.items()} | listed
     found = [by_name.get(photo.name) for photo in photos]
     if not any(found):
@@ -101,9 +105,13 @@ def load_known_cameras(path: str | None, photos: Sequence[Photo]) -> KnownCamera
                 f"{path} describes {photo.name} at {size[0]} x {size[1]} pixels, but upright it has"
                 f" {photo.width} x {photo.height}: give cameras of these very files"
             )
+    poses = tuple(None if camera is None else camera.cam_to_world for camera in found)
+    # One pose alone leaves the scale of the others open.
+    held = sum(pose is not None for pose in poses) >= 2
     return KnownCameras(
         tuple(_lens(camera, photo) for camera, photo in zip(found, photos, strict=True)),
-        tuple(None if camera is None else camera.cam_to_world for camera in found),
+        poses,
+        units if held else "scene",
     )
 
 
@@ -114,11 +122,12 @@ def _lens(camera: ListedCamera | None, photo: Photo) -> KnownLens | None:
     return KnownLens(camera.intrinsics, camera.k1, pinhole(focal, photo.width, photo.height))
 
 
-def _read(path: Path) -> dict[str, ListedCamera]:
+def _read(path: Path) -> tuple[dict[str, ListedCamera], str]:
+    """Return {photo name: camera} and the unit of the poses, "scene" where it is none known."""
     from recon.export.colmap import read_colmap_cameras
 
     if path.is_dir():
-        return {
+        model = {
             name: ListedCamera(
                 f"{path}: {name}",
                 camera.intrinsics,
@@ -128,11 +137,12 @@ def _read(path: Path) -> dict[str, ListedCamera]:
             )
             for name, camera in read_colmap_cameras(path).items()
         }
-    cameras, _ = read_cameras(path)
+        return model, "scene"
+    cameras, whole = read_cameras(path)
     for camera in cameras.values():
         if camera.cam_to_world is not None:
             _check_rigid(camera.cam_to_world, camera.place)
-    return cameras
+    return cameras, "metres" if whole.get("units") == "metres" else "scene"
 
 
 def _check_rigid(pose: Array, place: str) -> None:

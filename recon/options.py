@@ -29,6 +29,9 @@ class Options:
     frames: int | None = None
     """How many frames to take from all videos together. By default as many as it takes to follow
     the motion of the camera, at most 300."""
+    extend: str | None = None
+    """Folder of a scene that the photos are added to: its photos come along, cameras of placed ones
+    and the unit of length stay as they are, and --out gets the larger scene."""
     depth_size: int = 512
     """Long side of the depth maps, in pixels. Photos that are smaller keep their size."""
     refine_depth: bool = True
@@ -89,6 +92,13 @@ class Options:
         if self.adapt is not None and not self.refine_depth:
             raise InputError("--adapt learns from refined depth: leave out --no-refine-depth")
 
+        if self.extend is not None and self.known_cameras is not None:
+            raise InputError(
+                "--extend takes the cameras of the scene, --known-cameras those of a file: leave "
+                "out one of the two"
+            )
+        if self.extend is not None and self.scale_from is not None:
+            raise InputError("--extend keeps the scene's unit of length: leave out --scale-from")
         if self.scale_from is not None:
             parse_scale(self.scale_from)
         box = self.fusion.crop

@@ -48,6 +48,8 @@ def save_each(
     options.check()
     if options.known_cameras is not None:
         raise InputError("--known-cameras are those of one scene: they don't go with --mode depth")
+    if options.extend is not None:
+        raise InputError("--extend adds to one scene: it doesn't go with --mode depth")
     if options.scale_from not in (None, "network"):
         raise InputError("--scale-from names photos of one scene; with --mode depth only network")
     cards = list[DepthCard]()

@@ -70,6 +70,7 @@ def reconstruct(
                 weights=options.weights,
                 device=options.device,
                 known_cameras=options.known_cameras,
+                extend=options.extend,
                 prior_depth=options.prior_depth,
                 work=work,
             )
@@ -179,7 +180,7 @@ def _aligned_scene(
     views = assemble_views(inputs.photos, alignment, dense)
     with run.stage(f"Fusing the surface{place}"):
         fused = fuse_views(views, options.fusion, device=inputs.device, work=inputs.work)
-    return assemble_scene(evidence, alignment, views, fused)
+    return replace(assemble_scene(evidence, alignment, views, fused), units=inputs.known.units)
 
 
 def _one_photo(inputs: Inputs, options: Options, run: Run) -> Scene:

@@ -17,6 +17,7 @@ COMMANDS = (
     "recon.evaluation.__main__ two-view",
     "recon.evaluation.__main__ depth",
     "recon.evaluation.training_shards",
+    "recon.localise.__main__",
     "pointmap.training.__main__",
     "pointmap.training.generate",
     "pointmap.training.from_photos",

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "troubleshooting.md"
 PACKAGES = ("pointmap", "recon", "viz")
-ERRORS = {"InputError", "UnusablePicture"}
+ERRORS = {"InputError", "NotPlaced", "UnusablePicture"}
 LISTENERS = {("logger", "warning"), ("reasons", "append")}
 HOLE = "…"
 

@@ -26,26 +26,36 @@ def write_cameras(path: Path, reconstruction: Scene) -> None:
     bytes.
     """
     stems = depth_stems([view.name for view in reconstruction.views])
-    images = {}
-    for view, stem in zip(reconstruction.views, stems, strict=True):
-        pose = view.camera.cam_to_world
-        images[view.name] = {
-            "K": np.asarray(view.camera.intrinsics, np.float64).tolist(),
-            "distortion": {"model": "SIMPLE_RADIAL", "k1": float(view.camera.k1)},
-            "cam_to_world": None if pose is None else np.asarray(pose, np.float64).tolist(),
-            "width": int(view.camera.width),
-            "height": int(view.camera.height),
-            "registered": view.registered,
-            "reason": view.reason,
-            "depth": f"depth/{stem}.npz",
-        }
+    images = {
+        view.name: camera_entry(view.camera, view.reason) | {"depth": f"depth/{stem}.npz"}
+        for view, stem in zip(reconstruction.views, stems, strict=True)
+    }
+    write_camera_entries(path, images, units=reconstruction.units)
+
+
+def camera_entry(camera: Camera, reason: str | None) -> dict[str, Any]:
+    """Return what the file says of one photo; ``reason``: why it has no pose, None if it has."""
+    pose = camera.cam_to_world
+    return {
+        "K": np.asarray(camera.intrinsics, np.float64).tolist(),
+        "distortion": {"model": "SIMPLE_RADIAL", "k1": float(camera.k1)},
+        "cam_to_world": None if pose is None else np.asarray(pose, np.float64).tolist(),
+        "width": int(camera.width),
+        "height": int(camera.height),
+        "registered": pose is not None,
+        "reason": reason,
+    }
+
+
+def write_camera_entries(path: Path, images: Mapping[str, Any], *, units: str) -> None:
+    """Write a file of this form with ``images``, {photo name: :func:`camera_entry`}."""
     write_json(
         path,
         {
-            "units": reconstruction.units,
+            "units": units,
             "camera_axes": "OpenCV: x right, y down, z forward",
             "pixel_centre": 0.5,
-            "images": images,
+            "images": dict(images),
         },
     )
 

@@ -84,9 +84,9 @@ def read_colmap(folder: Path) -> Tracks:
         positions = _read_positions((folder / "images.bin").read_bytes())
         return _read_tracks((folder / "points3D.bin").read_bytes(), positions)
     except FileNotFoundError as error:
-        logger.warning("%s is missing: the scene is shown without its tracks", error.filename)
+        logger.warning("%s is missing: the scene is read without its tracks", error.filename)
     except (OSError, ValueError, LookupError, OverflowError, struct.error) as error:
-        logger.warning("%s is damaged (%s): the scene is shown without its tracks", folder, error)
+        logger.warning("%s is damaged (%s): the scene is read without its tracks", folder, error)
     return Tracks.empty()
 
 

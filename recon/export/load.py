@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +16,7 @@ from recon.export.colmap import read_colmap
 from recon.export.depth_npz import read_depth_npz
 from recon.export.json_file import read_json
 from recon.export.ply import read_cloud_ply, read_mesh_ply
-from recon.export.staging import real_path
+from recon.export.run_json import photo_paths
 from recon.scene import LoadedMaps, Mesh, PairRecord, PointCloud, Scene, StageRecord, View
 
 logger = logging.getLogger(__name__)
@@ -39,11 +38,7 @@ def load_scene(folder: str | Path) -> Scene:
     cameras, listed = read_cameras(folder / "cameras.json")
     run = read_json(folder / "run.json")
     try:
-        # Photo paths go up from where the folder really lies, whatever link led here.
-        real = real_path(folder)
-        paths = {
-            photo["name"]: Path(os.path.normpath(real / photo["path"])) for photo in run["photos"]
-        }
+        paths = photo_paths(run, folder)
         videos = {photo["name"]: photo.get("video") for photo in run["photos"]}
         views = []
         for name, camera in cameras.items():

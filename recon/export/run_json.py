@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pointmap
 from recon.export.file_names import relative_photo_path
 from recon.export.json_file import plain, write_json
 from recon.export.ownership import file_digests
+from recon.export.staging import real_path
 from recon.scene import Scene
 
 # Each with the package names it may be installed under.
@@ -64,6 +67,13 @@ def write_run(path: Path, reconstruction: Scene, *, scene_folder: Path) -> None:
         "files": file_digests(path.parent),
     }
     write_json(path, data)
+
+
+def photo_paths(run: Mapping[str, Any], folder: Path) -> dict[str, Path]:
+    """Return {photo name: where it lies} of what a ``run.json`` in ``folder`` says."""
+    # Photo paths go up from where the folder really lies, whatever link led here.
+    real = real_path(folder)
+    return {photo["name"]: Path(os.path.normpath(real / photo["path"])) for photo in run["photos"]}
 
 
 def _versions() -> dict[str, Any]:

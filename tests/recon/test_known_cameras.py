@@ -83,6 +83,17 @@ def test_pixels_count_from_where_the_file_says(tmp_path: Path, said: dict, shift
     assert np.array_equal(read_cameras(path)[0]["0.jpg"].camera().intrinsics, moved)
 
 
+def test_two_poses_in_metres_hold_the_scene_to_metres(tmp_path: Path) -> None:
+    path = tmp_path / "known.json"
+    images = {"0.jpg": entry(ODD, np.eye(4)), "1.jpg": entry(ODD, np.eye(4))}
+    for units, count, expected in (("metres", 2, "metres"), ("metres", 1, "scene"),
+                                   ("scene", 2, "scene"), (7, 2, "scene")):  # fmt: skip
+        path.write_text(json.dumps({"units": units, "images": images}))
+        assert load_known_cameras(str(path), photos(count)).units == expected
+    path.write_text(json.dumps({"units": "metres", "images": {"0.jpg": entry(ODD, None)}}))
+    assert load_known_cameras(str(path), photos(2)).units == "scene"
+
+
 @pytest.mark.parametrize("k1", [0.0, -0.01])
 def test_a_colmap_model_is_read(tmp_path: Path, k1: float) -> None:
     scene = make_scene(tmp_path, k1=k1, unregistered={"c.jpg"})

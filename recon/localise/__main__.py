@@ -1,0 +1,136 @@
+"""``python -m recon.localise SCENE PHOTO...``: where photos were taken, in a scene's frame."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from pointmap.errors import InputError
+from pointmap.version import answer_version
+
+if TYPE_CHECKING:
+    from recon.localise.localise import Localised
+
+EXIT_INPUT_ERROR = 2
+
+
+@dataclass(frozen=True)
+class Command:
+    """Find where photos were taken, in the frame of a scene that run_recon.py wrote.
+
+    Prints K and cam_to_world of each photo, with how many points of the scene it was recognised by.
+    A photo that too few of them hold is not placed, and the reason is said: no place is a guess.
+    The scene stays as it is, and its photos should lie where they lay (of those that have gone, the
+    small copies in the scene serve, less accurately). To add the photos to the scene, run
+    run_recon.py with --extend.
+
+    Exit code: 0 if a photo was placed, 2 if none was or the input cannot be used.
+    """
+
+    scene: tyro.conf.Positional[Path]
+    """Folder that run_recon.py wrote."""
+
+    photos: tyro.conf.Positional[tuple[str, ...]]
+    """Photo files, folders of photos, or quoted patterns such as 'trip/*.jpg'."""
+
+    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Also write the cameras to this file, in the form of the scene's cameras.json."""
+
+    seed: int = 0
+    """Seed of every random choice."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code."""
+    # Idle OpenMP threads that spin slow everything when another program is busy.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    answer_version(arguments)
+    command = tyro.cli(Command, args=arguments, prog="python -m recon.localise")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        placed = _run(command)
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return EXIT_INPUT_ERROR
+    return 0 if placed else EXIT_INPUT_ERROR
+
+
+def _run(command: Command) -> bool:
+    """Do what ``command`` says; return whether any photo was placed."""
+    from recon.inputs import open_usable
+    from recon.localise.localise import localise_photos
+    from recon.localise.solved_scene import read_solved_scene
+
+    if command.json is not None:
+        _check_writable(command.json, command.scene)
+    scene = read_solved_scene(command.scene)
+    found = []
+    for one in localise_photos(scene, open_usable(command.photos), seed=command.seed):
+        sys.stdout.write(_description(one, scene.units))
+        sys.stdout.flush()
+        found.append(one)
+    if command.json is not None:
+        _write(command.json, found, scene.units)
+    return any(one.placed for one in found)
+
+
+def _check_writable(path: Path, scene: Path) -> None:
+    """Raise ``InputError`` where no file can be written, before the work is done for nothing."""
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent} is no folder: make it first, or choose another place")
+    if path.resolve().is_relative_to(scene.resolve()):
+        raise InputError(f"{path} would be a file of the scene: choose a place outside it")
+
+
+def _description(one: Localised, units: str) -> str:
+    """Return what is printed of one photo."""
+    name, found, pose = one.photo.name, one.found, one.camera.cam_to_world
+    if pose is None:
+        return f"{name}: not placed: {one.reason}\n"
+    if found is None:
+        said = f"it is {one.same_as} of the scene"
+    else:
+        length = "m" if units == "metres" else "scene units"
+        said = (
+            f"{found.inliers} points, median error {found.error_px:.2f} px, "
+            f"position +- {found.position_sigma:.2g} {length}, "
+            f"direction +- {found.rotation_sigma_deg:.2g} deg, lens: {found.lens.source}"
+        )
+    return (
+        f"{name}: {said}\n"
+        f"  K             {one.camera.intrinsics.tolist()}  k1 {one.camera.k1:g}\n"
+        f"  cam_to_world  {pose.tolist()}\n"
+    )
+
+
+def _write(path: Path, localised: list[Localised], units: str) -> None:
+    from recon.export.cameras_json import camera_entry, write_camera_entries
+
+    images: dict[str, Any] = {}
+    for one in localised:
+        entry = camera_entry(one.camera, one.reason)
+        if one.same_as is not None:
+            entry["same_as"] = one.same_as
+        if one.found is not None:
+            entry |= {
+                "points": one.found.inliers,
+                "error_px": one.found.error_px,
+                "position_sigma": one.found.position_sigma,
+                "rotation_sigma_deg": one.found.rotation_sigma_deg,
+                "lens": one.found.lens.source,
+            }
+        images[one.photo.name] = entry
+    try:
+        write_camera_entries(path, images, units=units)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""The room of :mod:`synthetic` as a saved scene: photos in a folder, true cameras and depth."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from scene_factory import empty_cloud, empty_mesh
+from synthetic import Shot, shoot
+
+from recon.reconstruction import Reconstruction
+from recon.scene import Camera, LoadedMaps, Tracks, View
+
+# Small, as features and their matches are what such tests take their time for.
+WIDTH, HEIGHT, WAVELENGTH = 240, 180, 0.16
+
+
+def room_shots(count: int = 6) -> list[Shot]:
+    return shoot(count, width=WIDTH, height=HEIGHT, span_deg=40, wavelength=WAVELENGTH)
+
+
+def save_photo(shot: Shot, path: Path, **options: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(shot.pixels).save(path, **options)
+    return path
+
+
+def true_scene(
+    shots: Sequence[Shot],
+    photos: Path,
+    *,
+    unplaced: Collection[int] = (),
+    tracks: Tracks | None = None,
+    units: str = "scene",
+) -> Reconstruction:
+    """Write the shots as 0.png, 1.png, ... to ``photos``, and return their scene, depth sure."""
+    views = []
+    for k, shot in enumerate(shots):
+        height, width = shot.depth.shape
+        path = save_photo(shot, photos / f"{k}.png")
+        pose = None if k in unplaced else shot.cam_to_world
+        camera = Camera(shot.intrinsics, width, height, pose, shot.k1)
+        maps = LoadedMaps(shot.pixels, shot.depth, np.full_like(shot.depth, 0.9))
+        reason = "its matches contradict the scene" if pose is None else None
+        views.append(View(path.name, path, camera, maps, reason))
+    return Reconstruction(
+        tuple(views), tracks or Tracks.empty(), empty_cloud(), empty_mesh(), units=units
+    )
