@@ -19,7 +19,6 @@ from recon.fusion.usable_depth import (
     usable_depths,
     witnesses,
 )
-from recon.parallel import each
 from recon.scene import PointCloud, View
 from recon.work.threads import in_threads
 

@@ -22,7 +22,6 @@ from recon.fusion.usable_depth import (
     usable_depths,
 )
 from recon.fusion.vertex_colours import vertex_colours
-from recon.parallel import each
 from recon.scene import Mesh, TexturedMesh, View
 from recon.work.threads import in_threads
 

@@ -26,7 +26,6 @@ from pointmap.camera import (
 from recon.depth.derived_maps import on_edge
 from recon.fusion.options import FusionOptions
 from recon.fusion.sky import sky_mask
-from recon.parallel import each
 from recon.scene import View
 from recon.work.threads import in_threads
 
