@@ -100,45 +100,36 @@ def measured(count: int) -> ScaleScores:
         folder = Path(name)
         views = _views(count, Work(folder / "maps"))
         start = _peak_mb()
-        device = torch.device("cpu")
-        fused, fusion = _cost(
-            lambda: fuse_views(views, FusionOptions(), device=device, work=Work())
-        )
-        scene = Scene(views, Tracks.empty(), fused.cloud, fused.surface.mesh)
-        out = folder / "scene"
-        out.mkdir()
-        _, files = _cost(lambda: _write(write_files, scene, out))
+        scene, fusion = _cost(lambda: _fused(views, FusionOptions()))
+        _, files = _cost(lambda: _write(write_files, scene, folder / "scene"))
         _, report = _cost(lambda: write_report(scene, folder / "report.html"))
-        voxel = fused.surface.statistics["voxel_size"]
-        points, triangles = len(fused.cloud.points), len(fused.surface.mesh.faces)
-        del fused, scene
-
-        def again() -> None:
-            other = FusionOptions(voxel_size=1.5 * voxel)
-            fused = fuse_views(views, other, device=device, work=Work())
-            (folder / "again").mkdir()
-            scene = Scene(views, Tracks.empty(), fused.cloud, fused.surface.mesh)
-            _write(write_files, scene, folder / "again")
-
-        _, second = _cost(again)
+        other = FusionOptions(voxel_size=1.5 * scene.statistics["voxel_size"])
+        _, again = _cost(lambda: _write(write_files, _fused(views, other), folder / "again"))
         return ScaleScores(
             photos=count,
             start_mb=start,
             fusion=fusion,
             files=files,
             report=report,
-            again=second,
-            points=points,
-            triangles=triangles,
-            voxel=voxel,
-            depth_mb=sum(path.stat().st_size for path in (out / "depth").iterdir()) / 1e6,
+            again=again,
+            points=len(scene.cloud.points),
+            triangles=len(scene.surface.faces),
+            voxel=scene.statistics["voxel_size"],
+            depth_mb=sum(p.stat().st_size for p in (folder / "scene/depth").iterdir()) / 1e6,
             report_mb=(folder / "report.html").stat().st_size / 1e6,
         )
+
+
+def _fused(views: tuple[View, ...], options: FusionOptions) -> Scene:
+    fused = fuse_views(views, options, device=torch.device("cpu"), work=Work())
+    surface = fused.surface
+    return Scene(views, Tracks.empty(), fused.cloud, surface.mesh, statistics=surface.statistics)
 
 
 def _write(write_files: Callable[..., None], scene: Scene, folder: Path) -> None:
     from recon.export.options import ExportOptions
 
+    folder.mkdir()
     write_files(scene, folder, scene_folder=folder, export=ExportOptions(), report=False)
 
 

@@ -13,8 +13,8 @@ from pointmap.camera import Array
 from pointmap.errors import InputError
 from recon.scene import View
 
-# Bits of the mantissa that depth keeps of 23, for files of a third of the size: 0.025 % off at most,
-# a tenth of what the best of it is accurate to.
+# Bits of the mantissa that depth keeps of 23, so that files are small: off by 0.025 % at most, a
+# tenth of what the best of it is accurate to.
 _MANTISSA_BITS = 11
 # Steps of confidence in [0, 1].
 _CONFIDENCE_STEPS = 256
