@@ -47,7 +47,6 @@ def test_a_turned_video_comes_out_upright(turn: int, tmp_path: Path) -> None:
         ("a.mp4", "libx265", "yuv420p10le"),
         ("a.mkv", "libx264", "yuv420p10le"),
         ("a.webm", "libvpx-vp9", "yuv420p"),
-        ("a.avi", "mpeg4", "yuv420p"),
         ("a.m2ts", "libx264", "yuv420p"),
     ],
 )
