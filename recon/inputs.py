@@ -67,7 +67,7 @@ class Inputs:
     @cached_property
     def _contents(self) -> tuple[tuple[os.stat_result, str], ...]:
         """Per photo how its file lay there, and the SHA-256 of what it held."""
-        return tuple((_status(photo), _digest(photo)) for photo in self.photos)
+        return tuple(_content(photo) for photo in self.photos)
 
     def load(self, number: int, *, long_side: int, multiple: int = 1) -> ResizedPhoto:
         """Return one photo resized (see :func:`pointmap.images.load_photo`).
@@ -151,7 +151,15 @@ def _status(photo: Photo) -> os.stat_result:
         raise _unreadable(photo, error) from error
 
 
-def _digest(photo: Photo) -> str:
+def _content(photo: Photo) -> tuple[os.stat_result, str]:
+    """Return how a photo's file lies there, and the SHA-256 of what it holds."""
+    status = _status(photo)
+    return status, _digest(photo, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _digest(photo: Photo, size: int, changed_ns: int) -> str:
+    """Return the SHA-256 of a photo's file; ``size`` and ``changed_ns`` tell it from later ones."""
     try:
         return file_sha256(photo.path)
     except OSError as error:
@@ -187,7 +195,7 @@ def read_inputs(
     from pointmap.checkpoint import load_network
     from pointmap.inference import choose_device
 
-    opened = open_usable(photos, frames)
+    opened = _without_copies(open_usable(photos, frames))
     if extend is None:
         known = load_known_cameras(known_cameras, opened)
     else:
@@ -224,6 +232,23 @@ def open_usable(
         else photo
         for photo in opened
     ]
+
+
+def _without_copies(photos: Sequence[Photo]) -> list[Photo]:
+    """Return the photos without those whose files hold the same as an earlier one's.
+
+    Copies add nothing, and a photo that stands where another one does has no parallax to it.
+    """
+    first: dict[str, Photo] = {}
+    copies = []
+    for photo in photos:
+        original = first.setdefault(_content(photo)[1], photo)
+        if original is not photo:
+            copies.append(f"{photo.name} of {original.name}")
+    if copies:
+        named = ", ".join(copies[:3]) + (", ..." if len(copies) > 3 else "")
+        logger.warning("%d photos are left out, as copies of others: %s", len(copies), named)
+    return list(first.values())
 
 
 def _camera_key(frame: Path) -> str:

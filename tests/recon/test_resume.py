@@ -19,8 +19,9 @@ from pointmap.errors import InputError
 from pointmap.network import DUSt3R
 from recon.cli import main
 from recon.fusion import FusionOptions
-from recon.inputs import Inputs
+from recon.inputs import Inputs, read_inputs
 from recon.options import Options
+from recon.progress import Run
 from recon.reconstruction import Reconstruction
 from recon.stereo.view import StereoOptions
 from recon.work.folder import Work
@@ -193,3 +194,16 @@ def test_the_command_refuses_a_work_folder_that_is_not_its_own(
         assert main([*arguments, "--out", str(tmp_path / "out"), *more]) == 2
         assert "move them away or choose another output folder" in capsys.readouterr().err
     assert (tmp_path / "out.work" / "thesis.txt").read_text() == "years of work"
+
+
+def test_copies_of_photos_are_left_out(folder: Path, tmp_path: Path) -> None:
+    photos = sorted((folder / "photos").iterdir())
+    for number in range(4):
+        (tmp_path / f"copy {number}.png").write_bytes(photos[0].read_bytes())
+    with Run() as run:
+        inputs = read_inputs([*photos, tmp_path], weights=str(folder / "tiny.safetensors"))
+    assert [photo.path for photo in inputs.photos] == photos
+    assert run.warnings == [
+        "4 photos are left out, as copies of others: copy 0.png of 0.png, copy 1.png of 0.png, "
+        "copy 2.png of 0.png, ..."
+    ]
