@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -129,7 +129,8 @@ class Frames(Sequence[ResizedPhoto]):
         self._size = long_side, multiple
         # Three bytes a pixel, and photos are rarely square.
         most = max(16, CACHE_BYTES // (3 * long_side**2))
-        self._load = lru_cache(most)(self._decode)
+        # Not of a method of its own: a cache that refers to its owner would outlive it.
+        self._load = lru_cache(most)(partial(inputs.load, long_side=long_side, multiple=multiple))
 
     def item_key(self, index: int) -> str:
         """Return the name of one photo at this size."""
@@ -148,10 +149,6 @@ class Frames(Sequence[ResizedPhoto]):
         if isinstance(index, slice):
             return [self[k] for k in range(*index.indices(len(self)))]
         return self._load(range(len(self))[index])
-
-    def _decode(self, number: int) -> ResizedPhoto:
-        long_side, multiple = self._size
-        return self._inputs.load(number, long_side=long_side, multiple=multiple)
 
 
 def _status(photo: Photo) -> os.stat_result:

@@ -191,7 +191,7 @@ def _minimise(problem: BundleProblem, options: BundleOptions) -> tuple[_State, f
                     damping, growth, accepted = max(damping, 1e-12), 2.0, True
                     break
             damping, growth = damping * growth, growth * 2
-        if not accepted:
+        if not accepted or step is None:
             return state, cost, iteration, iteration > 1
         decrease = (cost - trial_cost) / max(cost, 1e-300)
         motion = _motion(state, step[0])

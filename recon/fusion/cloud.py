@@ -81,7 +81,7 @@ class _Grid:
         return _Grid._of(low - room, high + room, voxel)
 
     @staticmethod
-    def _of(low: Array, high: Array, voxel: float) -> _Grid:
+    def _of(low: NDArray[np.floating], high: NDArray[np.floating], voxel: float) -> _Grid:
         volume = float(np.prod((high - low) / voxel + 2))
         voxel *= max(1.0, (volume / 2**62) ** (1 / 3))
         first = np.floor(low / voxel).astype(np.int64)
@@ -93,7 +93,7 @@ class _Grid:
         return _Grid._of(low, high, self.voxel * _COARSER)
 
 
-def _bounds(depth: UsableDepth) -> tuple[Array, Array]:
+def _bounds(depth: UsableDepth) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     world = depth.world_points()
     return world.min(axis=1), world.max(axis=1)
 
@@ -120,7 +120,10 @@ class _Cells:
 
     @staticmethod
     def _binned(
-        places: Array, weight: NDArray[np.float32], sums: NDArray[np.float32], grid: _Grid
+        places: NDArray[np.floating],
+        weight: NDArray[np.float32],
+        sums: NDArray[np.float32],
+        grid: _Grid,
     ) -> _Cells:
         """Return (N, 7) ``sums`` at ``places`` (N, 3), in voxels, in cells."""
         corner = np.floor(places)
@@ -202,7 +205,7 @@ def _photo_points(
         world, pixel = world[inside], pixel[inside]
     normals = depth_normals(frame.depth, frame.intrinsics, frame.k1).reshape(-1, 3)[pixel]
     return PointCloud(
-        world,
+        world.astype(np.float32),
         frame.pixels.reshape(-1, 3)[pixel],
         normals.astype(np.float32) @ rotation.T.astype(np.float32),
         frame.confidence.ravel()[pixel],

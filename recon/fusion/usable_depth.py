@@ -399,7 +399,7 @@ def _surest_nine_tenths(views: Sequence[View], wanted: float) -> float:
 
     Of an even choice of every photo's pixels.
     """
-    found = [np.zeros(0)]
+    found = [np.zeros(0, np.float32)]
     for view in views:
         confidence = view.confidence
         confidence = confidence[_measured(view.depth, confidence)]

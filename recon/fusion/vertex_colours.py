@@ -49,8 +49,8 @@ def vertex_colours(
         return number, np.hstack([frame.pixels.reshape(-1, 3)[pixel] * weight, weight])
 
     total = np.zeros((len(vertices), 4), np.float32)
-    for number, colours in in_threads(look, depths):
-        total[number] += colours
+    for number, seen in in_threads(look, depths):
+        total[number] += seen
     shown = total[:, 3] > 0
     colours = np.full((len(vertices), 3), 128, np.uint8)
     colours[shown] = np.round(total[shown, :3] / total[shown, 3:])

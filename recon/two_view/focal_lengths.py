@@ -271,7 +271,8 @@ def _prior_focal(
     default = DEFAULT_FOCAL * long_side
     # A prior with exactly the default is one whose points told nothing.
     told = []
-    for n in numbers if priors is not None else ():
+    for n in () if priors is None else numbers:
+        assert priors is not None
         prior = priors[n]  # one at a time: it may be read from a file
         if prior.focal_px != default:
             told.append((prior.focal_px, float(np.median(prior.confidence))))
