@@ -13,7 +13,7 @@ import logging
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -205,6 +205,16 @@ def _describe(path: Path, taken: set[str]) -> Photo:
     camera_key = f"{hints.camera}|{max(width, height)}x{min(width, height)}"
     name = unique_name(path, taken)
     return Photo(path, name, width, height, hints.focal_px, camera_key, hints.orientation)
+
+
+def as_frame(photo: Photo, video: str) -> Photo:
+    """Return the photo as a frame of ``video``, a file name.
+
+    The frames of one video have one camera, and no other photo has it: a phone crops and zooms
+    otherwise for films, and most files don't tell.
+    """
+    clip = photo.path.stem.rpartition("_")[0]
+    return replace(photo, video=video, camera_key=f"video {clip}")
 
 
 def unique_name(path: Path, taken: set[str]) -> str:

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 from pointmap.errors import InputError
-from pointmap.images import Photo, ResizedPhoto, find_photos, load_photo, open_photos
+from pointmap.images import (
+    Photo,
+    ResizedPhoto,
+    as_frame,
+    find_photos,
+    load_photo,
+    open_photos,
+)
 from recon.known_cameras import KnownCameras, load_known_cameras
 from recon.localise.extension import extended
 from recon.prediction.given_maps import PriorMap, read_prior_maps
@@ -212,8 +219,7 @@ def open_usable(
 ) -> list[Photo]:
     """Return the photos that can be used; ``InputError`` when there is none.
 
-    The ``frames`` of one video have one camera, and no other photo has it: a phone crops and zooms
-    otherwise for films, and most files don't tell.
+    ``frames``: as in :func:`read_inputs`.
     """
     opened, rejected = open_photos(find_photos(inputs, frames=frames))
     for failure in rejected:
@@ -227,9 +233,7 @@ def open_usable(
         )
     videos = {frame: video for video, some in (frames or {}).items() for frame in some}
     return [
-        replace(photo, video=videos[photo.path].name, camera_key=_camera_key(photo.path))
-        if photo.path in videos
-        else photo
+        as_frame(photo, videos[photo.path].name) if photo.path in videos else photo
         for photo in opened
     ]
 
@@ -249,8 +253,3 @@ def _without_copies(photos: Sequence[Photo]) -> list[Photo]:
         named = ", ".join(copies[:3]) + (", ..." if len(copies) > 3 else "")
         logger.warning("%d photos are left out, as copies of others: %s", len(copies), named)
     return list(first.values())
-
-
-def _camera_key(frame: Path) -> str:
-    """Return what the frames of one video have in common, and those of no other."""
-    return f"video {frame.stem.rpartition('_')[0]}"

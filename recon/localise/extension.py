@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pointmap.errors import InputError
-from pointmap.images import Photo, unique_name
+from pointmap.images import Photo, as_frame, unique_name
 from recon.known_cameras import KnownCameras, load_known_cameras
 from recon.localise.solved_scene import SolvedScene, read_solved_scene
 
@@ -54,7 +54,8 @@ def _own_photo(scene: SolvedScene, name: str) -> Photo:
             f"{scene.photo_files.get(name, name)} of the scene {scene.folder} has gone or changed: "
             "put it back, or reconstruct all photos together"
         )
-    return photo
+    video = scene.videos.get(name)
+    return photo if video is None else as_frame(photo, video)
 
 
 def _renamed(photos: Sequence[Photo], scene: SolvedScene) -> list[Photo]:

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from pointmap.camera import Array, Index, pinhole
+from pointmap.camera import Array, pinhole
 from pointmap.images import Photo, load_photo
 from recon.localise.candidates import PARTNERS, likely_partners
 from recon.localise.lenses import stated_lens
@@ -122,7 +122,7 @@ class _Recogniser:
 
     def __init__(self, scene: SolvedScene) -> None:
         self.scene = scene
-        self._rows = _rows_by_view(scene)
+        self._numbers = {name: number for number, name in enumerate(scene.cameras)}
         self._known = lru_cache(_KEPT)(self._features_and_points)
 
     def __call__(self, photo: Photo, names: Sequence[str]) -> Sightings:
@@ -153,15 +153,7 @@ class _Recogniser:
         """Return one photo's features and the points (K, 3) that they show, NaN if unknown."""
         scene = self.scene
         features = extract_features(scene.picture(name, long_side=FEATURE_LONG_SIDE))
-        shown = scene_points(
-            scene.cameras[name], scene.tracks, self._rows[name], scene.depth(name), features.xy
-        )
+        rows = scene.tracks.seen_by(self._numbers[name])
+        camera, depth = scene.cameras[name], scene.depth(name)
+        shown = scene_points(camera, scene.tracks, rows, depth, features.xy)
         return features, shown
-
-
-def _rows_by_view(scene: SolvedScene) -> dict[str, Index]:
-    """Return {photo name: the rows of its observations in the scene's tracks}."""
-    view_index = scene.tracks.view_index
-    order = np.argsort(view_index, kind="stable")
-    ends = np.searchsorted(view_index[order], np.arange(len(scene.cameras) + 1))
-    return {name: order[ends[k] : ends[k + 1]] for k, name in enumerate(scene.cameras)}

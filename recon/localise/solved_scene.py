@@ -25,13 +25,14 @@ class SolvedScene:
     """What :func:`read_solved_scene` returns.
 
     ``cameras`` of all photos by name, in the scene's order, with ``depth_files`` and, where
-    ``run.json`` tells, ``photo_files``; ``tracks`` with ``view_index`` into that order; ``units``
-    as in :class:`recon.scene.Scene`.
+    ``run.json`` tells, ``photo_files`` and the ``videos`` that photos are frames of; ``tracks``
+    with ``view_index`` into that order; ``units`` as in :class:`recon.scene.Scene`.
     """
 
     folder: Path
     cameras: Mapping[str, Camera]
     photo_files: Mapping[str, Path]
+    videos: Mapping[str, str]
     depth_files: Mapping[str, Path]
     tracks: Tracks
     units: str
@@ -104,6 +105,7 @@ def read_solved_scene(folder: str | Path) -> SolvedScene:
             folder=folder,
             cameras={name: camera.camera() for name, camera in listed.items()},
             photo_files=photo_paths(run, folder),
+            videos={p["name"]: p["video"] for p in run["photos"] if p.get("video")},
             depth_files={name: _depth_file(folder, camera) for name, camera in listed.items()},
             tracks=read_colmap(folder / "colmap/sparse/0"),
             units=str(whole["units"]),

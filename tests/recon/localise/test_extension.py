@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,21 @@ def test_only_placed_photos_are_known(material: Path) -> None:
     assert known.units == "metres"
     assert [lens is not None for lens in known.lenses] == [True] * 4 + [False] * 2
     assert [pose is not None for pose in known.cam_to_world] == [True] * 4 + [False] * 2
+
+
+def test_frames_of_a_video_stay_its_frames(tmp_path: Path) -> None:
+    """A scene keeps copies of them, and they share a camera with further frames of the film."""
+    scene = true_scene(SHOTS[:2], tmp_path)
+    views = tuple(
+        replace(view, name=name, path=view.path.rename(tmp_path / name), video="film.mp4")
+        for view in scene.views
+        for name in [f"film_{view.name}"]
+    )
+    save_scene(replace(scene, views=views), tmp_path / "scene")
+    new = save_photo(SHOTS[NEW], tmp_path / "new.png")
+    photos, _ = extended(tmp_path / "scene", open_usable([new]))
+    assert [photo.video for photo in photos] == ["film.mp4", "film.mp4", None]
+    assert photos[0].camera_key == photos[1].camera_key != photos[2].camera_key
 
 
 def test_photos_that_the_scene_has_are_left_out(
