@@ -9,7 +9,7 @@ with it, the pairs' rotations are off. Nothing is rendered: the matches are made
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -286,10 +286,3 @@ def _wrong_edge(
     matches = PairMatches(i, j, seen[i][0][index_i], seen[j][0][index_j], index_i, index_j, 0.5)
     inliers: NDArray[np.bool_] = rng.random(count) < 0.8
     return PairEdge(matches, RelativePose(pose, "essential", inliers, 0.3))
-
-
-def without_revisits(walk: Walk) -> PairEvidence:
-    """Return the evidence without the pairs that close the loops: what is left is a chain."""
-    far = {(int(i), int(j)) for i, j in walk.revisits}
-    edges = [e for e in walk.evidence.edges if (e.matches.i, e.matches.j) not in far]
-    return replace(walk.evidence, edges=edges)

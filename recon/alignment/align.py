@@ -85,6 +85,7 @@ def align(
     seed: int = 0,
     features: Sequence[PhotoFeatures] | None = None,
     known_cam_to_world: Sequence[Array | None] | None = None,
+    start: Alignment | None = None,
 ) -> Alignment:
     """Place all photos (one or more) that verified edges or trustworthy pointmaps connect; return
     cameras and tracks.
@@ -97,6 +98,9 @@ def align(
     cameras see the points is 1; or the world of ``known_cam_to_world`` (4, 4) each, None where not
     known, which come back bit-equal.
 
+    ``start``: what an earlier call with mostly the same evidence returned. Its cameras are gone on
+    from, unless they turn out not to explain the evidence well.
+
     The largest connected component of edges becomes the scene; components are never merged.
     """
     options = options or AlignOptions()
@@ -105,11 +109,19 @@ def align(
     setup = _setup(evidence.focals, edges, reach_px, options)
     graph = _pose_graph(edges)
     predicted = _PredictedDepths(priors)
-    structure = _unmatched(photos, setup)
-    if len(edges):
-        structure = _solve(setup, structure.cameras, graph, predicted, seed)
-    if known_cam_to_world is not None and any(pose is not None for pose in known_cam_to_world):
-        setup, structure = pin_known_poses(setup, structure, known_cam_to_world)
+    known = known_cam_to_world or [None] * len(photos)
+    given = np.array([pose is not None for pose in known])
+    unplaced = _unmatched(photos, setup)
+    pinned = replace(setup, known_pose=given)
+    structure = None if start is None else _going_on(pinned, unplaced, graph, start, seed)
+    if structure is not None:
+        setup = pinned
+    else:
+        structure = unplaced
+        if len(edges):
+            structure = _solve(setup, structure.cameras, graph, predicted, seed)
+        if given.any():
+            setup, structure = pin_known_poses(setup, structure, known)
     poses = pointmap_poses(evidence.sketches, priors, photos, structure.cameras.focals_px)
     scene = combine(setup, structure, poses)
     if not setup.known_pose.any():
@@ -224,6 +236,32 @@ def _edge_weight(edge: PairEdge) -> float:
     return max(inliers * inliers / max(len(edge.matches), 1), 1e-3)
 
 
+def _going_on(
+    setup: Setup, unplaced: Structure, graph: PoseGraph, start: Alignment, seed: int
+) -> Structure | None:
+    """Return the scene that the cameras of ``start`` lead to, None where it disappoints."""
+    placed = np.array([pose is not None for pose in start.cam_to_world])
+    if len(graph.pairs) == 0 or placed.sum() < 2:
+        return None
+    poses = [np.eye(4) if pose is None else pose for pose in start.cam_to_world]
+    cameras = replace(
+        unplaced.cameras,
+        cam_to_world=np.stack(poses),
+        registered=placed,
+        focals_px=start.intrinsics[:, 0, 0].copy(),
+        k1=start.k1.copy(),
+    )
+    every = np.ones(len(graph.pairs), bool)
+    component = largest_component(len(placed), graph.pairs, graph.weights, every)
+    rough = setup.options.first_threshold_px
+    agreeing = agreeing_edges(setup, cameras, threshold_px=rough)
+    moving = np.zeros(len(placed), bool)
+    moving[graph.pairs[agreeing & graph.moves].ravel()] = True
+    structure = refine(setup, cameras)
+    structure = _complete(setup, structure, component, moving & ~setup.known_pose, seed)
+    return None if _disappoints(setup, structure, graph, component) else structure
+
+
 def _solve(
     setup: Setup,
     unplaced: Cameras,
@@ -283,12 +321,13 @@ def _complete(
     points to stay in it. A photo moved may be what another one needs to find its place.
     """
     for _ in range(_COMPLETION_ROUNDS):
-        before = structure.cameras
-        structure = move_misplaced(setup, structure, seed=seed)
-        structure = _drop_weak(setup, structure, moving)
-        missing = np.flatnonzero(component & ~structure.cameras.registered)
-        structure = grow(setup, structure, missing, seed=seed)
-        if structure.cameras is before:
+        moved = move_misplaced(setup, structure, seed=seed)
+        firm = _drop_weak(setup, moved, moving)
+        missing = np.flatnonzero(component & ~firm.cameras.registered)
+        grown = grow(setup, firm, missing, seed=seed)
+        nothing_new = moved is structure and grown is firm
+        structure = grown
+        if nothing_new:
             break
         structure = refine(setup, structure.cameras)
     return _drop_weak(setup, structure, moving)

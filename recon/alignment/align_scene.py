@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# Photos whose finer features are kept at a time, 4 MB each: pairs of one photo come together.
+_KEPT = 32
+
 
 def align_scene(
     inputs: Inputs,
@@ -40,23 +44,29 @@ def align_scene(
     unless fewer photos are placed with it. A photo without a place is warned of.
     """
 
-    def aligned(features: Sequence[PhotoFeatures], evidence: PairEvidence) -> Alignment:
-        found = align(
-            inputs.photos,
-            evidence,
-            options,
-            seed=seed,
-            features=features,
-            known_cam_to_world=inputs.known.cam_to_world,
-        )
-        return inputs.known.restored(found)
-
-    alignment = aligned(features, evidence)
+    known = inputs.known.cam_to_world
+    alignment = align(
+        inputs.photos,
+        evidence,
+        options,
+        seed=seed,
+        features=features,
+        known_cam_to_world=known,
+    )
     second = _matched_again(inputs, features, evidence, alignment, advance)
     if second.changed:
-        trial = aligned(second.features, replace(evidence, edges=second.edges))
+        trial = align(
+            inputs.photos,
+            replace(evidence, edges=second.edges),
+            options,
+            seed=seed,
+            features=second.features,
+            known_cam_to_world=known,
+            start=alignment,
+        )
         if _placed(trial) >= _placed(alignment):
             alignment = trial
+    alignment = inputs.known.restored(alignment)
     for photo, reason in zip(inputs.photos, alignment.reasons, strict=True):
         if reason is not None:
             logger.warning("%s could not be placed: %s", photo.name, reason)
@@ -77,11 +87,15 @@ def _matched_again(
     """Return features and edges after photos that few hold are matched again at twice the size."""
     photos, known = inputs.photos, inputs.known
     chosen = pairs_to_match_again(photos_with_few_matches(alignment), evidence.matches, len(photos))
-    involved = sorted({k for m in chosen for k in (m.i, m.j)})
-    finer = {}
-    for number, k in enumerate(involved):
-        finer[k] = known.ideal(k, magnified_features(photos[k]))
-        advance(number + 1, len(involved))
+    involved = {k for m in chosen for k in (m.i, m.j)}
+    looked_at: set[int] = set()
+
+    @functools.lru_cache(_KEPT)
+    def finer(photo: int) -> PhotoFeatures:
+        looked_at.add(photo)
+        advance(len(looked_at), len(involved))
+        return known.ideal(photo, magnified_features(photos[photo]))
+
     focals = [
         float(K[0, 0]) if focal is None else focal
         for K, focal in zip(alignment.intrinsics, known.focals_px, strict=True)

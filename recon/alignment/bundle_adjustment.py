@@ -187,6 +187,7 @@ def _minimise(problem: BundleProblem, options: BundleOptions) -> tuple[_State, f
                 # Nielsen's rule: trust the model as far as it predicted the decrease.
                 gain = (cost - trial_cost) / max(step[2], 1e-300)
                 if trial_cost < cost:
+                    motion = _motion(state, step[0])
                     damping *= max(0.1, 1 - (2 * gain - 1) ** 3)
                     damping, growth, accepted = max(damping, 1e-12), 2.0, True
                     break
@@ -194,7 +195,6 @@ def _minimise(problem: BundleProblem, options: BundleOptions) -> tuple[_State, f
         if not accepted or step is None:
             return state, cost, iteration, iteration > 1
         decrease = (cost - trial_cost) / max(cost, 1e-300)
-        motion = _motion(state, step[0])
         state, cost = trial, trial_cost
         settled = decrease < options.tolerance or motion < options.least_motion
         if settled or cost < 1e-20 * len(problem.xy):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,11 +48,11 @@ _SURE_SHARE, _LEAST_SHARE = 0.25, 0.1
 
 @dataclass(frozen=True)
 class MatchedAgain:
-    """``features`` of all photos, those found at first first; the pairs' ``edges``, and whether
-    any of them ``changed``.
+    """``features`` of all photos, those found at first first, those of photos that were looked at
+    again without descriptors; the pairs' ``edges``, and whether any of them ``changed``.
     """
 
-    features: list[PhotoFeatures]
+    features: Sequence[PhotoFeatures]
     edges: list[PairEdge]
     changed: bool
 
@@ -75,8 +75,11 @@ def pairs_to_match_again(
     Two pairs per photo of the scene at most, the loosest photos' first.
     """
     chosen: dict[tuple[int, int], PairMatches] = {}
-    for photo in loose.tolist():
-        mine = [m for m in matches if photo in (m.i, m.j)]
+    by_photo: dict[int, list[PairMatches]] = {photo: [] for photo in loose.tolist()}
+    for found in matches:
+        for photo in by_photo.keys() & {found.i, found.j}:
+            by_photo[photo].append(found)
+    for mine in by_photo.values():
         mine.sort(key=lambda m: (-len(m), m.i, m.j))
         chosen.update({(m.i, m.j): m for m in mine[:_PARTNERS]})
     return list(chosen.values())[: _PAIRS_PER_PHOTO * count]
@@ -94,30 +97,54 @@ def magnified_features(photo: Photo) -> PhotoFeatures:
     )
 
 
+@dataclass(frozen=True)
+class _Replaced(Sequence[PhotoFeatures]):
+    """Features of all photos, some of them ``instead`` of those ``before``."""
+
+    before: Sequence[PhotoFeatures]
+    instead: Mapping[int, PhotoFeatures]
+
+    def __len__(self) -> int:
+        return len(self.before)
+
+    @overload
+    def __getitem__(self, photo: int) -> PhotoFeatures: ...
+    @overload
+    def __getitem__(self, photo: slice) -> Sequence[PhotoFeatures]: ...
+    def __getitem__(self, photo: int | slice) -> PhotoFeatures | Sequence[PhotoFeatures]:
+        if isinstance(photo, slice):
+            return [self[k] for k in range(*photo.indices(len(self)))]
+        found = self.instead.get(photo)
+        return self.before[photo] if found is None else found
+
+
 def match_again(
     photos: Sequence[Photo],
     features: Sequence[PhotoFeatures],
-    finer: Mapping[int, PhotoFeatures],
+    finer: Callable[[int], PhotoFeatures],
     matches: Sequence[PairMatches],
     edges: Sequence[PairEdge],
     focals_px: Sequence[float],
 ) -> MatchedAgain:
     """Return the edges with those of the pairs of ``matches`` that finer features give.
 
-    ``finer``: key points of the photos in ``matches``, the pairs to match again. An edge stays as
-    it is where fewer of the new matches agree.
+    ``finer`` returns the finer key points of a photo in ``matches``, the pairs to match again; a
+    photo is asked for as often as it is matched. An edge stays as it is where fewer of the new
+    matches agree.
     """
-    every = list(features)
+    every: dict[int, PhotoFeatures] = {}
     numbers: dict[int, NDArray[np.int64]] = {}
-    for k, found in finer.items():
-        unit_px = max(photos[k].width, photos[k].height) / REFERENCE_LONG_SIDE
-        numbers[k] = _numbers(features[k], found, unit_px)
-        every[k] = _joined(features[k], found)
     result = {(edge.matches.i, edge.matches.j): edge for edge in edges}
     changed = False
     for first in matches:
         i, j = first.i, first.j
         K_i, K_j = (pinhole(focals_px[k], photos[k].width, photos[k].height) for k in (i, j))
+        fine_i, fine_j = finer(i), finer(j)
+        for k, fine in ((i, fine_i), (j, fine_j)):
+            if k not in every:
+                unit_px = max(photos[k].width, photos[k].height) / REFERENCE_LONG_SIDE
+                coarse = features[k]
+                numbers[k], every[k] = _numbers(coarse, fine, unit_px), _joined(coarse, fine)
 
         def numbered(found: PairMatches) -> PairMatches:
             index_i, index_j = numbers[found.i][found.index_i], numbers[found.j][found.index_j]
@@ -129,8 +156,8 @@ def match_again(
                 index_j=index_j,
             )
 
-        second = numbered(match_features(finer[i], finer[j], i, j))
-        edge = _edge(joined_matches(first, second), finer[i], finer[j], K_i, K_j, numbered)
+        second = numbered(match_features(fine_i, fine_j, i, j))
+        edge = _edge(joined_matches(first, second), fine_i, fine_j, K_i, K_j, numbered)
         before = result.get((i, j))
         if before is None and edge is not None and edge.pose.alternative is not None:
             continue  # one of two poses: a photo could end up in the wrong one
@@ -138,7 +165,8 @@ def match_again(
         if best is not None and best is not before:
             result[i, j], changed = best, True
             logger.debug("photos %d and %d: %d inliers now", i, j, best.pose.inliers.sum())
-    return MatchedAgain(every, [result[pair] for pair in sorted(result)], changed)
+    edges_now = [result[pair] for pair in sorted(result)]
+    return MatchedAgain(_Replaced(features, every), edges_now, changed)
 
 
 def _edge(
@@ -179,9 +207,10 @@ def _numbers(coarse: PhotoFeatures, fine: PhotoFeatures, unit_px: float) -> NDAr
 
 
 def _joined(coarse: PhotoFeatures, fine: PhotoFeatures) -> PhotoFeatures:
+    """Return the key points of both, which are matched by now: without descriptors."""
     return replace(
         coarse,
         xy=np.concatenate([coarse.xy, fine.xy]),
-        descriptors=np.concatenate([coarse.descriptors, fine.descriptors]),
+        descriptors=np.zeros((len(coarse.xy) + len(fine.xy), 0), np.float32),
         colours=np.concatenate([coarse.colours, fine.colours]),
     )

@@ -172,7 +172,7 @@ def test_second_look_relates_photos_that_the_first_did_not(tmp_path):
     matches = [match_features(*coarse, 0, 1)]
     finer = {k: magnified_features(found) for k, found in enumerate(photos)}
     focals = [shot.intrinsics[0, 0] for shot in shots]
-    second = match_again(photos, coarse, finer, matches, [], focals)
+    second = match_again(photos, coarse, finer.__getitem__, matches, [], focals)
     assert second.changed and len(second.edges) == 1
     edge = second.edges[0]
     turn = edge.pose.cam2_to_cam1[:3, :3].T @ _relative(shots)[:3, :3]
@@ -194,8 +194,8 @@ def test_second_look_at_photos_of_different_places_changes_nothing(tmp_path):
     Image.fromarray(noisy).save(tmp_path / "1.png")
     photos = open_photos(sorted(tmp_path.iterdir()))[0]
     coarse = [magnified_features(found) for found in photos]
-    finer = dict(enumerate(coarse))
-    second = match_again(photos, coarse, finer, [match_features(*coarse, 0, 1)], [], [190.0] * 2)
+    matches = [match_features(*coarse, 0, 1)]
+    second = match_again(photos, coarse, coarse.__getitem__, matches, [], [190.0] * 2)
     assert not second.changed and second.edges == []
 
 
