@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from recon.alignment.align import align
+from recon.alignment.bridges import without_lone_bridges
 from recon.alignment.refinement import AlignOptions
 from recon.progress import Advance, unheard
 from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
@@ -100,4 +101,5 @@ def _matched_again(
         float(K[0, 0]) if focal is None else focal
         for K, focal in zip(alignment.intrinsics, known.focals_px, strict=True)
     ]
-    return match_again(photos, features, finer, chosen, evidence.edges, focals)
+    found = match_again(photos, features, finer, chosen, evidence.edges, focals)
+    return replace(found, edges=without_lone_bridges(evidence.edges, found.edges, len(photos)))

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from recon.prediction.view_graph import connected_components
 from recon.stage_results import PairEdge
 
-# A group of so many photos is a place of its own, which two or one weak edges don't join to another:
-# two houses that look alike have those.
+# A group of so many photos is a place of its own, which one or two weak edges don't join to
+# another: two houses that look alike have those.
 _GROUP = 3
 _LEAST_BRIDGES = 3
 
