@@ -23,7 +23,7 @@ from recon.scene import PointCloud, View
 from recon.work.threads import in_threads
 
 # Cells of new photos are collected up to this number before they are merged with the rest.
-_WAITING = 1_000_000
+_WAITING = 2_000_000
 # Voxels grow by this factor where there are too many points: a surface loses two fifths of them.
 _COARSER = 1.3
 
