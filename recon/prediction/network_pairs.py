@@ -78,7 +78,7 @@ def _best_partners(
     """Return few pairs so that each photo has ``wanted`` partners of high scores.
 
     Best pairs first: those of two photos that both lack partners, as far as they are at least
-    :data:`_GOOD` of either one's best, then those that give one of the two a partner it still lacks.
+    :data:`_GOOD` of either one's best, then those that give one of the two a partner still lacking.
     """
     order = sorted(range(len(matches)), key=lambda n: (-scores[n], matches[n].i, matches[n].j))
     best: dict[int, float] = {}
