@@ -26,6 +26,8 @@ key points each gave at most 55."""
 # Partners of a photo that the network sees it with: of few photos more, they cost little.
 _PARTNERS, _PARTNERS_OF_FEW = 2, 3
 _FEW_PHOTOS = 20
+# Of a photo's best score: from this share on a partner is good enough.
+_GOOD = 0.5
 # Unsure pairs per photo of many.
 _UNSURE = 4
 # From this displacement on, as a share of the long side, more doesn't tell more about depth.
@@ -73,19 +75,27 @@ def _needed(photos: Sequence[Photo], matches: Sequence[PairMatches]) -> set[Pair
 def _best_partners(
     matches: Sequence[PairMatches], scores: Sequence[float], wanted: int
 ) -> set[Pair]:
-    """Return pairs so that each photo has its ``wanted`` partners of the highest scores.
+    """Return few pairs so that each photo has ``wanted`` partners of high scores.
 
-    Best pairs first, and only where one of the two photos still lacks partners.
+    Best pairs first: those of two photos that both lack partners, as far as they are at least
+    :data:`_GOOD` of either one's best, then those that give one of the two a partner still lacking.
     """
     order = sorted(range(len(matches)), key=lambda n: (-scores[n], matches[n].i, matches[n].j))
-    partners: dict[int, int] = {}
-    chosen: set[Pair] = set()
+    best: dict[int, float] = {}
     for number in order:
-        i, j = matches[number].i, matches[number].j
-        if min(partners.get(i, 0), partners.get(j, 0)) < wanted:
-            chosen.add((i, j))
-            for k in (i, j):
-                partners[k] = partners.get(k, 0) + 1
+        for k in (matches[number].i, matches[number].j):
+            best.setdefault(k, scores[number])
+    partners = dict.fromkeys(best, 0)
+    chosen: set[Pair] = set()
+    for lacking in (2, 1):
+        for number in order:
+            i, j = matches[number].i, matches[number].j
+            good = lacking == 1 or scores[number] >= _GOOD * max(best[i], best[j])
+            lack = (partners[i] < wanted) + (partners[j] < wanted)
+            if good and lack >= lacking and (i, j) not in chosen:
+                chosen.add((i, j))
+                partners[i] += 1
+                partners[j] += 1
     return chosen
 
 
