@@ -239,7 +239,7 @@ def _edge_weight(edge: PairEdge) -> float:
 def _going_on(
     setup: Setup, unplaced: Structure, graph: PoseGraph, start: Alignment, seed: int
 ) -> Structure | None:
-    """Return the scene that the cameras of ``start`` lead to, None where it disappoints."""
+    """Return the scene that the cameras of ``start`` lead to; None where either disappoints."""
     placed = np.array([pose is not None for pose in start.cam_to_world])
     if len(graph.pairs) == 0 or placed.sum() < 2:
         return None
@@ -253,10 +253,10 @@ def _going_on(
     )
     every = np.ones(len(graph.pairs), bool)
     component = largest_component(len(placed), graph.pairs, graph.weights, every)
-    rough = setup.options.first_threshold_px
-    agreeing = agreeing_edges(setup, cameras, threshold_px=rough)
+    if _disappoints(setup, replace(unplaced, cameras=cameras), graph, component):
+        return None
     moving = np.zeros(len(placed), bool)
-    moving[graph.pairs[agreeing & graph.moves].ravel()] = True
+    moving[graph.pairs[graph.moves].ravel()] = True
     structure = refine(setup, cameras)
     structure = _complete(setup, structure, component, moving & ~setup.known_pose, seed)
     return None if _disappoints(setup, structure, graph, component) else structure
