@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 from pointmap.errors import InputError
+from pointmap.file_digest import file_sha256
 from pointmap.images import (
     Photo,
     ResizedPhoto,
@@ -22,7 +23,7 @@ from pointmap.images import (
 from recon.known_cameras import KnownCameras, load_known_cameras
 from recon.localise.extension import extended
 from recon.prediction.given_maps import PriorMap, read_prior_maps
-from recon.work.content_key import content_key, file_sha256
+from recon.work.content_key import content_key
 from recon.work.folder import CACHE_BYTES, Work
 
 if TYPE_CHECKING:

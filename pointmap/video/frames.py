@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pointmap.errors import InputError
+from pointmap.file_digest import file_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +20,6 @@ _UNCHOSEN = ".candidates"
 # Of the choice and of the files: a folder of another version is made anew.
 _VERSION = 1
 _LEAST_MOTION_FRAMES = 3
-_CHUNK_BYTES = 1 << 20
 
 
 def choose_frames(
@@ -47,7 +46,7 @@ def choose_frames(
         key = {
             "version": _VERSION,
             "target": target,
-            "videos": {name: _digest(video) for name, video in zip(names, videos, strict=True)},
+            "videos": {name: file_sha256(video) for name, video in zip(names, videos, strict=True)},
         }
         kept = _kept(folder, key)
         if kept is None:
@@ -154,11 +153,3 @@ def _write_manifest(path: Path, manifest: dict[str, Any]) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     partial.replace(path)
-
-
-def _digest(video: Path) -> str:
-    digest = hashlib.sha256()
-    with video.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pointmap.decoding import UnusablePicture, open_picture
-from recon.work.content_key import file_sha256
+from pointmap.file_digest import file_sha256
 
 RUN_JSON = "run.json"
 VIEWER_PICTURE = "view.png"

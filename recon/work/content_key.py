@@ -13,9 +13,6 @@ import numpy as np
 
 import pointmap
 
-# Read at once where a file is hashed.
-_CHUNK_BYTES = 1 << 20
-
 
 @runtime_checkable
 class Keyed(Protocol):
@@ -44,15 +41,6 @@ def item_key(items: Sequence[object], index: int) -> str:
     """Return a name of one of ``items``, which is not read if they know it."""
     known = getattr(items, "item_key", None)
     return content_key("item", 1, items[index]) if known is None else str(known(index))
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's content."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _add(digest: hashlib._Hash, value: object) -> None:

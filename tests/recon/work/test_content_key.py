@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recon.work.content_key import content_key, file_sha256, item_key
+from pointmap.file_digest import file_sha256
+from recon.work.content_key import content_key, item_key
 from recon.work.folder import Work
 
 

@@ -1,0 +1,18 @@
+"""What a file holds, in one line."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+# Read at once.
+_CHUNK_BYTES = 1 << 20
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
