@@ -20,9 +20,11 @@ from pointmap.images import (
     load_photo,
     open_photos,
 )
+from pointmap.video.frames import choose_frames
 from recon.known_cameras import KnownCameras, load_known_cameras
 from recon.localise.extension import extended
 from recon.prediction.given_maps import PriorMap, read_prior_maps
+from recon.progress import Advance
 from recon.work.content_key import content_key
 from recon.work.folder import CACHE_BYTES, Work
 
@@ -213,6 +215,28 @@ def read_inputs(
         maps = tuple(read_prior_maps(Path(prior_depth), opened))
     chosen = choose_device(device)
     return Inputs(tuple(opened), known, maps, load_network(weights), chosen, work or Work())
+
+
+def video_frames(
+    videos: Sequence[Path], work: Work, *, target: int | None, advance: Advance
+) -> dict[Path, list[Path]]:
+    """Return the frames of ``videos`` that stand in for them, which lie in the ``work`` folder.
+
+    ``target``: how many in all, see :func:`pointmap.video.frames.choose_frames`. Raises
+    ``InputError`` as that does, and when a video cannot be read.
+    """
+
+    def choose() -> dict[Path, list[Path]]:
+        folder = work.frames_folder()
+        return choose_frames(videos, folder, target=target, on_progress=advance)
+
+    try:
+        contents = [(video.name, file_sha256(video)) for video in videos]
+    except OSError as error:
+        raise InputError(f"cannot read {error.filename}: {error.strerror or error}") from error
+    # The files are kept by the folder itself; this keeps what was warned of when they were made.
+    work.once(content_key("frames of videos", 1, contents, target), lambda: len(choose()))
+    return choose()
 
 
 def open_usable(

@@ -10,13 +10,12 @@ from pathlib import Path
 import pointmap
 from pointmap.errors import InputError
 from pointmap.images import find_videos
-from pointmap.video.frames import choose_frames
 from recon.export.file_names import depth_stems
 from recon.export.json_file import plain, write_json
 from recon.export.options import ExportOptions
 from recon.export.ownership import file_digests
 from recon.export.staging import OutputFolder
-from recon.inputs import read_inputs
+from recon.inputs import read_inputs, video_frames
 from recon.options import Options
 from recon.progress import Run, StageListener
 from recon.save import write_files
@@ -58,9 +57,7 @@ def save_each(
         frames: dict[Path, list[Path]] = {}
         if videos := find_videos(photos):
             with run.stage("Choosing frames") as advance:
-                frames = choose_frames(
-                    videos, work.frames_folder(), target=options.frames, on_progress=advance
-                )
+                frames = video_frames(videos, work, target=options.frames, advance=advance)
         with run.stage("Reading photos"):
             inputs = read_inputs(
                 photos, frames=frames, weights=options.weights, device=options.device, work=work

@@ -8,14 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from pointmap.images import find_videos
-from pointmap.video.frames import choose_frames
 from recon.adaptation import AdaptOptions, adapted_depths
 from recon.alignment.align_scene import align_scene
 from recon.alignment.further_groups import further_groups
 from recon.assemble import assemble_scene, assemble_views
 from recon.depth.dense_depths import dense_depths
 from recon.fusion import fuse_views
-from recon.inputs import Inputs, read_inputs
+from recon.inputs import Inputs, read_inputs, video_frames
 from recon.metric_scale import check_scale_source, in_metres
 from recon.options import Options
 from recon.prediction.network_pairs import network_pairs
@@ -60,9 +59,7 @@ def reconstruct(
     with Run(listener) as run:
         if videos := find_videos(given):
             with run.stage("Choosing frames") as advance:
-                frames = choose_frames(
-                    videos, work.frames_folder(), target=options.frames, on_progress=advance
-                )
+                frames = video_frames(videos, work, target=options.frames, advance=advance)
         with run.stage("Reading photos"):
             inputs = read_inputs(
                 given,

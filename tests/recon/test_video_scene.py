@@ -21,6 +21,9 @@ from pointmap.checkpoint import save_checkpoint
 from pointmap.network import build_network
 from pointmap.training.__main__ import NETWORKS
 from recon.cli import main
+from recon.inputs import video_frames
+from recon.progress import Run, unheard
+from recon.work.folder import Work
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +134,13 @@ def test_a_file_that_is_no_video_is_one_line(
     assert main([str(tmp_path / "film.mp4"), "--out", str(tmp_path / "out")]) == 2
     assert "film.mp4 is no video that can be read" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_what_a_video_is_warned_of_is_warned_of_again(tmp_path: Path) -> None:
+    still = shoot(1, width=160, height=120)[0].pixels
+    times_s = [0.2 * n for n in range(9)]
+    video = write_clip(tmp_path / "still.mp4", (still for _ in times_s), times_s=times_s)
+    for _ in range(2):
+        with Run() as run:
+            frames = video_frames([video], Work(tmp_path / "w"), target=None, advance=unheard)
+        assert frames[video] and "the camera hardly moves" in run.warnings[0]
