@@ -56,7 +56,7 @@ def reconstruct(
         work = Work(None if work is None else Path(work))
     given = [photos] if isinstance(photos, (str, Path)) else list(photos)
     frames: dict[Path, list[Path]] = {}
-    with Run(listener) as run:
+    with work.held(), Run(listener) as run:
         if videos := find_videos(given):
             with run.stage("Choosing frames") as advance:
                 frames = video_frames(videos, work, target=options.frames, advance=advance)

@@ -17,9 +17,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from pointmap.errors import InputError
-from recon.export.lock import Busy, exclusive_file
 from recon.export.ownership import delete_ours, sort_files
 from recon.export.renames import exchange, rename_no_replace, rename_to_free
+from recon.work.lock import Busy, exclusive_file
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
@@ -16,6 +16,7 @@ from pointmap.errors import InputError
 from pointmap.video.frames import clear_frames
 from recon.progress import PACKAGES, Advance, unheard
 from recon.work.content_key import item_key
+from recon.work.lock import Busy, exclusive_file
 from recon.work.packing import Damaged, pack, size_of, unpack
 from recon.work.threads import in_threads
 
@@ -36,7 +37,7 @@ _MARK_TEXT = (
 )
 # Digits of a name that make its folder: no folder of a thousand photos gets very long.
 _FOLDER_DIGITS = 2
-_FRAMES = "frames"
+_FRAMES, _LOCK = "frames", "lock"
 
 
 class Work:
@@ -59,6 +60,26 @@ class Work:
         self._recent_bytes = 0
         self._lock = threading.Lock()
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other runs from the folder meanwhile; ``InputError`` while another one has it."""
+        if self._temporary is not None:
+            yield
+            return
+        with ExitStack() as stack:
+            stack.callback(_remove_if_empty, self.folder)
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(exclusive_file(self.folder / _LOCK))
+            except Busy:
+                raise InputError(
+                    f"another run is using {self.folder}: wait until it ends "
+                    f"(if there is no other run, delete {self.folder / _LOCK})"
+                ) from None
+            except OSError as error:
+                raise _cannot_write(self.folder, error) from error
+            yield
+
     def once(self, key: str, make: Callable[[], T]) -> T:
         """Return the result called ``key``: the one that is kept, or what ``make`` returns."""
         return self.each([key], lambda _: make())[0]
@@ -76,8 +97,8 @@ class Work:
         ``at_once``: how many are made side by side (see :func:`recon.work.threads.in_threads`, None
         for as many as it will); then they must not depend on each other. A damaged file counts as
         missing. What was warned of when a result was made is warned of again when it is found.
-        ``advance`` is told how many are
-        there. Raises ``InputError`` when a result cannot be written.
+        ``advance`` is told how many are there. Raises ``InputError`` when a result cannot be
+        written.
         """
         self._used.update(keys)
         missing = [n for n, key in enumerate(keys) if not self._is_whole(key)]
@@ -119,10 +140,7 @@ class Work:
                     f"the disk of {self.folder} is full: make room and run the same command again, "
                     "it goes on where it stopped"
                 ) from error
-            raise InputError(
-                f"cannot write to {self.folder} ({error.strerror or error}): run the same command "
-                "again when that is mended, it goes on where it stopped"
-            ) from error
+            raise _cannot_write(self.folder, error) from error
         self._remember(key, value)
 
     def get(self, key: str) -> Any:
@@ -163,10 +181,7 @@ class Work:
         try:
             self._mark()
         except OSError as error:
-            raise InputError(
-                f"cannot write to {self.folder} ({error.strerror or error}): run the same command "
-                "again when that is mended, it goes on where it stopped"
-            ) from error
+            raise _cannot_write(self.folder, error) from error
         return self.folder / _FRAMES
 
     def _mark(self) -> None:
@@ -194,14 +209,13 @@ class Work:
             (self.folder / _MARK).unlink()
         clear_frames(self.folder / _FRAMES)
         for folder in (*_subfolders(self.folder), self.folder / _FRAMES, self.folder):
-            with suppress(OSError):  # rmdir refuses folders that are not empty
-                folder.rmdir()
+            _remove_if_empty(folder)
 
     def _check_ours(self) -> None:
         """Raise ``InputError`` for a folder that is there and not one of ours."""
         mark = self.folder / _MARK
         try:
-            if not self.folder.exists() or not any(self.folder.iterdir()):
+            if not self.folder.exists() or {path.name for path in self.folder.iterdir()} <= {_LOCK}:
                 return
             # A killed run may have left the mark's beginning only.
             ours = mark.is_file() and _MARK_TEXT.encode().startswith(mark.read_bytes())
@@ -403,6 +417,18 @@ class Scattered(Sequence[T | None], Generic[T]):
         """Return one result's name, to depend on it without reading it."""
         place = self._place[index]
         return "none" if place is None else item_key(self._items, place)
+
+
+def _cannot_write(folder: Path, error: OSError) -> InputError:
+    return InputError(
+        f"cannot write to {folder} ({error.strerror or error}): run the same command again when "
+        "that is mended, it goes on where it stopped"
+    )
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):  # rmdir refuses folders that are not empty
+        folder.rmdir()
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -157,3 +157,21 @@ def test_scattered_results_have_gaps(tmp_path: Path) -> None:
     photos = Scattered(kept, [1, 3], 4)
     assert list(photos) == [None, 0, None, 10] and photos[1:] == [0, None, 10]
     assert len({photos.item_key(k) for k in (0, 1, 3)}) == 3
+
+
+def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
+    first, second = Work(tmp_path / "w"), Work(tmp_path / "w")
+    with first.held():
+        with pytest.raises(InputError, match="another run is using"), second.held():
+            pass
+        squares(first, [])
+    with second.held():
+        assert list(second.found(KEYS) or ()) == [0, 1, 4, 9, 16, 25]
+
+
+def test_a_folder_that_was_held_for_nothing_is_gone(tmp_path: Path) -> None:
+    with Work(tmp_path / "w").held():
+        assert Work(tmp_path / "w").found(KEYS) is None
+    assert not (tmp_path / "w").exists()
+    with Work().held():
+        pass
