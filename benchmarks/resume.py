@@ -1,7 +1,7 @@
 """A run that is killed again and again: python -m benchmarks.resume PHOTOS --out DIR [--kills N].
 
 The command runs once undisturbed. Then it is started anew and killed (SIGKILL) at random moments,
-``--kills`` times, each time going on with the work of those before, and at last left to end. Both
+--kills times, each time going on with the work of those before, and at last left to end. Both
 scenes must be equal file by file. What a kill costs is what all the runs took in CPU seconds more
 than the undisturbed one, by the number of kills: the start of the program, and what was in the
 making. Scenes end too early if the moments are drawn too wide: they are drawn up to twice what is

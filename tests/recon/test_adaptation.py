@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -183,12 +184,14 @@ def small_network() -> DUSt3R:
 
 def inputs_of(world: World, network: DUSt3R) -> Inputs:
     """The world's photos as if they had been decoded at the network's size."""
+
+    class OfWorld(Inputs):
+        def network_frames(self) -> Sequence[ResizedPhoto]:  # type: ignore[override]
+            return world.photos
+
     photos = tuple(frame.photo for frame in world.photos)
     nothing = (None,) * len(photos)
-    inputs = Inputs(photos, KnownCameras(nothing, nothing), None, network, torch.device("cpu"))
-    config = network.config
-    inputs.decoded[max(config.img_size), config.patch_size] = tuple(world.photos)
-    return inputs
+    return OfWorld(photos, KnownCameras(nothing, nothing), None, network, torch.device("cpu"))
 
 
 def dense_of(world: World) -> DenseDepths:

@@ -84,12 +84,13 @@ def test_the_pipeline_places_photos_without_any_texture(
     """A network that knows the room, four photos of plain grey: cameras, depth and mesh."""
     scene = make_room(4, WIDTH, HEIGHT)
     for k in range(4):
-        Image.new("RGB", (4 * WIDTH, 4 * HEIGHT), (128, 128, 128)).save(tmp_path / f"{k}.png")
+        Image.new("RGB", (4 * WIDTH, 4 * HEIGHT), (128, 128, 120 + k)).save(tmp_path / f"{k}.png")
     config = SimpleNamespace(img_size=(WIDTH, WIDTH), patch_size=16, descriptor_dim=0)
     both = [p for j in range(4) for i in range(j) for p in ((i, j), (j, i))]
     monkeypatch.setattr(
         "pointmap.checkpoint.load_network", lambda _: SimpleNamespace(config=config)
     )
+    monkeypatch.setattr("recon.inputs.Inputs.network_key", "one that knows the room")
     monkeypatch.setattr("pointmap.inference.EncodedOnDemand", lambda *_, **__: None)
     monkeypatch.setattr(
         "pointmap.inference.predict_pairs", lambda *_, **__: predictions(scene, both)
