@@ -45,6 +45,7 @@ def dense_depths(
     depths: Sequence[DepthMap] = inputs.work.each(
         [_tied_key(frames, priors, alignment, k, len(placed), prior) for k in placed],
         lambda n: tied_depth(priors[placed[n]], alignment, placed[n], frames[placed[n]], prior),
+        at_once=None,
     )
     if stereo is not None and len(placed) > 1:
         depths = refine_depths(
