@@ -39,7 +39,7 @@ from recon.work.folder import Pieces, Work
 T = TypeVar("T")
 
 # Of refine_depths, for results that were kept.
-_VERSION = 1
+_VERSION = 2
 # Factors of depth to either side within which surfaces shaped like the prior, and like what the
 # first search left, are tried: a prior may be nearly a half off, what is known by then a seventh.
 _PRIOR_REACH = 1.45

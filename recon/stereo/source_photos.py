@@ -25,7 +25,7 @@ _LEAST_SHARE = 0.01
 _JUDGED, _CELL = 20, 0.15
 # Up to so many photos all are searched. Of more, enough that everything seen is searched so many
 # times, but for this share of it.
-SEARCH_ALL, _TIMES_SEEN, _UNCOVERED = 40, 3, 0.06
+SEARCH_ALL, _TIMES_SEEN, _UNCOVERED = 40, 3, 0.1
 # Rows, and columns, of the prior's points that are projected.
 _GRID = 16
 # The best angle between two rays, the weight's standard deviations below and above it, and the
@@ -113,7 +113,7 @@ def _candidates(photos: Sequence[PhotoOverview], among: Sequence[int] | None) ->
     if len(allowed) <= 2 * _JUDGED:
         return [[j for j in allowed if j != i] for i in range(len(photos))]
     found: list[set[int]] = [set() for _ in photos]
-    for held in (_points_held(photos), _cells_held(photos)):
+    for held in (_points_held(photos), _cells_held(photos, [photo.grid for photo in photos])):
         shared = (held @ held[allowed].T).tocsr()
         for i, row in enumerate(found):
             here = slice(*shared.indptr[i : i + 2])
@@ -127,18 +127,18 @@ def _points_held(photos: Sequence[PhotoOverview]) -> csr_matrix:
     return _incidence([photo.point_ids for photo in photos])
 
 
-def _cells_held(photos: Sequence[PhotoOverview]) -> csr_matrix:
-    """Return which cells of space photos (N, ...) see by their prior, as ones.
+def _cells_held(photos: Sequence[PhotoOverview], places: Sequence[Array]) -> csr_matrix:
+    """Return in which cells of space photos (N, ...) see ``places`` (P, 3) each, as ones.
 
     The cells' edge is a fraction of the usual distance of what is seen.
     """
     distances = [
-        np.median(np.linalg.norm(photo.grid - photo.cam_to_world[:3, 3], axis=1))
-        for photo in photos
-        if len(photo.grid)
+        np.median(np.linalg.norm(seen - photo.cam_to_world[:3, 3], axis=1))
+        for photo, seen in zip(photos, places, strict=True)
+        if len(seen)
     ]
     edge = _CELL * float(np.median(distances)) if distances else 1.0
-    cells = [np.floor(photo.grid / edge).astype(np.int64) for photo in photos]
+    cells = [np.floor(seen / edge).astype(np.int64) for seen in places]
     _, number = np.unique(np.concatenate(cells), axis=0, return_inverse=True)
     ends = np.cumsum([len(c) for c in cells])
     return _incidence([np.unique(part) for part in np.split(number.ravel(), ends[:-1])])
@@ -156,8 +156,9 @@ def _incidence(ids: Sequence[NDArray[np.int64]]) -> csr_matrix:
 def photos_to_search(photos: Sequence[PhotoOverview]) -> list[int]:
     """Return the photos, ascending, whose depth is worth a search of its own; all of a few.
 
-    Of many photos as many as see every scene point, and every cell of space by the prior, three
-    times over where that many do: enough for depth to be confirmed by two others. Greedily, always
+    Of many photos as many as see every cell of space, by the scene points and by the prior, three
+    times over where that many do: enough for depth to be confirmed by two others. (Not every point:
+    most are seen in two or three photos alone, so that all photos would be wanted.) Greedily, always
     the photo that sees most of what is still wanted (set multicover; Chvatal 1979). What the others
     see is known from these.
     """
@@ -165,8 +166,9 @@ def photos_to_search(photos: Sequence[PhotoOverview]) -> list[int]:
         return list(range(len(photos)))
     from scipy.sparse import hstack
 
-    points, cells = _points_held(photos), _cells_held(photos)
-    # Textured surfaces have thousands of points, plain ones cells alone: both count as a whole.
+    points = _cells_held(photos, [photo.points for photo in photos])
+    cells = _cells_held(photos, [photo.grid for photo in photos])
+    # Points are where the texture is, the prior is everywhere: both count as a whole.
     worth = np.concatenate(
         [np.full(held.shape[1], 1 / max(held.nnz, 1)) for held in (points, cells)]
     )
