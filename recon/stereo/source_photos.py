@@ -156,11 +156,11 @@ def _incidence(ids: Sequence[NDArray[np.int64]]) -> csr_matrix:
 def photos_to_search(photos: Sequence[PhotoOverview]) -> list[int]:
     """Return the photos, ascending, whose depth is worth a search of its own; all of a few.
 
-    Of many photos as many as see every cell of space, by the scene points and by the prior, three
-    times over where that many do: enough for depth to be confirmed by two others. (Not every point:
-    most are seen in two or three photos alone, so that all photos would be wanted.) Greedily, always
-    the photo that sees most of what is still wanted (set multicover; Chvatal 1979). What the others
-    see is known from these.
+    Of many photos as many as see nearly every cell of space, by the scene points and by the prior,
+    three times over where that many do: enough for depth to be confirmed by two others. (Not every
+    point: most are seen in two or three photos alone, so that all photos would be wanted.)
+    Greedily, always the photo that sees most of what is still wanted (set multicover; Chvatal
+    1979). What the others see is known from these.
     """
     if len(photos) <= SEARCH_ALL:
         return list(range(len(photos)))
