@@ -119,10 +119,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=30, help="how often (30)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    parser.add_argument("more", nargs="*", help="further options of run_recon.py, after --")
-    given = parser.parse_args(arguments)
+    parser.epilog = "Arguments after -- are handed to run_recon.py."
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    end = words.index("--") if "--" in words else len(words)
+    given = parser.parse_args(words[:end])
     given.out.mkdir(parents=True, exist_ok=True)
-    found = measure(given.photos, given.out, given.kills, seed=given.seed, more=given.more)
+    found = measure(given.photos, given.out, given.kills, seed=given.seed, more=words[end + 1 :])
     row = [
         f"{found.kills}",
         f"{found.undisturbed:.0f}",
