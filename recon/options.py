@@ -17,7 +17,7 @@ from recon.two_view.focal_lengths import FocalOptions
 
 @dataclass(frozen=True)
 class Options:
-    """How to reconstruct. The defaults suit 1 to about 1,000 photos of one scene."""
+    """How to reconstruct. The defaults were tried on 1 to 100 real photos of a scene."""
 
     weights: str | None = None
     """Checkpoint of the network: a .safetensors or .pth file, a folder, or a Hugging Face id, such
