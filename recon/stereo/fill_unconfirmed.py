@@ -18,6 +18,7 @@ from pointmap.metrics import MAD_TO_SIGMA
 from recon.stereo.colour_fill import spread_along_colours
 from recon.stereo.cross_check import Estimate
 from recon.stereo.photo import box_mean
+from recon.stereo.piecewise_planes import along_planes
 from recon.stereo.plane_sweep import plane_fit
 
 _BLOCKS = (0.06, 0.15, 0.4)
@@ -80,7 +81,7 @@ def fill_unconfirmed(
     """Return confirmed depth, small gaps closed, and elsewhere the prior, corrected to fit it.
 
     A prior that is unsure of itself, in a photo that is mostly confirmed, gives way to depth spread
-    along like colours.
+    along like colours and the planes that it lies on.
 
     Confidence is 0 in ``checked`` where depth is not confirmed. ``reprojected``: confirmed depth of
     other photos seen from this one, less firm; ``pixels`` (h, w, 3) in [0, 1].
@@ -98,6 +99,7 @@ def fill_unconfirmed(
         if pixels is not None and give_way > 0:
             level = spread(observed.log_depth, observed.weight)
             level = spread_along_colours(observed.log_depth, observed.weight, pixels, level)
+            level = along_planes(observed.log_depth, observed.weight, pixels, level)
             log_filled = log_filled + give_way * (level - log_filled)
         filled = torch.where(usable, log_filled.exp(), 0.0)
     unconfirmed = _PRIOR_CONFIDENCE * prior.confidence.clamp(0, 1) * usable
@@ -157,12 +159,15 @@ def _predictions(observed: Observations) -> Tensor:
     given = firm > 0
     difference = torch.where(given, observed.log_depth - log_prior, 0.0)
     smooth = spread(difference, firm)
-    predictions = [log_prior + smooth]
+    expected = log_prior + smooth
+    predictions = [expected]
     if bool(given.any()):
         predictions.append(log_prior + difference[given].median())
     if observed.pixels is not None:
         along = spread_along_colours(difference, firm, observed.pixels, smooth)
         predictions.append(log_prior + along)
+        known = observed.log_depth, observed.weight
+        predictions.append(along_planes(*known, observed.pixels, expected))
     full = torch.stack(predictions)
     return torch.cat([log_prior[None], full, (full + log_prior) / 2])
 
