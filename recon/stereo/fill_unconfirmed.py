@@ -25,6 +25,9 @@ _BLOCKS = (0.06, 0.15, 0.4)
 """Sides of the hidden blocks, as shares of the photo's longer side."""
 _DISTANCES = (0.01, 0.03, 0.06, 0.12)
 """Distances to known depth between which predictions are judged apart, as shares likewise."""
+_JUDGED_PX = 128
+"""Predictions are judged on every second pixel, on fewer where the photo's longer side would still
+have more than so many."""
 _MARGIN = 0.95
 """A correction of the prior has to leave less than this share of the prior's own error."""
 _FEWEST = 200
@@ -60,15 +63,15 @@ class Observations:
     pixels: Tensor | None
     unsure: float
 
-    def halved(self) -> Observations:
-        """Return every second pixel."""
+    def every(self, step: int) -> Observations:
+        """Return every ``step``-th pixel of every ``step``-th row."""
         return replace(
             self,
-            log_depth=self.log_depth[::2, ::2],
-            weight=self.weight[::2, ::2],
-            firm=self.firm[::2, ::2],
-            log_prior=self.log_prior[::2, ::2],
-            pixels=None if self.pixels is None else self.pixels[::2, ::2],
+            log_depth=self.log_depth[::step, ::step],
+            weight=self.weight[::step, ::step],
+            firm=self.firm[::step, ::step],
+            log_prior=self.log_prior[::step, ::step],
+            pixels=None if self.pixels is None else self.pixels[::step, ::step],
         )
 
 
@@ -138,7 +141,8 @@ def correct_prior(observed: Observations, sure: Tensor) -> Tensor:
     At each distance from known depth the predictor counts that is best at that distance; none is
     used that doesn't beat the prior.
     """
-    choice = _best_predictors(observed.halved(), sure[::2, ::2])
+    step = max(2, max(sure.shape) // _JUDGED_PX)
+    choice = _best_predictors(observed.every(step), sure[::step, ::step])
     predictions = _predictions(observed)
     distance = _distance(observed.firm > _MIN_FIRM)
     chosen = predictions[0].clone()
