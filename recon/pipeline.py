@@ -28,7 +28,8 @@ from recon.two_view.features import find_features
 from recon.two_view.gather_evidence import gather_evidence
 from recon.two_view.match_photos import match_photos
 from recon.work.content_key import content_key, item_key
-from recon.work.folder import Chosen, Work
+from recon.work.folder import Work
+from recon.work.on_demand import Chosen
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pointmap.camera import Array
 from pointmap.images import ResizedPhoto
 from recon.scene import Tracks
-from recon.work.folder import Chosen
+from recon.work.on_demand import Chosen
 
 SIFT_SIGMA_PX = 0.5
 """Localisation error of a SIFT key point, in pixels of the picture it was found in."""
