@@ -235,6 +235,19 @@ class PairEvidence:
             tuple(sorted(predicted)),
         )
 
+    def apart(self, group: NDArray[np.bool_]) -> PairEvidence:
+        """Return it without what relates the photos of ``group`` (N,) to the others."""
+
+        def within(pair: PairMatches | PairSketch) -> bool:
+            return bool(group[pair.i] == group[pair.j])
+
+        return replace(
+            self,
+            matches=[m for m in self.matches if within(m)],
+            edges=[e for e in self.edges if within(e.matches)],
+            sketches=[s for s in self.sketches if within(s)],
+        )
+
 
 @dataclass(frozen=True)
 class Alignment:
