@@ -34,7 +34,7 @@ def _scene(rng: np.random.Generator, *, two_places: bool, fence: bool = False) -
     """Twelve photos before one house front, all aligned as one scene.
 
     The odd photos show either the same place or another, of which only the front is equal. A
-    ``fence`` hides the right third of the place from the even photos.
+    ``fence`` hides the right half of the place from the even photos.
     """
     front = np.column_stack([rng.uniform(-2, 2, 900), rng.uniform(-2, 2, 900), np.full(900, 6.0)])
     sides = [
@@ -44,7 +44,9 @@ def _scene(rng: np.random.Generator, *, two_places: bool, fence: bool = False) -
             rng.uniform(2.2, 5, 900) * rng.choice([-1, 1], 900),
         )
     ]
-    near = np.column_stack([rng.uniform(1.2, 3, 300), rng.uniform(-2, 2, 300), np.full(300, 3.0)])
+    near = np.column_stack(
+        [rng.uniform(-0.2, 2.5, 300), rng.uniform(-2, 2, 300), np.full(300, 3.0)]
+    )
     points = np.concatenate([front, *sides, near])
     part = np.repeat([0, 1, 2, 3], [900, 900, 900, 300])
     poses = [_look(np.array([x, 0.1 * (k % 3), 0.0])) for k, x in enumerate(np.linspace(-1, 1, 12))]
@@ -57,7 +59,7 @@ def _scene(rng: np.random.Generator, *, two_places: bool, fence: bool = False) -
         there &= ~((part == 2) if even or not two_places else (part == 1))
         if not two_places:
             there &= part != 2
-        hidden = (points[:, 0] > 1.5) & (points[:, 2] > 4)
+        hidden = (points[:, 0] > 0.0) & (points[:, 2] > 4)
         there &= (~hidden if even else np.ones_like(hidden)) if fence else part != 3
         if fence:
             there &= (part != 3) | even
