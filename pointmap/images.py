@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pointmap.decoding import UnusablePicture, decode, open_picture
 from pointmap.errors import InputError
 from pointmap.exif import read_exif
+from pointmap.outside.regular_file import home_expanded
 from pointmap.video import VIDEO_EXTENSIONS
 
 logger = logging.getLogger(__name__)
@@ -133,7 +134,7 @@ def _files_of(inputs: Iterable[str | Path]) -> list[Path]:
 
 def _expand(given: str) -> list[Path]:
     """Return the files that one argument stands for."""
-    path = Path(given).expanduser()
+    path = home_expanded(given)
     try:
         if path.is_dir():
             return _visible(path.iterdir(), PHOTO_EXTENSIONS)
