@@ -6,6 +6,7 @@ also where the decoder itself already reduced the picture.
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+
+from pointmap.outside.regular_file import MAX_FILE_BYTES, open_regular
 
 MAX_MEGAPIXELS = 250
 """Larger declared sizes are refused before decoding. Besides JPEG, which decodes reduced, a picture
@@ -61,7 +64,9 @@ def open_picture(path: Path, formats: tuple[str, ...] = PHOTO_FORMATS) -> Iterat
         if "HEIF" in formats:
             _register_heif()
         # By file object: opened by name, a grey TIFF is mapped with the rows of the turned picture.
-        with path.open("rb") as file:
+        with open_regular(path) as file:
+            if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
+                raise UnusablePicture(f"larger than {MAX_FILE_BYTES / 2**30:.0f} GB")
             with _own_size_limit():
                 # Without formats Pillow goes by content and hands EPS to Ghostscript, a program
                 # that writes files. Here is the only call, so that none can forget them.
@@ -91,6 +96,8 @@ def _reason(path: Path, formats: tuple[str, ...], error: Exception) -> str:
         return "no permission to read it"
     if isinstance(error, FileNotFoundError):
         return "no such file"
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"cannot be opened: {error.strerror}"
     if isinstance(error, MemoryError):
         return "more memory needed to decode it than there is"
     return f"damaged or incomplete ({error or type(error).__name__})"

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.errors import InputError
+from pointmap.outside.regular_file import read_regular
 from recon.scene import Mesh, PointCloud
 
 _VERTEX = [
@@ -112,7 +113,7 @@ def _read_ours(
 ) -> tuple[NDArray[np.void], NDArray[np.void]] | None:
     """Return the vertex and face tables; None for a PLY file of another program."""
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     if not data.startswith(b"ply"):

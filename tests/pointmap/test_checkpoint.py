@@ -231,7 +231,7 @@ class FakeHub:
         self.folder, self.error = folder, error
         self.asked: list[str] = []
 
-    def __call__(self, repository: str, name: str) -> str:
+    def __call__(self, repository: str, name: str, revision: str | None) -> str:
         assert repository == "naver/Tiny_512-dpt"
         self.asked.append(name)
         if self.error:
