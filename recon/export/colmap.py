@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pointmap.camera import Array, invert_rigid
-from pointmap.errors import InputError
+from pointmap.outside.regular_file import read_regular
 from recon.scene import Camera, Scene, Tracks
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 # A keypoint in images.bin: position and the number of its 3D point.
-_ONE_COEFFICIENT = {"SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV"}
 _KEYPOINT = np.dtype([("x", "<f8"), ("y", "<f8"), ("point", "<u8")])
 
 
@@ -81,45 +80,14 @@ def read_colmap(folder: Path) -> Tracks:
     https://colmap.github.io/format.html
     """
     try:
-        positions = _read_positions((folder / "images.bin").read_bytes())
-        return _read_tracks((folder / "points3D.bin").read_bytes(), positions)
+        positions = _read_positions(read_regular(folder / "images.bin"))
+        return _read_tracks(read_regular(folder / "points3D.bin"), positions)
     except FileNotFoundError as error:
         logger.warning("%s is missing: the scene is read without its tracks", error.filename)
     except (OSError, ValueError, LookupError, OverflowError, struct.error) as error:
-        logger.warning("%s is damaged (%s): the scene is read without its tracks", folder, error)
+        reason = error.strerror if isinstance(error, OSError) else error
+        logger.warning("%s is damaged (%s): the scene is read without its tracks", folder, reason)
     return Tracks.empty()
-
-
-def read_colmap_cameras(folder: Path) -> dict[str, Camera]:
-    """Return {image name: camera} of any COLMAP model (.bin or .txt).
-
-    Raises ``InputError`` when there is no model, or a lens has more than one radial coefficient.
-    """
-    pycolmap = _pycolmap()
-    try:
-        model = pycolmap.Reconstruction(str(folder))
-    except (ValueError, RuntimeError, IndexError) as error:
-        raise InputError(
-            f"{folder} holds no COLMAP model that can be read ({error}): give the folder with"
-            " cameras, images and points3D"
-        ) from error
-    cameras = {}
-    for image in model.images.values():
-        camera = model.cameras[image.camera_id]
-        extra = camera.params[camera.extra_params_idxs()].tolist()
-        if camera.model.name not in _ONE_COEFFICIENT or any(extra[1:]):
-            raise InputError(
-                f"{folder}: the lens {camera.model.name} of {image.name} has more than one radial"
-                " coefficient: undistort the photos first (colmap image_undistorter)"
-            )
-        cameras[image.name] = Camera(
-            camera.calibration_matrix(),
-            camera.width,
-            camera.height,
-            invert_rigid(np.vstack([image.cam_from_world().matrix(), [0, 0, 0, 1]])),
-            extra[0] if extra else 0.0,
-        )
-    return cameras
 
 
 def _read_positions(data: bytes) -> dict[int, Array]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from recon.two_view.epipolar import inlier_threshold_px
 from recon.two_view.features import FEATURE_LONG_SIDE, extract_features, match_features
 from recon.two_view.guided_matching import Region, guided_matches, joined_matches
 from recon.two_view.relative_pose import FEW_MATCHES, essential, surer
+from recon.work.on_demand import OnDemand
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
@@ -97,25 +98,21 @@ def magnified_features(photo: Photo) -> PhotoFeatures:
     )
 
 
-@dataclass(frozen=True)
-class _Replaced(Sequence[PhotoFeatures]):
+class _Replaced(OnDemand[PhotoFeatures]):
     """Features of all photos, some of them ``instead`` of those ``before``."""
 
-    before: Sequence[PhotoFeatures]
-    instead: Mapping[int, PhotoFeatures]
+    def __init__(
+        self, before: Sequence[PhotoFeatures], instead: Mapping[int, PhotoFeatures]
+    ) -> None:
+        self._before, self._instead = before, instead
 
     def __len__(self) -> int:
-        return len(self.before)
+        return len(self._before)
 
-    @overload
-    def __getitem__(self, photo: int) -> PhotoFeatures: ...
-    @overload
-    def __getitem__(self, photo: slice) -> Sequence[PhotoFeatures]: ...
-    def __getitem__(self, photo: int | slice) -> PhotoFeatures | Sequence[PhotoFeatures]:
-        if isinstance(photo, slice):
-            return [self[k] for k in range(*photo.indices(len(self)))]
-        found = self.instead.get(photo)
-        return self.before[photo] if found is None else found
+    def item(self, index: int) -> PhotoFeatures:
+        """Return the features of one photo."""
+        found = self._instead.get(index)
+        return self._before[index] if found is None else found
 
 
 def match_again(
