@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from pointmap.metrics import MAD_TO_SIGMA
 from recon.stereo.colour_fill import spread_along_colours
 from recon.stereo.cross_check import Estimate
-from recon.stereo.plane_sweep import box_mean, plane_fit
+from recon.stereo.photo import box_mean
+from recon.stereo.plane_sweep import plane_fit
 
 _BLOCKS = (0.06, 0.15, 0.4)
 """Sides of the hidden blocks, as shares of the photo's longer side."""
