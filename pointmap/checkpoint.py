@@ -127,9 +127,11 @@ def save_checkpoint(network: PointmapNetwork, path: str | Path, *, card: dict[st
     }
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        temporary.touch()
+        rights = temporary.stat().st_mode
         save_file(tensors, temporary, metadata=metadata)
-        # The library makes files that only their owner can read, of no use in a package.
-        temporary.chmod(0o644)
+        # The library makes files that only their owner can read, whatever the user's new ones are.
+        temporary.chmod(rights)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

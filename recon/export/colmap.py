@@ -5,11 +5,15 @@ Coordinates need no change: OpenCV axes, pixel centres at +0.5, original pixels 
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import importlib
 import logging
 import signal
 import struct
-import threading
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +27,12 @@ if TYPE_CHECKING:
     import pycolmap
 
 logger = logging.getLogger(__name__)
+
+_FATAL = [
+    int(getattr(signal, name))
+    for name in ("SIGSEGV", "SIGILL", "SIGFPE", "SIGABRT", "SIGBUS", "SIGTERM")
+    if hasattr(signal, name)
+]
 # A keypoint in images.bin: position and the number of its 3D point.
 _KEYPOINT = np.dtype([("x", "<f8"), ("y", "<f8"), ("point", "<u8")])
 
@@ -129,17 +139,34 @@ def _read_tracks(data: bytes, positions: dict[int, Array]) -> Tracks:
 
 
 def _pycolmap() -> Any:
-    """Import pycolmap without what it does to SIGTERM.
+    """Import pycolmap without the handlers that it has for signals.
 
-    Its logging library answers the signal with a stack trace and ends the process at once, so that
-    nobody removes the unfinished output.
+    Its logging library answers SIGTERM with a stack trace and ends the process at once, so that
+    nobody removes the unfinished output; and it takes the place of whoever watches for crashes in
+    the process that called us.
     """
-    before = signal.getsignal(signal.SIGTERM)
-    import pycolmap
+    if "pycolmap" not in sys.modules:
+        with _signal_handlers_kept():
+            importlib.import_module("pycolmap")
+    return sys.modules["pycolmap"]
 
-    if before is not None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
-    return pycolmap
+
+@contextmanager
+def _signal_handlers_kept() -> Iterator[None]:
+    """Put the system's handlers back as they were, whatever language they are written in."""
+    if sys.platform == "win32":
+        yield
+        return
+    sigaction = ctypes.CDLL(None).sigaction
+    # Larger than the structure is anywhere; what it holds is the system's affair.
+    before = {number: ctypes.create_string_buffer(1024) for number in _FATAL}
+    for number, action in before.items():
+        sigaction(number, None, action)
+    try:
+        yield
+    finally:
+        for number, action in before.items():
+            sigaction(number, action, None)
 
 
 def _camera(number: int, camera: Camera) -> pycolmap.Camera:
