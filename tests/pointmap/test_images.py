@@ -304,9 +304,11 @@ def test_camera_keys_group_by_camera_lens_zoom_and_size(tmp_path: Path) -> None:
         save(tmp_path / "e.jpg", wide, **{**phone, "x0110": "P2"}),
         save(tmp_path / "f.jpg", wide[:50], **phone),
         save(tmp_path / "g.jpg", wide),
+        save(tmp_path / "h.jpg", wide, xA405=26, **phone),
+        save(tmp_path / "i.jpg", wide, xA405=39, xA404=1.5, **phone),
     ]
     assert len({open_one(path).camera_key for path in same}) == 1
-    assert len({open_one(path).camera_key for path in [same[0], *other]}) == 5
+    assert len({open_one(path).camera_key for path in [same[0], *other]}) == 7
 
 
 def test_broken_exif_does_not_cost_the_photo(tmp_path: Path) -> None:
