@@ -41,7 +41,7 @@ def calls(count: int, photos: Sequence[Path], *, weights: str | None = None) -> 
     import recon
     from recon.options import Options
 
-    options = Options(depth_size=64, weights=weights)
+    options = Options(depth_size=64, refine_depth=False, weights=weights)
     for _ in range(count):
         recon.reconstruct(list(map(str, photos)), options)
         yield held()
