@@ -211,6 +211,7 @@ def _pose_graph(edges: Sequence[PairEdge]) -> PoseGraph:
         np.array(others, np.float64).reshape(-1, 4, 4),
         np.array([_edge_weight(e) for e in edges], np.float64),
         np.array([not (p.flags & _STILL) for p in poses], bool),
+        np.array(["pure_rotation" in p.flags for p in poses], bool),
     )
 
 
