@@ -16,6 +16,7 @@ from recon.assemble import assemble_scene, assemble_views
 from recon.depth.dense_depths import dense_depths
 from recon.fusion import fuse_views
 from recon.inputs import Inputs, read_inputs, video_frames
+from recon.known_cameras import check_focal
 from recon.metric_scale import check_scale_source, in_metres
 from recon.options import Options
 from recon.prediction.network_pairs import network_pairs
@@ -81,19 +82,22 @@ def reconstruct(
             )
             names = [photo.name for photo in inputs.photos]
             check_scale_source(options.scale_from, names, weights=options.weights)
+            check_focal(options.focal.focal_px, inputs.photos)
         scene = (_one_photo if inputs.is_single_photo else _all_photos)(inputs, options, run)
 
-    def told(scene: Scene) -> Scene:
-        return replace(
-            scene,
-            stages=tuple(run.records),
-            warnings=tuple(run.warnings),
-            options=options.to_dict(),
-            further=tuple(told(other) for other in scene.further),
-            holds=work if frames else None,
-        )
+    return Reconstruction.of(_told(scene, options, run, work if frames else None))
 
-    return Reconstruction.of(told(scene))
+
+def _told(scene: Scene, options: Options, run: Run, holds: Work | None) -> Scene:
+    """Return the scene with how it came about, and those beside it likewise."""
+    return replace(
+        scene,
+        stages=tuple(run.records),
+        warnings=tuple(run.warnings),
+        options=options.to_dict(),
+        further=tuple(_told(other, options, run, holds) for other in scene.further),
+        holds=holds,
+    )
 
 
 def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
