@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recon.alignment.align import align
 from recon.alignment.bridges import without_lone_bridges
@@ -82,7 +81,12 @@ def align_scene(
         group = contradicting_group(inputs.photos, alignment)
         if group is None:
             break
-        _warn_of_look_alikes([photo.name for photo in inputs.photos], group)
+        logger.warning(
+            "%d photos, %s among them, match others, but show something else around what matches: "
+            "two places that look alike, which are taken apart",
+            group.sum(),
+            inputs.photos[int(np.argmax(group))].name,
+        )
         evidence = evidence.apart(group)
         alignment = aligned()
     alignment = inputs.known.restored(alignment)
@@ -90,17 +94,6 @@ def align_scene(
         if reason is not None:
             logger.warning("%s could not be placed: %s", photo.name, reason)
     return alignment
-
-
-def _warn_of_look_alikes(names: Sequence[str], group: NDArray[np.bool_]) -> None:
-    chosen = [name for name, member in zip(names, group, strict=True) if member]
-    more = f" and {len(chosen) - 1} more photos" if len(chosen) > 1 else ""
-    logger.warning(
-        "%s%s match others, but show something else around what matches: two places that look "
-        "alike, which are taken apart",
-        chosen[0],
-        more,
-    )
 
 
 def _placed(alignment: Alignment) -> int:

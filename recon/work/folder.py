@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pointmap.errors import InputError
+from pointmap.outside.regular_file import read_regular
 from pointmap.video.frames import clear_frames
 from recon.progress import PACKAGES, Advance, unheard
 from recon.work.lock import Busy, exclusive_file
@@ -27,6 +28,8 @@ T = TypeVar("T")
 CACHE_BYTES = 256 * 2**20
 """Results that were used last are kept in memory up to this size in all."""
 
+# No result of one step is larger.
+_MOST_BYTES = 16 * 2**30
 _PIECE, _UNFINISHED = ".piece", ".unfinished"
 # By this file a folder is known to be one of ours, by people, too.
 _MARK = "README.txt"
@@ -149,7 +152,7 @@ class Work:
                 self._recent.move_to_end(key)
                 return self._recent[key][0]
         try:
-            value, _ = unpack(self._path(key).read_bytes())
+            value, _ = unpack(read_regular(self._path(key), most_bytes=_MOST_BYTES))
         except (OSError, Damaged) as error:
             raise InputError(
                 f"{self._path(key)} was changed or deleted while it was needed: run the same "
@@ -217,7 +220,7 @@ class Work:
             if not self.folder.exists() or {path.name for path in self.folder.iterdir()} <= {_LOCK}:
                 return
             # A killed run may have left the mark's beginning only.
-            ours = mark.is_file() and _MARK_TEXT.encode().startswith(mark.read_bytes())
+            ours = mark.is_file() and _MARK_TEXT.encode().startswith(read_regular(mark))
         except OSError as error:
             raise InputError(
                 f"cannot read {self.folder} ({error.strerror or error}), where the work is kept: "
@@ -238,7 +241,7 @@ class Work:
             if key in self._recent:
                 return True
         try:
-            data = path.read_bytes()
+            data = read_regular(path, most_bytes=_MOST_BYTES)
         except FileNotFoundError:
             return False
         except OSError as error:
