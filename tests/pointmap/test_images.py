@@ -183,6 +183,8 @@ def test_modes_become_rgb(tmp_path: Path) -> None:
     image.convert("L").save(tmp_path / "grey.bmp")
     Image.fromarray(grey16).save(tmp_path / "sixteen.png")
     Image.fromarray(grey16).save(tmp_path / "sixteen.tif")
+    # Twelve bits of a sensor, as they are, in sixteen.
+    Image.fromarray(grey16 >> 4).save(tmp_path / "twelve.png")
     image.convert("1").save(tmp_path / "bilevel.png")
     expected = {
         "palette.png": rgb,
@@ -190,6 +192,7 @@ def test_modes_become_rgb(tmp_path: Path) -> None:
         "grey.bmp": np.asarray(image.convert("L").convert("RGB")),
         "sixteen.png": np.repeat(rgb[..., :1], 3, -1),
         "sixteen.tif": np.repeat(rgb[..., :1], 3, -1),
+        "twelve.png": np.repeat(rgb[..., :1], 3, -1),
         "bilevel.png": np.asarray(image.convert("1").convert("RGB")),
     }
     for name, pixels in expected.items():
