@@ -20,6 +20,7 @@ from recon.progress import Advance, unheard
 from recon.stage_results import PairMatches, PhotoFeatures
 from recon.two_view.features import match_features
 from recon.two_view.photo_descriptors import photo_descriptors
+from recon.two_view.still_matches import without_still_matches
 from recon.work.content_key import content_key, item_key
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def match_photos(
     if further:
         more = further_pairs(count, _strengths(matches), per_photo=further)
         matches = joined(matches, more.pairs, 0)
-    return sorted(matches, key=lambda m: (m.i, m.j))
+    return without_still_matches(sorted(matches, key=lambda m: (m.i, m.j)))
 
 
 def _strengths(matches: Iterable[PairMatches]) -> dict[Pair, float]:
