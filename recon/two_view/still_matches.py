@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,15 +9,11 @@ from numpy.typing import NDArray
 
 from recon.stage_results import PairMatches
 
-logger = logging.getLogger(__name__)
-
 # Displacements in units of the key points' accuracy, about half a pixel: what keeps its place, and
 # what has moved so far that nothing at any distance would have kept its place but by a miracle.
 _STILL, _FAR = 3.0, 60.0
 # Matches that have to move so far for the others to be suspect.
 _LEAST_MOVING = 15
-# From this share of all matches on a warning says so; a few look like it by chance.
-_WORTH_TELLING = 0.05
 
 
 def without_still_matches(matches: Sequence[PairMatches]) -> list[PairMatches]:
@@ -38,7 +33,7 @@ def without_still_matches(matches: Sequence[PairMatches]) -> list[PairMatches]:
         return list(matches)
     named = {photo: np.array(sorted(points), np.int64) for photo, points in attached.items()}
     none = np.zeros(0, np.int64)
-    kept = [
+    return [
         pair.select(
             ~stays
             | ~(
@@ -50,15 +45,6 @@ def without_still_matches(matches: Sequence[PairMatches]) -> list[PairMatches]:
         else pair
         for pair, stays in zip(matches, still, strict=True)
     ]
-    left_out = 1 - sum(map(len, kept)) / sum(map(len, matches))
-    if left_out > _WORTH_TELLING:
-        logger.warning(
-            "%.0f %% of the matches keep their place in the picture while others move: a part of "
-            "what moves with the camera (a bonnet, a tripod, a watermark), or the background of a "
-            "turntable; they are left out",
-            100 * left_out,
-        )
-    return kept
 
 
 def _displacement(pair: PairMatches) -> NDArray[np.float64]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from recon.stage_results import PairMatches
 from recon.two_view.still_matches import without_still_matches
@@ -19,16 +18,13 @@ def pair(i: int, j: int, shift: float, *, attached: int, moving: int, seed: int 
     return PairMatches(i, j, xy, xy + noise + far[:, None] * [shift, 0], index, index, 0.5)
 
 
-def test_what_stays_while_others_move_far_is_left_out_of_all_pairs(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_what_stays_while_others_move_far_is_left_out_of_all_pairs() -> None:
     wide, narrow = pair(0, 1, 80, attached=40, moving=60), pair(1, 2, 3, attached=40, moving=60)
     kept = without_still_matches([wide, narrow])
     # In the second pair only what the first one gave away: there all matches hardly move.
     for before, after in zip((wide, narrow), kept, strict=True):
         assert after.index_i.tolist() == before.index_i[40:].tolist()
         assert (after.i, after.j) == (before.i, before.j)
-    assert "40 % of the matches keep their place" in caplog.text
 
 
 def test_a_camera_that_hardly_moves_loses_nothing() -> None:
