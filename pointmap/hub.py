@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pointmap.errors import InputError
@@ -29,6 +29,45 @@ def download(repository: str, *, check: Callable[[Path], None]) -> Path:
     path = _file(repository, config)
     check(path)
     return _file(repository, weights).parent
+
+
+def download_folder(repository: str, patterns: Sequence[str]) -> Path:
+    """Return the folder of a repository's files that match ``patterns``, in the usual cache.
+
+    What is missing there is downloaded. Raises ``InputError`` where it cannot be had.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    wanted = list(patterns)
+    fetch = f"hf download {repository}"
+    try:
+        return Path(snapshot_download(repository, allow_patterns=wanted))
+    except LocalEntryNotFoundError as error:
+        raise InputError(
+            f"{repository} is not in the cache and the Hugging Face hub cannot be reached; "
+            f"where there is a network, run: {fetch}"
+        ) from error
+    except GatedRepoError as error:
+        raise InputError(
+            f"{repository} asks for your consent first: give it on huggingface.co/{repository}, "
+            f"run: hf auth login, then: {fetch}"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise InputError(
+            f"{repository}: neither a folder here nor a public repository on the Hugging Face hub"
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise InputError(
+            f"{repository} could not be downloaded ({reason}); run: {fetch}, it goes on where it "
+            "ended"
+        ) from error
 
 
 def _file(repository: str, name: str) -> Path:

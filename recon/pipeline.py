@@ -13,6 +13,8 @@ from recon.alignment.align_scene import align_scene
 from recon.alignment.further_groups import further_groups
 from recon.assemble import assemble_scene, assemble_views
 from recon.depth.dense_depths import dense_depths
+from recon.depth_models import DepthModel
+from recon.depth_models.predict_maps import model_records, with_model_maps
 from recon.fusion import fuse_views
 from recon.inputs import Inputs, read_inputs, video_frames
 from recon.metric_scale import check_scale_source, in_metres
@@ -39,6 +41,7 @@ def reconstruct(
     *,
     listener: StageListener | None = None,
     work: Work | str | Path | None = None,
+    depth_model: DepthModel | None = None,
 ) -> Reconstruction:
     """Reconstruct one scene from photos: files, folders, patterns or videos.
 
@@ -46,6 +49,8 @@ def reconstruct(
     other options, only what depends on them is done again. Deleting the folder loses nothing but
     time; but the views of the result read their pixels and depth there as long as they are used.
     None: a temporary folder, which goes with the result. Frames of videos are there, too.
+
+    ``depth_model``: of your own, in the place of one that ``options.depth_model`` names.
 
     Files that cannot be used are left out with a warning. Raises ``InputError`` when no photo is
     left, the checkpoint cannot be used or the work cannot be kept.
@@ -69,10 +74,13 @@ def reconstruct(
                 known_cameras=options.known_cameras,
                 extend=options.extend,
                 prior_depth=options.prior_depth,
+                depth_model=depth_model or options.depth_model,
                 work=work,
             )
             names = [photo.name for photo in inputs.photos]
-            check_scale_source(options.scale_from, names, weights=options.weights)
+            check_scale_source(
+                options.scale_from, names, weights=options.weights, model=inputs.depth_model
+            )
         scene = (_one_photo if inputs.is_single_photo else _all_photos)(inputs, options, run)
 
     def told(scene: Scene) -> Scene:
@@ -81,6 +89,7 @@ def reconstruct(
             stages=tuple(run.records),
             warnings=tuple(run.warnings),
             options=options.to_dict(),
+            models=model_records(inputs),
             further=tuple(told(other) for other in scene.further),
             holds=work if frames else None,
         )
@@ -89,6 +98,9 @@ def reconstruct(
 
 
 def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
+    if inputs.depth_model is not None:
+        with run.stage("Depth of each photo") as advance:
+            inputs = with_model_maps(inputs, advance=advance)
     with run.stage("Finding features") as advance:
         features = find_features(inputs, advance=advance)
     with run.stage("Matching") as advance:
@@ -110,7 +122,10 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
     alignment = _alignment(inputs, features, evidence, options, run)
     groups = further_groups(alignment)
     scene = in_metres(
-        _aligned_scene(inputs, evidence, alignment, options, run), seen.priors, options.scale_from
+        _aligned_scene(inputs, evidence, alignment, options, run),
+        seen.priors,
+        options.scale_from,
+        maps=inputs.maps,
     )
     if groups and not options.all_scenes:
         logger.warning(
@@ -162,7 +177,7 @@ def _aligned_scene(
         dense = dense_depths(
             inputs,
             alignment,
-            evidence.priors,
+            evidence,
             long_side=options.depth_size,
             prior=options.depth,
             stereo=options.stereo if options.refine_depth else None,
@@ -192,4 +207,5 @@ def _one_photo(inputs: Inputs, options: Options, run: Run) -> Scene:
             focal=options.focal,
             fusion=options.fusion,
             scale_from=options.scale_from,
+            depth_model=inputs.depth_model,
         )

@@ -127,11 +127,7 @@ def tie_to_anchors(prior: DepthMap, anchors: Anchors, options: DepthOptions) -> 
     Scale first (median log ratio); then a stretch of log depth and a smooth field, kept only where
     leaving each point out shows that they predict it better.
     """
-    step = max(1, -(-len(anchors.z) // _MAX_ANCHORS))
-    xy, z = anchors.xy[::step], anchors.z[::step]
-    column, row = xy.astype(int).T
-    at = prior.depth[row, column]
-    xy, z, at = xy[at > 0], z[at > 0], at[at > 0]
+    xy, z, at = _at_anchors(prior, anchors)
     known = prior.depth > 0
     log_prior = np.log(np.where(known, prior.depth, 1.0))
     if not len(z):
@@ -150,6 +146,26 @@ def tie_to_anchors(prior: DepthMap, anchors: Anchors, options: DepthOptions) -> 
     # Few points leave the error itself uncertain.
     trust *= len(z) / (len(z) + 5)
     return DepthMap(depth, (prior.confidence * trust).astype(np.float32))
+
+
+def shape_error(prior: DepthMap, anchors: Anchors) -> float:
+    """Return the typical log error that a scale and a stretch leave in ``prior`` at ``anchors``."""
+    _, z, at = _at_anchors(prior, anchors)
+    if not len(z):
+        return np.inf
+    slope, shift = _log_line(np.log(at), np.log(z))
+    return float(MAD_TO_SIGMA * np.median(np.abs(np.log(z) - slope * np.log(at) - shift)))
+
+
+def _at_anchors(prior: DepthMap, anchors: Anchors) -> tuple[Array, Array, Array]:
+    """Return pixels (P, 2) and depths (P,) of anchors, not too many, and what ``prior`` says there,
+    where it says anything.
+    """
+    step = max(1, -(-len(anchors.z) // _MAX_ANCHORS))
+    xy, z = anchors.xy[::step], anchors.z[::step]
+    column, row = xy.astype(int).T
+    at = prior.depth[row, column]
+    return xy[at > 0], z[at > 0], at[at > 0]
 
 
 def _log_line(x: Array, y: Array) -> tuple[float, float]:

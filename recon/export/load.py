@@ -17,10 +17,19 @@ from recon.export.depth_npz import read_depth_npz
 from recon.export.json_file import read_json
 from recon.export.ply import read_cloud_ply, read_mesh_ply
 from recon.export.run_json import photo_paths
-from recon.scene import LoadedMaps, Mesh, PairRecord, PointCloud, Scene, StageRecord, View
+from recon.scene import (
+    LoadedMaps,
+    Mesh,
+    ModelRecord,
+    PairRecord,
+    PointCloud,
+    Scene,
+    StageRecord,
+    View,
+)
 
 logger = logging.getLogger(__name__)
-Record = TypeVar("Record", StageRecord, PairRecord)
+Record = TypeVar("Record", StageRecord, PairRecord, ModelRecord)
 
 
 def load_scene(folder: str | Path) -> Scene:
@@ -63,6 +72,8 @@ def load_scene(folder: str | Path) -> Scene:
             stages=_records(StageRecord, run["stages"]),
             warnings=tuple(run["warnings"]),
             options=dict(run["options"]),
+            scale_spread=run.get("scale_spread"),
+            models=_records(ModelRecord, run.get("models", ())),
             statistics=dict(run.get("surface", {})),
             other_places=tuple(tuple(names) for names in run.get("other_places", ())),
         )

@@ -23,6 +23,10 @@ _PACKAGES = {
     "numpy": ("numpy",),
     "trimesh": ("trimesh",),
     "pycolmap": ("pycolmap", "pycolmap-cuda12"),
+    "transformers": ("transformers",),
+    "diffusers": ("diffusers",),
+    "kornia": ("kornia",),
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
 }
 
 
@@ -56,6 +60,8 @@ def write_run(path: Path, reconstruction: Scene, *, scene_folder: Path) -> None:
         "versions": _versions(),
         "platform": platform.platform(),
         "options": plain(reconstruction.options),
+        "scale_spread": plain(reconstruction.scale_spread),
+        "models": plain(reconstruction.models),
         "counts": counts,
         "surface": plain(reconstruction.statistics),
         "warnings": list(reconstruction.warnings),
