@@ -24,6 +24,7 @@ from pointmap.video.frames import choose_frames
 from recon.depth_models import DepthModel, load_depth_model
 from recon.known_cameras import KnownCameras, load_known_cameras
 from recon.localise.extension import extended
+from recon.matchers import Matcher, load_matcher
 from recon.prediction.given_maps import PriorMap, read_prior_maps
 from recon.progress import Advance
 from recon.work.content_key import content_key
@@ -44,7 +45,8 @@ class Inputs:
     ``photos`` N, with what is ``known`` of their cameras; ``maps``: a given depth map per photo, in
     the place of the network's depth, or None; ``network``, which is moved to ``device`` when it is
     first asked; ``work`` keeps what the stages find; ``depth_model``, that makes the ``maps``
-    (:func:`recon.depth_models.predict_maps.with_model_maps`), or None.
+    (:func:`recon.depth_models.predict_maps.with_model_maps`), and a ``matcher`` beside SIFT
+    (:func:`recon.two_view.learned_matching.match_by_model`), or None.
     """
 
     photos: tuple[Photo, ...]
@@ -54,6 +56,7 @@ class Inputs:
     device: torch.device
     work: Work = field(default_factory=Work, compare=False)
     depth_model: DepthModel | None = None
+    matcher: Matcher | None = None
 
     @cached_property
     def photo_keys(self) -> tuple[str, ...]:
@@ -196,15 +199,16 @@ def read_inputs(
     extend: str | None = None,
     prior_depth: str | None = None,
     depth_model: DepthModel | str | None = None,
+    matcher: Matcher | str = "sift",
     work: Work | None = None,
 ) -> Inputs:
     """Read what a run starts from; whatever can be wrong with it shows here.
 
     ``photos``: files, folders or patterns, and videos, whose ``frames`` stand in for them
-    (:func:`pointmap.video.frames.choose_frames`); ``depth_model``: one that is there already, or
-    what names it; the others as in :class:`recon.options.Options`; ``work`` keeps what the stages
-    find, by default as long as somebody holds it. Files that cannot be used are left out with a
-    warning. Raises ``InputError`` when no photo is left, or another input cannot be used.
+    (:func:`pointmap.video.frames.choose_frames`); ``depth_model``, ``matcher``: one that is there
+    already, or what names it; the others as in :class:`recon.options.Options`; ``work`` keeps what
+    the stages find, by default as long as somebody holds it. Files that cannot be used are left out
+    with a warning. Raises ``InputError`` when no photo is left, or another input cannot be used.
     """
     from pointmap.checkpoint import load_network
     from pointmap.inference import choose_device
@@ -220,8 +224,17 @@ def read_inputs(
     chosen = choose_device(device)
     if isinstance(depth_model, str):
         depth_model = load_depth_model(depth_model, device=chosen)
-    network = load_network(weights)
-    return Inputs(tuple(opened), known, maps, network, chosen, work or Work(), depth_model)
+    chosen_matcher = load_matcher(matcher, device=chosen) if isinstance(matcher, str) else matcher
+    return Inputs(
+        tuple(opened),
+        known,
+        maps,
+        load_network(weights),
+        chosen,
+        work or Work(),
+        depth_model,
+        chosen_matcher,
+    )
 
 
 def video_frames(

@@ -17,6 +17,7 @@ from recon.depth_models import DepthModel
 from recon.depth_models.predict_maps import model_records, with_model_maps
 from recon.fusion import fuse_views
 from recon.inputs import Inputs, read_inputs, video_frames
+from recon.matchers import Matcher
 from recon.metric_scale import check_scale_source, in_metres
 from recon.options import Options
 from recon.prediction.network_pairs import network_pairs
@@ -28,6 +29,7 @@ from recon.single_photo import photo_scene
 from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
 from recon.two_view.features import find_features
 from recon.two_view.gather_evidence import gather_evidence
+from recon.two_view.learned_matching import match_by_model
 from recon.two_view.match_photos import match_photos
 from recon.work.content_key import content_key, item_key
 from recon.work.folder import Chosen, Work
@@ -42,6 +44,7 @@ def reconstruct(
     listener: StageListener | None = None,
     work: Work | str | Path | None = None,
     depth_model: DepthModel | None = None,
+    matcher: Matcher | None = None,
 ) -> Reconstruction:
     """Reconstruct one scene from photos: files, folders, patterns or videos.
 
@@ -50,7 +53,7 @@ def reconstruct(
     time; but the views of the result read their pixels and depth there as long as they are used.
     None: a temporary folder, which goes with the result. Frames of videos are there, too.
 
-    ``depth_model``: of your own, in the place of one that ``options.depth_model`` names.
+    ``depth_model``, ``matcher``: of your own, in the place of those that the options name.
 
     Files that cannot be used are left out with a warning. Raises ``InputError`` when no photo is
     left, the checkpoint cannot be used or the work cannot be kept.
@@ -75,6 +78,7 @@ def reconstruct(
                 extend=options.extend,
                 prior_depth=options.prior_depth,
                 depth_model=depth_model or options.depth_model,
+                matcher=matcher or options.matcher,
                 work=work,
             )
             names = [photo.name for photo in inputs.photos]
@@ -102,9 +106,14 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
         with run.stage("Depth of each photo") as advance:
             inputs = with_model_maps(inputs, advance=advance)
     with run.stage("Finding features") as advance:
-        features = find_features(inputs, advance=advance)
+        features: Sequence[PhotoFeatures] = find_features(inputs, advance=advance)
     with run.stage("Matching") as advance:
         matches = match_photos(inputs, features, options.graph, advance=advance)
+    if inputs.matcher is not None:
+        with run.stage(f"Matching by {inputs.matcher.name}") as advance:
+            matches, features = match_by_model(
+                inputs, features, matches, always=options.matcher != "auto", advance=advance
+            )
     with run.stage("Predicting pointmaps") as advance:
         seen = predict_scene(
             inputs, network_pairs(inputs, matches, options.pose_from), advance=advance

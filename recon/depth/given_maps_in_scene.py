@@ -73,14 +73,14 @@ def priors_from_scene(
             len(left_out),
             ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else ""),
         )
-    kinds = {kind for fit in fits.values() for kind in [fit.kind]}
+    kinds = {fit.kind for fit in fits.values()}
     depth_scale = alignment.depth_scale.copy()
     photos = [frame.photo for frame in frames]
     for k in anchors.keys() - fits.keys() if len(kinds) == 1 else ():
         xy, z = _seen_by_neighbours(k, photos, alignment, priors, list(fits))
-        fit = _fit(maps[k], xy, z, photos[k], *kinds)
-        if fit is not None:
-            priors[k] = maps[k].prior(fit, float(alignment.intrinsics[k][0, 0]), photos[k])
+        found = _fit(maps[k], xy, z, photos[k], *kinds)
+        if found is not None:
+            priors[k] = maps[k].prior(found, float(alignment.intrinsics[k][0, 0]), photos[k])
             depth_scale[k] = 1.0
     return priors, replace(alignment, depth_scale=depth_scale)
 

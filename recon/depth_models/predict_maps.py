@@ -40,11 +40,13 @@ def with_model_maps(inputs: Inputs, *, advance: Advance = unheard) -> Inputs:
 
 
 def model_records(inputs: Inputs) -> tuple[ModelRecord, ...]:
-    """Return what run.json says of the depth model."""
-    model = inputs.depth_model
-    if model is None:
-        return ()
-    return (ModelRecord("depth", model.name, model.licence, model.content_key),)
+    """Return what run.json says of the models beside the network."""
+    used = {"depth": inputs.depth_model, "matching": inputs.matcher}
+    return tuple(
+        ModelRecord(use, model.name, model.licence, model.content_key)
+        for use, model in used.items()
+        if model is not None
+    )
 
 
 def predict_map(model: DepthModel, photo: ResizedPhoto) -> PriorMap:

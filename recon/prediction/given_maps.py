@@ -90,10 +90,9 @@ class PriorMap:
         )
         points = unproject(depth, K).astype(np.float32)
         certainty = _CERTAINTY if self.certainty is None else self.certainty
-        # What PhotoPrior's confidence c is made of again: 1 - 1 / c.
-        confidence = 1 / (1 - np.minimum(certainty, _MOST_CERTAIN))
-        confidence = np.where(depth > 0, confidence, 0).astype(np.float32)
-        return PhotoPrior(points, confidence, focal_px)
+        # What makes a PhotoPrior's confidence c as certain, 1 - 1 / c.
+        sure = np.where(depth > 0, 1 / (1 - np.minimum(certainty, _MOST_CERTAIN)), 0)
+        return PhotoPrior(points, sure.astype(np.float32), focal_px)
 
     def resized(self, height: int, width: int) -> PriorMap:
         """Return the map at another size, by nearest pixel: a mean over an edge lies nowhere."""

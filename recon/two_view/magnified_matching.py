@@ -8,9 +8,9 @@ it and finds the rest.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from recon.two_view.epipolar import inlier_threshold_px
 from recon.two_view.features import FEATURE_LONG_SIDE, extract_features, match_features
 from recon.two_view.guided_matching import Region, guided_matches, joined_matches
 from recon.two_view.relative_pose import FEW_MATCHES, essential, surer
+from recon.two_view.replaced_features import ReplacedFeatures
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
@@ -97,27 +98,6 @@ def magnified_features(photo: Photo) -> PhotoFeatures:
     )
 
 
-@dataclass(frozen=True)
-class _Replaced(Sequence[PhotoFeatures]):
-    """Features of all photos, some of them ``instead`` of those ``before``."""
-
-    before: Sequence[PhotoFeatures]
-    instead: Mapping[int, PhotoFeatures]
-
-    def __len__(self) -> int:
-        return len(self.before)
-
-    @overload
-    def __getitem__(self, photo: int) -> PhotoFeatures: ...
-    @overload
-    def __getitem__(self, photo: slice) -> Sequence[PhotoFeatures]: ...
-    def __getitem__(self, photo: int | slice) -> PhotoFeatures | Sequence[PhotoFeatures]:
-        if isinstance(photo, slice):
-            return [self[k] for k in range(*photo.indices(len(self)))]
-        found = self.instead.get(photo)
-        return self.before[photo] if found is None else found
-
-
 def match_again(
     photos: Sequence[Photo],
     features: Sequence[PhotoFeatures],
@@ -166,7 +146,7 @@ def match_again(
             result[i, j], changed = best, True
             logger.debug("photos %d and %d: %d inliers now", i, j, best.pose.inliers.sum())
     edges_now = [result[pair] for pair in sorted(result)]
-    return MatchedAgain(_Replaced(features, every), edges_now, changed)
+    return MatchedAgain(ReplacedFeatures(features, every), edges_now, changed)
 
 
 def _edge(
