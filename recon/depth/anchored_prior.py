@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 # Widths of the smooth correction that are tried, as shares of the photo's longer side.
 _FIELD_WIDTHS = (0.3, 0.15, 0.07)
+# Typical deviations of the points from which on one is wrong, and the log error that is none.
+_FAR, _NEVER_FAR = 5.0, 0.05
 # The field's weights grow with the square of the points; this many say all there is to say.
 _MAX_ANCHORS = 1500
 
@@ -136,6 +138,10 @@ def tie_to_anchors(prior: DepthMap, anchors: Anchors, options: DepthOptions) -> 
     if options.correct_shape:
         slope, shift = _log_line(np.log(at), np.log(z))
     left = np.log(z) - (slope * np.log(at) + shift)
+    # Points far off what the prior says of all the others are wrong ones, and would bend a good
+    # prior; a coarse prior keeps them all.
+    far = max(_FAR * MAD_TO_SIGMA * float(np.median(np.abs(left))), _NEVER_FAR)
+    xy, z, left = (values[np.abs(left) <= far] for values in (xy, z, left))
     widths = _FIELD_WIDTHS if options.correct_shape else ()
     width, error = _best_field(xy, left, max(prior.depth.shape), widths)
     log_depth = slope * log_prior + shift

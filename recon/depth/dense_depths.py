@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from recon.inputs import Frames, Inputs
 
 # Of the tied depths, for results that were kept.
-_VERSION = 1
+_VERSION = 2
 
 
 def dense_depths(

@@ -5,7 +5,7 @@ Its key points get numbers after SIFT's, so that they join into tracks as those 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pointmap.camera import Array
 from recon.matchers import Matcher
-from recon.prediction.network_pairs import unsure_pairs
+from recon.prediction.network_pairs import SURE_MATCHES, unsure_pairs
 from recon.progress import Advance, unheard
 from recon.stage_results import REFERENCE_LONG_SIDE, PairMatches, PhotoFeatures
 from recon.two_view.replaced_features import ReplacedFeatures
@@ -44,32 +44,46 @@ def match_by_model(
 
     ``always``: its matches count for all pairs. Else it is asked for all pairs of up to
     :data:`FEW_PHOTOS` photos, of more for those that SIFT leaves open, and its matches count where
-    more of them agree on an epipolar geometry.
+    more of them agree on an epipolar geometry and of SIFT's not enough do to be sure.
     """
     matcher = inputs.matcher
     if matcher is None:
         return list(matches), features
-    every = always or len(inputs.photos) <= FEW_PHOTOS
-    open_pairs = set() if every else unsure_pairs(inputs.photos, matches)
-    asked = [n for n, m in enumerate(matches) if every or (m.i, m.j) in open_pairs]
-    keys = inputs.photo_keys
+    keys, lenses = inputs.photo_keys, inputs.known.lenses
+    agreeing = dict.fromkeys(range(len(matches)), 0)
+    if not always:
+        agreeing = _left_open(inputs, matches)
+    asked = list(agreeing)
     found = inputs.work.each(
         [
             content_key(
-                "learned matches", _VERSION, matcher.content_key, keys[m.i], keys[m.j],
-                inputs.known.lenses[m.i], inputs.known.lenses[m.j],
+                "learned matches", _VERSION, matcher.content_key, keys[i], keys[j], lenses[i],
+                lenses[j],
             )
-            for m in (matches[n] for n in asked)
+            for i, j in ((matches[n].i, matches[n].j) for n in asked)
         ],
         lambda n: _match(inputs, matcher, matches[asked[n]]),
         advance=advance,
     )  # fmt: skip
-    chosen = list(matches)
-    for n, learned in zip(asked, found, strict=True):
-        if always or _agreeing(inputs, learned) > _agreeing(inputs, matches[n]):
-            chosen[n] = replace(learned, i=matches[n].i, j=matches[n].j)
-    learned_numbers = {n for n in asked if chosen[n] is not matches[n]}
-    return _numbered(inputs, features, chosen, learned_numbers)
+    chosen = {
+        n: replace(learned, i=matches[n].i, j=matches[n].j)
+        for n, learned in zip(asked, found, strict=True)
+        if always or _agreeing(inputs, learned) > agreeing[n]
+    }
+    return _numbered(inputs, features, [chosen.get(n, m) for n, m in enumerate(matches)], chosen)
+
+
+def _left_open(inputs: Inputs, matches: Sequence[PairMatches]) -> dict[int, int]:
+    """Return the pairs, by their places in ``matches``, that a learned matcher is asked for, with
+    the matches of each that agree on an epipolar geometry.
+    """
+    count = len(inputs.photos)
+    some = {(m.i, m.j) for m in matches}
+    if count > FEW_PHOTOS:
+        some = unsure_pairs(inputs.photos, matches)
+    agreeing = {n: _agreeing(inputs, m) for n, m in enumerate(matches) if (m.i, m.j) in some}
+    # Key points of SIFT that hold a pair join it to others; two photos have no others.
+    return {n: found for n, found in agreeing.items() if found < SURE_MATCHES or count == 2}
 
 
 def _match(inputs: Inputs, matcher: Matcher, pair: PairMatches) -> PairMatches:
@@ -109,14 +123,15 @@ def _numbered(
     inputs: Inputs,
     features: Sequence[PhotoFeatures],
     matches: Sequence[PairMatches],
-    learned: set[int],
+    learned: Container[int],
 ) -> tuple[list[PairMatches], Sequence[PhotoFeatures]]:
     """Return the matches with the key points of ``learned`` ones, by their places in ``matches``,
     counted after the features', and the features with these.
     """
     used: dict[int, list[tuple[NDArray[np.int64], Array]]] = {}
-    for n in learned:
-        m = matches[n]
+    for n, m in enumerate(matches):
+        if n not in learned:
+            continue
         used.setdefault(m.i, []).append((m.index_i, m.xy_i))
         used.setdefault(m.j, []).append((m.index_j, m.xy_j))
     instead, places = {}, {}
