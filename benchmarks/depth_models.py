@@ -142,8 +142,8 @@ def table(results: Sequence[Scores]) -> str:
     """Return a Markdown table, one row per run."""
     rows = [COLUMNS, ("---",) * len(COLUMNS)]
     rows += [
-        (r.scene, r.model, f"{r.placed}/{r.photos}", f"{r.focal:.2f}", f"{r.abs_rel:.2f} / {r.abs_rel_each:.2f}",
-         f"{r.noise:.2f}", f"{r.cpu_seconds:.0f}")
+        (r.scene, r.model, f"{r.placed}/{r.photos}", f"{r.focal:.2f}",
+         f"{r.abs_rel:.2f} / {r.abs_rel_each:.2f}", f"{r.noise:.2f}", f"{r.cpu_seconds:.0f}")
         for r in results
     ]  # fmt: skip
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)

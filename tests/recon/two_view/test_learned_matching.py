@@ -84,7 +84,7 @@ def sift(sure: Sequence[tuple[int, int]]) -> tuple[list[PhotoFeatures], list[Pai
     number = np.arange(100)
     matches = []
     for i, j in ((0, 1), (0, 2), (1, 2)):
-        other = xy + [8, 3] if (i, j) in sure else rng.uniform(10, 250, (100, 2))
+        other = xy + np.array([8, 3]) if (i, j) in sure else rng.uniform(10, 250, (100, 2))
         matches.append(PairMatches(i, j, xy, other, number, number, 0.5))
     return features, matches
 
