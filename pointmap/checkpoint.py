@@ -16,12 +16,12 @@ import importlib.resources
 import json
 import math
 import os
-import pickle
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, get_type_hints
 
+import psutil
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -37,8 +37,14 @@ from pointmap.network import (
     build_network,
 )
 from pointmap.network.config import Mode
+from pointmap.outside.json_object import parse_object
+from pointmap.outside.regular_file import check_regular, home_expanded, read_regular
+from pointmap.outside.typed import as_type
+from pointmap.outside.values import number
 
 BUNDLED = "pointmap-base.safetensors"
+# A configuration is a few hundred bytes.
+_MOST_CONFIG_BYTES = 1 << 20
 _CONSTRUCTORS = ("AsymmetricCroCo3DStereo", "AsymmetricMASt3R")
 # Constructor arguments of official files that say how the network was trained. At inference the
 # tensor's shape is the photo's shape, so none of them changes a result.
@@ -58,8 +64,8 @@ def load_network(weights: str | Path | None = None) -> PointmapNetwork:
     """
     path = locate(weights)
     with _errors_name(path):
-        arguments, tensors = _read(path)
-        return _assemble(path, config_from_arguments(arguments), tensors).eval()
+        arguments, stored = _read(path)
+        return _assemble(path, config_from_arguments(arguments), stored).eval()
 
 
 def locate(weights: str | Path | None = None) -> Path:
@@ -71,8 +77,8 @@ def locate(weights: str | Path | None = None) -> Path:
     """
     if weights is None:
         return _bundled()
-    path = Path(weights).expanduser()
-    if path.exists():
+    path = home_expanded(weights)
+    if os.path.exists(path):
         return path
     if hub.is_repository(str(weights)):
         return hub.download(str(weights), check=_check_config)
@@ -121,9 +127,11 @@ def save_checkpoint(network: PointmapNetwork, path: str | Path, *, card: dict[st
     }
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        temporary.touch()
+        rights = temporary.stat().st_mode
         save_file(tensors, temporary, metadata=metadata)
-        # The library makes files that only their owner can read, of no use in a package.
-        temporary.chmod(0o644)
+        # The library makes files that only their owner can read, whatever the user's new ones are.
+        temporary.chmod(rights)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -136,10 +144,17 @@ def _bundled() -> Path:
     return path
 
 
-def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, Tensor]]:
+class _Stored(NamedTuple):
+    """The tensors of a file: their shapes, and how to read them all as float32 on the CPU."""
+
+    shapes: dict[str, torch.Size]
+    read: Callable[[], dict[str, Tensor]]
+
+
+def _read(path: Path) -> tuple[Mapping[str, Any], _Stored]:
     """Return the constructor's arguments and the tensors of a checkpoint of any known kind."""
     if path.is_dir():
-        missing = [name for name in hub.FILES if not (path / name).exists()]
+        missing = [name for name in hub.FILES if not (path / name).is_file()]
         if missing:
             raise InputError(f"{path}: the folder lacks {' and '.join(missing)}; not a checkpoint")
         config, weights = (path / name for name in hub.FILES)
@@ -158,54 +173,73 @@ def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, Tensor]]:
 
 
 def _config_file(path: Path) -> dict[str, Any]:
-    return _json(path, path.read_text(encoding="utf-8", errors="replace"))
+    return _json(path, read_regular(path, most_bytes=_MOST_CONFIG_BYTES))
 
 
-def _json(path: Path, text: str) -> dict[str, Any]:
+def _json(path: Path, text: str | bytes) -> dict[str, Any]:
     try:
-        values = json.loads(text)
+        # Official files write the bounds of activations as bare infinities.
+        return parse_object(text, infinite=True)
     except ValueError as error:
         raise InputError(f"{path}: damaged JSON; fetch it again ({error})") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: not a JSON object; fetch it again")
-    return values
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a safetensors file; the library compares sizes that the header claims with the file."""
+    try:
+        check_regular(path)
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise InputError(_damaged(path, error)) from error
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise InputError(_damaged(path, error)) from error
+    with _opened(path) as file:
+        return file.metadata() or {}
 
 
-def _safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, framework="pt") as file:
+def _safetensors(path: Path) -> _Stored:
+    def read() -> dict[str, Tensor]:
+        with _opened(path) as file:
             # Copied one by one: the file's own memory map must not outlive this call.
             return {k: file.get_tensor(k).to(torch.float32, copy=True) for k in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise InputError(_damaged(path, error)) from error
+
+    with _opened(path) as file:
+        shapes = {k: torch.Size(file.get_slice(k).get_shape()) for k in file.keys()}
+    return _Stored(shapes, read)
 
 
-def _damaged(path: Path, error: Exception) -> str:
+def _damaged(path: Path, error: object) -> str:
     reason = str(error).strip().partition("\n")[0][:200]
     return f"{path}: truncated or not a checkpoint; fetch it again ({reason})"
 
 
-def _torch_file(path: Path) -> tuple[Mapping[str, Any], dict[str, Tensor]]:
+def _torch_file(path: Path) -> tuple[Mapping[str, Any], _Stored]:
     """Read an official file: {'model': state dict, 'args': Namespace(model='Constructor(...)')}."""
     try:
+        check_regular(path)
         with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise InputError(_damaged(path, error)) from error
+            # As a memory map: shapes are compared before any tensor is read.
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch's unpickler raises whatever a crafted file leads it to
+        # Its own words would tell to load the file without a check.
+        reason = error.strerror if isinstance(error, OSError) else "no archive of weights alone"
+        raise InputError(_damaged(path, reason)) from error
     state = content.get("model") if isinstance(content, dict) else None
     constructor = getattr(content.get("args"), "model", None) if state else None
     if not isinstance(state, dict) or not isinstance(constructor, str):
         raise InputError(f"{path}: no 'model' and 'args.model' inside; give an official checkpoint")
-    tensors = {k: v.float() for k, v in state.items() if isinstance(v, Tensor)}
-    return parse_constructor(constructor), tensors
+    tensors = {str(k): v for k, v in state.items() if isinstance(v, Tensor) and not v.is_sparse}
+    # A few bytes can be stretched to a tensor of any size.
+    claimed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if claimed > 4 * path.stat().st_size:
+        raise InputError(_damaged(path, "tensors larger than the file"))
+    shapes = {k: tensor.shape for k, tensor in tensors.items()}
+    return parse_constructor(constructor), _Stored(
+        shapes, lambda: {k: v.to(torch.float32, copy=True) for k, v in tensors.items()}
+    )
 
 
 def parse_constructor(text: str) -> dict[str, Any]:
@@ -214,6 +248,8 @@ def parse_constructor(text: str) -> dict[str, Any]:
     Values are literals, ``inf``, ``-inf`` and tuples of them. Raises ``InputError`` otherwise.
     """
     try:
+        if len(text) > _MOST_CONFIG_BYTES:
+            raise ValueError("too long")
         call = ast.parse(text.strip(), mode="eval").body
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
             raise ValueError("not a call")
@@ -222,7 +258,8 @@ def parse_constructor(text: str) -> dict[str, Any]:
         if call.args:
             raise ValueError("positional arguments")
         return {str(keyword.arg): _literal(keyword.value) for keyword in call.keywords}
-    except (ValueError, SyntaxError) as error:
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        # The last two are of a text nested too deep.
         raise InputError(f"another architecture or damaged: {text[:80]!r} ({error})") from error
 
 
@@ -252,8 +289,9 @@ def config_from_arguments(arguments: Mapping[str, Any]) -> NetworkConfig:
     if unknown:
         raise InputError(f"network argument(s) not known here: {', '.join(unknown[:5])}")
     try:
-        return kind(**{k: _plain(k, v) for k, v in arguments.items() if k in _names(kind)})
-    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+        hints = get_type_hints(kind)
+        return kind(**{k: _plain(k, v, hints[k]) for k, v in arguments.items() if k in hints})
+    except ValueError as error:
         raise InputError(f"network arguments of the wrong kind: {error}") from error
 
 
@@ -261,42 +299,64 @@ def _names(config: type[NetworkConfig]) -> frozenset[str]:
     return frozenset(field.name for field in dataclasses.fields(config))
 
 
-def _plain(name: str, value: Any) -> Any:
-    """Return an argument as the configurations hold it."""
+def _plain(name: str, value: Any, kind: Any) -> Any:
+    """Return an argument as the configurations hold it; ``ValueError`` when it is none."""
     if name == "img_size" and isinstance(value, int):
-        return (value, value)
-    if name in _MODES and (name, value) != ("desc_conf_mode", None):
-        return Mode(*map(_number, value))
-    return tuple(value) if isinstance(value, list) else value
+        value = (value, value)
+    if name not in _MODES:
+        return as_type(value, kind, name)
+    if (name, value) == ("desc_conf_mode", None):
+        return None
+    if not isinstance(value, (list, tuple)) or len(value) != 3:
+        raise ValueError(f"{name} must be a kind and two bounds")
+    return Mode(as_type(value[0], str, name), *(_bound(bound, name) for bound in value[1:]))
 
 
-def _number(value: Any) -> Any:
-    return float(value) if value in ("inf", "-inf") else value
+def _bound(value: Any, name: str) -> float:
+    if isinstance(value, (str, float)) and str(value) in ("inf", "-inf"):
+        return float(value)
+    return number(value, name, -1e30, 1e30)
 
 
-def _assemble(path: Path, config: NetworkConfig, tensors: dict[str, Tensor]) -> PointmapNetwork:
-    """Return the network with the tensors in it, every name and shape checked."""
-    tensors = {_ALIAS.sub(_numbered, name): tensor for name, tensor in tensors.items()}
-    two_decoders = any(name.startswith("dec_blocks2.") for name in tensors)
+def _assemble(path: Path, config: NetworkConfig, stored: _Stored) -> PointmapNetwork:
+    """Return the network with the tensors in it, every name and shape checked before any is read.
+
+    Raises ``InputError`` when they are of another network, not finite, or too large for the memory.
+    """
+    # Of each parameter the name it has in the file.
+    stored_as = {_ALIAS.sub(_numbered, name): name for name in stored.shapes}
+    two_decoders = any(name.startswith("dec_blocks2.") for name in stored_as)
     if isinstance(config, DUSt3RConfig) and not two_decoders:
         # CroCo's files have one decoder, which starts both sides.
-        for name in [name for name in tensors if name.startswith("dec_blocks.")]:
-            tensors[name.replace("dec_blocks.", "dec_blocks2.", 1)] = tensors[name].clone()
+        for name in [name for name in stored_as if name.startswith("dec_blocks.")]:
+            stored_as[name.replace("dec_blocks.", "dec_blocks2.", 1)] = stored_as[name]
     with torch.device("meta"):
         network = build_network(config)
     shapes = {k: v.shape for k, v in network.state_dict().items() if not _ALIAS.search(k)}
-    for name in filter(_UNUSED.fullmatch, shapes):
-        tensors.setdefault(name, torch.zeros(shapes[name]))
+    unused = {name for name in filter(_UNUSED.fullmatch, shapes) if name not in stored_as}
     faults = {
-        "missing": shapes.keys() - tensors.keys(),
-        "unexpected": tensors.keys() - shapes.keys(),
+        "missing": shapes.keys() - stored_as.keys() - unused,
+        "unexpected": stored_as.keys() - shapes.keys(),
         "of another shape": {
-            k for k in shapes.keys() & tensors.keys() if shapes[k] != tensors[k].shape
+            k for k in shapes.keys() & stored_as.keys() if shapes[k] != stored.shapes[stored_as[k]]
         },
     }
     if any(faults.values()):
         text = "; ".join(f"{len(v)} {kind} ({_few(v)})" for kind, v in faults.items() if v)
         raise InputError(f"{path}: weights of another architecture, give a DUSt3R one: {text}")
+    needed = 4 * sum(math.prod(shape) for shape in shapes.values())
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise InputError(
+            f"{path}: takes {needed / 2**30:.1f} GB of memory, of which {free / 2**30:.1f} GB are "
+            "free; close other programs or use another checkpoint"
+        )
+    read = stored.read()
+    first_use = {name: ours for ours, name in reversed(stored_as.items())}
+    tensors = {
+        ours: read[name] if first_use[name] == ours else read[name].clone()
+        for ours, name in stored_as.items()
+    } | {name: torch.zeros(shapes[name]) for name in unused}
     _check_finite(path, tensors)
     # Assigned, not copied: a large checkpoint is in memory once.
     network.load_state_dict(tensors, strict=False, assign=True)

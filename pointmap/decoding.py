@@ -6,20 +6,26 @@ also where the decoder itself already reduced the picture.
 
 from __future__ import annotations
 
+import os
+import re
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from pointmap.outside.regular_file import MAX_FILE_BYTES, open_regular
+
 MAX_MEGAPIXELS = 250
-"""Larger declared sizes are refused before decoding. Besides JPEG, which decodes reduced, a picture
-takes 4 bytes per pixel while it is read, 8 with transparency, 16 as WebP."""
+"""Larger declared sizes are refused before decoding, and so are those that would take more than
+``MAX_DECODED_BYTES`` of memory. A file of 34 bytes can declare any."""
+MAX_DECODED_BYTES = 1.2e9
 
 PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "HEIF", "BMP", "GIF")
 """Pillow's names of the formats that a photo may have, whatever its file is called."""
@@ -33,7 +39,19 @@ _FLIP_OR_TURN = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_limit_lock = threading.Lock()
+# Bytes a pixel takes while a picture is read, measured: by format, or else by Pillow's mode.
+_BYTES_OF_FORMAT = {"WEBP": 16.2, "HEIF": 7.5}
+_BYTES_OF_MODE = {"1": 2.1, "L": 1.1, "RGB": 4.3, "CMYK": 4.3, "YCbCr": 4.3, "P": 5.3, "I;16": 6.1}
+_BYTES_WITH_ALPHA, _BYTES_OF_OTHERS = 8.4, 13.0
+# A progressive JPEG is gone over once for every scan: usual are 10.
+_MOST_SCANS = 100
+_MOST_SCANNED_MEGAPIXELS = 2500
+# Any marker of a JPEG but those that belong to the data of a scan.
+_JPEG_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])")
+_END, _SCAN = 0xD9, 0xDA
+# Pictures that take more are read one at a time, however many threads there are.
+_LARGE_BYTES = 128e6
+_limit_lock, _large_lock = threading.Lock(), threading.Lock()
 
 
 class UnusablePicture(Exception):
@@ -54,24 +72,23 @@ def open_picture(path: Path, formats: tuple[str, ...] = PHOTO_FORMATS) -> Iterat
     Only JPEG can decode at a reduced size later; the others would have to be decoded in any case,
     and for TIFF and PNG the orientation is only known afterwards. Animated files give their first
     frame. Nothing but decoding belongs inside the ``with``: whatever is raised there, or on opening
-    a file that cannot be read or declares more than ``MAX_MEGAPIXELS``, comes out as
-    ``UnusablePicture``.
+    a file that cannot be read, is larger than ``MAX_MEGAPIXELS`` and the like allow, or would take
+    its decoder very long, comes out as ``UnusablePicture``.
     """
     try:
         if "HEIF" in formats:
             _register_heif()
         # By file object: opened by name, a grey TIFF is mapped with the rows of the turned picture.
-        with path.open("rb") as file:
+        with ExitStack() as stack:
+            file = stack.enter_context(open_regular(path))
+            if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
+                raise UnusablePicture(f"larger than {MAX_FILE_BYTES / 2**30:.0f} GB")
             with _own_size_limit():
                 # Without formats Pillow goes by content and hands EPS to Ghostscript, a program
                 # that writes files. Here is the only call, so that none can forget them.
                 image = Image.open(file, formats=formats)  # noqa: TID251
-                width, height = image.size
-                if width * height > MAX_MEGAPIXELS * 1_000_000:
-                    raise UnusablePicture(
-                        f"declares {width}x{height} pixels; "
-                        f"the limit is {MAX_MEGAPIXELS} megapixels"
-                    )
+                if _checked_bytes(image, file) > _LARGE_BYTES:
+                    stack.enter_context(_large_lock)
                 if not _reduces_while_decoding(image):
                     image.load()
             yield image
@@ -79,6 +96,44 @@ def open_picture(path: Path, formats: tuple[str, ...] = PHOTO_FORMATS) -> Iterat
         raise
     except Exception as error:  # decoders raise anything on a crafted or damaged file
         raise UnusablePicture(_reason(path, formats, error)) from error
+
+
+def _checked_bytes(image: Image.Image, file: IO[bytes]) -> float:
+    """Return the memory that decoding takes; ``UnusablePicture`` when that or the time is much."""
+    width, height = image.size
+    megapixels = width * height / 1e6
+    if _reduces_while_decoding(image):
+        scans = _scans(file)
+        if scans > _MOST_SCANS or scans * megapixels > _MOST_SCANNED_MEGAPIXELS:
+            raise UnusablePicture(f"made of {scans} scans, which take too long to decode")
+        # Several scans are put together from all coefficients, two bytes each.
+        each = 0.4 if scans == 1 else 2.0 * len(image.getbands()) + 0.4
+    else:
+        others = _BYTES_WITH_ALPHA if image.has_transparency_data else _BYTES_OF_OTHERS
+        each = _BYTES_OF_MODE.get(image.mode, others)
+        each = _BYTES_OF_FORMAT.get(image.format or "", each)
+        if image.format == "TIFF":
+            each += len(image.getbands())  # it may be one strip, unpacked as a whole
+    limit = min(MAX_MEGAPIXELS, MAX_DECODED_BYTES / each / 1e6)
+    if megapixels > limit:
+        raise UnusablePicture(
+            f"declares {width}x{height} pixels; the limit is {limit:.0f} megapixels"
+        )
+    return each * 1e6 * megapixels
+
+
+def _scans(file: IO[bytes]) -> int:
+    """Return of how many scans a JPEG is made, up to just over ``_MOST_SCANS``."""
+    file.seek(0)
+    data, at, scans = file.read(), 2, 0
+    file.seek(0)
+    while scans <= _MOST_SCANS:
+        marker = _JPEG_MARKER.search(data, at)
+        if marker is None or marker[1][0] == _END:
+            break
+        scans += marker[1][0] == _SCAN
+        at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+    return scans
 
 
 def _reason(path: Path, formats: tuple[str, ...], error: Exception) -> str:
@@ -91,6 +146,8 @@ def _reason(path: Path, formats: tuple[str, ...], error: Exception) -> str:
         return "no permission to read it"
     if isinstance(error, FileNotFoundError):
         return "no such file"
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"cannot be opened: {error.strerror}"
     if isinstance(error, MemoryError):
         return "more memory needed to decode it than there is"
     return f"damaged or incomplete ({error or type(error).__name__})"

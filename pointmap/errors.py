@@ -1,5 +1,19 @@
 """Errors that are the user's to mend, as opposed to bugs."""
 
+from __future__ import annotations
+
+import re
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
 
 class InputError(Exception):
     """Input that cannot be used. The message is one line: what was got, and the remedy."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
+
+def one_line(message: str) -> str:
+    """Return a message with control characters escaped: names in it may come from anywhere."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], message)

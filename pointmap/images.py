@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from pointmap.decoding import UnusablePicture, decode, open_picture
 from pointmap.errors import InputError
 from pointmap.exif import read_exif
+from pointmap.outside.patterns import TooMany, matching_paths
+from pointmap.outside.regular_file import home_expanded
 from pointmap.video import VIDEO_EXTENSIONS
 
 logger = logging.getLogger(__name__)
@@ -133,7 +135,7 @@ def _files_of(inputs: Iterable[str | Path]) -> list[Path]:
 
 def _expand(given: str) -> list[Path]:
     """Return the files that one argument stands for."""
-    path = Path(given).expanduser()
+    path = home_expanded(given)
     try:
         if path.is_dir():
             return _visible(path.iterdir(), PHOTO_EXTENSIONS)
@@ -145,7 +147,12 @@ def _expand(given: str) -> list[Path]:
         raise InputError(f"cannot read {given}: {error.strerror or error}") from error
     if not glob.has_magic(given):
         raise InputError(f"{given} does not exist")
-    matches = [Path(match) for match in glob.glob(str(path), recursive=True)]
+    try:
+        matches = matching_paths(str(path))
+    except TooMany:
+        raise InputError(
+            f"{given} leads through more files than can be looked at: name the folder of the photos"
+        ) from None
     if not matches:
         raise InputError(f"no file matches {given}")
     return _visible(matches, VIDEO_EXTENSIONS if is_video(path) else PHOTO_EXTENSIONS)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from pointmap.errors import InputError
+from pointmap.errors import InputError, one_line
 from pointmap.version import answer_version
 from recon.export.options import ExportOptions
+from recon.lossy_streams import lossy_streams
 from recon.options import Options
 
 if TYPE_CHECKING:
@@ -80,6 +81,11 @@ def main(arguments: list[str] | None = None) -> int:
     # Idle OpenMP threads that spin slow everything tenfold when another program is busy. Read once,
     # when torch is imported, so it has to be said before that.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with lossy_streams():
+        return _run(arguments)
+
+
+def _run(arguments: list[str] | None) -> int:
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -217,7 +223,7 @@ def _show_warnings(console: Console) -> None:
     class Printer(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             colour = "yellow" if record.levelno >= logging.WARNING else "dim"
-            console.print(f"[{colour}]{_escape(record.getMessage())}[/]")
+            console.print(f"[{colour}]{_escape(one_line(record.getMessage()))}[/]")
 
     for name in ("pointmap", "recon", "viz"):
         logger = logging.getLogger(name)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 from pointmap.errors import InputError
 from pointmap.file_digest import file_sha256
@@ -28,7 +28,8 @@ from recon.matchers import Matcher, load_matcher
 from recon.prediction.given_maps import PriorMap, read_prior_maps
 from recon.progress import Advance
 from recon.work.content_key import content_key
-from recon.work.folder import CACHE_BYTES, Chosen, Work
+from recon.work.folder import CACHE_BYTES, Work
+from recon.work.on_demand import Chosen, OnDemand
 
 if TYPE_CHECKING:
     import torch
@@ -130,7 +131,7 @@ class Inputs:
         return len(self.photos) == 1 and self.maps is None and all(k is None for k in known)
 
 
-class Frames(Sequence[ResizedPhoto]):
+class Frames(OnDemand[ResizedPhoto]):
     """All photos at one size, decoded when they are asked for; the last ones are kept."""
 
     def __init__(self, inputs: Inputs, long_side: int, multiple: int) -> None:
@@ -148,16 +149,9 @@ class Frames(Sequence[ResizedPhoto]):
     def __len__(self) -> int:
         return len(self._inputs.photos)
 
-    @overload
-    def __getitem__(self, index: int) -> ResizedPhoto: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[ResizedPhoto]: ...
-
-    def __getitem__(self, index: int | slice) -> ResizedPhoto | list[ResizedPhoto]:
-        if isinstance(index, slice):
-            return [self[k] for k in range(*index.indices(len(self)))]
-        return self._load(range(len(self))[index])
+    def item(self, index: int) -> ResizedPhoto:
+        """Return one photo."""
+        return self._load(index)
 
 
 def _status(photo: Photo) -> os.stat_result:

@@ -7,6 +7,7 @@ it: key points move along their rays to where that pinhole shows them, and back 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 
 from pointmap.camera import Array, pinhole, pixel_rays, project
 from pointmap.errors import InputError
-from recon.export.cameras_json import ListedCamera, read_cameras
+from recon.export.cameras_json import ListedCamera, read_cameras, units_of
 from recon.stage_results import Alignment, PhotoFeatures
 
 if TYPE_CHECKING:
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 
 # How far R R^T may be from the identity: what six decimals in a file leave.
 _ROTATION_TOLERANCE = 1e-6
+# Focal lengths over the long side: from 157 degrees of view to a third of a degree.
+_FOCALS = (0.1, 200.0)
+_OFF_CENTRE = 20.0
+# |k1| r^2 at the corner: how much the lens stretches or shrinks there.
+_MOST_BENT = 10.0
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,8 @@ def load_known_cameras(path: str | None, photos: Sequence[Photo]) -> KnownCamera
                 f"{path} describes {photo.name} at {size[0]} x {size[1]} pixels, but upright it has"
                 f" {photo.width} x {photo.height}: give cameras of these very files"
             )
+        if camera is not None and camera.intrinsics is not None:
+            _check_lens(camera, photo)
     poses = tuple(None if camera is None else camera.cam_to_world for camera in found)
     # One pose alone leaves the scale of the others open.
     held = sum(pose is not None for pose in poses) >= 2
@@ -113,6 +121,27 @@ def load_known_cameras(path: str | None, photos: Sequence[Photo]) -> KnownCamera
         poses,
         units if held else "scene",
     )
+
+
+def _check_lens(camera: ListedCamera, photo: Photo) -> None:
+    """Raise ``InputError`` unless a lens like this can have taken a photo of this size."""
+    assert camera.intrinsics is not None
+    (fx, skew, cx), (_, fy, cy) = camera.intrinsics[:2].tolist()
+    long_side = max(photo.width, photo.height)
+    # How far along the rays, and the farthest ray that the photo shows, as the lens bends them.
+    farthest = np.hypot(max(cx, photo.width - cx) / fx, max(cy, photo.height - cy) / fy)
+    low, high = _FOCALS
+    if not all(low <= focal / long_side <= high for focal in (fx, fy)):
+        problem = f"a focal length beyond {low:g} to {high:g} times the photo's long side"
+    elif max(abs(cx - photo.width / 2), abs(cy - photo.height / 2)) > _OFF_CENTRE * long_side:
+        problem = f"a principal point {_OFF_CENTRE:g} times the photo's long side off its centre"
+    elif abs(skew) > fx:
+        problem = "axes that lie nearer to each other than 45 degrees"
+    elif abs(camera.k1) * farthest**2 > _MOST_BENT:
+        problem = "a distortion that leaves nothing of the picture in its corners"
+    else:
+        return
+    raise InputError(f"{camera.place}: K and k1 describe {problem}: give the photo's own camera")
 
 
 def _lens(camera: ListedCamera | None, photo: Photo) -> KnownLens | None:
@@ -124,9 +153,9 @@ def _lens(camera: ListedCamera | None, photo: Photo) -> KnownLens | None:
 
 def _read(path: Path) -> tuple[dict[str, ListedCamera], str]:
     """Return {photo name: camera} and the unit of the poses, "scene" where it is none known."""
-    from recon.export.colmap import read_colmap_cameras
+    from recon.export.colmap_cameras import read_colmap_cameras
 
-    if path.is_dir():
+    if os.path.isdir(path):
         model = {
             name: ListedCamera(
                 f"{path}: {name}",
@@ -142,7 +171,7 @@ def _read(path: Path) -> tuple[dict[str, ListedCamera], str]:
     for camera in cameras.values():
         if camera.cam_to_world is not None:
             _check_rigid(camera.cam_to_world, camera.place)
-    return cameras, "metres" if whole.get("units") == "metres" else "scene"
+    return cameras, units_of(whole)
 
 
 def _check_rigid(pose: Array, place: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,7 +93,7 @@ def check_scale_source(
     for name in source.photos:
         if name not in names:
             raise InputError(f"--scale-from: no photo of the scene is called {name}")
-    if source.file is not None and not source.file.is_file():
+    if source.file is not None and not os.path.isfile(source.file):
         raise InputError(f"--scale-from: {source.file} does not exist")
     if source.kind == "model" and (model is None or model.kind != "metres"):
         raise InputError(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
 from pointmap.errors import InputError
+from pointmap.outside.values import FOCAL_RANGE_PX
 from recon.alignment import AlignOptions
 from recon.depth.anchored_prior import DepthOptions
 from recon.fusion import FusionOptions
@@ -13,6 +15,41 @@ from recon.prediction.view_graph import ViewGraphOptions
 from recon.stereo.view import StereoOptions
 from recon.two_view.chosen_pose import PoseFrom
 from recon.two_view.focal_lengths import FocalOptions
+
+_LARGEST = 1e9
+# What numbers may be; of all others, that they are finite.
+_RANGES = {
+    "frames": (1, 100_000),
+    "depth-size": (32, 16_384),
+    "adapt": (1e-3, 1e6),
+    "seed": (0, 2**32 - 1),
+    "graph.neighbours": (1, 1e6),
+    "graph.complete-up-to": (0, 1e6),
+    "graph.centre": (0, 1e6),
+    "focal.focal-px": FOCAL_RANGE_PX,
+    "align.max-edge-error-deg": (1e-3, 180),
+    "align.first-threshold-px": (1e-3, 1e4),
+    "align.threshold-px": (1e-3, 1e4),
+    "align.min-angle-deg": (0, 90),
+    "align.min-observations": (1, 1e6),
+    "depth.typical-error": (1e-6, 1e3),
+    "stereo.sources": (1, 1000),
+    "stereo.max-planes": (8, 4096),
+    "stereo.tolerance": (1e-6, 1),
+    "stereo.tolerance-px": (1e-3, 1e3),
+    "stereo.prior-weight": (0, 1e3),
+    "fusion.voxel-size": (1e-9, _LARGEST),
+    "fusion.truncation": (1e-9, _LARGEST),
+    "fusion.max-depth-jump": (1e-9, 1e3),
+    "fusion.max-memory-gb": (1e-3, 1e5),
+    "fusion.texture-size": (256, 32_768),
+    "fusion.decimate": (1, _LARGEST),
+    "fusion.max-points": (1, _LARGEST),
+    "fusion.max-triangles": (1, _LARGEST),
+    "fusion.min-component": (0, 1),
+    "fusion.fill-holes": (0, 1e4),
+    "fusion.smooth": (0, 1000),
+}
 
 
 @dataclass(frozen=True)
@@ -74,30 +111,11 @@ class Options:
 
     def check(self) -> None:
         """Raise ``InputError`` for values that no scene can be made with."""
-        positive = {
-            "frames": self.frames,
-            "depth-size": self.depth_size / 32,
-            "adapt": self.adapt,
-            "focal.focal-px": self.focal.focal_px,
-            "fusion.voxel-size": self.fusion.voxel_size,
-            "fusion.truncation": self.fusion.truncation,
-            "fusion.max-memory-gb": self.fusion.max_memory_gb,
-            "fusion.texture-size": self.fusion.texture_size / 256,
-            "fusion.decimate": self.fusion.decimate,
-            "fusion.max-points": self.fusion.max_points,
-            "fusion.max-triangles": self.fusion.max_triangles,
-            "stereo.sources": self.stereo.sources,
-            "stereo.max-planes": self.stereo.max_planes / 8,
-            "align.threshold-px": self.align.threshold_px,
-        }
-        least = {
-            "depth-size": "at least 32",
-            "fusion.texture-size": "at least 256",
-            "stereo.max-planes": "at least 8",
-        }
-        for name, value in positive.items():
-            if value is not None and not (value >= 1 if name in least else value > 0):
-                raise InputError(f"--{name} must be {least.get(name, 'above 0')}")
+        for name, value in _numbers(asdict(self)):
+            low, high = _RANGES.get(name, (-_LARGEST, _LARGEST))
+            # Written so that NaN fails.
+            if not low <= value <= high:
+                raise InputError(f"--{name} must be between {low:g} and {high:g}; got {value:g}")
         if self.adapt is not None and not self.refine_depth:
             raise InputError("--adapt learns from refined depth: leave out --no-refine-depth")
 
@@ -124,3 +142,15 @@ class Options:
     def to_dict(self) -> dict[str, object]:
         """Return the options as nested plain values, for run.json."""
         return asdict(self)
+
+
+def _numbers(options: object, name: str = "") -> Iterator[tuple[str, float]]:
+    """Yield every number among nested options, under its name on the command line."""
+    if isinstance(options, dict):
+        for key, value in options.items():
+            yield from _numbers(value, f"{name}.{key}".strip(".").replace("_", "-"))
+    elif isinstance(options, (tuple, list)):
+        for value in options:
+            yield from _numbers(value, name)
+    elif isinstance(options, (int, float)) and not isinstance(options, bool):
+        yield name, options

@@ -32,7 +32,8 @@ from recon.two_view.gather_evidence import gather_evidence
 from recon.two_view.learned_matching import match_by_model
 from recon.two_view.match_photos import match_photos
 from recon.work.content_key import content_key, item_key
-from recon.work.folder import Chosen, Work
+from recon.work.folder import Work
+from recon.work.on_demand import Chosen
 
 logger = logging.getLogger(__name__)
 
@@ -166,7 +167,7 @@ def _alignment(
         names = [item_key(features, k) for k in range(len(features))]
         depends_on = names, inputs.known, evidence, options.align, options.seed
         return inputs.work.once(
-            content_key("alignment", 1, *depends_on),
+            content_key("alignment", 2, *depends_on),
             lambda: align_scene(
                 inputs, features, evidence, options.align, seed=options.seed, advance=advance
             ),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pointmap.camera import Array
 from pointmap.images import ResizedPhoto
 from recon.scene import Tracks
-from recon.work.folder import Chosen
+from recon.work.on_demand import Chosen
 
 SIFT_SIGMA_PX = 0.5
 """Localisation error of a SIFT key point, in pixels of the picture it was found in."""
@@ -236,6 +236,19 @@ class PairEvidence:
             Chosen(self.priors, numbers),
             tuple(sorted(predicted)),
             None if self.network_priors is None else Chosen(self.network_priors, numbers),
+        )
+
+    def apart(self, group: NDArray[np.bool_]) -> PairEvidence:
+        """Return it without what relates the photos of ``group`` (N,) to the others."""
+
+        def within(pair: PairMatches | PairSketch) -> bool:
+            return bool(group[pair.i] == group[pair.j])
+
+        return replace(
+            self,
+            matches=[m for m in self.matches if within(m)],
+            edges=[e for e in self.edges if within(e.matches)],
+            sketches=[s for s in self.sketches if within(s)],
         )
 
 

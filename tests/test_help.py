@@ -14,6 +14,7 @@ COMMANDS = (
     "recon.cli",
     "viz.__main__",
     "recon.evaluation.__main__ scene",
+    "recon.evaluation.__main__ mesh",
     "recon.evaluation.__main__ two-view",
     "recon.evaluation.__main__ depth",
     "recon.evaluation.training_shards",

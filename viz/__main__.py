@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +43,7 @@ def view(
     from viz.viewers.browser import browse
     from viz.viewers.window import show
 
-    if not scene.is_dir():
+    if not os.path.isdir(scene):
         raise InputError(f"{scene} is no folder: give the folder that run_recon.py wrote")
     reconstruction = load_scene(scene)
     if save is not None:

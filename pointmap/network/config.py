@@ -22,6 +22,14 @@ class Mode(NamedTuple):
     """Upper bound."""
 
 
+# Far beyond any network there is. A file of a kilobyte can say more, and building that takes hours.
+_MOST = {
+    **dict.fromkeys(("enc_depth", "dec_depth"), 128),
+    **dict.fromkeys(("enc_embed_dim", "dec_embed_dim", "layer_dims", "img_size"), 16384),
+    **dict.fromkeys(("feature_dim", "last_dim", "match_dim", "descriptor_dim"), 4096),
+    "mlp_ratio": 16,
+    "patch_size": 64,
+}
 _ABOVE_ONE, _UNBOUNDED = Mode("exp", 1.0, math.inf), Mode("exp", -math.inf, math.inf)
 
 
@@ -66,10 +74,14 @@ class NetworkConfig:
                     f"{side}_embed_dim={width} with {side}_num_heads={heads}: the width of a head "
                     "must be a whole multiple of 4"
                 )
-        hidden = int(self.enc_embed_dim * self.mlp_ratio)
-        if min(self.enc_depth, self.dec_depth, self.patch_size, hidden) < 1:
-            raise InputError("depths, patch_size and mlp_ratio must be > 0")
-        if not re.fullmatch(r"RoPE\d+(\.\d+)?", self.pos_embed):
+        hidden = int(min(self.enc_embed_dim, self.dec_embed_dim) * self.mlp_ratio)
+        if min(self.enc_depth, self.dec_depth, self.patch_size, *self.img_size, hidden) < 1:
+            raise InputError("depths, patch_size, img_size and mlp_ratio must be > 0")
+        for name, most in _MOST.items():
+            value = getattr(self, name, None) or 0
+            if max(value if isinstance(value, tuple) else (value,)) > most:
+                raise InputError(f"{name}={value} is more than any network has ({most})")
+        if not re.fullmatch(r"RoPE[1-9]\d{0,6}(\.\d{1,6})?", self.pos_embed):
             raise InputError(f"pos_embed={self.pos_embed!r} is not supported; use 'RoPE100'")
         if self.conf_mode.kind != "exp":
             raise InputError(f"conf_mode={self.conf_mode!r} is not supported; use 'exp'")
@@ -120,8 +132,8 @@ class DUSt3RConfig(NetworkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.feature_dim, *self.layer_dims) < 1:
-            raise InputError("feature_dim and layer_dims must be > 0")
+        if min(self.feature_dim, *self.layer_dims) < 1 or self.last_dim == 0:
+            raise InputError("feature_dim, last_dim and layer_dims must be > 0")
         if len(self.layer_dims) != 4 or len(self.dpt_hooks) != 4:
             raise InputError("layer_dims and hooks must have four entries")
         if not all(0 <= hook <= self.dec_depth for hook in self.dpt_hooks):
@@ -132,7 +144,7 @@ class DUSt3RConfig(NetworkConfig):
             )
         if self.local_conf_mode.kind != "exp":
             raise InputError(f"desc_conf_mode={self.desc_conf_mode!r} is not supported; use 'exp'")
-        expected = r"pts3d\+desc\d+" if self.head_type == "catmlp+dpt" else "pts3d"
+        expected = r"pts3d\+desc[1-9]\d{0,4}" if self.head_type == "catmlp+dpt" else "pts3d"
         if self.head_type not in ("linear", "dpt", "catmlp+dpt"):
             raise InputError(f"head_type={self.head_type!r} is not one of linear, dpt, catmlp+dpt")
         if not re.fullmatch(expected, self.output_mode) or self.desc_mode != "norm":

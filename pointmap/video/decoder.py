@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.errors import InputError
+from pointmap.outside.regular_file import check_regular
 
 if TYPE_CHECKING:
     import av
@@ -127,8 +128,10 @@ def _opened(video: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     import av
 
     try:
+        # What is named here is a file, whatever addresses the library knows.
+        check_regular(video)
         container = av.open(str(video), options={"format_whitelist": _FORMATS})
-    except av.FFmpegError as error:
+    except (av.FFmpegError, OSError, ValueError) as error:
         raise _unreadable(video) from error
     with container:
         covers = av.stream.Disposition.attached_pic

@@ -12,6 +12,9 @@ from typing import Any
 
 from pointmap.errors import InputError
 from pointmap.file_digest import file_sha256
+from pointmap.outside.json_object import parse_object
+from pointmap.outside.regular_file import read_regular
+from pointmap.outside.typed import as_type
 
 logger = logging.getLogger(__name__)
 
@@ -143,9 +146,9 @@ def clear_frames(folder: Path) -> None:
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError):
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        if isinstance(manifest, dict) and isinstance(manifest.get("frames", {}), dict):
-            return manifest
+        manifest = parse_object(read_regular(folder / _MANIFEST))
+        frames = as_type(manifest.get("frames", {}), dict[str, tuple[str, ...]], "frames")
+        return {**manifest, "frames": {name: list(some) for name, some in frames.items()}}
     return {}
 
 

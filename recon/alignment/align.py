@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, overload
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,7 @@ from recon.stage_results import (
     PhotoPrior,
 )
 from recon.two_view.pointmap_pose import pointmap_poses
+from recon.work.on_demand import Mapped
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
@@ -53,28 +54,6 @@ _COMPLETION_ROUNDS = 3
 # corner. Small, because matches of one photo share their errors: thousands weigh like hundreds.
 _LENS_SIGMA = 0.0014
 _STILL = frozenset({"pure_rotation", "no_parallax"})
-
-
-@dataclass(frozen=True)
-class _PredictedDepths(Sequence[NDArray[np.float32]]):
-    """The photos' predicted z maps (h, w), 0 where unknown, made when they are asked for."""
-
-    priors: Sequence[PhotoPrior]
-
-    def __len__(self) -> int:
-        return len(self.priors)
-
-    @overload
-    def __getitem__(self, photo: int) -> NDArray[np.float32]: ...
-    @overload
-    def __getitem__(self, photo: slice) -> Sequence[NDArray[np.float32]]: ...
-    def __getitem__(
-        self, photo: int | slice
-    ) -> NDArray[np.float32] | Sequence[NDArray[np.float32]]:
-        if isinstance(photo, slice):
-            return _PredictedDepths(self.priors[photo])
-        prior = self.priors[photo]
-        return np.asarray(prior.points[..., 2] * (prior.confidence > 0))
 
 
 def align(
@@ -108,7 +87,7 @@ def align(
     reach_px = np.array([np.hypot(p.width, p.height) / 2 for p in photos])
     setup = _setup(evidence.focals, edges, reach_px, options)
     graph = _pose_graph(edges)
-    predicted = _PredictedDepths(priors)
+    predicted = Mapped(_predicted_depth, priors)
     known = known_cam_to_world or [None] * len(photos)
     given = np.array([pose is not None for pose in known])
     unplaced = _unmatched(photos, setup)
@@ -129,6 +108,11 @@ def align(
     tied = np.zeros((0, 2), np.int64) if poses is None else poses.trusted_pairs
     found = _result(photos, setup, scene, _with_pairs(graph, tied), features)
     return replace(found, edges=tuple(edges))
+
+
+def _predicted_depth(prior: PhotoPrior) -> NDArray[np.float32]:
+    """Return the predicted z map (h, w), 0 where unknown."""
+    return np.asarray(prior.points[..., 2] * (prior.confidence > 0))
 
 
 def _with_pairs(graph: PoseGraph, tied: Index) -> tuple[Index, Array]:
@@ -227,6 +211,7 @@ def _pose_graph(edges: Sequence[PairEdge]) -> PoseGraph:
         np.array(others, np.float64).reshape(-1, 4, 4),
         np.array([_edge_weight(e) for e in edges], np.float64),
         np.array([not (p.flags & _STILL) for p in poses], bool),
+        np.array(["pure_rotation" in p.flags for p in poses], bool),
     )
 
 

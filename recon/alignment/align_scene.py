@@ -1,4 +1,6 @@
-"""Align the photos, match those that few features hold again, align once more."""
+"""Align the photos, match those that few features hold again, align once more; then part photos
+of places that only look alike.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from recon.alignment.align import align
 from recon.alignment.bridges import without_lone_bridges
+from recon.alignment.doppelgangers import contradicting_group
 from recon.alignment.refinement import AlignOptions
 from recon.progress import Advance, unheard
 from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
@@ -28,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 # Photos whose finer features are kept at a time, 4 MB each: pairs of one photo come together.
 _KEPT = 32
+# Each takes a whole alignment; a street of equal houses would go on for long.
+_DIVISIONS = 4
 
 
 def align_scene(
@@ -42,31 +49,46 @@ def align_scene(
     """Return the cameras of all photos in original pixels, known lenses as they were given.
 
     Photos that few features hold are matched again at twice the size. What that gives is taken
-    unless fewer photos are placed with it. A photo without a place is warned of.
+    unless fewer photos are placed with it. Photos of a place that only looks like that of the
+    others are parted from them, and told of (:mod:`recon.alignment.doppelgangers`). A photo without
+    a place is warned of.
     """
-
     known = inputs.known.cam_to_world
-    alignment = align(
-        inputs.photos,
-        evidence,
-        options,
-        seed=seed,
-        features=features,
-        known_cam_to_world=known,
-    )
-    second = _matched_again(inputs, features, evidence, alignment, advance)
-    if second.changed:
-        trial = align(
+
+    def aligned(start: Alignment | None = None) -> Alignment:
+        return align(
             inputs.photos,
-            replace(evidence, edges=second.edges),
+            evidence,
             options,
             seed=seed,
-            features=second.features,
+            features=features,
             known_cam_to_world=known,
-            start=alignment,
+            start=start,
         )
+
+    alignment = aligned()
+    first = features, evidence
+    second = _matched_again(inputs, features, evidence, alignment, advance)
+    if second.changed:
+        features, evidence = second.features, replace(evidence, edges=second.edges)
+        trial = aligned(start=alignment)
         if _placed(trial) >= _placed(alignment):
             alignment = trial
+        else:
+            features, evidence = first
+    # Cameras that are known hold whatever the photos show.
+    for _ in range(_DIVISIONS if all(pose is None for pose in known) else 0):
+        group = contradicting_group(inputs.photos, alignment)
+        if group is None:
+            break
+        logger.warning(
+            "%d photos, %s among them, match others, but show something else around what matches: "
+            "two places that look alike, which are taken apart",
+            group.sum(),
+            inputs.photos[int(np.argmax(group))].name,
+        )
+        evidence = evidence.apart(group)
+        alignment = aligned()
     alignment = inputs.known.restored(alignment)
     for photo, reason in zip(inputs.photos, alignment.reasons, strict=True):
         if reason is not None:

@@ -27,6 +27,7 @@ from recon.alignment.translations import (
 # A predicted depth ties two scales this much less than a triangulated one of the same spread:
 # its errors are shared by the whole photo, so counting pixels flatters it.
 _PREDICTION_TRUST = 0.2
+_NO_PARALLAX_TRUST = 0.01
 
 # Edges whose directions are solved at once, and matches of each that take part.
 _EDGES_AT_ONCE, _DIRECTION_MATCHES = 256, 128
@@ -36,7 +37,8 @@ _EDGES_AT_ONCE, _DIRECTION_MATCHES = 256, 128
 class PoseGraph:
     """Pairwise poses: ``pairs`` (E, 2) photos, ``cam2_to_cam1`` (E, 4, 4), the second pose that
     explains the matches as well, ``alternative`` (E, 4, 4) (the same one where there is none),
-    ``weights`` (E,) and whether the translation means anything, ``moves`` (E,).
+    ``weights`` (E,), whether the translation means anything, ``moves`` (E,), and whether there is
+    none, as a rotation alone explains the matches, ``turns`` (E,).
     """
 
     pairs: Index
@@ -44,6 +46,7 @@ class PoseGraph:
     alternative: Array
     weights: Array
     moves: Mask
+    turns: Mask
 
 
 @dataclass(frozen=True)
@@ -151,8 +154,11 @@ def _centres(
         np.concatenate([shared[2], _PREDICTION_TRUST * weights]),
     )
     baselines = directions * np.exp(log_scales[:edges, None])
+    # Without parallax the two photos may be near each other, or one ahead of the other on a long
+    # way: together they are only where nothing else says where they are.
+    trust = np.where(graph.moves | graph.turns, 1.0, _NO_PARALLAX_TRUST)
     return synchronise_positions(
-        count, graph.pairs[used], baselines[used], np.sqrt(graph.weights[used])
+        count, graph.pairs[used], baselines[used], (trust * np.sqrt(graph.weights))[used]
     )
 
 

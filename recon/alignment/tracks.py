@@ -167,6 +167,10 @@ def fitting_matches(
 def match_rays(table: MatchTable, cameras: Cameras, rows: Index) -> tuple[Array, Array]:
     """Return the world unit rays (R, 3) of both sides of matches ``rows`` (R,)."""
     first, second = table.first[rows], table.second[rows]
+    if len(rows) > len(table.node_view) / 2:
+        # Most nodes are in several matches.
+        rays = cameras.directions(table.node_view, table.node_xy)
+        return rays[first], rays[second]
     return (
         cameras.directions(table.node_view[first], table.node_xy[first]),
         cameras.directions(table.node_view[second], table.node_xy[second]),
@@ -227,11 +231,11 @@ def _chains(table: MatchTable, chosen: Index) -> tuple[Index, Index, Index, Inde
     """
     count = len(table.node_view)
     labels = _components(count, table.first[chosen], table.second[chosen])
-    used = np.unique(np.concatenate([table.first[chosen], table.second[chosen]]))
-    seen = np.stack([labels[used], table.node_view[used]], axis=1)
-    distinct, repeats = np.unique(seen, axis=0, return_counts=True)
+    used = _nodes_of(table, chosen)
+    photos = int(table.node_view.max(initial=0)) + 1
+    seen = np.sort(labels[used] * photos + table.node_view[used])
     torn = np.zeros(count, bool)
-    torn[distinct[repeats > 1, 0]] = True
+    torn[seen[1:][seen[1:] == seen[:-1]] // photos] = True
     suspect = torn[labels[table.first[chosen]]]
     if suspect.any():
         joined = chosen[~suspect]
@@ -239,12 +243,21 @@ def _chains(table: MatchTable, chosen: Index) -> tuple[Index, Index, Index, Inde
         labels = _components(count, table.first[joined], table.second[joined])
         inside = labels[table.first[chosen]] == labels[table.second[chosen]]
         chosen = chosen[inside]
-        used = np.unique(np.concatenate([table.first[chosen], table.second[chosen]]))
+        used = _nodes_of(table, chosen)
+    named = np.zeros(count, bool)
+    named[labels[used]] = True
+    number = np.cumsum(named)[labels[used]] - 1
     chains = np.full(count, -1)
-    _, number = np.unique(labels[used], return_inverse=True)
     chains[used] = number
     order = np.argsort(number, kind="stable")
     return chains, used[order], number[order], chosen
+
+
+def _nodes_of(table: MatchTable, rows: Index) -> Index:
+    """Return the nodes, in order, of the matches ``rows``."""
+    matched = np.zeros(len(table.node_view), bool)
+    matched[table.first[rows]] = matched[table.second[rows]] = True
+    return np.flatnonzero(matched)
 
 
 def _spread_chains(table: MatchTable, cameras: Cameras, nodes: Index, chain_of_node: Index) -> Mask:

@@ -164,9 +164,11 @@ def predicted_depth_ratios(depths: EdgeDepths, log_predicted: Array) -> tuple[In
 
 def _grouped_medians(keys: Index, values: Array) -> tuple[Index, Array, Array]:
     """Return distinct key pairs with the median of their values and 1 / the median's spread."""
-    names, group, counts = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
-    order = np.lexsort((values, group.ravel()))
-    group, values = group.ravel()[order], values[order]
+    width = int(keys.max(initial=0)) + 1
+    joint = keys[:, 0] * width + keys[:, 1]
+    order = np.lexsort((values, joint))
+    distinct, group, counts = np.unique(joint[order], return_inverse=True, return_counts=True)
+    names, values = np.stack([distinct // width, distinct % width], axis=1), values[order]
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
     medians = _sorted_medians(values, starts, counts)
     spread = np.abs(values - medians[group])

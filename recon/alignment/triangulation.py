@@ -88,10 +88,14 @@ def widest_angles_deg(cameras: Cameras, points: Array, *, point: Index, view: In
     """
     rays = points[point] - cameras.cam_to_world[view, :3, 3]
     rays /= np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-30)
-    first, second = pairs_within(np.bincount(point, minlength=len(points)))
-    widest = np.zeros(len(points))
-    np.maximum.at(widest, point[first], angles_deg(rays[first], rays[second]))
-    return widest
+    counts = np.bincount(point, minlength=len(points))
+    first, second = pairs_within(counts)
+    if len(first) == 0:
+        return np.zeros(len(points))
+    squared_chord = ((rays[first] - rays[second]) ** 2).sum(axis=1)
+    ends = np.cumsum(counts**2)
+    widest = np.maximum.reduceat(squared_chord, np.concatenate([[0], ends[:-1]]))
+    return np.degrees(2 * np.arcsin(np.minimum(np.sqrt(widest) / 2, 1.0)))
 
 
 def pairs_within(counts: Index) -> tuple[Index, Index]:

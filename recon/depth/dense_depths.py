@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 from pointmap.camera import scale_intrinsics
 from pointmap.images import ResizedPhoto
@@ -14,7 +14,7 @@ from recon.stage_results import Alignment, DenseDepths, DepthMap, PairEvidence, 
 from recon.stereo.refine import refine_depths
 from recon.stereo.view import StereoOptions, StereoView
 from recon.work.content_key import content_key, item_key
-from recon.work.folder import Scattered
+from recon.work.on_demand import OnDemand, Scattered
 
 if TYPE_CHECKING:
     from recon.inputs import Frames, Inputs
@@ -85,7 +85,7 @@ def _tied_key(
     )
 
 
-class _StereoViews(Sequence[StereoView]):
+class _StereoViews(OnDemand[StereoView]):
     """The placed photos as stereo takes them, each put together when it is asked for."""
 
     def __init__(
@@ -101,15 +101,8 @@ class _StereoViews(Sequence[StereoView]):
     def __len__(self) -> int:
         return len(self._placed)
 
-    @overload
-    def __getitem__(self, index: int) -> StereoView: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[StereoView]: ...
-
-    def __getitem__(self, index: int | slice) -> StereoView | list[StereoView]:
-        if isinstance(index, slice):
-            return [self[n] for n in range(*index.indices(len(self)))]
+    def item(self, index: int) -> StereoView:
+        """Return one of them."""
         k, alignment = self._placed[index], self._alignment
         frame, cam_to_world = self._frames[k], alignment.cam_to_world[k]
         assert cam_to_world is not None

@@ -1,4 +1,4 @@
-"""``python -m recon.evaluation scene | two-view | depth``: scores of cameras, pairs and depth."""
+"""``python -m recon.evaluation scene | mesh | two-view | depth``: scores of what was found."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tyro
 
 from pointmap.errors import InputError
@@ -28,6 +29,46 @@ def scene(folder: tyro.conf.Positional[Path], /, *, truth: Path, depth: Path | N
     """
     scores = score_scene(folder, read_truth(truth, depth))
     sys.stdout.write(json.dumps(asdict(scores), indent=2) + "\n")
+
+
+def mesh(
+    folder: tyro.conf.Positional[Path],
+    /,
+    *,
+    truth: Path,
+    depth: Path | None = None,
+    cloud: Path | None = None,
+    tolerances: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
+    file: str = "mesh.ply",
+) -> None:
+    """Score the mesh of a saved scene and write the scores to standard output as JSON.
+
+    The true cameras bring it into the truth's frame. Depth is right within 0.05 units of the truth
+    or 2.5 %.
+
+    Args:
+        folder: Folder that run_recon.py wrote.
+        truth: cameras.json with the true K and cam_to_world of each photo.
+        depth: Folder of true depth maps; by default depth/ beside the truth, if there.
+        cloud: PLY with points of the true surface, in the frame of the true cameras.
+        tolerances: Distances from that cloud at which accuracy and completeness are told.
+        file: The mesh in the folder.
+    """
+    from recon.evaluation.mesh import mesh_in_truth, score_by_cloud, score_by_depth
+
+    if not all(0 < tolerance < np.inf for tolerance in tolerances):
+        raise InputError("--tolerances must be above 0")
+    known = read_truth(truth, depth)
+    surface = mesh_in_truth(folder, known, file=file)
+    by_depth = score_by_depth(surface, known)
+    by_cloud = None if cloud is None else score_by_cloud(surface, cloud, tolerances)
+    if by_depth is None and by_cloud is None:
+        raise InputError(f"nothing to score the mesh by: {truth} has no depth maps, and no --cloud")
+    scores = {
+        "depth": None if by_depth is None else asdict(by_depth),
+        "cloud": None if by_cloud is None else [asdict(row) for row in by_cloud],
+    }
+    sys.stdout.write(json.dumps(scores, indent=2) + "\n")
 
 
 def two_view(
@@ -163,6 +204,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code."""
     commands: dict[str, Callable[..., None]] = {
         "scene": scene,
+        "mesh": mesh,
         "two-view": two_view,
         "depth": depth,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from pointmap.camera import Array
 from pointmap.decoding import UnusablePicture, open_picture
 from pointmap.errors import InputError
+from pointmap.outside.arrays import read_npy, read_npz
 
 DEPTH_SUFFIXES = (".npz", ".npy", ".png")
 
@@ -25,18 +25,17 @@ def read_depth_file(path: Path, *, unit: float) -> Array:
         if path.suffix == ".png":
             with open_picture(path, ("PNG",)) as image:
                 depth = np.asarray(image).astype(np.float64) * unit
+        elif path.suffix == ".npy":
+            depth = read_npy(path).astype(np.float64)
         else:
-            loaded = np.load(path, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                depth = loaded.astype(np.float64)
-            else:
-                with loaded:
-                    depth = loaded["depth"].astype(np.float64)
-    except KeyError:
-        raise InputError(f"{path} has no array called depth") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, UnusablePicture) as error:
-        raise InputError(f"{path} cannot be read as a depth map ({error})") from error
-    if depth.ndim != 2:
+            arrays = read_npz(path, ["depth"])
+            if not arrays:
+                raise InputError(f"{path} has no array called depth")
+            depth = arrays["depth"].astype(np.float64)
+    except (OSError, ValueError, UnusablePicture) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path} cannot be read as a depth map ({reason})") from error
+    if depth.ndim != 2 or not depth.size:
         raise InputError(
             f"{path} has shape {depth.shape}: a depth map has one channel (a colour-mapped picture "
             "is no depth; give the 16-bit PNG, .npy or .npz)"

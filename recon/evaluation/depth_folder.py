@@ -153,7 +153,7 @@ def _predicted_files(folder: Path) -> dict[str, Path]:
     if (folder / "cameras.json").is_file():
         cameras, _ = read_cameras(folder / "cameras.json")
         return {
-            Path(name).stem: folder / camera.entry["depth"]
+            Path(name).stem: camera.depth_file(folder)
             for name, camera in cameras.items()
             if camera.cam_to_world is not None
         }

@@ -17,6 +17,7 @@ from pointmap.camera import (
     Array,
     fit_similarity,
     invert_rigid,
+    rigid,
     rotation_angle_deg,
 )
 
@@ -144,6 +145,23 @@ def step_errors(
     if not moved:
         return None
     return RelativePoseError(*(float(np.sqrt(np.mean(np.square(v)))) for v in (moved, turned)))
+
+
+def similarity_of_cameras(source: Sequence[ArrayLike], target: Sequence[ArrayLike]) -> Array:
+    """Return the similarity (4, 4) that takes cameras ``source`` onto ``target``, two or more.
+
+    The rotation is the mean of those between the cameras' own, in the chordal metric (Hartley et
+    al., IJCV 2013, section 5.3), so that cameras on a line leave nothing open; scale and shift then
+    fit the centres by least squares.
+    """
+    P, Q = (np.stack([np.asarray(c, np.float64) for c in side]) for side in (source, target))
+    U, _, Vt = np.linalg.svd((Q[:, :3, :3] @ P[:, :3, :3].transpose(0, 2, 1)).sum(axis=0))
+    R = U @ np.diag([1, 1, np.linalg.det(U @ Vt)]) @ Vt
+    p, q = P[:, :3, 3] @ R.T, Q[:, :3, 3]
+    p_mean, q_mean = p.mean(axis=0), q.mean(axis=0)
+    spread = float(np.square(p - p_mean).sum())
+    scale = float(((p - p_mean) * (q - q_mean)).sum()) / spread if spread > 0 else 1.0
+    return rigid(scale * R, q_mean - scale * p_mean)
 
 
 def _spread(centres: Sequence[Array] | Array) -> float:

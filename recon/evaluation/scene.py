@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from pointmap.camera import Array, sample_at
+from pointmap.errors import InputError
 from pointmap.metrics import auc_at, focal_errors_percent, mean_accuracy_at, recall_at
+from pointmap.outside.values import MAX_LENGTH, matrix, number
 from recon.evaluation.depth import DepthScores, score_depths
 from recon.evaluation.depth_files import read_depth_file
 from recon.evaluation.points import CloudScores
@@ -90,7 +92,11 @@ def read_truth(cameras_json: Path, depth_folder: Path | None = None) -> SceneTru
     cameras = {
         name: true for name, camera in listed.items() if (true := _true_camera(camera)) is not None
     }
-    names, unit = tuple(listed), float(data.get("depth_scale_mm", 1.0)) / 1000
+    try:
+        step_mm = number(data.get("depth_scale_mm", 1.0), "depth_scale_mm", 1e-9, 1e9)
+    except ValueError as error:
+        raise InputError(f"{cameras_json}: {error}") from error
+    names, unit = tuple(listed), step_mm / 1000
     folder = depth_folder or cameras_json.parent / "depth"
     candidates = {n: [folder / f"{Path(n).stem}{s}" for s in (".png", ".npz")] for n in names}
     found = {
@@ -113,7 +119,7 @@ def score_scene(folder: Path, truth: SceneTruth) -> SceneScores:
     if truth.depth_files:
         pairs = [
             _depth_pair(
-                folder / listed[name].entry["depth"] if name in placed else None,
+                listed[name].depth_file(folder) if name in placed else None,
                 read_depth_file(path, unit=truth.depth_unit),
             )
             for name, path in truth.depth_files.items()
@@ -175,7 +181,12 @@ def _focal_in(camera: Camera, at: Camera) -> float:
 def _true_camera(listed: ListedCamera) -> Camera | None:
     """Return a photo's true camera, or None where K or the pose is not known."""
     by_sfm = listed.entry.get("cam_to_world_sfm")
-    pose = listed.cam_to_world if by_sfm is None else np.array(by_sfm, np.float64).reshape(4, 4)
+    pose = listed.cam_to_world
+    if by_sfm is not None:
+        try:
+            pose = matrix(by_sfm, "cam_to_world_sfm", 4, 4, MAX_LENGTH)
+        except ValueError as error:
+            raise InputError(f"{listed.place}: {error}") from error
     if listed.intrinsics is None or pose is None:
         return None
     return replace(listed.camera(), cam_to_world=pose)

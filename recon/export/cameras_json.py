@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from pointmap.camera import Array
 from pointmap.errors import InputError
+from pointmap.outside.values import (
+    FOCAL_RANGE_PX,
+    MAX_K1,
+    MAX_LENGTH,
+    MAX_SIDE_PX,
+    matrix,
+    number,
+    whole,
+)
 from recon.export.file_names import depth_stems
 from recon.export.json_file import read_json, write_json
 from recon.scene import Camera, Scene
@@ -83,6 +92,27 @@ class ListedCamera:
             raise InputError(f"{self.place} has no K, width or height: all of them are needed")
         return Camera(self.intrinsics, *self.size, self.cam_to_world, self.k1)
 
+    @property
+    def reason(self) -> str | None:
+        """Why a scene's photo has no pose; None when it has one."""
+        reason = self.entry.get("reason")
+        return None if reason is None else str(reason)
+
+    def depth_file(self, folder: Path) -> Path:
+        """Return the depth file of a scene's photo; ``InputError`` unless it is in ``folder``."""
+        name = PurePosixPath(str(self.entry.get("depth", "/")))
+        if name.is_absolute() or ".." in name.parts or "\0" in str(name):
+            raise InputError(
+                f"{folder} holds a scene of another form ({self.place} has no depth file in it): "
+                "reconstruct it again"
+            )
+        return folder / name
+
+
+def units_of(data: Mapping[str, Any]) -> str:
+    """Return the unit of a file's poses, "scene" unless it says that they are in metres."""
+    return "metres" if data.get("units") == "metres" else "scene"
+
 
 def read_cameras(path: Path) -> tuple[dict[str, ListedCamera], dict[str, Any]]:
     """Return {photo name: camera} of a ``cameras.json``, ours or another's, and the whole file.
@@ -93,27 +123,47 @@ def read_cameras(path: Path) -> tuple[dict[str, ListedCamera], dict[str, Any]]:
     """
     data = read_json(path)
     try:
-        shift = 0.5 - float(data.get("pixel_centre", 0.0))
-        cameras = {
-            name: _listed(f"{path}: {name}", entry, shift) for name, entry in data["images"].items()
-        }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        images = data.get("images")
+        if not isinstance(images, dict):
+            raise ValueError("no images")
+        shift = 0.5 - number(data.get("pixel_centre", 0.0), "pixel_centre", -1, 1)
+        cameras = {name: _listed(path, name, entry, shift) for name, entry in images.items()}
+    except ValueError as error:
         raise InputError(
-            f"{path} is not a cameras.json ({error!r}): it needs images with K and cam_to_world"
+            f"{path} is not a cameras.json ({error}): it needs images with K and cam_to_world"
         ) from error
     return cameras, data
 
 
-def _listed(place: str, entry: Mapping[str, Any], shift: float) -> ListedCamera:
-    K, pose = entry["K"], entry["cam_to_world"]
-    if K is not None:
-        K = np.array(K, np.float64)
-        if not (K.shape == (3, 3) and np.isfinite(K).all() and K[0, 0] > 0 < K[1, 1]):
-            raise ValueError("K must be 3x3 with positive focal lengths")
-        K[:2, 2] += shift
-    if pose is not None:
-        pose = np.array(pose, np.float64).reshape(4, 4)
-    # Scenes written before lenses were estimated are of pinholes.
-    distortion = entry.get("distortion") or {"k1": 0.0}
-    size = (int(entry["width"]), int(entry["height"])) if "width" in entry else None
-    return ListedCamera(place, K, float(distortion["k1"]), pose, size, entry)
+def _listed(path: Path, name: str, entry: Any, shift: float) -> ListedCamera:
+    """Return a camera of the file; ``ValueError`` says which photo's is none, and why."""
+    try:
+        if not isinstance(entry, dict) or not {"K", "cam_to_world"} <= entry.keys():
+            raise ValueError("no K and cam_to_world")
+        K, pose = entry["K"], entry["cam_to_world"]
+        if K is not None:
+            K = _intrinsics(K)
+            K[:2, 2] += shift
+        if pose is not None:
+            pose = matrix(pose, "cam_to_world", 4, 4, MAX_LENGTH)
+        # Scenes written before lenses were estimated are of pinholes.
+        distortion = entry.get("distortion") or {"k1": 0.0}
+        if not isinstance(distortion, dict) or "k1" not in distortion:
+            raise ValueError("distortion has no k1")
+        k1 = number(distortion["k1"], "k1", -MAX_K1, MAX_K1)
+        size = None
+        if "width" in entry:
+            width, height = (whole(entry.get(s), s, 1, MAX_SIDE_PX) for s in ("width", "height"))
+            size = (width, height)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    return ListedCamera(f"{path}: {name}", K, k1, pose, size, entry)
+
+
+def _intrinsics(value: Any) -> Array:
+    K = matrix(value, "K", 3, 3, FOCAL_RANGE_PX[1])
+    if not min(K[0, 0], K[1, 1]) >= FOCAL_RANGE_PX[0]:
+        raise ValueError(f"K must have focal lengths of at least {FOCAL_RANGE_PX[0]:g} pixels")
+    if K[1, 0] or K[2].tolist() != [0, 0, 1]:
+        raise ValueError("K must be fx s cx, 0 fy cy, 0 0 1")
+    return K

@@ -5,26 +5,35 @@ Coordinates need no change: OpenCV axes, pixel centres at +0.5, original pixels 
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import importlib
 import logging
 import signal
 import struct
-import threading
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pointmap.camera import Array, invert_rigid
-from pointmap.errors import InputError
+from pointmap.outside.regular_file import read_regular
 from recon.scene import Camera, Scene, Tracks
 
 if TYPE_CHECKING:
     import pycolmap
 
 logger = logging.getLogger(__name__)
+
+_FATAL = [
+    int(getattr(signal, name))
+    for name in ("SIGSEGV", "SIGILL", "SIGFPE", "SIGABRT", "SIGBUS", "SIGTERM")
+    if hasattr(signal, name)
+]
 # A keypoint in images.bin: position and the number of its 3D point.
-_ONE_COEFFICIENT = {"SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV"}
 _KEYPOINT = np.dtype([("x", "<f8"), ("y", "<f8"), ("point", "<u8")])
 
 
@@ -81,45 +90,14 @@ def read_colmap(folder: Path) -> Tracks:
     https://colmap.github.io/format.html
     """
     try:
-        positions = _read_positions((folder / "images.bin").read_bytes())
-        return _read_tracks((folder / "points3D.bin").read_bytes(), positions)
+        positions = _read_positions(read_regular(folder / "images.bin"))
+        return _read_tracks(read_regular(folder / "points3D.bin"), positions)
     except FileNotFoundError as error:
         logger.warning("%s is missing: the scene is read without its tracks", error.filename)
     except (OSError, ValueError, LookupError, OverflowError, struct.error) as error:
-        logger.warning("%s is damaged (%s): the scene is read without its tracks", folder, error)
+        reason = error.strerror if isinstance(error, OSError) else error
+        logger.warning("%s is damaged (%s): the scene is read without its tracks", folder, reason)
     return Tracks.empty()
-
-
-def read_colmap_cameras(folder: Path) -> dict[str, Camera]:
-    """Return {image name: camera} of any COLMAP model (.bin or .txt).
-
-    Raises ``InputError`` when there is no model, or a lens has more than one radial coefficient.
-    """
-    pycolmap = _pycolmap()
-    try:
-        model = pycolmap.Reconstruction(str(folder))
-    except (ValueError, RuntimeError, IndexError) as error:
-        raise InputError(
-            f"{folder} holds no COLMAP model that can be read ({error}): give the folder with"
-            " cameras, images and points3D"
-        ) from error
-    cameras = {}
-    for image in model.images.values():
-        camera = model.cameras[image.camera_id]
-        extra = camera.params[camera.extra_params_idxs()].tolist()
-        if camera.model.name not in _ONE_COEFFICIENT or any(extra[1:]):
-            raise InputError(
-                f"{folder}: the lens {camera.model.name} of {image.name} has more than one radial"
-                " coefficient: undistort the photos first (colmap image_undistorter)"
-            )
-        cameras[image.name] = Camera(
-            camera.calibration_matrix(),
-            camera.width,
-            camera.height,
-            invert_rigid(np.vstack([image.cam_from_world().matrix(), [0, 0, 0, 1]])),
-            extra[0] if extra else 0.0,
-        )
-    return cameras
 
 
 def _read_positions(data: bytes) -> dict[int, Array]:
@@ -161,17 +139,34 @@ def _read_tracks(data: bytes, positions: dict[int, Array]) -> Tracks:
 
 
 def _pycolmap() -> Any:
-    """Import pycolmap without what it does to SIGTERM.
+    """Import pycolmap without the handlers that it has for signals.
 
-    Its logging library answers the signal with a stack trace and ends the process at once, so that
-    nobody removes the unfinished output.
+    Its logging library answers SIGTERM with a stack trace and ends the process at once, so that
+    nobody removes the unfinished output; and it takes the place of whoever watches for crashes in
+    the process that called us.
     """
-    before = signal.getsignal(signal.SIGTERM)
-    import pycolmap
+    if "pycolmap" not in sys.modules:
+        with _signal_handlers_kept():
+            importlib.import_module("pycolmap")
+    return sys.modules["pycolmap"]
 
-    if before is not None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
-    return pycolmap
+
+@contextmanager
+def _signal_handlers_kept() -> Iterator[None]:
+    """Put the system's handlers back as they were, whatever language they are written in."""
+    if sys.platform == "win32":
+        yield
+        return
+    sigaction = ctypes.CDLL(None).sigaction
+    # Larger than the structure is anywhere; what it holds is the system's affair.
+    before = {number: ctypes.create_string_buffer(1024) for number in _FATAL}
+    for number, action in before.items():
+        sigaction(number, None, action)
+    try:
+        yield
+    finally:
+        for number, action in before.items():
+            sigaction(number, action, None)
 
 
 def _camera(number: int, camera: Camera) -> pycolmap.Camera:

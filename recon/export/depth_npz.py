@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array
 from pointmap.errors import InputError
+from pointmap.outside.arrays import read_npz
+from pointmap.outside.values import FOCAL_RANGE_PX, MAX_K1, matrix, number
 from recon.scene import View
 
 # Bits of the mantissa that depth keeps of 23, so that files are small: off by 0.025 % at most, a
@@ -78,16 +81,36 @@ def write_depth_png(path: Path, view: View) -> None:
 def read_depth_npz(path: Path) -> StoredDepth:
     """Read what :func:`write_depth_npz` wrote; ``InputError`` when it is missing or broken."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return StoredDepth(
-                depth=arrays["depth"].astype(np.float32),
-                confidence=arrays["confidence"].astype(np.float32),
-                image=arrays["image"].astype(np.uint8),
-                intrinsics=arrays["K"].astype(np.float64),
-                # Files written before lenses were estimated are of pinholes.
-                k1=float(arrays["k1"]) if "k1" in arrays else 0.0,
-            )
+        arrays = read_npz(path, ("depth", "confidence", "K", "k1", "image"))
+        return _checked(arrays)
     except FileNotFoundError:
         raise InputError(f"{path} is missing: reconstruct the scene again") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be read ({error}): reconstruct the scene again") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(
+            f"{path} cannot be read ({reason}): reconstruct the scene again"
+        ) from error
+
+
+def _checked(arrays: Mapping[str, NDArray[Any]]) -> StoredDepth:
+    """Return the file's arrays; ``ValueError`` when they are not of one photo's depth."""
+    missing = {"depth", "confidence", "K", "image"} - arrays.keys()
+    if missing:
+        raise ValueError(f"no {' and no '.join(sorted(missing))}")
+    stored = StoredDepth(
+        depth=arrays["depth"].astype(np.float32),
+        confidence=arrays["confidence"].astype(np.float32),
+        image=arrays["image"].astype(np.uint8),
+        intrinsics=arrays["K"].astype(np.float64),
+        # Files written before lenses were estimated are of pinholes.
+        k1=number(arrays.get("k1", np.float64(0)).item(), "k1", -MAX_K1, MAX_K1),
+    )
+    size = stored.depth.shape
+    if stored.depth.ndim != 2 or not stored.depth.size:
+        raise ValueError(f"depth has shape {size}")
+    if stored.confidence.shape != size or stored.image.shape != (*size, 3):
+        raise ValueError("depth, confidence and image are of different sizes")
+    if not (np.isfinite(stored.depth).all() and np.isfinite(stored.confidence).all()):
+        raise ValueError("depth or confidence is not finite")
+    matrix(stored.intrinsics.tolist(), "K", 3, 3, FOCAL_RANGE_PX[1])
+    return stored

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from pointmap.errors import InputError
+from pointmap.outside.json_object import parse_object
+from pointmap.outside.regular_file import read_regular
 
 # A list of nothing but numbers. Strings hold no raw newline in JSON, so none can match.
 _NUMBER_ROW = re.compile(r"\[\n\s+(-?\d[-+.eE\d]*(?:,\n\s+-?\d[-+.eE\d]*)*)\n\s+\]")
@@ -29,16 +31,14 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in ``path``; raise ``InputError`` when it is missing or no JSON object."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        return parse_object(read_regular(path))
     except FileNotFoundError:
         raise InputError(
             f"{path} is missing: give a folder that run_recon.py wrote, or one of its form"
         ) from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}): write it anew") from error
-    if not isinstance(data, dict):
-        raise InputError(f"{path} holds no JSON object: write it anew")
-    return data
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path} cannot be read ({reason}): write it anew") from error
 
 
 def plain(value: object) -> Any:

@@ -6,7 +6,6 @@ ours any more.
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import unicodedata
@@ -16,6 +15,8 @@ from pathlib import Path
 
 from pointmap.decoding import UnusablePicture, open_picture
 from pointmap.file_digest import file_sha256
+from pointmap.outside.json_object import parse_object
+from pointmap.outside.regular_file import read_regular
 
 RUN_JSON = "run.json"
 VIEWER_PICTURE = "view.png"
@@ -92,11 +93,11 @@ def _listed(folder: Path) -> dict[str, str | None]:
     Version 0.1.0 listed names alone: their digest is None, and whatever they hold counts as ours.
     """
     try:
-        run = json.loads((folder / RUN_JSON).read_text(encoding="utf-8"))
+        run = parse_object(read_regular(folder / RUN_JSON))
         files = run["files"] if run["program"] == "pointmap" else {}
         files = files if isinstance(files, dict) else dict.fromkeys(files)
         return {unicodedata.normalize("NFC", name): digest for name, digest in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 

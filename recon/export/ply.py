@@ -2,7 +2,8 @@
 
 Written here rather than by Open3D, which (0.20) refuses an empty cloud, writes double precision and
 clamped colours for tensor meshes, and reports success on a full disk. Our own files are read here
-too, so that a shortened one is noticed; what another program saved in their place, by Open3D.
+too, so that a shortened one is noticed; what another program saved in their place, by
+:mod:`recon.export.foreign_ply`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.errors import InputError
+from pointmap.outside.regular_file import read_regular
+from recon.export.foreign_ply import ForeignPly, parse_ply
 from recon.scene import Mesh, PointCloud
 
 _VERTEX = [
@@ -48,17 +51,15 @@ def read_cloud_ply(path: Path) -> PointCloud:
 
     Raises ``InputError`` when ``path`` is missing, damaged or no PLY file.
     """
-    ours = _read_ours(path, _CLOUD_VERTEX)
+    data = _content(path)
+    ours = _read_ours(path, data, _CLOUD_VERTEX)
     if ours is not None:
         points, colours, normals = _columns(ours[0])
         return PointCloud(points, colours, normals, ours[0]["confidence"].copy())
-    import open3d as o3d
-
-    cloud = o3d.t.io.read_point_cloud(path)
-    points, colours, normals = _attributes(path, cloud.point)
+    foreign, points, colours, normals = _foreign(path, data)
     confidence = np.ones(len(points), np.float32)
-    if "confidence" in cloud.point:
-        confidence = cloud.point["confidence"].numpy().astype(np.float32).reshape(-1)
+    if "confidence" in foreign.columns:
+        confidence = foreign.columns["confidence"].astype(np.float32)
     return PointCloud(points, colours, normals, confidence)
 
 
@@ -67,7 +68,8 @@ def read_mesh_ply(path: Path) -> Mesh:
 
     Raises ``InputError`` when ``path`` is missing, damaged or no PLY file.
     """
-    ours = _read_ours(path, _VERTEX)
+    data = _content(path)
+    ours = _read_ours(path, data, _VERTEX)
     if ours is not None:
         points, colours, normals = _columns(ours[0])
         faces = ours[1]["corners"].astype(np.int32)
@@ -75,14 +77,8 @@ def read_mesh_ply(path: Path) -> Mesh:
             # Drawing such a mesh would crash the process.
             raise InputError(f"{path} is damaged: reconstruct the scene again")
         return Mesh(points, faces, colours, normals)
-    import open3d as o3d
-
-    mesh = o3d.t.io.read_triangle_mesh(path)
-    points, colours, normals = _attributes(path, mesh.vertex)
-    faces = np.zeros((0, 3), np.int32)
-    if "indices" in mesh.triangle:
-        faces = mesh.triangle["indices"].numpy().astype(np.int32)
-    return Mesh(points, faces, colours, normals)
+    foreign, points, colours, normals = _foreign(path, data)
+    return Mesh(points, foreign.faces, colours, normals)
 
 
 def _vertices(
@@ -107,16 +103,20 @@ def _header(layout: list[tuple[str, str]], vertices: int, faces: int | None) -> 
     return ("\n".join([*lines, "end_header"]) + "\n").encode("ascii")
 
 
-def _read_ours(
-    path: Path, layout: list[tuple[str, str]]
-) -> tuple[NDArray[np.void], NDArray[np.void]] | None:
-    """Return the vertex and face tables; None for a PLY file of another program."""
+def _content(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     if not data.startswith(b"ply"):
         raise InputError(f"{path} is not a PLY file: reconstruct the scene again")
+    return data
+
+
+def _read_ours(
+    path: Path, data: bytes, layout: list[tuple[str, str]]
+) -> tuple[NDArray[np.void], NDArray[np.void]] | None:
+    """Return the vertex and face tables; None for a PLY file of another program."""
     head, mark, body = data.partition(b"end_header\n")
     counts = [int(number) for number in re.findall(rb"^element \w+ (\d+)$", head, re.MULTILINE)]
     vertex_count, face_count = (*counts, None, None)[:2]
@@ -139,22 +139,28 @@ def _columns(
     return points, colours, normals
 
 
-def _attributes(
-    path: Path,
-    attributes: object,
-) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]]:
-    """Return positions, colours, normals of an Open3D tensor map (it has no common base type)."""
-    tensors: dict[str, NDArray[np.generic]] = {
-        name: attributes[name].numpy()  # type: ignore[index]
-        for name in ("positions", "colors", "normals")
-        if name in attributes  # type: ignore[operator]
-    }
-    if len(tensors.get("positions", ())) == 0:
-        raise InputError(f"{path} is damaged: reconstruct the scene again")
-    points = tensors["positions"].astype(np.float32)
-    colours = tensors.get("colors", np.full(points.shape, 128, np.uint8))
-    if colours.dtype != np.uint8:
-        # Open3D's mesh reader turns bytes into fractions of one.
-        colours = np.round(colours.astype(np.float64) * 255).clip(0, 255).astype(np.uint8)
-    normals = tensors.get("normals", np.zeros_like(points)).astype(np.float32)
-    return points, colours.astype(np.uint8), normals
+def _foreign(
+    path: Path, data: bytes
+) -> tuple[ForeignPly, NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]]:
+    """Return another program's file, and its points, colours, normals."""
+    try:
+        foreign = parse_ply(data)
+        points = foreign.stacked("x", "y", "z")
+        if points is None or not len(points):
+            raise ValueError("no points")
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}): reconstruct the scene again") from error
+    colours = foreign.stacked("red", "green", "blue")
+    if colours is None:
+        colours = np.full(points.shape, 128, np.uint8)
+    elif colours.dtype.kind == "f":
+        colours = np.round(colours.astype(np.float64) * 255).clip(0, 255)
+    normals = foreign.stacked("nx", "ny", "nz")
+    if normals is None:
+        normals = np.zeros(points.shape)
+    return (
+        foreign,
+        points.astype(np.float32),
+        colours.clip(0, 255).astype(np.uint8),
+        normals.astype(np.float32),
+    )

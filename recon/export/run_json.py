@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import pointmap
+from pointmap.errors import InputError
+from pointmap.outside.typed import as_type
 from recon.export.file_names import relative_photo_path
-from recon.export.json_file import plain, write_json
+from recon.export.json_file import plain, read_json, write_json
 from recon.export.ownership import file_digests
 from recon.export.staging import real_path
-from recon.scene import Scene
+from recon.scene import ModelRecord, PairRecord, Scene, StageRecord
 
 # Each with the package names it may be installed under.
 _PACKAGES = {
@@ -75,11 +77,52 @@ def write_run(path: Path, reconstruction: Scene, *, scene_folder: Path) -> None:
     write_json(path, data)
 
 
-def photo_paths(run: Mapping[str, Any], folder: Path) -> dict[str, Path]:
+@dataclass(frozen=True)
+class RunPhoto:
+    """One photo of a ``run.json``: ``path`` from the scene's folder."""
+
+    name: str
+    path: str
+    video: str | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a scene takes from its ``run.json``; entries that older ones lack have a default."""
+
+    photos: tuple[RunPhoto, ...]
+    pairs: tuple[PairRecord, ...]
+    stages: tuple[StageRecord, ...]
+    warnings: tuple[str, ...]
+    options: dict[str, object]
+    models: tuple[ModelRecord, ...] = ()
+    scale_spread: float | None = None
+    surface: dict[str, Any] = field(default_factory=dict)
+    other_places: tuple[tuple[str, ...], ...] = ()
+
+
+def read_run(folder: Path) -> Run:
+    """Return what a scene's ``run.json`` says; ``InputError`` when it is of another form."""
+    data = read_json(folder / "run.json")
+    try:
+        run: Run = as_type(data, Run, "run.json")
+        count = len(run.photos)
+        if not all(0 <= k < count for pair in run.pairs for k in (pair.i, pair.j)):
+            raise ValueError("a pair of photos that are not there")
+        if any("\0" in photo.path for photo in run.photos):
+            raise ValueError("a path that is none")
+    except ValueError as error:
+        raise InputError(
+            f"{folder} holds a scene of another form ({error}): reconstruct it again"
+        ) from error
+    return run
+
+
+def photo_paths(run: Run, folder: Path) -> dict[str, Path]:
     """Return {photo name: where it lies} of what a ``run.json`` in ``folder`` says."""
     # Photo paths go up from where the folder really lies, whatever link led here.
     real = real_path(folder)
-    return {photo["name"]: Path(os.path.normpath(real / photo["path"])) for photo in run["photos"]}
+    return {photo.name: Path(os.path.normpath(real / photo.path)) for photo in run.photos}
 
 
 def _versions() -> dict[str, Any]:

@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from pointmap.errors import InputError
+from pointmap.outside.regular_file import home_expanded
 from recon.export.ownership import delete_ours, sort_files
 from recon.export.renames import exchange, rename_no_replace, rename_to_free
 from recon.work.lock import Busy, exclusive_file
@@ -151,7 +152,7 @@ def reserved_folder(folder: str | Path, *, overwrite: bool) -> Iterator[OutputFo
 
 def real_path(folder: str | Path) -> Path:
     """Return ``folder`` absolute and without links, so that renaming replaces no link."""
-    return Path(os.path.realpath(Path(folder).expanduser()))
+    return Path(os.path.realpath(home_expanded(folder)))
 
 
 def _check_replaceable(target: Path, *, overwrite: bool) -> dict[str, str]:

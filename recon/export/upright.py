@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import ImageOps
 
 from pointmap.decoding import open_picture
+from pointmap.outside.regular_file import read_regular
 from recon.scene import View
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ def write_upright_photos(folder: Path, views: Sequence[View]) -> None:
     folder.mkdir(parents=True)
     for view in views:
         try:
-            content = _turned(view.path) if view.turned else view.path.read_bytes()
+            content = _turned(view.path) if view.turned else read_regular(view.path)
         except Exception as error:  # decoders raise anything; the scene is worth more than a copy
             logger.warning("%s: no copy of it in the scene (%s)", view.path, error)
         else:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from recon.fusion.clean_mesh import clean, empty_mesh
 from recon.fusion.options import FusionOptions
+from recon.fusion.parts import Blocks, inside, joined, parts_of
 from recon.fusion.texture import texture_mesh
 from recon.fusion.tsdf import BLOCK, BYTES_PER_BLOCK, extract, integrate, touched_blocks
 from recon.fusion.usable_depth import (
@@ -25,7 +28,13 @@ from recon.fusion.vertex_colours import vertex_colours
 from recon.scene import Mesh, TexturedMesh, View
 from recon.work.threads import in_threads
 
+if TYPE_CHECKING:
+    import open3d as o3d
+
 logger = logging.getLogger(__name__)
+
+# All photos are gone through for each part of a large scene.
+_MOST_PARTS = 16
 
 
 @dataclass(frozen=True)
@@ -75,9 +84,15 @@ def surface_of(depths: Sequence[UsableDepth], options: FusionOptions, device: st
     def frame(depth: UsableDepth) -> Frame:
         return as_pinhole(depth.frame(), options.max_depth_jump)
 
-    volume = integrate(in_threads(frame, depths), blocks, voxel, truncation, device)
-    mesh, counts = clean(extract(volume), voxel, options)
-    del volume
+    def part_of_surface(own: Blocks, reached: Blocks) -> o3d.geometry.TriangleMesh:
+        frames = in_threads(frame, depths)
+        volume = integrate(frames, torch.from_numpy(reached), voxel, truncation, device)
+        mesh = extract(volume)
+        return mesh if len(own) == len(reached) else inside(mesh, own, voxel)
+
+    parts = parts_of(blocks.numpy(), int(options.max_memory_gb * 1e9 / BYTES_PER_BLOCK))
+    surface = joined([part_of_surface(*part) for part in parts])
+    mesh, counts = clean(surface, voxel, options)
     colours = vertex_colours(
         mesh.vertices,
         depths,
@@ -90,9 +105,9 @@ def surface_of(depths: Sequence[UsableDepth], options: FusionOptions, device: st
 
 
 def _layout(depths: Sequence[UsableDepth], options: FusionOptions) -> tuple[float, float, Tensor]:
-    """Return voxel size, truncation and blocks (B, 3) that keep the bound on memory."""
+    """Return voxel size, truncation and blocks (B, 3), not many times what memory is allowed."""
     voxel = options.voxel_size or automatic_voxel_size(depths, options)
-    allowed = options.max_memory_gb * 1e9 / BYTES_PER_BLOCK
+    allowed = _MOST_PARTS * options.max_memory_gb * 1e9 / BYTES_PER_BLOCK
     start = voxel
     while True:
         truncation = options.truncation or 4 * voxel
@@ -107,9 +122,10 @@ def _layout(depths: Sequence[UsableDepth], options: FusionOptions) -> tuple[floa
         voxel *= max(1.05, float(np.sqrt(len(blocks) / allowed)))
     if voxel > start:
         logger.warning(
-            "voxels of %.3g scene units would need more than %.1f GB: the surface is made with "
-            "%.3g (raise --fusion.max-memory-gb for a finer one)",
+            "voxels of %.3g scene units would need more than %d parts of %.1f GB: the surface is "
+            "made with %.3g (raise --fusion.max-memory-gb for a finer one)",
             start,
+            _MOST_PARTS,
             options.max_memory_gb,
             voxel,
         )

@@ -59,10 +59,13 @@ def texture_mesh(
     if not len(mesh.faces) or not placed:
         return None
     mesh = _simplified(mesh, max_triangles)
-    sights = mesh_visibility(mesh, placed)
-    labels = _choose(np.stack([sight.size_px for sight in sights]), _neighbours(mesh.faces))
+    candidates, samples = _Candidates.none(len(mesh.faces)), []
+    for number, (view, sight) in enumerate(zip(placed, mesh_visibility(mesh, placed), strict=True)):
+        candidates = candidates.with_view(number, sight.size_px)
+        samples.append(_samples(sight, view))
+    labels = _choose(candidates, _neighbours(mesh.faces))
     layout = _lay_out(mesh, labels, placed, size - _LEVELS * _CELL)
-    gains = _gains(sights, placed)
+    gains = _gains(samples, len(mesh.vertices))
     width, height = (int(np.ceil(n)) + _MARGIN for n in layout.texel.max(0, initial=0))
     texture = np.zeros((height + _LEVELS * _CELL, max(width, _LEVELS**2 * _CELL), 3), np.uint8)
     for number, view in enumerate(placed):
@@ -112,17 +115,42 @@ def _neighbours(faces: NDArray[np.int32]) -> NDArray[np.int64]:
     return np.stack([order[same], order[same + 1]], axis=1) // 3
 
 
+@dataclass(frozen=True)
+class _Candidates:
+    """The photos ``view`` (F, C) that see each triangle largest, and its ``size_px`` (F, C) there,
+    largest first; size 0 where fewer see it.
+    """
+
+    view: NDArray[np.int64]
+    size_px: NDArray[np.float32]
+
+    @staticmethod
+    def none(triangles: int) -> _Candidates:
+        """Return those of no photo."""
+        size = triangles, _CANDIDATES
+        return _Candidates(np.zeros(size, np.int64), np.zeros(size, np.float32))
+
+    def with_view(self, number: int, size_px: NDArray[np.float32]) -> _Candidates:
+        """Return those with one more photo, in which triangles have sizes (F,)."""
+        larger = np.flatnonzero(size_px > self.size_px[:, -1])
+        view = np.insert(self.view[larger], _CANDIDATES, number, axis=1)
+        sizes = np.insert(self.size_px[larger], _CANDIDATES, size_px[larger], axis=1)
+        order = np.argsort(-sizes, axis=1, kind="stable")[:, :_CANDIDATES]
+        views, all_sizes = self.view.copy(), self.size_px.copy()
+        views[larger] = np.take_along_axis(view, order, axis=1)
+        all_sizes[larger] = np.take_along_axis(sizes, order, axis=1)
+        return _Candidates(views, all_sizes)
+
+
 def _choose(
-    sizes: NDArray[np.float32], pairs: NDArray[np.int64], rounds: int = 8
+    candidates: _Candidates, pairs: NDArray[np.int64], rounds: int = 8
 ) -> NDArray[np.int64]:
-    """Return one photo per triangle (F,), -1 where none sees it, from ``sizes`` (views, F).
+    """Return one photo per triangle (F,), -1 where none sees it.
 
     Iterated conditional modes: in turn, half of the triangles choose the photo that is best for
     them, counting its size and their neighbours' choices.
     """
-    count = min(_CANDIDATES, len(sizes))
-    views = np.argsort(-sizes, axis=0, kind="stable")[:count].T
-    found = np.take_along_axis(sizes.T, views, axis=1)
+    views, found = candidates.view, candidates.size_px
     seen = found > 0
     scores = found / np.maximum(found[:, :1], 1e-12)
     labels = np.where(seen[:, 0], views[:, 0], -1)
@@ -131,7 +159,7 @@ def _choose(
     for number in range(rounds):
         votes = np.zeros(views.shape)
         agrees = views[one] == labels[other][:, None]
-        for slot in range(count):
+        for slot in range(_CANDIDATES):
             votes[:, slot] = np.bincount(one, agrees[:, slot], len(labels))
         best = np.where(seen, scores + _NEIGHBOUR * votes, -1.0).argmax(axis=1)
         turn = seen[:, 0] & (odd == (number % 2 == 0))
@@ -230,18 +258,23 @@ def _paint(
         np.copyto(texture[y0:y1, x0:x1], pixels[v0:v1, u0:u1], where=mask[..., None] > 0)
 
 
-def _gains(sights: Sequence[Visibility], views: Sequence[View], rounds: int = 5) -> Array:
-    """Return one factor per photo and colour (K, 3) with which the photos agree on the mesh."""
-    samples = []
-    for sight, view in zip(sights, views, strict=True):
-        number = np.flatnonzero(sight.visible)
-        column, row = sight.xy[number].astype(int).T
-        colour = view.pixels[row, column].astype(np.float64)
-        # Black and overexposed pixels say nothing of exposure.
-        good = np.all((colour > 10) & (colour < 245), axis=-1)
-        samples.append((number[good], colour[good]))
-    gains = np.ones((len(views), 3))
-    count = max((len(sight.visible) for sight in sights), default=0)
+def _samples(sight: Visibility, view: View) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Return the vertices (N,) that a photo sees, and their colours (N, 3) in it."""
+    number = np.flatnonzero(sight.visible)
+    column, row = sight.xy[number].astype(int).T
+    colour = view.pixels[row, column]
+    # Black and overexposed pixels say nothing of exposure.
+    good = np.all((colour > 10) & (colour < 245), axis=-1)
+    return number[good], colour[good]
+
+
+def _gains(
+    samples: Sequence[tuple[NDArray[np.int64], NDArray[np.uint8]]], count: int, rounds: int = 5
+) -> Array:
+    """Return one factor per photo and colour (K, 3) with which the photos agree on the mesh of
+    ``count`` vertices, of which they have ``samples``.
+    """
+    gains = np.ones((len(samples), 3))
     for _ in range(rounds):
         total, seen = np.zeros((count, 3)), np.zeros(count)
         for gain, (number, colour) in zip(gains, samples, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,15 +35,16 @@ class Visibility:
     size_px: NDArray[np.float32]
 
 
-def mesh_visibility(mesh: Mesh, views: Sequence[View]) -> list[Visibility]:
-    """Return what each of the (registered) views sees of the mesh."""
+def mesh_visibility(mesh: Mesh, views: Iterable[View]) -> Iterator[Visibility]:
+    """Yield what each of the (registered) views sees of the mesh."""
     import open3d as o3d
     import open3d.core as o3c
 
     caster = o3d.t.geometry.RaycastingScene()
     vertices, faces = np.ascontiguousarray(mesh.vertices), mesh.faces.astype(np.uint32)
     caster.add_triangles(o3c.Tensor.from_numpy(vertices), o3c.Tensor.from_numpy(faces))
-    return [_visibility(mesh, view, caster) for view in views]
+    for view in views:
+        yield _visibility(mesh, view, caster)
 
 
 def _visibility(mesh: Mesh, view: View, caster: object) -> Visibility:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import filecmp
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pointmap.errors import InputError
 from pointmap.images import Photo, ResizedPhoto, load_photo, open_photos
-from recon.export.cameras_json import ListedCamera, read_cameras
+from recon.export.cameras_json import read_cameras, units_of
 from recon.export.colmap import read_colmap
 from recon.export.depth_npz import StoredDepth, read_depth_npz
-from recon.export.json_file import read_json
-from recon.export.run_json import photo_paths
+from recon.export.run_json import photo_paths, read_run
 from recon.scene import Camera, Tracks
 
 logger = logging.getLogger(__name__)
@@ -96,28 +96,19 @@ def read_solved_scene(folder: str | Path) -> SolvedScene:
     photos was placed. Tracks that cannot be read are warned about.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(f"{folder} is not a folder: give one that run_recon.py wrote")
     listed, whole = read_cameras(folder / "cameras.json")
-    run = read_json(folder / "run.json")
-    try:
-        scene = SolvedScene(
-            folder=folder,
-            cameras={name: camera.camera() for name, camera in listed.items()},
-            photo_files=photo_paths(run, folder),
-            videos={p["name"]: p["video"] for p in run["photos"] if p.get("video")},
-            depth_files={name: _depth_file(folder, camera) for name, camera in listed.items()},
-            tracks=read_colmap(folder / "colmap/sparse/0"),
-            units=str(whole["units"]),
-        )
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"{folder} holds a scene of another form ({error!r}): reconstruct it again"
-        ) from error
+    run = read_run(folder)
+    scene = SolvedScene(
+        folder=folder,
+        cameras={name: camera.camera() for name, camera in listed.items()},
+        photo_files=photo_paths(run, folder),
+        videos={photo.name: photo.video for photo in run.photos if photo.video},
+        depth_files={name: camera.depth_file(folder) for name, camera in listed.items()},
+        tracks=read_colmap(folder / "colmap/sparse/0"),
+        units=units_of(whole),
+    )
     if not scene.placed:
         raise InputError(f"no photo of {folder} was placed: there is nothing to place others in")
     return scene
-
-
-def _depth_file(folder: Path, camera: ListedCamera) -> Path:
-    return folder / str(camera.entry["depth"])

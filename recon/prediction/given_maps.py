@@ -8,6 +8,7 @@ the two a map in a file holds, depth or its inverse, is found on the way; a mode
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 from pointmap.camera import Array, pinhole, sample_at, scale_intrinsics, unproject
 from pointmap.decoding import UnusablePicture, open_picture
 from pointmap.errors import InputError
+from pointmap.outside.arrays import read_npy, read_npz
+from pointmap.outside.values import MAX_LENGTH
 from recon.prediction.affine_fit import (
     KINDS,
     AffineFit,
@@ -115,7 +118,7 @@ def read_prior_maps(folder: Path, photos: Sequence[Photo]) -> list[PriorMap]:
     A map covers its whole photo, upright, at any size of the same shape; 0 marks unknown pixels. An
     npz holds one array. Raises ``InputError`` that names the photo or file and the remedy.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(f"{folder} is no folder; give the one that holds a depth map per photo")
     maps = []
     for photo in photos:
@@ -137,22 +140,22 @@ def _read(path: Path) -> Array:
         if path.suffix == ".png":
             with open_picture(path, ("PNG",)) as image:
                 return np.asarray(image).astype(np.float64)
-        loaded = np.load(path, allow_pickle=False)
-        if path.suffix == ".npz":
-            with loaded:
-                if len(loaded.files) != 1:
-                    raise InputError(
-                        f"{path.name} holds {len(loaded.files)} arrays "
-                        f"({', '.join(loaded.files)}); save the map alone"
-                    )
-                loaded = loaded[loaded.files[0]]
-        return np.squeeze(loaded).astype(np.float64)
+        if path.suffix == ".npy":
+            return np.squeeze(read_npy(path)).astype(np.float64)
+        arrays = read_npz(path)
     except (OSError, ValueError, UnusablePicture) as error:
-        raise InputError(f"{path.name} cannot be read ({error}); save the map anew") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path.name} cannot be read ({reason}); save the map anew") from error
+    if len(arrays) != 1:
+        raise InputError(
+            f"{path.name} holds {len(arrays)} arrays ({', '.join(list(arrays)[:5])}); "
+            "save the map alone"
+        )
+    return np.squeeze(*arrays.values()).astype(np.float64)
 
 
 def _check(values: Array, path: Path, photo: Photo) -> None:
-    if values.ndim != 2:
+    if values.ndim != 2 or not values.size:
         raise InputError(
             f"{path.name} has shape {values.shape}; a depth map has height and width alone"
         )
@@ -162,7 +165,7 @@ def _check(values: Array, path: Path, photo: Photo) -> None:
             f"{path.name} is {width}x{height}, {photo.name} is {photo.width}x{photo.height}: "
             "the map has to cover the whole photo; make it of the upright, uncropped photo"
         )
-    wrong = int((~np.isfinite(values)).sum())
+    wrong = int((~(np.abs(values) <= MAX_LENGTH)).sum())
     if wrong:
         raise InputError(
             f"{path.name} has {wrong} values that are not finite; write 0 where depth is unknown"

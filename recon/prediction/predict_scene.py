@@ -9,7 +9,8 @@ from recon.prediction.view_graph import Pair
 from recon.progress import Advance, unheard
 from recon.stage_results import NetworkResult, PairMatches, PairSketch, PhotoPrediction, PhotoPrior
 from recon.work.content_key import content_key
-from recon.work.folder import Mapped, Pieces
+from recon.work.folder import Pieces
+from recon.work.on_demand import Mapped
 
 if TYPE_CHECKING:
     from recon.inputs import Inputs

@@ -22,14 +22,19 @@ Float32 = NDArray[np.float32]
 _BLOCK = 512
 # The order of the photos is that of shooting where more than this share of photos are among the
 # most similar ones of the photo before or after: by chance, few of many are.
-_IN_ORDER = 0.5
+_IN_ORDER = 0.75
 
 
 @dataclass(frozen=True)
 class ViewGraph:
-    """Pairs of photo indices, ``i < j``, sorted, each once."""
+    """Pairs of photo indices, ``i < j``, sorted, each once.
+
+    ``in_order``: descriptors say that the photos are in the order of shooting, and the pairs follow
+    it, far ones included.
+    """
 
     pairs: tuple[Pair, ...]
+    in_order: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,8 @@ class ViewGraphOptions:
     close to each other in order (video). star: every photo with the centre photo."""
     neighbours: int = 8
     """auto: most similar photos that each photo is paired with at first; half as many follow where
-    matches lead to. window: reach to either side."""
+    matches lead to. Photos in the order of shooting are paired up to twice as far along it, ever
+    more sparsely, and a quarter as many similar ones beyond. window: reach to either side."""
     complete_up_to: int = 20
     """auto: number of photos up to which all pairs are taken."""
     centre: int = 0
@@ -81,7 +87,7 @@ def build_view_graph(
         return _graph((options.centre, j) for j in range(count) if j != options.centre)
     if descriptors is None:
         return _graph(_window(count, (options.neighbours + 1) // 2))
-    return _graph(_similar(_usable(descriptors, count), options.neighbours))
+    return _similar(_usable(descriptors, count), options.neighbours)
 
 
 def connected_components(count: int, pairs: Iterable[Pair]) -> list[list[int]]:
@@ -103,6 +109,26 @@ def connected_components(count: int, pairs: Iterable[Pair]) -> list[list[int]]:
     for i in range(count):
         members.setdefault(root(i), []).append(i)
     return sorted(members.values(), key=lambda photos: (-len(photos), photos[0]))
+
+
+def more_similar_pairs(
+    descriptors: ArrayLike, strengths: Mapping[Pair, float], *, neighbours: int
+) -> ViewGraph:
+    """Return pairs that have not been looked at, of photos that few pairs hold.
+
+    Those that are strongly paired with fewer than half of ``neighbours`` others, as at a corner or
+    in a doorway, where what is seen changes at once: three times ``neighbours`` of the most similar
+    photos are tried. ``descriptors`` (N, C), ``strengths`` as in :func:`further_pairs`.
+    """
+    count = len(np.asarray(descriptors))
+    vectors = _usable(descriptors, count)
+    firm = [photo for pair, strength in strengths.items() if strength > 0 for photo in pair]
+    few = np.bincount(np.array(firm, np.int64), minlength=count) < neighbours / 2
+    if not few.any():
+        return ViewGraph(())
+    nearest = _nearest(vectors, min(3 * neighbours, count - 1))
+    pairs = _each_with(nearest, few & vectors.any(axis=1))
+    return _graph(pairs - strengths.keys())
 
 
 def further_pairs(count: int, strengths: Mapping[Pair, float], *, per_photo: int) -> ViewGraph:
@@ -140,8 +166,8 @@ def _sorted(i: int, j: int) -> Pair:
     return (i, j) if i < j else (j, i)
 
 
-def _graph(pairs: Iterable[Pair]) -> ViewGraph:
-    return ViewGraph(tuple(sorted({_sorted(int(i), int(j)) for i, j in pairs})))
+def _graph(pairs: Iterable[Pair], *, in_order: bool = False) -> ViewGraph:
+    return ViewGraph(tuple(sorted({_sorted(int(i), int(j)) for i, j in pairs})), in_order)
 
 
 def _checked(pairs: Iterable[Pair], count: int) -> list[Pair]:
@@ -171,23 +197,45 @@ def _usable(descriptors: ArrayLike, count: int) -> Float32:
     return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 1e-6)
 
 
-def _similar(vectors: Float32, neighbours: int) -> set[Pair]:
-    """Return each photo's nearest ones, those next to it in a meaningful order, and a tree.
+def _similar(vectors: Float32, neighbours: int) -> ViewGraph:
+    """Return each photo's nearest ones, or what a meaningful order says, and a tree.
 
     A photo of which no descriptor tells anything has its neighbours in order. The tree, of greatest
     similarity, holds clusters together that are nearest neighbours only among themselves.
     """
     count = len(vectors)
-    nearest = _nearest(vectors, min(neighbours, count - 1))
+    reach, beyond = 2 * neighbours, max(neighbours // 4, 1)
+    nearest = _nearest(vectors, min(2 * reach + beyond, count - 1))
     told: NDArray[np.bool_] = np.asarray(vectors.any(axis=1))
-    pairs = {_sorted(i, j) for i in np.flatnonzero(told).tolist() for j in nearest[i].tolist()}
-    reach = (neighbours + 1) // 2
-    pairs.update((i, j) for i, j in _window(count, reach) if not (told[i] and told[j]))
-    if np.mean([(i, i + 1) in pairs for i in range(count - 1)]) > _IN_ORDER:
-        # Mostly shot next to each other, and where descriptors miss that, at a blurred photo or a
-        # plain wall, nothing but the order tells.
-        pairs.update(_window(count, 2))
-    return pairs | _tree(vectors, pairs)
+    pairs = _each_with(nearest[:, :neighbours], told)
+    window = _window(count, (neighbours + 1) // 2)
+    pairs.update((i, j) for i, j in window if not (told[i] and told[j]))
+    in_order = np.mean([(i, i + 1) in pairs for i in range(count - 1)]) > _IN_ORDER
+    if in_order:
+        pairs = _along_order(nearest, told, reach, beyond)
+    return _graph(pairs | _tree(vectors, pairs), in_order=bool(in_order))
+
+
+def _each_with(others: NDArray[np.int64], told: NDArray[np.bool_]) -> set[Pair]:
+    """Return the pairs of each photo ``told`` (N,) with ``others`` (N, K)."""
+    return {_sorted(i, j) for i in np.flatnonzero(told).tolist() for j in others[i].tolist()}
+
+
+def _along_order(
+    nearest: NDArray[np.int64], told: NDArray[np.bool_], reach: int, beyond: int
+) -> set[Pair]:
+    """Return pairs 1, 2, 4, ... photos apart, up to ``reach``, and those that close loops.
+
+    The nearest photos of a dense walk show nearly the same from nearly the same place, and say
+    little of how the walk bends. Pairs far apart do, and are few. From ``nearest`` (N, K), most
+    similar first, come ``beyond`` photos further along for each one: where the walk comes back.
+    """
+    steps = [2**k for k in range(reach.bit_length()) if 2**k <= reach]
+    pairs = {(i, i + step) for step in steps for i in range(len(nearest) - step)}
+    for i in np.flatnonzero(told).tolist():
+        far = nearest[i][np.abs(nearest[i] - i) > reach]
+        pairs.update(_sorted(i, j) for j in far[:beyond].tolist())
+    return pairs
 
 
 def _blocks(vectors: Float32) -> Iterator[tuple[NDArray[np.int64], Float32]]:

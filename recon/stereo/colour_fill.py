@@ -14,23 +14,25 @@ _DOUBT = 5.0
 
 
 def spread_along_colours(values: Tensor, weights: Tensor, pixels: Tensor, coarse: Tensor) -> Tensor:
-    """Return values (h, w) everywhere: means of the known ones nearby that look alike.
+    """Return values (..., h, w) everywhere: means of the known ones nearby that look alike.
 
-    ``weights`` (h, w), 0 where nothing is known; ``pixels`` (h, w, 3) in [0, 1]; ``coarse`` (h, w)
-    stands where no pixel of like colour is near. Surfaces mostly keep their colour, so that a plain
-    door takes its values from its own edges and not from the chair in front of it. Grid: Chen,
-    Paris and Durand 2007, "Real-time edge-aware image processing with the bilateral grid".
+    ``weights`` (h, w), 0 where nothing is known; ``pixels`` (h, w, 3) in [0, 1]; ``coarse``
+    (..., h, w) stands where no pixel of like colour is near. Surfaces mostly keep their colour, so
+    that a plain door takes its values from its own edges and not from the chair in front of it.
+    Grid: Chen, Paris and Durand 2007, "Real-time edge-aware image processing with the bilateral
+    grid".
     """
-    height, width = values.shape
+    height, width = weights.shape
+    stacked = torch.cat([(values * weights).reshape(-1, height * width), weights.reshape(1, -1)])
     result = coarse
     for share in _SIZES:
         size = max(4, round(share * max(height, width)))
         shape, cell = _cells(pixels, size)
-        sums = torch.zeros(2, shape.numel(), device=values.device)
-        stacked = torch.stack([values * weights, weights]).reshape(2, -1)
-        sums.scatter_add_(1, cell.reshape(1, -1).expand(2, -1), stacked)
-        total, weight = _blurred(sums.reshape(2, *shape)).reshape(2, -1)[:, cell]
-        result = (total + _DOUBT * result) / (weight + _DOUBT)
+        sums = torch.zeros(len(stacked), shape.numel(), device=values.device)
+        sums.index_add_(1, cell.reshape(-1), stacked)
+        blurred = _blurred(sums.reshape(-1, *shape)).reshape(len(stacked), -1)
+        *totals, weight = blurred.index_select(1, cell.reshape(-1)).reshape(-1, height, width)
+        result = (torch.stack(totals).reshape(values.shape) + _DOUBT * result) / (weight + _DOUBT)
     return result
 
 
@@ -48,7 +50,9 @@ def _cells(pixels: Tensor, size: int) -> tuple[torch.Size, Tensor]:
 
 
 def _blurred(grid: Tensor) -> Tensor:
-    """Return the grid (2, rows, columns, bins, bins) blurred by (1/2, 1, 1/2) along each axis."""
+    """Return the grid (K, rows, columns, bins, bins) blurred by (1/2, 1, 1/2) along all but the
+    first axis.
+    """
     for axis in range(1, grid.ndim):
         count = grid.shape[axis]
         blurred = grid.clone()

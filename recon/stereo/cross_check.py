@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recon.stage_results import DepthMap
-from recon.stereo.plane_sweep import Photo2D, box_mean, epipolar_terms
+from recon.stereo.photo import Photo2D, box_mean, epipolar_terms, pixel_terms
 
 # Confidence that depth needs to count as confirmed. With two photos that agree it has 0.5 and more;
 # with one 0.55 at a perfect match, and this much at a score of 0.45.
@@ -108,7 +108,7 @@ def _there_and_back(
     inside = (z > 0) & (shown_u >= 0) & (shown_u <= width) & (found > 0)
     inside &= (shown_v >= 0) & (shown_v <= height)
     ones = torch.ones_like(u)
-    back_A, back_b = _pixel_terms(other.photo, reference)
+    back_A, back_b = pixel_terms(other.photo, reference)
     back = torch.stack([u, v, ones], -1) @ back_A.T + found[..., None] * back_b
     x, y, z_ratio = _dehomogenise(back)
     x, y = reference.through_lens(x, y)
@@ -120,13 +120,6 @@ def _there_and_back(
     distance[nowhere] = torch.inf
     # Homogeneous z is depth in the reference per unit of depth in the other photo.
     return found / z_ratio.clamp_min(1e-6), distance
-
-
-def _pixel_terms(source: Photo2D, target: Photo2D) -> tuple[Tensor, Tensor]:
-    """Return A (3, 3), b (3,): pixel x of source at inverse depth r is at A x + r b in target."""
-    relative = torch.linalg.inv(target.cam_to_world) @ source.cam_to_world
-    A = target.intrinsics @ relative[:3, :3] @ torch.linalg.inv(source.intrinsics)
-    return A.float(), (target.intrinsics @ relative[:3, 3]).float()
 
 
 def _dehomogenise(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:

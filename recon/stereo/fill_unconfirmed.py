@@ -17,12 +17,17 @@ from torch.nn import functional as F
 from pointmap.metrics import MAD_TO_SIGMA
 from recon.stereo.colour_fill import spread_along_colours
 from recon.stereo.cross_check import Estimate
-from recon.stereo.plane_sweep import box_mean, plane_fit
+from recon.stereo.photo import box_mean
+from recon.stereo.piecewise_planes import along_planes
+from recon.stereo.plane_sweep import plane_fit
 
 _BLOCKS = (0.06, 0.15, 0.4)
 """Sides of the hidden blocks, as shares of the photo's longer side."""
 _DISTANCES = (0.01, 0.03, 0.06, 0.12)
 """Distances to known depth between which predictions are judged apart, as shares likewise."""
+_JUDGED_PX = 128
+"""Predictions are judged on every second pixel, on fewer where the photo's longer side would still
+have more than so many."""
 _MARGIN = 0.95
 """A correction of the prior has to leave less than this share of the prior's own error."""
 _FEWEST = 200
@@ -58,15 +63,15 @@ class Observations:
     pixels: Tensor | None
     unsure: float
 
-    def halved(self) -> Observations:
-        """Return every second pixel."""
+    def every(self, step: int) -> Observations:
+        """Return every ``step``-th pixel of every ``step``-th row."""
         return replace(
             self,
-            log_depth=self.log_depth[::2, ::2],
-            weight=self.weight[::2, ::2],
-            firm=self.firm[::2, ::2],
-            log_prior=self.log_prior[::2, ::2],
-            pixels=None if self.pixels is None else self.pixels[::2, ::2],
+            log_depth=self.log_depth[::step, ::step],
+            weight=self.weight[::step, ::step],
+            firm=self.firm[::step, ::step],
+            log_prior=self.log_prior[::step, ::step],
+            pixels=None if self.pixels is None else self.pixels[::step, ::step],
         )
 
 
@@ -79,7 +84,7 @@ def fill_unconfirmed(
     """Return confirmed depth, small gaps closed, and elsewhere the prior, corrected to fit it.
 
     A prior that is unsure of itself, in a photo that is mostly confirmed, gives way to depth spread
-    along like colours.
+    along like colours and the planes that it lies on.
 
     Confidence is 0 in ``checked`` where depth is not confirmed. ``reprojected``: confirmed depth of
     other photos seen from this one, less firm; ``pixels`` (h, w, 3) in [0, 1].
@@ -97,6 +102,7 @@ def fill_unconfirmed(
         if pixels is not None and give_way > 0:
             level = spread(observed.log_depth, observed.weight)
             level = spread_along_colours(observed.log_depth, observed.weight, pixels, level)
+            level = along_planes(observed.log_depth, observed.weight, pixels, level)
             log_filled = log_filled + give_way * (level - log_filled)
         filled = torch.where(usable, log_filled.exp(), 0.0)
     unconfirmed = _PRIOR_CONFIDENCE * prior.confidence.clamp(0, 1) * usable
@@ -135,7 +141,8 @@ def correct_prior(observed: Observations, sure: Tensor) -> Tensor:
     At each distance from known depth the predictor counts that is best at that distance; none is
     used that doesn't beat the prior.
     """
-    choice = _best_predictors(observed.halved(), sure[::2, ::2])
+    step = max(2, max(sure.shape) // _JUDGED_PX)
+    choice = _best_predictors(observed.every(step), sure[::step, ::step])
     predictions = _predictions(observed)
     distance = _distance(observed.firm > _MIN_FIRM)
     chosen = predictions[0].clone()
@@ -156,12 +163,15 @@ def _predictions(observed: Observations) -> Tensor:
     given = firm > 0
     difference = torch.where(given, observed.log_depth - log_prior, 0.0)
     smooth = spread(difference, firm)
-    predictions = [log_prior + smooth]
+    expected = log_prior + smooth
+    predictions = [expected]
     if bool(given.any()):
         predictions.append(log_prior + difference[given].median())
     if observed.pixels is not None:
         along = spread_along_colours(difference, firm, observed.pixels, smooth)
         predictions.append(log_prior + along)
+        known = observed.log_depth, observed.weight
+        predictions.append(along_planes(*known, observed.pixels, expected))
     full = torch.stack(predictions)
     return torch.cat([log_prior[None], full, (full + log_prior) / 2])
 

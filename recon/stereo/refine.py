@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -24,7 +25,8 @@ from recon.stage_results import DepthMap
 from recon.stereo.borrowed_depth import borrowed_depth
 from recon.stereo.cross_check import DeviceDepth, Estimate, confirm, reproject_confirmed
 from recon.stereo.fill_unconfirmed import fill_unconfirmed
-from recon.stereo.plane_sweep import Photo2D, Scorer, box_mean
+from recon.stereo.photo import Photo2D, box_mean
+from recon.stereo.plane_sweep import Scorer, scorer_of
 from recon.stereo.search import Found, enlarge, search, sharpen, surface_of
 from recon.stereo.source_photos import (
     PhotoOverview,
@@ -38,8 +40,11 @@ from recon.work.folder import Pieces, Work
 
 T = TypeVar("T")
 
+# Photos used last are kept on the device up to this size in all, and at least so many: each is a
+# source of about five others.
+_CACHE_BYTES, _LEAST_CACHED = 64 * 2**20, 16
 # Of refine_depths, for results that were kept.
-_VERSION = 2
+_VERSION = 3
 # Factors of depth to either side within which surfaces shaped like the prior, and like what the
 # first search left, are tried: a prior may be nearly a half off, what is known by then a seventh.
 _PRIOR_REACH = 1.45
@@ -47,8 +52,6 @@ _GUESS_REACH = 1.15
 # By how much more (of scores from -1 to 1) than a sure prior other depth has to match: plain
 # surfaces match at any depth.
 _BENEFIT = 0.03
-# Windows that are compared, pixels to either side: 5 x 5 keeps edges and is still distinct.
-_WINDOW = 2
 
 
 def refine_depths(
@@ -82,6 +85,7 @@ class _Stereo:
         self, views: Sequence[StereoView], options: StereoOptions, device: torch.device, work: Work
     ) -> None:
         self._views, self._options, self._device, self._work = views, options, device, work
+        self._photo, self._half = _cached_photos(views, torch.device(device))
         self._names = [content_key("stereo view", _VERSION, view) for view in views]
         self._sources, self._compared, self._searched, self._ranges = work.once(
             content_key("stereo sources", _VERSION, self._names, options), self._plan
@@ -145,13 +149,13 @@ class _Stereo:
         if kept is not None:
             return kept
         starts = self._each(first, self._first, lambda done, _: on_progress(done, 2 * count))
-        guesses = self._settle(starts, guessed, _half)
+        guesses = self._settle(starts, guessed, self._half, _Frame.halved)
         fine = self._each(
             second,
             lambda n: self._second(n, starts[n], guesses[n]),
             lambda done, _: on_progress(count + done, 2 * count),
         )
-        self._settle(fine, settled, _whole)
+        self._settle(fine, settled, self._photo, lambda frame: frame)
         checked = Pieces[DepthMap](self._work, settled.checked)
         self._each(borrowed, lambda n: self._borrow(others[n], checked))
         for passed in (first, guessed.checked, guessed.filled, second, settled.checked):
@@ -165,7 +169,7 @@ class _Stereo:
         frame = self._frame(i).halved()
         if not self._sources[i] or high <= low:
             return _Search.nothing(frame.photo)
-        scorer = Scorer(frame.photo, self._photos(i, _half), radius=_WINDOW)
+        scorer = scorer_of(frame.photo, [self._half(j) for j in self._sources[i]])
         nothing = torch.zeros_like(frame.photo.grey)
         given = frame.prior, self._options.max_planes, self._options.prior_weight
         found = search(scorer, nothing + low, nothing + high, *given)
@@ -186,7 +190,7 @@ class _Stereo:
         if found is None:
             return _Search.nothing(whole.photo)
         half, (low, high) = whole.halved(), ends
-        scorer = Scorer(half.photo, self._photos(i, _half), radius=_WINDOW)
+        scorer = scorer_of(half.photo, [self._half(j) for j in self._sources[i]])
         surface = surface_of(Estimate.of(guess, self._device))
         if surface is not None:
             surface = surface.clamp(low, high)
@@ -197,7 +201,7 @@ class _Stereo:
         inverse = sharpen(scorer, found.inverse, found.step)
         size = whole.photo.grey.shape
         inverse, step = enlarge(inverse, *size), enlarge(found.step, *size)
-        fine = Scorer(whole.photo, self._photos(i, _whole), radius=_WINDOW)
+        fine = scorer_of(whole.photo, [self._photo(j) for j in self._sources[i]])
         inverse = sharpen(fine, inverse, step / 2)
         return _Search.of(None, *_depth(fine, inverse, step, ends, whole))
 
@@ -220,12 +224,18 @@ class _Stereo:
         return _SettledKeys(checked, filled)
 
     def _settle(
-        self, found: Sequence[_Search], keys: _SettledKeys, size: Callable[[_Frame], _Frame]
+        self,
+        found: Sequence[_Search],
+        keys: _SettledKeys,
+        photo: Callable[[int], Photo2D],
+        size: Callable[[_Frame], _Frame],
     ) -> Pieces[DepthMap]:
-        """Return what photos agree on, and elsewhere what they and the prior make likely."""
+        """Return what photos agree on, and elsewhere what they and the prior make likely; ``photo``
+        and ``size`` give photos and frames the size of what was found.
+        """
 
         def seen(j: int) -> DeviceDepth:
-            return found[self._place[j]].seen(size(self._frame(j)).photo)
+            return found[self._place[j]].seen(photo(j))
 
         def check(n: int) -> DepthMap:
             i = self._searched[n]
@@ -239,7 +249,7 @@ class _Stereo:
             if not self._sources[i]:
                 return frame.prior.depth_map()
             own = Estimate.of(checked[n], self._device)
-            return self._filled(own, frame, self._sure(i, checked, size))
+            return self._filled(own, frame, self._sure(i, checked, photo))
 
         return self._each(keys.filled, fill)
 
@@ -248,19 +258,19 @@ class _Stereo:
         frame = self._frame(i)
         if not self._sources[i]:
             return frame.prior.depth_map()
-        neighbours = self._sure(i, checked, _whole)
-        lent = borrowed_depth(frame.photo, self._photos(i, _whole), neighbours, _WINDOW)
+        neighbours = self._sure(i, checked, self._photo)
+        lent = borrowed_depth(frame.photo, [self._photo(j) for j in self._sources[i]], neighbours)
         return self._filled(self._confirmed(lent, neighbours), frame, neighbours)
 
     def _sure(
-        self, i: int, checked: Sequence[DepthMap], size: Callable[[_Frame], _Frame]
+        self, i: int, checked: Sequence[DepthMap], photo: Callable[[int], Photo2D]
     ) -> list[DeviceDepth]:
         """Return the confirmed depth of the photos that a photo's is compared with."""
 
         def sure(j: int) -> DeviceDepth:
             estimate = Estimate.of(checked[self._place[j]], self._device)
             depth = torch.where(estimate.confidence > 0, estimate.depth, 0.0)
-            return DeviceDepth(depth, estimate.confidence, size(self._frame(j)).photo)
+            return DeviceDepth(depth, estimate.confidence, photo(j))
 
         return [sure(j) for j in sorted(self._around[i])]
 
@@ -277,25 +287,32 @@ class _Stereo:
     ) -> Pieces[T]:
         """Return ``make(i)`` for all photos i; on the CPU one photo per thread.
 
-        The path aggregation is thousands of small operations: torch's own threads would spend
-        longer waiting for each other than working, and a photo on one thread gives the same bits on
-        any number of cores.
+        Compiled loops don't share a photo's rows among threads, and torch's own threads would spend
+        longer waiting for each other than working; a photo on one thread gives the same bits on any
+        number of cores.
         """
 
         def one(i: int) -> T:
             with torch.inference_mode():
                 return make(i)
 
-        # On the CPU each photo in work holds about 0.3 GB of costs.
+        # On the CPU each photo in work holds 0.1 GB of costs, at 1024x768 0.3.
         at_once = 1 if self._device.type != "cpu" else 8
         return self._work.each(keys, one, at_once=at_once, advance=advance)
 
     def _frame(self, i: int) -> _Frame:
         return _Frame.of(self._views[i], self._device)
 
-    def _photos(self, i: int, size: Callable[[_Frame], _Frame]) -> list[Photo2D]:
-        """Return the sources of a photo."""
-        return [size(self._frame(j)).photo for j in self._sources[i]]
+
+def _cached_photos(
+    views: Sequence[StereoView], device: torch.device
+) -> tuple[Callable[[int], Photo2D], Callable[[int], Photo2D]]:
+    """Return what gives the photo of a view by its number, and that at half size."""
+    # Bytes of the grey levels; photos of one scene are of about one size.
+    size = 4 * views[0].pixels[..., 0].size if views else 1
+    most = max(_LEAST_CACHED, _CACHE_BYTES // (size + size // 4))
+    photo = lru_cache(most)(lambda i: _Frame.of(views[i], device).photo)
+    return photo, lru_cache(most)(lambda i: photo(i).halved())
 
 
 @dataclass(frozen=True)
@@ -367,14 +384,6 @@ class _Frame:
         height, width = photo.grey.shape
         pixels = F.interpolate(self.pixels.permute(2, 0, 1)[None], (height, width), mode="area")[0]
         return _Frame(photo, pixels.permute(1, 2, 0), self.prior.resized(height, width))
-
-
-def _whole(frame: _Frame) -> _Frame:
-    return frame
-
-
-def _half(frame: _Frame) -> _Frame:
-    return frame.halved()
 
 
 def _depth(

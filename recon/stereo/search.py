@@ -16,23 +16,14 @@ from torch.nn import functional as F
 
 from recon.stereo.cross_check import Estimate
 from recon.stereo.fill_unconfirmed import spread
-from recon.stereo.plane_sweep import (
-    Scorer,
-    aggregate,
-    box_mean,
-    lowest_label,
-    median_filter,
-    plane_fit,
-)
+from recon.stereo.photo import Votes, box_mean, epipolar_terms
+from recon.stereo.plane_sweep import Scorer, median_filter, plane_fit
 
 # Hypotheses of a search at least: photos of short baselines ask for few, and energies need some.
 _LEAST_HYPOTHESES = 24
 # Penalties of semi-global matching for a neighbour one step and more steps away (matching costs are
 # 0 to 1). Narrow searches have steps of a fraction of a pixel: there they only break ties.
 _SMOOTHNESS, _NARROW_SMOOTHNESS = (0.1, 0.8), (0.02, 0.1)
-# From this distance on, in log depth, a hypothesis pays all that the guess has to say: a third off
-# is another surface, however much farther.
-_GUESS_WIDTH = 0.3
 # Weight, before squaring, of the worst matched pixel where planes are fitted: some, so that every
 # window has a plane.
 _LEAST_WEIGHT = 0.05
@@ -74,22 +65,30 @@ def search(
     """Search between two surfaces (h, w) of inverse depth, in steps of about one pixel of motion
     but at most ``most``; ``weight``: the guess's say against the photos, whose scores span 0 to 1.
     """
-    count = min(max(scorer.motion(low, high), _LEAST_HYPOTHESES), most)
+    count = min(max(_motion(scorer, low, high), _LEAST_HYPOTHESES), most)
     step = (high - low) / (count - 1)
-    cost = scorer.cost_volume(low, step, count)
-    _add_guess(cost, low, step, guess, weight)
-    volume = aggregate(cost, scorer.grey, *_SMOOTHNESS)
-    return Found(low + step * lowest_label(volume), volume.amin(-1), step)
+    label, energy = scorer.lowest(low, step, count, _SMOOTHNESS, _votes(guess, weight))
+    return Found(low + step * label, energy, step)
 
 
-def _add_guess(cost: Tensor, low: Tensor, step: Tensor, guess: Estimate, weight: float) -> None:
-    """Add to cost (h, w, D) a penalty that grows up to ``weight`` as depth leaves the guess."""
+def _motion(scorer: Scorer, low: Tensor, high: Tensor) -> int:
+    """Return by how many pixels points move between two surfaces in the farthest source."""
+    motion = 0.0
+    for source in scorer.sources:
+        A, b = epipolar_terms(scorer.reference, source)
+        ends = [A + inverse[..., None] * b for inverse in (low, high)]
+        pixels = [end[..., :2] / end[..., 2:].clamp_min(1e-6) for end in ends]
+        front = (ends[0][..., 2] > 0) & (ends[1][..., 2] > 0)
+        if front.any():
+            distance = (pixels[1] - pixels[0]).norm(dim=-1)[front]
+            motion = max(motion, float(distance.median()))
+    return int(motion)
+
+
+def _votes(guess: Estimate, weight: float) -> Votes:
     known = guess.depth > 0
-    labels = torch.arange(cost.shape[-1], device=cost.device)
-    log_inverse = (low[..., None] + step[..., None] * labels).log_()
-    distance = (log_inverse + torch.where(known, guess.depth, 1.0).log()[..., None]) / _GUESS_WIDTH
-    penalty = distance.square_().clamp_max_(1.0)
-    cost += penalty * (weight * guess.confidence * known)[..., None]
+    inverse = torch.where(known, 1 / guess.depth.clamp_min(1e-12), 0.0)
+    return Votes(inverse, weight * guess.confidence * known)
 
 
 def sharpen(scorer: Scorer, inverse: Tensor, step: Tensor) -> Tensor:
@@ -112,7 +111,7 @@ def _straighten(scorer: Scorer, inverse: Tensor) -> Tensor:
     The median keeps edges; planes through the well-matched neighbours give windows on slanted
     ground the slope that planes facing the camera cannot know.
     """
-    median = median_filter(inverse, 2)
+    median = median_filter(inverse)
     weight = scorer(median[None])[0].clamp(_LEAST_WEIGHT, 1).square()
     surfaces = [median, *(plane_fit(median, weight, radius)[0] for radius in _PLANE_RADII)]
     # A plane may cross zero where its window holds two surfaces.
@@ -123,6 +122,6 @@ def _straighten(scorer: Scorer, inverse: Tensor) -> Tensor:
 
 def _narrow(scorer: Scorer, inverse: Tensor, spacing: Tensor, reach: int = 4) -> Tensor:
     """Return inverse depth (h, w) moved by up to ``reach`` steps to where the photos agree best."""
-    cost = scorer.cost_volume(inverse - reach * spacing, spacing, 2 * reach + 1)
-    label = lowest_label(aggregate(cost, scorer.grey, *_NARROW_SMOOTHNESS))
+    first = inverse - reach * spacing
+    label, _ = scorer.lowest(first, spacing, 2 * reach + 1, _NARROW_SMOOTHNESS)
     return inverse + (label - reach) * spacing

@@ -7,6 +7,8 @@ Multiple View Geometry, 9.6).
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -16,6 +18,8 @@ from recon.stage_results import REFERENCE_LONG_SIDE, PairMatches
 # Samples of five drawn at most: enough, at this confidence, where three in ten matches are right.
 _RANSAC_CONFIDENCE = 0.9999
 _RANSAC_ITERATIONS = 5000
+# Chance that a pose which just as many matches agree with as are asked for is not found.
+_MISSED = 0.01
 
 
 def fundamental_from_pose(
@@ -44,10 +48,13 @@ def find_pose(
     intrinsics_j: ArrayLike,
     *,
     threshold_px: float,
+    least_share: float = 0.0,
 ) -> Array | None:
     """Return cam2_to_cam1 (4, 4) with unit translation by MAGSAC on the essential matrix, or None.
 
     Of the four poses of an essential matrix the one with most matches in front of both cameras.
+    ``least_share``: how many of the matches a pose that is of use agrees with. The search for a
+    better one than that ends earlier, and so does that among matches that are all wrong.
     """
     import cv2
 
@@ -62,7 +69,7 @@ def find_pose(
         cv2.USAC_MAGSAC,
         _RANSAC_CONFIDENCE,
         threshold_px / focal,
-        maxIters=_RANSAC_ITERATIONS,
+        maxIters=_samples(least_share),
     )
     if essential is None or essential.shape[0] < 3 or not np.isfinite(essential).all():
         return None
@@ -74,6 +81,16 @@ def find_pose(
         for sign in (1, -1)
     ]
     return max(poses, key=lambda pose: in_front(pose, rays_i[inlier], rays_j[inlier]).sum())
+
+
+def _samples(least_share: float) -> int:
+    """Return how many samples of five to draw at most: with so many, one without wrong matches is
+    missed by a chance of :data:`_MISSED` where ``least_share`` of the matches are right.
+    """
+    all_right = float(np.clip(least_share, 0.1, 0.9)) ** 5
+    # A few more than that: of samples without wrong matches, too, some are better than others.
+    samples = 100 + math.ceil(math.log(_MISSED) / math.log1p(-all_right))
+    return min(_RANSAC_ITERATIONS, samples)
 
 
 def homography_poses(

@@ -24,6 +24,7 @@ from recon.stage_results import (
     PhotoPrior,
 )
 from recon.two_view.epipolar import find_pose, fundamental_from_pose, refine_pose, sampson_px
+from recon.work.threads import in_threads
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
@@ -88,7 +89,9 @@ def focal_from_epipolar(
     known = known or {}
     long_side = max(max(photos[k].width, photos[k].height) for k in (pairs[0].i, pairs[0].j))
     grid = _GRID * long_side
-    profiles = [_pair_profile(pair, photos, known, grid) for pair in _telling_pairs(pairs, photos)]
+    profiles = in_threads(
+        lambda pair: _pair_profile(pair, photos, known, grid), _telling_pairs(pairs, photos)
+    )
     costs = [profile for profile in profiles if profile is not None]
     if not costs:
         return prior

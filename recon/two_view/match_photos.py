@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recon.prediction.network_pairs import SURE_MATCHES
-from recon.prediction.view_graph import Pair, ViewGraphOptions, build_view_graph, further_pairs
+from recon.prediction.view_graph import (
+    Pair,
+    ViewGraphOptions,
+    build_view_graph,
+    further_pairs,
+    more_similar_pairs,
+)
 from recon.progress import Advance, unheard
 from recon.stage_results import PairMatches, PhotoFeatures
 from recon.two_view.features import match_features
@@ -34,41 +40,47 @@ def match_photos(
 
     ``features``: of :func:`recon.two_view.features.find_features`, asked for photo by photo. All
     pairs of few photos. Of many, each photo's most alike (see :mod:`recon.two_view.
-    photo_descriptors`), then a second time those that the matches lead to.
+    photo_descriptors`), then more of these where few of them match, and those that the matches
+    lead to. Of photos in the order of shooting, pairs along it in place of these.
     """
-    count, further = len(inputs.photos), options.neighbours // 2
-    similar = options.strategy == "auto" and count > options.complete_up_to
+    count = len(inputs.photos)
     descriptors = None
-    if similar:
+    if options.strategy == "auto" and count > options.complete_up_to:
         names = [item_key(features, k) for k in range(count)]
         descriptors = inputs.work.once(
             content_key("photo descriptors", _VERSION, names), lambda: photo_descriptors(features)
         )
-    first = build_view_graph(count, descriptors=descriptors, options=options).pairs
+    graph = build_view_graph(count, descriptors=descriptors, options=options)
+    further = 0 if descriptors is None or graph.in_order else options.neighbours // 2
 
-    def matched(pairs: Sequence[Pair], before: int, expected: int) -> list[PairMatches]:
+    def joined(before: list[PairMatches], pairs: Sequence[Pair], to_come: int) -> list[PairMatches]:
         # Kept as of photos 0 and 1: their numbers change when other photos are given, too.
         keys = [
             content_key("matches", _VERSION, item_key(features, i), item_key(features, j))
             for i, j in pairs
         ]
+        expected = len(before) + len(pairs) + to_come
         found = inputs.work.each(
             keys,
             lambda n: match_features(features[pairs[n][0]], features[pairs[n][1]], 0, 1),
             at_once=None,
-            advance=lambda done, _: advance(before + done, expected),
+            advance=lambda done, _: advance(len(before) + done, expected),
         )
-        return [replace(m, i=i, j=j) for m, (i, j) in zip(found, pairs, strict=True)]
+        return [*before, *(replace(m, i=i, j=j) for m, (i, j) in zip(found, pairs, strict=True))]
 
-    matches = matched(first, 0, len(first) + count * further * similar)
-    if similar:
-        strengths = {(m.i, m.j): _strength(m) for m in matches}
-        second = further_pairs(count, strengths, per_photo=further).pairs
-        matches += matched(second, len(first), len(first) + len(second))
+    matches = joined([], graph.pairs, count * further)
+    if descriptors is not None:
+        more = more_similar_pairs(descriptors, _strengths(matches), neighbours=options.neighbours)
+        matches = joined(matches, more.pairs, count * further)
+    if further:
+        more = further_pairs(count, _strengths(matches), per_photo=further)
+        matches = joined(matches, more.pairs, 0)
     return sorted(matches, key=lambda m: (m.i, m.j))
 
 
-def _strength(matches: PairMatches) -> float:
-    """Return how surely a pair shows the same things, in [0, 1]; 0 for too few matches."""
-    count = len(matches)
-    return float(1 - np.exp(-count / 200)) if count >= SURE_MATCHES else 0.0
+def _strengths(matches: Iterable[PairMatches]) -> dict[Pair, float]:
+    """Return how surely pairs show the same things, in [0, 1]; 0 for too few matches."""
+    return {
+        (m.i, m.j): float(1 - np.exp(-len(m) / 200)) if len(m) >= SURE_MATCHES else 0.0
+        for m in matches
+    }

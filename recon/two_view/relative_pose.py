@@ -50,6 +50,8 @@ _RIVAL = 0.9
 """A different pose with this part of the best one's support may as well be the true one."""
 _LEAST_SHARE = 0.25
 """Inliers that an edge needs, as a share of the matches."""
+_PROMISING = 0.5
+"""Before it is refined, a rival has this part of the best pose's support, or won't come near."""
 
 
 def essential(
@@ -94,17 +96,25 @@ def _candidates(
 ) -> list[_Candidate]:
     """Return refined poses from an essential matrix and from the dominant plane, best first."""
     xy_i, xy_j = matches.xy_i, matches.xy_j
-    first = find_pose(xy_i, xy_j, K_i, K_j, threshold_px=threshold_px)
+    least = max(FEW_MATCHES / max(len(matches), 1), _LEAST_SHARE)
+    first = find_pose(xy_i, xy_j, K_i, K_j, threshold_px=threshold_px, least_share=least)
     starts = [] if first is None else [first]
     for pose in homography_poses(xy_i, xy_j, K_i, K_j, threshold_px=2 * threshold_px):
         # The Sampson error doesn't see the sign of t, so one of the two starts will do.
         if all(np.abs(pose[:3, :3] - start[:3, :3]).max() > 1e-9 for start in starts):
             starts.append(pose)
-    found = []
-    for start in starts:
-        pose, _ = refine_pose(start, xy_i, xy_j, K_i, K_j, scale_px=threshold_px / 2)
+
+    def both_ways(pose: Array) -> list[_Candidate]:
         flipped = rigid(pose[:3, :3], -pose[:3, 3])
-        found += [_candidate(p, matches, K_i, K_j, threshold_px) for p in (pose, flipped)]
+        return [_candidate(p, matches, K_i, K_j, threshold_px) for p in (pose, flipped)]
+
+    found: list[_Candidate] = []
+    for start in starts:
+        best = max((candidate.support for candidate in found), default=0.0)
+        if max(candidate.support for candidate in both_ways(start)) < _PROMISING * best:
+            continue
+        pose, _ = refine_pose(start, xy_i, xy_j, K_i, K_j, scale_px=threshold_px / 2)
+        found += both_ways(pose)
     return sorted(found, key=lambda candidate: -candidate.support)
 
 

@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import overload
 
 from recon.stage_results import PhotoFeatures
 from recon.work.content_key import content_key, item_key
+from recon.work.on_demand import OnDemand
 
 
-@dataclass(frozen=True)
-class ReplacedFeatures(Sequence[PhotoFeatures]):
+class ReplacedFeatures(OnDemand[PhotoFeatures]):
     """Features of all photos, some of them ``instead`` of those ``before``."""
 
-    before: Sequence[PhotoFeatures]
-    instead: Mapping[int, PhotoFeatures]
+    def __init__(
+        self, before: Sequence[PhotoFeatures], instead: Mapping[int, PhotoFeatures]
+    ) -> None:
+        self._before, self._instead = before, instead
 
     def __len__(self) -> int:
-        return len(self.before)
+        return len(self._before)
 
-    @overload
-    def __getitem__(self, photo: int) -> PhotoFeatures: ...
-    @overload
-    def __getitem__(self, photo: slice) -> Sequence[PhotoFeatures]: ...
-    def __getitem__(self, photo: int | slice) -> PhotoFeatures | Sequence[PhotoFeatures]:
-        if isinstance(photo, slice):
-            return [self[k] for k in range(*photo.indices(len(self)))]
-        found = self.instead.get(photo)
-        return self.before[photo] if found is None else found
+    def item(self, index: int) -> PhotoFeatures:
+        """Return the features of one photo."""
+        found = self._instead.get(index)
+        return self._before[index] if found is None else found
 
-    def item_key(self, photo: int) -> str:
-        """Return a name of one photo's features."""
-        found = self.instead.get(photo)
-        return item_key(self.before, photo) if found is None else content_key("item", 1, found)
+    def item_key(self, index: int) -> str:
+        """Return their name."""
+        found = self._instead.get(index)
+        return item_key(self._before, index) if found is None else content_key("item", 1, found)

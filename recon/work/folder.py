@@ -10,24 +10,26 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, TypeVar
 
 from pointmap.errors import InputError
+from pointmap.outside.regular_file import read_regular
 from pointmap.video.frames import clear_frames
 from recon.progress import PACKAGES, Advance, unheard
-from recon.work.content_key import item_key
 from recon.work.lock import Busy, exclusive_file
+from recon.work.on_demand import OnDemand
 from recon.work.packing import Damaged, pack, size_of, unpack
 from recon.work.threads import in_threads
 
 logger = logging.getLogger(__name__)
 
-S = TypeVar("S")
 T = TypeVar("T")
 
 CACHE_BYTES = 256 * 2**20
 """Results that were used last are kept in memory up to this size in all."""
 
+# No result of one step is larger.
+_MOST_BYTES = 16 * 2**30
 _PIECE, _UNFINISHED = ".piece", ".unfinished"
 # By this file a folder is known to be one of ours, by people, too.
 _MARK = "README.txt"
@@ -150,7 +152,7 @@ class Work:
                 self._recent.move_to_end(key)
                 return self._recent[key][0]
         try:
-            value, _ = unpack(self._path(key).read_bytes())
+            value, _ = unpack(read_regular(self._path(key), most_bytes=_MOST_BYTES))
         except (OSError, Damaged) as error:
             raise InputError(
                 f"{self._path(key)} was changed or deleted while it was needed: run the same "
@@ -218,7 +220,7 @@ class Work:
             if not self.folder.exists() or {path.name for path in self.folder.iterdir()} <= {_LOCK}:
                 return
             # A killed run may have left the mark's beginning only.
-            ours = mark.is_file() and _MARK_TEXT.encode().startswith(mark.read_bytes())
+            ours = mark.is_file() and _MARK_TEXT.encode().startswith(read_regular(mark))
         except OSError as error:
             raise InputError(
                 f"cannot read {self.folder} ({error.strerror or error}), where the work is kept: "
@@ -239,7 +241,7 @@ class Work:
             if key in self._recent:
                 return True
         try:
-            data = path.read_bytes()
+            data = read_regular(path, most_bytes=_MOST_BYTES)
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -275,30 +277,18 @@ class Work:
                     yield path
 
 
-class Pieces(Sequence[T], Generic[T]):
+class Pieces(OnDemand[T]):
     """Results of one stage in a :class:`Work`, read when they are asked for."""
 
     def __init__(self, work: Work, keys: Sequence[str]) -> None:
         self._work = work
         self._keys = tuple(keys)
 
-    @property
-    def content_key(self) -> str:
-        """Name of all the results together, by what they depend on."""
-        return " ".join(self._keys)
-
     def __len__(self) -> int:
         return len(self._keys)
 
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Pieces[T]: ...
-
-    def __getitem__(self, index: int | slice) -> T | Pieces[T]:
-        if isinstance(index, slice):
-            return Pieces(self._work, self._keys[index])
+    def item(self, index: int) -> T:
+        """Return one result."""
         result: T = self._work.get(self._keys[index])
         return result
 
@@ -327,96 +317,6 @@ class _Warnings(logging.Handler):
     def __exit__(self, *error: object) -> None:
         for name in PACKAGES:
             logging.getLogger(name).removeHandler(self)
-
-
-class Chosen(Sequence[T], Generic[T]):
-    """Some of ``items``, by their ``numbers``; each is read when it is asked for."""
-
-    def __init__(self, items: Sequence[T], numbers: Sequence[int]) -> None:
-        self._items, self._numbers = items, tuple(numbers)
-
-    @property
-    def content_key(self) -> str:
-        """Name of them all, by what they depend on."""
-        return " ".join(self.item_key(k) for k in range(len(self)))
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Chosen[T]: ...
-
-    def __getitem__(self, index: int | slice) -> T | Chosen[T]:
-        if isinstance(index, slice):
-            return Chosen(self._items, self._numbers[index])
-        return self._items[self._numbers[index]]
-
-    def item_key(self, index: int) -> str:
-        """Return one result's name, to depend on it without reading it."""
-        return item_key(self._items, self._numbers[index])
-
-
-class Mapped(Sequence[T], Generic[S, T]):
-    """``function`` of each of ``items``, called when it is asked for."""
-
-    def __init__(self, function: Callable[[S], T], items: Sequence[S]) -> None:
-        self._function, self._items = function, items
-
-    @property
-    def content_key(self) -> str:
-        """Name of them all, by what they depend on."""
-        return " ".join(self.item_key(k) for k in range(len(self)))
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Mapped[S, T]: ...
-
-    def __getitem__(self, index: int | slice) -> T | Mapped[S, T]:
-        if isinstance(index, slice):
-            return Mapped(self._function, self._items[index])
-        return self._function(self._items[index])
-
-    def item_key(self, index: int) -> str:
-        """Return one result's name, to depend on it without reading it."""
-        return item_key(self._items, index)
-
-
-class Scattered(Sequence[T | None], Generic[T]):
-    """``items`` at the places ``numbers`` of ``count``, and None between them."""
-
-    def __init__(self, items: Sequence[T], numbers: Sequence[int], count: int) -> None:
-        self._items = items
-        self._place: list[int | None] = [None] * count
-        for place, number in enumerate(numbers):
-            self._place[number] = place
-
-    def __len__(self) -> int:
-        return len(self._place)
-
-    @overload
-    def __getitem__(self, index: int) -> T | None: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[T | None]: ...
-
-    def __getitem__(self, index: int | slice) -> T | None | list[T | None]:
-        if isinstance(index, slice):
-            return [self[k] for k in range(*index.indices(len(self)))]
-        place = self._place[index]
-        return None if place is None else self._items[place]
-
-    def item_key(self, index: int) -> str:
-        """Return one result's name, to depend on it without reading it."""
-        place = self._place[index]
-        return "none" if place is None else item_key(self._items, place)
 
 
 def _cannot_write(folder: Path, error: OSError) -> InputError:

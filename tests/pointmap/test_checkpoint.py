@@ -231,7 +231,7 @@ class FakeHub:
         self.folder, self.error = folder, error
         self.asked: list[str] = []
 
-    def __call__(self, repository: str, name: str) -> str:
+    def __call__(self, repository: str, name: str, revision: str | None) -> str:
         assert repository == "naver/Tiny_512-dpt"
         self.asked.append(name)
         if self.error:
@@ -415,6 +415,20 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     save_file(nan, add("nan", "nan.safetensors", "not finite (enc_norm.bias"), config)
     save_file(state, add("json", "json.safetensors", "damaged JSON"), {"config": "{"})
     add("empty folder", "folder", "config.json and model.safetensors").mkdir()
+    for name, value in {
+        "enc_depth": 100_000, "dec_depth": 4.5, "patch_size": True, "mlp_ratio": math.nan,
+        "enc_embed_dim": "16", "conf_mode": ["exp", math.nan, 1], "img_size": [0, 0],
+        "layer_dims": 10**400, "pos_embed": 100,
+    }.items():  # fmt: skip
+        wrong = {"config": json.dumps(LINEAR.to_dict() | {name: value})}
+        save_file(state, add(f"{name} {value}"[:30], f"{name}.safetensors", ""), wrong)
+    nested = add("nested", "nested.safetensors", "nested too deep")
+    save_file(state, nested, {"config": "[" * 99_999})
+    stretched = add("stretched", "stretched.pth", "tensors larger than the file")
+    torch.save({"model": {"a": torch.zeros(1).expand(10**10)},
+                "args": argparse.Namespace(model="ResNet()")}, stretched)  # fmt: skip
+    nested = add("nested pth", "nested.pth", "another architecture")
+    official_file(nested, network, f"AsymmetricCroCo3DStereo(enc_depth={'-' * 9999}1)")
     whole_pth = official_file(folder / "whole.pth", network)
     cut = add("truncated pth", "cut.pth", "truncated")
     cut.write_bytes(whole_pth.read_bytes()[:3000])

@@ -253,7 +253,7 @@ def test_too_few_photos_or_too_little_time_leave_everything(
     assert "3 are needed" in caplog.text
     assert not run(world, world.priors(), 1e-6).kept
     assert "more time" in caplog.text
-    with pytest.raises(InputError, match="--adapt must be above 0"):
+    with pytest.raises(InputError, match="--adapt must be between"):
         Options(adapt=0.0).check()
     with pytest.raises(InputError, match="--no-refine-depth"):
         Options(adapt=60.0, refine_depth=False).check()

@@ -326,3 +326,41 @@ except KeyboardInterrupt:
         text=True,
     )
     assert done.returncode == 7, done.stderr
+
+
+def test_writing_colmap_leaves_a_callers_crash_handlers(tmp_path: Path) -> None:
+    script = """
+import ctypes, faulthandler, signal, sys
+from pathlib import Path
+faulthandler.enable()
+numbers = [signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGBUS, signal.SIGILL]
+def handlers():
+    actions = [ctypes.create_string_buffer(1024) for _ in numbers]
+    for number, action in zip(numbers, actions):
+        ctypes.CDLL(None).sigaction(int(number), None, action)
+    return [action.raw[:8] for action in actions]  # the address of the handler
+before = handlers()
+from recon.export.colmap import to_pycolmap
+from scene_factory import make_scene
+to_pycolmap(make_scene(Path(sys.argv[1])))
+sys.exit(0 if handlers() == before else 3)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests" / "helpers")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_interrupt_while_modules_are_imported_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "tyro.py").write_text("raise KeyboardInterrupt")
+    done = subprocess.run(
+        [sys.executable, ROOT / "run_recon.py", "a", "--out", tmp_path / "out"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (130, "interrupted: nothing was written\n")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import hashlib
 import io
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,6 +25,7 @@ import viz.pages.scene_page
 from recon.reconstruction import Reconstruction
 from recon.scene import Mesh, PairRecord, PointCloud
 from viz.drawing.viewpoint import scene_frame
+from viz.pages.html_page import page_html, write_page
 from viz.pages.plots import camera_plot, pair_matrix
 from viz.pages.report import report_html, write_report
 from viz.pages.scene_data import scene_data, thin_mesh
@@ -405,3 +408,21 @@ def test_a_large_scene_is_thinned_to_a_page_below_20_mb(scene: Reconstruction) -
         most_vertices=viz.pages.scene_page.MOST_VERTICES // 100,
     )
     assert len(json.dumps(data)) < 20e6 / 100
+
+
+def test_a_page_lets_its_own_scripts_run_and_no_others() -> None:
+    page = page_html("t", "<p>b</p>", {}, scripts=("viewer.js",))
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', page)[1]
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in policy and "default-src 'none'" in policy
+
+
+def test_a_page_has_the_rights_of_the_users_new_files(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        path = write_page("\udcff", tmp_path / ("p" * 250 + ".html"))
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o600 and path.read_text() == "\\udcff"
+    assert list(tmp_path.iterdir()) == [path]

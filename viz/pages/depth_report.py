@@ -12,6 +12,7 @@ import numpy as np
 
 from recon.export.colour import depth_to_rgb, normals_to_rgb
 from recon.scene import Scene
+from viz.pages.html_page import policy_tag
 from viz.pages.report_photos import number, picture_tag, shrunk
 
 _SIDE = 360  # long side of a picture: three stand beside each other
@@ -70,7 +71,7 @@ def depth_report(cards: Sequence[DepthCard], warnings: Sequence[str]) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{style}</style></head><body><main><h1>{title}</h1>"
+        f"{policy_tag([])}<title>{title}</title><style>{style}</style></head><body><main><h1>{title}</h1>"
         "<p class='soft'>Each photo by itself: its scale is open, and the network alone says what "
         f"is near.</p>{warned}<div class='two'>{''.join(card.html for card in cards)}</div>"
         "<footer>Made by pointmap. This page needs no network.</footer></main></body></html>\n"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
-import os
-import tempfile
+import secrets
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
@@ -21,14 +22,31 @@ def page_html(title: str, body: str, data: dict[str, Any], *, scripts: Sequence[
     """Return a page of ``body`` with the styles, the ``scripts`` of viz/page and their ``data``."""
     # Nothing in the data can end the script element.
     packed = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-    code = "".join(f"<script>{_page_file(name)}</script>" for name in scripts)
+    codes = [_page_file(name) for name in scripts]
+    code = "".join(f"<script>{text}</script>" for text in codes)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"{policy_tag(codes)}"
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{_page_file('report.css')}</style></head>"
         f'<body>{body}<script type="application/json" id="scene-data">{packed}</script>'
         f"{code}</body></html>\n"
     )
+
+
+def policy_tag(scripts: Sequence[str]) -> str:
+    """Return what tells a browser to run these scripts alone, and to ask no other place.
+
+    Whatever a photo's name or a file's text might smuggle into a page, it would not run (Content
+    Security Policy, https://www.w3.org/TR/CSP3).
+    """
+    digests = (hashlib.sha256(text.encode("utf-8")).digest() for text in scripts)
+    allowed = " ".join(f"'sha256-{base64.b64encode(d).decode()}'" for d in digests) or "'none'"
+    policy = (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
 
 
 def viewer_figure(reconstruction: Scene) -> str:
@@ -56,14 +74,15 @@ def write_page(page: str, path: str | Path) -> Path:
     Raises OSError when it cannot be written.
     """
     path = Path(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # Short, whatever the page is called; and with the rights that the user's new files have.
+    unfinished = path.with_name(f".page-{secrets.token_hex(8)}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        # Undecodable file names arrive as lone surrogates.
+        with unfinished.open("x", encoding="utf-8", errors="backslashreplace") as file:
             file.write(page)
-        Path(name).chmod(0o644)
-        os.replace(name, path)
+        unfinished.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise
     return path
 

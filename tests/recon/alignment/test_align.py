@@ -22,7 +22,7 @@ from pointmap.camera import transform_points as moved
 from pointmap.images import Photo
 from recon.alignment import AlignOptions, align
 from recon.alignment.align import _pose_graph, _setup, _unmatched
-from recon.alignment.first_cameras import first_cameras
+from recon.alignment.first_cameras import PoseGraph, first_cameras
 from recon.stage_results import (
     Alignment,
     Focals,
@@ -156,6 +156,30 @@ def test_the_second_pose_of_a_plane_is_taken_where_the_first_is_wrong():
     found = start.cameras.cam_to_world[:, :3, :3]
     truth = scene.cam_to_world[0, :3, :3].T @ scene.cam_to_world[:, :3, :3]
     assert rotation_angle_deg(found.transpose(0, 2, 1) @ truth).max() < 1e-3
+
+
+def test_photos_one_ahead_of_the_other_are_not_put_in_one_place():
+    """Along the line of sight there is little parallax, however long the way."""
+    scene = arc_scene(8, 150, noise_px=0.3)
+    edges, _ = scene_edges(scene)
+    for k, edge in enumerate(edges):
+        if edge.matches.j == 7 and edge.matches.i not in (0, 6):
+            pose = replace(edge.pose, flags=frozenset({"no_parallax"}))
+            edges[k] = replace(edge, pose=pose)
+    graph = _pose_graph(edges)
+    assert (~graph.moves).sum() == 5 and not graph.turns.any()
+    focals = Focals(np.full(8, FOCAL), np.zeros(8), ("given",) * 8, np.zeros(8, np.int64))
+    setup = _setup(focals, edges, np.full(8, 400.0), AlignOptions())
+    cameras = _unmatched(photos(8), setup).cameras
+
+    def last_step(graph: PoseGraph) -> float:
+        start = first_cameras(graph, cameras, setup.table, [], max_edge_error_deg=10.0)
+        steps = np.linalg.norm(np.diff(start.cameras.cam_to_world[:, :3, 3], axis=0), axis=1)
+        return float(steps[-1] / np.median(steps))
+
+    assert last_step(graph) == pytest.approx(1.0, abs=0.2)
+    # What a rotation explains has not moved: where most say so, the photo is where they are.
+    assert last_step(replace(graph, turns=~graph.moves)) > 1.3
 
 
 def test_scenes_without_key_points_are_aligned():

@@ -11,6 +11,7 @@ from recon.prediction.view_graph import (
     build_view_graph,
     connected_components,
     further_pairs,
+    more_similar_pairs,
 )
 
 
@@ -48,11 +49,44 @@ def test_an_order_of_shooting_is_noticed_and_followed_where_descriptors_fail() -
     angle[30] += 2  # blurred: looks like others far away
     descriptors = np.c_[np.cos(angle), np.sin(angle)]
     descriptors[45] = np.nan  # shows nothing at all
-    options = ViewGraphOptions(neighbours=4)
-    pairs = set(build_view_graph(60, descriptors=descriptors, options=options).pairs)
+    graph = build_view_graph(60, descriptors=descriptors, options=ViewGraphOptions(neighbours=4))
+    pairs = set(graph.pairs)
+    assert graph.in_order
     assert {(28, 30), (29, 30), (30, 31), (30, 32)} <= pairs
     assert {(43, 45), (44, 45), (45, 46), (45, 47)} <= pairs
-    assert sum(45 in pair for pair in pairs) <= 4
+    assert sum(45 in pair for pair in pairs) <= 8
+    shuffled = descriptors[np.random.default_rng(0).permutation(60)]
+    assert not build_view_graph(60, descriptors=shuffled).in_order
+
+
+def test_pairs_of_a_walk_in_order_reach_far_and_close_loops_but_are_few() -> None:
+    turn = 2 * np.pi * np.arange(100) / 80  # a fifth more than once around, densely
+    options = ViewGraphOptions(neighbours=8)
+    graph = build_view_graph(100, descriptors=np.c_[np.cos(turn), np.sin(turn)], options=options)
+    steps = np.array([j - i for i, j in graph.pairs])
+    assert {int(s) for s in steps if s <= 16} == {1, 2, 4, 8, 16}
+    assert all((steps == step).sum() == 100 - step for step in (4, 8, 16))
+    # A round later the same place is seen again.
+    assert {(i, i + 80) for i in range(20)} <= set(graph.pairs)
+    assert len(graph.pairs) < 5 * 100 + 2 * 100
+
+
+def test_photos_that_few_pairs_hold_are_tried_with_more_similar_ones() -> None:
+    angle = np.random.default_rng(3).permutation(np.linspace(0, 2 * np.pi, 60, endpoint=False))
+    descriptors = np.c_[np.cos(angle), np.sin(angle)]
+    options = ViewGraphOptions(neighbours=4)
+    first = build_view_graph(60, descriptors=descriptors, options=options).pairs
+    strengths = dict.fromkeys(first, 1.0)
+    assert more_similar_pairs(descriptors, strengths, neighbours=4).pairs == ()
+    # What is next to photo 7 in the picture is not what it shows: all but one of its pairs fail.
+    own = [pair for pair in first if 7 in pair]
+    found = more_similar_pairs(
+        descriptors, strengths | dict.fromkeys(own[1:], 0.0), neighbours=4
+    ).pairs
+    lone = [pair for pair in found if 7 in pair]
+    assert len(lone) == 12 - len(own) and not set(found) & set(first)
+    turns = [abs(np.angle(np.exp(1j * (angle[i] - angle[j])))) for i, j in lone]
+    assert max(turns) < 7 * 2 * np.pi / 60  # the next ones in similarity
 
 
 def test_second_pairs_follow_strong_ways_of_two_steps() -> None:

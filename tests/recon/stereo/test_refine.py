@@ -11,7 +11,7 @@ from recon.stereo import refine
 from recon.stereo.colour_fill import spread_along_colours
 from recon.stereo.cross_check import DeviceDepth, reproject_confirmed
 from recon.stereo.fill_unconfirmed import spread
-from recon.stereo.plane_sweep import Photo2D, Scorer, aggregate, lowest_label, plane_fit
+from recon.stereo.photo import Photo2D
 from recon.stereo.refine import refine_depths
 from recon.stereo.source_photos import PhotoOverview, choose_sources, photos_to_search
 from recon.stereo.view import StereoView
@@ -257,56 +257,6 @@ def test_photos_that_are_not_searched_borrow_their_depth(
     assert confirmed[seen].mean() > 0.8 * (refined[2].confidence > CONFIRMED)[seen].mean()
     assert np.median(error[confirmed]) < 0.004
     assert (error[confirmed] < 0.02).mean() > 0.97
-
-
-def _photo(shot: Shot) -> Photo2D:
-    return Photo2D(
-        torch.from_numpy(shot.pixels.mean(-1).astype(np.float32) / 255),
-        torch.from_numpy(shot.intrinsics),
-        torch.from_numpy(shot.cam_to_world),
-    )
-
-
-def test_score_is_highest_at_the_true_depth() -> None:
-    shots = shoot(3, width=128, height=96, span_deg=10, wavelength=0.5)
-    scorer = Scorer(_photo(shots[1]), [_photo(shots[0]), _photo(shots[2])], radius=2)
-    true = torch.from_numpy(1 / shots[1].depth)
-    surfaces = torch.stack([true * factor for factor in (0.95, 1.0, 1.05)])
-    scores = scorer(surfaces)[:, 8:-8, 8:-8]
-    assert (scores.argmax(0) == 1).float().mean() > 0.9
-    assert scores[1].median() > 0.95
-    assert float(scores.max()) <= 1.0 + 1e-3
-
-
-def test_aggregation_overrules_a_lone_outlier_but_keeps_steps() -> None:
-    labels = torch.full((20, 24), 2)
-    labels[:, 12:] = 7
-    cost = (torch.arange(10) - labels[..., None]).abs().clamp_max(3).float() / 3
-    noisy = cost.clone()
-    noisy[10, 5] = 0.3
-    noisy[10, 5, 9] = 0.0
-    smoothed = lowest_label(aggregate(noisy, torch.full((20, 24), 0.5), 0.05, 0.4))
-    assert (smoothed.round() == labels).all()
-
-
-def test_lowest_label_is_exact_on_a_parabola() -> None:
-    truth = torch.tensor([[3.3, 4.0, 5.75]])
-    volume = (torch.arange(10.0) - truth[..., None]) ** 2
-    torch.testing.assert_close(lowest_label(volume), truth)
-
-
-def test_plane_fit_bridges_a_hole_and_reports_a_step() -> None:
-    y, x = torch.meshgrid(torch.arange(30.0), torch.arange(40.0), indexing="ij")
-    plane = 0.3 + 0.002 * x - 0.004 * y
-    weight = torch.ones_like(plane)
-    weight[12:16, 15:21] = 0
-    spoiled = torch.where(weight > 0, plane, 9.0)
-    fitted, residual, share = plane_fit(spoiled, weight, 5)
-    torch.testing.assert_close(fitted[8:22, 8:32], plane[8:22, 8:32], rtol=0, atol=1e-4)
-    assert residual[8:22, 8:32].max() < 2e-4
-    assert share[14, 18] == pytest.approx(1 - 24 / 121, abs=1e-6)
-    stepped = plane + 0.2 * (x > 20)
-    assert plane_fit(stepped, torch.ones_like(plane), 3)[1][15, 20] > 0.02
 
 
 def test_what_is_known_spreads_along_its_colour() -> None:

@@ -105,6 +105,20 @@ def test_plane_with_little_beside_it_is_no_trap():
     assert worst < 0.5
 
 
+@pytest.mark.parametrize("count, right", [(30, 17), (50, 20), (80, 26), (200, 60)])
+def test_the_least_share_that_counts_is_found(count: int, right: int):
+    found = []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        matches = make_matches(cloud(), CAM_I, CAM_J, K, K, noise_px=0.3, seed=seed)
+        some = matches.select(np.arange(len(matches)) < count)
+        wrong = rng.uniform([0, 0], [640, 480], (count - right, 2))
+        xy_j = np.concatenate([some.xy_j[:right], wrong])
+        edge = verify_pair([photo()] * 2, replace(some, xy_j=xy_j), None, [600, 600])
+        found.append(edge is not None and angles_between_deg(edge.pose.cam2_to_cam1, TRUTH)[0] < 2)
+    assert sum(found) >= 5
+
+
 def test_random_matches_give_few_inliers():
     rng = np.random.default_rng(0)
     for _ in range(5):

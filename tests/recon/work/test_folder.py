@@ -13,7 +13,8 @@ import pytest
 from pointmap.errors import InputError
 from recon.progress import Run
 from recon.work.content_key import content_key
-from recon.work.folder import CACHE_BYTES, Scattered, Work
+from recon.work.folder import CACHE_BYTES, Work
+from recon.work.on_demand import Scattered
 
 KEYS = [content_key("test", 1, n) for n in range(6)]
 

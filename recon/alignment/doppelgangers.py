@@ -1,0 +1,185 @@
+"""Places that look alike but are two, told apart by what their photos do not share.
+
+Two equal house fronts match, pair by pair, as one does; what stands around them does not. If the
+photos were of one place, a point that one of them sees well would be seen by the next that looks
+at it from nearly the same direction. Where such points are missing all over a part of the picture
+that has enough others to show, the two photos contradict each other (missing correspondences:
+Zach et al., CVPR 2008; conflicting observations of a finished model: Heinly et al., ECCV 2014).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import sparse
+from scipy.special import betaln
+
+from pointmap.camera import Array, Index, Mask, project
+from pointmap.images import Photo
+from recon.stage_results import Alignment
+
+# Cells of a grid over a photo (columns, rows), and the points that must be expected in one of them,
+# and its photo's own other points in it, for it to say something.
+_GRID = np.array([8, 6])
+_EXPECTED, _OWN = 4, 3
+# Points that so many photos agree on; a margin of the photo in which key points are rare.
+_LEAST_VIEWS = 3
+_MARGIN = 0.03
+# The other photo's distance from a point is within a factor of 1.5: key points have scales. Its own
+# points must not lie in front of those expected, which they might hide.
+_SCALE_OCTAVES = 0.6
+_IN_FRONT = 0.85
+# Angles between the two views of a point, in degrees, up to which it should be found, in steps:
+# key points of one scene look alike within them.
+_ANGLES_DEG = (8.0, 15.0)
+# A cell says something if a pair's usual luck would hardly leave it without any expected point.
+_BY_CHANCE = 0.03
+# Beta distributions of the share of such cells that are empty all the same, of pairs of one place
+# (where things hide others and move) and of look-alikes.
+_ONE_PLACE, _TWO_PLACES = (0.3, 15.0), (1.0, 3.0)
+# What a verified pair counts for being one place, in units of log likelihood, and how much stronger
+# the contradiction between two groups of photos has to be. Four generated and real sets of equal
+# fronts reach 13 to 48, sound scenes (walks, rooms, single houses) 0.
+_TIE = 1.0
+_CONTRADICTION = 6.0
+# Worst pairs from which a division of the photos in two is sought.
+_STARTS = 12
+
+
+def contradicting_group(photos: Sequence[Photo], alignment: Alignment) -> Mask | None:
+    """Return (N,) which photos show a place that only looks like that of the others.
+
+    They are the smaller part of the best division in two; None where nothing contradicts.
+    """
+    pairs, likelihood = pair_likelihoods(photos, alignment)
+    worst = np.argsort(likelihood, kind="stable")[:_STARTS]
+    worst = worst[likelihood[worst] < -_TIE]
+    if len(worst) == 0:
+        return None
+    count = len(photos)
+    weight = sparse.csr_array((likelihood + _TIE, (pairs[:, 0], pairs[:, 1])), (count, count))
+    weight = sparse.csr_array(weight + weight.T)
+    sides = [_settled(weight, _grown(weight, *pairs[k])) for k in worst]
+    costs = [_cut(pairs, likelihood + _TIE, side) for side in sides]
+    best = int(np.argmin(costs))
+    if costs[best] > -_CONTRADICTION:
+        return None
+    tied = np.zeros(count, bool)
+    tied[pairs.ravel()] = True
+    group = (sides[best] > 0) & tied
+    other = (sides[best] < 0) & tied
+    return group if group.sum() <= other.sum() else other
+
+
+def pair_likelihoods(photos: Sequence[Photo], alignment: Alignment) -> tuple[Index, Array]:
+    """Return the pairs (E, 2) that agree with the scene, and by how much more likely (natural
+    logarithm) what each finds of the other's points is for one place than for two.
+    """
+    kept = zip(alignment.edges, alignment.used_edges, strict=True)
+    pairs = [(edge.matches.i, edge.matches.j) for edge, used in kept if used]
+    views = np.bincount(alignment.tracks.point_index, minlength=len(alignment.tracks.points))
+    firm = views >= _LEAST_VIEWS
+    likelihood = np.zeros(len(pairs))
+    for n, (i, j) in enumerate(pairs):
+        there = _cells(photos[j], alignment, i, j, firm), _cells(photos[i], alignment, j, i, firm)
+        likelihood[n] = sum(_likelihood(*np.hstack(step)) for step in zip(*there, strict=True))
+    return np.array(pairs, np.int64).reshape(-1, 2), likelihood
+
+
+def _likelihood(expected: Index, found: Index) -> float:
+    """Return how much more likely (natural logarithm) one place is than two, given the points
+    ``expected`` and ``found`` (C,) in each cell.
+    """
+    empty = found == 0
+    # With one more of four: few points say little of a pair's luck.
+    luck = (found.sum() + 1) / (expected[~empty].sum() + 4)
+    says = (1 - luck) ** expected < _BY_CHANCE
+    missing, there = int((says & empty).sum()), int((says & ~empty).sum())
+
+    def log_probability(beta: tuple[float, float]) -> float:
+        return float(betaln(missing + beta[0], there + beta[1]) - betaln(*beta))
+
+    return log_probability(_ONE_PLACE) - log_probability(_TWO_PLACES)
+
+
+def _cells(photo: Photo, alignment: Alignment, i: int, j: int, firm: Mask) -> list[Index]:
+    """Return, for each step of angles, (2, C): how many points that photo ``i`` sees are expected
+    and found in those cells of photo ``j`` that say something.
+    """
+    tracks = alignment.tracks
+    rows_i, rows_j = tracks.seen_by(i), tracks.seen_by(j)
+    seen_i, seen_j = tracks.point_index[rows_i], tracks.point_index[rows_j]
+    candidates = seen_i[firm[seen_i]]
+    points = tracks.points[candidates]
+    pose_i, pose_j = alignment.cam_to_world[i], alignment.cam_to_world[j]
+    assert pose_i is not None and pose_j is not None
+    size = np.array([photo.width, photo.height])
+    towards_i, towards_j = points - pose_i[:3, 3], points - pose_j[:3, 3]
+    far_i, far_j = np.linalg.norm(towards_i, axis=1), np.linalg.norm(towards_j, axis=1)
+    cosine = (towards_i * towards_j).sum(axis=1) / np.maximum(far_i * far_j, 1e-12)
+    in_camera = towards_j @ pose_j[:3, :3]
+    depth = in_camera[:, 2]
+    share = project(in_camera, alignment.intrinsics[j], float(alignment.k1[j])) / size
+    inside = (depth > 0) & ((share > _MARGIN) & (share < 1 - _MARGIN)).all(axis=1)
+    inside &= np.abs(np.log2(far_i / np.maximum(far_j, 1e-12))) < _SCALE_OCTAVES
+    cell = _cell_of(np.where(inside[:, None], share, 0.0))
+    shared = np.isin(candidates, seen_j)
+    own = ~np.isin(seen_j, seen_i)
+    own_cell = _cell_of(tracks.xy[rows_j[own]] / size)
+    own_depth = (tracks.points[seen_j[own]] - pose_j[:3, 3]) @ pose_j[:3, 2]
+    count = int(_GRID.prod())
+    steps = []
+    nearest = 0.0
+    for angle in np.radians(_ANGLES_DEG):
+        chosen = inside & (cosine > np.cos(angle)) & (cosine <= np.cos(nearest))
+        nearest = angle
+        expected = np.bincount(cell[chosen], minlength=count)
+        found = np.bincount(cell[chosen & shared], minlength=count)
+        empty = (expected >= _EXPECTED) & (found == 0)
+        middle = np.full(count, np.inf)
+        for c in np.flatnonzero(empty):
+            middle[c] = np.median(depth[chosen & (cell == c)])
+        visible = own_depth > _IN_FRONT * middle[own_cell]
+        telling = np.bincount(own_cell[visible], minlength=count) >= _OWN
+        says = (expected >= _EXPECTED) & (~empty | telling)
+        steps.append(np.stack([expected[says], found[says]]))
+    return steps
+
+
+def _cell_of(share: Array) -> Index:
+    """Return the cells in which places (M, 2), as shares of the photo's sides, lie."""
+    column, row = np.clip((share * _GRID).astype(np.int64), 0, _GRID - 1).T
+    return np.asarray(row * _GRID[0] + column)
+
+
+def _grown(weight: sparse.csr_array, first: int, second: int) -> Array:
+    """Return (N,) 1 or -1: the photos divided among two, those first that belong most clearly."""
+    side = np.zeros(weight.shape[0])
+    pull = np.zeros(weight.shape[0])
+    photo, sign = first, 1.0
+    for step in range(len(side)):
+        if step == 1:
+            photo, sign = second, -1.0
+        elif step > 1:
+            photo = int(np.argmax(np.where(side == 0, np.abs(pull), -1.0)))
+            sign = 1.0 if pull[photo] >= 0 else -1.0
+        side[photo] = sign
+        row = slice(weight.indptr[photo], weight.indptr[photo + 1])
+        pull[weight.indices[row]] += sign * weight.data[row]
+    return side
+
+
+def _settled(weight: sparse.csr_array, side: Array) -> Array:
+    """Return the sides after photos have changed theirs, one by one, as long as that helps."""
+    side = side.copy()
+    pull = side * (weight @ side)
+    while (photo := int(np.argmin(pull))) >= 0 and pull[photo] < -1e-9:
+        side[photo] *= -1
+        pull = side * (weight @ side)
+    return side
+
+
+def _cut(pairs: Index, weight: Array, side: Array) -> float:
+    """Return the summed weight of the pairs that the division separates."""
+    return float(weight[side[pairs[:, 0]] != side[pairs[:, 1]]].sum())

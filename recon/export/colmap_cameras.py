@@ -1,0 +1,212 @@
+"""Cameras of a COLMAP model that others made, binary or text.
+
+Not read by pycolmap (4.2): it believes the counts in a damaged file and takes all memory, and knows
+no camera that is none. Formats: https://colmap.github.io/format.html
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pointmap.camera import Array, invert_rigid
+from pointmap.errors import InputError
+from pointmap.outside.regular_file import read_regular
+from pointmap.outside.values import FOCAL_RANGE_PX, MAX_K1, MAX_LENGTH, MAX_SIDE_PX, number, whole
+from recon.scene import Camera
+
+# Names in the order of COLMAP's numbers, with the count of parameters.
+_MODELS = (
+    ("SIMPLE_PINHOLE", 3),
+    ("PINHOLE", 4),
+    ("SIMPLE_RADIAL", 4),
+    ("RADIAL", 5),
+    ("OPENCV", 8),
+    ("OPENCV_FISHEYE", 8),
+    ("FULL_OPENCV", 12),
+    ("FOV", 5),
+    ("SIMPLE_RADIAL_FISHEYE", 4),
+    ("RADIAL_FISHEYE", 5),
+    ("THIN_PRISM_FISHEYE", 12),
+    ("RAD_TAN_THIN_PRISM_FISHEYE", 16),
+    ("SIMPLE_DIVISION", 4),
+    ("DIVISION", 5),
+    ("SIMPLE_FISHEYE", 3),
+    ("FISHEYE", 4),
+    ("EUCM", 6),
+    ("EQUIRECTANGULAR", 2),
+)
+# Lenses that a pinhole and one radial coefficient can stand for, and whether they have two focals.
+_TWO_FOCALS = {
+    "SIMPLE_PINHOLE": False,
+    "PINHOLE": True,
+    "SIMPLE_RADIAL": False,
+    "RADIAL": False,
+    "OPENCV": True,
+}
+# How far a quaternion's length may be off 1: what three decimals leave.
+_UNIT_TOLERANCE = 2e-3
+# Of an image in images.bin, before its name: number, quaternion, translation, number of its camera.
+_IMAGE = struct.Struct("<I7dI")
+_KEYPOINT_BYTES = 24
+
+
+@dataclass(frozen=True)
+class _Lens:
+    """Of a lens that no pinhole and radial coefficients stand for, ``intrinsics`` are None."""
+
+    model: str
+    width: int
+    height: int
+    intrinsics: Array | None
+    coefficients: Sequence[float]
+
+
+@dataclass(frozen=True)
+class _Image:
+    name: str
+    camera: int
+    quat_wxyz: Sequence[float]
+    translation: Sequence[float]
+
+
+def read_colmap_cameras(folder: Path) -> dict[str, Camera]:
+    """Return {image name: camera} of a model, .bin where it has both.
+
+    Raises ``InputError`` when there is no model, a camera cannot be right, or a lens has more than
+    one radial coefficient.
+    """
+    try:
+        if (folder / "cameras.bin").exists():
+            lenses = dict(_binary_lenses(read_regular(folder / "cameras.bin")))
+            images = list(_binary_images(read_regular(folder / "images.bin")))
+        else:
+            lenses = dict(_text_lenses(_lines(folder / "cameras.txt")))
+            images = list(_text_images(_lines(folder / "images.txt")))
+        unknown = [image.name for image in images if image.camera not in lenses]
+        if unknown:
+            raise ValueError(f"no camera for {unknown[0]}")
+        poses = {image.name: _cam_to_world(image) for image in images}
+    except (OSError, ValueError, struct.error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(
+            f"{folder} holds no COLMAP model that can be read ({reason}): give the folder with "
+            "cameras and images, .bin or .txt"
+        ) from error
+    return {
+        image.name: _camera(folder, image, lenses[image.camera], poses[image.name])
+        for image in images
+    }
+
+
+def _camera(folder: Path, image: _Image, lens: _Lens, pose: Array) -> Camera:
+    if lens.intrinsics is None or any(lens.coefficients[1:]):
+        raise InputError(
+            f"{folder}: the lens {lens.model} of {image.name} has more than one radial"
+            " coefficient: undistort the photos first (colmap image_undistorter)"
+        )
+    return Camera(lens.intrinsics, lens.width, lens.height, pose, sum(lens.coefficients))
+
+
+def _cam_to_world(image: _Image) -> Array:
+    """Return the pose (4, 4); ``ValueError`` when the numbers are those of none."""
+    length = math.sqrt(sum(q * q for q in image.quat_wxyz))
+    if not abs(length - 1) <= _UNIT_TOLERANCE:
+        raise ValueError(f"the rotation of {image.name} is no unit quaternion")
+    for t in image.translation:
+        number(t, f"the translation of {image.name}", -MAX_LENGTH, MAX_LENGTH)
+    w, x, y, z = (q / length for q in image.quat_wxyz)
+    world_to_cam = np.eye(4)
+    world_to_cam[:3, :3] = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    world_to_cam[:3, 3] = image.translation
+    return invert_rigid(world_to_cam)
+
+
+def _lens(model: str, width: int, height: int, parameters: Sequence[float]) -> _Lens:
+    """Return a lens; ``ValueError`` when its numbers are those of none."""
+    count = dict(_MODELS).get(model)
+    if count is None:
+        raise ValueError(f"a lens called {model[:40]}")
+    if len(parameters) != count:
+        raise ValueError(f"{len(parameters)} parameters of a lens {model}, which has {count}")
+    for side in (width, height):
+        whole(side, "the size of a camera", 1, MAX_SIDE_PX)
+    if model not in _TWO_FOCALS:
+        return _Lens(model, width, height, None, ())
+    second = 1 if _TWO_FOCALS[model] else 0
+    rest = parameters[second + 1 :]
+    fx, fy = (
+        number(parameters[k], "the focal length of a camera", *FOCAL_RANGE_PX) for k in (0, second)
+    )
+    cx, cy = (
+        number(c, "the principal point of a camera", -FOCAL_RANGE_PX[1], FOCAL_RANGE_PX[1])
+        for c in rest[:2]
+    )
+    coefficients = tuple(number(k, "the distortion of a camera", -MAX_K1, MAX_K1) for k in rest[2:])
+    K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float64)
+    return _Lens(model, width, height, K, coefficients)
+
+
+def _binary_lenses(data: bytes) -> Iterator[tuple[int, _Lens]]:
+    (count,), at = struct.unpack_from("<Q", data), 8
+    for _ in range(count):
+        camera, model, width, height = struct.unpack_from("<IiQQ", data, at)
+        if not 0 <= model < len(_MODELS):
+            raise ValueError(f"a lens of number {model}")
+        name, parameters = _MODELS[model]
+        at += 24
+        yield camera, _lens(name, width, height, struct.unpack_from(f"<{parameters}d", data, at))
+        at += 8 * parameters
+
+
+def _binary_images(data: bytes) -> Iterator[_Image]:
+    (count,), at = struct.unpack_from("<Q", data), 8
+    for _ in range(count):
+        _, *pose, camera = _IMAGE.unpack_from(data, at)
+        start = at + _IMAGE.size
+        end = data.index(b"\0", start)
+        (keypoints,) = struct.unpack_from("<Q", data, end + 1)
+        at = end + 9 + _KEYPOINT_BYTES * keypoints
+        if at > len(data):
+            raise ValueError("images.bin breaks off")
+        # Names as the system has them, whatever bytes they are.
+        yield _Image(os.fsdecode(data[start:end]), camera, pose[:4], pose[4:])
+
+
+def _lines(path: Path) -> list[str]:
+    return os.fsdecode(read_regular(path)).splitlines()
+
+
+def _text_lenses(lines: Sequence[str]) -> Iterator[tuple[int, _Lens]]:
+    for line in lines:
+        if line.strip() and not line.startswith("#"):
+            camera, model, width, height, *parameters = line.split()
+            yield int(camera), _lens(model, int(width), int(height), [float(p) for p in parameters])
+
+
+def _text_images(lines: Sequence[str]) -> Iterator[_Image]:
+    """Yield the images: each has a line of its own and one of its key points, which may be empty.
+
+    The last of these may be missing: editors cut empty lines off.
+    """
+    remaining = iter(lines)
+    for line in remaining:
+        if not line.strip() or line.startswith("#"):
+            continue
+        _, *pose, camera, name = line.split(maxsplit=9)
+        keypoints = next(remaining, "").split()
+        if len(keypoints) % 3:
+            raise ValueError(f"images.txt has no line of key points after {name}")
+        yield _Image(
+            name.strip(), int(camera), [float(p) for p in pose[:4]], [float(p) for p in pose[4:]]
+        )

@@ -1,0 +1,83 @@
+"""A volume too large for memory is made in parts of space, and their surfaces are joined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon.fusion.tsdf import BLOCK, in_order
+
+if TYPE_CHECKING:
+    import open3d as o3d
+
+Blocks = NDArray[np.int32]
+
+# A cell of eight voxels lies in the block where it begins, or reaches into those that follow.
+_FOLLOWING = np.stack(np.meshgrid(*3 * [[0, 1]], indexing="ij"), axis=-1).reshape(-1, 3)[1:]
+
+
+def parts_of(blocks: Blocks, at_most: int) -> Iterator[tuple[Blocks, Blocks]]:
+    """Yield parts of ``blocks`` (B, 3): the part's own, and these with the ones that its surface
+    reaches into, together ``at_most`` or one with those around it.
+    """
+    waiting = [blocks]
+    while waiting:
+        own = waiting.pop()
+        own_or_following = own
+        if len(own) < len(blocks):
+            near = np.unique((own[:, None] + _FOLLOWING).reshape(-1, 3), axis=0)
+            near = near[_among(near, blocks) & ~_among(near, own)].astype(np.int32)
+            own_or_following = np.concatenate([own, near])
+        if len(own_or_following) <= at_most or len(own) == 1:
+            yield own, own_or_following
+            continue
+        axis = int(np.ptp(own, axis=0).argmax())
+        order = np.argsort(own[:, axis], kind="stable")
+        waiting += [own[order[len(own) // 2 :]], own[order[: len(own) // 2]]]
+
+
+def inside(
+    mesh: o3d.geometry.TriangleMesh, blocks: Blocks, voxel: float
+) -> o3d.geometry.TriangleMesh:
+    """Return the triangles of the cells that begin in ``blocks``, of voxels of a size."""
+    corners = np.asarray(mesh.vertices)[np.asarray(mesh.triangles)]
+    # The middle of a triangle is inside its cell.
+    cells = np.floor(corners.mean(axis=1) / voxel).astype(np.int32)
+    mesh.remove_triangles_by_mask((~_among(cells // BLOCK, blocks)).tolist())
+    mesh.remove_unreferenced_vertices()
+    return mesh
+
+
+def joined(meshes: Sequence[o3d.geometry.TriangleMesh]) -> o3d.geometry.TriangleMesh:
+    """Return the meshes as one; vertices of the same place, where two meet, become one."""
+    import open3d as o3d
+
+    if len(meshes) == 1:
+        return meshes[0]
+    starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes)])
+    vertices = np.concatenate([np.asarray(mesh.vertices) for mesh in meshes])
+    numbered = zip(starts, meshes, strict=False)
+    triangles = np.concatenate([np.asarray(mesh.triangles) + start for start, mesh in numbered])
+    places, number = np.unique(vertices, axis=0, return_inverse=True)
+    return in_order(
+        o3d.geometry.TriangleMesh(
+            o3d.utility.Vector3dVector(places),
+            o3d.utility.Vector3iVector(number.ravel()[triangles].astype(np.int32)),
+        )
+    )
+
+
+def _among(rows: NDArray[np.integer], blocks: Blocks) -> NDArray[np.bool_]:
+    """Return (N,) which ``rows`` (N, 3) are among ``blocks``."""
+    low, high = blocks.min(axis=0), blocks.max(axis=0)
+    within = ((rows >= low) & (rows <= high)).all(axis=1)
+    span = (high - low + 1).astype(np.int64)
+
+    def key(some: NDArray[np.integer]) -> NDArray[np.int64]:
+        x, y, z = (some - low).astype(np.int64).T
+        return np.asarray((x * span[1] + y) * span[2] + z)
+
+    return np.asarray(within & np.isin(key(rows), key(blocks)))

@@ -1,0 +1,208 @@
+"""The plane sweep in torch, for a GPU: thousands of operations, each on many pixels at once.
+
+All tensors live on one device and are float32; every step is deterministic. Volumes are (h, w, D):
+one score per pixel and hypothesis. On a CPU :mod:`recon.stereo.compiled_sweep` does the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from recon.stereo.photo import (
+    EDGE_STEP,
+    GUESS_WIDTH,
+    LEAST_DEPTH,
+    NOISE_VARIANCE,
+    NOT_SEEN,
+    WINDOW,
+    Photo2D,
+    Votes,
+    box_mean,
+    epipolar_terms,
+)
+
+# Hypotheses warped at once, for bounded memory: a warp holds several copies of each.
+_CHUNK = 16
+
+
+def warp(source: Photo2D, A: Tensor, b: Tensor, inverse_depth: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``source`` sampled for hypotheses (D, h, w) of inverse depth, and where it is seen.
+
+    ``inverse_depth`` broadcasts against (D, h, w). The second value is a boolean (D, h, w).
+    """
+    height, width = source.grey.shape
+    z = A[..., 2] + inverse_depth * b[2]
+    scale = 1.0 / z.clamp_min(LEAST_DEPTH)
+    u = (A[..., 0] + inverse_depth * b[0]) * scale
+    v = (A[..., 1] + inverse_depth * b[1]) * scale
+    u, v = source.through_lens(u, v)
+    seen = (z > LEAST_DEPTH) & (u >= 0) & (u <= width) & (v >= 0) & (v <= height)
+    grid = torch.stack([u * (2 / width) - 1, v * (2 / height) - 1], -1)
+    count, h, w, _ = grid.shape
+    sampled = F.grid_sample(
+        source.grey[None, None],
+        grid.reshape(1, count * h, w, 2),
+        padding_mode="border",
+        align_corners=False,
+    )
+    return sampled.reshape(count, h, w), seen
+
+
+class PhotoScorer:
+    """:class:`recon.stereo.plane_sweep.Scorer` of photos on any device."""
+
+    def __init__(self, reference: Photo2D, sources: Sequence[Photo2D]) -> None:
+        self.reference, self.sources = reference, sources
+        self._best = (len(sources) + 1) // 2
+        self._terms = [(s, *epipolar_terms(reference, s)) for s in sources]
+        self._mean = box_mean(reference.grey, WINDOW)
+        self._variance = _variance(reference.grey, self._mean)
+
+    def __call__(self, inverse: Tensor) -> Tensor:
+        """Return scores (D, h, w) in [-1, 1] of surfaces (D, h, w) of inverse depth; unseen: 0."""
+        grey = self.reference.grey
+        best = torch.full((self._best, *inverse.shape), NOT_SEEN, device=grey.device)
+        for source, A, b in self._terms:
+            sampled, seen = warp(source, A, b, inverse)
+            mean = box_mean(sampled, WINDOW)
+            variance = _variance(sampled, mean)
+            covariance = box_mean(sampled.mul_(grey), WINDOW) - mean * self._mean
+            noise = NOISE_VARIANCE
+            score = covariance * torch.rsqrt((variance + noise) * (self._variance + noise))
+            score[~seen] = NOT_SEEN
+            for rank in range(self._best):
+                worse = torch.minimum(best[rank], score)
+                torch.maximum(best[rank], score, out=best[rank])
+                score = worse
+        valid = best > NOT_SEEN
+        return (best * valid).sum(0) / valid.sum(0).clamp_min(1)
+
+    def lowest(
+        self,
+        first: Tensor,
+        step: Tensor,
+        count: int,
+        smoothness: tuple[float, float],
+        votes: Votes | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return which of the surfaces first + step d has the least energy, fractional, and that
+        energy, (h, w) each.
+        """
+        labels = torch.arange(count, device=first.device, dtype=first.dtype)
+        costs = []
+        for chunk in labels.split(_CHUNK):
+            inverse = first + step * chunk[:, None, None]
+            cost = (1 - self(inverse)).clamp_(0, 1)
+            if votes is not None:
+                away = 2 / GUESS_WIDTH * (inverse - votes.inverse) / (inverse + votes.inverse)
+                cost += votes.weight * away.square_().clamp_max_(1)
+            costs.append(cost)
+        volume = torch.cat(costs).permute(1, 2, 0).contiguous()
+        volume = aggregate(volume, self.reference.grey, *smoothness)
+        return lowest_label(volume), volume.amin(-1)
+
+
+def _variance(values: Tensor, mean: Tensor) -> Tensor:
+    return (box_mean(values * values, WINDOW) - mean * mean).clamp_min(0)
+
+
+def aggregate(cost: Tensor, grey: Tensor, small: float, large: float) -> Tensor:
+    """Return the cost volume (h, w, D) summed along 8 paths (semi-global matching).
+
+    Hirschmueller 2008, eq. 13: a step of one hypothesis costs ``small``, a larger one ``large``,
+    eased towards ``small`` where the photo has an edge.
+    """
+    total = torch.zeros_like(cost)
+    for transpose in (False, True):
+        volume = cost.transpose(0, 1).contiguous() if transpose else cost
+        image = grey.T.contiguous() if transpose else grey
+        # Vertical passes carry the diagonals too; horizontal ones need only the straight path.
+        shifts = (0,) if transpose else (-1, 0, 1)
+        for backward in (False, True):
+            for shift in shifts:
+                path = _scan(volume, image, shift, backward, small, large)
+                total += path.transpose(0, 1) if transpose else path
+    return total / 8
+
+
+def _scan(
+    cost: Tensor, grey: Tensor, shift: int, backward: bool, small: float, large: float
+) -> Tensor:
+    """Return path costs (h, w, D) down the rows, stepping ``shift`` columns per row."""
+    rows = range(cost.shape[0] - 1, -1, -1) if backward else range(cost.shape[0])
+    path = torch.empty_like(cost)
+    last = last_grey = None
+    for row in rows:
+        here = cost[row]
+        if last is None or last_grey is None:
+            path[row] = here
+        else:
+            previous = _shifted(last, shift)
+            step = (grey[row] - _shifted(last_grey[:, None], shift)[:, 0]).abs()
+            jump = small + (large - small) * torch.exp(-step / EDGE_STEP)
+            lowest = previous.amin(-1, keepdim=True)
+            best = torch.minimum(previous, lowest + jump[:, None])
+            best[:, 1:] = torch.minimum(best[:, 1:], previous[:, :-1] + small)
+            best[:, :-1] = torch.minimum(best[:, :-1], previous[:, 1:] + small)
+            path[row] = here + best - lowest
+        last, last_grey = path[row], grey[row]
+    return path
+
+
+def _shifted(values: Tensor, shift: int) -> Tensor:
+    """Return rows moved by ``shift`` columns, the border repeated."""
+    if shift == 0:
+        return values
+    if shift > 0:
+        return torch.cat([values[:1], values[:-1]])
+    return torch.cat([values[1:], values[-1:]])
+
+
+def lowest_label(volume: Tensor) -> Tensor:
+    """Return the (h, w) fractional index of the lowest cost: a parabola through its neighbours."""
+    labels = volume.shape[-1]
+    index = volume.argmin(-1)
+    inner = index.clamp(1, labels - 2)
+    low, mid, high = (volume.gather(-1, (inner + step)[..., None])[..., 0] for step in (-1, 0, 1))
+    curvature = (low - 2 * mid + high).clamp_min(1e-6)
+    offset = (0.5 * (low - high) / curvature).clamp(-0.5, 0.5)
+    return torch.where(index == inner, index + offset, index.float())
+
+
+def median_filter(values: Tensor) -> Tensor:
+    """:func:`recon.stereo.plane_sweep.median_filter` on any device."""
+    size = 5
+    h, w = values.shape
+    padded = F.pad(values[None, None], (size // 2,) * 4, mode="replicate")
+    patches = padded.unfold(2, size, 1).unfold(3, size, 1).reshape(h, w, size * size)
+    return patches.median(-1).values
+
+
+def plane_fit(inverse: Tensor, weight: Tensor, radius: int) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`recon.stereo.plane_sweep.plane_fit` on any device."""
+    h, w = inverse.shape
+    weight, value = weight.double(), inverse.double()
+    y, x = torch.meshgrid(
+        torch.arange(h, device=value.device).double(),
+        torch.arange(w, device=value.device).double(),
+        indexing="ij",
+    )
+    products = [weight, weight * x, weight * y, weight * x * x, weight * x * y, weight * y * y]
+    products += [weight * value * factor for factor in (torch.ones_like(x), x, y, value)]
+    m, mx, my, mxx, mxy, myy, mv, mvx, mvy, mvv = box_mean(torch.stack(products), radius)
+    total = m.clamp_min(1e-9)
+    mean_x, mean_y, mean_v = mx / total, my / total, mv / total
+    # Covariances; the ridge keeps lone columns or rows of pixels from tilting the plane.
+    xx, yy = mxx / total - mean_x**2 + 1e-3, myy / total - mean_y**2 + 1e-3
+    xy = mxy / total - mean_x * mean_y
+    vx, vy = mvx / total - mean_v * mean_x, mvy / total - mean_v * mean_y
+    determinant = (xx * yy - xy * xy).clamp_min(1e-6)
+    b = (vx * yy - vy * xy) / determinant
+    c = (vy * xx - vx * xy) / determinant
+    fitted = mean_v + b * (x - mean_x) + c * (y - mean_y)
+    variance = mvv / total - mean_v**2 - b * vx - c * vy
+    return fitted.float(), variance.clamp_min(0).sqrt().float(), m.float()
