@@ -125,8 +125,10 @@ def load_known_cameras(path: str | None, photos: Sequence[Photo]) -> KnownCamera
 
 def check_focal(focal_px: float | None, photos: Sequence[Photo]) -> None:
     """Raise ``InputError`` for a focal length that some photo cannot have been taken with."""
+    if focal_px is None:
+        return
     low, high = _FOCALS
-    for photo in photos if focal_px is not None else ():
+    for photo in photos:
         if not low <= focal_px / max(photo.width, photo.height) <= high:
             raise InputError(
                 f"--focal.focal-px {focal_px:g}: no lens takes {photo.name} "

@@ -11,6 +11,7 @@ from pointmap.images import find_videos
 from recon.adaptation import AdaptOptions, adapted_depths
 from recon.alignment.align_scene import align_scene
 from recon.alignment.further_groups import further_groups
+from recon.alignment.zooms import cameras_by_zoom
 from recon.assemble import assemble_scene, assemble_views
 from recon.depth.dense_depths import dense_depths
 from recon.fusion import fuse_views
@@ -24,7 +25,13 @@ from recon.progress import Run, StageListener
 from recon.reconstruction import Reconstruction
 from recon.scene import Scene
 from recon.single_photo import photo_scene
-from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
+from recon.stage_results import (
+    Alignment,
+    NetworkResult,
+    PairEvidence,
+    PairMatches,
+    PhotoFeatures,
+)
 from recon.two_view.features import find_features
 from recon.two_view.gather_evidence import gather_evidence
 from recon.two_view.match_photos import match_photos
@@ -102,17 +109,18 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
         seen = predict_scene(
             inputs, network_pairs(inputs, matches, options.pose_from), advance=advance
         )
-    with run.stage("Relative poses") as advance:
-        evidence = gather_evidence(
-            inputs,
-            features,
-            matches,
-            seen,
-            options.focal,
-            pose_from=options.pose_from,
-            advance=advance,
+    evidence, alignment = _cameras(inputs, features, matches, seen, options, run)
+    zooms = inputs.work.once(
+        content_key("zooms", 1, evidence, alignment, options.align),
+        lambda: cameras_by_zoom(inputs.photos, evidence, alignment, options.align),
+    )
+    if zooms is not None:
+        by_zoom = zip(inputs.photos, zooms, strict=True)
+        photos = tuple(replace(photo, camera_key=key) for photo, key in by_zoom)
+        inputs = replace(inputs, photos=photos)
+        evidence, alignment = _cameras(
+            inputs, features, matches, seen, options, run, " at several zooms"
         )
-    alignment = _alignment(inputs, features, evidence, options, run)
     groups = further_groups(alignment)
     scene = in_metres(
         _aligned_scene(inputs, evidence, alignment, options, run), seen.priors, options.scale_from
@@ -135,6 +143,31 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
     return replace(scene, other_places=names, further=tuple(further))
 
 
+def _cameras(
+    inputs: Inputs,
+    features: Sequence[PhotoFeatures],
+    matches: Sequence[PairMatches],
+    seen: NetworkResult,
+    options: Options,
+    run: Run,
+    how: str = "",
+) -> tuple[PairEvidence, Alignment]:
+    """Return what the photos say of each other, and their cameras; ``how`` is added to the stages'
+    names.
+    """
+    with run.stage(f"Relative poses{how}") as advance:
+        evidence = gather_evidence(
+            inputs,
+            features,
+            matches,
+            seen,
+            options.focal,
+            pose_from=options.pose_from,
+            advance=advance,
+        )
+    return evidence, _alignment(inputs, features, evidence, options, run, how)
+
+
 def _alignment(
     inputs: Inputs,
     features: Sequence[PhotoFeatures],
@@ -147,7 +180,7 @@ def _alignment(
         names = [item_key(features, k) for k in range(len(features))]
         depends_on = names, inputs.known, evidence, options.align, options.seed
         return inputs.work.once(
-            content_key("alignment", 2, *depends_on),
+            content_key("alignment", 3, *depends_on),
             lambda: align_scene(
                 inputs, features, evidence, options.align, seed=options.seed, advance=advance
             ),
