@@ -8,6 +8,7 @@ one, whole, and after the next start there must be nothing else in the folder.
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import random
 import signal
@@ -35,6 +36,9 @@ def kill_again_and_again(
     ``save`` puts ``mark`` into the warnings of the scene. Raises ``AssertionError`` when a scene is
     not whole, or something is left in ``folder``.
     """
+    # Once here in place of once in every child.
+    for name in ("open3d", "trimesh", "pycolmap", "viz.pages.report"):
+        importlib.import_module(name)
     rng, target = random.Random(seed), folder / "scene"
     start = time.monotonic()
     os.waitpid(_started(lambda: save(target, "first")), 0)
