@@ -87,7 +87,7 @@ def run_scene(folder: Path, *, seconds: float) -> AdaptationResult:
     dense = dense_depths(
         inputs,
         alignment,
-        evidence.priors,
+        evidence,
         long_side=options.depth_size,
         prior=options.depth,
         stereo=options.stereo,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pointmap.errors import InputError
@@ -44,6 +44,48 @@ def download(repository: str, *, check: Callable[[Path], None]) -> Path:
     check(path)
     commit = path.parent.name
     return _file(name, weights, commit if _COMMIT.fullmatch(commit) else revision).parent
+
+
+def download_folder(repository: str, patterns: Sequence[str]) -> Path:
+    """Return the folder of a repository's files that match ``patterns``, in the usual cache.
+
+    ``repository`` may end in @ and a revision. What is missing is downloaded. Raises
+    ``InputError`` where it cannot be had.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    found = _ID.fullmatch(repository)
+    assert found is not None
+    name, revision = found[1], found[2]
+    fetch = f"hf download {name}" + (f" --revision {revision}" if revision else "")
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
+    except LocalEntryNotFoundError as error:
+        raise InputError(
+            f"{repository} is not in the cache and the Hugging Face hub cannot be reached; "
+            f"where there is a network, run: {fetch}"
+        ) from error
+    except GatedRepoError as error:
+        raise InputError(
+            f"{repository} asks for your consent first: give it on huggingface.co/{repository}, "
+            f"run: hf auth login, then: {fetch}"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise InputError(
+            f"{repository}: neither a folder here nor a public repository on the Hugging Face hub"
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise InputError(
+            f"{repository} could not be downloaded ({reason}); run: {fetch}, it goes on where it "
+            "ended"
+        ) from error
 
 
 def _in_time(ask: Callable[[], Path], repository: str) -> Path:

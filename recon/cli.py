@@ -304,6 +304,8 @@ def _print_summary(scene: Scene, folder: Path) -> None:
     table.add_row("triangles", f"{len(scene.surface.faces):,}")
     table.add_row("seconds", f"{sum(stage.seconds for stage in scene.stages):.0f}")
     table.add_row("warnings", str(len(scene.warnings)))
+    for model in scene.models:
+        table.add_row(f"{model.used} model", _escape(f"{model.name} (licence: {model.licence})"))
     quoted = shlex.quote(str(folder))
     table.add_row("report", _escape(str(folder / "report.html")))
     table.add_row("turn it", _escape(f"{Path(sys.executable).name} -m viz {quoted}"))

@@ -21,13 +21,15 @@ from pointmap.images import (
     open_photos,
 )
 from pointmap.video.frames import choose_frames
+from recon.depth_models import DepthModel, load_depth_model
 from recon.known_cameras import KnownCameras, load_known_cameras
 from recon.localise.extension import extended
+from recon.matchers import Matcher, load_matcher
 from recon.prediction.given_maps import PriorMap, read_prior_maps
 from recon.progress import Advance
 from recon.work.content_key import content_key
 from recon.work.folder import CACHE_BYTES, Work
-from recon.work.on_demand import OnDemand
+from recon.work.on_demand import Chosen, OnDemand
 
 if TYPE_CHECKING:
     import torch
@@ -43,15 +45,19 @@ class Inputs:
 
     ``photos`` N, with what is ``known`` of their cameras; ``maps``: a given depth map per photo, in
     the place of the network's depth, or None; ``network``, which is moved to ``device`` when it is
-    first asked; ``work`` keeps what the stages find.
+    first asked; ``work`` keeps what the stages find; ``depth_model``, that makes the ``maps``
+    (:func:`recon.depth_models.predict_maps.with_model_maps`), and a ``matcher`` beside SIFT
+    (:func:`recon.two_view.learned_matching.match_by_model`), or None.
     """
 
     photos: tuple[Photo, ...]
     known: KnownCameras
-    maps: tuple[PriorMap, ...] | None
+    maps: Sequence[PriorMap] | None
     network: PointmapNetwork
     device: torch.device
     work: Work = field(default_factory=Work, compare=False)
+    depth_model: DepthModel | None = None
+    matcher: Matcher | None = None
 
     @cached_property
     def photo_keys(self) -> tuple[str, ...]:
@@ -102,7 +108,7 @@ class Inputs:
                 lenses=tuple(self.known.lenses[k] for k in numbers),
                 cam_to_world=tuple(self.known.cam_to_world[k] for k in numbers),
             ),
-            maps=None if self.maps is None else tuple(self.maps[k] for k in numbers),
+            maps=None if self.maps is None else Chosen(self.maps, numbers),
         )
 
     def frames(self, long_side: int, *, multiple: int = 1) -> Frames:
@@ -120,7 +126,7 @@ class Inputs:
 
     @property
     def is_single_photo(self) -> bool:
-        """Whether there is one photo and nothing but the network tells its camera and depth."""
+        """Whether there is one photo and nothing but models tells its camera and depth."""
         known = (*self.known.lenses, *self.known.cam_to_world)
         return len(self.photos) == 1 and self.maps is None and all(k is None for k in known)
 
@@ -186,15 +192,17 @@ def read_inputs(
     known_cameras: str | None = None,
     extend: str | None = None,
     prior_depth: str | None = None,
+    depth_model: DepthModel | str | None = None,
+    matcher: Matcher | str = "sift",
     work: Work | None = None,
 ) -> Inputs:
     """Read what a run starts from; whatever can be wrong with it shows here.
 
     ``photos``: files, folders or patterns, and videos, whose ``frames`` stand in for them
-    (:func:`pointmap.video.frames.choose_frames`); the others as in
-    :class:`recon.options.Options`; ``work`` keeps what the stages find, by default as long as
-    somebody holds it. Files that cannot be used are left out with a warning. Raises ``InputError``
-    when no photo is left, or another input cannot be used.
+    (:func:`pointmap.video.frames.choose_frames`); ``depth_model``, ``matcher``: one that is there
+    already, or what names it; the others as in :class:`recon.options.Options`; ``work`` keeps what
+    the stages find, by default as long as somebody holds it. Files that cannot be used are left out
+    with a warning. Raises ``InputError`` when no photo is left, or another input cannot be used.
     """
     from pointmap.checkpoint import load_network
     from pointmap.inference import choose_device
@@ -208,7 +216,19 @@ def read_inputs(
     if prior_depth is not None:
         maps = tuple(read_prior_maps(Path(prior_depth), opened))
     chosen = choose_device(device)
-    return Inputs(tuple(opened), known, maps, load_network(weights), chosen, work or Work())
+    if isinstance(depth_model, str):
+        depth_model = load_depth_model(depth_model, device=chosen)
+    chosen_matcher = load_matcher(matcher, device=chosen) if isinstance(matcher, str) else matcher
+    return Inputs(
+        tuple(opened),
+        known,
+        maps,
+        load_network(weights),
+        chosen,
+        work or Work(),
+        depth_model,
+        chosen_matcher,
+    )
 
 
 def video_frames(

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, pixel_rays
 from pointmap.errors import InputError
+from pointmap.metrics import MAD_TO_SIGMA
 from recon.export.cameras_json import read_cameras
 from recon.scene import Camera, Maps, Scene, View
 from recon.stage_results import PhotoPrior
 
-_FORMS = "baseline:A.jpg,B.jpg,METRES or points:A.jpg,X1,Y1,X2,Y2,METRES or cameras:FILE or network"
+if TYPE_CHECKING:
+    from recon.depth_models import DepthModel
+    from recon.prediction.given_maps import PriorMap
+
+logger = logging.getLogger(__name__)
+
+_FORMS = (
+    "baseline:A.jpg,B.jpg,METRES or points:A.jpg,X1,Y1,X2,Y2,METRES or cameras:FILE or network or "
+    "model"
+)
+# Photos agree on the metre if a model's scales for them differ by no more, typically.
+_AGREE = 0.2
 
 _LENGTHS = ("voxel_size", "truncation")
 """Statistics of the surface that are lengths."""
@@ -27,7 +40,7 @@ _LENGTHS = ("voxel_size", "truncation")
 class ScaleSource:
     """What tells the scale: ``photos`` and ``numbers`` of the form, or the ``file``."""
 
-    kind: Literal["baseline", "points", "cameras", "network"]
+    kind: Literal["baseline", "points", "cameras", "network", "model"]
     photos: tuple[str, ...] = ()
     numbers: tuple[float, ...] = ()
     file: Path | None = None
@@ -39,6 +52,8 @@ def parse_scale(text: str) -> ScaleSource:
     try:
         if text == "network":
             return ScaleSource("network")
+        if text == "model":
+            return ScaleSource("model")
         if kind == "cameras" and rest:
             return ScaleSource("cameras", file=Path(rest))
         if kind == "baseline":
@@ -60,11 +75,16 @@ def parse_scale(text: str) -> ScaleSource:
 
 
 def check_scale_source(
-    scale_from: str | None, names: Sequence[str], *, weights: str | None
+    scale_from: str | None,
+    names: Sequence[str],
+    *,
+    weights: str | None,
+    model: DepthModel | None = None,
 ) -> None:
     """Raise ``InputError`` when ``scale_from`` cannot be had of photos called ``names``.
 
-    ``weights``: the checkpoint given, None for the bundled one, which predicts no metres. To be
+    ``weights``: the checkpoint given, None for the bundled one, which predicts no metres;
+    ``model``: the depth model, if any. To be
     called before the long stages; what can only show later shows in :func:`in_metres`.
     """
     if scale_from is None:
@@ -75,6 +95,10 @@ def check_scale_source(
             raise InputError(f"--scale-from: no photo of the scene is called {name}")
     if source.file is not None and not os.path.isfile(source.file):
         raise InputError(f"--scale-from: {source.file} does not exist")
+    if source.kind == "model" and (model is None or model.kind != "metres"):
+        raise InputError(
+            "--scale-from model needs a --depth-model that predicts metres, such as zoedepth"
+        )
     if source.kind == "network" and weights is None:
         raise InputError(
             "--scale-from network needs --weights of a network that predicts metres; "
@@ -82,15 +106,34 @@ def check_scale_source(
         )
 
 
-def in_metres(scene: Scene, priors: Sequence[PhotoPrior], scale_from: str | None) -> Scene:
+def in_metres(
+    scene: Scene,
+    priors: Sequence[PhotoPrior],
+    scale_from: str | None,
+    *,
+    maps: Sequence[PriorMap] | None = None,
+) -> Scene:
     """Return the scene as ``scale_from`` says, in metres; unchanged when it says nothing.
 
-    ``priors``: the network's pointmap of each of the scene's views. Raises ``InputError`` when the
-    photos named were not placed, or nothing is known where the length should be measured.
+    ``priors``: the network's pointmap of each of the scene's views; ``maps``: a depth model's map
+    of each. Where the photos disagree on a model's metres, the scene keeps its units, with a
+    warning. Raises ``InputError`` when the photos named were not placed, or nothing is known where
+    the length should be measured.
     """
     if scale_from is None:
         return scene
-    return rescale(scene, metric_factor(scene, priors, parse_scale(scale_from)))
+    source = parse_scale(scale_from)
+    if source.kind == "model":
+        factor, spread = _model_factor(scene, maps or ())
+        if spread > _AGREE:
+            logger.warning(
+                "--scale-from model: the model's metres differ by %.0f %% from photo to photo, so "
+                "the scene keeps its own unit",
+                100 * spread,
+            )
+            return scene
+        return replace(rescale(scene, factor), scale_spread=spread)
+    return rescale(scene, metric_factor(scene, priors, source))
 
 
 def metric_factor(scene: Scene, priors: Sequence[PhotoPrior], source: ScaleSource) -> float:
@@ -226,12 +269,36 @@ def _spread_ratio(scene: Scene, source: ScaleSource) -> float:
 def _network_factor(scene: Scene, priors: Sequence[PhotoPrior]) -> float:
     from recon.depth.anchored_prior import upsample_prior
 
-    ratios = []
-    for view, prior in zip(scene.views, priors, strict=True):
-        predicted = upsample_prior(prior, *view.depth.shape).depth * prior.unit
-        both = (predicted > 0) & (view.depth > 0) & (view.confidence > 0)
-        if view.registered and both.any():
-            ratios.append(float(np.median(predicted[both] / view.depth[both])))
-    if not ratios:
+    ratios = [
+        _depth_ratio(upsample_prior(prior, *view.depth.shape).depth * prior.unit, view)
+        for view, prior in zip(scene.views, priors, strict=True)
+    ]
+    told = [ratio for ratio in ratios if ratio is not None]
+    if not told:
         raise InputError("--scale-from network: the network says nothing of any placed photo")
-    return float(np.median(ratios))
+    return float(np.median(told))
+
+
+def _model_factor(scene: Scene, maps: Sequence[PriorMap]) -> tuple[float, float]:
+    """Return the metres in one scene unit and the typical deviation of the photos' own ones.
+
+    The median over views of the median ratio of predicted to found depth, and the spread of their
+    logarithms (1.48 x the median absolute deviation).
+    """
+    ratios = [
+        _depth_ratio(map_.resized(*view.depth.shape).values, view)
+        for view, map_ in zip(scene.views, maps, strict=True)
+    ]
+    logs = np.log([ratio for ratio in ratios if ratio is not None])
+    if not len(logs):
+        raise InputError("--scale-from model: the depth model says nothing of any placed photo")
+    middle = float(np.median(logs))
+    return float(np.exp(middle)), float(MAD_TO_SIGMA * np.median(np.abs(logs - middle)))
+
+
+def _depth_ratio(predicted: NDArray[np.float32], view: View) -> float | None:
+    """Return the median of ``predicted`` (h, w) over the view's depth, None where nothing tells."""
+    both = (predicted > 0) & (view.depth > 0) & (view.confidence > 0)
+    if not view.registered or not both.any():
+        return None
+    return float(np.median(predicted[both] / view.depth[both]))

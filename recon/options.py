@@ -76,6 +76,14 @@ class Options:
     prior_depth: str | None = None
     """Folder of depth or disparity maps of another model, known up to scale and shift: STEM.npy,
     .npz or .png (16 bit) per photo, 0 = unknown. They take the place of the network's depth."""
+    depth_model: str | None = None
+    """Pretrained model whose depth of single photos takes the place of the network's: a short name
+    (depth-anything-v2-small, zoedepth, depth-pro, ...), a Hugging Face id or a folder. Needs pip
+    install 'pointmap[models]'."""
+    matcher: str = "auto"
+    """What matches photos. sift: key points of SIFT. xfeat, disk, aliked, loftr: that learned
+    matcher for all pairs. auto: SIFT, and for up to 6 photos, or pairs that SIFT leaves open, the
+    first of those whose weights are here. Needs pip install 'pointmap[models]'."""
     adapt: float | None = None
     """Seconds to adapt the network to these very photos (60 to 300); kept only if it helps."""
     pose_from: PoseFrom = "auto"
@@ -89,7 +97,8 @@ class Options:
     scale_from: str | None = None
     """What tells metres: baseline:A.jpg,B.jpg,METRES between two cameras;
     points:A.jpg,X1,Y1,X2,Y2,METRES between two pixels; cameras:FILE, a cameras.json with positions
-    in metres; or network, for a checkpoint that predicts metres."""
+    in metres; network, for a checkpoint that predicts metres; or model, for a --depth-model that
+    does."""
     all_scenes: bool = False
     """Where the photos show several places that nothing ties together, also reconstruct the
     smaller ones: scene-2, scene-3, ... in the output folder."""
@@ -110,6 +119,11 @@ class Options:
         if self.adapt is not None and not self.refine_depth:
             raise InputError("--adapt learns from refined depth: leave out --no-refine-depth")
 
+        if self.depth_model is not None and self.prior_depth is not None:
+            raise InputError(
+                "--depth-model and --prior-depth both give the depth of single photos: leave out "
+                "one of the two"
+            )
         if self.extend is not None and self.known_cameras is not None:
             raise InputError(
                 "--extend takes the cameras of the scene, --known-cameras those of a file: leave "

@@ -10,15 +10,18 @@ from pathlib import Path
 import pointmap
 from pointmap.errors import InputError
 from pointmap.images import find_videos
+from recon.depth_models.predict_maps import model_records
 from recon.export.file_names import depth_stems
 from recon.export.json_file import plain, write_json
 from recon.export.options import ExportOptions
 from recon.export.ownership import file_digests
 from recon.export.staging import OutputFolder
 from recon.inputs import read_inputs, video_frames
+from recon.metric_scale import check_scale_source
 from recon.options import Options
 from recon.progress import Run, StageListener
 from recon.save import write_files
+from recon.scene import ModelRecord
 from recon.single_photo import photo_scene
 from recon.work.folder import Work
 
@@ -49,8 +52,10 @@ def save_each(
         raise InputError("--known-cameras are those of one scene: they don't go with --mode depth")
     if options.extend is not None:
         raise InputError("--extend adds to one scene: it doesn't go with --mode depth")
-    if options.scale_from not in (None, "network"):
-        raise InputError("--scale-from names photos of one scene; with --mode depth only network")
+    if options.scale_from not in (None, "network", "model"):
+        raise InputError(
+            "--scale-from names photos of one scene; with --mode depth only network or model"
+        )
     cards = list[DepthCard]()
     with output.staged() as staging, Run(listener) as run:
         work = Work()
@@ -60,8 +65,17 @@ def save_each(
                 frames = video_frames(videos, work, target=options.frames, advance=advance)
         with run.stage("Reading photos"):
             inputs = read_inputs(
-                photos, frames=frames, weights=options.weights, device=options.device, work=work
+                photos,
+                frames=frames,
+                weights=options.weights,
+                device=options.device,
+                depth_model=options.depth_model,
+                work=work,
             )
+            check_scale_source(
+                options.scale_from, [], weights=options.weights, model=inputs.depth_model
+            )
+            models = model_records(inputs)
         stems = _folder_names([photo.name for photo in inputs.photos])
         with run.stage("Depth of each photo") as advance:
             for number, (photo, stem) in enumerate(zip(inputs.photos, stems, strict=True)):
@@ -75,13 +89,14 @@ def save_each(
                         focal=options.focal,
                         fusion=options.fusion,
                         scale_from=options.scale_from,
+                        depth_model=inputs.depth_model,
                     )
                 except InputError as error:
                     logger.warning("left out: %s", error)
                     continue
                 (staging / stem).mkdir()
                 write_files(
-                    replace(scene, options=options.to_dict()),
+                    replace(scene, options=options.to_dict(), models=models),
                     staging / stem,
                     scene_folder=output.target / stem,
                     export=export or ExportOptions(),
@@ -92,7 +107,7 @@ def save_each(
             raise InputError(f"no depth in any of the {len(stems)} photos (see the warnings)")
         page = depth_report(cards, run.warnings)
         (staging / "report.html").write_text(page, encoding="utf-8")
-        _write_run(staging, options, run)
+        _write_run(staging, options, models, run)
     return len(cards)
 
 
@@ -102,13 +117,14 @@ def _folder_names(names: Sequence[str]) -> list[str]:
     return [f"{stem}_" if stem.casefold() in taken else stem for stem in depth_stems(names)]
 
 
-def _write_run(staging: Path, options: Options, run: Run) -> None:
+def _write_run(staging: Path, options: Options, models: tuple[ModelRecord, ...], run: Run) -> None:
     """Write the ``run.json`` of the whole, by which the folder is known as ours."""
     data = {
         "program": "pointmap",
         "version": pointmap.__version__,
         "mode": "depth",
         "options": options.to_dict(),
+        "models": models,
         "stages": run.records,
         "warnings": run.warnings,
         "files": file_digests(staging),

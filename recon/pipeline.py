@@ -14,16 +14,19 @@ from recon.alignment.further_groups import further_groups
 from recon.alignment.zooms import cameras_by_zoom
 from recon.assemble import assemble_scene, assemble_views
 from recon.depth.dense_depths import dense_depths
+from recon.depth_models import DepthModel
+from recon.depth_models.predict_maps import model_records, with_model_maps
 from recon.fusion import fuse_views
 from recon.inputs import Inputs, read_inputs, video_frames
 from recon.known_cameras import check_focal
+from recon.matchers import Matcher
 from recon.metric_scale import check_scale_source, in_metres
 from recon.options import Options
 from recon.prediction.network_pairs import network_pairs
 from recon.prediction.predict_scene import predict_scene
 from recon.progress import Run, StageListener
 from recon.reconstruction import Reconstruction
-from recon.scene import Scene
+from recon.scene import ModelRecord, Scene
 from recon.single_photo import photo_scene
 from recon.stage_results import (
     Alignment,
@@ -34,6 +37,7 @@ from recon.stage_results import (
 )
 from recon.two_view.features import find_features
 from recon.two_view.gather_evidence import gather_evidence
+from recon.two_view.learned_matching import match_by_model
 from recon.two_view.match_photos import match_photos
 from recon.work.content_key import content_key, item_key
 from recon.work.folder import Work
@@ -48,6 +52,8 @@ def reconstruct(
     *,
     listener: StageListener | None = None,
     work: Work | str | Path | None = None,
+    depth_model: DepthModel | None = None,
+    matcher: Matcher | None = None,
 ) -> Reconstruction:
     """Reconstruct one scene from photos: files, folders, patterns or videos.
 
@@ -55,6 +61,8 @@ def reconstruct(
     other options, only what depends on them is done again. Deleting the folder loses nothing but
     time; but the views of the result read their pixels and depth there as long as they are used.
     None: a temporary folder, which goes with the result. Frames of videos are there, too.
+
+    ``depth_model``, ``matcher``: of your own, in the place of those that the options name.
 
     Files that cannot be used are left out with a warning. Raises ``InputError`` when no photo is
     left, the checkpoint cannot be used or the work cannot be kept.
@@ -78,33 +86,52 @@ def reconstruct(
                 known_cameras=options.known_cameras,
                 extend=options.extend,
                 prior_depth=options.prior_depth,
+                depth_model=depth_model or options.depth_model,
+                matcher=matcher or options.matcher,
                 work=work,
             )
             names = [photo.name for photo in inputs.photos]
-            check_scale_source(options.scale_from, names, weights=options.weights)
+            check_scale_source(
+                options.scale_from, names, weights=options.weights, model=inputs.depth_model
+            )
             check_focal(options.focal.focal_px, inputs.photos)
         scene = (_one_photo if inputs.is_single_photo else _all_photos)(inputs, options, run)
+    models, holds = model_records(inputs), work if frames else None
+    return Reconstruction.of(_told(scene, options, run, models, holds))
 
-    return Reconstruction.of(_told(scene, options, run, work if frames else None))
 
-
-def _told(scene: Scene, options: Options, run: Run, holds: Work | None) -> Scene:
+def _told(
+    scene: Scene,
+    options: Options,
+    run: Run,
+    models: tuple[ModelRecord, ...],
+    holds: Work | None,
+) -> Scene:
     """Return the scene with how it came about, and those beside it likewise."""
     return replace(
         scene,
         stages=tuple(run.records),
         warnings=tuple(run.warnings),
         options=options.to_dict(),
-        further=tuple(_told(other, options, run, holds) for other in scene.further),
+        models=models,
+        further=tuple(_told(other, options, run, models, holds) for other in scene.further),
         holds=holds,
     )
 
 
 def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
+    if inputs.depth_model is not None:
+        with run.stage("Depth of each photo") as advance:
+            inputs = with_model_maps(inputs, advance=advance)
     with run.stage("Finding features") as advance:
-        features = find_features(inputs, advance=advance)
+        features: Sequence[PhotoFeatures] = find_features(inputs, advance=advance)
     with run.stage("Matching") as advance:
         matches = match_photos(inputs, features, options.graph, advance=advance)
+    if inputs.matcher is not None:
+        with run.stage(f"Matching by {inputs.matcher.name}") as advance:
+            matches, features = match_by_model(
+                inputs, features, matches, always=options.matcher != "auto", advance=advance
+            )
     with run.stage("Predicting pointmaps") as advance:
         seen = predict_scene(
             inputs, network_pairs(inputs, matches, options.pose_from), advance=advance
@@ -123,7 +150,10 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
         )
     groups = further_groups(alignment)
     scene = in_metres(
-        _aligned_scene(inputs, evidence, alignment, options, run), seen.priors, options.scale_from
+        _aligned_scene(inputs, evidence, alignment, options, run),
+        seen.priors,
+        options.scale_from,
+        maps=inputs.maps,
     )
     if groups and not options.all_scenes:
         logger.warning(
@@ -200,7 +230,7 @@ def _aligned_scene(
         dense = dense_depths(
             inputs,
             alignment,
-            evidence.priors,
+            evidence,
             long_side=options.depth_size,
             prior=options.depth,
             stereo=options.stereo if options.refine_depth else None,
@@ -230,4 +260,5 @@ def _one_photo(inputs: Inputs, options: Options, run: Run) -> Scene:
             focal=options.focal,
             fusion=options.fusion,
             scale_from=options.scale_from,
+            depth_model=inputs.depth_model,
         )

@@ -209,6 +209,18 @@ class PairRecord:
 
 
 @dataclass(frozen=True)
+class ModelRecord:
+    """A pretrained model that had a say: what it was ``used`` for, the ``name`` that was given,
+    the ``licence`` of its weights, and a ``digest`` of them.
+    """
+
+    used: str
+    name: str
+    licence: str
+    digest: str
+
+
+@dataclass(frozen=True)
 class Scene:
     """One reconstructed scene, in the order in which the photos were given: data alone.
 
@@ -224,6 +236,10 @@ class Scene:
     stages: tuple[StageRecord, ...] = ()
     warnings: tuple[str, ...] = ()
     options: dict[str, object] = field(default_factory=dict)
+    models: tuple[ModelRecord, ...] = ()
+    """Pretrained models that were asked for beside the network."""
+    scale_spread: float | None = None
+    """Typical relative deviation of the photos' metres where a depth model told them."""
     textured: TexturedMesh | None = None
     """The surface under the photos, when ``FusionOptions.texture`` asked for it; not read back."""
     statistics: dict[str, float] = field(default_factory=dict)

@@ -13,8 +13,11 @@ from pointmap.images import Photo, load_photo
 from recon.depth.anchored_prior import upsample_prior
 from recon.depth.depth_mesh import mesh_from_depth, under_photo
 from recon.depth.derived_maps import joint_bilateral
+from recon.depth_models import DepthModel
+from recon.depth_models.predict_maps import LONG_SIDE, predict_map
 from recon.fusion import FusionOptions, fuse_points
 from recon.metric_scale import in_metres
+from recon.prediction.given_maps import PriorMap, prior_alone
 from recon.prediction.photo_prior import PriorAccumulator
 from recon.scene import Camera, LoadedMaps, Scene, Tracks, View
 from recon.stage_results import PhotoPrior
@@ -49,17 +52,23 @@ def photo_scene(
     focal: FocalOptions,
     fusion: FusionOptions,
     scale_from: str | None = None,
+    depth_model: DepthModel | None = None,
 ) -> Scene:
     """Return the scene of one photo: its camera at the origin, depth, cloud and mesh.
 
     Depth has ``long_side`` pixels at most. The focal length is the given one, EXIF's or the
-    network's. In metres if ``scale_from`` says what tells them. Raises ``InputError`` for a photo
+    network's. A ``depth_model`` takes the network's place, as far as it says something. In metres
+    if ``scale_from`` says what tells them. Raises ``InputError`` for a photo
     that shows nothing (one single colour), and when the network predicts nothing usable.
     """
     frame = load_photo(photo, long_side=long_side)
     if np.ptp(frame.pixels.reshape(-1, 3), axis=0).max() == 0:
         raise InputError(f"{photo.name} shows one single colour: there is no depth in it")
-    prior = next(predict_alone([photo], network, device=device))
+    prior = network_prior = next(predict_alone([photo], network, device=device))
+    maps: tuple[PriorMap, ...] = ()
+    if depth_model is not None:
+        maps = (predict_map(depth_model, load_photo(photo, long_side=LONG_SIDE)),)
+        prior = prior_alone(maps[0], photo, network_prior)
     depth = upsample_prior(prior, *frame.pixels.shape[:2])
     if not depth.confidence.any():
         raise InputError(
@@ -86,4 +95,4 @@ def photo_scene(
         surface=surface,
         textured=under_photo(surface, view) if fusion.texture else None,
     )
-    return in_metres(scene, [prior], scale_from)
+    return in_metres(scene, [network_prior], scale_from, maps=maps)

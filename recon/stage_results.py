@@ -204,7 +204,8 @@ class PairEvidence:
     """What the photos say of each other, pair by pair: feature ``matches`` of every pair looked at,
     the verified ``edges`` among them, the focal lengths with which they were verified, and the
     ``sketches`` of the pointmaps that the features don't contradict. ``priors``: the network's, or
-    of given maps; ``predicted``: the pairs that the network looked at, see :class:`NetworkResult`.
+    of given maps, beside which the ``network_priors`` are kept; ``predicted``: the pairs that the
+    network looked at, see :class:`NetworkResult`.
     """
 
     matches: list[PairMatches]
@@ -213,6 +214,7 @@ class PairEvidence:
     sketches: list[PairSketch]
     priors: Sequence[PhotoPrior]
     predicted: tuple[tuple[int, int], ...] = ()
+    network_priors: Sequence[PhotoPrior] | None = None
 
     def of_photos(self, numbers: Sequence[int]) -> PairEvidence:
         """Return what some photos say of each other, which are then counted in that order."""
@@ -233,6 +235,7 @@ class PairEvidence:
             [replace(s, i=place[s.i], j=place[s.j]) for s in self.sketches if inside(s)],
             Chosen(self.priors, numbers),
             tuple(sorted(predicted)),
+            None if self.network_priors is None else Chosen(self.network_priors, numbers),
         )
 
     def apart(self, group: NDArray[np.bool_]) -> PairEvidence:

@@ -58,6 +58,7 @@ SMALLER = {
     "recon.evaluation.training_shards": "--long-side 64",
 }
 NOT_RUN = {
+    ("depth-models", "needs the network, to download the model"),
     ("evaluate", "minutes for each scene"),
     ("evaluate", "needs the data set"),
     ("exports", "needs COLMAP's window"),

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 # Widths of the smooth correction that are tried, as shares of the photo's longer side.
 _FIELD_WIDTHS = (0.3, 0.15, 0.07)
+# Typical deviations of the points from which on one is wrong, and the log error that is none.
+_FAR, _NEVER_FAR = 5.0, 0.05
 # The field's weights grow with the square of the points; this many say all there is to say.
 _MAX_ANCHORS = 1500
 
@@ -127,11 +129,7 @@ def tie_to_anchors(prior: DepthMap, anchors: Anchors, options: DepthOptions) -> 
     Scale first (median log ratio); then a stretch of log depth and a smooth field, kept only where
     leaving each point out shows that they predict it better.
     """
-    step = max(1, -(-len(anchors.z) // _MAX_ANCHORS))
-    xy, z = anchors.xy[::step], anchors.z[::step]
-    column, row = xy.astype(int).T
-    at = prior.depth[row, column]
-    xy, z, at = xy[at > 0], z[at > 0], at[at > 0]
+    xy, z, at = _at_anchors(prior, anchors)
     known = prior.depth > 0
     log_prior = np.log(np.where(known, prior.depth, 1.0))
     if not len(z):
@@ -140,6 +138,10 @@ def tie_to_anchors(prior: DepthMap, anchors: Anchors, options: DepthOptions) -> 
     if options.correct_shape:
         slope, shift = _log_line(np.log(at), np.log(z))
     left = np.log(z) - (slope * np.log(at) + shift)
+    # Points far off what the prior says of all the others are wrong ones, and would bend a good
+    # prior; a coarse prior keeps them all.
+    far = max(_FAR * MAD_TO_SIGMA * float(np.median(np.abs(left))), _NEVER_FAR)
+    xy, z, left = (values[np.abs(left) <= far] for values in (xy, z, left))
     widths = _FIELD_WIDTHS if options.correct_shape else ()
     width, error = _best_field(xy, left, max(prior.depth.shape), widths)
     log_depth = slope * log_prior + shift
@@ -150,6 +152,26 @@ def tie_to_anchors(prior: DepthMap, anchors: Anchors, options: DepthOptions) -> 
     # Few points leave the error itself uncertain.
     trust *= len(z) / (len(z) + 5)
     return DepthMap(depth, (prior.confidence * trust).astype(np.float32))
+
+
+def shape_error(prior: DepthMap, anchors: Anchors) -> float:
+    """Return the typical log error that a scale and a stretch leave in ``prior`` at ``anchors``."""
+    _, z, at = _at_anchors(prior, anchors)
+    if not len(z):
+        return np.inf
+    slope, shift = _log_line(np.log(at), np.log(z))
+    return float(MAD_TO_SIGMA * np.median(np.abs(np.log(z) - slope * np.log(at) - shift)))
+
+
+def _at_anchors(prior: DepthMap, anchors: Anchors) -> tuple[Array, Array, Array]:
+    """Return pixels (P, 2) and depths (P,) of anchors, not too many, and what ``prior`` says there,
+    where it says anything.
+    """
+    step = max(1, -(-len(anchors.z) // _MAX_ANCHORS))
+    xy, z = anchors.xy[::step], anchors.z[::step]
+    column, row = xy.astype(int).T
+    at = prior.depth[row, column]
+    return xy[at > 0], z[at > 0], at[at > 0]
 
 
 def _log_line(x: Array, y: Array) -> tuple[float, float]:

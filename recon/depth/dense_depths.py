@@ -10,7 +10,7 @@ from pointmap.images import ResizedPhoto
 from recon.depth.anchored_prior import DepthOptions, tied_depth
 from recon.depth.given_maps_in_scene import priors_from_scene
 from recon.progress import Advance, unheard
-from recon.stage_results import Alignment, DenseDepths, DepthMap, PhotoPrior
+from recon.stage_results import Alignment, DenseDepths, DepthMap, PairEvidence, PhotoPrior
 from recon.stereo.refine import refine_depths
 from recon.stereo.view import StereoOptions, StereoView
 from recon.work.content_key import content_key, item_key
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from recon.inputs import Frames, Inputs
 
 # Of the tied depths, for results that were kept.
-_VERSION = 1
+_VERSION = 2
 
 
 def dense_depths(
     inputs: Inputs,
     alignment: Alignment,
-    priors: Sequence[PhotoPrior],
+    evidence: PairEvidence,
     *,
     long_side: int,
     prior: DepthOptions,
@@ -35,12 +35,15 @@ def dense_depths(
 ) -> DenseDepths:
     """Return the depth of every photo that was placed, its long side at most ``long_side`` pixels.
 
-    The ``priors``, or given maps in their place, are tied to the scene as ``prior`` says. Without
-    ``stereo`` options they stay as they are.
+    The priors of ``evidence``, or given maps in their place, are tied to the scene as ``prior``
+    says. Without ``stereo`` options they stay as they are.
     """
     frames = inputs.frames(long_side)
+    priors = evidence.priors
     if inputs.maps is not None:
-        priors = priors_from_scene(inputs.maps, frames, alignment, priors)
+        priors, alignment = priors_from_scene(
+            inputs.maps, frames, alignment, priors, evidence.network_priors or priors
+        )
     placed = [k for k, pose in enumerate(alignment.cam_to_world) if pose is not None]
     depths: Sequence[DepthMap] = inputs.work.each(
         [_tied_key(frames, priors, alignment, k, len(placed), prior) for k in placed],

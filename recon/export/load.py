@@ -58,6 +58,8 @@ def load_scene(folder: str | Path) -> Scene:
         stages=run.stages,
         warnings=run.warnings,
         options=run.options,
+        models=run.models,
+        scale_spread=run.scale_spread,
         statistics=run.surface,
         other_places=run.other_places,
     )

@@ -16,7 +16,7 @@ from recon.export.file_names import relative_photo_path
 from recon.export.json_file import plain, read_json, write_json
 from recon.export.ownership import file_digests
 from recon.export.staging import real_path
-from recon.scene import PairRecord, Scene, StageRecord
+from recon.scene import ModelRecord, PairRecord, Scene, StageRecord
 
 # Each with the package names it may be installed under.
 _PACKAGES = {
@@ -25,6 +25,10 @@ _PACKAGES = {
     "numpy": ("numpy",),
     "trimesh": ("trimesh",),
     "pycolmap": ("pycolmap", "pycolmap-cuda12"),
+    "transformers": ("transformers",),
+    "diffusers": ("diffusers",),
+    "kornia": ("kornia",),
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
 }
 
 
@@ -58,6 +62,8 @@ def write_run(path: Path, reconstruction: Scene, *, scene_folder: Path) -> None:
         "versions": _versions(),
         "platform": platform.platform(),
         "options": plain(reconstruction.options),
+        "scale_spread": plain(reconstruction.scale_spread),
+        "models": plain(reconstruction.models),
         "counts": counts,
         "surface": plain(reconstruction.statistics),
         "warnings": list(reconstruction.warnings),
@@ -89,6 +95,8 @@ class Run:
     stages: tuple[StageRecord, ...]
     warnings: tuple[str, ...]
     options: dict[str, object]
+    models: tuple[ModelRecord, ...] = ()
+    scale_spread: float | None = None
     surface: dict[str, Any] = field(default_factory=dict)
     other_places: tuple[tuple[str, ...], ...] = ()
 

@@ -22,6 +22,8 @@ from pointmap.metrics import MAD_TO_SIGMA
 Kind = Literal["disparity", "depth"]
 """What a map holds, up to scale and shift: 1 / z or z."""
 KINDS: tuple[Kind, ...] = ("disparity", "depth")
+MapKind = Literal["disparity", "depth", "metres"]
+"""What a model's map holds: 1 / z or z up to scale and shift, or z in metres."""
 
 # Six matches give 15 distances for 4 unknowns; of 30 % wrong ones an eighth of the samples is free.
 _SAMPLE = 6

@@ -1,8 +1,8 @@
-"""Depth maps of other models, in place of the network's: a folder of disparity or depth pictures.
+"""Depth maps of other models, in place of the network's: from files, or from a depth model.
 
-Such maps are known only up to scale and shift. Feature matches recover the shift and the focal
-length before the cameras are solved, the solved scene points scale and shift after that; which of
-the two a map holds, depth or its inverse, is found on the way.
+Most such maps are known only up to scale and shift. Feature matches recover the shift and the focal
+length before the cameras are solved, the solved scene points scale and shift after that. Which of
+the two a map in a file holds, depth or its inverse, is found on the way; a model knows.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,8 @@ from pointmap.outside.values import MAX_LENGTH
 from recon.prediction.affine_fit import (
     KINDS,
     AffineFit,
+    Kind,
+    MapKind,
     ShiftAndFocal,
     ValueMatches,
     fit_affine,
@@ -43,16 +45,33 @@ _LONG_SIDE = 512
 # How far a map's aspect may be off the photo's: rounding of a map 50 pixels wide.
 _ASPECT_TOLERANCE = 0.02
 # As sure as a network is that errs by a fifth.
-_CONFIDENCE = 5.0
+_CERTAINTY = 0.8
+# And no map is surer than this.
+_MOST_CERTAIN = 0.95
 # Best matched pairs that shifts and focal length are recovered from.
 _PAIRS = 12
 
 
 @dataclass(frozen=True)
 class PriorMap:
-    """One photo's map: ``values`` (h, w) float32 over the whole photo, 0 = unknown."""
+    """One photo's map: ``values`` (h, w) float32 over the whole photo, 0 = unknown.
+
+    ``kind``: what they are, None where that is not known; ``certainty`` (h, w) float32 in [0, 1),
+    None where it is the same everywhere; ``focal_px``: in original pixels, None where the model
+    doesn't tell.
+    """
 
     values: NDArray[np.float32]
+    kind: MapKind | None = None
+    certainty: NDArray[np.float32] | None = None
+    focal_px: float | None = None
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """What a scale and a shift could make of the map."""
+        if self.kind is None:
+            return KINDS
+        return ("depth",) if self.kind == "metres" else (self.kind,)
 
     def at(self, xy: Array, photo: Photo) -> Array:
         """Return the values (P,) at original pixels ``xy`` (P, 2); 0 where unknown or outside."""
@@ -73,12 +92,24 @@ class PriorMap:
             height / photo.height,
         )
         points = unproject(depth, K).astype(np.float32)
-        confidence = np.where(depth > 0, _CONFIDENCE, 0).astype(np.float32)
-        return PhotoPrior(points, confidence, focal_px)
+        certainty = _CERTAINTY if self.certainty is None else self.certainty
+        # What makes a PhotoPrior's confidence c as certain, 1 - 1 / c.
+        sure = np.where(depth > 0, 1 / (1 - np.minimum(certainty, _MOST_CERTAIN)), 0)
+        return PhotoPrior(points, sure.astype(np.float32), focal_px)
 
     def resized(self, height: int, width: int) -> PriorMap:
         """Return the map at another size, by nearest pixel: a mean over an edge lies nowhere."""
-        return PriorMap(sample_at(self.values, height, width).astype(np.float32))
+        certainty = self.certainty
+        if certainty is not None:
+            certainty = sample_at(certainty, height, width).astype(np.float32)
+        values = sample_at(self.values, height, width).astype(np.float32)
+        return replace(self, values=values, certainty=certainty)
+
+    def reduced(self) -> PriorMap:
+        """Return the map no larger than depth is worked with."""
+        height, width = self.values.shape
+        factor = min(1.0, _LONG_SIDE / max(height, width))
+        return self.resized(max(1, round(height * factor)), max(1, round(width * factor)))
 
 
 def read_prior_maps(folder: Path, photos: Sequence[Photo]) -> list[PriorMap]:
@@ -100,10 +131,7 @@ def read_prior_maps(folder: Path, photos: Sequence[Photo]) -> list[PriorMap]:
             )
         values = _read(paths[0])
         _check(values, paths[0], photo)
-        height, width = values.shape
-        factor = min(1.0, _LONG_SIDE / max(height, width))
-        size = max(1, round(height * factor)), max(1, round(width * factor))
-        maps.append(PriorMap(values.astype(np.float32)).resized(*size))
+        maps.append(PriorMap(values.astype(np.float32)).reduced())
     return maps
 
 
@@ -157,8 +185,8 @@ def priors_from_matches(
 ) -> list[PhotoPrior]:
     """Return a prior per photo from its map, with the shift and focal that the matches tell.
 
-    Photos are taken to share their focal length relative to their long side. Where the matches do
-    not tell, the network's prior (``fallback``) scales and shifts the map and gives the focal.
+    Photos are taken to share their focal length relative to their long side, unless a map comes
+    with its own. Where the matches do not tell, and for a map in metres, see :func:`prior_alone`.
     """
     solution = _solve(maps, photos, matches)
     priors = []
@@ -166,18 +194,38 @@ def priors_from_matches(
         network = fallback[k]
         # The size of the network's own pointmaps: what is kept of pairs is sampled on their grid.
         small = map_.resized(*network.confidence.shape)
-        fit, focal_px = _fit_to_network(small, network), network.focal_px
-        if solution is not None and k in solution.shifts:
-            fit = AffineFit(solution.kind, 1.0, solution.shifts[k], solution.error)
-            focal_px = solution.focal * max(photo.width, photo.height)
-        if fit is None:
-            logger.warning(
-                "%s: its depth map contradicts the network's and is left out", photo.name
-            )
-            priors.append(network)
+        told = solution is not None and k in solution.shifts
+        if solution is None or not told:
+            priors.append(prior_alone(small, photo, network))
             continue
+        focal_px = map_.focal_px or solution.focal * max(photo.width, photo.height)
+        if map_.kind == "metres":
+            priors.append(prior_alone(replace(small, focal_px=focal_px), photo, network))
+            continue
+        fit = AffineFit(solution.kind, 1.0, solution.shifts[k], solution.error)
         priors.append(small.prior(fit, focal_px, photo))
     return priors
+
+
+def prior_alone(map_: PriorMap, photo: Photo, network: PhotoPrior) -> PhotoPrior:
+    """Return the prior of a photo's map with no other photo's help.
+
+    A map in metres is one as it is. The shift of others is the one that brings them nearest to what
+    the ``network`` says, whose focal length holds unless the map has its own; where they contradict
+    each other, a model's map keeps its own zero, and one from a file is left out with a warning.
+    """
+    focal_px = map_.focal_px or network.focal_px
+    if not map_.values.any():
+        return network
+    if map_.kind == "metres":
+        return map_.prior(AffineFit("depth", 1.0, 0.0, 0.0), focal_px, photo)
+    fit = _fit_to_network(map_, network)
+    if fit is None and map_.kind is not None:
+        fit = AffineFit(map_.kind, 1.0, 0.0, np.inf)
+    if fit is None:
+        logger.warning("%s: its depth map contradicts the network's and is left out", photo.name)
+        return network
+    return map_.prior(fit, focal_px, photo)
 
 
 def _solve(
@@ -194,14 +242,16 @@ def _solve(
         (xy_i, value_i), (xy_j, value_j) = sides
         use = (value_i != 0) & (value_j != 0)
         pairs.append(ValueMatches(m.i, m.j, xy_i[use], xy_j[use], value_i[use], value_j[use]))
-    found = [recover_shift_and_focal(pairs, kind=kind) for kind in KINDS]
+    kinds = maps[0].kinds if maps else ()
+    found = [recover_shift_and_focal(pairs, kind=kind) for kind in kinds]
     told = [solution for solution in found if solution is not None]
     return min(told, key=lambda solution: solution.error) if told else None
 
 
 def _fit_to_network(map_: PriorMap, network: PhotoPrior) -> AffineFit | None:
-    """Return the scale and shift that bring a map nearest to a pointmap of the same size."""
-    use = (network.confidence > 0) & (network.points[..., 2] > 0) & (map_.values != 0)
-    z = network.points[use][:, 2]
-    told = [f for kind in KINDS if (f := fit_affine(map_.values[use], z, kind=kind)) is not None]
+    """Return the scale and shift that bring a map nearest to a pointmap, of any size."""
+    small = map_.resized(*network.confidence.shape)
+    use = (network.confidence > 0) & (network.points[..., 2] > 0) & (small.values != 0)
+    values, z = small.values[use], network.points[use][:, 2]
+    told = [f for kind in map_.kinds if (f := fit_affine(values, z, kind=kind)) is not None]
     return min(told, key=lambda fit: fit.error) if told else None

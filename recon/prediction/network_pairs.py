@@ -60,18 +60,34 @@ def _needed(photos: Sequence[Photo], matches: Sequence[PairMatches]) -> set[Pair
     wanted = _PARTNERS_OF_FEW if few else _PARTNERS
     sure = [m for m in matches if len(m) >= SURE_MATCHES]
     chosen = _best_partners(sure, [_telling(m, photos) for m in sure], wanted)
+    unsure = _unsure(photos, matches, wanted)
+    likely = [float(len(m)) for m in unsure]
+    return chosen | _best_partners(unsure, likely, len(photos) if few else _UNSURE)
+
+
+def unsure_pairs(photos: Sequence[Photo], matches: Sequence[PairMatches]) -> set[Pair]:
+    """Return the likeliest of the pairs that their feature matches leave open."""
+    unsure = _unsure(photos, matches, _PARTNERS)
+    return _best_partners(unsure, [float(len(m)) for m in unsure], _UNSURE)
+
+
+def _unsure(
+    photos: Sequence[Photo], matches: Sequence[PairMatches], wanted: int
+) -> list[PairMatches]:
+    """Return the pairs of few matches that would join groups of photos which no sure pair does, or
+    of photos with fewer sure partners than ``wanted``.
+    """
+    sure = [m for m in matches if len(m) >= SURE_MATCHES]
     group = np.zeros(len(photos), np.int64)
     for number, members in enumerate(connected_components(len(photos), [(m.i, m.j) for m in sure])):
         group[members] = number
     partners = np.bincount([k for m in sure for k in (m.i, m.j)], minlength=len(photos))
-    unsure = [
+    return [
         m
         for m in matches
         if len(m) < SURE_MATCHES
         and (group[m.i] != group[m.j] or min(partners[m.i], partners[m.j]) < wanted)
     ]
-    likely = [float(len(m)) for m in unsure]
-    return chosen | _best_partners(unsure, likely, len(photos) if few else _UNSURE)
 
 
 def _best_partners(

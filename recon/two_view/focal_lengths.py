@@ -44,9 +44,13 @@ _PAIRS = 20
 _MATCHES_PER_PAIR = 300
 # Cost of a wrong match, in squared sigmas: from two sigmas on, about, a match counts as wrong.
 _WRONG_MATCH = 4.0
+# Mean cost of a right one, whose error is normal with sigma 1.
+_RIGHT_MATCH = _WRONG_MATCH * (1 - (1 + 2 / _WRONG_MATCH) ** -0.5)
 # Blur of a pair's log-likelihood, and the chance that a pair is wrong altogether.
 _PAIR_LOG_SIGMA = 0.02
 _WRONG_PAIRS = 1e-4
+# Pairs that leave the prior's spread nearly as it is have only noise to move its middle by.
+_UNTOLD = 0.7
 # Error of the logarithm that one pair leaves, by the lens and the scene; pairs average it out.
 _FEW_PAIRS_LOG_SIGMA = 0.15
 
@@ -79,7 +83,8 @@ def focal_from_epipolar(
     all other photos in ``pairs`` are taken to share f.
 
     The mode of the posterior, with ``log_sigma`` from its spread and :data:`PINHOLE_LOG_SIGMA`.
-    Without a pair that any focal length explains, the prior comes back.
+    Without a pair that any focal length explains, or that tells one from another, the prior comes
+    back.
     """
     known = known or {}
     long_side = max(max(photos[k].width, photos[k].height) for k in (pairs[0].i, pairs[0].j))
@@ -97,6 +102,8 @@ def focal_from_epipolar(
     weight = np.exp(log_posterior - log_posterior.max())
     best = fine[log_posterior.argmax()]
     spread = float(weight @ (fine - best) ** 2 / weight.sum())
+    if spread > (_UNTOLD * prior.log_sigma) ** 2:
+        return prior
     variance = spread + PINHOLE_LOG_SIGMA**2 + _FEW_PAIRS_LOG_SIGMA**2 / len(costs)
     log_sigma = min(float(np.sqrt(variance)), DEFAULT_LOG_SIGMA)
     return FocalEstimate(float(np.exp(best)), log_sigma, "epipolar")
@@ -177,9 +184,15 @@ def _pair_profile(
                     costs[k] = cost
                 elif k != direction[0]:
                     break  # joined a branch that another start has followed
-    # Where all matches cost more than 0.6 of a wrong one, no focal length explains the pair.
-    explained = costs.min() < 0.6 * _WRONG_MATCH * len(keep)
-    return costs if explained and np.isfinite(costs).all() else None
+    # Where all matches cost more than 0.6 of a wrong one, no focal length explains the pair. One at
+    # an end of the range doesn't either: optical axes that meet leave it open (Newsam et al. 1996),
+    # and errors then push it as far as it goes.
+    best = int(costs.argmin())
+    explained = costs[best] < 0.6 * _WRONG_MATCH * len(keep) and 0 < best < len(grid) - 1
+    if not explained or not np.isfinite(costs).all():
+        return None
+    # Matches that are worse than they claim tell less (overdispersion, McCullagh & Nelder 1989).
+    return costs / max(1.0, float(costs[best]) / (_RIGHT_MATCH * len(keep)))
 
 
 def solve_focals(

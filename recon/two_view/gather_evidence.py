@@ -50,8 +50,9 @@ def gather_evidence(
     from recon.two_view.pointmap_pose import pointmap_poses
 
     photos, priors = inputs.photos, network.priors
+    own = None
     if inputs.maps is not None:
-        priors = priors_from_matches(inputs.maps, photos, matches, priors)
+        own, priors = priors, priors_from_matches(inputs.maps, photos, matches, priors)
     focals = solve_focals(photos, matches, priors, options, known_px=inputs.known.focals_px)
     sketches = [] if pose_from == "matches" else network.sketches
     poses = pointmap_poses(sketches, priors, photos, focals.focals_px)
@@ -96,7 +97,7 @@ def gather_evidence(
         elif relation.contradicted:
             contradicted.add((pair.i, pair.j))
     kept = [s for s in sketches if (min(s.i, s.j), max(s.i, s.j)) not in contradicted]
-    return PairEvidence(list(matches), edges, focals, kept, priors, network.pairs)
+    return PairEvidence(list(matches), edges, focals, kept, priors, network.pairs, own)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ it and finds the rest.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,8 +22,8 @@ from recon.two_view.epipolar import inlier_threshold_px
 from recon.two_view.features import FEATURE_LONG_SIDE, extract_features, match_features
 from recon.two_view.guided_matching import Region, guided_matches, joined_matches
 from recon.two_view.relative_pose import FEW_MATCHES, essential, surer
+from recon.two_view.replaced_features import ReplacedFeatures
 from recon.two_view.still_matches import without_still_matches
-from recon.work.on_demand import OnDemand
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
@@ -99,23 +99,6 @@ def magnified_features(photo: Photo) -> PhotoFeatures:
     )
 
 
-class _Replaced(OnDemand[PhotoFeatures]):
-    """Features of all photos, some of them ``instead`` of those ``before``."""
-
-    def __init__(
-        self, before: Sequence[PhotoFeatures], instead: Mapping[int, PhotoFeatures]
-    ) -> None:
-        self._before, self._instead = before, instead
-
-    def __len__(self) -> int:
-        return len(self._before)
-
-    def item(self, index: int) -> PhotoFeatures:
-        """Return the features of one photo."""
-        found = self._instead.get(index)
-        return self._before[index] if found is None else found
-
-
 def match_again(
     photos: Sequence[Photo],
     features: Sequence[PhotoFeatures],
@@ -164,7 +147,7 @@ def match_again(
             result[i, j], changed = best, True
             logger.debug("photos %d and %d: %d inliers now", i, j, best.pose.inliers.sum())
     edges_now = [result[pair] for pair in sorted(result)]
-    return MatchedAgain(_Replaced(features, every), edges_now, changed)
+    return MatchedAgain(ReplacedFeatures(features, every), edges_now, changed)
 
 
 def _edge(

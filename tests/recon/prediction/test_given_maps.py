@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +123,7 @@ def test_scene_points_scale_and_shift_the_maps_exactly_whatever_they_hold(
     maps[0].values[5:9, 5:9] = 0
     before = network_priors(3)
     frames = [ResizedPhoto(photo(), shot.pixels) for shot in shots]
-    priors = priors_from_scene(maps, frames, alignment, before)
+    priors, _ = priors_from_scene(maps, frames, alignment, before, before)
     for prior, shot in zip(priors[:2], shots[:2], strict=True):
         known = prior.confidence > 0
         ratio = prior.points[..., 2][known] / shot.depth[known]
@@ -131,6 +132,66 @@ def test_scene_points_scale_and_shift_the_maps_exactly_whatever_they_hold(
     assert (priors[0].confidence[5:9, 5:9] == 0).all()
     assert priors[2] is before[2]
     maps[0].values[5:9, 5:9] = 1
+
+
+def solved(shots: list[Shot], tracks: Tracks) -> Alignment:
+    """The true cameras."""
+    return Alignment(
+        intrinsics=np.stack([s.intrinsics for s in shots]),
+        k1=np.zeros(3),
+        cam_to_world=tuple(s.cam_to_world for s in shots),
+        reasons=(None,) * 3,
+        tracks=tracks,
+        edges=(),
+        used_edges=np.zeros(0, bool),
+        pointmap_pairs=np.zeros((0, 2), np.int64),
+        depth_scale=np.full(3, np.nan),
+    )
+
+
+def test_a_photo_without_points_is_fitted_to_what_its_neighbours_show(shots: list[Shot]) -> None:
+    tracks = sample_tracks(shots, 80)
+    seen = tracks.view_index != 1
+    tracks = Tracks(tracks.points, tracks.colours, tracks.point_index[seen],
+                    tracks.view_index[seen], tracks.xy[seen])  # fmt: skip
+    frames = [ResizedPhoto(photo(), shot.pixels) for shot in shots]
+    network = network_priors(3)
+    maps = [replace(m, kind="disparity") for m in maps_of(shots, "disparity")]
+    priors, known = priors_from_scene(maps, frames, solved(shots, tracks), network, network)
+    ratio = priors[1].points[..., 2] / shots[1].depth
+    assert np.abs(np.median(ratio) - 1) < 0.02 and relative_error(priors[1], shots[1]) < 0.02
+    # Its depth is in scene units by now, without a point that would tie it to them.
+    assert known.depth_scale[1] == 1 and np.isnan(known.depth_scale[[0, 2]]).all()
+
+
+def test_metres_need_a_scale_alone_and_few_points(shots: list[Shot]) -> None:
+    tracks = sample_tracks(shots, 80)
+    few = np.concatenate([np.flatnonzero(tracks.view_index == k)[:3] for k in range(3)])
+    tracks = Tracks(tracks.points, tracks.colours, tracks.point_index[few],
+                    tracks.view_index[few], tracks.xy[few])  # fmt: skip
+    frames = [ResizedPhoto(photo(), shot.pixels) for shot in shots]
+    maps = [PriorMap(7 * shot.depth, "metres") for shot in shots]
+    priors, _ = priors_from_scene(
+        maps, frames, solved(shots, tracks), network_priors(3), network_priors(3)
+    )
+    for prior, shot in zip(priors, shots, strict=True):
+        assert np.abs(prior.points[..., 2] / shot.depth - 1).max() < 0.02
+
+
+def test_a_wrong_map_is_left_out_for_the_networks_depth(
+    shots: list[Shot], caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = [ResizedPhoto(photo(), shot.pixels) for shot in shots]
+    network = [
+        PhotoPrior(np.repeat(shot.depth[2::4, 2::4, None], 3, 2), np.full((30, 40), 2.0), 99.0)
+        for shot in shots
+    ]
+    maps = [PriorMap(1 / shot.depth, "disparity") for shot in shots]
+    maps[1] = PriorMap(maps[1].values[:, ::-1].copy(), "disparity")
+    alignment = solved(shots, sample_tracks(shots, 80))
+    priors, _ = priors_from_scene(maps, frames, alignment, network, network)
+    assert priors[1] is network[1] and "1 depth maps fit the scene worse" in caplog.text
+    assert relative_error(priors[0], shots[0]) < 0.01
 
 
 def write(folder: Path, name: str, values: np.ndarray) -> None:

@@ -1,0 +1,47 @@
+"""The folder of a pretrained model, wherever it comes from: its content and its licence."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from pointmap.file_digest import file_sha256
+from recon.work.content_key import content_key
+
+# Model cards begin with a block of YAML between lines of three dashes.
+_LICENCE = re.compile(r"^license(?:_name)?:\s*['\"]?([^\s'\"]+)", re.MULTILINE)
+
+
+def licence_of(folder: Path) -> str:
+    """Return the licence that the model card in ``folder`` names, "unknown" without one."""
+    try:
+        head = (folder / "README.md").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "unknown"
+    if not head.startswith("---"):
+        return "unknown"
+    found = dict.fromkeys(_LICENCE.findall(head.split("\n---", 1)[0]))
+    return " ".join(name for name in found if name != "other") or "unknown"
+
+
+def folder_key(folder: Path) -> str:
+    """Return a name of what a model's folder holds: its settings and weights."""
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix in (".json", ".safetensors", ".onnx", ".data") and path.is_file()
+    )
+    parts = [(path.relative_to(folder).as_posix(), _digest(path, _stamp(path))) for path in files]
+    return content_key("model folder", 1, parts)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path, stamp: tuple[int, int]) -> str:
+    """Return the SHA-256 of a file; ``stamp`` tells it from later ones."""
+    return file_sha256(path)

@@ -1,0 +1,66 @@
+"""Pretrained models by short names: what they predict, how large they are, whose licence holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from recon.prediction.affine_fit import MapKind
+
+Library = Literal["transformers", "diffusers", "moge", "pointmap"]
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """One published checkpoint.
+
+    ``id`` on the Hugging Face hub; the ``library`` that runs it, "pointmap" for those that
+    ``--weights`` takes; ``kind`` of its maps, None for pointmaps of pairs; ``millions`` of
+    parameters; ``licence`` of the weights as their page has it.
+    """
+
+    name: str
+    id: str
+    library: Library
+    kind: MapKind | None
+    millions: int
+    licence: str
+
+
+def may_be_sold(licence: str) -> bool:
+    """Return whether a licence allows commercial use, as far as its name tells."""
+    name = licence.casefold()
+    return not any(part in name for part in ("-nc", "noncommercial", "amlr", "research"))
+
+
+def _hf(name: str, id: str, kind: MapKind, millions: int, licence: str) -> KnownModel:
+    return KnownModel(name, id, "transformers", kind, millions, licence)
+
+
+# fmt: off
+_V1, _V2 = "LiheYoung/depth-anything", "depth-anything/Depth-Anything-V2"
+_APACHE, _NC = "Apache-2.0", "CC-BY-NC-4.0"
+KNOWN_MODELS: tuple[KnownModel, ...] = (
+    _hf("depth-anything-v2-small", f"{_V2}-Small-hf", "disparity", 25, _APACHE),
+    _hf("depth-anything-v2-base", f"{_V2}-Base-hf", "disparity", 97, _NC),
+    _hf("depth-anything-v2-large", f"{_V2}-Large-hf", "disparity", 335, _NC),
+    _hf("depth-anything-v2-indoor", f"{_V2}-Metric-Indoor-Small-hf", "metres", 25, _APACHE),
+    _hf("depth-anything-v2-outdoor", f"{_V2}-Metric-Outdoor-Small-hf", "metres", 25, _APACHE),
+    _hf("depth-anything-small", f"{_V1}-small-hf", "disparity", 25, _APACHE),
+    _hf("depth-anything-large", f"{_V1}-large-hf", "disparity", 335, _APACHE),
+    _hf("midas", "Intel/dpt-large", "disparity", 342, _APACHE),
+    _hf("midas-hybrid", "Intel/dpt-hybrid-midas", "disparity", 123, _APACHE),
+    _hf("midas-beit", "Intel/dpt-beit-large-512", "disparity", 345, "MIT"),
+    _hf("zoedepth", "Intel/zoedepth-nyu-kitti", "metres", 346, "MIT"),
+    _hf("glpn-indoor", "vinvino02/glpn-nyu", "metres", 61, _APACHE),
+    _hf("glpn-outdoor", "vinvino02/glpn-kitti", "metres", 61, _APACHE),
+    _hf("depth-pro", "apple/DepthPro-hf", "metres", 952, "Apple-AMLR (research alone)"),
+    _hf("prompt-depth-anything", "depth-anything/prompt-depth-anything-vits-hf", "metres", 25,
+        _APACHE),
+)
+# fmt: on
+
+
+def known_model(name: str) -> KnownModel | None:
+    """Return the model of a short name or an id on the hub, None for others."""
+    return next((m for m in KNOWN_MODELS if name.casefold() in (m.name, m.id.casefold())), None)

@@ -1,0 +1,178 @@
+"""Matches of a learned matcher, in the place of SIFT's or where SIFT leaves a question open.
+
+Its key points get numbers after SIFT's, so that they join into tracks as those do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointmap.camera import Array
+from recon.matchers import Matcher
+from recon.prediction.network_pairs import SURE_MATCHES, unsure_pairs
+from recon.progress import Advance, unheard
+from recon.stage_results import REFERENCE_LONG_SIDE, PairMatches, PhotoFeatures
+from recon.two_view.replaced_features import ReplacedFeatures
+from recon.work.content_key import content_key
+
+if TYPE_CHECKING:
+    from recon.inputs import Inputs
+
+# Of what a matcher says of a pair, for results that were kept.
+_VERSION = 1
+# Of so few photos every pair counts.
+FEW_PHOTOS = 6
+# Sides of the pictures are multiples of this, which all matchers are made for.
+_MULTIPLE = 32
+
+
+def match_by_model(
+    inputs: Inputs,
+    features: Sequence[PhotoFeatures],
+    matches: Sequence[PairMatches],
+    *,
+    always: bool,
+    advance: Advance = unheard,
+) -> tuple[list[PairMatches], Sequence[PhotoFeatures]]:
+    """Return the ``matches`` of SIFT with those of ``inputs.matcher`` in the place of some, and the
+    ``features`` with its key points, which have no descriptors.
+
+    ``always``: its matches count for all pairs. Else it is asked for all pairs of up to
+    :data:`FEW_PHOTOS` photos, of more for those that SIFT leaves open, and its matches count where
+    more of them agree on an epipolar geometry and of SIFT's not enough do to be sure.
+    """
+    matcher = inputs.matcher
+    if matcher is None:
+        return list(matches), features
+    keys, lenses = inputs.photo_keys, inputs.known.lenses
+    agreeing = dict.fromkeys(range(len(matches)), 0)
+    if not always:
+        agreeing = _left_open(inputs, matches)
+    asked = list(agreeing)
+    found = inputs.work.each(
+        [
+            content_key(
+                "learned matches", _VERSION, matcher.content_key, keys[i], keys[j], lenses[i],
+                lenses[j],
+            )
+            for i, j in ((matches[n].i, matches[n].j) for n in asked)
+        ],
+        lambda n: _match(inputs, matcher, matches[asked[n]]),
+        advance=advance,
+    )  # fmt: skip
+    chosen = {
+        n: replace(learned, i=matches[n].i, j=matches[n].j)
+        for n, learned in zip(asked, found, strict=True)
+        if always or _agreeing(inputs, learned) > agreeing[n]
+    }
+    return _numbered(inputs, features, [chosen.get(n, m) for n, m in enumerate(matches)], chosen)
+
+
+def _left_open(inputs: Inputs, matches: Sequence[PairMatches]) -> dict[int, int]:
+    """Return the pairs, by their places in ``matches``, that a learned matcher is asked for, with
+    the matches of each that agree on an epipolar geometry.
+    """
+    count = len(inputs.photos)
+    some = {(m.i, m.j) for m in matches}
+    if count > FEW_PHOTOS:
+        some = unsure_pairs(inputs.photos, matches)
+    agreeing = {n: _agreeing(inputs, m) for n, m in enumerate(matches) if (m.i, m.j) in some}
+    # Key points of SIFT that hold a pair join it to others; two photos have no others.
+    return {n: found for n, found in agreeing.items() if found < SURE_MATCHES or count == 2}
+
+
+def _match(inputs: Inputs, matcher: Matcher, pair: PairMatches) -> PairMatches:
+    """Return what the matcher finds of a pair, in original pixels, under its own numbers."""
+    pictures = [
+        inputs.load(k, long_side=matcher.long_side, multiple=_MULTIPLE) for k in (pair.i, pair.j)
+    ]
+    found = matcher.match(pictures[0].pixels, pictures[1].pixels)
+    scales = [np.array([picture.scale_x, picture.scale_y]) for picture in pictures]
+    sigma_px = matcher.sigma_px / float(np.mean(scales))
+    xy = []
+    for k, side, scale in zip((pair.i, pair.j), (found.xy_i, found.xy_j), scales, strict=True):
+        lens = inputs.known.lenses[k]
+        xy.append(side / scale if lens is None else lens.to_ideal(side / scale))
+    none = np.full(len(xy[0]), -1, np.int64)
+    index_i = none if found.index_i is None else found.index_i
+    index_j = none if found.index_j is None else found.index_j
+    return PairMatches(pair.i, pair.j, xy[0], xy[1], index_i, index_j.copy(), sigma_px)
+
+
+def _agreeing(inputs: Inputs, matches: PairMatches) -> int:
+    """Return how many of the matches agree on one epipolar geometry, whatever the focal lengths."""
+    import cv2
+
+    if len(matches) < 8:
+        return 0
+    sides = [max(inputs.photos[k].width, inputs.photos[k].height) for k in (matches.i, matches.j)]
+    limit = max(float(np.mean(sides)) / REFERENCE_LONG_SIDE, 2 * matches.sigma_px)
+    cv2.setRNGSeed(0)
+    _, agrees = cv2.findFundamentalMat(
+        matches.xy_i, matches.xy_j, cv2.USAC_MAGSAC, limit, 0.999, 5000
+    )
+    return 0 if agrees is None else int(agrees.sum())
+
+
+def _numbered(
+    inputs: Inputs,
+    features: Sequence[PhotoFeatures],
+    matches: Sequence[PairMatches],
+    learned: Container[int],
+) -> tuple[list[PairMatches], Sequence[PhotoFeatures]]:
+    """Return the matches with the key points of ``learned`` ones, by their places in ``matches``,
+    counted after the features', and the features with these.
+    """
+    used: dict[int, list[tuple[NDArray[np.int64], Array]]] = {}
+    for n, m in enumerate(matches):
+        if n not in learned:
+            continue
+        used.setdefault(m.i, []).append((m.index_i, m.xy_i))
+        used.setdefault(m.j, []).append((m.index_j, m.xy_j))
+    instead, places = {}, {}
+    for k, parts in used.items():
+        index = np.concatenate([part for part, _ in parts])
+        names, first = np.unique(index[index >= 0], return_index=True)
+        xy = np.concatenate([part for _, part in parts])[index >= 0][first]
+        places[k] = names, len(features[k].xy)
+        instead[k] = _with_key_points(features[k], xy, _colours(inputs, k, xy))
+
+    def number(k: int, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        names, before = places[k]
+        return np.where(index >= 0, before + np.searchsorted(names, index), -1)
+
+    result = [
+        replace(m, index_i=number(m.i, m.index_i), index_j=number(m.j, m.index_j))
+        if n in learned
+        else m
+        for n, m in enumerate(matches)
+    ]
+    return result, ReplacedFeatures(features, instead)
+
+
+def _with_key_points(
+    features: PhotoFeatures, xy: Array, colours: NDArray[np.uint8]
+) -> PhotoFeatures:
+    """Return the features with more key points; descriptors of zeros are like no other."""
+    none = np.zeros((len(xy), features.descriptors.shape[1]), np.float32)
+    return replace(
+        features,
+        xy=np.concatenate([features.xy, xy]),
+        descriptors=np.concatenate([features.descriptors, none]),
+        colours=np.concatenate([features.colours, colours]),
+    )
+
+
+def _colours(inputs: Inputs, k: int, xy: Array) -> NDArray[np.uint8]:
+    """Return the colours (K, 3) of a photo at original pixels (K, 2)."""
+    photo = inputs.load(k, long_side=REFERENCE_LONG_SIDE)
+    height, width = photo.pixels.shape[:2]
+    column, row = np.clip(
+        (xy * [photo.scale_x, photo.scale_y]).astype(int), 0, [width - 1, height - 1]
+    ).T
+    return np.asarray(photo.pixels[row, column])

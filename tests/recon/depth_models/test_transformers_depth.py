@@ -1,0 +1,182 @@
+"""Depth models of transformers: loaded as what they are, run as the library runs them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+pytest.importorskip("transformers")
+import transformers
+from tiny_depth_models import MODELS, write_model
+
+from pointmap.errors import InputError
+from recon.depth_models import load_depth_model
+from recon.depth_models.transformers_depth import TransformersDepth
+
+CPU = torch.device("cpu")
+KINDS = {"dpt": "disparity", "depth-anything": "disparity"}
+SIZES = ((97, 141), (150, 83), (64, 64), (97, 141))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    yield tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def folder(folders: Path) -> Path:
+    """A Depth Anything model, to be copied and spoilt."""
+    return write_model("depth-anything", folders / "one")
+
+
+def load(folder: Path) -> TransformersDepth:
+    model = load_depth_model(str(folder), device=CPU)
+    assert isinstance(model, TransformersDepth)
+    return model
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_maps_are_those_of_the_librarys_own_pipeline(name: str, folders: Path) -> None:
+    path = write_model(name, folders / name)
+    model = load(path)
+    pipeline = transformers.pipeline("depth-estimation", model=str(path), device="cpu")
+    rng = np.random.default_rng(0)
+    for height, width in SIZES:
+        pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
+        expected = pipeline(Image.fromarray(pixels))
+        found = model.predict(pixels)
+        assert found.values.shape == (height, width) and found.values.dtype == np.float32
+        spread = float(np.ptp(expected["predicted_depth"].numpy())) or 1.0
+        off = np.abs(found.values - expected["predicted_depth"].numpy()).max()
+        assert off <= 1e-5 * spread
+    assert model.kind == KINDS.get(name, "metres")
+    assert (found.focal_px is not None) == (name == "depth-pro")
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("height", "width"), [(200, 301), (333, 190)])
+def test_the_maps_grid_is_the_photos(name: str, folders: Path, height: int, width: int) -> None:
+    """A network that hands on the brightness it sees gives a ramp back where it was."""
+
+    class Brightness:
+        def __call__(self, pixel_values: torch.Tensor) -> SimpleNamespace:
+            # Above zero, where depth is.
+            return SimpleNamespace(predicted_depth=pixel_values.mean(1) + 4, field_of_view=None)
+
+    model = replace(load(write_model(name, folders / name)), network=Brightness())
+    for ramp in (
+        np.repeat(np.linspace(30, 220, width)[None], height, 0),
+        np.repeat(np.linspace(30, 220, height)[:, None], width, 1),
+    ):
+        pixels = np.repeat(np.rint(ramp)[..., None], 3, 2).astype(np.uint8)
+        found = model.predict(pixels).values
+        if name == "depth-pro":
+            found = 1 / found  # the library turns inverse depth round
+        inner = np.s_[height // 10 : -height // 10, width // 10 : -width // 10]
+        slope, shift = np.polyfit(found[inner].ravel(), ramp[inner].ravel(), 1)
+        step = np.abs(np.diff(ramp, axis=1 if ramp[0, 0] != ramp[0, -1] else 0)).mean()
+        # The ramp is rounded to whole levels, the networks' grids are coarser than the photo.
+        off = (slope * found + shift - ramp)[inner] / step
+        # A grid that is off by a pixel, or stretched, is off on one side.
+        rows, columns = (side // 4 for side in off.shape)
+        for part in (off[:rows], off[-rows:], off[:, :columns], off[:, -columns:]):
+            assert abs(part.mean()) < 0.5
+
+
+def test_the_content_key_tells_weights_apart_and_not_folders(folder: Path, tmp_path: Path) -> None:
+    first = load(folder)
+    shutil.copytree(folder, tmp_path / "copy")
+    assert load(tmp_path / "copy").content_key == first.content_key
+    weights = load_file(tmp_path / "copy/model.safetensors")
+    name = next(iter(weights))
+    weights[name] = weights[name] + 1
+    save_file(weights, tmp_path / "copy/model.safetensors", metadata={"format": "pt"})
+    assert load(tmp_path / "copy").content_key != first.content_key
+
+
+def test_the_model_card_tells_the_licence(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert load(folder).licence == "unknown"
+    shutil.copytree(folder, tmp_path / "m")
+    (tmp_path / "m/README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\nlicense: none\n")
+    assert load(tmp_path / "m").licence == "cc-by-nc-4.0"
+    assert "non-commercial use alone" in caplog.text
+
+
+def spoilt(name: str, folder: Path) -> None:
+    """Make the copy of a model in ``folder`` unusable in one way."""
+    config, weights = folder / "config.json", folder / "model.safetensors"
+    if name == "no weights":
+        weights.unlink()
+    elif name == "no config":
+        config.unlink()
+    elif name == "classifier":
+        shutil.rmtree(folder)
+        small = transformers.ViTConfig(
+            hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+        )
+        transformers.ViTForImageClassification(small).save_pretrained(folder)
+    elif name == "segmentation":
+        said = json.loads(config.read_text())
+        config.write_text(json.dumps(said | {"architectures": ["DPTForSemanticSegmentation"]}))
+    elif name == "truncated":
+        weights.write_bytes(weights.read_bytes()[:5000])
+    else:
+        tensors = load_file(weights)
+        last = sorted(tensors)[0]
+        if name == "nan":
+            tensors[last][0] = float("nan")
+        else:
+            del tensors[last]
+        save_file(tensors, weights, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("no weights", "no weights"),
+        ("no config", "no config.json of a model of transformers"),
+        ("classifier", "is no depth model that is known here but ViTForImageClassification"),
+        ("segmentation", "is no depth model that is known here but DPTForSemanticSegmentation"),
+        ("truncated", "cannot be loaded by the library"),
+        ("nan", "weights are not finite"),
+        ("missing", "1 weights are missing"),
+    ],
+)
+def test_unusable_folders_are_named_with_the_remedy(
+    name: str, says: str, folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path / "m")
+    spoilt(name, tmp_path / "m")
+    with pytest.raises(InputError) as caught:
+        load(tmp_path / "m")
+    assert says in str(caught.value) and str(tmp_path / "m") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_names_and_missing_libraries_are_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match=r"neither a folder nor a known name.*depth-anything-v2"):
+        load_depth_model("deptanything", device=CPU)
+    monkeypatch.setattr("recon.depth_models.transformers_depth.version", lambda name: "4.40.2")
+    with pytest.raises(InputError, match=r"transformers 4\.40\.2 is too old"):
+        load(folder)
+
+
+def test_offline_the_command_that_fetches_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for given in ("somebody/some-model", "zoedepth"):
+        with pytest.raises(InputError, match=r"run: hf download [\w/-]+$"):
+            load_depth_model(given, device=CPU)
