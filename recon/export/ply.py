@@ -119,7 +119,9 @@ def _read_ours(
 ) -> tuple[NDArray[np.void], NDArray[np.void]] | None:
     """Return the vertex and face tables; None for a PLY file of another program."""
     head, mark, body = data.partition(b"end_header\n")
-    counts = [int(number) for number in re.findall(rb"^element \w+ (\d+)$", head, re.MULTILINE)]
+    counts = [
+        int(number) for number in re.findall(rb"^element \w+ (\d{1,18})$", head, re.MULTILINE)
+    ]
     vertex_count, face_count = (*counts, None, None)[:2]
     if vertex_count is None or head + mark != _header(layout, vertex_count, face_count):
         return None

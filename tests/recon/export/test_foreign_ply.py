@@ -89,6 +89,7 @@ def test_polygons_become_triangles_and_fractions_colours(tmp_path: Path) -> None
         b"ply\nformat ascii 1.0\nend_header\n",
         HEADER.encode(),
         HEADER.replace("vertex 4", "vertex 9999999999999999999").encode(),
+        HEADER.replace("vertex 4", "vertex " + "9" * 5000).encode(),
         HEADER.replace("double x", "float " + "x" * 5000).encode() + VERTICES.encode(),
         HEADER.replace("double x", "half x").encode(),
         HEADER.replace("double y", "double x").encode(),
