@@ -232,6 +232,17 @@ def rendered_scenes() -> Iterator[tuple[str, list[TrueView], float]]:
         seed += 1
 
 
+def seeded_scenes(seeds: Sequence[int]) -> Iterator[tuple[str, list[TrueView], float]]:
+    """Yield name, photos and error of the prior of generated scenes, ``seeds`` counted from the
+    first that is kept from training.
+    """
+    from pointmap.training.rendering.render_views import HELD_OUT_SEED
+
+    for seed in seeds:
+        views = generated(HELD_OUT_SEED + seed)
+        yield f"seed +{seed}, {100 * textured_share(views):.0f} % textured", views, PRIOR_ERROR
+
+
 def score_real(scene: Path, out: Path) -> RealScores:
     """Reconstruct a scene folder with true depth twice, without and with refinement."""
     found: list[float | None] = []
@@ -267,11 +278,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("scenes", nargs="*", type=Path, metavar="SCENE_DIR")
     parser.add_argument("--out", type=Path, help="folder for the results of SCENE_DIRs")
     parser.add_argument("--json", type=Path, help="file for all figures")
+    parser.add_argument("--seeds", nargs="+", type=int, help="these generated scenes alone")
     given = parser.parse_args(arguments)
     if given.scenes and given.out is None:
         parser.error("SCENE_DIR needs --out, a folder for what is reconstructed")
     results: list[RefinedScores | RealScores] = []
-    for name, views, error in rendered_scenes():
+    scenes = rendered_scenes() if given.seeds is None else seeded_scenes(given.seeds)
+    for name, views, error in scenes:
         results.append(score_rendered(name, views, error))
         print(table(results[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
     results += [score_real(scene, given.out) for scene in given.scenes]

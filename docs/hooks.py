@@ -20,6 +20,7 @@ FROM_REPOSITORY = {
     "benchmarks/README.md": "benchmarks.md",
     "pointmap/weights/README.md": "bundled-network.md",
     "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
 }
 """Files that are read in the repository as well: their pages in the site."""

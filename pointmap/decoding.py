@@ -49,6 +49,8 @@ _MOST_SCANNED_MEGAPIXELS = 2500
 # Any marker of a JPEG but those that belong to the data of a scan.
 _JPEG_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])")
 _END, _SCAN = 0xD9, 0xDA
+# What sensors make of a pixel, which programs store in 16 bits as it is.
+_GREY_BITS = (8, 10, 12, 14, 16)
 # Pictures that take more are read one at a time, however many threads there are.
 _LARGE_BYTES = 128e6
 _limit_lock, _large_lock = threading.Lock(), threading.Lock()
@@ -169,8 +171,9 @@ def decode(image: Image.Image, width: int, height: int, orientation: int = 1) ->
     """Return pixels (height, width, 3) uint8 RGB of an opened picture, upright and resized.
 
     ``width``, ``height`` are those after ``orientation`` (EXIF, 1 to 8) is applied. Transparent
-    pixels are laid over white; 16-bit values keep their high byte; CMYK, grey and palette pictures
-    become RGB. Raises ``UnusablePicture`` for floating-point pixels, whose range nobody knows.
+    pixels are laid over white; of grey values of 16 bits, or of the 10, 12 or 14 that a sensor
+    fills of them, the high 8 remain; CMYK, grey and palette pictures become RGB. Raises
+    ``UnusablePicture`` for floating-point pixels, whose range nobody knows.
     """
     size = (height, width) if orientation >= 5 else (width, height)
     box: tuple[float, float, float, float] = (0, 0, *image.size)
@@ -201,8 +204,9 @@ def _filterable(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise UnusablePicture("floating-point pixels; save it with 8 or 16 bits per channel")
     if image.mode == "I" or image.mode.startswith("I;16"):
-        values = np.clip(np.asarray(image), 0, 65535) >> 8
-        return Image.fromarray(values.astype(np.uint8))
+        values = np.clip(np.asarray(image), 0, 65535)
+        used = next(bits for bits in _GREY_BITS if values.max(initial=0) < 1 << bits)
+        return Image.fromarray((values >> (used - 8)).astype(np.uint8))
     if image.has_transparency_data:
         return image.convert("RGBA")
     return image.convert("L" if image.mode == "1" else "RGB")

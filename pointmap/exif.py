@@ -15,6 +15,7 @@ from PIL import Image
 
 _MAKE, _MODEL, _ORIENTATION, _EXIF_IFD = 0x010F, 0x0110, 0x0112, 0x8769
 _FOCAL_LENGTH_MM, _FOCAL_LENGTH_35MM, _LENS_MODEL = 0x920A, 0xA405, 0xA434
+_DIGITAL_ZOOM = 0xA404
 _PIXEL_WIDTH, _PIXEL_HEIGHT = 0xA002, 0xA003
 _PLANE_RESOLUTION, _PLANE_UNIT = 0xA20E, 0xA210
 
@@ -27,7 +28,8 @@ class ExifHints:
     """Usable hints of one photo.
 
     ``orientation``: 1 to 8; ``focal_px``: focal length in pixels of the stored picture, or None;
-    ``camera``: make, model, lens and focal length joined by "|", empty parts where nothing is said.
+    ``camera``: make, model, lens, focal length, that in 35 mm and digital zoom joined by "|", empty
+    parts where nothing is said.
     """
 
     orientation: int
@@ -45,14 +47,11 @@ def read_exif(image: Image.Image) -> ExifHints:
     orientation = main.get(_ORIENTATION, 1)
     if orientation not in range(1, 9):
         orientation = 1
-    focal_mm = _positive(details, _FOCAL_LENGTH_MM)
-    parts = [
-        _text(main, _MAKE),
-        _text(main, _MODEL),
-        _text(details, _LENS_MODEL),
-        # A zoom lens is a different camera at every setting.
-        "" if focal_mm is None else f"{focal_mm:.4g}mm",
-    ]
+    parts = [_text(main, _MAKE), _text(main, _MODEL), _text(details, _LENS_MODEL)]
+    # A zoom is a different camera at every setting. Phones zoom by cutting out, whatever the lens.
+    for tag in (_FOCAL_LENGTH_MM, _FOCAL_LENGTH_35MM, _DIGITAL_ZOOM):
+        value = _positive(details, tag)
+        parts.append("" if value is None else f"{value:.4g}")
     return ExifHints(orientation, _focal_px(details, *image.size), "|".join(parts))
 
 
@@ -60,7 +59,8 @@ def _focal_px(tags: Mapping[int, object], width: int, height: int) -> float | No
     """Return the focal length in pixels of a ``width`` x ``height`` picture, or None.
 
     Either from the sensor's resolution, ``FocalLength * FocalPlaneXResolution``, or from the 35 mm
-    equivalent, which compares diagonals (CIPA DCG-001): ``f35 / 43.27 mm * diagonal``.
+    equivalent, which compares diagonals (CIPA DCG-001): ``f35 / 43.27 mm * diagonal``. That counts
+    a digital zoom; the sensor's resolution does not.
     """
     taken = _positive(tags, _PIXEL_WIDTH), _positive(tags, _PIXEL_HEIGHT)
     taken_width, taken_height = (v or float(s) for v, s in zip(taken, (width, height), strict=True))
@@ -76,7 +76,7 @@ def _focal_px(tags: Mapping[int, object], width: int, height: int) -> float | No
         focal_px = focal_35mm / _FULL_FRAME_DIAGONAL_MM * math.hypot(width, height)
     elif focal_mm is not None and per_unit is not None and unit_mm is not None:
         resize = max(width, height) / max(taken_width, taken_height)
-        focal_px = focal_mm / unit_mm * per_unit * resize
+        focal_px = focal_mm / unit_mm * per_unit * resize * (_positive(tags, _DIGITAL_ZOOM) or 1.0)
     # Fields of view from 5 to 150 degrees; anything else is a slip of the pen.
     plausible = focal_px is not None and 0.13 < focal_px / max(width, height) < 12
     return focal_px if plausible else None

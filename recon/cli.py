@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 EXIT_INPUT_ERROR = 2
 
+# Numbers of the signals that came to end the command.
+_interrupts: list[int] = []
+
 
 @dataclass(frozen=True)
 class Command:
@@ -89,7 +92,8 @@ def _run(arguments: list[str] | None) -> int:
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    _end_as_on_ctrl_c("SIGTERM", "SIGHUP")
+    _interrupts.clear()
+    _end_as_on_ctrl_c("SIGINT", "SIGTERM", "SIGHUP")
     output: OutputFolder | None = None
     try:
         answer_version(arguments)
@@ -108,17 +112,23 @@ def _run(arguments: list[str] | None) -> int:
     except InputError as error:
         console.print(f"[bold red]error:[/] {_escape(str(error))}")
         return EXIT_INPUT_ERROR
-    except KeyboardInterrupt as interrupt:
-        written = "nothing was written"
-        if output is not None and output.published:
-            written = f"the scene is in {output.target}"
-        elif output is not None and _work_folder(output).exists():
-            written = (
-                f"no scene was written; the same command goes on from what is in "
-                f"{_work_folder(output)}"
-            )
-        console.print(f"interrupted: {_escape(written)}")
-        return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
+    except KeyboardInterrupt:
+        pass
+    except Exception:
+        # A library in C that is interrupted, most often in its import, makes an error of it.
+        if not _interrupts:
+            raise
+    console.print(f"interrupted: {_escape(_what_was_written(output))}")
+    return 128 + (_interrupts[0] if _interrupts else signal.SIGINT)
+
+
+def _what_was_written(output: OutputFolder | None) -> str:
+    if output is not None and output.published:
+        return f"the scene is in {output.target}"
+    if output is not None and _work_folder(output).exists():
+        work = _work_folder(output)
+        return f"no scene was written; the same command goes on from what is in {work}"
+    return "nothing was written"
 
 
 def _end_as_on_ctrl_c(*names: str) -> None:
@@ -131,7 +141,8 @@ def _end_as_on_ctrl_c(*names: str) -> None:
 
 
 def _raise_interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt(number)
+    _interrupts.append(number)
+    raise KeyboardInterrupt
 
 
 def _write(command: Command, output: OutputFolder, listener: ProgressBars) -> Scene | None:

@@ -123,6 +123,19 @@ def load_known_cameras(path: str | None, photos: Sequence[Photo]) -> KnownCamera
     )
 
 
+def check_focal(focal_px: float | None, photos: Sequence[Photo]) -> None:
+    """Raise ``InputError`` for a focal length that some photo cannot have been taken with."""
+    if focal_px is None:
+        return
+    low, high = _FOCALS
+    for photo in photos:
+        if not low <= focal_px / max(photo.width, photo.height) <= high:
+            raise InputError(
+                f"--focal.focal-px {focal_px:g}: no lens takes {photo.name} "
+                f"({photo.width}x{photo.height}) with it; give the focal length in its pixels"
+            )
+
+
 def _check_lens(camera: ListedCamera, photo: Photo) -> None:
     """Raise ``InputError`` unless a lens like this can have taken a photo of this size."""
     assert camera.intrinsics is not None

@@ -11,12 +11,14 @@ from pointmap.images import find_videos
 from recon.adaptation import AdaptOptions, adapted_depths
 from recon.alignment.align_scene import align_scene
 from recon.alignment.further_groups import further_groups
+from recon.alignment.zooms import cameras_by_zoom
 from recon.assemble import assemble_scene, assemble_views
 from recon.depth.dense_depths import dense_depths
 from recon.depth_models import DepthModel
 from recon.depth_models.predict_maps import model_records, with_model_maps
 from recon.fusion import fuse_views
 from recon.inputs import Inputs, read_inputs, video_frames
+from recon.known_cameras import check_focal
 from recon.matchers import Matcher
 from recon.metric_scale import check_scale_source, in_metres
 from recon.options import Options
@@ -24,9 +26,15 @@ from recon.prediction.network_pairs import network_pairs
 from recon.prediction.predict_scene import predict_scene
 from recon.progress import Run, StageListener
 from recon.reconstruction import Reconstruction
-from recon.scene import Scene
+from recon.scene import ModelRecord, Scene
 from recon.single_photo import photo_scene
-from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
+from recon.stage_results import (
+    Alignment,
+    NetworkResult,
+    PairEvidence,
+    PairMatches,
+    PhotoFeatures,
+)
 from recon.two_view.features import find_features
 from recon.two_view.gather_evidence import gather_evidence
 from recon.two_view.learned_matching import match_by_model
@@ -86,20 +94,29 @@ def reconstruct(
             check_scale_source(
                 options.scale_from, names, weights=options.weights, model=inputs.depth_model
             )
+            check_focal(options.focal.focal_px, inputs.photos)
         scene = (_one_photo if inputs.is_single_photo else _all_photos)(inputs, options, run)
+    models, holds = model_records(inputs), work if frames else None
+    return Reconstruction.of(_told(scene, options, run, models, holds))
 
-    def told(scene: Scene) -> Scene:
-        return replace(
-            scene,
-            stages=tuple(run.records),
-            warnings=tuple(run.warnings),
-            options=options.to_dict(),
-            models=model_records(inputs),
-            further=tuple(told(other) for other in scene.further),
-            holds=work if frames else None,
-        )
 
-    return Reconstruction.of(told(scene))
+def _told(
+    scene: Scene,
+    options: Options,
+    run: Run,
+    models: tuple[ModelRecord, ...],
+    holds: Work | None,
+) -> Scene:
+    """Return the scene with how it came about, and those beside it likewise."""
+    return replace(
+        scene,
+        stages=tuple(run.records),
+        warnings=tuple(run.warnings),
+        options=options.to_dict(),
+        models=models,
+        further=tuple(_told(other, options, run, models, holds) for other in scene.further),
+        holds=holds,
+    )
 
 
 def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
@@ -119,17 +136,18 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
         seen = predict_scene(
             inputs, network_pairs(inputs, matches, options.pose_from), advance=advance
         )
-    with run.stage("Relative poses") as advance:
-        evidence = gather_evidence(
-            inputs,
-            features,
-            matches,
-            seen,
-            options.focal,
-            pose_from=options.pose_from,
-            advance=advance,
+    evidence, alignment = _cameras(inputs, features, matches, seen, options, run)
+    zooms = inputs.work.once(
+        content_key("zooms", 1, evidence, alignment, options.align),
+        lambda: cameras_by_zoom(inputs.photos, evidence, alignment, options.align),
+    )
+    if zooms is not None:
+        by_zoom = zip(inputs.photos, zooms, strict=True)
+        photos = tuple(replace(photo, camera_key=key) for photo, key in by_zoom)
+        inputs = replace(inputs, photos=photos)
+        evidence, alignment = _cameras(
+            inputs, features, matches, seen, options, run, " at several zooms"
         )
-    alignment = _alignment(inputs, features, evidence, options, run)
     groups = further_groups(alignment)
     scene = in_metres(
         _aligned_scene(inputs, evidence, alignment, options, run),
@@ -155,6 +173,31 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
     return replace(scene, other_places=names, further=tuple(further))
 
 
+def _cameras(
+    inputs: Inputs,
+    features: Sequence[PhotoFeatures],
+    matches: Sequence[PairMatches],
+    seen: NetworkResult,
+    options: Options,
+    run: Run,
+    how: str = "",
+) -> tuple[PairEvidence, Alignment]:
+    """Return what the photos say of each other, and their cameras; ``how`` is added to the stages'
+    names.
+    """
+    with run.stage(f"Relative poses{how}") as advance:
+        evidence = gather_evidence(
+            inputs,
+            features,
+            matches,
+            seen,
+            options.focal,
+            pose_from=options.pose_from,
+            advance=advance,
+        )
+    return evidence, _alignment(inputs, features, evidence, options, run, how)
+
+
 def _alignment(
     inputs: Inputs,
     features: Sequence[PhotoFeatures],
@@ -167,7 +210,7 @@ def _alignment(
         names = [item_key(features, k) for k in range(len(features))]
         depends_on = names, inputs.known, evidence, options.align, options.seed
         return inputs.work.once(
-            content_key("alignment", 2, *depends_on),
+            content_key("alignment", 3, *depends_on),
             lambda: align_scene(
                 inputs, features, evidence, options.align, seed=options.seed, advance=advance
             ),

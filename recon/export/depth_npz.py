@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pointmap.camera import Array
 from pointmap.errors import InputError
 from pointmap.outside.arrays import read_npz
-from pointmap.outside.values import FOCAL_RANGE_PX, MAX_K1, matrix, number
+from pointmap.outside.values import FOCAL_RANGE_PX, MAX_K1, MAX_LENGTH, matrix, number
 from recon.scene import View
 
 # Bits of the mantissa that depth keeps of 23, so that files are small: off by 0.025 % at most, a
@@ -110,7 +110,9 @@ def _checked(arrays: Mapping[str, NDArray[Any]]) -> StoredDepth:
         raise ValueError(f"depth has shape {size}")
     if stored.confidence.shape != size or stored.image.shape != (*size, 3):
         raise ValueError("depth, confidence and image are of different sizes")
-    if not (np.isfinite(stored.depth).all() and np.isfinite(stored.confidence).all()):
+    if not (np.abs(stored.depth).max() <= MAX_LENGTH and np.isfinite(stored.confidence).all()):
         raise ValueError("depth or confidence is not finite")
-    matrix(stored.intrinsics.tolist(), "K", 3, 3, FOCAL_RANGE_PX[1])
+    K = matrix(stored.intrinsics.tolist(), "K", 3, 3, FOCAL_RANGE_PX[1])
+    if not min(K[0, 0], K[1, 1]) > 0:
+        raise ValueError("K has no focal length")
     return stored

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pointmap.errors import InputError
 from pointmap.outside.regular_file import read_regular
+from pointmap.outside.values import MAX_LENGTH
 from recon.export.foreign_ply import ForeignPly, parse_ply
 from recon.scene import Mesh, PointCloud
 
@@ -125,7 +126,10 @@ def _read_ours(
     split = vertex_count * np.dtype(layout).itemsize
     if len(body) != split + (face_count or 0) * np.dtype(_FACE).itemsize:
         raise InputError(f"{path} is damaged: reconstruct the scene again")
-    return np.frombuffer(body[:split], layout), np.frombuffer(body[split:], _FACE)
+    vertices = np.frombuffer(body[:split], layout)
+    if not all(np.abs(vertices[axis]).max(initial=0) <= MAX_LENGTH for axis in "xyz"):
+        raise InputError(f"{path} is damaged: reconstruct the scene again")
+    return vertices, np.frombuffer(body[split:], _FACE)
 
 
 def _columns(

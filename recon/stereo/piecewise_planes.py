@@ -28,6 +28,9 @@ _FEWEST = 20
 """Known pixels below which no plane is looked for."""
 _UNLIKELY = 0.2
 """A plane that is off by this share from what is expected of a pixel is not the pixel's."""
+_UNBIASED = 0.6
+"""A plane is believed up to this mean over deviation of how far it is off what is expected, and no
+more from twice that on."""
 _DOUBTED, _BELIEVED = 0.3, 0.6
 """Share of like pixels nearby that belong to a plane: up to the first it tells nothing, from the
 second on all."""
@@ -52,15 +55,32 @@ def along_planes(log_depth: Tensor, weight: Tensor, pixels: Tensor, expected: Te
     shares = spread_along_colours(belongs, weight, pixels, torch.zeros_like(belongs))
     expected_depth = expected.exp()
     best, trust, chosen = (torch.zeros_like(weight) for _ in range(3))
-    for surface, share in zip(surfaces, shares, strict=True):
+    which = torch.full(weight.shape, -1, device=weight.device)
+    for n, (surface, share) in enumerate(zip(surfaces, shares, strict=True)):
         off = (surface * expected_depth - 1) / _UNLIKELY
         score = share * (1 - off.square()).clamp_min(0).square()
         better = score > best
         best = torch.where(better, score, best)
         trust = torch.where(better, share, trust)
         chosen = torch.where(better, surface, chosen)
+        which = torch.where(better, n, which)
     trust = ((trust - _DOUBTED) / (_BELIEVED - _DOUBTED)).clamp(0, 1)
+    off = chosen * expected_depth - 1
+    for n in range(len(planes)):
+        its = which == n
+        trust = torch.where(its, trust * _credit(off[its & (weight == 0) & (trust > 0)]), trust)
     return expected + trust * (-chosen.clamp_min(1e-12).log() - expected)
+
+
+def _credit(off: Tensor) -> float:
+    """Return how far, 0 to 1, a plane is to be believed that is relatively ``off`` (P,) from what
+    is expected of the pixels it takes: errors of what is expected have either sign, and a plane
+    that goes on past the end of its surface leaves it on one side.
+    """
+    if len(off) < _FEWEST:
+        return 1.0
+    bias = float(off.mean().abs() / off.std().clamp_min(1e-6))
+    return min(max(2 - bias / _UNBIASED, 0.0), 1.0)
 
 
 def find_planes(inverse: Tensor, weight: Tensor) -> Array:

@@ -23,7 +23,7 @@ from recon.two_view.relative_pose import features_contradict, surer, verify_pair
 from recon.work.content_key import content_key, item_key
 
 # Of gather_evidence, for results that were kept.
-_VERSION = 1
+_VERSION = 2
 
 if TYPE_CHECKING:
     from pointmap.images import Photo

@@ -23,6 +23,7 @@ from recon.two_view.features import FEATURE_LONG_SIDE, extract_features, match_f
 from recon.two_view.guided_matching import Region, guided_matches, joined_matches
 from recon.two_view.relative_pose import FEW_MATCHES, essential, surer
 from recon.two_view.replaced_features import ReplacedFeatures
+from recon.two_view.still_matches import without_still_matches
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
@@ -136,7 +137,7 @@ def match_again(
                 index_j=index_j,
             )
 
-        second = numbered(match_features(fine_i, fine_j, i, j))
+        (second,) = without_still_matches([numbered(match_features(fine_i, fine_j, i, j))])
         edge = _edge(joined_matches(first, second), fine_i, fine_j, K_i, K_j, numbered)
         before = result.get((i, j))
         if before is None and edge is not None and edge.pose.alternative is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -20,13 +21,18 @@ from recon.progress import Advance, unheard
 from recon.stage_results import PairMatches, PhotoFeatures
 from recon.two_view.features import match_features
 from recon.two_view.photo_descriptors import photo_descriptors
+from recon.two_view.still_matches import without_still_matches
 from recon.work.content_key import content_key, item_key
 
 if TYPE_CHECKING:
     from recon.inputs import Inputs
 
+logger = logging.getLogger(__name__)
+
 # Of match_photos, for results that were kept.
 _VERSION = 1
+# Share of matches that keep their place, from which on a warning says so: a few do by chance.
+_STILL_WORTH_TELLING = 0.05
 
 
 def match_photos(
@@ -41,7 +47,8 @@ def match_photos(
     ``features``: of :func:`recon.two_view.features.find_features`, asked for photo by photo. All
     pairs of few photos. Of many, each photo's most alike (see :mod:`recon.two_view.
     photo_descriptors`), then more of these where few of them match, and those that the matches
-    lead to. Of photos in the order of shooting, pairs along it in place of these.
+    lead to. Of photos in the order of shooting, pairs along it in place of these. Matches of what
+    moves along with the camera are left out.
     """
     count = len(inputs.photos)
     descriptors = None
@@ -75,7 +82,16 @@ def match_photos(
     if further:
         more = further_pairs(count, _strengths(matches), per_photo=further)
         matches = joined(matches, more.pairs, 0)
-    return sorted(matches, key=lambda m: (m.i, m.j))
+    moving = without_still_matches(sorted(matches, key=lambda m: (m.i, m.j)))
+    left_out = 1 - sum(map(len, moving)) / max(sum(map(len, matches)), 1)
+    if left_out > _STILL_WORTH_TELLING:
+        logger.warning(
+            "%.0f %% of the matches keep their place in the picture while others move: a part of "
+            "what moves with the camera (a bonnet, a tripod, a watermark), or the background of a "
+            "turntable; they are left out",
+            100 * left_out,
+        )
+    return moving
 
 
 def _strengths(matches: Iterable[PairMatches]) -> dict[Pair, float]:

@@ -46,6 +46,14 @@ def test_scores_are_printed_and_written(
     assert real["failure"]
 
 
+def test_seeds_that_are_asked_for_are_scored_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stereo, "generated", lambda seed: few_views())
+    assert stereo.main(["--seeds", "33"]) == 0
+    assert "seed +33" in capsys.readouterr().out.splitlines()[-1]
+
+
 def test_scenes_are_chosen_by_their_texture(monkeypatch: pytest.MonkeyPatch) -> None:
     """One plain scene, with two priors, and textured ones until there are enough."""
     textured = few_views()

@@ -183,6 +183,8 @@ def test_modes_become_rgb(tmp_path: Path) -> None:
     image.convert("L").save(tmp_path / "grey.bmp")
     Image.fromarray(grey16).save(tmp_path / "sixteen.png")
     Image.fromarray(grey16).save(tmp_path / "sixteen.tif")
+    # Twelve bits of a sensor, as they are, in sixteen.
+    Image.fromarray(grey16 >> 4).save(tmp_path / "twelve.png")
     image.convert("1").save(tmp_path / "bilevel.png")
     expected = {
         "palette.png": rgb,
@@ -190,6 +192,7 @@ def test_modes_become_rgb(tmp_path: Path) -> None:
         "grey.bmp": np.asarray(image.convert("L").convert("RGB")),
         "sixteen.png": np.repeat(rgb[..., :1], 3, -1),
         "sixteen.tif": np.repeat(rgb[..., :1], 3, -1),
+        "twelve.png": np.repeat(rgb[..., :1], 3, -1),
         "bilevel.png": np.asarray(image.convert("1").convert("RGB")),
     }
     for name, pixels in expected.items():
@@ -304,9 +307,11 @@ def test_camera_keys_group_by_camera_lens_zoom_and_size(tmp_path: Path) -> None:
         save(tmp_path / "e.jpg", wide, **{**phone, "x0110": "P2"}),
         save(tmp_path / "f.jpg", wide[:50], **phone),
         save(tmp_path / "g.jpg", wide),
+        save(tmp_path / "h.jpg", wide, xA405=26, **phone),
+        save(tmp_path / "i.jpg", wide, xA405=39, xA404=1.5, **phone),
     ]
     assert len({open_one(path).camera_key for path in same}) == 1
-    assert len({open_one(path).camera_key for path in [same[0], *other]}) == 5
+    assert len({open_one(path).camera_key for path in [same[0], *other]}) == 7
 
 
 def test_broken_exif_does_not_cost_the_photo(tmp_path: Path) -> None:

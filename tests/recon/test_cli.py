@@ -364,3 +364,29 @@ def test_an_interrupt_while_modules_are_imported_is_one_line(tmp_path: Path) -> 
         text=True,
     )
     assert (done.returncode, done.stderr) == (130, "interrupted: nothing was written\n")
+
+
+def test_an_interrupt_that_a_library_makes_an_error_of_is_an_interrupt(
+    photos: Path,
+    weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt as error:
+            raise RuntimeError("initialization failed") from error
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    monkeypatch.setattr("recon.cli._write", interrupted)
+    try:
+        assert run(photos, tmp_path / "out", weights) == 128 + signal.SIGTERM
+        assert "interrupted: nothing was written" in capsys.readouterr().err
+        monkeypatch.setattr("recon.cli._write", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(photos, tmp_path / "out", weights)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -14,7 +14,7 @@ from pointmap.errors import InputError
 from pointmap.images import Photo
 from recon.export.colmap import write_colmap
 from recon.export.colmap_cameras import read_colmap_cameras
-from recon.known_cameras import load_known_cameras
+from recon.known_cameras import check_focal, load_known_cameras
 
 PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", 640, 480, None, "one") for k in range(2)]
 K = [[500.0, 0.0, 320.0], [0.0, 500.0, 240.0], [0.0, 0.0, 1.0]]
@@ -151,3 +151,11 @@ def test_a_damaged_binary_model_is_one_line_or_right(tmp_path: Path) -> None:
                 assert "\n" not in str(error)
         (tmp_path / name).write_bytes(whole[name])
     assert len(read_colmap_cameras(tmp_path)) == 4
+
+
+@pytest.mark.parametrize("focal_px", [28.0, 1e7])
+def test_a_focal_length_that_no_photo_can_have_is_one_line(focal_px: float) -> None:
+    check_focal(None, PHOTOS)
+    check_focal(500.0, PHOTOS)
+    with pytest.raises(InputError, match=r"no lens takes 0\.jpg"):
+        check_focal(focal_px, PHOTOS)

@@ -103,6 +103,16 @@ def test_a_shuffled_loop_is_found_and_closed(order: np.ndarray) -> None:
     assert len(pairs) < 0.25 * COUNT * (COUNT - 1) / 2
 
 
+def test_a_loop_in_order_is_matched_far_along_and_closed() -> None:
+    options = ViewGraphOptions(neighbours=4)
+    matches = match_photos(_inputs(COUNT), _loop(np.arange(COUNT)), options)
+    pairs = {(m.i, m.j) for m in matches}
+    steps = {(i, i + step) for step in (1, 2, 4, 8) for i in range(COUNT - step)}
+    assert steps | {(0, COUNT - 1)} <= pairs
+    # None of three, which a second round of a shuffled loop would have.
+    assert len(pairs - steps) <= COUNT and (10, 13) not in pairs
+
+
 def test_matches_are_the_same_on_any_number_of_threads(order: np.ndarray) -> None:
     before = torch.get_num_threads()
     found: list[list[PairMatches]] = []

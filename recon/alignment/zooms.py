@@ -1,0 +1,112 @@
+"""Photos of one camera, as far as their files tell, that were taken at several zooms."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from pointmap.camera import Array, Mask, cross_matrix, invert_rigid, pixel_rays, project
+from pointmap.images import Photo
+from recon.alignment.align import align
+from recon.alignment.refinement import AlignOptions
+from recon.stage_results import REFERENCE_LONG_SIDE, Alignment, PairEdge, PairEvidence
+
+logger = logging.getLogger(__name__)
+
+# Photos whose verified matches all but fit share their focal length: below this share (of matches
+# within so many pixels at 640 px of their epipolar lines) it is asked whether they do.
+_ALL_FIT, _FITS_PX = 0.97, 2.0
+# Focal lengths of their own leave this part of the squared errors, of at least so many of the
+# observations, or they explain nothing: measured, 0.94 to 0.99 in sets of one camera, 0.4 where
+# some photos were zoomed.
+_LEFT, _KEPT = 0.75, 0.98
+# How free they are for that, in logarithms, and the step between two zooms.
+_FREE, _STEP = 0.2, np.log(1.15)
+
+
+def cameras_by_zoom(
+    photos: Sequence[Photo], evidence: PairEvidence, alignment: Alignment, options: AlignOptions
+) -> list[str] | None:
+    """Return the photos' ``camera_key``, another one for each zoom; None where one focal length for
+    each camera explains the matches as well.
+
+    Cameras whose focal length is given, or told by EXIF, stay as they are.
+    """
+    open_ = np.array([source not in ("given", "exif") for source in evidence.focals.sources])
+    if not (open_ & _misfits(photos, alignment)).any():
+        return None
+    focals = evidence.focals
+    own = np.where(open_, focals.groups.max(initial=0) + 1 + np.arange(len(photos)), focals.groups)
+    sigma = np.where(open_, np.maximum(focals.log_sigma, _FREE), focals.log_sigma)
+    trial = align(
+        photos, replace(evidence, focals=replace(focals, groups=own, log_sigma=sigma)), options
+    )
+    before, after = _squared_errors(photos, alignment), _squared_errors(photos, trial)
+    if len(after) < _KEPT * len(before) or after.mean() > _LEFT * before.mean():
+        return None
+    placed = np.array([pose is not None for pose in trial.cam_to_world])
+    zoom = np.zeros(len(photos), np.int64)
+    for group in np.unique(focals.groups[open_]):
+        members = np.flatnonzero((focals.groups == group) & open_ & placed)
+        order = members[np.argsort(trial.intrinsics[members, 0, 0], kind="stable")]
+        steps = np.diff(np.log(trial.intrinsics[order, 0, 0])) > _STEP
+        zoom[order] = np.concatenate([[0], np.cumsum(steps)])[: len(order)]
+    if not zoom.any():
+        return None
+    logger.warning(
+        "photos of equal size were taken at %d zooms, as their matches tell: each has a focal "
+        "length of its own",
+        zoom.max() + 1,
+    )
+    keys = zip((photo.camera_key for photo in photos), zoom.tolist(), strict=True)
+    return [f"{key}, zoom {z}" if z else key for key, z in keys]
+
+
+def _misfits(photos: Sequence[Photo], alignment: Alignment) -> Mask:
+    """Return (N,) of which placed photos too many verified matches don't fit the cameras."""
+    matches = np.zeros((len(photos), 2))
+    for edge in alignment.edges:
+        i, j = edge.matches.i, edge.matches.j
+        if alignment.cam_to_world[i] is not None and alignment.cam_to_world[j] is not None:
+            fits = _fitting(edge, photos, alignment)
+            matches[[i, j]] += len(fits), fits.sum()
+    return np.asarray(matches[:, 1] < _ALL_FIT * matches[:, 0])
+
+
+def _fitting(edge: PairEdge, photos: Sequence[Photo], alignment: Alignment) -> Mask:
+    """Return which verified matches of an edge lie near their epipolar lines (Sampson)."""
+    i, j, inliers = edge.matches.i, edge.matches.j, edge.pose.inliers
+    pose_i, pose_j = alignment.cam_to_world[i], alignment.cam_to_world[j]
+    assert pose_i is not None and pose_j is not None
+    motion = invert_rigid(pose_i) @ pose_j
+    length = float(np.linalg.norm(motion[:3, 3]))
+    E = cross_matrix(motion[:3, 3] / max(length, 1e-12)) @ motion[:3, :3]
+    x_i, x_j = (
+        pixel_rays(xy[inliers], alignment.intrinsics[k], float(alignment.k1[k]))
+        for k, xy in ((i, edge.matches.xy_i), (j, edge.matches.xy_j))
+    )
+    line_i, line_j = x_j @ E.T, x_i @ E
+    slope = np.square(np.hstack([line_i[:, :2], line_j[:, :2]])).sum(axis=1)
+    error = np.abs((x_i * line_i).sum(axis=1)) / np.sqrt(np.maximum(slope, 1e-30))
+    focal = min(float(alignment.intrinsics[k, 0, 0]) / _unit_px(photos[k]) for k in (i, j))
+    return np.asarray(error * focal < _FITS_PX)
+
+
+def _squared_errors(photos: Sequence[Photo], alignment: Alignment) -> Array:
+    """Return the squared reprojection errors (M,) of all observations, in pixels at 640 px."""
+    tracks = alignment.tracks
+    errors = [np.zeros(0)]
+    for k, pose in enumerate(alignment.cam_to_world):
+        if pose is not None:
+            rows = tracks.seen_by(k)
+            points = (tracks.points[tracks.point_index[rows]] - pose[:3, 3]) @ pose[:3, :3]
+            xy = project(points, alignment.intrinsics[k], float(alignment.k1[k]))
+            errors.append(np.square((xy - tracks.xy[rows]) / _unit_px(photos[k])).sum(axis=1))
+    return np.concatenate(errors)
+
+
+def _unit_px(photo: Photo) -> float:
+    return max(photo.width, photo.height) / REFERENCE_LONG_SIDE

@@ -1,0 +1,52 @@
+"""What moves along with the camera: a bonnet, a tripod, a watermark, a turntable's background."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon.stage_results import PairMatches
+
+# Displacements in units of the key points' accuracy, about half a pixel: what keeps its place, and
+# what has moved so far that nothing at any distance would have kept its place but by a miracle.
+_STILL, _FAR = 3.0, 60.0
+# Matches that have to move so far for the others to be suspect.
+_LEAST_MOVING = 15
+
+
+def without_still_matches(matches: Sequence[PairMatches]) -> list[PairMatches]:
+    """Return the pairs without the matches of key points that keep their pixels while others move.
+
+    A key point that does so in one pair, between whose photos other matches move far, is taken for
+    a part of what moves with the camera, and loses its still matches in all pairs.
+    """
+    still = [_displacement(pair) < _STILL for pair in matches]
+    attached: dict[int, set[int]] = {}
+    for pair, stays in zip(matches, still, strict=True):
+        moving = _displacement(pair)[~stays]
+        if stays.any() and len(moving) >= _LEAST_MOVING and np.median(moving) > _FAR:
+            attached.setdefault(pair.i, set()).update(pair.index_i[stays].tolist())
+            attached.setdefault(pair.j, set()).update(pair.index_j[stays].tolist())
+    if not attached:
+        return list(matches)
+    named = {photo: np.array(sorted(points), np.int64) for photo, points in attached.items()}
+    none = np.zeros(0, np.int64)
+    return [
+        pair.select(
+            ~stays
+            | ~(
+                np.isin(pair.index_i, named.get(pair.i, none))
+                | np.isin(pair.index_j, named.get(pair.j, none))
+            )
+        )
+        if stays.any()
+        else pair
+        for pair, stays in zip(matches, still, strict=True)
+    ]
+
+
+def _displacement(pair: PairMatches) -> NDArray[np.float64]:
+    """Return how far matches (M,) moved, in units of their accuracy."""
+    return np.asarray(np.linalg.norm(pair.xy_i - pair.xy_j, axis=1) / pair.sigma_px)
