@@ -152,6 +152,10 @@ def _write(command: Command, output: OutputFolder, listener: ProgressBars) -> Sc
 
         # A download shows a bar of its own, which ours would hide.
         locate(command.options.weights)
+    if command.options.depth_model is not None:
+        from recon.depth_models.load import locate_depth_model
+
+        locate_depth_model(command.options.depth_model)
     if command.video is not None:
         from viz.video import check_video_path
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
+from pointmap.errors import InputError
 from pointmap.file_digest import file_sha256
 from recon.work.content_key import content_key
 
@@ -45,3 +48,27 @@ def _stamp(path: Path) -> tuple[int, int]:
 def _digest(path: Path, stamp: tuple[int, int]) -> str:
     """Return the SHA-256 of a file; ``stamp`` tells it from later ones."""
     return file_sha256(path)
+
+
+@contextmanager
+def library_errors(folder: Path) -> Iterator[None]:
+    """Turn whatever the library raises about a folder into one line."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        RuntimeError,
+        AttributeError,
+        ImportError,
+        SafetensorError,
+    ) as error:
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise InputError(
+            f"{folder} cannot be loaded by the library ({type(error).__name__}: {reason}); "
+            "download it again, or update the library: pip install -U 'pointmap[models]'"
+        ) from error

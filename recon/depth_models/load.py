@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# The files of a repository that are needed, or tell its licence; diffusers has folders of them.
+_PATTERNS = ("*.json", "*.txt", "*.safetensors", "README.md")
+
 
 def load_depth_model(given: str, *, device: torch.device) -> DepthModel:
     """Return the model that ``given`` names: a short name, an id on the hub, or a folder.
@@ -31,7 +34,9 @@ def load_depth_model(given: str, *, device: torch.device) -> DepthModel:
         from recon.depth_models.transformers_depth import load_transformers
 
         return load_transformers(folder, name=given, licence=licence, device=device)
-    raise AssertionError(library)
+    from recon.depth_models.diffusers_depth import load_marigold
+
+    return load_marigold(folder, name=given, licence=licence, device=device)
 
 
 def locate_depth_model(given: str) -> tuple[Path, Library, str]:
@@ -45,18 +50,12 @@ def locate_depth_model(given: str) -> tuple[Path, Library, str]:
             f"--depth-model {given}: neither a folder nor a known name; give an id on the Hugging "
             f"Face hub, or one of {', '.join(m.name for m in KNOWN_MODELS)}"
         )
-    folder = hub.download_folder(given if known is None else known.id, _patterns())
+    folder = hub.download_folder(given if known is None else known.id, _PATTERNS)
     if known is not None:
         return folder, known.library, known.licence
     return folder, _library_of(folder), licence_of(folder)
 
 
-def _patterns() -> tuple[str, ...]:
-    from recon.depth_models.transformers_depth import PATTERNS
-
-    return PATTERNS
-
-
 def _library_of(folder: Path) -> Library:
     """Return the library that a model's folder was written for."""
-    return "transformers"
+    return "diffusers" if (folder / "model_index.json").is_file() else "transformers"

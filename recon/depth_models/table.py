@@ -7,22 +7,21 @@ from typing import Literal
 
 from recon.prediction.affine_fit import MapKind
 
-Library = Literal["transformers", "diffusers", "moge", "pointmap"]
+Library = Literal["transformers", "diffusers"]
 
 
 @dataclass(frozen=True)
 class KnownModel:
     """One published checkpoint.
 
-    ``id`` on the Hugging Face hub; the ``library`` that runs it, "pointmap" for those that
-    ``--weights`` takes; ``kind`` of its maps, None for pointmaps of pairs; ``millions`` of
-    parameters; ``licence`` of the weights as their page has it.
+    ``id`` on the Hugging Face hub; the ``library`` that runs it; ``kind`` of its maps;
+    ``millions`` of parameters; ``licence`` of the weights as their page has it.
     """
 
     name: str
     id: str
     library: Library
-    kind: MapKind | None
+    kind: MapKind
     millions: int
     licence: str
 
@@ -57,6 +56,7 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
     _hf("depth-pro", "apple/DepthPro-hf", "metres", 952, "Apple-AMLR (research alone)"),
     _hf("prompt-depth-anything", "depth-anything/prompt-depth-anything-vits-hf", "metres", 25,
         _APACHE),
+    KnownModel("marigold", "prs-eth/marigold-depth-v1-0", "diffusers", "depth", 949, _APACHE),
 )
 # fmt: on
 

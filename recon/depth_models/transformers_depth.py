@@ -15,15 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.errors import InputError
-from recon.depth_models.folder import folder_key
+from recon.depth_models.folder import folder_key, library_errors
 from recon.depth_models.protocol import DepthPrediction
 from recon.prediction.affine_fit import MapKind
 
 if TYPE_CHECKING:
     import torch
-
-PATTERNS = ("*.json", "*.safetensors", "README.md")
-"""The files of a repository that are needed, or tell its licence."""
 
 _LEAST_VERSION = (5, 0)
 _TASK = "ForDepthEstimation"
@@ -89,7 +86,7 @@ def load_transformers(
     kind = _kind(folder)
     if not any(folder.glob("*.safetensors")):
         raise InputError(f"{folder}: no weights (.safetensors) in the folder; download it again")
-    with _quiet(), _errors_name(folder):
+    with quiet_transformers(), library_errors(folder):
         # No code from the folder is run: without trust_remote_code the library has its own alone.
         processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
         network, info = AutoModelForDepthEstimation.from_pretrained(
@@ -164,31 +161,7 @@ def _check_weights(folder: Path, network: Any, info: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _errors_name(folder: Path) -> Iterator[None]:
-    """Turn whatever the library raises about a folder into one line."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        RuntimeError,
-        AttributeError,
-        ImportError,
-        SafetensorError,
-    ) as error:
-        reason = str(error).strip().partition("\n")[0][:200]
-        raise InputError(
-            f"{folder} cannot be loaded by the library ({type(error).__name__}: {reason}); "
-            "download it again, or update the library: pip install -U 'pointmap[models]'"
-        ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Keep the library's own bars and reports off the terminal meanwhile: ours are there."""
     from transformers.utils import logging
 
