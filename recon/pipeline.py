@@ -210,7 +210,7 @@ def _alignment(
         names = [item_key(features, k) for k in range(len(features))]
         depends_on = names, inputs.known, evidence, options.align, options.seed
         return inputs.work.once(
-            content_key("alignment", 3, *depends_on),
+            content_key("alignment", 4, *depends_on),
             lambda: align_scene(
                 inputs, features, evidence, options.align, seed=options.seed, advance=advance
             ),

@@ -9,8 +9,8 @@ from recon.prediction.view_graph import connected_components
 from recon.stage_results import PairEdge
 
 # A group of so many photos is a place of its own, which one or two weak edges don't join to
-# another: two houses that look alike have those.
-_GROUP = 3
+# another: two houses that look alike have those. Half of six photos of one thing is less.
+_GROUP = 4
 _LEAST_BRIDGES = 3
 
 
@@ -20,7 +20,7 @@ def without_lone_bridges(
     """Return ``edges`` of ``count`` photos without new ones that join two places too weakly.
 
     ``before``: edges that were verified in the usual way. What is new joins two groups of these
-    that have three photos or more only if three edges or more do. A photo without a group, or with
+    that have four photos or more only if three edges or more do. A photo without a group, or with
     one other, may be joined by a single edge: that is what photos are matched again for.
     """
     verified = {(edge.matches.i, edge.matches.j) for edge in before}

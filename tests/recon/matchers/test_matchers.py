@@ -33,6 +33,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def offline(*args: object, **others: object) -> None:
         raise OSError("no network here")
 
+    # Where kornia 0.9 downloads by itself.
+    monkeypatch.setattr("kornia.core.download.urlopen", offline)
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
     monkeypatch.setattr("urllib.request.urlopen", offline)
     (tmp_path / "hub/checkpoints").mkdir(parents=True)
