@@ -208,7 +208,8 @@ def _alignment(
 ) -> Alignment:
     with run.stage(f"Aligning cameras{place}") as advance:
         names = [item_key(features, k) for k in range(len(features))]
-        depends_on = names, inputs.known, evidence, options.align, options.seed
+        learned = inputs.matcher is not None
+        depends_on = names, inputs.known, evidence, learned, options.align, options.seed
         return inputs.work.once(
             content_key("alignment", 4, *depends_on),
             lambda: align_scene(

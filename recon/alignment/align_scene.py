@@ -54,6 +54,11 @@ def align_scene(
     a place is warned of.
     """
     known = inputs.known.cam_to_world
+    if len(inputs.photos) == 2 and inputs.matcher is not None:
+        # Two photos have told their focal length already, as far as they know it. Here the matches
+        # of a learned matcher would be believed as if they had no error in common.
+        told = replace(evidence.focals, log_sigma=np.zeros(2))
+        evidence = replace(evidence, focals=told)
 
     def aligned(start: Alignment | None = None) -> Alignment:
         return align(

@@ -132,9 +132,7 @@ def adjust(
         return structure
     groups, focal_index = np.unique(setup.focal_group[seen], return_inverse=True)
     member = seen[np.unique(focal_index, return_index=True)[1]]
-    # Two photos have told their focal length already, as far as they know it; here their matches
-    # would be believed as if they had no error in common.
-    known_focal = (setup.focal_log_sigma[groups] == 0) | (len(seen) == 2)
+    known_focal = setup.focal_log_sigma[groups] == 0
     sigma = np.maximum(table.node_sigma_px[tracks.node], _MODEL_SIGMA_PX * cameras.unit_px[view])
     result = bundle_adjust(
         BundleProblem(
