@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.errors import InputError
+from pointmap.outside.json_object import parse_object
+from pointmap.outside.regular_file import read_regular
 from recon.depth_models.folder import folder_key, library_errors
 from recon.depth_models.protocol import DepthPrediction
 from recon.depth_models.transformers_depth import quiet_transformers
@@ -77,7 +78,7 @@ def load_marigold(folder: Path, *, name: str, licence: str, device: torch.device
             f"diffusers {installed} is too old for Marigold: pip install -U 'pointmap[models]'"
         )
     with library_errors(folder):
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        index = parse_object(read_regular(folder / "model_index.json"), infinite=True)
         pipeline_name = str(index.get("_class_name"))
     if pipeline_name != _PIPELINE:
         raise InputError(f"{folder} is no depth model that is known here but {pipeline_name}")

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from pointmap.errors import InputError
 from pointmap.file_digest import file_sha256
+from pointmap.outside.regular_file import read_regular
 from recon.work.content_key import content_key
 
+_MOST_CARD_BYTES = 2**20
 # Model cards begin with a block of YAML between lines of three dashes.
 _LICENCE = re.compile(r"^license(?:_name)?:\s*['\"]?([^\s'\"]+)", re.MULTILINE)
 
@@ -19,9 +21,10 @@ _LICENCE = re.compile(r"^license(?:_name)?:\s*['\"]?([^\s'\"]+)", re.MULTILINE)
 def licence_of(folder: Path) -> str:
     """Return the licence that the model card in ``folder`` names, "unknown" without one."""
     try:
-        head = (folder / "README.md").read_text(encoding="utf-8", errors="replace")
+        card = read_regular(folder / "README.md", most_bytes=_MOST_CARD_BYTES)
     except OSError:
         return "unknown"
+    head = card.decode("utf-8", "replace")
     if not head.startswith("---"):
         return "unknown"
     found = dict.fromkeys(_LICENCE.findall(head.split("\n---", 1)[0]))

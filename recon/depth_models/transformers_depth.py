@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.errors import InputError
+from pointmap.outside.json_object import parse_object
+from pointmap.outside.regular_file import read_regular
 from recon.depth_models.folder import folder_key, library_errors
 from recon.depth_models.protocol import DepthPrediction
 from recon.prediction.affine_fit import MapKind
@@ -119,7 +120,7 @@ def _check_library() -> None:
 def _kind(folder: Path) -> MapKind:
     """Return what the maps of the model in ``folder`` hold; ``InputError`` unless it has maps."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = parse_object(read_regular(folder / "config.json"), infinite=True)
         model_type, architectures = config["model_type"], config.get("architectures") or []
         if not all(isinstance(text, str) for text in (model_type, *architectures)):
             raise TypeError("model_type and architectures are no texts")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -180,3 +181,18 @@ def test_offline_the_command_that_fetches_it_is_said(monkeypatch: pytest.MonkeyP
     for given in ("somebody/some-model", "zoedepth"):
         with pytest.raises(InputError, match=r"run: hf download [\w/-]+$"):
             load_depth_model(given, device=CPU)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"model_type": NaN}', "\xff", ""])
+def test_settings_that_are_no_settings_are_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=r"no config\.json of a model of transformers"):
+        load_depth_model(str(tmp_path), device=CPU)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+@pytest.mark.parametrize("name", ["config.json", "model_index.json", "README.md"])
+def test_a_pipe_among_a_models_files_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match=r"config\.json"):
+        load_depth_model(str(tmp_path), device=CPU)
