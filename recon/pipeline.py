@@ -42,6 +42,7 @@ from recon.two_view.match_photos import match_photos
 from recon.work.content_key import content_key, item_key
 from recon.work.folder import Work
 from recon.work.on_demand import Chosen
+from recon.world.frame import settled
 
 logger = logging.getLogger(__name__)
 
@@ -243,10 +244,13 @@ def _aligned_scene(
             dense = adapted_depths(
                 inputs, alignment, dense, adapt, evidence.predicted, options.depth, advance=advance
             )
-    views = assemble_views(inputs.photos, alignment, dense)
+    solved = assemble_views(inputs.photos, alignment, dense)
     with run.stage(f"Fusing the surface{place}"):
+        # Depth does not depend on the frame of the world; from here on everything does.
+        views, world, turn = settled(solved, options.world, inputs.known.world)
         fused = fuse_views(views, options.fusion, device=inputs.device, work=inputs.work)
-    return replace(assemble_scene(evidence, alignment, views, fused), units=inputs.known.units)
+    scene = assemble_scene(evidence, alignment, views, fused, turn)
+    return replace(scene, units=inputs.known.units, world=world)
 
 
 def _one_photo(inputs: Inputs, options: Options, run: Run) -> Scene:
@@ -262,4 +266,5 @@ def _one_photo(inputs: Inputs, options: Options, run: Run) -> Scene:
             fusion=options.fusion,
             scale_from=options.scale_from,
             depth_model=inputs.depth_model,
+            world=options.world,
         )

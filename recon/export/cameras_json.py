@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from pointmap.outside.values import (
 )
 from recon.export.file_names import depth_stems
 from recon.export.json_file import read_json, write_json
-from recon.scene import Camera, Scene
+from recon.scene import Camera, Scene, World, WorldKind
 
 
 def write_cameras(path: Path, reconstruction: Scene) -> None:
@@ -39,7 +39,7 @@ def write_cameras(path: Path, reconstruction: Scene) -> None:
         view.name: camera_entry(view.camera, view.reason) | {"depth": f"depth/{stem}.npz"}
         for view, stem in zip(reconstruction.views, stems, strict=True)
     }
-    write_camera_entries(path, images, units=reconstruction.units)
+    write_camera_entries(path, images, units=reconstruction.units, world=reconstruction.world)
 
 
 def camera_entry(camera: Camera, reason: str | None) -> dict[str, Any]:
@@ -56,12 +56,20 @@ def camera_entry(camera: Camera, reason: str | None) -> dict[str, Any]:
     }
 
 
-def write_camera_entries(path: Path, images: Mapping[str, Any], *, units: str) -> None:
+def write_camera_entries(
+    path: Path, images: Mapping[str, Any], *, units: str, world: World
+) -> None:
     """Write a file of this form with ``images``, {photo name: :func:`camera_entry`}."""
     write_json(
         path,
         {
             "units": units,
+            "world": {
+                "frame": world.kind,
+                "in_words": world.in_words,
+                "up": world.up,
+                "up_sigma_deg": world.up_sigma_deg,
+            },
             "camera_axes": "OpenCV: x right, y down, z forward",
             "pixel_centre": 0.5,
             "images": dict(images),
@@ -112,6 +120,21 @@ class ListedCamera:
 def units_of(data: Mapping[str, Any]) -> str:
     """Return the unit of a file's poses, "scene" unless it says that they are in metres."""
     return "metres" if data.get("units") == "metres" else "scene"
+
+
+def world_of(data: Mapping[str, Any]) -> World:
+    """Return the frame that a file's poses are in; "given", with nothing known of it, unless the
+    file is ours and says more.
+    """
+    entry = data.get("world")
+    if not isinstance(entry, dict) or entry.get("frame") not in get_args(WorldKind):
+        return World("given")
+    try:
+        x, y, z = matrix([entry.get("up")], "up", 1, 3, 1.1)[0].tolist()
+        sigma = number(entry.get("up_sigma_deg"), "up_sigma_deg", 0, 180)
+    except ValueError:
+        return World(entry["frame"])
+    return World(entry["frame"], (x, y, z), sigma)
 
 
 def read_cameras(path: Path) -> tuple[dict[str, ListedCamera], dict[str, Any]]:
