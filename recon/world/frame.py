@@ -19,10 +19,12 @@ _MOST_VIEWS = 60
 _LEVEL_DEG, _UPRIGHT_DEG = 15.0, 10.0
 # Walls stand square to each other: within so much of one direction (mod 90 degrees) so large a
 # share of what stands upright. By chance it would be a ninth.
-_WALL_DEG, _WALL_SHARE = 5.0, 0.35
+_WALL_DEG, _WALL_SHARE = 5.0, 0.25
 # The floor is the lowest level whose area is so large a part of the largest's.
 _FLOOR_PART = 0.25
 _HEIGHTS = 60  # in which heights are counted
+# Less than that of a scene is no floor, but noise.
+_LEVEL_SHARE = 0.05
 
 
 def settled(
@@ -118,7 +120,7 @@ def _floor(heights: Array, normals: Array) -> float:
     # Without surfaces the heights are the cameras', which have no normals.
     level = heights[: len(normals)][normals[:, 2] > np.cos(np.radians(_LEVEL_DEG))]
     level = level[(level >= lowest - 0.1 * (highest - lowest)) & (level <= highest)]
-    if len(level) < 0.03 * len(heights) or not highest > lowest:
+    if len(level) < _LEVEL_SHARE * len(heights) or not highest > lowest:
         return float(lowest)
     counts, edges = np.histogram(level, _HEIGHTS)
     smooth = np.convolve(counts, np.ones(3), "same")

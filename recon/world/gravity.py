@@ -6,7 +6,7 @@
 - Floors, tables, ceilings and the ground are level; roads and lawns not quite.
 
 Each has a say according to the error it usually has. The sum is minimised by iteratively reweighted
-least squares with Cauchy's weights, so that what agrees with nothing else loses its say.
+least squares with Geman and McClure's weights, so that what agrees with nothing else loses its say.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ _NORMAL_DEG = 6.0
 _FLOOR_DEG = 1.5
 _UNCONFIRMED_DEG = 12.0
 _MEAN_UP_DEG = 20.0
-# Lines err together, by the lens and the poses: so many have a say at most.
+# What errs together has a say of so many at most: cameras by the hand that held them, lines by the
+# lens and the poses.
+_MOST_CAMERAS = 10.0
 _MOST_LINES = 25.0
 # The share of a scene's surface that is a whole floor.
 _FLOOR_SHARE = 0.15
@@ -61,9 +63,7 @@ def estimate_up(cam_to_world: Array, lines: Lines, surfaces: Surfaces) -> Up:
     near = np.abs(lines.normals @ start) < np.sin(np.radians(cone_deg))
     lines = Lines(lines.normals[near], lines.lengths[near])
     votes = _Votes(start, rights, lines, surfaces, cone_deg)
-    candidates = [start, level_up(start, surfaces.normals)]
-    if len(lines.lengths) > 1:
-        candidates.append(_vanishing_point(lines, start, cone_deg))
+    candidates = [start, level_up(start, surfaces.normals), votes.vanishing_point]
     found = [votes.refined(candidate) for candidate in candidates]
     least = np.cos(np.radians(cone_deg + _MARGIN_DEG))
     inside = [up for up in found if up.direction @ start > least]
@@ -113,6 +113,8 @@ def _span_a_plane(rights: Array) -> bool:
 
 def _vanishing_point(lines: Lines, start: Array, cone_deg: float) -> Array:
     """Return the direction within the cone around ``start`` that most lines agree with."""
+    if len(lines.lengths) < 2:
+        return start
     rng = np.random.default_rng(0)
     share = lines.lengths / lines.lengths.sum()
     pairs = rng.choice(len(share), (_TRIALS, 2), p=share)
@@ -124,6 +126,24 @@ def _vanishing_point(lines: Lines, start: Array, cone_deg: float) -> Array:
     trials = np.vstack([start, trials[trials @ start > np.cos(np.radians(cone_deg))]])
     errors = (trials @ lines.normals.T) / np.radians(_LINE_DEG)
     return trials[np.argmax(np.exp(-0.5 * errors**2) @ lines.lengths)]
+
+
+def _line_votes(lines: Lines, vanishing_point: Array) -> Array:
+    """Return how many votes each line has (L,).
+
+    All together as many as more lines agree with the vanishing point than would by chance: more
+    than, in a band of the same width, nearly do.
+    """
+    off = np.degrees(np.arcsin(np.abs(lines.normals @ vanishing_point).clip(0, 1))) / _LINE_DEG
+    agree = off < 2
+    excess = agree.sum() - ((off >= 2) & (off < 6)).sum() / 2
+    votes = np.clip(excess, 0.0, _MOST_LINES)
+    return votes * lines.lengths / max(float(lines.lengths[agree].sum()), 1e-12)
+
+
+def _bounded(squares: Array) -> Array:
+    """Return Geman and McClure's cost of squared errors."""
+    return squares / (1 + squares)
 
 
 class _Votes:
@@ -141,9 +161,13 @@ class _Votes:
         self._error = np.radians(
             np.repeat([_ROLL_DEG, _LINE_DEG], [len(rights), len(lines.normals)])
         )
-        votes = lines.lengths / max(lines.lengths.sum(), 1e-12)
-        votes *= min(_MOST_LINES, len(votes))
-        self._weight = np.concatenate([np.ones(len(rights)), votes])
+        self.vanishing_point = _vanishing_point(lines, start, cone_deg)
+        self._weight = np.concatenate(
+            [
+                np.full(len(rights), min(1, _MOST_CAMERAS / len(rights))),
+                _line_votes(lines, self.vanishing_point),
+            ]
+        )
         # As many votes of this error as a floor of that share of the surface is worth.
         normals = surfaces.normals[:: max(1, len(surfaces.normals) // _SAMPLE)]
         floor_votes = (_NORMAL_DEG / (_FLOOR_DEG if surfaces.confirmed else _UNCONFIRMED_DEG)) ** 2
@@ -162,16 +186,16 @@ class _Votes:
         """Return how little ``up`` (3,) agrees with all that is known."""
         square, along = self._residuals(up)
         lean = np.arccos(np.clip(self._start @ up, -1, 1)) / np.radians(_MEAN_UP_DEG)
-        told = self._weight @ np.log1p(square) + self._normal_votes * np.log1p(along).sum()
+        told = self._weight @ _bounded(square) + self._normal_votes * _bounded(along).sum()
         return float(told + lean**2)
 
     def refined(self, up: Array) -> Up:
         """Return the best direction near ``up`` (3,)."""
         for _ in range(_ROUNDS):
             square, along = self._residuals(up)
-            weight = self._weight / (1 + square) / self._error**2
+            weight = self._weight / (1 + square) ** 2 / self._error**2
             rows = self._square * np.sqrt(weight)[:, None]
-            level = self._normal_votes / (1 + along) / np.radians(_NORMAL_DEG) ** 2
+            level = self._normal_votes / (1 + along) ** 2 / np.radians(_NORMAL_DEG) ** 2
             lean = 1 / np.radians(_MEAN_UP_DEG) ** 2
             known = rows.T @ rows + (level.sum() + lean) * np.eye(3)
             known -= (self._normals * level[:, None]).T @ self._normals

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.camera import Array, pixel_centres, pixel_rays
+from pointmap.camera import Array, scale_intrinsics, unproject
 from recon.depth.derived_maps import depth_normals
 from recon.scene import View
 from recon.stage_results import CONFIRMED
 
-_ALONG = 64  # points along a depth map's long side
+_ALONG = 96  # points along a depth map's long side
 _ENOUGH = 0.1  # share of confirmed depth that can do without the rest
 
 
@@ -44,19 +44,21 @@ def find_surfaces(views: Sequence[View]) -> Surfaces:
 
 def _of_photo(view: View) -> tuple[Array, Array, NDArray[np.bool_]]:
     """Return points and normals (N, 3), and whether each was confirmed."""
-    pose, depth, confidence = view.camera.cam_to_world, view.depth, view.confidence
+    pose, depth = view.camera.cam_to_world, view.depth
     assert pose is not None
     height, width = depth.shape
-    K, k1 = view.camera.intrinsics_at(width, height), view.camera.k1
     step = max(1, max(height, width) // _ALONG)
-    grid = slice(step // 2, None, step), slice(step // 2, None, step)
-    known = np.isfinite(depth[grid]) & (depth[grid] > 0)
-    rays = pixel_rays(pixel_centres(width, height)[grid][known], K, k1)
-    points = rays * depth[grid][known][:, None]
-    normals = depth_normals(np.where(np.isfinite(depth), depth, 0), K, k1)[grid][known]
-    rotation = pose[:3, :3]
+    first = step // 2
+    sparse = depth[first::step, first::step]
+    sparse = np.where(np.isfinite(sparse), sparse, 0)
+    # The pinhole whose pixels are every so many of the map's: normals of neighbours far apart.
+    K = view.camera.intrinsics_at(width, height)
+    K[:2, 2] -= first + 0.5
+    K = scale_intrinsics(K, 1 / step, 1 / step)
+    K[:2, 2] += 0.5
+    k1, rotation, known = view.camera.k1, pose[:3, :3], sparse > 0
     return (
-        points @ rotation.T + pose[:3, 3],
-        normals @ rotation.T,
-        confidence[grid][known] > CONFIRMED,
+        unproject(sparse, K, k1)[known] @ rotation.T + pose[:3, 3],
+        depth_normals(sparse, K, k1)[known] @ rotation.T,
+        view.confidence[first::step, first::step][known] > CONFIRMED,
     )
