@@ -242,6 +242,8 @@ class World:
     @property
     def in_words(self) -> str:
         """What the frame is, in a sentence."""
+        if self.kind == "upright" and self.up is not None and self.up[1] > self.up[2]:
+            return "y is up, the floor near y = 0; -z is the way the photos look"
         return _WORLDS[self.kind]
 
 

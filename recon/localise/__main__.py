@@ -47,12 +47,12 @@ class Command:
     """Seed of every random choice."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, prog: str = "python -m recon.localise") -> int:
     """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code."""
     # Idle OpenMP threads that spin slow everything when another program is busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     answer_version(arguments)
-    command = tyro.cli(Command, args=arguments, prog="python -m recon.localise")
+    command = tyro.cli(Command, args=arguments, prog=prog)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         placed = _run(command)
