@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, rigid, transform_points
-from recon.export.glb import y_up_from
+from recon.export.glb import UP_OF_A_CAMERA, y_up_from
 from recon.scene import Mesh, PointCloud, Scene, World
 from recon.world.frame import moved
 
@@ -115,7 +115,5 @@ def turned(scene: Scene, up: Literal["y", "z"]) -> Scene:
 
 
 def _turned_world(world: World, rotation: Array) -> World:
-    if world.up is None:
-        return replace(world, kind="given")
-    x, y, z = (rotation @ np.array(world.up)).tolist()
+    x, y, z = (rotation @ np.array(world.up or UP_OF_A_CAMERA)).tolist()
     return World("upright" if world.kind == "upright" else "given", (x, y, z), world.up_sigma_deg)

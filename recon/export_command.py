@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 EXIT_INPUT_ERROR = 2
 
 Format = Literal[
-    "ply", "glb", "obj", "cameras", "colmap", "nerfstudio", "tum", "depth-npz", "depth-png",
-    "depth-exr",
+    "ply", "glb", "obj", "splat", "cameras", "colmap", "nerfstudio", "tum",
+    "depth-npz", "depth-png", "depth-exr",
 ]  # fmt: skip
 
 
@@ -43,9 +43,9 @@ class Command:
     """Folder of the scene."""
 
     format: tuple[Format, ...]
-    """ply (points.ply and mesh.ply), glb (scene.glb), obj (mesh.obj), cameras (cameras.json),
-    colmap (colmap/sparse/0), nerfstudio (transforms.json and points.ply), tum (cameras.tum), or
-    depth maps in the folders depth_npz, depth_png (16 bit), depth_exr."""
+    """ply (points.ply and mesh.ply), glb (scene.glb), obj (mesh.obj), splat (splat.ply), cameras
+    (cameras.json), colmap (colmap/sparse/0), nerfstudio (transforms.json and points.ply), tum
+    (cameras.tum), or depth maps in the folders depth_npz, depth_png (16 bit), depth_exr."""
 
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """Folder to write to. It must not exist yet, or be empty."""
@@ -138,6 +138,7 @@ def _write(
     from recon.export.nerfstudio import write_transforms
     from recon.export.obj import write_obj
     from recon.export.ply import write_cloud_ply, write_mesh_ply
+    from recon.export.splat import write_splat
     from recon.export.staging import real_path
     from recon.export.tum import write_tum
 
@@ -149,6 +150,8 @@ def _write(
         write_glb(folder / "scene.glb", scene)
     if "obj" in formats:
         write_obj(folder, scene)
+    if "splat" in formats:
+        write_splat(folder / "splat.ply", scene.cloud)
     if "cameras" in formats:
         write_cameras(folder / "cameras.json", scene)
     if "colmap" in formats:

@@ -131,7 +131,8 @@ def world_of(data: Mapping[str, Any]) -> World:
         return World("given")
     try:
         x, y, z = matrix([entry.get("up")], "up", 1, 3, 1.1)[0].tolist()
-        sigma = number(entry.get("up_sigma_deg"), "up_sigma_deg", 0, 180)
+        sigma = entry.get("up_sigma_deg")
+        sigma = None if sigma is None else number(sigma, "up_sigma_deg", 0, 180)
     except ValueError:
         return World(entry["frame"])
     return World(entry["frame"], (x, y, z), sigma)

@@ -21,6 +21,8 @@ from recon.scene import Camera, Mesh, Scene, TexturedMesh, View, World
 
 # A camera's axes in OpenCV to glTF's and back: its own inverse.
 _CAMERA_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
+UP_OF_A_CAMERA = (0.0, -1.0, 0.0)
+"""Up in a world of which nothing is known: it is taken for a camera's."""
 # trimesh passes vertex attributes of its caller with a leading underscore.
 _COLOUR_ATTRIBUTE = "_COLOUR"
 
@@ -150,7 +152,7 @@ def y_up_from(world: World) -> Array:
     By quarter turns alone, so that it is exact: the axis nearest to up becomes y. A world of which
     nothing is known is taken for a camera's, y down.
     """
-    up = np.array(world.up or (0.0, -1.0, 0.0))
+    up = np.array(world.up or UP_OF_A_CAMERA)
     axis = int(np.argmax(np.abs(up)))
     turns = {
         (0, True): [[0, -1, 0], [1, 0, 0], [0, 0, 1]],

@@ -18,7 +18,8 @@ from recon.export_command import main
 from recon.scene import World
 
 EVERYTHING = (
-    "ply", "glb", "obj", "cameras", "colmap", "nerfstudio", "tum", "depth-npz", "depth-png",
+    "ply", "glb", "obj", "splat", "cameras", "colmap", "nerfstudio", "tum",
+    "depth-npz", "depth-png",
 )  # fmt: skip
 
 
