@@ -39,6 +39,7 @@ from recon.two_view.features import find_features
 from recon.two_view.gather_evidence import gather_evidence
 from recon.two_view.learned_matching import match_by_model
 from recon.two_view.match_photos import match_photos
+from recon.verdict.judge import judge
 from recon.work.content_key import content_key, item_key
 from recon.work.folder import Work
 from recon.work.on_demand import Chosen
@@ -227,6 +228,10 @@ def _aligned_scene(
     place: str = "",
 ) -> Scene:
     """Return the scene of solved cameras; ``place`` is added to the stages' names."""
+    with run.stage(f"Judging the cameras{place}"):
+        verdict = judge(inputs.photos, alignment)
+    if verdict is not None and verdict.word != "sound":
+        logger.warning("the cameras%s are %s: %s", place, verdict.word, verdict.reason)
     with run.stage(f"Depth{place}") as advance:
         dense = dense_depths(
             inputs,
@@ -246,7 +251,8 @@ def _aligned_scene(
     views = assemble_views(inputs.photos, alignment, dense)
     with run.stage(f"Fusing the surface{place}"):
         fused = fuse_views(views, options.fusion, device=inputs.device, work=inputs.work)
-    return replace(assemble_scene(evidence, alignment, views, fused), units=inputs.known.units)
+    scene = assemble_scene(evidence, alignment, views, fused)
+    return replace(scene, units=inputs.known.units, verdict=verdict)
 
 
 def _one_photo(inputs: Inputs, options: Options, run: Run) -> Scene:

@@ -52,24 +52,33 @@ def contradicting_group(photos: Sequence[Photo], alignment: Alignment) -> Mask |
 
     They are the smaller part of the best division in two; None where nothing contradicts.
     """
+    strength, group = contradiction(photos, alignment)
+    return group if strength > _CONTRADICTION else None
+
+
+def contradiction(photos: Sequence[Photo], alignment: Alignment) -> tuple[float, Mask]:
+    """Return how strongly (natural logarithm, 0 and more) two groups of photos contradict that they
+    show one place, and (N,) which photos the smaller group are.
+    """
+    nobody = np.zeros(len(photos), bool)
     pairs, likelihood = pair_likelihoods(photos, alignment)
     worst = np.argsort(likelihood, kind="stable")[:_STARTS]
     worst = worst[likelihood[worst] < -_TIE]
     if len(worst) == 0:
-        return None
+        return 0.0, nobody
     count = len(photos)
     weight = sparse.csr_array((likelihood + _TIE, (pairs[:, 0], pairs[:, 1])), (count, count))
     weight = sparse.csr_array(weight + weight.T)
     sides = [_settled(weight, _grown(weight, *pairs[k])) for k in worst]
     costs = [_cut(pairs, likelihood + _TIE, side) for side in sides]
     best = int(np.argmin(costs))
-    if costs[best] > -_CONTRADICTION:
-        return None
+    if costs[best] >= 0:
+        return 0.0, nobody
     tied = np.zeros(count, bool)
     tied[pairs.ravel()] = True
     group = (sides[best] > 0) & tied
     other = (sides[best] < 0) & tied
-    return group if group.sum() <= other.sum() else other
+    return -costs[best], group if group.sum() <= other.sum() else other
 
 
 def pair_likelihoods(photos: Sequence[Photo], alignment: Alignment) -> tuple[Index, Array]:
