@@ -56,12 +56,16 @@ def contradicting_group(photos: Sequence[Photo], alignment: Alignment) -> Mask |
     return group if strength > _CONTRADICTION else None
 
 
-def contradiction(photos: Sequence[Photo], alignment: Alignment) -> tuple[float, Mask]:
+def contradiction(
+    photos: Sequence[Photo], alignment: Alignment, *, least_views: int = _LEAST_VIEWS
+) -> tuple[float, Mask]:
     """Return how strongly (natural logarithm, 0 and more) two groups of photos contradict that they
     show one place, and (N,) which photos the smaller group are.
+
+    Points count that ``least_views`` photos agree on: a place of few photos has hardly any of three.
     """
     nobody = np.zeros(len(photos), bool)
-    pairs, likelihood = pair_likelihoods(photos, alignment)
+    pairs, likelihood = pair_likelihoods(photos, alignment, least_views=least_views)
     worst = np.argsort(likelihood, kind="stable")[:_STARTS]
     worst = worst[likelihood[worst] < -_TIE]
     if len(worst) == 0:
@@ -81,14 +85,16 @@ def contradiction(photos: Sequence[Photo], alignment: Alignment) -> tuple[float,
     return -costs[best], group if group.sum() <= other.sum() else other
 
 
-def pair_likelihoods(photos: Sequence[Photo], alignment: Alignment) -> tuple[Index, Array]:
+def pair_likelihoods(
+    photos: Sequence[Photo], alignment: Alignment, *, least_views: int = _LEAST_VIEWS
+) -> tuple[Index, Array]:
     """Return the pairs (E, 2) that agree with the scene, and by how much more likely (natural
     logarithm) what each finds of the other's points is for one place than for two.
     """
     kept = zip(alignment.edges, alignment.used_edges, strict=True)
     pairs = [(edge.matches.i, edge.matches.j) for edge, used in kept if used]
     views = np.bincount(alignment.tracks.point_index, minlength=len(alignment.tracks.points))
-    firm = views >= _LEAST_VIEWS
+    firm = views >= least_views
     likelihood = np.zeros(len(pairs))
     for n, (i, j) in enumerate(pairs):
         there = _cells(photos[j], alignment, i, j, firm), _cells(photos[i], alignment, j, i, firm)

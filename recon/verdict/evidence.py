@@ -66,7 +66,7 @@ def scene_evidence(photos: Sequence[Photo], alignment: Alignment) -> SceneEviden
         error_deg=_median(np.maximum(errors.rotation_deg, errors.direction_deg)),
         shift_deg=_median(errors.shift_deg),
         left=errors.left,
-        look_alikes=contradiction(photos, alignment)[0],
+        look_alikes=contradiction(photos, alignment, least_views=2)[0],
         moves=bool(fits.moves.any()) or len(alignment.tracks.points) > 0,
         turn_deg=_turn_deg(alignment, fits),
         placed=np.array([pose is not None for pose in alignment.cam_to_world], bool),
