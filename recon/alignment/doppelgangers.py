@@ -57,24 +57,29 @@ def contradicting_group(photos: Sequence[Photo], alignment: Alignment) -> Mask |
 
 
 def contradiction(
-    photos: Sequence[Photo], alignment: Alignment, *, least_views: int = _LEAST_VIEWS
+    photos: Sequence[Photo],
+    alignment: Alignment,
+    *,
+    least_views: int = _LEAST_VIEWS,
+    tie: float = _TIE,
 ) -> tuple[float, Mask]:
     """Return how strongly (natural logarithm, 0 and more) two groups of photos contradict that they
     show one place, and (N,) which photos the smaller group are.
 
-    Points count that ``least_views`` photos agree on: a place of few photos has hardly any of three.
+    Points count that ``least_views`` photos agree on: in places of few photos hardly three do.
+    ``tie``: what a verified pair counts for being one place.
     """
     nobody = np.zeros(len(photos), bool)
     pairs, likelihood = pair_likelihoods(photos, alignment, least_views=least_views)
     worst = np.argsort(likelihood, kind="stable")[:_STARTS]
-    worst = worst[likelihood[worst] < -_TIE]
+    worst = worst[likelihood[worst] < -tie]
     if len(worst) == 0:
         return 0.0, nobody
     count = len(photos)
-    weight = sparse.csr_array((likelihood + _TIE, (pairs[:, 0], pairs[:, 1])), (count, count))
+    weight = sparse.csr_array((likelihood + tie, (pairs[:, 0], pairs[:, 1])), (count, count))
     weight = sparse.csr_array(weight + weight.T)
     sides = [_settled(weight, _grown(weight, *pairs[k])) for k in worst]
-    costs = [_cut(pairs, likelihood + _TIE, side) for side in sides]
+    costs = [_cut(pairs, likelihood + tie, side) for side in sides]
     best = int(np.argmin(costs))
     if costs[best] >= 0:
         return 0.0, nobody

@@ -13,6 +13,8 @@ from recon.stage_results import REFERENCE_LONG_SIDE, Alignment, PairEdge
 
 # A match fits within so many pixels, at 640 px, of where the cameras have it.
 _FITS_PX = 2.0
+# In one place nothing adjusts a focal length: rotations a little off are no contradiction.
+_TURNED_PX = 10.0
 # Cameras nearer to each other than this share of the points' distance stand in one place: there is
 # no epipolar line, but a match has one place itself.
 _ONE_PLACE = 1e-3
@@ -20,13 +22,14 @@ _ONE_PLACE = 1e-3
 
 @dataclass(frozen=True)
 class PairFits:
-    """Of E verified pairs of placed photos: ``pairs`` (E, 2), their verified ``matches`` (E,), the
-    ``share`` (E,) of them that fits the cameras, and whether the scene's cameras ``move`` (E,)
-    between the two.
+    """Of E verified pairs of placed photos, ``pairs`` (E, 2): their verified ``matches`` (E,), the
+    share of all that these are, ``verified`` (E,), the ``share`` (E,) of them that fits the
+    cameras, and whether the scene's cameras ``move`` (E,) between the two.
     """
 
     pairs: Index
     matches: Index
+    verified: Array
     share: Array
     moves: Mask
 
@@ -44,6 +47,7 @@ def pair_fits(photos: Sequence[Photo], alignment: Alignment) -> PairFits:
     return PairFits(
         np.array([(edge.matches.i, edge.matches.j) for edge in edges], np.int64).reshape(-1, 2),
         np.array([len(fit) for fit, _ in fits], np.int64),
+        np.array([edge.pose.inliers.mean() for edge in edges], np.float64),
         np.array([fit.mean() if len(fit) else 0.0 for fit, _ in fits], np.float64),
         np.array([moves for _, moves in fits], bool),
     )
@@ -78,7 +82,7 @@ def _fitting(
         z = np.where(turned[:, 2] > 1e-3, turned[:, 2], np.inf)
         error = np.linalg.norm(turned[:, :2] / z[:, None] - x_i[:, :2], axis=1)
     focal = min(float(alignment.intrinsics[k, 0, 0]) / unit_px(photos[k]) for k in (i, j))
-    return np.asarray(error * focal < _FITS_PX), moves
+    return np.asarray(error * focal < (_FITS_PX if moves else _TURNED_PX)), moves
 
 
 def _distance(alignment: Alignment) -> float:

@@ -12,14 +12,14 @@ from recon.scene import PhotoVerdict, Verdict, VerdictWord
 from recon.stage_results import Alignment
 from recon.verdict.evidence import SceneEvidence, scene_evidence
 
-# Logistic regression: the logarithm of the odds that the median pair of photos is off by more than
-# 5 degrees, of the signs in the order of :func:`signs`. Fitted by ``benchmarks.verdict --fit`` to
-# scenes of known truth, right and made wrong; none of the signs may speak for a scene the worse it
-# is. benchmarks/README.md has the held-out figures.
-_BIAS = 0.0
-_WEIGHTS = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
-# Odds of 1 call a scene wrong, so small a probability already doubtful.
-_DOUBTFUL, _WRONG = 0.2, 0.5
+# Slope and offset of each sign's rate (:func:`probability_wrong`), in the order of :func:`signs`.
+# Fitted by ``benchmarks.verdict --fit`` to scenes of known truth, right and made wrong; no slope is
+# negative. benchmarks/README.md has the held-out figures.
+_WEIGHTS = np.array([0.0, 4.51, 4.72, 3.98, 0.0, 0.0, 4.18])
+_BIASES = np.array([-17.69, -0.53, -2.88, 3.97, -45.88, -45.34, -2.86])
+# Probabilities from which a scene is doubtful, and wrong; right and wrong ones are taken to be as
+# frequent as each other.
+_DOUBTFUL, _WRONG = 0.5, 0.8
 # Typical error of a photo (median over its pairs), from what the observations' errors cause and
 # how far a richer camera would move it, both in degrees; and what no scene is better than.
 _OF_SHIFT, _FLOOR_DEG = 1.0, 0.1
@@ -56,25 +56,33 @@ def verdict_of(evidence: SceneEvidence, names: Sequence[str]) -> Verdict:
 
 
 def signs(evidence: SceneEvidence) -> Array:
-    """Return what speaks against a scene (6,), larger for worse: the shift and the error in
-    degrees, matches that don't fit, errors that a richer camera would take away (all four as
-    logarithms), look-alikes, and the share of contradicting pairs.
+    """Return what speaks against a scene (7,), larger for worse, as logarithms.
+
+    How far a richer camera would move photos, by itself and weighed with how much better it fits;
+    how far the observations' errors let them move (degrees); verified matches that don't fit,
+    matches that were never verified, pairs that contradict the scene, and look-alikes.
     """
-    return np.array(
+    gain = max(1 - evidence.left, 0.0)
+    return np.log10(
         [
-            np.log10(evidence.shift_deg + 0.3),
-            np.log10(evidence.error_deg + 0.3),
-            np.log10(1.005 - evidence.explained),
-            np.log10(1.02 - evidence.left),
-            np.log10(1 + evidence.look_alikes),
-            evidence.contradicting,
+            evidence.shift_deg + 0.1,
+            evidence.shift_deg * gain**0.5 + 0.05,
+            evidence.error_deg + 0.1,
+            1.005 - evidence.explained,
+            1.05 - evidence.verified,
+            evidence.contradicting + 0.03,
+            evidence.look_alikes + 1,
         ]
     )
 
 
 def probability_wrong(evidence: SceneEvidence) -> float:
-    """Return the probability that the median pair of photos is off by more than 5 degrees."""
-    return float(1 / (1 + np.exp(-(_BIAS + _WEIGHTS @ signs(evidence)))))
+    """Return the probability that the median pair of photos is off by more than 5 degrees.
+
+    Each sign alone may tell: it has a rate of its own, and ``1 - exp(-sum of rates)`` is the
+    probability.
+    """
+    return float(-np.expm1(-np.logaddexp(0, _WEIGHTS * signs(evidence) + _BIASES).sum()))
 
 
 def expected_errors_deg(evidence: SceneEvidence) -> tuple[Array, Array]:

@@ -27,10 +27,14 @@ from recon.verdict.explained import unit_px
 _PER_PHOTO = 150
 # How accurate an observation is at 640 px, and where the loss (Cauchy) leaves the square.
 _SIGMA_PX, _LOSS_SCALE = 0.5, 2.0
-# How free a camera is (standard deviations): each photo's focal length (logarithm); the principal
-# point, in shares of the photo's long side; the two radial coefficients.
-_FOCAL_SIGMA, _PRINCIPAL_SIGMA, _RADIAL_SIGMA = 0.1, 0.1, 0.1
-_POSE = 6
+# How free a camera is (standard deviations): a photo's own focal length (logarithm); then of its
+# lens the focal length (logarithm), the principal point in shares of the photo's long side, and two
+# radial coefficients. Cameras as they mostly are, and the richer ones.
+_USUAL = 0.003, (0.2, 0.01, 0.01, 0.01, 0.01)
+_RICHER = 0.1, (0.2, 0.1, 0.1, 0.1, 0.1)
+_POSE, _LENS = 6, 5
+# Errors may be so much smaller or larger than that (variances).
+_SPREAD = 0.1, 16.0
 # Draws from the cameras' distribution, and pairs of photos at most that are compared.
 _DRAWS, _PAIRS = 16, 4000
 
@@ -41,8 +45,9 @@ class Uncertainty:
 
     ``rotation_deg``, ``direction_deg`` (N,): typical error (median) of a photo's rotation and
     direction relative to the others that follows from the observations' errors alone;
-    ``shift_deg`` (N,): how far a richer camera would move it, the larger of both; NaN where a
-    photo sees no points. ``left``: the share of squared errors that the richer camera leaves.
+    ``shift_deg`` (N,): how far a richer camera would move it, the larger of both, beyond what these
+    errors would; NaN where a photo sees no points. ``left``: the share of squared errors that the
+    richer camera leaves.
     """
 
     rotation_deg: Array
@@ -61,14 +66,29 @@ class Uncertainty:
 class _System:
     """Normal equations of the cameras, points eliminated: ``matrix`` (D, D), ``gradient`` (D,),
     ``noise`` (D, K) gradients of observations that have nothing but their errors, ``cost`` the
-    squared errors. ``seen`` (C,): the photos that it is of.
+    squared errors; ``free`` (D,) 0 where an unknown is held. ``seen`` (C,): the photos that it is
+    of, of ``lenses`` lenses.
     """
 
     matrix: sparse.csc_array
     gradient: Array
     noise: Array
     cost: float
+    free: Array
     seen: Index
+    lenses: int
+
+    def prior(self, freedom: tuple[float, tuple[float, ...]]) -> Array:
+        """Return the weights (D,) that hold cameras which are as free as that."""
+        own, lens = freedom
+        poses, photos = np.zeros(_POSE * len(self.seen)), np.full(len(self.seen), own)
+        sigmas = np.concatenate([photos, np.tile(lens, self.lenses)])
+        return np.concatenate([poses, sigmas**-2])
+
+    def solve(self, prior: Array, right: Array) -> Array | None:
+        """Return the solution of the system with a prior for each column of ``right`` (D, K)."""
+        matrix = self.matrix + sparse.diags_array(np.where(self.free > 0, prior, 1.0))
+        return solve_positive(sparse.csc_array(matrix), right * self.free[:, None])
 
 
 def uncertainty(photos: Sequence[Photo], alignment: Alignment, *, seed: int = 0) -> Uncertainty:
@@ -77,16 +97,19 @@ def uncertainty(photos: Sequence[Photo], alignment: Alignment, *, seed: int = 0)
     system = _reduced_system(photos, alignment, rng)
     if system is None:
         return Uncertainty.unknown(len(photos))
-    solved = solve_positive(
-        system.matrix, np.concatenate([-system.gradient[:, None], system.noise], axis=1)
-    )
-    if solved is None:
+    usual, richer = system.prior(_USUAL), system.prior(_RICHER)
+    lens_noise = np.sqrt(usual)[:, None] * rng.standard_normal(system.noise.shape)
+    draws = system.solve(usual, system.noise + lens_noise)
+    steps = system.solve(richer, np.column_stack([-system.gradient, system.noise]))
+    if draws is None or steps is None:
         return Uncertainty.unknown(len(photos))
-    step, draws = solved[:, 0], solved[:, 1:].T
+    step, chance = steps[:, 0], steps[:, 1:]
     poses = np.stack([np.asarray(alignment.cam_to_world[k]) for k in system.seen])
     pairs = _some_pairs(len(system.seen), rng)
-    rotation, direction = zip(*(_moved_deg(poses, draw, pairs) for draw in draws), strict=True)
+    rotation, direction = zip(*(_moved_deg(poses, draw, pairs) for draw in draws.T), strict=True)
     shift = np.maximum(*_moved_deg(poses, step, pairs))
+    by_chance = np.mean([np.maximum(*_moved_deg(poses, s, pairs)) ** 2 for s in chance.T], axis=0)
+    shift = np.sqrt(np.maximum(shift**2 - by_chance, 0.0))
     by_photo = np.full((3, len(photos)), np.nan)
     each = (
         np.median(np.stack(rotation), axis=0),
@@ -95,7 +118,7 @@ def uncertainty(photos: Sequence[Photo], alignment: Alignment, *, seed: int = 0)
     )
     for values, of_pairs in zip(by_photo, each, strict=True):
         values[system.seen] = _by_photo(of_pairs, pairs, len(system.seen))
-    left = 1 + float(system.gradient @ step) / max(system.cost, 1e-12)
+    left = 1 + float((system.free * system.gradient) @ step) / max(system.cost, 1e-12)
     return Uncertainty(by_photo[0], by_photo[1], by_photo[2], max(left, 0.0))
 
 
@@ -176,25 +199,26 @@ def _reduced_system(
     to_frame[:, :, 2] = -(to_frame[:, :, :2] @ flat[:, :, None])[:, :, 0]
     to_point = to_frame @ rotation
     count, lenses = len(seen), int(lens.max()) + 1
-    # Columns: pose (6) and logarithm of the focal length of each photo; of each lens the principal
-    # point (2), k1 and k2.
-    jacobian = np.empty((len(rows), 2, 11))
+    # Columns: pose and logarithm of the focal length of each photo; of each lens the logarithm of
+    # the focal length, the principal point, k1 and k2.
+    width = _POSE + 1 + _LENS
+    jacobian = np.empty((len(rows), 2, width))
     jacobian[:, :, :3] = np.cross(p[:, None], to_frame)
     jacobian[:, :, 3:6] = -to_point
-    jacobian[:, :, 6] = (slope * bend)[:, None] * flat
-    jacobian[:, :, 7:9] = (scale * long_side[camera])[:, None, None] * np.eye(2)
-    jacobian[:, :, 9] = (slope * square)[:, None] * flat
-    jacobian[:, :, 10] = (slope * square**2)[:, None] * flat
-    columns = np.empty((len(rows), 11), np.int64)
+    jacobian[:, :, 6] = jacobian[:, :, 7] = (slope * bend)[:, None] * flat
+    jacobian[:, :, 8:10] = (scale * long_side[camera])[:, None, None] * np.eye(2)
+    jacobian[:, :, 10] = (slope * square)[:, None] * flat
+    jacobian[:, :, 11] = (slope * square**2)[:, None] * flat
+    columns = np.empty((len(rows), width), np.int64)
     columns[:, :6] = 6 * camera[:, None] + np.arange(6)
     columns[:, 6] = 6 * count + camera
-    columns[:, 7:] = 7 * count + 4 * lens[camera][:, None] + np.arange(4)
-    size = 7 * count + 4 * lenses
+    columns[:, 7:] = 7 * count + _LENS * lens[camera][:, None] + np.arange(_LENS)
+    size = 7 * count + _LENS * lenses
     J = sparse.csr_array(
         (
             jacobian.reshape(-1),
-            np.repeat(columns, 2, axis=0).reshape(len(rows), 2, 11).reshape(-1),
-            np.arange(0, 22 * len(rows) + 1, 11),
+            np.repeat(columns, 2, axis=0).reshape(-1),
+            np.arange(0, 2 * width * len(rows) + 1, width),
         ),
         shape=(2 * len(rows), size),
     )
@@ -216,20 +240,16 @@ def _reduced_system(
         shape=2 * (3 * len(points),),
     )
     taken = (J.T @ B) @ inverse
-    prior = np.zeros(size)
-    prior[6 * count : 7 * count] = _FOCAL_SIGMA**-2
-    lens_sigma = [_PRINCIPAL_SIGMA, _PRINCIPAL_SIGMA, _RADIAL_SIGMA, _RADIAL_SIGMA]
-    prior[7 * count :] = np.tile(np.array(lens_sigma) ** -2, lenses)
     free = np.ones(size)
     free[: 6 * count] = ~_gauge(poses)
-    matrix = J.T @ J - taken @ (B.T @ J) + sparse.diags_array(prior)
+    matrix = J.T @ J - taken @ (B.T @ J)
     matrix = sparse.diags_array(free) @ matrix @ sparse.diags_array(free)
-    matrix = sparse.csc_array(matrix + sparse.diags_array(1 - free))
     errors = np.column_stack([r, rng.standard_normal((len(r), _DRAWS))])
+    # In units of the errors that there are.
+    spread = float(r @ r) / max(2 * len(rows) - 3 * len(points) - 7 * count, len(rows) / 4)
+    errors[:, 1:] *= np.clip(spread, *_SPREAD) ** 0.5
     gradients = J.T @ errors - taken @ (B.T @ errors)
-    gradients[:, 1:] += np.sqrt(prior)[:, None] * rng.standard_normal((size, _DRAWS))
-    gradients *= free[:, None]
-    return _System(matrix, gradients[:, 0], gradients[:, 1:], float(r @ r), seen)
+    return _System(matrix, gradients[:, 0], gradients[:, 1:], float(r @ r), free, seen, lenses)
 
 
 def _gauge(poses: Array) -> Mask:
