@@ -28,6 +28,8 @@ STAGES = {"correctness": 90.0, "inference": 60.0, "scenes": 60.0, "training": 48
 """Seconds that each may take; training more, for as long as one part of it is to last."""
 _FINISHING_S = 60.0
 """For what training does before and after its part: held-out scenes, their scores, the weights."""
+CHILD = [sys.executable, "-m", "benchmarks.gpu"]
+"""Starts this program again."""
 COLUMNS = ("stage", "what", "value", "unit", "goal")
 Results = dict[str, dict[str, Any]]
 
@@ -44,7 +46,7 @@ def run_stages(given: argparse.Namespace, arguments: Sequence[str]) -> Results:
         limit = _limit(stage, given)
         rows = given.work / f"{stage}.jsonl"
         rows.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "benchmarks.gpu", *arguments, "--child", stage]
+        command = [*CHILD, *arguments, "--child", stage]
         start = time.monotonic()
         with (given.out / "log.txt").open("a", encoding="utf-8") as log:
             # A group of its own, so that what a stage starts ends with it.

@@ -17,6 +17,7 @@ import torch
 from pretend_cuda import pretend_cuda, waits
 from synthetic import shoot
 from tiny_network import tiny_config, tiny_matched_config
+from wall_shard import wall_shard
 
 import recon
 from pointmap.checkpoint import load_network
@@ -24,8 +25,7 @@ from pointmap.images import find_photos, load_photo, open_photos
 from pointmap.inference import PairPrediction, encode_photos, predict_pairs
 from pointmap.network import NetworkConfig, PointmapNetwork
 from pointmap.network.matched.pose_solver import relative_pose
-from pointmap.training.batches.shards import ShardPairs
-from pointmap.training.generate import main as generate
+from pointmap.training.batches.shards import ShardPairs, save_shard
 from pointmap.training.loop import trainer as trainer_module
 from pointmap.training.loop.trainer import Trainer, TrainOptions
 from recon.stage_results import DepthMap
@@ -140,8 +140,7 @@ def test_stereo(gpu: torch.device) -> None:
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("shards")
-    generate(["--out", str(out), "--scenes", "1", "--shard-scenes", "1", "--views", "3",
-              "--size", "64x64"])  # fmt: skip
+    save_shard(out / "shard-0-00000.pt", wall_shard(64))
     return out
 
 

@@ -30,20 +30,20 @@ def rows(options: StageOptions) -> Iterator[Row]:
         yield Row(f"parity {case.case}", case.error, "relative error", f"{case.tolerance:.0e}")
 
 
+def marked_files() -> list[Path]:
+    """Return the files with tests marked ``cuda``; others import what such a machine may lack."""
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    return [path for path in files if "mark.cuda" in path.read_text(encoding="utf-8")]
+
+
 def _name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _suite(*, collect_only: bool) -> str:
     """Return the summary of the tests marked ``cuda``; a rehearsal on a CPU only finds them."""
-    # The others import packages that a borrowed machine may not have.
-    files = [
-        str(path)
-        for path in sorted((ROOT / "tests").rglob("test_*.py"))
-        if "mark.cuda" in path.read_text(encoding="utf-8")
-    ]
-    command = [sys.executable, "-m", "pytest", "-m", "cuda", "-p", "no:cacheprovider", *files]
-    command.append("--continue-on-collection-errors")
+    command = [sys.executable, "-m", "pytest", "-m", "cuda", "-p", "no:cacheprovider"]
+    command += ["--continue-on-collection-errors", *map(str, marked_files())]
     done = subprocess.run(
         [*command, "--collect-only"] if collect_only else command,
         cwd=ROOT, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class StageOptions:
     this call and in all.
     """
 
-    device: torch.device
+    device_name: str
     tiny: bool
     work: Path
     out: Path
@@ -40,10 +42,17 @@ class StageOptions:
     seconds: float
     budget: float
 
+    @property
+    def device(self) -> torch.device:
+        """Where everything is to run."""
+        import torch
+
+        return torch.device(self.device_name)
+
     @staticmethod
     def of(given: argparse.Namespace) -> StageOptions:
         """Return what the command line says."""
         return StageOptions(
-            torch.device(given.device), given.tiny, given.work, given.out, given.parity,
+            given.device, given.tiny, given.work, given.out, given.parity,
             given.frames, given.textures, given.seconds, given.budget,
         )  # fmt: skip

@@ -76,12 +76,13 @@ def _work(worker: int, job: _Job) -> None:
     if job.workers > 1:
         torch.set_num_threads(1)
     start_seed = job.seed * _SEEDS_PER_RUN + (HELD_OUT_SEED if job.held_out else 0)
-    bank = make_texture_bank(start_seed, folder=job.textures, device=job.device)
     shards = (job.scenes + job.shard_scenes - 1) // job.shard_scenes
-    for number in range(worker, shards, job.workers):
-        path = job.out / f"shard-{job.seed}-{number:05d}.pt"
-        if path.exists():
-            continue
+    paths = {n: job.out / f"shard-{job.seed}-{n:05d}.pt" for n in range(worker, shards, job.workers)}
+    missing = {number: path for number, path in paths.items() if not path.exists()}
+    if not missing:
+        return
+    bank = make_texture_bank(start_seed, folder=job.textures, device=job.device)
+    for number, path in missing.items():
         start = time.monotonic()
         first = start_seed + number * job.shard_scenes
         height, width = job.sizes[number % len(job.sizes)]

@@ -83,6 +83,9 @@ class PretendTensor(Tensor):
     def new_tensor(self, data: Any, *, dtype: Any = None, **given: Any) -> Tensor:  # type: ignore[override]
         return torch.tensor(data, dtype=dtype or self.dtype, device=GPU, **given)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.held.detach().__reduce_ex__(protocol)
+
     def numpy(self, **_: Any) -> Any:
         raise TypeError("can't convert cuda:0 device type tensor to numpy; use Tensor.cpu()")
 
