@@ -80,9 +80,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _update(
-    results: Results, stage: str, rows: Path, state: str, start: float, out: Path
-) -> None:
+def _update(results: Results, stage: str, rows: Path, state: str, start: float, out: Path) -> None:
     """Take what a stage has found so far, and write everything where something is new."""
     # A stage that is being killed may leave half a line.
     lines = rows.read_text(encoding="utf-8").splitlines(keepends=True) if rows.is_file() else []
@@ -128,7 +126,7 @@ def run_child(stage: str, given: argparse.Namespace) -> None:
 
 
 def _end_with_parent(parent: int) -> None:
-    """Kill this process and all that it started once ``parent`` is gone: a lent GPU is then free."""
+    """Kill this process and all that it started once ``parent`` is gone."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os.killpg(0, signal.SIGKILL)

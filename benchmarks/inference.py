@@ -135,8 +135,9 @@ def compare(
     reference_pairs: int | None,
     dtype: torch.dtype | None = None,
 ) -> list[Row]:
-    """Measure both ways on the complete graph of ``photos``, the reference's on so many pairs (None:
-    all), ours in ``dtype`` (None: what suits the device).
+    """Measure both ways on the complete graph of ``photos``.
+
+    The reference's on so many pairs (None: all), ours in ``dtype`` (None: what suits the device).
     """
     dtype = dtype or choose_dtype(device)
     pairs = list(combinations(range(len(photos)), 2))
@@ -294,7 +295,9 @@ def benchmark_network(name: str) -> tuple[PointmapNetwork, tuple[int, int]]:
     return network, (side * 3 // 4 // 16 * 16, side)
 
 
-def benchmark_photos(images: Sequence[str], count: int, size: tuple[int, int]) -> list[ResizedPhoto]:
+def benchmark_photos(
+    images: Sequence[str], count: int, size: tuple[int, int]
+) -> list[ResizedPhoto]:
     """Return photos of ``size``: those given, over and over, or noise."""
     height, width = size
     noise = np.random.default_rng(0)

@@ -70,7 +70,7 @@ def test_inference(gpu: torch.device) -> None:
 def test_poses_of_all_starts_at_once(gpu: torch.device) -> None:
     rng = np.random.default_rng(0)
     points = rng.uniform([-1, -1, 3], [1, 1, 6], (2, 60, 3))
-    shifted = points + [0.4, 0.05, 0.1]
+    shifted = points + np.array([0.4, 0.05, 0.1])
     rays1, rays2 = (torch.from_numpy(x / x[..., 2:]).float() for x in (points, shifted))
     weights = torch.ones(2, 60)
     expected = relative_pose(rays1, rays2, weights)

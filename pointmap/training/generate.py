@@ -77,7 +77,8 @@ def _work(worker: int, job: _Job) -> None:
         torch.set_num_threads(1)
     start_seed = job.seed * _SEEDS_PER_RUN + (HELD_OUT_SEED if job.held_out else 0)
     shards = (job.scenes + job.shard_scenes - 1) // job.shard_scenes
-    paths = {n: job.out / f"shard-{job.seed}-{n:05d}.pt" for n in range(worker, shards, job.workers)}
+    mine = range(worker, shards, job.workers)
+    paths = {number: job.out / f"shard-{job.seed}-{number:05d}.pt" for number in mine}
     missing = {number: path for number, path in paths.items() if not path.exists()}
     if not missing:
         return
