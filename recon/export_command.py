@@ -25,6 +25,9 @@ Format = Literal[
     "ply", "glb", "obj", "splat", "cameras", "colmap", "nerfstudio", "tum",
     "depth-npz", "depth-png", "depth-exr",
 ]  # fmt: skip
+_DEPTH_MAPS: tuple[Literal["depth-npz", "depth-png", "depth-exr"], ...] = (
+    "depth-npz", "depth-png", "depth-exr",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def export(command: Command) -> list[Path]:
     from recon.export.load import load_scene
     from recon.export.staging import reserved_folder
 
-    options = ExportOptions(formats=tuple(f for f in command.format if f.startswith("depth-")))
+    options = ExportOptions(formats=tuple(f for f in _DEPTH_MAPS if f in command.format))
     options.check()
     _check(command)
     with reserved_folder(command.out, overwrite=False) as output:

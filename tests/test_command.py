@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 import pointmap
-from pointmap_command import VERBS, main
+from pointmap.__main__ import VERBS, main
 
 
 def test_help_is_there_before_anything_large_is_imported() -> None:
     code = (
-        "import sys, pointmap_command\n"
-        "assert pointmap_command.main(['--help']) == 0\n"
-        "assert pointmap_command.main(['nothing']) == 2\n"
+        "import sys, pointmap.__main__ as command\n"
+        "assert command.main(['--help']) == 0\n"
+        "assert command.main(['nothing']) == 2\n"
         "assert not {'numpy', 'torch', 'recon', 'tyro', 'rich'} & set(sys.modules)\n"
     )
     root = Path(__file__).parents[1]

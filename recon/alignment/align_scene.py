@@ -1,5 +1,5 @@
 """Align the photos, match those that few features hold again, align once more; then part photos
-of places that only look alike.
+of places that only look alike, or that hardly anything joins.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pointmap.camera import Mask
 from recon.alignment.align import align
 from recon.alignment.bridges import without_lone_bridges
 from recon.alignment.doppelgangers import contradicting_group
+from recon.alignment.hanging_groups import hanging_group
 from recon.alignment.refinement import AlignOptions
 from recon.progress import Advance, unheard
 from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
@@ -28,6 +30,7 @@ from recon.two_view.magnified_matching import (
 )
 
 if TYPE_CHECKING:
+    from pointmap.images import Photo
     from recon.inputs import Inputs
 
 logger = logging.getLogger(__name__)
@@ -51,8 +54,9 @@ def align_scene(
 
     Photos that few features hold are matched again at twice the size. What that gives is taken
     unless fewer photos are placed with it. Photos of a place that only looks like that of the
-    others are parted from them, and told of (:mod:`recon.alignment.doppelgangers`). A photo without
-    a place is warned of.
+    others are parted from them, and told of (:mod:`recon.alignment.doppelgangers`), and so are
+    those that hang on the others by single pairs (:mod:`recon.alignment.hanging_groups`). A photo
+    without a place is warned of.
     """
     known = inputs.known.cam_to_world
     if len(inputs.photos) == 2 and inputs.matcher is not None:
@@ -85,15 +89,9 @@ def align_scene(
             features, evidence = first
     # Cameras that are known hold whatever the photos show.
     for _ in range(_DIVISIONS if all(pose is None for pose in known) else 0):
-        group = contradicting_group(inputs.photos, alignment)
+        group = _of_another_place(inputs.photos, alignment)
         if group is None:
             break
-        logger.warning(
-            "%d photos, %s among them, match others, but show something else around what matches: "
-            "two places that look alike, which are taken apart",
-            group.sum(),
-            inputs.photos[int(np.argmax(group))].name,
-        )
         evidence = evidence.apart(group)
         alignment = aligned()
     alignment = inputs.known.restored(alignment)
@@ -105,6 +103,28 @@ def align_scene(
 
 def _placed(alignment: Alignment) -> int:
     return sum(pose is not None for pose in alignment.cam_to_world)
+
+
+def _of_another_place(photos: Sequence[Photo], alignment: Alignment) -> Mask | None:
+    """Return which photos (N,) have no business in the scene, and say why; None without any."""
+    group = contradicting_group(photos, alignment)
+    if group is not None:
+        logger.warning(
+            "%d photos, %s among them, match others, but show something else around what matches: "
+            "two places that look alike, which are taken apart",
+            group.sum(),
+            photos[int(np.argmax(group))].name,
+        )
+        return group
+    group = hanging_group(alignment)
+    if group is not None:
+        logger.warning(
+            "%d photos, %s among them, are joined to the others by single pairs of photos, which "
+            "is too little to say where they stand: they are taken for another place",
+            group.sum(),
+            photos[int(np.argmax(group))].name,
+        )
+    return group
 
 
 def _without_poses(alignment: Alignment, photos: NDArray[np.int64]) -> Alignment:

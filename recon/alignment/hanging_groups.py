@@ -1,0 +1,48 @@
+"""Photos that hang on the others by pairs alone: no point of theirs is seen by a third photo."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+
+from pointmap.camera import Mask
+from recon.stage_results import Alignment
+
+# Photos hold each other that share so many points which a third one sees, too. A wrong pair shares
+# a handful by chance: any point on the epipolar line will do for two photos, hardly for three.
+_FIRM_POINTS = 8
+# Fewer photos aren't a place of their own.
+_GROUP = 8
+
+
+def hanging_group(alignment: Alignment) -> Mask | None:
+    """Return which photos (N,) have a firm structure of their own, but hang on the largest such
+    group by pairs of photos alone; the smallest group of several, None without any.
+
+    A pair's essential matrix says nothing of the distance between its photos, and a wrong one
+    contradicts nothing where it is all that joins two groups.
+    """
+    tracks, count = alignment.tracks, len(alignment.cam_to_world)
+    shape = count, len(tracks.points)
+    seen = sparse.csr_array(
+        (np.ones(len(tracks.view_index)), (tracks.view_index, tracks.point_index)), shape=shape
+    )
+    seen.data[:] = 1
+    shared = (seen @ seen.T).tolil()
+    often = seen[:, seen.sum(axis=0) > 2]
+    firm = (often @ often.T) >= _FIRM_POINTS
+    tied = alignment.pointmap_pairs
+    ties = sparse.csr_array((np.ones(len(tied)), tuple(tied.T)), shape=(count, count))
+    number, group = connected_components(firm + ties, directed=False)
+    sizes = np.bincount(group, minlength=number)
+    large = np.flatnonzero(sizes >= _GROUP)
+    if len(large) < 2:
+        return None
+    smallest = large[np.argmin(sizes[large])]
+    mine = group == smallest
+    # Photos of no group go with what they see most of.
+    shared = shared.tocsr()
+    among = np.isin(group, large)
+    drawn = shared[:, mine].sum(axis=1) > shared[:, among & ~mine].sum(axis=1)
+    return np.asarray(mine | (~among & drawn))
