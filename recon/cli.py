@@ -75,7 +75,7 @@ class Command:
     options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, prog: str = "run_recon.py") -> int:
     """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code.
 
     0: a scene was written. 2: unusable input, with one line that says what and the remedy.
@@ -85,10 +85,10 @@ def main(arguments: list[str] | None = None) -> int:
     # when torch is imported, so it has to be said before that.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with lossy_streams():
-        return _run(arguments)
+        return _run(arguments, prog)
 
 
-def _run(arguments: list[str] | None) -> int:
+def _run(arguments: list[str] | None, prog: str) -> int:
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -97,7 +97,7 @@ def _run(arguments: list[str] | None) -> int:
     output: OutputFolder | None = None
     try:
         answer_version(arguments)
-        command = tyro.cli(Command, args=arguments, prog="run_recon.py")
+        command = tyro.cli(Command, args=arguments, prog=prog)
         from recon.export import reserved_folder
 
         logging.basicConfig(level=logging.ERROR, format="%(message)s")

@@ -220,6 +220,40 @@ class ModelRecord:
     digest: str
 
 
+WorldKind = Literal["upright", "first-camera", "given"]
+"""How a scene's world came about, see :class:`World`."""
+
+
+@dataclass(frozen=True)
+class World:
+    """The frame of a scene's coordinates.
+
+    ``kind``: "upright" has z up, the floor near z = 0, and y the way that the photos look, along
+    the main walls where there are some; "first-camera" is the first placed photo's camera; "given"
+    is that of known cameras. ``up`` (3,) is the unit direction away from the ground in it, as
+    far as the photos tell, None where that was not asked; ``up_sigma_deg``: how far off it may be,
+    one standard deviation.
+    """
+
+    kind: WorldKind = "first-camera"
+    up: tuple[float, float, float] | None = None
+    up_sigma_deg: float | None = None
+
+    @property
+    def in_words(self) -> str:
+        """What the frame is, in a sentence."""
+        if self.kind == "upright" and self.up is not None and self.up[1] > self.up[2]:
+            return "y is up, the floor near y = 0; -z is the way the photos look"
+        return _WORLDS[self.kind]
+
+
+_WORLDS: dict[WorldKind, str] = {
+    "upright": "z is up, the floor near z = 0; y is the way the photos look, along the main walls",
+    "first-camera": "the first placed photo's camera: x right, y down, z forward",
+    "given": "that of the known cameras",
+}
+
+
 VerdictWord = Literal["sound", "doubtful", "wrong"]
 
 
@@ -266,6 +300,7 @@ class Scene:
     cloud: PointCloud
     surface: Mesh
     units: str = "scene"
+    world: World = World()
     pairs: tuple[PairRecord, ...] = ()
     stages: tuple[StageRecord, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from pointmap.outside.values import (
 )
 from recon.export.file_names import depth_stems
 from recon.export.json_file import plain, read_json, write_json
-from recon.scene import Camera, Scene
+from recon.scene import Camera, Scene, World, WorldKind
 
 
 def write_cameras(path: Path, reconstruction: Scene) -> None:
@@ -43,15 +43,17 @@ def write_cameras(path: Path, reconstruction: Scene) -> None:
         for view, stem in zip(reconstruction.views, stems, strict=True)
     }
     verdict = reconstruction.verdict
-    if verdict is None:
-        write_camera_entries(path, images, units=reconstruction.units)
-        return
-    for entry, judged in zip(images.values(), verdict.photos, strict=True):
-        said = plain(judged)
-        if said is not None:
-            del said["name"]
-        entry["verdict"] = said
-    write_camera_entries(path, images, units=reconstruction.units, verdict=verdict.word)
+    word = None
+    if verdict is not None:
+        word = verdict.word
+        for entry, judged in zip(images.values(), verdict.photos, strict=True):
+            said = plain(judged)
+            if said is not None:
+                del said["name"]
+            entry["verdict"] = said
+    write_camera_entries(
+        path, images, units=reconstruction.units, world=reconstruction.world, verdict=word
+    )
 
 
 def camera_entry(camera: Camera, reason: str | None) -> dict[str, Any]:
@@ -69,7 +71,12 @@ def camera_entry(camera: Camera, reason: str | None) -> dict[str, Any]:
 
 
 def write_camera_entries(
-    path: Path, images: Mapping[str, Any], *, units: str, verdict: str | None = None
+    path: Path,
+    images: Mapping[str, Any],
+    *,
+    units: str,
+    world: World,
+    verdict: str | None = None,
 ) -> None:
     """Write a file of this form with ``images``, {photo name: :func:`camera_entry`}, and the
     scene's ``verdict`` if there is one.
@@ -78,6 +85,12 @@ def write_camera_entries(
         path,
         {
             "units": units,
+            "world": {
+                "frame": world.kind,
+                "in_words": world.in_words,
+                "up": world.up,
+                "up_sigma_deg": world.up_sigma_deg,
+            },
             "camera_axes": "OpenCV: x right, y down, z forward",
             "pixel_centre": 0.5,
             **({} if verdict is None else {"verdict": verdict}),
@@ -129,6 +142,22 @@ class ListedCamera:
 def units_of(data: Mapping[str, Any]) -> str:
     """Return the unit of a file's poses, "scene" unless it says that they are in metres."""
     return "metres" if data.get("units") == "metres" else "scene"
+
+
+def world_of(data: Mapping[str, Any]) -> World:
+    """Return the frame that a file's poses are in; "given", with nothing known of it, unless the
+    file is ours and says more.
+    """
+    entry = data.get("world")
+    if not isinstance(entry, dict) or entry.get("frame") not in get_args(WorldKind):
+        return World("given")
+    try:
+        x, y, z = matrix([entry.get("up")], "up", 1, 3, 1.1)[0].tolist()
+        sigma = entry.get("up_sigma_deg")
+        sigma = None if sigma is None else number(sigma, "up_sigma_deg", 0, 180)
+    except ValueError:
+        return World(entry["frame"])
+    return World(entry["frame"], (x, y, z), sigma)
 
 
 def read_cameras(path: Path) -> tuple[dict[str, ListedCamera], dict[str, Any]]:
