@@ -44,6 +44,7 @@ WRONG_DEG = 5.0
 # Right scenes that may be doubted, of those that the limit is chosen by; how much slopes are held.
 FALSE_ALARMS = 0.03
 RIDGE = 0.5
+CLEAR_DEG = 2.5, 10.0
 Change = tuple[Callable[[Array], Array], tuple[int, int]]
 _SIZES = (3, 5, 8, 2, 4, 6)
 
@@ -460,14 +461,21 @@ def held_out(scenes: Sequence[Judged], family: dict[str, int]) -> list[bool]:
 
 
 def rates_table(scenes: Sequence[Judged], doubted: Sequence[bool]) -> str:
-    """Return a Markdown table: rates of each kind of scene, of each folder, and of all."""
+    """Return a Markdown table: rates of each kind of scene, folder, size, and of all; then of those
+    that are clearly right or wrong.
+    """
     pairs = list(zip(scenes, doubted, strict=True))
     rows = []
     for kind in dict.fromkeys(scene.kind for scene in scenes):
         rows.append((kind, [(s, d) for s, d in pairs if s.kind == kind]))
     for source in dict.fromkeys(scene.source for scene in scenes):
         rows.append((f"*{source}*", [(s, d) for s, d in pairs if s.source == source]))
+    for name, sizes in (("2 photos", (2, 2)), ("3 or 4", (3, 4)), ("5 and more", (5, np.inf))):
+        rows.append((name, [(s, d) for s, d in pairs if sizes[0] <= s.photos <= sizes[1]]))
     rows.append(("**all**", pairs))
+    least, most = CLEAR_DEG
+    clear = [(s, d) for s, d in pairs if not least < s.error_deg < most and s.photos > 2]
+    rows.append((f"3 and more, below {least:g} or above {most:g} degrees", clear))
     cells = [
         (name, *Rates.of([s.error_deg for s, _ in those], [d for _, d in those]).cells())
         for name, those in rows

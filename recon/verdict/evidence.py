@@ -29,8 +29,7 @@ class SceneEvidence:
     """Signs of how right a scene's cameras are, that don't ask what the cameras were made from.
 
     ``explained``: share of the verified matches of strong pairs that fit the cameras;
-    ``contradicting``: share of these pairs whose matches mostly don't; ``verified``: share of their
-    matches that were verified at all; ``error_deg``: median error
+    ``contradicting``: share of these pairs whose matches mostly don't; ``error_deg``: median error
     of a pair of photos that the observations' own errors cause, ``shift_deg``: how far a richer
     camera would move it, and the share of squared errors it would leave, ``left``, all of
     :mod:`recon.verdict.uncertainty` (NaN without points); ``look_alikes``: how strongly (natural
@@ -43,7 +42,6 @@ class SceneEvidence:
 
     explained: float
     contradicting: float
-    verified: float
     error_deg: float
     shift_deg: float
     left: float
@@ -67,7 +65,6 @@ def scene_evidence(photos: Sequence[Photo], alignment: Alignment) -> SceneEviden
     return SceneEvidence(
         explained=_mean(fits.share[counted], weight[counted]),
         contradicting=_mean((fits.share < _CONTRADICTS)[counted], counted[counted]),
-        verified=_mean(fits.verified[counted], weight[counted]),
         error_deg=_median(np.maximum(errors.rotation_deg, errors.direction_deg)),
         shift_deg=_median(errors.shift_deg),
         left=errors.left,

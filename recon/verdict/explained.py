@@ -23,13 +23,12 @@ _ONE_PLACE = 1e-3
 @dataclass(frozen=True)
 class PairFits:
     """Of E verified pairs of placed photos, ``pairs`` (E, 2): their verified ``matches`` (E,), the
-    share of all that these are, ``verified`` (E,), the ``share`` (E,) of them that fits the
-    cameras, and whether the scene's cameras ``move`` (E,) between the two.
+    ``share`` (E,) of them that fits the cameras, and whether the cameras ``move`` (E,) between the
+    two.
     """
 
     pairs: Index
     matches: Index
-    verified: Array
     share: Array
     moves: Mask
 
@@ -47,7 +46,6 @@ def pair_fits(photos: Sequence[Photo], alignment: Alignment) -> PairFits:
     return PairFits(
         np.array([(edge.matches.i, edge.matches.j) for edge in edges], np.int64).reshape(-1, 2),
         np.array([len(fit) for fit, _ in fits], np.int64),
-        np.array([edge.pose.inliers.mean() for edge in edges], np.float64),
         np.array([fit.mean() if len(fit) else 0.0 for fit, _ in fits], np.float64),
         np.array([moves for _, moves in fits], bool),
     )

@@ -15,8 +15,8 @@ from recon.verdict.evidence import SceneEvidence, scene_evidence
 # Slope and offset of each sign's rate (:func:`probability_wrong`), in the order of :func:`signs`.
 # Fitted by ``benchmarks.verdict --fit`` to scenes of known truth, right and made wrong; no slope is
 # negative. benchmarks/README.md has the held-out figures.
-_WEIGHTS = np.array([0.0, 4.51, 4.72, 3.98, 0.0, 0.0, 4.18])
-_BIASES = np.array([-17.69, -0.53, -2.88, 3.97, -45.88, -45.34, -2.86])
+_WEIGHTS = np.array([4.39, 4.95, 4.05, 4.35])
+_BIASES = np.array([-0.54, -2.94, 4.11, -2.93])
 # Probabilities from which a scene is doubtful, and wrong; right and wrong ones are taken to be as
 # frequent as each other.
 _DOUBTFUL, _WRONG = 0.5, 0.8
@@ -56,21 +56,17 @@ def verdict_of(evidence: SceneEvidence, names: Sequence[str]) -> Verdict:
 
 
 def signs(evidence: SceneEvidence) -> Array:
-    """Return what speaks against a scene (7,), larger for worse, as logarithms.
+    """Return what speaks against a scene (4,), larger for worse, as logarithms.
 
-    How far a richer camera would move photos, by itself and weighed with how much better it fits;
-    how far the observations' errors let them move (degrees); verified matches that don't fit,
-    matches that were never verified, pairs that contradict the scene, and look-alikes.
+    How far a richer camera would move photos, weighed with how much better it fits, and how far the
+    observations' errors let them move (degrees); verified matches that don't fit; look-alikes.
     """
     gain = max(1 - evidence.left, 0.0)
     return np.log10(
         [
-            evidence.shift_deg + 0.1,
             evidence.shift_deg * gain**0.5 + 0.05,
             evidence.error_deg + 0.1,
             1.005 - evidence.explained,
-            1.05 - evidence.verified,
-            evidence.contradicting + 0.03,
             evidence.look_alikes + 1,
         ]
     )

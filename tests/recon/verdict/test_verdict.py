@@ -33,7 +33,7 @@ def _scene(noise_px: float = 0.3, points: int = 400) -> Scene:
 
 def _solved(xy: Array) -> Alignment:
     """Return the cameras that matches at ``xy`` (N, P, 2) give, focal lengths and all."""
-    outside = ((xy < 0) | (xy > 2 * MIDDLE)).any(axis=2)
+    outside = np.asarray(((xy < 0) | (xy > 2 * MIDDLE)).any(axis=2))
     xy = np.where(outside[..., None], np.nan, xy)
     matches = []
     for i, j in combinations(range(len(xy)), 2):
