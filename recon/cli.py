@@ -302,6 +302,8 @@ def _print_summary(scene: Scene, folder: Path) -> None:
     focals = sorted({round(float(view.camera.intrinsics[0, 0]), 1) for view in registered})
     table = Table(show_header=False, title=f"Scene in {_escape(str(folder))}", title_justify="left")
     table.add_row("photos placed", f"{len(registered)} of {len(scene.views)}")
+    if scene.verdict is not None:
+        table.add_row("cameras", _escape(f"{scene.verdict.word}: {scene.verdict.reason}"))
     table.add_row("scenes", _scenes_text(scene))
     table.add_row("focal length", _focal_text(focals))
     table.add_row("points", f"{len(scene.cloud.points):,}")

@@ -39,6 +39,7 @@ from recon.two_view.features import find_features
 from recon.two_view.gather_evidence import gather_evidence
 from recon.two_view.learned_matching import match_by_model
 from recon.two_view.match_photos import match_photos
+from recon.verdict.judge import judge
 from recon.work.content_key import content_key, item_key
 from recon.work.folder import Work
 from recon.work.on_demand import Chosen
@@ -228,6 +229,10 @@ def _aligned_scene(
     place: str = "",
 ) -> Scene:
     """Return the scene of solved cameras; ``place`` is added to the stages' names."""
+    with run.stage(f"Judging the cameras{place}"):
+        verdict = judge(inputs.photos, alignment)
+    if verdict is not None and verdict.word != "sound":
+        logger.warning("the cameras%s are %s: %s", place, verdict.word, verdict.reason)
     with run.stage(f"Depth{place}") as advance:
         dense = dense_depths(
             inputs,
@@ -250,7 +255,7 @@ def _aligned_scene(
         views, world, turn = settled(solved, options.world, inputs.known.world)
         fused = fuse_views(views, options.fusion, device=inputs.device, work=inputs.work)
     scene = assemble_scene(evidence, alignment, views, fused, turn)
-    return replace(scene, units=inputs.known.units, world=world)
+    return replace(scene, units=inputs.known.units, world=world, verdict=verdict)
 
 
 def _one_photo(inputs: Inputs, options: Options, run: Run) -> Scene:

@@ -254,6 +254,40 @@ _WORLDS: dict[WorldKind, str] = {
 }
 
 
+VerdictWord = Literal["sound", "doubtful", "wrong"]
+
+
+@dataclass(frozen=True)
+class PhotoVerdict:
+    """How far one placed photo can be believed: a ``word``, and the error that is to be expected
+    (median) of its rotation and direction relative to the others, in degrees, None where nothing
+    tells.
+    """
+
+    name: str
+    word: VerdictWord
+    rotation_error_deg: float | None
+    direction_error_deg: float | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How far a scene's cameras can be believed: a ``word``, the ``reason`` with what to do, in one
+    line, and the ``probability_wrong`` that the median pair of photos is off by more than 5
+    degrees.
+
+    The errors, in degrees, are what is to be expected (median) of a pair of photos, None where
+    nothing tells. ``photos``: of each of the scene's photos, None where it was not placed.
+    """
+
+    word: VerdictWord
+    reason: str
+    probability_wrong: float
+    rotation_error_deg: float | None
+    direction_error_deg: float | None
+    photos: tuple[PhotoVerdict | None, ...] = ()
+
+
 @dataclass(frozen=True)
 class Scene:
     """One reconstructed scene, in the order in which the photos were given: data alone.
@@ -281,6 +315,8 @@ class Scene:
     """Of the surface: voxel size, pieces found, floaters removed and the like, by name."""
     other_places: tuple[tuple[str, ...], ...] = ()
     """Names of photos that have no place here, but show another place together: largest first."""
+    verdict: Verdict | None = None
+    """How far the cameras can be believed; None of one photo, and of scenes written before."""
     further: tuple[Scene, ...] = ()
     """The scenes of those, where ``Options.all_scenes`` asked for them; not read back."""
     holds: object | None = field(default=None, repr=False, compare=False)

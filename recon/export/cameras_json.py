@@ -21,7 +21,7 @@ from pointmap.outside.values import (
     whole,
 )
 from recon.export.file_names import depth_stems
-from recon.export.json_file import read_json, write_json
+from recon.export.json_file import plain, read_json, write_json
 from recon.scene import Camera, Scene, World, WorldKind
 
 
@@ -31,6 +31,9 @@ def write_cameras(path: Path, reconstruction: Scene) -> None:
     ``distortion`` is always there, in COLMAP's model of that name: with ``(x, y, 1)`` along a ray,
     its pixel is ``K (d x, d y, 1)``, ``d = 1 + k1 (x^2 + y^2)``; k1 = 0 is a pinhole.
 
+    Where the cameras were judged, ``verdict`` says how far each photo can be believed
+    (:class:`recon.scene.PhotoVerdict`), and of all of them one word.
+
     It holds nothing that depends on where photos or output lie: the same cameras give the same
     bytes.
     """
@@ -39,7 +42,18 @@ def write_cameras(path: Path, reconstruction: Scene) -> None:
         view.name: camera_entry(view.camera, view.reason) | {"depth": f"depth/{stem}.npz"}
         for view, stem in zip(reconstruction.views, stems, strict=True)
     }
-    write_camera_entries(path, images, units=reconstruction.units, world=reconstruction.world)
+    verdict = reconstruction.verdict
+    word = None
+    if verdict is not None:
+        word = verdict.word
+        for entry, judged in zip(images.values(), verdict.photos, strict=True):
+            said = plain(judged)
+            if said is not None:
+                del said["name"]
+            entry["verdict"] = said
+    write_camera_entries(
+        path, images, units=reconstruction.units, world=reconstruction.world, verdict=word
+    )
 
 
 def camera_entry(camera: Camera, reason: str | None) -> dict[str, Any]:
@@ -57,9 +71,16 @@ def camera_entry(camera: Camera, reason: str | None) -> dict[str, Any]:
 
 
 def write_camera_entries(
-    path: Path, images: Mapping[str, Any], *, units: str, world: World
+    path: Path,
+    images: Mapping[str, Any],
+    *,
+    units: str,
+    world: World,
+    verdict: str | None = None,
 ) -> None:
-    """Write a file of this form with ``images``, {photo name: :func:`camera_entry`}."""
+    """Write a file of this form with ``images``, {photo name: :func:`camera_entry`}, and the
+    scene's ``verdict`` if there is one.
+    """
     write_json(
         path,
         {
@@ -72,6 +93,7 @@ def write_camera_entries(
             },
             "camera_axes": "OpenCV: x right, y down, z forward",
             "pixel_centre": 0.5,
+            **({} if verdict is None else {"verdict": verdict}),
             "images": dict(images),
         },
     )

@@ -63,6 +63,7 @@ def load_scene(folder: str | Path) -> Scene:
         scale_spread=run.scale_spread,
         statistics=run.surface,
         other_places=run.other_places,
+        verdict=run.verdict,
     )
 
 
