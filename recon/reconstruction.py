@@ -19,6 +19,13 @@ class Reconstruction(Scene):
         """Return the same scene as a reconstruction."""
         return cls(**{field.name: getattr(scene, field.name) for field in fields(Scene)})
 
+    def _repr_html_(self) -> str:
+        # A notebook shows this where the reconstruction ends a cell. viz depends on recon, not the
+        # other way: it is imported where it is called.
+        from viz.pages.notebook import notebook_html
+
+        return notebook_html(self)
+
     def save(
         self, folder: str | Path, *, overwrite: bool = False, export: ExportOptions | None = None
     ) -> Path:

@@ -29,9 +29,11 @@ def write_scene_page(reconstruction: Scene, path: str | Path) -> Path:
     return write_page(scene_page_html(reconstruction), path)
 
 
-def scene_page_html(reconstruction: Scene) -> str:
+def scene_page_html(
+    reconstruction: Scene, *, most_points: int = MOST_POINTS, most_vertices: int = MOST_VERTICES
+) -> str:
     """Return the page: the scene on all of the window, the photos in a row to look from."""
-    data = scene_data(reconstruction, most_points=MOST_POINTS, most_vertices=MOST_VERTICES)
+    data = scene_data(reconstruction, most_points=most_points, most_vertices=most_vertices)
     photos = "".join(
         f"<button data-camera='{index}' title='{escape(reconstruction.views[index].name)}'>"
         f"{picture_tag(_thumbnail(reconstruction, index), reconstruction.views[index].name)}"
