@@ -136,7 +136,7 @@ def test_stereo(gpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     ]  # fmt: skip
     here, there = list(refine_depths(views)), list(refine_depths(views, device=gpu))
     shares = [
-        (np.abs(a.depth / b.depth - 1) < 1e-3).mean() for a, b in zip(here, there, strict=True)
+        (np.abs(a.depth / b.depth - 1) < 5e-3).mean() for a, b in zip(here, there, strict=True)
     ]
     assert min(shares) > 0.9, shares
 
@@ -164,10 +164,10 @@ def test_training(
         source = ShardPairs([shards], batch_size=2, overlap=(0.0, 1.0), seed=0, device=device)
         trainer = Trainer(tmp_path / device[:3], config, replace(options, device=device))
         torch.manual_seed(1)
-        losses.append([float(trainer._train_step(source.next_batch()).loss.total)])
+        losses.append([trainer._train_step(source.next_batch()).loss.total.item()])
         trainer.save(source)
         assert trainer.resume(source)
-        losses[-1].append(float(trainer._train_step(source.next_batch()).loss.total))
+        losses[-1].append(trainer._train_step(source.next_batch()).loss.total.item())
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-2)
 
 
