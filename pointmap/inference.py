@@ -2,114 +2,52 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable, Container, Hashable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointmap.errors import InputError
+from pointmap.devices import batch_size_of, choose_device, choose_dtype, in_batches, precision
+from pointmap.encoding import (
+    Encoded,
+    EncodedOnDemand,
+    EncodedPhotos,
+    Float32,
+    Progress,
+    Size,
+    encode_photos,
+    network_photos,
+)
 from pointmap.network import PointmapNetwork, Prediction
 from pointmap.network.heads import DirectedPrediction, PhotoMaps
 
-if TYPE_CHECKING:
-    from pointmap.images import Photo, ResizedPhoto
+# All that inference takes, from one place.
+__all__ = [
+    "EncodedOnDemand",
+    "EncodedPhotos",
+    "LocalFeatures",
+    "PairPrediction",
+    "choose_device",
+    "choose_dtype",
+    "encode_photos",
+    "network_photos",
+    "predict_pairs",
+]
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
-Size = tuple[int, int]
-Float32 = NDArray[np.float32]
 Float16 = NDArray[np.float16]
-Progress = Callable[[int, int], None]
-"""Called with the items done and the items in all."""
 
 # Pairs are taken in blocks of this many photos by as many, and what the heads make of a photo alone
 # is kept for twice as many photos: 0.4 GB at 512x384 with DPT heads, whatever the number of photos.
 _BLOCK = 8
-# Photos whose tokens are kept where photos are encoded on demand: more than the 2 x 8 of two blocks
-# of pairs, and 45 MB at 384x288 with the bundled network.
-_KEPT = 32
-
-
-class Encoded(Protocol):
-    """What the encoder says of photos, at once or on demand."""
-
-    @property
-    def tokens(self) -> Sequence[Tensor]:
-        """Per photo (N, C), N patches row-major, in the dtype the network ran in."""
-
-    @property
-    def sizes(self) -> Sequence[Size]:
-        """Per photo the (height, width) the network sees, pixels."""
-
-
-@dataclass(frozen=True)
-class EncodedPhotos:
-    """The encoder's answer for every photo, on the CPU."""
-
-    tokens: tuple[Tensor, ...]
-    """Per photo (N, C), N patches row-major, in the dtype the network ran in."""
-    sizes: tuple[Size, ...]
-    """Per photo the (height, width) the network saw, pixels."""
-    descriptors: Float32
-    """(photos, C) mean tokens of unit length: a global descriptor, for the view graph."""
-
-
-class EncodedOnDemand(Sequence[Tensor]):
-    """The tokens of photos that are loaded and encoded when they are asked for.
-
-    The last :data:`_KEPT` asked for are kept. Each photo is encoded by itself, so that its tokens
-    are the same whenever that is. May be asked from several threads.
-    """
-
-    def __init__(
-        self,
-        network: PointmapNetwork,
-        photos: Sequence[Photo],
-        *,
-        device: torch.device,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        self._network, self._photos, self._device = network.to(device), photos, device
-        self._dtype = dtype or choose_dtype(device)
-        self._kept: OrderedDict[int, Tensor] = OrderedDict()
-        self._lock = threading.Lock()
-
-    @property
-    def tokens(self) -> Sequence[Tensor]:
-        """Per photo (N, C), N patches row-major, in the dtype the network ran in."""
-        return self
-
-    @property
-    def sizes(self) -> Sequence[Size]:
-        """Per photo the (height, width) the network sees, pixels."""
-        return [_network_size(self._network, photo)[::-1] for photo in self._photos]
-
-    def __len__(self) -> int:
-        return len(self._photos)
-
-    def __getitem__(self, k: int) -> Tensor:  # type: ignore[override]  # no slices of it
-        with self._lock:
-            if k in self._kept:
-                self._kept.move_to_end(k)
-                return self._kept[k]
-        (photo,) = network_photos(self._network, [self._photos[k]])
-        pixels = torch.from_numpy(photo.pixels[None])
-        (tokens,), _ = _encode(self._network, pixels, self._device, self._dtype)
-        with self._lock:
-            self._kept[k] = tokens
-            if len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-        return tokens
 
 
 @dataclass(frozen=True)
@@ -146,92 +84,6 @@ class LocalFeatures:
     """(h, w), above 0; 0 where the network overflowed."""
 
 
-def choose_device(name: str | None = None) -> torch.device:
-    """Return the device called ``name``, or the best one here: cuda, then mps, then cpu."""
-    found = {"cpu": 1, "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0}
-    found["mps"] = int(torch.backends.mps.is_available())
-    if name is None:
-        return torch.device("cuda" if found["cuda"] else "mps" if found["mps"] else "cpu")
-    here = ", ".join(kind for kind, count in found.items() if count)
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"device {name!r} is not a device; this machine has {here}") from error
-    if (device.index or 0) >= found.get(device.type, 0):
-        raise InputError(f"device {name!r} is not available; this machine has {here}")
-    return device
-
-
-def choose_dtype(device: torch.device) -> torch.dtype:
-    """Return bfloat16 where the hardware multiplies it faster than float32, else float32."""
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        fast = device.type == "cpu" and bool(_cpu_flags() & {"avx512_bf16", "amx_bf16"})
-    return torch.bfloat16 if fast else torch.float32
-
-
-@functools.lru_cache(maxsize=1)
-def _cpu_flags() -> frozenset[str]:
-    """Instruction sets of this CPU, as Linux lists them; nothing elsewhere."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("flags"):
-                return frozenset(line.partition(":")[2].split())
-    return frozenset()
-
-
-def network_photos(network: PointmapNetwork, photos: Sequence[Photo]) -> list[ResizedPhoto]:
-    """Return the photos at the size in which ``network`` sees them."""
-    from pointmap.images import load_photo
-
-    side, patch = max(network.config.img_size), network.config.patch_size
-    return [load_photo(photo, long_side=side, multiple=patch) for photo in photos]
-
-
-def _network_size(network: PointmapNetwork, photo: Photo) -> Size:
-    """Return the (width, height) of :func:`network_photos`."""
-    from pointmap.images import resized_size
-
-    side, patch = max(network.config.img_size), network.config.patch_size
-    return resized_size(photo.width, photo.height, side, patch)
-
-
-def encode_photos(
-    network: PointmapNetwork,
-    photos: Sequence[ResizedPhoto],
-    *,
-    device: torch.device,
-    dtype: torch.dtype | None = None,
-    batch_size: int | None = None,
-    on_progress: Progress | None = None,
-) -> EncodedPhotos:
-    """Run the encoder over every photo, photos of one size together.
-
-    ``photos`` have sides that are multiples of the patch size. ``dtype`` None is
-    ``choose_dtype(device)``, ``batch_size`` None what suits the device. The network is moved to
-    ``device`` and stays there.
-    """
-    if not photos:
-        raise InputError("no photo to encode; give at least one")
-    network.to(device)
-    dtype = dtype or choose_dtype(device)
-    sizes = tuple((photo.pixels.shape[0], photo.pixels.shape[1]) for photo in photos)
-    tokens: dict[int, Tensor] = {}
-    descriptors: dict[int, Float32] = {}
-    for batch in _batches(range(len(photos)), sizes.__getitem__, batch_size or _batch(device)):
-        pixels = np.stack([photos[index].pixels for index in batch])
-        encoded, means = _encode(network, torch.from_numpy(pixels), device, dtype)
-        tokens.update(zip(batch, encoded, strict=True))
-        descriptors.update(zip(batch, means, strict=True))
-        if on_progress:
-            on_progress(len(tokens), len(photos))
-    order = range(len(photos))
-    return EncodedPhotos(
-        tuple(tokens[k] for k in order), sizes, np.stack([descriptors[k] for k in order])
-    )
-
-
 def predict_pairs(
     network: PointmapNetwork,
     encoded: Encoded,
@@ -265,12 +117,12 @@ def predict_pairs(
 
     ordered = sorted(unordered, key=block)
     decoder = _Decoder(network.to(device), encoded, device, dtype or choose_dtype(device))
-    pairs_at_once = max(1, (batch_size or _batch(device)) // 2)
+    pairs_at_once = max(1, (batch_size or batch_size_of(device)) // 2)
     # A GPU works on the next batch while the caller works on this one.
     ahead = 1 if device.type == "cuda" else 0
     launched: deque[tuple[list[tuple[int, int]], list[_Launched]]] = deque()
     done = 0
-    for batch in [*_batches(ordered, decoder.sizes, pairs_at_once), *[[]] * ahead]:
+    for batch in [*in_batches(ordered, decoder.sizes, pairs_at_once), *[[]] * ahead]:
         if batch and all(i in known and j in known for i, j in batch):
             done += len(batch)
             continue
@@ -309,48 +161,6 @@ def _places(pairs: set[tuple[int, int]]) -> dict[int, int]:
                 place[k] = len(place)
                 waiting.extend(sorted(partners[k], key=lambda n: (len(partners[n]), n)))
     return place
-
-
-def _batch(device: torch.device) -> int:
-    """Photos or predictions at once: what fills the device without needing much memory."""
-    return 4 if device.type == "cpu" else 8
-
-
-def _batches(
-    items: Sequence[Item], key: Callable[[Item], Hashable], batch_size: int
-) -> Iterator[list[Item]]:
-    """Yield the items in lists of equal key and at most ``batch_size``, in order of first key."""
-    groups: dict[Hashable, list[Item]] = {}
-    for item in items:
-        groups.setdefault(key(item), []).append(item)
-    for group in groups.values():
-        for start in range(0, len(group), batch_size):
-            yield group[start : start + batch_size]
-
-
-def _precision(
-    device: torch.device, dtype: torch.dtype
-) -> contextlib.AbstractContextManager[object]:
-    if dtype == torch.float32:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=dtype)
-
-
-@torch.inference_mode()
-def _encode(
-    network: PointmapNetwork, pixels: Tensor, device: torch.device, dtype: torch.dtype
-) -> tuple[list[Tensor], Float32]:
-    """Tokens of photos (B, H, W, 3) uint8, one tensor each, and their unit mean tokens (B, C)."""
-    pixels = pixels.pin_memory() if device.type == "cuda" else pixels
-    images = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
-    with _precision(device, dtype):
-        tokens = network.encode(images)
-    # Of what the encoder says; descriptors of cells, which tokens may carry as well, say where.
-    known = tokens[..., : network.config.enc_embed_dim].float()
-    means = torch.nn.functional.normalize(known.mean(dim=1), dim=-1)
-    on_cpu = tokens.to("cpu", dtype)
-    # Pinned: every batch of pairs copies tokens back to the GPU.
-    return list(on_cpu.pin_memory() if device.type == "cuda" else on_cpu), means.cpu().numpy()
 
 
 class _Decoder:
@@ -401,7 +211,7 @@ class _Decoder:
         side1, side2 = zip(*batch, strict=True)
         tokens, sizes = (self._stacked(side1), self._stacked(side2)), self.sizes(batch[0])
         maps1, maps2 = self._maps(side1), self._maps(side2)
-        with _precision(self._device, self._dtype):
+        with precision(self._device, self._dtype):
             # A photo with itself has one order.
             both = (
                 [self._network.decode(*tokens, *sizes, maps1, maps2)]

@@ -139,8 +139,12 @@ def _graph(
             yield Row(f"{name}, as a CUDA graph", "needs CUDA")
             return
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            decode()
+        try:
+            with torch.cuda.graph(graph):
+                decode()
+        except RuntimeError as error:  # something that a graph cannot hold
+            yield Row(f"{name}, as a CUDA graph", str(error).splitlines()[0])
+            return
         yield Row(f"{name}, as a CUDA graph", 8 / _seconds(graph.replay, device), "pairs/s")
 
 

@@ -316,7 +316,7 @@ def test_devices_and_precision() -> None:
 def test_precision_follows_the_instruction_set(
     flags: set[str], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pointmap.inference._cpu_flags", lambda: frozenset(flags))
+    monkeypatch.setattr("pointmap.devices._cpu_flags", lambda: frozenset(flags))
     assert choose_dtype(CPU) == dtype
 
 

@@ -123,8 +123,8 @@ def _all_candidates(rays1: Tensor, rays2: Tensor, weights: Tensor) -> tuple[Tens
         return R, t
     # A GPU is kept waiting by small operations: a quarter of them, each on all focal lengths.
     lens = constant(_STARTS, weights).repeat(len(weights))
-    first, second, weight = (x.repeat_interleave(count, dim=0) for x in (rays1, rays2, weights))
-    R, t = (x.unflatten(0, (-1, count)) for x in _candidates(first, second, weight, lens))
+    rays1, rays2, weights = (x.repeat_interleave(count, dim=0) for x in (rays1, rays2, weights))
+    R, t = (x.unflatten(0, (-1, count)) for x in _candidates(rays1, rays2, weights, lens))
     return R, t
 
 
