@@ -61,7 +61,7 @@ class Command:
 
     quality: Quality = "standard"
     """draft: a coarse coloured mesh, soon (depth maps of 256 pixels, of three neighbours each).
-    high: depth maps of 1024 pixels, at six times the time. Options that are given, too, win."""
+    high: depth maps of 1024 pixels, at several times the cost. Options that are given, too, win."""
 
     mode: Literal["scene", "depth"] = "scene"
     """scene: all photos show one scene. depth: each photo by itself; DIR gets a folder for each,
@@ -101,7 +101,7 @@ def _run(arguments: list[str] | None) -> int:
     output: OutputFolder | None = None
     try:
         answer_version(arguments)
-        command = _command(arguments)
+        command = read_command(arguments)
         from recon.export import reserved_folder
 
         logging.basicConfig(level=logging.ERROR, format="%(message)s")
@@ -126,8 +126,8 @@ def _run(arguments: list[str] | None) -> int:
     return 128 + (_interrupts[0] if _interrupts else signal.SIGINT)
 
 
-def _command(arguments: list[str] | None) -> Command:
-    """Return what ``arguments`` say; a quality changes what those options are that they leave out."""
+def read_command(arguments: list[str] | None) -> Command:
+    """Return what ``arguments`` say; a quality settles the options that they leave out."""
     command = tyro.cli(Command, args=arguments, prog="run_recon.py")
     if command.quality == "standard":
         return command

@@ -14,9 +14,9 @@ from recon.stage_results import CONFIRMED
 class FusionOptions:
     """How depth maps become a surface and a cloud."""
 
-    surface: Annotated[
-        Literal["measured", "complete"], tyro.conf.arg(prefix_name=False)
-    ] = "complete"
+    surface: Annotated[Literal["measured", "complete"], tyro.conf.arg(prefix_name=False)] = (
+        "complete"
+    )
     """complete: also what was inferred, not measured (plain walls), where more photos agree on it
     than look past it. measured: only depth of at least the confidence below."""
     voxel_size: float | None = None

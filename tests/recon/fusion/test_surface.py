@@ -353,15 +353,17 @@ def test_inferred_depth_takes_nothing_from_what_was_measured_beside_it(shots: li
 
 def test_exposure_leaves_no_step_in_the_colours(shots: list[Shot]) -> None:
     """One photo in three was exposed a quarter longer: means of those that see a place differ."""
-    factors = [1.25 if k % 3 == 0 else 1.0 for k in range(len(shots))]
     darker = [0.7 * shot.pixels.astype(np.float32) for shot in shots]
-    views = [
-        view_of(s, pixels=(d * f).round().astype(np.uint8))
-        for s, d, f in zip(shots, darker, factors, strict=True)
-    ]
-    level = [view_of(s, pixels=d.round().astype(np.uint8)) for s, d in zip(shots, darker, strict=True)]
+
+    def exposed(longer: float) -> list[View]:
+        factors = [longer if k % 3 == 0 else 1.0 for k in range(len(shots))]
+        return [
+            view_of(s, pixels=(d * f).round().astype(np.uint8))
+            for s, d, f in zip(shots, darker, factors, strict=True)
+        ]
+
     options = FusionOptions(voxel_size=VOXEL)
-    uneven, even = (fuse_mesh(given, options=options) for given in (views, level))
+    uneven, even = (fuse_mesh(given, options=options) for given in (exposed(1.25), exposed(1.0)))
     ratio = uneven.colours.astype(np.float64) / np.maximum(even.colours, 1.0)
     ratio = ratio[(even.colours > 30).all(axis=1)]
     # One factor for all of the mesh; without gains its deviation is 0.05 and more.
