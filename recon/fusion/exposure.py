@@ -15,6 +15,8 @@ _BLACK, _WHITE = 10, 245
 _FEWEST = 100
 # A factor of root 2 either way: what differs more is light, not exposure.
 _LEAST, _MOST = 0.7, 1.4
+# Levels below white within which a gain fades: what is overexposed stays white.
+_FADE = 64
 
 
 def well_exposed(colours: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -42,3 +44,10 @@ def photo_gains(
                 gains[k] = np.median(mean / colour[shared], axis=0)
         gains /= np.exp(np.log(gains).mean(axis=0))
     return np.clip(gains, _LEAST, _MOST)
+
+
+def levelled(colours: NDArray[np.uint8], gain: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return colours (..., 3), 0 to 255, under a photo's gain (3,)."""
+    levels = colours.astype(np.float32)
+    fade = ((255 - levels) * (1 / _FADE)).clip(0, 1)
+    return (levels * (1 + (gain.astype(np.float32) - 1) * fade)).clip(0, 255)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, invert_rigid, project, transform_points
-from recon.fusion.exposure import photo_gains, well_exposed
+from recon.fusion.exposure import levelled, photo_gains, well_exposed
 from recon.fusion.full_photos import full_photo, scaled_sizes
 from recon.fusion.visibility import Visibility, mesh_visibility
 from recon.scene import Mesh, TexturedMesh, View
@@ -71,8 +71,8 @@ def texture_mesh(
     texture = np.zeros((height + _LEVELS * _CELL, max(width, _LEVELS**2 * _CELL), 3), np.uint8)
     for number, view in enumerate(placed):
         if (layout.view == number).any():
-            pixels = full_photo(view, layout.scale) * gains[number]
-            _paint(texture, np.clip(pixels, 0, 255).round().astype(np.uint8), layout, number)
+            pixels = levelled(full_photo(view, layout.scale), gains[number])
+            _paint(texture, pixels.round().astype(np.uint8), layout, number)
     texture[height:, : _LEVELS**2 * _CELL] = _palette()
     unseen = mesh.faces[labels < 0].astype(np.int64)
     vertex = np.concatenate([layout.vertex, unseen.ravel()])

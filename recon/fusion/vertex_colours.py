@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import invert_rigid
-from recon.fusion.exposure import photo_gains, well_exposed
+from recon.fusion.exposure import levelled, photo_gains, well_exposed
 from recon.fusion.tsdf import pixel_weight
 from recon.fusion.usable_depth import UsableDepth, as_pinhole
 from recon.work.threads import in_threads
@@ -65,15 +65,15 @@ def vertex_colours(
     ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
         depth, gain = pair
         number, colour, weight = look(depth, every)
-        return number, np.column_stack([colour * gain * weight[:, None], weight])
+        return number, np.column_stack([levelled(colour, gain) * weight[:, None], weight])
 
-    gains = photo_gains(list(in_threads(sample, depths)), few.shape[1]).astype(np.float32)
+    gains = photo_gains(list(in_threads(sample, depths)), few.shape[1])
     total = np.zeros((len(vertices), 4), np.float32)
     for number, seen in in_threads(weighted, list(zip(depths, gains, strict=True))):
         total[number] += seen
     shown = total[:, 3] > 0
     colours = np.full((len(vertices), 3), 128, np.uint8)
-    colours[shown] = np.round(total[shown, :3] / total[shown, 3:]).clip(0, 255)
+    colours[shown] = np.round(total[shown, :3] / total[shown, 3:])
     if shown.any() and not shown.all():
         from scipy.spatial import cKDTree
 

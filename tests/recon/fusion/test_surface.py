@@ -10,6 +10,7 @@ from pointmap.camera import transform_points
 from recon.fusion import FusionOptions, Surface, fuse_mesh, fuse_points, fuse_surface
 from recon.fusion import cloud as cloud_module
 from recon.fusion import tsdf as tsdf_module
+from recon.fusion.exposure import levelled
 from recon.fusion.tsdf import in_order
 from recon.fusion.usable_depth import automatic_voxel_size, usable_depths, witnesses
 from recon.scene import Camera, Mesh, View
@@ -368,6 +369,14 @@ def test_exposure_leaves_no_step_in_the_colours(shots: list[Shot]) -> None:
     ratio = ratio[(even.colours > 30).all(axis=1)]
     # One factor for all of the mesh; without gains its deviation is 0.05 and more.
     assert ratio.std() < 0.02
+
+
+def test_a_gain_keeps_white_white_and_the_order_of_levels() -> None:
+    levels = np.arange(256, dtype=np.uint8)[:, None].repeat(3, axis=1)
+    for gain in (0.7, 1.0, 1.4):
+        out = levelled(levels, np.full(3, gain))
+        np.testing.assert_allclose(out[:150], gain * levels[:150], rtol=1e-5)
+        assert (out[255] == 255).all() and (np.diff(out, axis=0) >= 0).all()
 
 
 def _left_out(shot: Shot) -> np.ndarray:
