@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pointmap.camera import Array, transform_points
 from pointmap.images import Photo, ResizedPhoto
 from recon.fusion import Fused
 from recon.scene import Camera, PairRecord, Scene, View
@@ -16,12 +17,21 @@ from recon.work.content_key import content_key, item_key
 
 
 def assemble_scene(
-    evidence: PairEvidence, alignment: Alignment, views: tuple[View, ...], fused: Fused
+    evidence: PairEvidence,
+    alignment: Alignment,
+    views: tuple[View, ...],
+    fused: Fused,
+    new_from_old: Array | None = None,
 ) -> Scene:
-    """Return the scene that the stages have found, in scene units."""
+    """Return the scene that the stages have found, in scene units. ``new_from_old`` (4, 4): what
+    has taken views and surface from the alignment's world to theirs.
+    """
+    tracks = alignment.tracks
+    if new_from_old is not None:
+        tracks = replace(tracks, points=transform_points(new_from_old, tracks.points))
     return Scene(
         views=views,
-        tracks=alignment.tracks,
+        tracks=tracks,
         cloud=fused.cloud,
         surface=fused.surface.mesh,
         textured=fused.surface.textured,

@@ -79,7 +79,7 @@ class Command:
     options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, prog: str = "run_recon.py") -> int:
     """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code.
 
     0: a scene was written. 2: unusable input, with one line that says what and the remedy.
@@ -89,10 +89,10 @@ def main(arguments: list[str] | None = None) -> int:
     # when torch is imported, so it has to be said before that.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with lossy_streams():
-        return _run(arguments)
+        return _run(arguments, prog)
 
 
-def _run(arguments: list[str] | None) -> int:
+def _run(arguments: list[str] | None, prog: str) -> int:
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -101,7 +101,7 @@ def _run(arguments: list[str] | None) -> int:
     output: OutputFolder | None = None
     try:
         answer_version(arguments)
-        command = read_command(arguments)
+        command = read_command(arguments, prog)
         from recon.export import reserved_folder
 
         logging.basicConfig(level=logging.ERROR, format="%(message)s")
@@ -126,13 +126,13 @@ def _run(arguments: list[str] | None) -> int:
     return 128 + (_interrupts[0] if _interrupts else signal.SIGINT)
 
 
-def read_command(arguments: list[str] | None) -> Command:
+def read_command(arguments: list[str] | None, prog: str = "run_recon.py") -> Command:
     """Return what ``arguments`` say; a quality settles the options that they leave out."""
-    command = tyro.cli(Command, args=arguments, prog="run_recon.py")
+    command = tyro.cli(Command, args=arguments, prog=prog)
     if command.quality == "standard":
         return command
     preset = replace(command, options=Options.of_quality(command.quality))
-    return tyro.cli(Command, args=arguments, prog="run_recon.py", default=preset)
+    return tyro.cli(Command, args=arguments, prog=prog, default=preset)
 
 
 def _what_was_written(output: OutputFolder | None) -> str:
@@ -315,6 +315,8 @@ def _print_summary(scene: Scene, folder: Path) -> None:
     focals = sorted({round(float(view.camera.intrinsics[0, 0]), 1) for view in registered})
     table = Table(show_header=False, title=f"Scene in {_escape(str(folder))}", title_justify="left")
     table.add_row("photos placed", f"{len(registered)} of {len(scene.views)}")
+    if scene.verdict is not None:
+        table.add_row("cameras", _escape(f"{scene.verdict.word}: {scene.verdict.reason}"))
     table.add_row("scenes", _scenes_text(scene))
     table.add_row("focal length", _focal_text(focals))
     table.add_row("points", f"{len(scene.cloud.points):,}")

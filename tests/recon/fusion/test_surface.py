@@ -510,6 +510,7 @@ def test_witnesses_are_the_photos_that_look_at_the_same(shots: list[Shot]) -> No
     assert len(here) > 3000 and (distance_to_room(here) > 0.3).sum() == 0
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_gives_the_same_surface(shots: list[Shot]) -> None:
     views = [view_of(s) for s in shots]
