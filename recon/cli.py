@@ -17,7 +17,7 @@ from pointmap.errors import InputError, one_line
 from pointmap.version import answer_version
 from recon.export.options import ExportOptions
 from recon.lossy_streams import lossy_streams
-from recon.options import Options
+from recon.options import Options, Quality
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,6 +59,10 @@ class Command:
     """Keep DIR.work when the scene is written, too: with --overwrite and other options for the mesh
     or the files, only that is done again."""
 
+    quality: Quality = "standard"
+    """draft: a coarse coloured mesh, soon (depth maps of 256 pixels, of three neighbours each).
+    high: depth maps of 1024 pixels, at several times the cost. Options that are given, too, win."""
+
     mode: Literal["scene", "depth"] = "scene"
     """scene: all photos show one scene. depth: each photo by itself; DIR gets a folder for each,
     with its depth, cloud and mesh, and one report."""
@@ -97,7 +101,7 @@ def _run(arguments: list[str] | None, prog: str) -> int:
     output: OutputFolder | None = None
     try:
         answer_version(arguments)
-        command = tyro.cli(Command, args=arguments, prog=prog)
+        command = read_command(arguments, prog)
         from recon.export import reserved_folder
 
         logging.basicConfig(level=logging.ERROR, format="%(message)s")
@@ -120,6 +124,15 @@ def _run(arguments: list[str] | None, prog: str) -> int:
             raise
     console.print(f"interrupted: {_escape(_what_was_written(output))}")
     return 128 + (_interrupts[0] if _interrupts else signal.SIGINT)
+
+
+def read_command(arguments: list[str] | None, prog: str = "run_recon.py") -> Command:
+    """Return what ``arguments`` say; a quality settles the options that they leave out."""
+    command = tyro.cli(Command, args=arguments, prog=prog)
+    if command.quality == "standard":
+        return command
+    preset = replace(command, options=Options.of_quality(command.quality))
+    return tyro.cli(Command, args=arguments, prog=prog, default=preset)
 
 
 def _what_was_written(output: OutputFolder | None) -> str:

@@ -17,6 +17,8 @@ from recon.stereo.view import StereoOptions
 from recon.two_view.chosen_pose import PoseFrom
 from recon.two_view.focal_lengths import FocalOptions
 
+Quality = Literal["draft", "standard", "high"]
+
 _LARGEST = 1e9
 # What numbers may be; of all others, that they are finite.
 _RANGES = {
@@ -142,6 +144,22 @@ class Options:
             low < high for low, high in zip(box[:3], box[3:], strict=True)
         ):
             raise InputError("--fusion.crop takes x y z of the low corner, then of the high corner")
+
+    @staticmethod
+    def of_quality(quality: Quality) -> Options:
+        """Return the options of a quality, of which ``dataclasses.replace`` changes single ones.
+
+        draft: a coarse coloured mesh, soon. standard: the defaults. high: depth at twice the size.
+        """
+        if quality == "draft":
+            return Options(
+                depth_size=256,
+                stereo=StereoOptions(sources=3, max_planes=96),
+                fusion=FusionOptions(max_triangles=300_000),
+            )
+        if quality == "high":
+            return Options(depth_size=1024, fusion=FusionOptions(max_triangles=10_000_000))
+        return Options()
 
     def to_dict(self) -> dict[str, object]:
         """Return the options as nested plain values, for run.json."""

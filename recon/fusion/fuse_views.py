@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 # Of fuse_views, for results that were kept.
-_VERSION = 3
+_VERSION = 4
 
 
 @dataclass(frozen=True)

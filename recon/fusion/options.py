@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
 
 from recon.stage_results import CONFIRMED
 
@@ -11,13 +14,18 @@ from recon.stage_results import CONFIRMED
 class FusionOptions:
     """How depth maps become a surface and a cloud."""
 
+    surface: Annotated[Literal["measured", "complete"], tyro.conf.arg(prefix_name=False)] = (
+        "complete"
+    )
+    """complete: also what was inferred, not measured (plain walls), where more photos agree on it
+    than look past it. measured: only depth of at least the confidence below."""
     voxel_size: float | None = None
     """Edge of a voxel in scene units; None takes 1.5 pixels at the median depth."""
     truncation: float | None = None
     """How far around measured depth distances are averaged, in scene units; None: 4 voxels."""
     min_confidence: float = CONFIRMED
-    """Depth below this confidence is left out, unless other photos' depth supports it or almost all
-    depth is below."""
+    """Depth below this confidence was inferred; where almost all is, nine tenths count as
+    measured."""
     max_depth_jump: float = 0.03
     """Relative depth step between neighbouring pixels above which they lie on two surfaces."""
     crop: tuple[float, float, float, float, float, float] | None = None

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, invert_rigid, project, transform_points
+from recon.fusion.exposure import levelled, photo_gains, well_exposed
 from recon.fusion.full_photos import full_photo, scaled_sizes
 from recon.fusion.visibility import Visibility, mesh_visibility
 from recon.scene import Mesh, TexturedMesh, View
@@ -65,13 +66,13 @@ def texture_mesh(
         samples.append(_samples(sight, view))
     labels = _choose(candidates, _neighbours(mesh.faces))
     layout = _lay_out(mesh, labels, placed, size - _LEVELS * _CELL)
-    gains = _gains(samples, len(mesh.vertices))
+    gains = photo_gains(samples, len(mesh.vertices))
     width, height = (int(np.ceil(n)) + _MARGIN for n in layout.texel.max(0, initial=0))
     texture = np.zeros((height + _LEVELS * _CELL, max(width, _LEVELS**2 * _CELL), 3), np.uint8)
     for number, view in enumerate(placed):
         if (layout.view == number).any():
-            pixels = full_photo(view, layout.scale) * gains[number]
-            _paint(texture, np.clip(pixels, 0, 255).round().astype(np.uint8), layout, number)
+            pixels = levelled(full_photo(view, layout.scale), gains[number])
+            _paint(texture, pixels.round().astype(np.uint8), layout, number)
     texture[height:, : _LEVELS**2 * _CELL] = _palette()
     unseen = mesh.faces[labels < 0].astype(np.int64)
     vertex = np.concatenate([layout.vertex, unseen.ravel()])
@@ -263,31 +264,8 @@ def _samples(sight: Visibility, view: View) -> tuple[NDArray[np.int64], NDArray[
     number = np.flatnonzero(sight.visible)
     column, row = sight.xy[number].astype(int).T
     colour = view.pixels[row, column]
-    # Black and overexposed pixels say nothing of exposure.
-    good = np.all((colour > 10) & (colour < 245), axis=-1)
+    good = well_exposed(colour)
     return number[good], colour[good]
-
-
-def _gains(
-    samples: Sequence[tuple[NDArray[np.int64], NDArray[np.uint8]]], count: int, rounds: int = 5
-) -> Array:
-    """Return one factor per photo and colour (K, 3) with which the photos agree on the mesh of
-    ``count`` vertices, of which they have ``samples``.
-    """
-    gains = np.ones((len(samples), 3))
-    for _ in range(rounds):
-        total, seen = np.zeros((count, 3)), np.zeros(count)
-        for gain, (number, colour) in zip(gains, samples, strict=True):
-            total[number] += gain * colour
-            seen[number] += 1
-        for k, (number, colour) in enumerate(samples):
-            shared = seen[number] > 1
-            if shared.sum() > 100:
-                mean = total[number[shared]] / seen[number[shared], None]
-                gains[k] = np.median(mean / colour[shared], axis=0)
-        gains /= np.exp(np.log(gains).mean(axis=0))
-    # A factor of root 2 either way: what differs more is light, not exposure.
-    return np.clip(gains, 0.7, 1.4)
 
 
 def _palette() -> NDArray[np.uint8]:

@@ -29,8 +29,6 @@ from recon.fusion.sky import sky_mask
 from recon.scene import View
 from recon.work.threads import in_threads
 
-# Depth that no other photo confirmed carries at most 0.3; below this it is a guess.
-_LEAST_CONFIDENCE = 0.1
 # The largest half-precision number, nearly: depth so many times the median is as good as infinite.
 _LARGEST_HALF = 6e4
 # Points of a photo, about, by which its witnesses are found; of how many times more candidates than
@@ -128,10 +126,11 @@ class _Masked:
 def usable_depths(views: Sequence[View], options: FusionOptions) -> list[UsableDepth]:
     """Return the registered views that keep any depth once sky, unsure pixels and edges are masked.
 
-    Less sure depth stays where more photos measured the same than look past it: a plain wall, which
-    matching cannot confirm but on which the network's depths of several photos meet. Where less
-    than a twentieth of all depth is sure enough (one photo, or depth that was never compared
-    between photos) the surest nine tenths are taken instead of next to nothing.
+    Of a complete surface less sure depth stays, however unsure, where more photos found the same
+    than look past it: a plain wall, which matching cannot confirm but on which what was inferred
+    for several photos meets. Where less than a twentieth of all depth is sure enough (one photo, or
+    depth that was never compared between photos) the surest nine tenths are taken instead of next
+    to nothing.
     """
     placed = [view for view in views if view.registered]
     masked = _masked(placed, options.min_confidence, options)
@@ -144,23 +143,29 @@ def usable_depths(views: Sequence[View], options: FusionOptions) -> list[UsableD
 
 def _masked(placed: Sequence[View], sure: float, options: FusionOptions) -> list[_Masked]:
     several = len(placed) > 1
-    return list(in_threads(lambda view: _mask(view, sure, options.max_depth_jump, several), placed))
+    least = 0.0 if options.surface == "complete" else sure
+    jump = options.max_depth_jump
+    return list(in_threads(lambda view: _mask(view, sure, least, jump, several), placed))
 
 
-def _mask(view: View, sure: float, max_jump: float, several: bool) -> _Masked:
+def _mask(view: View, sure: float, least: float, max_jump: float, several: bool) -> _Masked:
     """Return the view's depth without sky (of ``several`` views), guesses and edges."""
     assert view.camera.cam_to_world is not None
     # Each of them may be read from a file.
     depth, confidence = view.depth, view.confidence
     measured = _measured(depth, confidence)
     confirmed = measured & (confidence >= sure)
-    known = measured & (confidence >= min(sure, _LEAST_CONFIDENCE))
+    known = measured & (confidence >= least)
     if several and known.any():
         known &= ~sky_mask(view.pixels, confirmed)
-    if known.any():
-        depth = _without_edges(np.where(known, depth, 0).astype(np.float32), max_jump)
-    else:
-        depth = np.zeros(depth.shape, np.float32)
+    sure_known = known & confirmed
+
+    def whole(where: NDArray[np.bool_]) -> NDArray[np.float32]:
+        part = np.where(where, depth, 0).astype(np.float32)
+        return _without_edges(part, max_jump) if where.any() else part
+
+    # What was inferred beside it takes nothing from what was measured.
+    depth = np.where(sure_known, whole(sure_known), whole(known))
     some = depth[depth > 0]
     unit = float(np.median(some)) if len(some) else 1.0
     usable = UsableDepth(

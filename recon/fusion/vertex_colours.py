@@ -8,9 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import invert_rigid
+from recon.fusion.exposure import levelled, photo_gains, well_exposed
 from recon.fusion.tsdf import pixel_weight
 from recon.fusion.usable_depth import UsableDepth, as_pinhole
 from recon.work.threads import in_threads
+
+# Vertices, about, by which exposures are compared.
+_SAMPLED = 20_000
 
 
 def vertex_colours(
@@ -22,15 +26,18 @@ def vertex_colours(
     max_depth_jump: float,
 ) -> NDArray[np.uint8]:
     """Return colours (V, 3): the mean, by the weights of the fusion, of the pixels that measured a
-    surface within ``truncation`` of the vertex (V, 3).
+    surface within ``truncation`` of the vertex (V, 3), after a gain that levels the exposures.
 
     A vertex that no pixel shows takes the nearest one's. With none shown at all, grey.
     """
+    every = np.ascontiguousarray(vertices.T)
+    step = max(1, len(vertices) // _SAMPLED)
+    few = np.ascontiguousarray(every[:, ::step])
 
-    columns = np.ascontiguousarray(vertices.T)
-
-    def look(depth: UsableDepth) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """Return which vertices the photo measured, with (N, 4) their weighted colours, weights."""
+    def look(
+        depth: UsableDepth, columns: NDArray[np.float32]
+    ) -> tuple[NDArray[np.intp], NDArray[np.uint8], NDArray[np.float32]]:
+        """Return which vertices (3, V) the photo measured, their colours (N, 3) and weights."""
         frame = as_pinhole(depth.frame(), max_depth_jump)
         height, width = frame.depth.shape
         world_to_cam = invert_rigid(frame.cam_to_world)
@@ -45,11 +52,24 @@ def vertex_colours(
         measured = frame.depth.ravel()[pixel]
         near = (measured > 0) & (np.abs(measured - z[number]) < truncation)
         number, pixel = number[near], pixel[near]
-        weight = pixel_weight(frame, voxel).ravel()[pixel][:, None]
-        return number, np.hstack([frame.pixels.reshape(-1, 3)[pixel] * weight, weight])
+        weight = pixel_weight(frame, voxel).ravel()[pixel]
+        return number, frame.pixels.reshape(-1, 3)[pixel], weight
 
+    def sample(depth: UsableDepth) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
+        number, colour, _ = look(depth, few)
+        good = well_exposed(colour)
+        return number[good], colour[good]
+
+    def weighted(
+        pair: tuple[UsableDepth, NDArray[np.float32]],
+    ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        depth, gain = pair
+        number, colour, weight = look(depth, every)
+        return number, np.column_stack([levelled(colour, gain) * weight[:, None], weight])
+
+    gains = photo_gains(list(in_threads(sample, depths)), few.shape[1])
     total = np.zeros((len(vertices), 4), np.float32)
-    for number, seen in in_threads(look, depths):
+    for number, seen in in_threads(weighted, list(zip(depths, gains, strict=True))):
         total[number] += seen
     shown = total[:, 3] > 0
     colours = np.full((len(vertices), 3), 128, np.uint8)

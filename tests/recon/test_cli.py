@@ -23,7 +23,9 @@ from synthetic import Plane, shoot
 import recon.single_photo
 from pointmap.checkpoint import save_checkpoint
 from pointmap.network import DUSt3R, DUSt3RConfig
-from recon.cli import main
+from recon.cli import main, read_command
+from recon.options import Options
+from recon.stereo.view import StereoOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -221,6 +223,18 @@ def test_senseless_options_are_named(
     assert run(photos, tmp_path / "out", weights, *option) == 2
     assert option[0] in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_quality_sets_what_other_options_leave_open() -> None:
+    given = ["photos", "--out", "out", "--quality", "draft"]
+    draft = read_command(given).options
+    assert draft == Options.of_quality("draft") != Options()
+    # A value that happens to be the default is an option that was given, too.
+    some = read_command([*given, "--depth-size", "512", "--stereo.sources", "5"]).options
+    assert (some.depth_size, some.stereo.sources) == (512, 5)
+    assert some.stereo.max_planes == draft.stereo.max_planes != StereoOptions().max_planes
+    assert some.fusion == draft.fusion
+    assert read_command(given[:3]).options == Options()
 
 
 def test_an_existing_folder_is_not_mixed_with(

@@ -10,6 +10,7 @@ from pointmap.camera import transform_points
 from recon.fusion import FusionOptions, Surface, fuse_mesh, fuse_points, fuse_surface
 from recon.fusion import cloud as cloud_module
 from recon.fusion import tsdf as tsdf_module
+from recon.fusion.exposure import levelled
 from recon.fusion.tsdf import in_order
 from recon.fusion.usable_depth import automatic_voxel_size, usable_depths, witnesses
 from recon.scene import Camera, Mesh, View
@@ -321,6 +322,61 @@ def test_unconfirmed_depth_fills_where_photos_agree_and_nowhere_else(shots: list
         assert (len(cloud.points) > 1.1 * len(sure.points)) == gains
         for points in (cloud.points, mesh.vertices):
             assert (distance_to_room(points.astype(np.float64)) < 0.1).mean() > 0.99
+
+
+def test_a_measured_surface_has_none_of_what_was_inferred(shots: list[Shot]) -> None:
+    confidence = np.ones(shots[2].depth.shape, np.float32)
+    # Right, and what all photos agree on, yet next to nothing was sure of it.
+    confidence[:, :60] = 0.01
+    views = [view_of(shot, confidence=confidence) for shot in shots[2:6]]
+    bare = [view_of(s, depth=_left_out(s)) for s in shots[2:6]]
+    without, measured, complete = (
+        fuse_points(given, options=FusionOptions(voxel_size=VOXEL, surface=surface))
+        for given, surface in ((bare, "complete"), (views, "measured"), (views, "complete"))
+    )
+    np.testing.assert_array_equal(measured.points, without.points)
+    assert len(complete.points) > 1.1 * len(measured.points)
+
+
+def test_inferred_depth_takes_nothing_from_what_was_measured_beside_it(shots: list[Shot]) -> None:
+    confidence = np.ones(shots[2].depth.shape, np.float32)
+    confidence[:, :60] = 0.01
+    off = [np.where(confidence < 0.5, 0.6 * s.depth, s.depth).astype(np.float32) for s in shots]
+    views = [view_of(s, confidence=confidence, depth=d) for s, d in zip(shots, off, strict=True)]
+    options = FusionOptions(voxel_size=VOXEL)
+    for complete, measured in zip(
+        usable_depths(views, options),
+        usable_depths(views, replace(options, surface="measured")),
+        strict=True,
+    ):
+        assert complete.known[measured.known].all()
+
+
+def test_exposure_leaves_no_step_in_the_colours(shots: list[Shot]) -> None:
+    """One photo in three was exposed a quarter longer: means of those that see a place differ."""
+    darker = [0.7 * shot.pixels.astype(np.float32) for shot in shots]
+
+    def exposed(longer: float) -> list[View]:
+        factors = [longer if k % 3 == 0 else 1.0 for k in range(len(shots))]
+        return [
+            view_of(s, pixels=(d * f).round().astype(np.uint8))
+            for s, d, f in zip(shots, darker, factors, strict=True)
+        ]
+
+    options = FusionOptions(voxel_size=VOXEL)
+    uneven, even = (fuse_mesh(given, options=options) for given in (exposed(1.25), exposed(1.0)))
+    ratio = uneven.colours.astype(np.float64) / np.maximum(even.colours, 1.0)
+    ratio = ratio[(even.colours > 30).all(axis=1)]
+    # One factor for all of the mesh; without gains its deviation is 0.05 and more.
+    assert ratio.std() < 0.02
+
+
+def test_a_gain_keeps_white_white_and_the_order_of_levels() -> None:
+    levels = np.arange(256, dtype=np.uint8)[:, None].repeat(3, axis=1)
+    for gain in (0.7, 1.0, 1.4):
+        out = levelled(levels, np.full(3, gain))
+        np.testing.assert_allclose(out[:150], gain * levels[:150], rtol=1e-5)
+        assert (out[255] == 255).all() and (np.diff(out, axis=0) >= 0).all()
 
 
 def _left_out(shot: Shot) -> np.ndarray:
