@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,3 +113,23 @@ def pair_records(matches: Sequence[PairMatches], alignment: Alignment) -> tuple[
             )
         )
     return tuple(records)
+
+
+def in_order(scene: Scene, names: Sequence[str]) -> Scene:
+    """Return the scene with its photos in the order of ``names``, and those beside it likewise."""
+    place = {name: k for k, name in enumerate(names)}
+    order = sorted(range(len(scene.views)), key=lambda k: place[scene.views[k].name])
+    moved = np.argsort(np.array(order, np.int64))
+    pairs = [
+        replace(pair, i=int(min(ends)), j=int(max(ends)))
+        for pair in scene.pairs
+        for ends in (moved[[pair.i, pair.j]],)
+    ]
+    return replace(
+        scene,
+        views=tuple(scene.views[k] for k in order),
+        tracks=replace(scene.tracks, view_index=moved[scene.tracks.view_index]),
+        pairs=tuple(sorted(pairs, key=lambda pair: (pair.i, pair.j))),
+        other_places=tuple(tuple(sorted(some, key=place.__getitem__)) for some in scene.other_places),
+        further=tuple(in_order(other, names) for other in scene.further),
+    )
