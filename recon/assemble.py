@@ -130,6 +130,8 @@ def in_order(scene: Scene, names: Sequence[str]) -> Scene:
         views=tuple(scene.views[k] for k in order),
         tracks=replace(scene.tracks, view_index=moved[scene.tracks.view_index]),
         pairs=tuple(sorted(pairs, key=lambda pair: (pair.i, pair.j))),
-        other_places=tuple(tuple(sorted(some, key=place.__getitem__)) for some in scene.other_places),
+        other_places=tuple(
+            tuple(sorted(some, key=place.__getitem__)) for some in scene.other_places
+        ),
         further=tuple(in_order(other, names) for other in scene.further),
     )

@@ -142,6 +142,9 @@ def _opened(video: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         streams = [s for s in container.streams.video if not s.disposition & covers]
         if not streams:
             raise InputError(f"{video} holds no moving picture: give a video, or photos")
+        # What FFmpeg has no decoder for has no context.
+        if streams[0].codec_context is None:
+            raise _unreadable(video)
         streams[0].thread_type = "AUTO"
         # Each thread has a frame of its own.
         streams[0].thread_count = min(_MOST_THREADS, os.cpu_count() or 1)
