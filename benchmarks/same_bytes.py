@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 COMMAND = Path(__file__).parents[1] / "run_recon.py"
-# Of run.json: what a run took, and what follows from it.
-_OF_THE_RUN = ("stages", "files")
+# Of run.json: what is of the scene and not of the run.
+_OF_THE_SCENE = ("options", "counts", "surface", "warnings")
 # What lists the photos or their cameras one after the other.
 _IN_ORDER = ("cameras.tum", "scene.glb", "transforms.json", "colmap/")
 
@@ -64,10 +64,9 @@ def _content(path: Path) -> Any:
     if path.name in ("run.json", "cameras.json"):
         # Objects are equal whatever the order of their entries.
         told = json.loads(path.read_text(encoding="utf-8"))
-        told = {key: value for key, value in told.items() if key not in _OF_THE_RUN}
-        if path.name == "run.json":
-            told = {key: value for key, value in told.items() if not isinstance(value, list)}
-        return told
+        if path.name == "cameras.json":
+            return told
+        return {key: told.get(key) for key in _OF_THE_SCENE}
     return path.read_bytes()
 
 

@@ -25,16 +25,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_another_environment_and_order_give_the_same_files(tmp_path: Path) -> None:
     photos = []
-    for n, shot in enumerate(shoot(3, width=256, height=192, span_deg=16)):
+    for n, shot in enumerate(shoot(2, width=256, height=192, span_deg=8)):
         photos.append(tmp_path / f"{n}.png")
         Image.fromarray(shot.pixels).save(photos[-1])
     torch.manual_seed(0)
     save_checkpoint(DUSt3R(tiny_config(64)), tmp_path / "tiny.safetensors", card={})
-    options = ["--weights", str(tmp_path / "tiny.safetensors"), "--depth-size", "96"]
-    options += ["--stereo.max-planes", "48", "--matcher", "sift"]
+    options = ["--weights", str(tmp_path / "tiny.safetensors"), "--depth-size", "64"]
+    options += ["--stereo.max-planes", "24", "--matcher", "sift"]
     first = make_scene(photos, tmp_path / "first", options, environment(1))
-    moved = [photos[k] for k in (2, 0, 1)]
-    other = make_scene(moved, tmp_path / "other", options, environment(2, **ELSEWHERE))
+    other = make_scene(photos[::-1], tmp_path / "other", options, environment(2, **ELSEWHERE))
     assert differing(first, other, in_order=False) == []
     (other / "points.ply").write_bytes((other / "points.ply").read_bytes()[:-1])
     assert differing(first, other, in_order=False) == ["points.ply"]
