@@ -26,7 +26,7 @@ lint: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/bandit --quiet --configfile pyproject.toml --recursive pointmap recon viz run_recon.py
+	.venv/bin/bandit --quiet --configfile pyproject.toml --recursive pointmap recon viz pointmap_command.py run_recon.py
 
 docs: setup  ## the documentation into site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict

@@ -132,22 +132,27 @@ def compare(
     network: PointmapNetwork,
     photos: Sequence[ResizedPhoto],
     device: torch.device,
-    reference_pairs: int,
+    reference_pairs: int | None,
+    dtype: torch.dtype | None = None,
 ) -> list[Row]:
-    """Measure both ways on the complete graph of ``photos``."""
+    """Measure both ways on the complete graph of ``photos``.
+
+    The reference's on so many pairs (None: all), ours in ``dtype`` (None: what suits the device).
+    """
+    dtype = dtype or choose_dtype(device)
     pairs = list(combinations(range(len(photos)), 2))
     ordered = [*pairs, *((j, i) for i, j in pairs)]
-    if device.type == "cpu" and len(ordered) > reference_pairs:
+    if reference_pairs is not None and len(ordered) > reference_pairs:
         some = np.linspace(0, len(ordered) - 1, reference_pairs).astype(int)
         ordered = [ordered[k] for k in some]
     theirs, ours = Meter(device), Meter(device)
     if device.type == "cuda":  # Its libraries choose their kernels when they are first called.
         reference_way(network, photos, ordered[:2], device)
-        _our_way(network, photos, pairs, device)
+        our_way(network, photos, pairs, device, dtype)
     turns = len(ordered) if device.type == "cpu" else 1
     with ours.running():
-        encoded = encode_photos(network, photos, device=device)
-    stream = predict_pairs(network, encoded, pairs, device=device)
+        encoded = encode_photos(network, photos, device=device, dtype=dtype)
+    stream = predict_pairs(network, encoded, pairs, device=device, dtype=dtype)
     for turn in range(turns):
         share = ordered[turn * len(ordered) // turns : (turn + 1) * len(ordered) // turns]
         with theirs.running():
@@ -157,20 +162,21 @@ def compare(
         with ours.running():
             while ours.pairs < until and next(stream, None) is not None:
                 ours.pairs += 1
-    precision = str(choose_dtype(device)).removeprefix("torch.")
+    precision = str(dtype).removeprefix("torch.")
     return [
         _row(name, len(photos), "reference", "float32", theirs),
         _row(name, len(photos), "ours", precision, ours),
     ]
 
 
-def _our_way(
+def our_way(
     network: PointmapNetwork,
     photos: Sequence[ResizedPhoto],
     pairs: Sequence[tuple[int, int]],
     device: torch.device,
     dtype: torch.dtype | None = None,
 ) -> list[PairPrediction]:
+    """Return the predictions of ``pairs`` as the pipeline makes them."""
     encoded = encode_photos(network, photos, device=device, dtype=dtype)
     return list(predict_pairs(network, encoded, pairs, device=device, dtype=dtype))
 
@@ -213,8 +219,8 @@ def precision_gap(
     """Compare the default precision with float32 on the first two photos."""
     dtype = choose_dtype(device)
     photos = photos[:2]
-    exact = _our_way(network, photos, [(0, 1)], device, torch.float32)
-    rough = _our_way(network, photos, [(0, 1)], device, dtype)
+    exact = our_way(network, photos, [(0, 1)], device, torch.float32)
+    rough = our_way(network, photos, [(0, 1)], device, dtype)
     largest, medians, drifts = 0.0, [], []
     for a, b in zip(rough, exact, strict=True):
         sides = ((a.points_i, b.points_i, b.confidence_i), (a.points_j, b.points_j, b.confidence_j))
@@ -279,7 +285,7 @@ def gap_table(gaps: Sequence[PrecisionGap]) -> str:
     return "\n".join(lines)
 
 
-def _network(name: str) -> tuple[PointmapNetwork, tuple[int, int]]:
+def benchmark_network(name: str) -> tuple[PointmapNetwork, tuple[int, int]]:
     """Return a random network of official size, or a checkpoint, and the size of its photos."""
     if name in NETWORKS:
         arguments, size = NETWORKS[name]
@@ -289,7 +295,9 @@ def _network(name: str) -> tuple[PointmapNetwork, tuple[int, int]]:
     return network, (side * 3 // 4 // 16 * 16, side)
 
 
-def _photos(images: Sequence[str], count: int, size: tuple[int, int]) -> list[ResizedPhoto]:
+def benchmark_photos(
+    images: Sequence[str], count: int, size: tuple[int, int]
+) -> list[ResizedPhoto]:
     """Return photos of ``size``: those given, over and over, or noise."""
     height, width = size
     noise = np.random.default_rng(0)
@@ -334,13 +342,15 @@ def main(arguments: Sequence[str]) -> int:
     rows: list[Row] = []
     gaps: list[PrecisionGap] = []
     for name in given.network:
-        network, size = _network(name)
+        network, size = benchmark_network(name)
         network.requires_grad_(False).to(device)
-        gaps.append(precision_gap(name, network, _photos(given.images, 2, size), device))
+        gaps.append(precision_gap(name, network, benchmark_photos(given.images, 2, size), device))
         print(gap_table(gaps[-1:]), file=sys.stderr, flush=True)
         for count in given.photos:
-            photos = _photos(given.images, count, size)
-            rows += compare(name, network, photos, device, given.reference_pairs)
+            photos = benchmark_photos(given.images, count, size)
+            # A GPU is quick enough for all of them.
+            some = given.reference_pairs if device.type == "cpu" else None
+            rows += compare(name, network, photos, device, some)
             print(table(rows[-2:]), file=sys.stderr, flush=True)
     print(table(rows), gap_table(gaps), sep="\n\n")
     if given.json is not None:

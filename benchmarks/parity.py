@@ -60,8 +60,14 @@ class CaseError:
     tolerance: float
 
 
-def check(folder: Path, only: Sequence[str] = ()) -> Iterator[CaseError]:
-    """Yield the error of every case in ``folder`` whose name begins with one of ``only``."""
+def check(
+    folder: Path, only: Sequence[str] = (), device: torch.device | None = None
+) -> Iterator[CaseError]:
+    """Yield the error of every case in ``folder`` whose name begins with one of ``only``.
+
+    On a ``device`` other than the CPU its short cuts in float32 (TF32) have to be off.
+    """
+    device = device or torch.device("cpu")
     configs = json.loads((folder / "configs.json").read_text())["configs"]
     photos = load_file(folder / "tiny_images.safetensors")
     for name, settings in configs.items():
@@ -72,7 +78,8 @@ def check(folder: Path, only: Sequence[str] = ()) -> Iterator[CaseError]:
         for case in sorted({key.rpartition("/")[0] for key in stored}):
             network = _tiny_network(folder, name, case, arguments, settings.get("gains", []))
             arrays = _of_case(stored, case)
-            yield _error(f"{name} {case}", network, _tiny_photos(photos, case, arrays), arrays)
+            pairs = _tiny_photos(photos, case, arrays)
+            yield _error(f"{name} {case}", network.to(device), pairs, arrays)
     for name, arguments in FULL_SIZE.items():
         if not _wanted(name, only):
             continue
@@ -85,7 +92,7 @@ def check(folder: Path, only: Sequence[str] = ()) -> Iterator[CaseError]:
             pair = [(random_photo(f"img{k}", height, width), False) for k in (1, 2)]
             arrays = _of_case(stored, case)
             arrays = {k: v if "tokens" in k else v[None] for k, v in arrays.items()}
-            yield _error(f"{name} {case}", network, [pair], arrays, FULL_SIZE_TOLERANCE)
+            yield _error(f"{name} {case}", network.to(device), [pair], arrays, FULL_SIZE_TOLERANCE)
 
 
 def _wanted(name: str, only: Sequence[str]) -> bool:
@@ -146,7 +153,8 @@ def _outputs(network: PointmapNetwork, pair: Sequence[Photo]) -> dict[str, Tenso
     """Return everything the fixtures may hold of one pair, by their names."""
     assert isinstance(network, DUSt3R), "the reference is DUSt3R"
     sizes = [(photo.shape[2], photo.shape[3]) for photo, _ in pair]
-    tokens = [network.encode(photo) for photo, _ in pair]
+    device = network.mask_token.device
+    tokens = [network.encode(photo.to(device)) for photo, _ in pair]
     layers = network.decode_tokens(tokens[0], tokens[1], sizes[0], sizes[1])
     heads = (network.downstream_head1, network.downstream_head2)
     found: dict[str, Tensor] = {}
@@ -165,7 +173,7 @@ def _outputs(network: PointmapNetwork, pair: Sequence[Photo]) -> dict[str, Tenso
         found[f"enc_tokens{k + 1}"] = tokens[k][0, ::97, ::16]
         found[f"dec_last_tokens{k + 1}"] = layers[k][-1][0, ::97, ::16]
         found |= {f"dec{k + 1}_layer{n}": layer for n, layer in enumerate(layers[k])}
-    return found
+    return {name: value.cpu() for name, value in found.items()}
 
 
 def _error(

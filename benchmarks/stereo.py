@@ -172,7 +172,7 @@ def seen_by_another(views: Sequence[TrueView], index: int) -> NDArray[np.bool_]:
 
 
 def score_rendered(
-    name: str, views: Sequence[TrueView], error: float = PRIOR_ERROR
+    name: str, views: Sequence[TrueView], error: float = PRIOR_ERROR, device: str = "cpu"
 ) -> RefinedScores:
     """Refine a wrong prior with the true cameras, without scene points, and score it."""
     none = np.zeros(0, np.int64)
@@ -188,7 +188,7 @@ def score_rendered(
         for k, view in enumerate(views)
     ]
     start = time.process_time()
-    refined = refine_depths(given, options=StereoOptions())
+    refined = list(refine_depths(given, options=StereoOptions(), device=device))
     seconds = time.process_time() - start
     before, after, sure = [], [], []
     for k, view in enumerate(views):

@@ -48,9 +48,9 @@ class Rate:
     step_seconds: float
 
 
-def views_per_second(scenes: int) -> float:
+def views_per_second(scenes: int, device: str = "cpu") -> float:
     """Return the rate of rendering scenes of four views, textures made beforehand."""
-    bank = make_texture_bank(1)
+    bank = make_texture_bank(1, device=device)
     render_synthetic_scene(0, textures=bank, size=SIZE)
     start = time.perf_counter()
     for seed in range(1, scenes + 1):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pointmap.camera import Array, transform_points
 from pointmap.images import Photo, ResizedPhoto
 from recon.fusion import Fused
 from recon.scene import Camera, PairRecord, Scene, View
@@ -16,12 +17,21 @@ from recon.work.content_key import content_key, item_key
 
 
 def assemble_scene(
-    evidence: PairEvidence, alignment: Alignment, views: tuple[View, ...], fused: Fused
+    evidence: PairEvidence,
+    alignment: Alignment,
+    views: tuple[View, ...],
+    fused: Fused,
+    new_from_old: Array | None = None,
 ) -> Scene:
-    """Return the scene that the stages have found, in scene units."""
+    """Return the scene that the stages have found, in scene units. ``new_from_old`` (4, 4): what
+    has taken views and surface from the alignment's world to theirs.
+    """
+    tracks = alignment.tracks
+    if new_from_old is not None:
+        tracks = replace(tracks, points=transform_points(new_from_old, tracks.points))
     return Scene(
         views=views,
-        tracks=alignment.tracks,
+        tracks=tracks,
         cloud=fused.cloud,
         surface=fused.surface.mesh,
         textured=fused.surface.textured,
@@ -120,6 +130,9 @@ def in_order(scene: Scene, names: Sequence[str]) -> Scene:
     place = {name: k for k, name in enumerate(names)}
     order = sorted(range(len(scene.views)), key=lambda k: place[scene.views[k].name])
     moved = np.argsort(np.array(order, np.int64))
+    verdict = scene.verdict
+    if verdict is not None and verdict.photos:
+        verdict = replace(verdict, photos=tuple(verdict.photos[k] for k in order))
     pairs = [
         replace(pair, i=int(min(ends)), j=int(max(ends)))
         for pair in scene.pairs
@@ -129,6 +142,7 @@ def in_order(scene: Scene, names: Sequence[str]) -> Scene:
         scene,
         views=tuple(scene.views[k] for k in order),
         tracks=replace(scene.tracks, view_index=moved[scene.tracks.view_index]),
+        verdict=verdict,
         pairs=tuple(sorted(pairs, key=lambda pair: (pair.i, pair.j))),
         other_places=tuple(
             tuple(sorted(some, key=place.__getitem__)) for some in scene.other_places

@@ -75,7 +75,7 @@ class Command:
     options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, prog: str = "run_recon.py") -> int:
     """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code.
 
     0: a scene was written. 2: unusable input, with one line that says what and the remedy.
@@ -85,10 +85,10 @@ def main(arguments: list[str] | None = None) -> int:
     # when torch is imported, so it has to be said before that.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with lossy_streams():
-        return _run(arguments)
+        return _run(arguments, prog)
 
 
-def _run(arguments: list[str] | None) -> int:
+def _run(arguments: list[str] | None, prog: str) -> int:
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -97,7 +97,7 @@ def _run(arguments: list[str] | None) -> int:
     output: OutputFolder | None = None
     try:
         answer_version(arguments)
-        command = tyro.cli(Command, args=arguments, prog="run_recon.py")
+        command = tyro.cli(Command, args=arguments, prog=prog)
         from recon.export import reserved_folder
 
         logging.basicConfig(level=logging.ERROR, format="%(message)s")
@@ -302,6 +302,8 @@ def _print_summary(scene: Scene, folder: Path) -> None:
     focals = sorted({round(float(view.camera.intrinsics[0, 0]), 1) for view in registered})
     table = Table(show_header=False, title=f"Scene in {_escape(str(folder))}", title_justify="left")
     table.add_row("photos placed", f"{len(registered)} of {len(scene.views)}")
+    if scene.verdict is not None:
+        table.add_row("cameras", _escape(f"{scene.verdict.word}: {scene.verdict.reason}"))
     table.add_row("scenes", _scenes_text(scene))
     table.add_row("focal length", _focal_text(focals))
     table.add_row("points", f"{len(scene.cloud.points):,}")

@@ -17,8 +17,9 @@ import numpy as np
 
 from pointmap.camera import Array, pinhole, pixel_rays, project
 from pointmap.errors import InputError
-from recon.export.cameras_json import ListedCamera, listed_cameras, units_of
+from recon.export.cameras_json import ListedCamera, listed_cameras, units_of, world_of
 from recon.export.json_file import read_json
+from recon.scene import World
 from recon.stage_results import Alignment, PhotoFeatures
 
 if TYPE_CHECKING:
@@ -59,12 +60,14 @@ class KnownLens:
 class KnownCameras:
     """What is known of all photos, in their order: a lens and a pose each, None where not known.
 
-    ``units``: "metres" if the known poses are in metres, and so hold the scene to them.
+    ``units``: "metres" if the known poses are in metres, and so hold the scene to them; ``world``:
+    the frame of the known poses, None where there is none.
     """
 
     lenses: tuple[KnownLens | None, ...]
     cam_to_world: tuple[Array | None, ...]
     units: str = "scene"
+    world: World | None = None
 
     @property
     def focals_px(self) -> list[float | None]:
@@ -101,7 +104,7 @@ def load_known_cameras(path: str | None, photos: Sequence[Photo]) -> KnownCamera
     nothing: tuple[None, ...] = (None,) * len(photos)
     if path is None:
         return KnownCameras(nothing, nothing)
-    listed, units = _read(Path(path))
+    listed, units, world = _read(Path(path))
     by_name = {Path(name).name: camera for name, camera in listed.items()} | listed
     found = [by_name.get(photo.name) for photo in photos]
     if not any(found):
@@ -122,6 +125,7 @@ def load_known_cameras(path: str | None, photos: Sequence[Photo]) -> KnownCamera
         tuple(_lens(camera, photo) for camera, photo in zip(found, photos, strict=True)),
         poses,
         units if held else "scene",
+        world if any(pose is not None for pose in poses) else None,
     )
 
 
@@ -166,8 +170,10 @@ def _lens(camera: ListedCamera | None, photo: Photo) -> KnownLens | None:
     return KnownLens(camera.intrinsics, camera.k1, pinhole(focal, photo.width, photo.height))
 
 
-def _read(path: Path) -> tuple[dict[str, ListedCamera], str]:
-    """Return {photo name: camera} and the unit of the poses, "scene" where it is none known."""
+def _read(path: Path) -> tuple[dict[str, ListedCamera], str, World]:
+    """Return {photo name: camera}, the unit of the poses, "scene" where it is none known, and their
+    frame.
+    """
     from recon.export.colmap_cameras import read_colmap_cameras
     from recon.export.nerfstudio_cameras import read_transforms
 
@@ -182,7 +188,7 @@ def _read(path: Path) -> tuple[dict[str, ListedCamera], str]:
             )
             for name, camera in read_colmap_cameras(path).items()
         }
-        return model, "scene"
+        return model, "scene", World("given")
     whole = read_json(path)
     if "frames" in whole and "images" not in whole:
         cameras = read_transforms(path, whole)
@@ -191,7 +197,7 @@ def _read(path: Path) -> tuple[dict[str, ListedCamera], str]:
     for camera in cameras.values():
         if camera.cam_to_world is not None:
             _check_rigid(camera.cam_to_world, camera.place)
-    return cameras, units_of(whole)
+    return cameras, units_of(whole), world_of(whole)
 
 
 def _check_rigid(pose: Array, place: str) -> None:

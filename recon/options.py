@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 from pointmap.errors import InputError
 from pointmap.outside.values import FOCAL_RANGE_PX
@@ -70,6 +71,9 @@ class Options:
     extend: str | None = None
     """Folder of a scene that the photos are added to: its photos come along, cameras of placed ones
     and the unit of length stay as they are, and --out gets the larger scene."""
+    world: Literal["upright", "first-camera"] = "upright"
+    """Frame of all coordinates: upright, z up from the floor, as far as the photos tell; or the
+    first placed photo's camera. Known cameras, and the scene that is extended, keep theirs."""
     depth_size: int = 512
     """Long side of the depth maps, in pixels. Photos that are smaller keep their size."""
     refine_depth: bool = True

@@ -90,6 +90,7 @@ def save_each(
                         fusion=options.fusion,
                         scale_from=options.scale_from,
                         depth_model=inputs.depth_model,
+                        world=options.world,
                     )
                 except InputError as error:
                     logger.warning("left out: %s", error)

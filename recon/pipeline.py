@@ -40,9 +40,11 @@ from recon.two_view.features import find_features
 from recon.two_view.gather_evidence import gather_evidence
 from recon.two_view.learned_matching import match_by_model
 from recon.two_view.match_photos import match_photos
+from recon.verdict.judge import judge
 from recon.work.content_key import content_key, item_key
 from recon.work.folder import Work
 from recon.work.on_demand import Chosen
+from recon.world.frame import settled
 
 logger = logging.getLogger(__name__)
 
@@ -232,7 +234,7 @@ def _alignment(
         learned = inputs.matcher is not None
         depends_on = names, inputs.known, evidence, learned, options.align, options.seed
         return inputs.work.once(
-            content_key("alignment", 4, *depends_on),
+            content_key("alignment", 5, *depends_on),
             lambda: align_scene(
                 inputs, features, evidence, options.align, seed=options.seed, advance=advance
             ),
@@ -248,6 +250,10 @@ def _aligned_scene(
     place: str = "",
 ) -> Scene:
     """Return the scene of solved cameras; ``place`` is added to the stages' names."""
+    with run.stage(f"Judging the cameras{place}"):
+        verdict = judge(inputs.photos, alignment)
+    if verdict is not None and verdict.word != "sound":
+        logger.warning("the cameras%s are %s: %s", place, verdict.word, verdict.reason)
     with run.stage(f"Depth{place}") as advance:
         dense = dense_depths(
             inputs,
@@ -264,10 +270,13 @@ def _aligned_scene(
             dense = adapted_depths(
                 inputs, alignment, dense, adapt, evidence.predicted, options.depth, advance=advance
             )
-    views = assemble_views(inputs.photos, alignment, dense)
+    solved = assemble_views(inputs.photos, alignment, dense)
     with run.stage(f"Fusing the surface{place}"):
+        # Depth does not depend on the frame of the world; from here on everything does.
+        views, world, turn = settled(solved, options.world, inputs.known.world)
         fused = fuse_views(views, options.fusion, device=inputs.device, work=inputs.work)
-    return replace(assemble_scene(evidence, alignment, views, fused), units=inputs.known.units)
+    scene = assemble_scene(evidence, alignment, views, fused, turn)
+    return replace(scene, units=inputs.known.units, world=world, verdict=verdict)
 
 
 def _one_photo(inputs: Inputs, options: Options, run: Run) -> Scene:
@@ -283,4 +292,5 @@ def _one_photo(inputs: Inputs, options: Options, run: Run) -> Scene:
             fusion=options.fusion,
             scale_from=options.scale_from,
             depth_model=inputs.depth_model,
+            world=options.world,
         )

@@ -18,6 +18,7 @@ from recon.export.options import ExportOptions
 from recon.export.ply import write_cloud_ply, write_mesh_ply
 from recon.export.products import write_products
 from recon.export.run_json import write_run
+from recon.export.splat import write_splat
 from recon.export.staging import OutputFolder, real_path, reserved_folder
 from recon.export.tum import write_tum
 from recon.export.upright import write_upright_photos
@@ -93,6 +94,8 @@ def write_files(
     write_glb(staging / "scene.glb", reconstruction)
     if "obj" in export.formats or reconstruction.textured is not None:
         write_obj(staging, reconstruction)
+    if "splat" in export.formats:
+        write_splat(staging / "splat.ply", reconstruction.cloud)
     write_depth_files(staging, reconstruction, export)
     (staging / "colmap/sparse/0").mkdir(parents=True)
     write_colmap(staging / "colmap/sparse/0", reconstruction)

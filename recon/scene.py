@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -220,6 +220,74 @@ class ModelRecord:
     digest: str
 
 
+WorldKind = Literal["upright", "first-camera", "given"]
+"""How a scene's world came about, see :class:`World`."""
+
+
+@dataclass(frozen=True)
+class World:
+    """The frame of a scene's coordinates.
+
+    ``kind``: "upright" has z up, the floor near z = 0, and y the way that the photos look, along
+    the main walls where there are some; "first-camera" is the first placed photo's camera; "given"
+    is that of known cameras. ``up`` (3,) is the unit direction away from the ground in it, as
+    far as the photos tell, None where that was not asked; ``up_sigma_deg``: how far off it may be,
+    one standard deviation.
+    """
+
+    kind: WorldKind = "first-camera"
+    up: tuple[float, float, float] | None = None
+    up_sigma_deg: float | None = None
+
+    @property
+    def in_words(self) -> str:
+        """What the frame is, in a sentence."""
+        if self.kind == "upright" and self.up is not None and self.up[1] > self.up[2]:
+            return "y is up, the floor near y = 0; -z is the way the photos look"
+        return _WORLDS[self.kind]
+
+
+_WORLDS: dict[WorldKind, str] = {
+    "upright": "z is up, the floor near z = 0; y is the way the photos look, along the main walls",
+    "first-camera": "the first placed photo's camera, by name: x right, y down, z forward",
+    "given": "that of the known cameras",
+}
+
+
+VerdictWord = Literal["sound", "doubtful", "wrong"]
+
+
+@dataclass(frozen=True)
+class PhotoVerdict:
+    """How far one placed photo can be believed: a ``word``, and the error that is to be expected
+    (median) of its rotation and direction relative to the others, in degrees, None where nothing
+    tells.
+    """
+
+    name: str
+    word: VerdictWord
+    rotation_error_deg: float | None
+    direction_error_deg: float | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How far a scene's cameras can be believed: a ``word``, the ``reason`` with what to do, in one
+    line, and the ``probability_wrong`` that the median pair of photos is off by more than 5
+    degrees.
+
+    The errors, in degrees, are what is to be expected (median) of a pair of photos, None where
+    nothing tells. ``photos``: of each of the scene's photos, None where it was not placed.
+    """
+
+    word: VerdictWord
+    reason: str
+    probability_wrong: float
+    rotation_error_deg: float | None
+    direction_error_deg: float | None
+    photos: tuple[PhotoVerdict | None, ...] = ()
+
+
 @dataclass(frozen=True)
 class Scene:
     """One reconstructed scene, in the order in which the photos were given: data alone.
@@ -232,6 +300,7 @@ class Scene:
     cloud: PointCloud
     surface: Mesh
     units: str = "scene"
+    world: World = World()
     pairs: tuple[PairRecord, ...] = ()
     stages: tuple[StageRecord, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -246,6 +315,8 @@ class Scene:
     """Of the surface: voxel size, pieces found, floaters removed and the like, by name."""
     other_places: tuple[tuple[str, ...], ...] = ()
     """Names of photos that have no place here, but show another place together: largest first."""
+    verdict: Verdict | None = None
+    """How far the cameras can be believed; None of one photo, and of scenes written before."""
     further: tuple[Scene, ...] = ()
     """The scenes of those, where ``Options.all_scenes`` asked for them; not read back."""
     holds: object | None = field(default=None, repr=False, compare=False)

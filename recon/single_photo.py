@@ -19,9 +19,10 @@ from recon.fusion import FusionOptions, fuse_points
 from recon.metric_scale import in_metres
 from recon.prediction.given_maps import PriorMap, prior_alone
 from recon.prediction.photo_prior import PriorAccumulator
-from recon.scene import Camera, LoadedMaps, Scene, Tracks, View
+from recon.scene import Camera, LoadedMaps, Scene, Tracks, View, WorldKind
 from recon.stage_results import PhotoPrior
 from recon.two_view.focal_lengths import FocalOptions, solve_focals
+from recon.world.frame import settled
 
 if TYPE_CHECKING:
     import torch
@@ -53,8 +54,9 @@ def photo_scene(
     fusion: FusionOptions,
     scale_from: str | None = None,
     depth_model: DepthModel | None = None,
+    world: WorldKind = "upright",
 ) -> Scene:
-    """Return the scene of one photo: its camera at the origin, depth, cloud and mesh.
+    """Return the scene of one photo: camera, depth, cloud and mesh, in a ``world`` of that kind.
 
     Depth has ``long_side`` pixels at most. The focal length is the given one, EXIF's or the
     network's. A ``depth_model`` takes the network's place, as far as it says something. In metres
@@ -87,6 +89,7 @@ def photo_scene(
         turned=photo.orientation != 1,
         video=photo.video,
     )
+    (view,), found, _ = settled([view], world)
     surface = mesh_from_depth(view)
     scene = Scene(
         views=(view,),
@@ -94,5 +97,6 @@ def photo_scene(
         cloud=fuse_points([view], options=fusion),
         surface=surface,
         textured=under_photo(surface, view) if fusion.texture else None,
+        world=found,
     )
     return in_metres(scene, [network_prior], scale_from, maps=maps)

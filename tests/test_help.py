@@ -19,6 +19,7 @@ COMMANDS = (
     "recon.evaluation.__main__ depth",
     "recon.evaluation.training_shards",
     "recon.localise.__main__",
+    "recon.export_command",
     "pointmap.training.__main__",
     "pointmap.training.generate",
     "pointmap.training.from_photos",

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 # whole scene folder, call the viewers; nothing else in recon knows of them.
 LAYERS = (
     (
+        "pointmap_command",
         "run_recon",
         "recon.cli",
         "recon.evaluation",
@@ -40,7 +41,7 @@ def imports() -> dict[str, set[str]]:
         for package in ("pointmap", "recon", "viz")
         for path in (ROOT / package).rglob("*.py")
     }
-    files["run_recon"] = ROOT / "run_recon.py"
+    files |= {name: ROOT / f"{name}.py" for name in ("pointmap_command", "run_recon")}
     graph: dict[str, set[str]] = {}
     for module, path in files.items():
         found = set()

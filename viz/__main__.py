@@ -86,7 +86,7 @@ def _save_video(reconstruction: Scene, path: Path) -> Path:
         )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "pointmap-view") -> int:
     """Run the command with ``argv`` (default: the process's own); return the exit code.
 
     0; 2 after one line on stderr when the scene cannot be used; 130 when interrupted.
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     answer_version(argv)
     try:
-        tyro.cli(view, prog="pointmap-view", args=argv)
+        tyro.cli(view, prog=prog, args=argv)
     except InputError as error:
         logger.error("%s", error)
         return 2

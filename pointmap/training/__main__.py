@@ -85,10 +85,10 @@ PRESETS = {
 """"cpu" for two cores and hours, "gpu" for one data-centre GPU and 25 minutes."""
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse(arguments: Sequence[str] | None, prog: str) -> argparse.Namespace:
     # argparse, not tyro: a borrowed GPU machine may have nothing but torch and numpy.
     parser = argparse.ArgumentParser(
-        prog="python -m pointmap.training",
+        prog=prog,
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -140,9 +140,9 @@ def _preset(arguments: argparse.Namespace) -> Preset:
     return replace(preset, **given)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m pointmap.training") -> None:
     """Run the command line."""
-    options = _parse(arguments)
+    options = _parse(arguments, prog)
     world = join_world()
     logging.basicConfig(
         level=logging.INFO if world.leads else logging.WARNING, format="%(asctime)s %(message)s"

@@ -67,6 +67,7 @@ class _Job:
     device: str
     held_out: bool
     workers: int
+    shard_scenes: int
 
 
 def _work(worker: int, job: _Job) -> None:
@@ -75,23 +76,25 @@ def _work(worker: int, job: _Job) -> None:
     if job.workers > 1:
         torch.set_num_threads(1)
     start_seed = job.seed * _SEEDS_PER_RUN + (HELD_OUT_SEED if job.held_out else 0)
+    shards = (job.scenes + job.shard_scenes - 1) // job.shard_scenes
+    mine = range(worker, shards, job.workers)
+    paths = {number: job.out / f"shard-{job.seed}-{number:05d}.pt" for number in mine}
+    missing = {number: path for number, path in paths.items() if not path.exists()}
+    if not missing:
+        return
     bank = make_texture_bank(start_seed, folder=job.textures, device=job.device)
-    shards = (job.scenes + SCENES_PER_SHARD - 1) // SCENES_PER_SHARD
-    for number in range(worker, shards, job.workers):
-        path = job.out / f"shard-{job.seed}-{number:05d}.pt"
-        if path.exists():
-            continue
+    for number, path in missing.items():
         start = time.monotonic()
-        first = start_seed + number * SCENES_PER_SHARD
+        first = start_seed + number * job.shard_scenes
         height, width = job.sizes[number % len(job.sizes)]
         write_shard(
             path,
-            range(first, first + SCENES_PER_SHARD),
+            range(first, first + job.shard_scenes),
             textures=bank,
             size=(height, width),
             views=job.views,
         )
-        rate = SCENES_PER_SHARD * job.views / (time.monotonic() - start)
+        rate = job.shard_scenes * job.views / (time.monotonic() - start)
         _log.info("%s: %dx%d, %.1f views/s", path.name, width, height, rate)
 
 
@@ -116,6 +119,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )  # fmt: skip
     parser.add_argument("--views", type=int, default=4, help="photos of a scene (4)")
     parser.add_argument("--textures", type=Path, help="folder of photographs, or a packed .npz")
+    parser.add_argument(
+        "--shard-scenes", type=int, default=SCENES_PER_SHARD,
+        help="scenes of a shard; with fewer the first is there sooner (48)",
+    )  # fmt: skip
     parser.add_argument("--workers", type=int, default=1, help="processes that render (1)")
     parser.add_argument("--device", default="cpu", help="where each of them renders (cpu)")
     parser.add_argument(
@@ -124,8 +131,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if not 0 <= options.seed < HELD_OUT_SEED // _SEEDS_PER_RUN:
         raise InputError(f"--seed {options.seed} is out of range: give one from 0 to 999")
-    if options.workers < 1:
-        raise InputError(f"--workers {options.workers}: give at least 1")
+    for name in ("workers", "shard_scenes"):
+        if (number := getattr(options, name)) < 1:
+            raise InputError(f"--{name.replace('_', '-')} {number}: give at least 1")
     job = _Job(
         out=options.out,
         scenes=options.scenes,
@@ -136,6 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         device=options.device,
         held_out=options.held_out,
         workers=options.workers,
+        shard_scenes=options.shard_scenes,
     )
     job.out.mkdir(parents=True, exist_ok=True)
     if job.workers == 1:

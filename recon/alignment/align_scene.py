@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recon.alignment.align import align
 from recon.alignment.bridges import without_lone_bridges
@@ -73,10 +74,11 @@ def align_scene(
 
     alignment = aligned()
     first = features, evidence
-    second = _matched_again(inputs, features, evidence, alignment, advance)
+    loose = photos_with_few_matches(alignment)
+    second = _matched_again(inputs, features, evidence, alignment, loose, advance)
     if second.changed:
         features, evidence = second.features, replace(evidence, edges=second.edges)
-        trial = aligned(start=alignment)
+        trial = aligned(start=_without_poses(alignment, loose))
         if _placed(trial) >= _placed(alignment):
             alignment = trial
         else:
@@ -105,16 +107,27 @@ def _placed(alignment: Alignment) -> int:
     return sum(pose is not None for pose in alignment.cam_to_world)
 
 
+def _without_poses(alignment: Alignment, photos: NDArray[np.int64]) -> Alignment:
+    """Return the alignment as if ``photos`` had no place: one that few matches gave may be wrong,
+    and better matches would not lead out of it.
+    """
+    poses = list(alignment.cam_to_world)
+    for photo in photos.tolist():
+        poses[photo] = None
+    return replace(alignment, cam_to_world=tuple(poses))
+
+
 def _matched_again(
     inputs: Inputs,
     features: Sequence[PhotoFeatures],
     evidence: PairEvidence,
     alignment: Alignment,
+    loose: NDArray[np.int64],
     advance: Advance,
 ) -> MatchedAgain:
-    """Return features and edges after photos that few hold are matched again at twice the size."""
+    """Return features and edges after the ``loose`` photos are matched again at twice the size."""
     photos, known = inputs.photos, inputs.known
-    chosen = pairs_to_match_again(photos_with_few_matches(alignment), evidence.matches, len(photos))
+    chosen = pairs_to_match_again(loose, evidence.matches, len(photos))
     involved = {k for m in chosen for k in (m.i, m.j)}
     looked_at: set[int] = set()
 

@@ -52,34 +52,54 @@ def contradicting_group(photos: Sequence[Photo], alignment: Alignment) -> Mask |
 
     They are the smaller part of the best division in two; None where nothing contradicts.
     """
-    pairs, likelihood = pair_likelihoods(photos, alignment)
+    strength, group = contradiction(photos, alignment)
+    return group if strength > _CONTRADICTION else None
+
+
+def contradiction(
+    photos: Sequence[Photo],
+    alignment: Alignment,
+    *,
+    least_views: int = _LEAST_VIEWS,
+    tie: float = _TIE,
+) -> tuple[float, Mask]:
+    """Return how strongly (natural logarithm, 0 and more) two groups of photos contradict that they
+    show one place, and (N,) which photos the smaller group are.
+
+    Points count that ``least_views`` photos agree on: in places of few photos hardly three do.
+    ``tie``: what a verified pair counts for being one place.
+    """
+    nobody = np.zeros(len(photos), bool)
+    pairs, likelihood = pair_likelihoods(photos, alignment, least_views=least_views)
     worst = np.argsort(likelihood, kind="stable")[:_STARTS]
-    worst = worst[likelihood[worst] < -_TIE]
+    worst = worst[likelihood[worst] < -tie]
     if len(worst) == 0:
-        return None
+        return 0.0, nobody
     count = len(photos)
-    weight = sparse.csr_array((likelihood + _TIE, (pairs[:, 0], pairs[:, 1])), (count, count))
+    weight = sparse.csr_array((likelihood + tie, (pairs[:, 0], pairs[:, 1])), (count, count))
     weight = sparse.csr_array(weight + weight.T)
     sides = [_settled(weight, _grown(weight, *pairs[k])) for k in worst]
-    costs = [_cut(pairs, likelihood + _TIE, side) for side in sides]
+    costs = [_cut(pairs, likelihood + tie, side) for side in sides]
     best = int(np.argmin(costs))
-    if costs[best] > -_CONTRADICTION:
-        return None
+    if costs[best] >= 0:
+        return 0.0, nobody
     tied = np.zeros(count, bool)
     tied[pairs.ravel()] = True
     group = (sides[best] > 0) & tied
     other = (sides[best] < 0) & tied
-    return group if group.sum() <= other.sum() else other
+    return -costs[best], group if group.sum() <= other.sum() else other
 
 
-def pair_likelihoods(photos: Sequence[Photo], alignment: Alignment) -> tuple[Index, Array]:
+def pair_likelihoods(
+    photos: Sequence[Photo], alignment: Alignment, *, least_views: int = _LEAST_VIEWS
+) -> tuple[Index, Array]:
     """Return the pairs (E, 2) that agree with the scene, and by how much more likely (natural
     logarithm) what each finds of the other's points is for one place than for two.
     """
     kept = zip(alignment.edges, alignment.used_edges, strict=True)
     pairs = [(edge.matches.i, edge.matches.j) for edge, used in kept if used]
     views = np.bincount(alignment.tracks.point_index, minlength=len(alignment.tracks.points))
-    firm = views >= _LEAST_VIEWS
+    firm = views >= least_views
     likelihood = np.zeros(len(pairs))
     for n, (i, j) in enumerate(pairs):
         there = _cells(photos[j], alignment, i, j, firm), _cells(photos[i], alignment, j, i, firm)

@@ -13,7 +13,9 @@ _DENSE = 400
 
 
 def solve_positive(S: sparse.csc_array, b: Array) -> Array | None:
-    """Return x (D,) with ``S x = b`` for a symmetric positive definite S (D, D); None if it is not.
+    """Return x with ``S x = b`` for a symmetric positive definite S (D, D); None if it is not.
+
+    ``b``, x: (D,), or (D, K) for K systems at once.
 
     Dense Cholesky for small systems; sparse LU without pivoting for large ones, its columns ordered
     for least fill of a symmetric pattern.

@@ -200,7 +200,7 @@ def _exit_code(command: Callable[..., None]) -> Callable[..., int]:
     return run
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, prog: str = "python -m recon.evaluation") -> int:
     """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code."""
     commands: dict[str, Callable[..., None]] = {
         "scene": scene,
@@ -211,7 +211,7 @@ def main(arguments: list[str] | None = None) -> int:
     answer_version(arguments)
     return tyro.extras.subcommand_cli_from_dict(
         {name: _exit_code(command) for name, command in commands.items()},
-        prog="python -m recon.evaluation",
+        prog=prog,
         args=arguments,
     )
 

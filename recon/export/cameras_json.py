@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -21,8 +21,8 @@ from pointmap.outside.values import (
     whole,
 )
 from recon.export.file_names import depth_stems
-from recon.export.json_file import read_json, write_json
-from recon.scene import Camera, Scene
+from recon.export.json_file import plain, read_json, write_json
+from recon.scene import Camera, Scene, World, WorldKind
 
 
 def write_cameras(path: Path, reconstruction: Scene) -> None:
@@ -30,6 +30,9 @@ def write_cameras(path: Path, reconstruction: Scene) -> None:
 
     ``distortion`` is always there, in COLMAP's model of that name: with ``(x, y, 1)`` along a ray,
     its pixel is ``K (d x, d y, 1)``, ``d = 1 + k1 (x^2 + y^2)``; k1 = 0 is a pinhole.
+
+    Where the cameras were judged, ``verdict`` says how far each photo can be believed
+    (:class:`recon.scene.PhotoVerdict`), and of all of them one word.
 
     It holds nothing that depends on where photos or output lie: the same cameras give the same
     bytes.
@@ -39,7 +42,18 @@ def write_cameras(path: Path, reconstruction: Scene) -> None:
         view.name: camera_entry(view.camera, view.reason) | {"depth": f"depth/{stem}.npz"}
         for view, stem in zip(reconstruction.views, stems, strict=True)
     }
-    write_camera_entries(path, images, units=reconstruction.units)
+    verdict = reconstruction.verdict
+    word = None
+    if verdict is not None:
+        word = verdict.word
+        for entry, judged in zip(images.values(), verdict.photos, strict=True):
+            said = plain(judged)
+            if said is not None:
+                del said["name"]
+            entry["verdict"] = said
+    write_camera_entries(
+        path, images, units=reconstruction.units, world=reconstruction.world, verdict=word
+    )
 
 
 def camera_entry(camera: Camera, reason: str | None) -> dict[str, Any]:
@@ -56,14 +70,30 @@ def camera_entry(camera: Camera, reason: str | None) -> dict[str, Any]:
     }
 
 
-def write_camera_entries(path: Path, images: Mapping[str, Any], *, units: str) -> None:
-    """Write a file of this form with ``images``, {photo name: :func:`camera_entry`}."""
+def write_camera_entries(
+    path: Path,
+    images: Mapping[str, Any],
+    *,
+    units: str,
+    world: World,
+    verdict: str | None = None,
+) -> None:
+    """Write a file of this form with ``images``, {photo name: :func:`camera_entry`}, and the
+    scene's ``verdict`` if there is one.
+    """
     write_json(
         path,
         {
             "units": units,
+            "world": {
+                "frame": world.kind,
+                "in_words": world.in_words,
+                "up": world.up,
+                "up_sigma_deg": world.up_sigma_deg,
+            },
             "camera_axes": "OpenCV: x right, y down, z forward",
             "pixel_centre": 0.5,
+            **({} if verdict is None else {"verdict": verdict}),
             "images": dict(images),
         },
     )
@@ -112,6 +142,22 @@ class ListedCamera:
 def units_of(data: Mapping[str, Any]) -> str:
     """Return the unit of a file's poses, "scene" unless it says that they are in metres."""
     return "metres" if data.get("units") == "metres" else "scene"
+
+
+def world_of(data: Mapping[str, Any]) -> World:
+    """Return the frame that a file's poses are in; "given", with nothing known of it, unless the
+    file is ours and says more.
+    """
+    entry = data.get("world")
+    if not isinstance(entry, dict) or entry.get("frame") not in get_args(WorldKind):
+        return World("given")
+    try:
+        x, y, z = matrix([entry.get("up")], "up", 1, 3, 1.1)[0].tolist()
+        sigma = entry.get("up_sigma_deg")
+        sigma = None if sigma is None else number(sigma, "up_sigma_deg", 0, 180)
+    except ValueError:
+        return World(entry["frame"])
+    return World(entry["frame"], (x, y, z), sigma)
 
 
 def read_cameras(path: Path) -> tuple[dict[str, ListedCamera], dict[str, Any]]:

@@ -1,7 +1,7 @@
 """``scene.glb``: the mesh (or the cloud) with the cameras, for browsers and 3D programs.
 
-glTF's world is y-up with cameras looking along -z: OpenCV geometry is turned by
-diag(1, -1, -1, 1) here, once.
+glTF's world is y-up with cameras looking along -z: the scene's world and its cameras' axes are
+turned to that here, once.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.camera import Array, pixel_rays, transform_points
-from recon.scene import Camera, Mesh, Scene, TexturedMesh, View
+from pointmap.camera import Array, pixel_rays, rigid, transform_points
+from recon.scene import Camera, Mesh, Scene, TexturedMesh, View, World
 
-# OpenCV's axes to glTF's and back, for the world and for cameras alike: its own inverse.
-Y_UP = np.diag([1.0, -1.0, -1.0, 1.0])
+# A camera's axes in OpenCV to glTF's and back: its own inverse.
+_CAMERA_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
+UP_OF_A_CAMERA = (0.0, -1.0, 0.0)
+"""Up in a world of which nothing is known: it is taken for a camera's."""
 # trimesh passes vertex attributes of its caller with a leading underscore.
 _COLOUR_ATTRIBUTE = "_COLOUR"
 
@@ -43,7 +45,7 @@ def write_glb(path: Path, reconstruction: Scene) -> None:
 
     def finish(tree: dict[str, Any]) -> None:
         _use_linear_unlit_colours(tree)
-        _add_cameras(tree, views, near=size * 0.01)
+        _add_cameras(tree, views, y_up_from(reconstruction.world), near=size * 0.01)
 
     path.write_bytes(export_glb(scene, include_normals=False, tree_postprocessor=finish))
 
@@ -93,24 +95,24 @@ def neighbour_distances(centres: Array) -> Array:
 def _geometry(reconstruction: Scene, views: list[View], size: float) -> Any:
     import trimesh
 
-    scene = trimesh.Scene()
+    scene, y_up = trimesh.Scene(), y_up_from(reconstruction.world)
     mesh, cloud = reconstruction.surface, reconstruction.cloud
     if reconstruction.textured is not None:
         surface = to_trimesh(reconstruction.textured)
-        surface.apply_transform(Y_UP)
+        surface.apply_transform(y_up)
         scene.add_geometry(surface, geom_name="mesh", node_name="mesh")
     elif len(mesh.faces):
-        surface = trimesh.Trimesh(_to_y_up(mesh.vertices), mesh.faces, process=False)
+        surface = trimesh.Trimesh(transform_points(y_up, mesh.vertices), mesh.faces, process=False)
         surface.vertex_attributes[_COLOUR_ATTRIBUTE] = _linear(mesh.colours)
         scene.add_geometry(surface, geom_name="mesh", node_name="mesh")
     elif len(cloud.points):
         colours = np.round(_linear(cloud.colours) * 255).astype(np.uint8)
-        points = trimesh.PointCloud(_to_y_up(cloud.points), colors=colours)
+        points = trimesh.PointCloud(transform_points(y_up, cloud.points), colors=colours)
         scene.add_geometry(points, geom_name="points", node_name="points")
     for index, view in enumerate(views):
         name = f"frustum {view.name}"
         hue = colorsys.hsv_to_rgb(index / len(views), 0.9, 1.0)
-        scene.add_geometry(_frustum(view.camera, size, hue), geom_name=name, node_name=name)
+        scene.add_geometry(_frustum(view.camera, size, hue, y_up), geom_name=name, node_name=name)
     return scene
 
 
@@ -129,7 +131,7 @@ def to_trimesh(mesh: TexturedMesh) -> Any:
     )
 
 
-def _frustum(camera: Camera, size: float, colour: tuple[float, float, float]) -> Any:
+def _frustum(camera: Camera, size: float, colour: tuple[float, float, float], y_up: Array) -> Any:
     """Return the photo's viewing pyramid (5 vertices, 4 triangles) of depth ``size``, y-up."""
     import trimesh
 
@@ -138,14 +140,29 @@ def _frustum(camera: Camera, size: float, colour: tuple[float, float, float]) ->
     corners = size * pixel_rays([(0, 0), (w, 0), (w, h), (0, h)], camera.intrinsics, camera.k1)
     points = transform_points(camera.cam_to_world, np.vstack([np.zeros((1, 3)), corners]))
     sides = [(0, 2, 1), (0, 3, 2), (0, 4, 3), (0, 1, 4)]
-    mesh = trimesh.Trimesh(_to_y_up(points), sides, process=False)
+    mesh = trimesh.Trimesh(transform_points(y_up, points), sides, process=False)
     rgb = np.round(np.array(colour) * 255).astype(np.uint8)
     mesh.vertex_attributes[_COLOUR_ATTRIBUTE] = _linear(np.tile(rgb, (5, 1)))
     return mesh
 
 
-def _to_y_up(points: Array | NDArray[np.float32]) -> Array:
-    return transform_points(Y_UP, points)
+def y_up_from(world: World) -> Array:
+    """Return the rotation (4, 4) that turns a scene's world to y up, as glTF has it.
+
+    By quarter turns alone, so that it is exact: the axis nearest to up becomes y. A world of which
+    nothing is known is taken for a camera's, y down.
+    """
+    up = np.array(world.up or UP_OF_A_CAMERA)
+    axis = int(np.argmax(np.abs(up)))
+    turns = {
+        (0, True): [[0, -1, 0], [1, 0, 0], [0, 0, 1]],
+        (0, False): [[0, 1, 0], [-1, 0, 0], [0, 0, 1]],
+        (1, True): [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+        (1, False): [[1, 0, 0], [0, -1, 0], [0, 0, -1]],
+        (2, True): [[1, 0, 0], [0, 0, 1], [0, -1, 0]],
+        (2, False): [[1, 0, 0], [0, 0, -1], [0, 1, 0]],
+    }
+    return rigid(np.array(turns[axis, bool(up[axis] > 0)], float), np.zeros(3))
 
 
 def _linear(colours: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -179,7 +196,7 @@ def _use_linear_unlit_colours(tree: dict[str, Any]) -> None:
                 attributes["COLOR_0"] = attributes.pop(_COLOUR_ATTRIBUTE)
 
 
-def _add_cameras(tree: dict[str, Any], views: list[View], *, near: float) -> None:
+def _add_cameras(tree: dict[str, Any], views: list[View], y_up: Array, *, near: float) -> None:
     """Add a perspective camera per photo, as children of the scene (glTF 2.0, 3.10)."""
     for view in views:
         pose = view.camera.cam_to_world
@@ -198,7 +215,7 @@ def _add_cameras(tree: dict[str, Any], views: list[View], *, near: float) -> Non
                 "name": f"camera {view.name}",
                 "camera": len(tree["cameras"]) - 1,
                 # Column by column, as glTF wants matrices.
-                "matrix": (Y_UP @ pose @ Y_UP).T.ravel().tolist(),
+                "matrix": (y_up @ pose @ _CAMERA_AXES).T.ravel().tolist(),
             }
         )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pointmap.errors import InputError
-from recon.export.cameras_json import read_cameras, units_of
+from recon.export.cameras_json import read_cameras, units_of, world_of
 from recon.export.colmap import read_colmap
 from recon.export.depth_npz import read_depth_npz
 from recon.export.ply import read_cloud_ply, read_mesh_ply
@@ -54,6 +54,7 @@ def load_scene(folder: str | Path) -> Scene:
         cloud=_cloud(folder / "points.ply"),
         surface=_mesh(folder / "mesh.ply"),
         units=units_of(listed),
+        world=world_of(listed),
         pairs=run.pairs,
         stages=run.stages,
         warnings=run.warnings,
@@ -62,6 +63,7 @@ def load_scene(folder: str | Path) -> Scene:
         scale_spread=run.scale_spread,
         statistics=run.surface,
         other_places=run.other_places,
+        verdict=run.verdict,
     )
 
 

@@ -11,7 +11,7 @@ from recon.scene import Scene
 def write_obj(folder: Path, reconstruction: Scene) -> None:
     """Write ``mesh.obj`` with vertex colours, or with ``mesh.mtl`` and ``mesh.png`` when textured.
 
-    The world is ours (OpenCV axes, y down), as in ``mesh.ply``. A mesh without a triangle gives a
+    The world is the scene's, as in ``mesh.ply``. A mesh without a triangle gives a
     file without one.
     """
     import trimesh
@@ -42,6 +42,6 @@ def write_obj(folder: Path, reconstruction: Scene) -> None:
     (folder / "mesh.obj").write_text(text, encoding="ascii")
 
 
-_HEADER = "pointmap, OpenCV axes (y down)"
+_HEADER = "pointmap, world frame of cameras.json"
 # illum 0: colours as they are, the light is in the photos.
 _MATERIAL = "newmtl photos\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nillum 0\nmap_Kd mesh.png\n"

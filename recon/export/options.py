@@ -8,7 +8,7 @@ from typing import Literal
 
 from pointmap.errors import InputError
 
-Format = Literal["obj", "depth-npz", "depth-png", "depth-exr"]
+Format = Literal["obj", "splat", "depth-npz", "depth-png", "depth-exr"]
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,9 @@ class ExportOptions:
     """Which further files a scene gets."""
 
     formats: tuple[Format, ...] = ()
-    """Also write: obj (the mesh), depth-npz, depth-png (16 bit, with its scale in a JSON file) or
-    depth-exr (float; needs the package OpenEXR)."""
+    """Also write: obj (the mesh), splat (the cloud as Gaussians, in the PLY of 3DGS), depth-npz,
+    depth-png (16 bit, with its scale in a JSON file) or depth-exr (float; needs the package
+    OpenEXR)."""
     depth_resolution: Literal["working", "original"] = "working"
     """Size of those depth files: as computed, or as the photos, along the photos' edges."""
 

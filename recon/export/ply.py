@@ -96,8 +96,8 @@ def _vertices(
 
 
 def _header(layout: list[tuple[str, str]], vertices: int, faces: int | None) -> bytes:
-    lines = ["ply", "format binary_little_endian 1.0", "comment pointmap, OpenCV axes (y down)"]
-    lines += [f"element vertex {vertices}"]
+    lines = ["ply", "format binary_little_endian 1.0"]
+    lines += ["comment pointmap, world frame of cameras.json", f"element vertex {vertices}"]
     lines += [f"property {_PLY_TYPES[kind]} {name}" for name, kind in layout]
     if faces is not None:
         lines += [f"element face {faces}", "property list uchar int vertex_indices"]

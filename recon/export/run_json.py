@@ -16,7 +16,7 @@ from recon.export.file_names import relative_photo_path
 from recon.export.json_file import plain, read_json, write_json
 from recon.export.ownership import file_digests
 from recon.export.staging import real_path
-from recon.scene import ModelRecord, PairRecord, Scene, StageRecord
+from recon.scene import ModelRecord, PairRecord, Scene, StageRecord, Verdict
 
 # Each with the package names it may be installed under.
 _PACKAGES = {
@@ -65,6 +65,7 @@ def write_run(path: Path, reconstruction: Scene, *, scene_folder: Path) -> None:
         "scale_spread": plain(reconstruction.scale_spread),
         "models": plain(reconstruction.models),
         "counts": counts,
+        "verdict": plain(reconstruction.verdict),
         "surface": plain(reconstruction.statistics),
         "warnings": list(reconstruction.warnings),
         "seconds": plain(sum(stage.seconds for stage in reconstruction.stages)),
@@ -99,6 +100,7 @@ class Run:
     scale_spread: float | None = None
     surface: dict[str, Any] = field(default_factory=dict)
     other_places: tuple[tuple[str, ...], ...] = ()
+    verdict: Verdict | None = None
 
 
 def read_run(folder: Path) -> Run:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # All photos are gone through for each part of a large scene.
-_MOST_PARTS = 16
+_MOST_PARTS = 64
 
 
 @dataclass(frozen=True)

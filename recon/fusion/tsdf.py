@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 # Voxels along the edge of a block.
 BLOCK = 8
-# Two numbers of a voxel, float32; twice, for handing them to Open3D.
-BYTES_PER_BLOCK = 2 * 2 * 4 * BLOCK**3
+# Two numbers of a voxel, twice for handing them to Open3D, and four of its marching cubes.
+BYTES_PER_BLOCK = (2 * 2 + 4) * 4 * BLOCK**3
 # Cells whose surroundings are listed at once.
 _PART = 2**16
 # Blocks handled at once on a CPU, whose cache then holds what is computed of them, and on a GPU.

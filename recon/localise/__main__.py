@@ -16,6 +16,7 @@ from pointmap.version import answer_version
 
 if TYPE_CHECKING:
     from recon.localise.localise import Localised
+    from recon.scene import World
 
 EXIT_INPUT_ERROR = 2
 
@@ -46,12 +47,12 @@ class Command:
     """Seed of every random choice."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, prog: str = "python -m recon.localise") -> int:
     """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code."""
     # Idle OpenMP threads that spin slow everything when another program is busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     answer_version(arguments)
-    command = tyro.cli(Command, args=arguments, prog="python -m recon.localise")
+    command = tyro.cli(Command, args=arguments, prog=prog)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         placed = _run(command)
@@ -76,7 +77,7 @@ def _run(command: Command) -> bool:
         sys.stdout.flush()
         found.append(one)
     if command.json is not None:
-        _write(command.json, found, scene.units)
+        _write(command.json, found, scene.units, scene.world)
     return any(one.placed for one in found)
 
 
@@ -109,7 +110,7 @@ def _description(one: Localised, units: str) -> str:
     )
 
 
-def _write(path: Path, localised: list[Localised], units: str) -> None:
+def _write(path: Path, localised: list[Localised], units: str, world: World) -> None:
     from recon.export.cameras_json import camera_entry, write_camera_entries
 
     images: dict[str, Any] = {}
@@ -127,7 +128,7 @@ def _write(path: Path, localised: list[Localised], units: str) -> None:
             }
         images[one.photo.name] = entry
     try:
-        write_camera_entries(path, images, units=units)
+        write_camera_entries(path, images, units=units, world=world)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from pointmap.errors import InputError
 from pointmap.images import Photo, ResizedPhoto, load_photo, open_photos
-from recon.export.cameras_json import read_cameras, units_of
+from recon.export.cameras_json import read_cameras, units_of, world_of
 from recon.export.colmap import read_colmap
 from recon.export.depth_npz import StoredDepth, read_depth_npz
 from recon.export.run_json import photo_paths, read_run
-from recon.scene import Camera, Tracks
+from recon.scene import Camera, Tracks, World
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class SolvedScene:
 
     ``cameras`` of all photos by name, in the scene's order, with ``depth_files`` and, where
     ``run.json`` tells, ``photo_files`` and the ``videos`` that photos are frames of; ``tracks``
-    with ``view_index`` into that order; ``units`` as in :class:`recon.scene.Scene`.
+    with ``view_index`` into that order; ``units`` and ``world`` as in :class:`recon.scene.Scene`.
     """
 
     folder: Path
@@ -36,6 +36,7 @@ class SolvedScene:
     depth_files: Mapping[str, Path]
     tracks: Tracks
     units: str
+    world: World
     _opened: dict[str, Photo | None] = field(default_factory=dict, repr=False, compare=False)
     _missed: set[str] = field(default_factory=set, repr=False, compare=False)
 
@@ -108,6 +109,7 @@ def read_solved_scene(folder: str | Path) -> SolvedScene:
         depth_files={name: camera.depth_file(folder) for name, camera in listed.items()},
         tracks=read_colmap(folder / "colmap/sparse/0"),
         units=units_of(whole),
+        world=world_of(whole),
     )
     if not scene.placed:
         raise InputError(f"no photo of {folder} was placed: there is nothing to place others in")

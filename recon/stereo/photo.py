@@ -58,17 +58,22 @@ class Photo2D:
     def pinhole_pixels(self) -> Tensor:
         """Return where a pinhole of the same K shows what each pixel sees (h, w, 2), float64."""
         height, width = self.grey.shape
-        pixels = pixel_centres(width, height)
         if self.k1:
             K = self.intrinsics.cpu().numpy()
-            pixels = project(pixel_rays(pixels, K, self.k1), K)
-        return torch.from_numpy(pixels).to(self.grey.device)
+            pixels = project(pixel_rays(pixel_centres(width, height), K, self.k1), K)
+            return torch.from_numpy(pixels).to(self.grey.device)
+        x, y = (
+            torch.arange(side, device=self.grey.device, dtype=torch.float64) + 0.5
+            for side in (width, height)
+        )
+        return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
     def through_lens(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Return where the photo shows pinhole pixels u, v, and far outside beyond the lens."""
         if self.k1 == 0:
             return u, v
-        (fx, skew, cx), (_, fy, cy) = self.intrinsics[:2].tolist()
+        # Numbers on the device, of which the host need not know.
+        (fx, skew, cx), (_, fy, cy) = self.intrinsics[:2]
         y = (v - cy) / fy
         x = (u - cx - skew * y) / fx
         bend = self.k1 * (x * x + y * y)
@@ -94,8 +99,8 @@ def epipolar_terms(reference: Photo2D, source: Photo2D) -> tuple[Tensor, Tensor]
     """
     pixels = reference.pinhole_pixels()
     homogeneous = torch.cat([pixels, torch.ones_like(pixels[..., :1])], -1)
-    rays = homogeneous @ torch.linalg.inv(reference.intrinsics).T
-    relative = torch.linalg.inv(source.cam_to_world) @ reference.cam_to_world
+    rays = homogeneous @ _inverse(reference.intrinsics).T
+    relative = _inverse(source.cam_to_world) @ reference.cam_to_world
     A = rays @ (source.intrinsics @ relative[:3, :3]).T
     b = source.intrinsics @ relative[:3, 3]
     return A.float(), b.float()
@@ -105,9 +110,14 @@ def pixel_terms(source: Photo2D, target: Photo2D) -> tuple[Tensor, Tensor]:
     """Return A (3, 3), b (3,): pinhole pixel x of source at inverse depth r is at A x + r b in
     target, see :func:`epipolar_terms`.
     """
-    relative = torch.linalg.inv(target.cam_to_world) @ source.cam_to_world
-    A = target.intrinsics @ relative[:3, :3] @ torch.linalg.inv(source.intrinsics)
+    relative = _inverse(target.cam_to_world) @ source.cam_to_world
+    A = target.intrinsics @ relative[:3, :3] @ _inverse(source.intrinsics)
     return A.float(), (target.intrinsics @ relative[:3, 3]).float()
+
+
+def _inverse(matrix: Tensor) -> Tensor:
+    # Cameras have one; to look whether there is, the host would wait for a GPU.
+    return torch.linalg.inv_ex(matrix)[0]
 
 
 def box_mean(values: Tensor, radius: int) -> Tensor:

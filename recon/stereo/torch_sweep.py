@@ -116,50 +116,46 @@ def aggregate(cost: Tensor, grey: Tensor, small: float, large: float) -> Tensor:
     Hirschmueller 2008, eq. 13: a step of one hypothesis costs ``small``, a larger one ``large``,
     eased towards ``small`` where the photo has an edge.
     """
-    total = torch.zeros_like(cost)
-    for transpose in (False, True):
-        volume = cost.transpose(0, 1).contiguous() if transpose else cost
-        image = grey.T.contiguous() if transpose else grey
-        # Vertical passes carry the diagonals too; horizontal ones need only the straight path.
-        shifts = (0,) if transpose else (-1, 0, 1)
-        for backward in (False, True):
-            for shift in shifts:
-                path = _scan(volume, image, shift, backward, small, large)
-                total += path.transpose(0, 1) if transpose else path
-    return total / 8
+    # Vertical passes carry the diagonals too; horizontal ones need only the straight path.
+    down = _down_and_up(cost, grey, (-1, 0, 1), small, large)
+    turned = cost.transpose(0, 1).contiguous(), grey.T.contiguous()
+    return (down + _down_and_up(*turned, (0,), small, large).transpose(0, 1)) / 8
 
 
-def _scan(
-    cost: Tensor, grey: Tensor, shift: int, backward: bool, small: float, large: float
+def _down_and_up(
+    cost: Tensor, grey: Tensor, shifts: tuple[int, ...], small: float, large: float
 ) -> Tensor:
-    """Return path costs (h, w, D) down the rows, stepping ``shift`` columns per row."""
-    rows = range(cost.shape[0] - 1, -1, -1) if backward else range(cost.shape[0])
-    path = torch.empty_like(cost)
-    last = last_grey = None
-    for row in rows:
-        here = cost[row]
-        if last is None or last_grey is None:
-            path[row] = here
+    """Return the sum (h, w, D) of path costs down and up the rows, stepping ``shifts`` columns.
+
+    All paths take their steps together, rows from both ends, as a GPU is kept waiting by many small
+    operations. Their values are (2, S, w, D): down and up, shifts.
+    """
+    height, width, labels = cost.shape
+    columns = torch.arange(width, device=cost.device)
+    # Where the path to a column comes from, the border repeated.
+    before = torch.stack([(columns - shift).clamp(0, width - 1) for shift in shifts])
+    index = before[None, :, :, None].expand(2, -1, -1, labels)
+    both = torch.stack([grey, grey.flip(0)])
+    steps = (both[:, 1:, None] - both[:, :-1, before]).abs()
+    jumps = (small + (large - small) * torch.exp(-steps / EDGE_STEP))[..., None]
+    total = torch.zeros_like(cost)
+    path = None
+    for row in range(height):
+        here = torch.stack([cost[row], cost[height - 1 - row]])[:, None]
+        if path is None:
+            path = here.expand(2, len(shifts), width, labels)
         else:
-            previous = _shifted(last, shift)
-            step = (grey[row] - _shifted(last_grey[:, None], shift)[:, 0]).abs()
-            jump = small + (large - small) * torch.exp(-step / EDGE_STEP)
+            previous = path.gather(2, index)
             lowest = previous.amin(-1, keepdim=True)
-            best = torch.minimum(previous, lowest + jump[:, None])
-            best[:, 1:] = torch.minimum(best[:, 1:], previous[:, :-1] + small)
-            best[:, :-1] = torch.minimum(best[:, :-1], previous[:, 1:] + small)
-            path[row] = here + best - lowest
-        last, last_grey = path[row], grey[row]
-    return path
-
-
-def _shifted(values: Tensor, shift: int) -> Tensor:
-    """Return rows moved by ``shift`` columns, the border repeated."""
-    if shift == 0:
-        return values
-    if shift > 0:
-        return torch.cat([values[:1], values[:-1]])
-    return torch.cat([values[1:], values[-1:]])
+            best = torch.minimum(previous, lowest + jumps[:, row - 1])
+            near = previous + small
+            best[..., 1:] = torch.minimum(best[..., 1:], near[..., :-1])
+            best[..., :-1] = torch.minimum(best[..., :-1], near[..., 1:])
+            path = here + best - lowest
+        sums = path.sum(1)
+        total[row] += sums[0]
+        total[height - 1 - row] += sums[1]
+    return total
 
 
 def lowest_label(volume: Tensor) -> Tensor:

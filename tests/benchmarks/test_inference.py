@@ -54,9 +54,9 @@ def test_both_ways_are_measured_on_the_complete_graph(
 
 
 def test_both_ways_predict_the_same(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network, size = inference._network(str(weights))
+    network, size = inference.benchmark_network(str(weights))
     network.requires_grad_(False)
-    photos = inference._photos([], 2, size)
+    photos = inference.benchmark_photos([], 2, size)
     cpu = torch.device("cpu")
     seen = []
     monkeypatch.setattr(
@@ -65,6 +65,6 @@ def test_both_ways_predict_the_same(weights: Path, monkeypatch: pytest.MonkeyPat
         lambda *images: seen.append(DUSt3R.forward(network, *images)) or seen[-1],
     )
     inference.reference_way(network, photos, [(0, 1)], cpu)
-    ours = inference._our_way(network, photos, [(0, 1)], cpu, torch.float32)[0]
+    ours = inference.our_way(network, photos, [(0, 1)], cpu, torch.float32)[0]
     assert np.allclose(ours.points_j, seen[0][1].pts3d[0], atol=1e-5)
     assert np.allclose(ours.confidence_i, seen[0][0].conf[0], rtol=1e-5)

@@ -148,9 +148,10 @@ def test_one_photo_gives_camera_depth_and_cloud(
     photos: Path, weights: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "one"
-    assert run(photos / "0.jpg", out, weights) == 0
+    assert run(photos / "0.jpg", out, weights, "--world", "first-camera") == 0
     camera = cameras_of(out)["0.jpg"]
     assert np.array_equal(camera["cam_to_world"], np.eye(4))
+    assert json.loads((out / "cameras.json").read_text())["world"]["frame"] == "first-camera"
     assert (np.load(out / "depth" / "0.npz")["depth"] > 0).any()
 
 

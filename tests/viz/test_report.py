@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from viz_scenes import ink
 
 import viz.pages.scene_page
 from recon.reconstruction import Reconstruction
-from recon.scene import Mesh, PairRecord, PointCloud
+from recon.scene import Mesh, PairRecord, PhotoVerdict, PointCloud, Verdict
 from viz.drawing.viewpoint import scene_frame
 from viz.pages.html_page import page_html, write_page
 from viz.pages.plots import camera_plot, pair_matrix
@@ -130,6 +131,22 @@ def test_numbers_of_the_scene_are_shown(scene: Reconstruction, page: Page) -> No
     assert "1 of 2 pairs are used" in text
     for stage in scene.stages:
         assert stage.name in text
+
+
+def test_the_verdict_is_said_with_its_reason_and_the_photos_that_are_off(
+    scene: Reconstruction,
+) -> None:
+    photos = tuple(
+        PhotoVerdict(view.name, "wrong" if k == 0 else "sound", 0.5, 20.0)
+        for k, view in enumerate(scene.views)
+    )
+    verdict = Verdict("doubtful", "matches <contradict>", 0.6, 0.5, 2.0, photos)
+    page = report_html(dataclasses.replace(scene, verdict=verdict))
+    section = page[page.index("<div class='verdict doubtful'>") :].split("</div>")[0]
+    assert "matches &lt;contradict&gt;" in section
+    assert section.count("<li>") == 1
+    assert escape(scene.views[0].name) in section
+    assert "class='verdict" not in report_html(scene)
 
 
 def test_every_photo_has_its_three_pictures(scene: Reconstruction, page: Page) -> None:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from pointmap.camera import Array, invert_rigid, pixel_rays, rigid, transform_points
 from recon.export.glb import neighbour_distances
 from recon.scene import Camera, Scene
+from recon.world.frame import level_forward
+from recon.world.gravity import cameras_up, level_up
 
 FRUSTUM_EDGES: NDArray[np.int32] = np.array(
     [[0, 1], [0, 2], [0, 3], [0, 4], [1, 2], [2, 3], [3, 4], [4, 1]], np.int32
@@ -76,8 +78,8 @@ def scene_frame(reconstruction: Scene) -> SceneFrame:
     """Return the upright frame of ``reconstruction``; of a scene without points or cameras too."""
     matrices = np.array([pose for _, _, pose in registered_cameras(reconstruction)])
     matrices = matrices if len(matrices) else np.eye(4)[None]
-    up = _levelled(_up_direction(matrices), reconstruction.cloud.normals)
-    axes = _look_axes(_level_forward(matrices[:, :3, 2], up), up)
+    up = _up(reconstruction, matrices)
+    axes = _look_axes(level_forward(matrices[:, :3, 2], up), up)
     centres = matrices[:, :3, 3]
     points = _subject(_sample_points(reconstruction), centres)
     if len(points) == 0:
@@ -242,52 +244,11 @@ def _subject(points: Array, centres: Array) -> Array:
     return points[apart <= 2.5 * np.median(apart)]
 
 
-def _up_direction(cam_to_world: Array) -> Array:
-    """Return the unit up direction (3,) of cameras (N, 4, 4).
-
-    The mean of the cameras' own up leans with their mean pitch. Photographers keep the photo's x
-    axis level, so the direction that is square to all x axes is better where these span a plane.
-    """
-    ups, rights = -cam_to_world[:, :3, 1], cam_to_world[:, :3, 0]
-    mean = ups.mean(axis=0)
-    mean = ups[0] if np.linalg.norm(mean) < 0.1 else mean / np.linalg.norm(mean)
-    if len(rights) < 3:
-        return mean
-    _, singular, axes = np.linalg.svd(rights)
-    normal = axes[2] * np.sign(axes[2] @ mean or 1.0)
-    # Two directions well apart, and none beside them worth speaking of.
-    spans_a_plane = singular[1] > 0.2 * singular[0] and singular[2] < 0.4 * singular[1]
-    return normal if spans_a_plane and normal @ mean > np.cos(np.radians(60)) else mean
-
-
-def _levelled(up: Array, normals: NDArray[np.float32]) -> Array:
-    """Return ``up`` (3,) moved to the normal of the floor, a table, the ground, where there is one.
-
-    ``normals`` (N, 3) are the cloud's. The cone of those that count narrows from 30 to 8 degrees;
-    unless 8 % of the cloud end inside, the scene has no level surface and ``up`` stays.
-    """
-    sample = np.asarray(normals[:: max(1, len(normals) // _SAMPLE)], np.float64)
-    level = up
-    for cone_deg in (30.0, 20.0, 12.0, 8.0):
-        near = sample @ level > np.cos(np.radians(cone_deg))
-        if not near.any() or near.mean() < 0.08:
-            return up
-        level = sample[near].mean(axis=0)
-        level /= np.linalg.norm(level)
-    return level
-
-
-def _level_forward(forwards: Array, up: Array) -> Array:
-    """Return the level direction (3,) in which cameras looking along ``forwards`` (N, 3) look.
-
-    Cameras all around an object have no such direction: the first camera's then stands for it.
-    """
-    for candidate in (forwards.mean(axis=0), forwards[0]):
-        level = candidate - up * (candidate @ up)
-        if np.linalg.norm(level) > 0.3:
-            return level
-    # Looking straight up or down: any level direction will do.
-    return np.cross(up, np.eye(3)[np.argmin(np.abs(up))])
+def _up(reconstruction: Scene, cam_to_world: Array) -> Array:
+    """Return the unit up direction (3,): the scene's, or what cameras (N, 4, 4) and normals say."""
+    if reconstruction.world.up is not None:
+        return np.array(reconstruction.world.up)
+    return level_up(cameras_up(cam_to_world), reconstruction.cloud.normals)
 
 
 def _look_axes(forward: Array, up: Array) -> Array:

@@ -24,6 +24,7 @@ from viz.pages.report_photos import (
 from viz.pages.scene_data import scene_data
 
 _MATRIX_PHOTOS = 60  # with more, cells of the pair matrix are too small to read
+_LISTED_PHOTOS = 12
 _LISTED_PAIRS = 300  # what one still scrolls through
 
 
@@ -43,6 +44,7 @@ def report_html(reconstruction: Scene) -> str:
     sections = "".join(
         (
             _head_section(reconstruction, title),
+            _verdict_section(reconstruction),
             viewer_figure(reconstruction),
             _warning_section(reconstruction),
             _picture_section(reconstruction),
@@ -92,6 +94,27 @@ def _focal_text(reconstruction: Scene) -> tuple[str, str]:
     if len(focals) == 1:
         return f"{number(focals[0])} px", "shared by all photos"
     return f"{number(focals[0])}–{number(focals[-1])} px", f"{len(focals)} different"
+
+
+def _verdict_section(reconstruction: Scene) -> str:
+    verdict = reconstruction.verdict
+    if verdict is None:
+        return ""
+    error = ""
+    if verdict.rotation_error_deg is not None and verdict.direction_error_deg is not None:
+        error = (
+            f" To be expected of a pair of photos: {number(verdict.rotation_error_deg)}° of "
+            f"rotation, {number(verdict.direction_error_deg)}° of direction."
+        )
+    odd = [photo for photo in verdict.photos if photo is not None and photo.word != "sound"]
+    items = "".join(
+        f"<li>{escape(photo.name)}: {photo.word}</li>" for photo in odd[:_LISTED_PHOTOS]
+    )
+    if len(odd) > _LISTED_PHOTOS:
+        items += f"<li>… and {len(odd) - _LISTED_PHOTOS:,} more, in run.json</li>"
+    text = f"<p><strong>Cameras: {verdict.word}.</strong> {escape(verdict.reason)}.{error}</p>"
+    listed = f"<ul>{items}</ul>" if items else ""
+    return f"<div class='verdict {verdict.word}'>{text}{listed}</div>"
 
 
 def _warning_section(reconstruction: Scene) -> str:

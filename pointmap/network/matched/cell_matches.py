@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pointmap.network.constants import constant
+
 CELL = 8
 """Side of a cell in pixels."""
 CENTRE = 4
@@ -100,7 +102,7 @@ def pixel_centres_torch(size: Size, device: torch.device) -> Tensor:
 
 def pinhole_rays(positions: Tensor, size: Size, focal: Tensor | float) -> Tensor:
     """Return the rays (..., 3), z = 1, of pixels (..., 2) of a pinhole of ``focal`` pixels."""
-    middle = positions.new_tensor([size[1] / 2, size[0] / 2])
+    middle = constant((size[1] / 2, size[0] / 2), positions)
     return F.pad((positions - middle) / focal, (0, 1), value=1.0)
 
 
@@ -156,7 +158,7 @@ def search_window(fine1: Tensor, fine2: Tensor, found: CellMatches, sharpness: T
     query = fine1[:, start::step, start::step].flatten(1, 2)
     rows, columns = fine2.shape[1:3]
     middle = ((found.positions - 0.5) / FINE_CELL).round().long()
-    most = middle.new_tensor([columns - WINDOW, rows - WINDOW])
+    most = constant((columns - WINDOW, rows - WINDOW), middle)
     corner = (middle - WINDOW // 2).minimum(most).clamp(min=0)
     steps = torch.arange(WINDOW, device=corner.device)
     # A photo may be narrower than a window: its last cells then stand for those beyond.

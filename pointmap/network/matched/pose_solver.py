@@ -13,11 +13,14 @@ agree with wins again.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from pointmap.network.constants import constant
 
 # Turns around a start, degrees: a camera that moves sideways or up looks much like one that turns.
 _YAWS, _PITCHES = (-24.0, -12.0, 0.0, 12.0, 24.0), (-8.0, 0.0, 8.0)
@@ -34,6 +37,8 @@ FOCALS = tuple(_FOCAL_STEP**k for k in range(-6, 11))
 _APART = 4
 _STARTS = FOCALS[2::_APART]
 """Those for which poses are sought from scratch: what fits at another may be out of reach."""
+_NEAREST_START = tuple(float(max(k - 1, 0) // _APART) for k in range(len(FOCALS)))
+"""Of each of ``FOCALS`` the number of the start whose poses it begins with."""
 _SEARCHED = 2
 """One of so many matches, evenly over the photo, is asked in that search."""
 # Support that a focal length must gain, times its squared logarithm, as a share of what no focal
@@ -78,7 +83,7 @@ def relative_pose(rays1: Tensor, rays2: Tensor, weights: Tensor) -> SolvedPose:
     weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-9)
     # From either side, with matches in an order that both share: draws name them by their place.
     # So a pair has one pose, whichever photo comes first.
-    both = (rays1 + rays2)[..., :2] @ rays1.new_tensor([1.0, 0.618])
+    both = (rays1 + rays2)[..., :2] @ constant((1.0, 0.618), rays1)
     order = both.argsort(dim=1)
     weights = weights.gather(1, order)
     rays1, rays2 = (x.gather(1, order[..., None].expand_as(x)) for x in (rays1, rays2))
@@ -97,8 +102,7 @@ def relative_pose(rays1: Tensor, rays2: Tensor, weights: Tensor) -> SolvedPose:
 
 def _from_first(rays1: Tensor, rays2: Tensor, weights: Tensor) -> SolvedPose:
     """Return the pose, its starts being turns of camera 1."""
-    found = [_candidates(rays1, rays2, weights, focal) for focal in _STARTS]
-    R, t = (torch.stack(x, dim=1) for x in zip(*found, strict=True))
+    R, t = _all_candidates(rays1, rays2, weights)
     pose = _over_focals(_Matches(rays1, rays2, weights), R, t)
     near1, near2 = at_focal(rays1, pose.focal), at_focal(rays2, pose.focal)
     kept = weights * agreement(pose.R, pose.t, pose.focal, rays1, rays2)
@@ -106,12 +110,29 @@ def _from_first(rays1: Tensor, rays2: Tensor, weights: Tensor) -> SolvedPose:
     return pose._replace(t=pose.t * sign[:, None])
 
 
+def _all_candidates(rays1: Tensor, rays2: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return R (B, len(_STARTS), S, 3, 3) and t: the poses that are best for each."""
+    count = len(_STARTS)
+    if rays1.device.type == "cpu":
+        # One after the other stays in the cache.
+        found = [
+            _candidates(rays1, rays2, weights, weights.new_full((len(weights),), focal))
+            for focal in _STARTS
+        ]
+        R, t = (torch.stack(x, dim=1) for x in zip(*found, strict=True))
+        return R, t
+    # A GPU is kept waiting by small operations: a quarter of them, each on all focal lengths.
+    lens = constant(_STARTS, weights).repeat(len(weights))
+    repeated = (x.repeat_interleave(count, dim=0) for x in (rays1, rays2, weights))
+    R, t = (x.unflatten(0, (-1, count)) for x in _candidates(*repeated, lens))
+    return R, t
+
+
 def _candidates(
-    rays1: Tensor, rays2: Tensor, weights: Tensor, focal: float
+    rays1: Tensor, rays2: Tensor, weights: Tensor, lens: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return R (B, S, 3, 3), t (B, S, 3): the poses that are best for a focal length."""
+    """Return R (B, S, 3, 3), t (B, S, 3): the poses that are best for focal lengths (B,)."""
     rays1, rays2, weights = (x[:, ::_SEARCHED] for x in (rays1, rays2, weights))
-    lens = weights.new_full((len(weights),), focal)
     rays1, rays2 = at_focal(rays1, lens), at_focal(rays2, lens)
     matches = _Matches(rays1, rays2, weights)
     starts = _start_rotations(rays1, rays2, weights)
@@ -136,10 +157,10 @@ def _over_focals(matches: _Matches, R: Tensor, t: Tensor) -> SolvedPose:
 
     Each is refined for the focal lengths around its own.
     """
-    poses, focals = R.shape[2], R.new_tensor(FOCALS)
+    poses, focals = R.shape[2], constant(FOCALS, R)
     lens = focals.repeat_interleave(poses)
-    around = [max(k - 1, 0) // _APART for k in range(len(FOCALS))]
-    R, t = R[:, around].flatten(1, 2), t[:, around].flatten(1, 2)
+    around = constant(_NEAREST_START, R).long()
+    R, t = (x.index_select(1, around).flatten(1, 2) for x in (R, t))
     for width in _widths(_MIDDLE, _NARROWEST, _LAST_STEPS):
         R, t = _refined(matches, R, t, width, lens=lens)
     support = (_fit(matches, R, t, lens) * matches.weights).sum(-1).unflatten(1, (-1, poses))
@@ -161,7 +182,7 @@ def _over_focals(matches: _Matches, R: Tensor, t: Tensor) -> SolvedPose:
 
 def _likely(support: Tensor) -> Tensor:
     unexplained = 1 - support.amax(dim=1, keepdim=True)
-    unusual = support.new_tensor(FOCALS).log().square()
+    unusual = constant(FOCALS, support).log().square()
     return support - _FOCAL_PRIOR * unexplained * unusual
 
 
@@ -173,10 +194,9 @@ def _from_draws(
     starts: Tensor, rays1: Tensor, rays2: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return R (B, D, 3, 3), t (B, D, 3) that fit draws of five matches, likely ones more often."""
-    generator = torch.Generator().manual_seed(0)
-    uniform = torch.rand(_DRAWS, weights.shape[1], generator=generator).to(weights)
     # The largest of log weight + Gumbel noise: draws without replacement.
-    keys = weights.clamp(min=1e-12).log()[:, None] - (-uniform.clamp(1e-9, 1 - 1e-6).log()).log()
+    noise = _gumbel_noise(weights.shape[1], weights.device, weights.dtype)
+    keys = weights.clamp(min=1e-12).log()[:, None] - noise
     index = keys.topk(min(_DRAWN, keys.shape[2]), dim=2).indices
     pairs = torch.arange(len(weights), device=weights.device)[:, None, None]
     some1, some2 = (rays[pairs, index].flatten(0, 1) for rays in (rays1, rays2))
@@ -187,6 +207,15 @@ def _from_draws(
     for _ in range(_DRAWN_STEPS):
         R, t = _refined(few, R, t, math.inf, _DRAWN_DAMPING)
     return R[:, 0].unflatten(0, (-1, _DRAWS)), t[:, 0].unflatten(0, (-1, _DRAWS))
+
+
+@functools.lru_cache(maxsize=8)
+def _gumbel_noise(matches: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return minus Gumbel noise (_DRAWS, matches), the same in every call."""
+    with torch.inference_mode(False), torch.no_grad():
+        generator = torch.Generator().manual_seed(0)
+        uniform = torch.rand(_DRAWS, matches, generator=generator).to(device, dtype)
+        return (-uniform.clamp(1e-9, 1 - 1e-6).log()).log()
 
 
 def agreement(R: Tensor, t: Tensor, focal: Tensor, rays1: Tensor, rays2: Tensor) -> Tensor:
@@ -279,7 +308,7 @@ def _start_rotations(rays1: Tensor, rays2: Tensor, weights: Tensor) -> Tensor:
 
 def _turns(angles_deg: tuple[float, ...], axis: int, like: Tensor) -> Tensor:
     vectors = like.new_zeros(len(angles_deg), 3)
-    vectors[:, axis] = torch.deg2rad(like.new_tensor(angles_deg))
+    vectors[:, axis] = torch.deg2rad(constant(angles_deg, like))
     return _rotation(vectors)
 
 
@@ -343,7 +372,9 @@ def _refined(
     damping = relative * normal.diagonal(dim1=-2, dim2=-1).mean(-1).clamp(min=1e-9)
     eye = torch.eye(5, dtype=J.dtype, device=J.device)
     gradient = weighted @ values.transpose(-1, -2)
-    step = -torch.linalg.solve(normal + damping[..., None, None] * eye, gradient)[..., 0]
+    # Damped, so never singular; to look whether it was, the host would wait for a GPU.
+    solved, _ = torch.linalg.solve_ex(normal + damping[..., None, None] * eye, gradient)
+    step = -solved[..., 0]
     # A step beyond half a radian leaves what the linearisation knows.
     step = step * (0.5 / step.norm(dim=-1, keepdim=True).clamp(min=0.5))
     R = R @ _rotation(step[..., :3])

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pointmap.network.constants import constant
 from pointmap.network.cpu.steady_layers import GroupNorm, PointwiseConv
 from pointmap.network.matched.cell_matches import CELL, CENTRE, Size, Window, cell_positions
 
@@ -106,7 +107,7 @@ def _followed(there: Tensor, back: Tensor, size: Size) -> Tensor:
 
     ``back`` (B, M, 2) are the matches of all its cells.
     """
-    last = there.new_tensor([size[1] // CELL - 1, size[0] // CELL - 1])
+    last = constant((size[1] // CELL - 1, size[0] // CELL - 1), there)
     nearest = ((there - CENTRE - 0.5) / CELL).round().clamp(min=0).minimum(last).long()
     index = nearest[..., 1] * (size[1] // CELL) + nearest[..., 0]
     return back.gather(1, index[..., None].expand(-1, -1, 2))

@@ -34,8 +34,9 @@ from recon.export.file_names import depth_stems, relative_photo_path
 from recon.export.glb import frustum_size, write_glb
 from recon.export.json_file import plain, write_json
 from recon.export.ply import read_cloud_ply, read_mesh_ply, write_cloud_ply, write_mesh_ply
-from recon.export.run_json import write_run
+from recon.export.run_json import read_run, write_run
 from recon.reconstruction import Reconstruction
+from recon.scene import PhotoVerdict, Verdict
 
 
 @pytest.fixture(scope="module")
@@ -387,6 +388,27 @@ def test_run_json_says_what_happened(scene: Reconstruction, tmp_path: Path) -> N
     assert str(Path.home()) not in json.dumps(run["photos"])
     unplaced = [photo["name"] for photo in run["photos"] if not photo["registered"]]
     assert unplaced == [UNREGISTERED]
+
+
+def test_the_verdict_is_in_both_files_and_comes_back(scene: Reconstruction, tmp_path: Path) -> None:
+    photos = tuple(
+        PhotoVerdict(view.name, "doubtful", 0.5, 6.25) if view.registered else None
+        for view in scene.views
+    )
+    verdict = Verdict("doubtful", "few matches: add photos", 0.625, 0.5, None, photos)
+    judged = dataclasses.replace(scene, verdict=verdict)
+    write_run(tmp_path / "run.json", judged, scene_folder=tmp_path)
+    assert read_run(tmp_path).verdict == verdict
+    assert json.loads((tmp_path / "run.json").read_text())["verdict"]["word"] == "doubtful"
+    write_cameras(tmp_path / "cameras.json", judged)
+    said = json.loads((tmp_path / "cameras.json").read_text())
+    assert said["verdict"] == "doubtful"
+    error = {"word": "doubtful", "rotation_error_deg": 0.5, "direction_error_deg": 6.25}
+    assert [entry["verdict"] for entry in said["images"].values()] == [
+        error if view.registered else None for view in scene.views
+    ]
+    write_run(tmp_path / "run.json", scene, scene_folder=tmp_path)
+    assert read_run(tmp_path).verdict is None
 
 
 def test_the_factory_scene_is_true(scene: Reconstruction) -> None:

@@ -379,7 +379,7 @@ def test_memory_bound_makes_voxels_coarser_and_says_so(
     views = [view_of(s) for s in shots]
     fine = fuse_surface(views)
     assert not caplog.records
-    bound = fuse_surface(views, options=FusionOptions(max_memory_gb=0.003 / 16))
+    bound = fuse_surface(views, options=FusionOptions(max_memory_gb=0.006 / 64))
     assert 0 < len(bound.mesh.faces) < 0.5 * len(fine.mesh.faces)
     assert bound.statistics["voxel_size"] > fine.statistics["voxel_size"]
     assert "--fusion.max-memory-gb" in caplog.text
@@ -390,7 +390,7 @@ def test_a_surface_made_in_parts_is_the_one_made_at_once(
 ) -> None:
     views = [view_of(s) for s in shots]
     whole = fuse_mesh(views)
-    parts = fuse_mesh(views, options=FusionOptions(max_memory_gb=0.003))
+    parts = fuse_mesh(views, options=FusionOptions(max_memory_gb=0.006))
     assert not caplog.records
     np.testing.assert_array_equal(parts.vertices, whole.vertices)
     np.testing.assert_array_equal(parts.faces, whole.faces)
@@ -454,6 +454,7 @@ def test_witnesses_are_the_photos_that_look_at_the_same(shots: list[Shot]) -> No
     assert len(here) > 3000 and (distance_to_room(here) > 0.3).sum() == 0
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_gives_the_same_surface(shots: list[Shot]) -> None:
     views = [view_of(s) for s in shots]

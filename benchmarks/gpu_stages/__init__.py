@@ -1,0 +1,1 @@
+"""The stages of :mod:`benchmarks.gpu`, each a generator of rows."""

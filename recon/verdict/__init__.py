@@ -1,0 +1,1 @@
+"""How far the cameras of a finished alignment can be believed."""

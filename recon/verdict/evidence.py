@@ -1,0 +1,113 @@
+"""What a finished alignment says of itself, in numbers that a verdict can be made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pointmap.camera import Array, Mask, rotation_angle_deg
+from pointmap.images import Photo
+from recon.alignment.doppelgangers import contradiction
+from recon.stage_results import Alignment
+from recon.verdict.explained import PairFits, pair_fits
+from recon.verdict.uncertainty import uncertainty
+
+# Pairs of so many verified matches are not verified by chance: they count where there are some.
+_STRONG = 60
+# A pair's matches weigh as independent ones up to so many.
+_ENOUGH = 200
+# A strong pair of which fewer matches fit contradicts the scene.
+_CONTRADICTS = 0.5
+# What a verified pair counts for one place: less than where photos are to be taken apart.
+_TIE = 0.3
+
+
+@dataclass(frozen=True)
+class SceneEvidence:
+    """Signs of how right a scene's cameras are, that don't ask what the cameras were made from.
+
+    ``explained``: share of the verified matches of strong pairs that fit the cameras;
+    ``contradicting``: share of these pairs whose matches mostly don't; ``verified``: share of their
+    matches that were verified at all; ``error_deg``: median error
+    of a pair of photos that the observations' own errors cause, ``shift_deg``: how far a richer
+    camera would move it, and the share of squared errors it would leave, ``left``, all of
+    :mod:`recon.verdict.uncertainty` (NaN without points); ``look_alikes``: how strongly (natural
+    logarithm) photos contradict that they show one place; ``moves``: cameras stand apart;
+    ``turn_deg``: how far photos turn.
+
+    Of each photo (N,), NaN where it sees nothing: ``photo_explained``, ``photo_rotation_deg``,
+    ``photo_direction_deg`` and ``photo_shift_deg``; and whether it was ``placed``.
+    """
+
+    explained: float
+    contradicting: float
+    verified: float
+    error_deg: float
+    shift_deg: float
+    left: float
+    look_alikes: float
+    moves: bool
+    turn_deg: float
+    placed: Mask
+    photo_explained: Array
+    photo_rotation_deg: Array
+    photo_direction_deg: Array
+    photo_shift_deg: Array
+
+
+def scene_evidence(photos: Sequence[Photo], alignment: Alignment) -> SceneEvidence:
+    """Return the evidence for and against an alignment; deterministic."""
+    fits = pair_fits(photos, alignment)
+    weight = np.minimum(fits.matches, _ENOUGH).astype(np.float64)
+    strong = fits.matches >= _STRONG
+    counted = strong if strong.any() else np.ones(len(strong), bool)
+    errors = uncertainty(photos, alignment)
+    return SceneEvidence(
+        explained=_mean(fits.share[counted], weight[counted]),
+        contradicting=_mean((fits.share < _CONTRADICTS)[counted], counted[counted]),
+        verified=_mean(fits.verified[counted], weight[counted]),
+        error_deg=_median(np.maximum(errors.rotation_deg, errors.direction_deg)),
+        shift_deg=_median(errors.shift_deg),
+        left=errors.left,
+        look_alikes=contradiction(photos, alignment, least_views=2, tie=_TIE)[0],
+        moves=bool(fits.moves.any()) or len(alignment.tracks.points) > 0,
+        turn_deg=_turn_deg(alignment, fits),
+        placed=np.array([pose is not None for pose in alignment.cam_to_world], bool),
+        photo_explained=_by_photo(fits, weight, alignment),
+        photo_rotation_deg=errors.rotation_deg,
+        photo_direction_deg=errors.direction_deg,
+        photo_shift_deg=errors.shift_deg,
+    )
+
+
+def _turn_deg(alignment: Alignment, fits: PairFits) -> float:
+    poses = alignment.cam_to_world
+    turned = []
+    for i, j in fits.pairs.tolist():
+        first, second = poses[i], poses[j]
+        assert first is not None and second is not None
+        turned.append(rotation_angle_deg(first[:3, :3].T @ second[:3, :3]))
+    return float(np.median(turned)) if turned else 0.0
+
+
+def _by_photo(fits: PairFits, weight: Array, alignment: Alignment) -> Array:
+    """Return the share of each placed photo's verified matches that fit."""
+    count = len(alignment.cam_to_world)
+    total, fitting = np.zeros((2, count))
+    for side in fits.pairs.T:
+        np.add.at(total, side, weight)
+        np.add.at(fitting, side, weight * fits.share)
+    placed = np.array([pose is not None for pose in alignment.cam_to_world], bool)
+    with np.errstate(invalid="ignore"):
+        return np.where(placed & (total > 0), fitting / total, np.nan)
+
+
+def _mean(values: Array | Mask, weight: Array | Mask) -> float:
+    return float(np.average(values, weights=weight)) if weight.sum() else 1.0
+
+
+def _median(values: Array) -> float:
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if len(values) else float("nan")

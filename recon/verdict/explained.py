@@ -1,0 +1,99 @@
+"""How much of what was verified pair by pair the cameras of the whole scene explain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pointmap.camera import Array, Index, Mask, cross_matrix, invert_rigid, pixel_rays
+from pointmap.images import Photo
+from recon.stage_results import REFERENCE_LONG_SIDE, Alignment, PairEdge
+
+# A match fits within so many pixels, at 640 px, of where the cameras have it.
+_FITS_PX = 2.0
+# In one place nothing adjusts a focal length: rotations a little off are no contradiction.
+_TURNED_PX = 10.0
+# Cameras nearer to each other than this share of the points' distance stand in one place: there is
+# no epipolar line, but a match has one place itself.
+_ONE_PLACE = 1e-3
+
+
+@dataclass(frozen=True)
+class PairFits:
+    """Of E verified pairs of placed photos, ``pairs`` (E, 2): their verified ``matches`` (E,), the
+    share of all that these are, ``verified`` (E,), the ``share`` (E,) of them that fits the
+    cameras, and whether the scene's cameras ``move`` (E,) between the two.
+    """
+
+    pairs: Index
+    matches: Index
+    verified: Array
+    share: Array
+    moves: Mask
+
+
+def pair_fits(photos: Sequence[Photo], alignment: Alignment) -> PairFits:
+    """Return what each verified pair of placed photos says of the scene."""
+    poses = alignment.cam_to_world
+    edges = [
+        edge
+        for edge in alignment.edges
+        if poses[edge.matches.i] is not None and poses[edge.matches.j] is not None
+    ]
+    one_place = _ONE_PLACE * _distance(alignment)
+    fits = [_fitting(edge, photos, alignment, one_place) for edge in edges]
+    return PairFits(
+        np.array([(edge.matches.i, edge.matches.j) for edge in edges], np.int64).reshape(-1, 2),
+        np.array([len(fit) for fit, _ in fits], np.int64),
+        np.array([edge.pose.inliers.mean() for edge in edges], np.float64),
+        np.array([fit.mean() if len(fit) else 0.0 for fit, _ in fits], np.float64),
+        np.array([moves for _, moves in fits], bool),
+    )
+
+
+def _fitting(
+    edge: PairEdge, photos: Sequence[Photo], alignment: Alignment, one_place: float
+) -> tuple[Mask, bool]:
+    """Return which verified matches fit the cameras, and whether these stand apart.
+
+    Cameras that stand apart: first-order distance from the epipolar geometry (Sampson's error;
+    Hartley and Zisserman 2004, eq. 11.9). In one place: distance of the point turned into the
+    other photo.
+    """
+    i, j, inliers = edge.matches.i, edge.matches.j, edge.pose.inliers
+    pose_i, pose_j = alignment.cam_to_world[i], alignment.cam_to_world[j]
+    assert pose_i is not None and pose_j is not None
+    x_i, x_j = (
+        pixel_rays(xy[inliers], alignment.intrinsics[k], float(alignment.k1[k]))
+        for k, xy in ((i, edge.matches.xy_i), (j, edge.matches.xy_j))
+    )
+    motion = invert_rigid(pose_i) @ pose_j
+    R, length = motion[:3, :3], float(np.linalg.norm(motion[:3, 3]))
+    moves = length > one_place
+    if moves:
+        E = cross_matrix(motion[:3, 3] / length) @ R
+        line_i, line_j = x_j @ E.T, x_i @ E
+        slope = np.square(np.hstack([line_i[:, :2], line_j[:, :2]])).sum(axis=1)
+        error = np.abs((x_i * line_i).sum(axis=1)) / np.sqrt(np.maximum(slope, 1e-30))
+    else:
+        turned = x_j @ R.T
+        z = np.where(turned[:, 2] > 1e-3, turned[:, 2], np.inf)
+        error = np.linalg.norm(turned[:, :2] / z[:, None] - x_i[:, :2], axis=1)
+    focal = min(float(alignment.intrinsics[k, 0, 0]) / unit_px(photos[k]) for k in (i, j))
+    return np.asarray(error * focal < (_FITS_PX if moves else _TURNED_PX)), moves
+
+
+def _distance(alignment: Alignment) -> float:
+    """Return how far points are from the cameras, typically; infinite where there are none."""
+    points = alignment.tracks.points
+    if len(points) == 0:
+        return np.inf
+    centres = np.stack([pose[:3, 3] for pose in alignment.cam_to_world if pose is not None])
+    return float(np.median(np.linalg.norm(points - np.median(centres, axis=0), axis=1)))
+
+
+def unit_px(photo: Photo) -> float:
+    """Return how many pixels of a photo one pixel of its 640 px version is."""
+    return max(photo.width, photo.height) / REFERENCE_LONG_SIDE

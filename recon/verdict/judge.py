@@ -1,0 +1,187 @@
+"""From evidence to a verdict: one word, the reason in one line, and how far cameras are off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pointmap.camera import Array
+from pointmap.images import Photo
+from recon.scene import PhotoVerdict, Verdict, VerdictWord
+from recon.stage_results import Alignment
+from recon.verdict.evidence import SceneEvidence, scene_evidence
+
+# Slope and offset of each sign's rate (:func:`probability_wrong`), in the order of :func:`signs`.
+# Fitted by ``benchmarks.verdict --fit`` to scenes of known truth, right and made wrong; no slope is
+# negative. benchmarks/README.md has the held-out figures.
+_WEIGHTS = np.array([0.0, 4.51, 4.72, 3.98, 0.0, 0.0, 4.18])
+_BIASES = np.array([-17.69, -0.53, -2.88, 3.97, -45.88, -45.34, -2.86])
+# Probabilities from which a scene is doubtful, and wrong; right and wrong ones are taken to be as
+# frequent as each other.
+_DOUBTFUL, _WRONG = 0.5, 0.8
+# Typical error of a photo (median over its pairs), from what the observations' errors cause and
+# how far a richer camera would move it, both in degrees; and what no scene is better than.
+_OF_SHIFT, _FLOOR_DEG = 1.0, 0.1
+# Photos of which fewer verified matches fit are doubtful, whatever the scene is.
+_PHOTO_EXPLAINED = 0.6
+# Expected errors of a photo that make it doubtful, and wrong.
+_PHOTO_DOUBTFUL_DEG, _PHOTO_WRONG_DEG = 5.0, 15.0
+# Photos from one place that turn by less, in degrees, show the same.
+_SAME_DEG = 0.5
+
+
+def judge(photos: Sequence[Photo], alignment: Alignment) -> Verdict | None:
+    """Return how far the cameras of a scene can be believed; None with fewer than two placed."""
+    if sum(pose is not None for pose in alignment.cam_to_world) < 2:
+        return None
+    return verdict_of(scene_evidence(photos, alignment), [photo.name for photo in photos])
+
+
+def verdict_of(evidence: SceneEvidence, names: Sequence[str]) -> Verdict:
+    """Return the verdict that the evidence leads to, on photos of these ``names``."""
+    if not np.isfinite(evidence.shift_deg):
+        return _without_points(evidence, names)
+    probability = probability_wrong(evidence)
+    word = _word(probability, _DOUBTFUL, _WRONG)
+    rotation, direction = expected_errors_deg(evidence)
+    return Verdict(
+        word,
+        _reason(evidence) if word != "sound" else _sound_reason(evidence),
+        round(probability, 4),
+        _middle(rotation),
+        _middle(direction),
+        _photo_verdicts(evidence, names, rotation, direction),
+    )
+
+
+def signs(evidence: SceneEvidence) -> Array:
+    """Return what speaks against a scene (7,), larger for worse, as logarithms.
+
+    How far a richer camera would move photos, by itself and weighed with how much better it fits;
+    how far the observations' errors let them move (degrees); verified matches that don't fit,
+    matches that were never verified, pairs that contradict the scene, and look-alikes.
+    """
+    gain = max(1 - evidence.left, 0.0)
+    return np.log10(
+        [
+            evidence.shift_deg + 0.1,
+            evidence.shift_deg * gain**0.5 + 0.05,
+            evidence.error_deg + 0.1,
+            1.005 - evidence.explained,
+            1.05 - evidence.verified,
+            evidence.contradicting + 0.03,
+            evidence.look_alikes + 1,
+        ]
+    )
+
+
+def probability_wrong(evidence: SceneEvidence) -> float:
+    """Return the probability that the median pair of photos is off by more than 5 degrees.
+
+    Each sign alone may tell: it has a rate of its own, and ``1 - exp(-sum of rates)`` is the
+    probability.
+    """
+    return float(-np.expm1(-np.logaddexp(0, _WEIGHTS * signs(evidence) + _BIASES).sum()))
+
+
+def expected_errors_deg(evidence: SceneEvidence) -> tuple[Array, Array]:
+    """Return each photo's typical error (N,) of rotation and of direction relative to the others;
+    NaN where nothing tells.
+    """
+    shift = _OF_SHIFT * evidence.photo_shift_deg
+    return (
+        np.sqrt(evidence.photo_rotation_deg**2 + shift**2 + _FLOOR_DEG**2),
+        np.sqrt(evidence.photo_direction_deg**2 + shift**2 + _FLOOR_DEG**2),
+    )
+
+
+def _word(value: float, doubtful: float, wrong: float) -> VerdictWord:
+    return "wrong" if value >= wrong else "doubtful" if value >= doubtful else "sound"
+
+
+def _without_points(evidence: SceneEvidence, names: Sequence[str]) -> Verdict:
+    """Return the verdict on a scene in which no point is seen in parallax."""
+    same = not evidence.moves and evidence.turn_deg < _SAME_DEG
+    nothing = np.full(len(names), np.nan)
+    if same:
+        return Verdict(
+            "doubtful",
+            "the photos show the same from the same place: copies, or what stands still while the "
+            "camera or a turntable moves; take them from several places, or mask what stands still",
+            0.5,
+            None,
+            None,
+            _photo_verdicts(evidence, names, nothing, nothing),
+        )
+    one_place = not evidence.moves
+    return Verdict(
+        "sound" if one_place else "doubtful",
+        "all photos were taken from one place: their rotations hold, but depth is the network's "
+        "alone; step aside between photos to have it measured"
+        if one_place
+        else "no point is seen by several photos, only pointmaps place them: add photos that "
+        "overlap more",
+        0.02 if one_place else 0.3,
+        None,
+        None,
+        _photo_verdicts(evidence, names, nothing, nothing),
+    )
+
+
+def _sound_reason(evidence: SceneEvidence) -> str:
+    return (
+        f"{evidence.explained:.0%} of the verified matches fit, and no freer camera would "
+        "explain them otherwise"
+    )
+
+
+def _reason(evidence: SceneEvidence) -> str:
+    """Return what speaks most against the scene, and what to do, in one line."""
+    if evidence.look_alikes > 6:
+        return (
+            "photos match that show something else around what matches, two places that look "
+            "alike: reconstruct the photos of each place by themselves"
+        )
+    if evidence.contradicting > 0.1 or evidence.explained < 0.8:
+        return (
+            f"only {evidence.explained:.0%} of the verified matches fit the cameras: repeated or "
+            "moving things, or a lens unlike a pinhole (fisheye, panorama); leave such photos out"
+        )
+    if evidence.shift_deg > evidence.error_deg:
+        return (
+            "cameras with a free centre, distortion and zoom would stand elsewhere: photos that "
+            "were zoomed or cropped, or a fisheye; give the original files, or --known-cameras"
+        )
+    return (
+        f"few matches or little parallax hold the cameras, to about {evidence.error_deg:.0f} "
+        "degrees: add photos in between, taken a step aside"
+    )
+
+
+def _photo_verdicts(
+    evidence: SceneEvidence, names: Sequence[str], rotation: Array, direction: Array
+) -> tuple[PhotoVerdict | None, ...]:
+    verdicts: list[PhotoVerdict | None] = []
+    for k, name in enumerate(names):
+        explained = float(evidence.photo_explained[k])
+        if not evidence.placed[k]:
+            verdicts.append(None)
+            continue
+        error = float(np.fmax(rotation[k], direction[k]))
+        word: VerdictWord = "sound"
+        if np.isfinite(error):
+            word = _word(error, _PHOTO_DOUBTFUL_DEG, _PHOTO_WRONG_DEG)
+        if explained < _PHOTO_EXPLAINED and word == "sound":
+            word = "doubtful"
+        verdicts.append(PhotoVerdict(name, word, _degrees(rotation[k]), _degrees(direction[k])))
+    return tuple(verdicts)
+
+
+def _middle(values: Array) -> float | None:
+    values = values[np.isfinite(values)]
+    return _degrees(float(np.median(values))) if len(values) else None
+
+
+def _degrees(value: float) -> float | None:
+    return round(float(value), 3) if np.isfinite(value) else None

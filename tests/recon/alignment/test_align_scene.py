@@ -1,0 +1,47 @@
+"""The second alignment, after photos that few matches held are matched again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tiny_network import tiny_config
+
+from benchmarks.alignment_scale import scored
+from benchmarks.walk_scenes import make_walk
+from pointmap.network import DUSt3R
+from recon.alignment import AlignOptions, align, align_scene
+from recon.inputs import Inputs
+from recon.known_cameras import KnownCameras
+from recon.stage_results import Alignment
+from recon.two_view.magnified_matching import MatchedAgain
+
+LOOSE = 7
+
+
+def test_a_photo_that_few_matches_held_does_not_start_from_where_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # It may have been wrong, and better matches alone didn't lead out of it: fox-8 with 6 photos.
+    walk = make_walk(24, loop=60, seed=1)
+    starts: list[Alignment | None] = []
+
+    def recorded(*arguments, start: Alignment | None = None, **settings) -> Alignment:
+        starts.append(start)
+        return align(*arguments, start=start, **settings)
+
+    def matched_again(photos, features, finer, chosen, edges, focals) -> MatchedAgain:
+        assert all(LOOSE in (pair.i, pair.j) for pair in chosen)
+        return MatchedAgain(features, list(edges), changed=True)
+
+    monkeypatch.setattr(align_scene, "align", recorded)
+    monkeypatch.setattr(align_scene, "match_again", matched_again)
+    monkeypatch.setattr(align_scene, "photos_with_few_matches", lambda _: np.array([LOOSE]))
+    known = KnownCameras((None,) * 24, (None,) * 24)
+    inputs = Inputs(tuple(walk.photos), known, None, DUSt3R(tiny_config(64)), torch.device("cpu"))
+    found = align_scene.align_scene(inputs, walk.features, walk.evidence, AlignOptions())
+    first, second = starts
+    assert first is None and second is not None
+    assert [k for k, pose in enumerate(second.cam_to_world) if pose is None] == [LOOSE]
+    assert found.cam_to_world[LOOSE] is not None
+    assert scored(walk, found).max_position_m < 0.1

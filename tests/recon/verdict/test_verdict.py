@@ -1,0 +1,199 @@
+"""The verdict on solved scenes with exact truth: right ones, and ones made wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from alignment_scenes import HEIGHT, WIDTH, Scene, arc_scene, evidence, pose_errors_deg
+
+from pointmap.camera import Array, rotation_exp
+from pointmap.images import Photo
+from recon.alignment.align import align
+from recon.scene import Tracks
+from recon.stage_results import Alignment, PairMatches
+from recon.two_view.focal_lengths import solve_focals
+from recon.two_view.relative_pose import verify_pair
+from recon.verdict.explained import pair_fits
+from recon.verdict.judge import judge
+from recon.verdict.uncertainty import uncertainty
+
+COUNT = 6
+PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", WIDTH, HEIGHT, None, "phone") for k in range(COUNT)]
+MIDDLE = np.array([WIDTH, HEIGHT]) / 2
+
+
+def _scene(noise_px: float = 0.3, points: int = 400) -> Scene:
+    return arc_scene(COUNT, points, noise_px=noise_px, span_deg=70, seed=1)
+
+
+def _solved(xy: Array) -> Alignment:
+    """Return the cameras that matches at ``xy`` (N, P, 2) give, focal lengths and all."""
+    outside = ((xy < 0) | (xy > 2 * MIDDLE)).any(axis=2)
+    xy = np.where(outside[..., None], np.nan, xy)
+    matches = []
+    for i, j in combinations(range(len(xy)), 2):
+        seen = np.flatnonzero(np.isfinite(xy[[i, j]]).all(axis=(0, 2)))
+        matches.append(PairMatches(i, j, xy[i][seen], xy[j][seen], seen, seen, 0.5))
+    photos = PHOTOS[: len(xy)]
+    focals = solve_focals(photos, matches)
+    found = [verify_pair(photos, pair, None, focals.focals_px) for pair in matches]
+    edges = [edge for edge in found if edge is not None]
+    return align(photos, replace(evidence(photos, edges, 0.0), focals=focals))
+
+
+@pytest.fixture(scope="module")
+def right() -> Alignment:
+    return _solved(_scene().xy)
+
+
+def _placed(alignment: Alignment, change: Callable[[int, Array], None]) -> Alignment:
+    """Return the alignment with each pose changed in place."""
+    poses = [np.array(pose) for pose in alignment.cam_to_world]
+    for k, pose in enumerate(poses):
+        change(k, pose)
+    return replace(alignment, cam_to_world=tuple(poses))
+
+
+def test_a_right_scene_is_sound_and_its_errors_are_as_expected(right: Alignment) -> None:
+    verdict = judge(PHOTOS, right)
+    assert verdict is not None
+    assert verdict.word == "sound"
+    assert [photo.word for photo in verdict.photos if photo] == ["sound"] * COUNT
+    rotation, direction = pose_errors_deg(right, _scene().cam_to_world)
+    assert verdict.rotation_error_deg is not None
+    assert verdict.direction_error_deg is not None
+    assert np.median(rotation) / 2 < verdict.rotation_error_deg < 0.5
+    assert np.median(direction) / 2 < verdict.direction_error_deg < 0.5
+
+
+def test_it_is_the_same_each_time(right: Alignment) -> None:
+    assert judge(PHOTOS, right) == judge(PHOTOS, right)
+
+
+def test_zooms_that_nothing_tells_of_are_found() -> None:
+    xy = _scene().xy.copy()
+    xy[::2] = MIDDLE + 1.5 * (xy[::2] - MIDDLE)
+    verdict = judge(PHOTOS, _solved(xy))
+    assert verdict is not None
+    assert verdict.word == "wrong"
+
+
+def test_crops_off_the_centre_are_found() -> None:
+    alignment = _solved(_scene().xy + np.array([170, 110]))
+    rotation, direction = pose_errors_deg(alignment, _scene().cam_to_world)
+    assert np.median(np.maximum(rotation, direction)) > 5
+    verdict = judge(PHOTOS, alignment)
+    assert verdict is not None
+    assert verdict.word != "sound"
+    assert "zoomed or cropped" in verdict.reason
+
+
+def test_photos_that_were_exchanged_are_found(right: Alignment) -> None:
+    poses = right.cam_to_world
+    verdict = judge(PHOTOS, replace(right, cam_to_world=(*poses[1:], poses[0])))
+    assert verdict is not None
+    assert verdict.word == "wrong"
+    assert "fit the cameras" in verdict.reason
+
+
+@pytest.mark.parametrize("how", ["moved", "turned", "mirrored"])
+def test_a_part_that_was_moved_is_found(right: Alignment, how: str) -> None:
+    turn, flip = rotation_exp(np.array([[0.0, 0.2, 0.0]]))[0], np.diag([-1.0, 1.0, 1.0])
+
+    def change(photo: int, pose: Array) -> None:
+        if photo < 3:
+            return
+        if how == "moved":
+            pose[:3, 3] += [0.3, -0.2, 0.4]
+        elif how == "turned":
+            pose[:3, :3] = pose[:3, :3] @ turn
+        else:
+            pose[:3, :3], pose[:3, 3] = flip @ pose[:3, :3] @ flip, flip @ pose[:3, 3]
+
+    verdict = judge(PHOTOS, _placed(right, change))
+    assert verdict is not None
+    assert verdict.word == "wrong"
+
+
+def test_one_photo_that_is_off_is_named(right: Alignment) -> None:
+    def change(photo: int, pose: Array) -> None:
+        if photo == 4:
+            pose[:3, :3] = pose[:3, :3] @ rotation_exp(np.array([[0.0, 0.3, 0.0]]))[0]
+
+    verdict = judge(PHOTOS, _placed(right, change))
+    assert verdict is not None
+    odd = {photo.name for photo in verdict.photos if photo and photo.word != "sound"}
+    assert odd == {"4.jpg"}
+
+
+def test_few_inaccurate_matches_leave_more_open(right: Alignment) -> None:
+    rough = uncertainty(PHOTOS, _solved(_scene(noise_px=1.0, points=90).xy))
+    fine = uncertainty(PHOTOS, right)
+    assert np.median(rough.rotation_deg) > 1.5 * np.median(fine.rotation_deg)
+
+
+def test_a_richer_camera_explains_no_more_of_a_right_scene(right: Alignment) -> None:
+    found = uncertainty(PHOTOS, right)
+    assert 0.9 < found.left <= 1.0
+    assert np.median(found.shift_deg) < 0.5
+
+
+def _turning(step_deg: float) -> Alignment:
+    """Return photos from one place that turn by a step, matched and placed as they are."""
+    rng = np.random.default_rng(0)
+    far = rng.uniform(-1, 1, (400, 3)) * [6, 2, 0.1] + [0, 0, 4]
+    turns = rotation_exp(np.radians(step_deg) * np.arange(4)[:, None] * [[0.0, 1.0, 0.0]])
+    poses = np.tile(np.eye(4), (4, 1, 1))
+    poses[:, :3, :3] = turns
+    K = np.array([[550.0, 0, WIDTH / 2], [0, 550.0, HEIGHT / 2], [0, 0, 1]])
+    p = np.einsum("kba,pb->kpa", turns, far)
+    xy = 550 * p[..., :2] / p[..., 2:] + MIDDLE
+    edges = []
+    for i, j in combinations(range(4), 2):
+        seen = np.flatnonzero(((xy[[i, j]] > 0) & (xy[[i, j]] < 2 * MIDDLE)).all(axis=(0, 2)))
+        pair = PairMatches(i, j, xy[i][seen], xy[j][seen], seen, seen, 0.5)
+        edge = verify_pair(PHOTOS[:4], pair, None, np.full(4, 550.0))
+        if edge is not None:
+            edges.append(edge)
+    return Alignment(
+        np.tile(K, (4, 1, 1)),
+        np.zeros(4),
+        tuple(poses),
+        (None,) * 4,
+        Tracks.empty(),
+        tuple(edges),
+        np.ones(len(edges), bool),
+        np.zeros((0, 2), np.int64),
+        np.full(4, np.nan),
+    )
+
+
+def test_photos_from_one_place_are_told_of() -> None:
+    verdict = judge(PHOTOS[:4], _turning(6.0))
+    assert verdict is not None
+    assert verdict.word == "sound"
+    assert "one place" in verdict.reason
+    assert verdict.rotation_error_deg is None
+
+
+def test_photos_that_show_the_same_from_the_same_place_are_doubtful() -> None:
+    verdict = judge(PHOTOS[:4], _turning(0.0))
+    assert verdict is not None
+    assert verdict.word == "doubtful"
+    assert "mask what stands still" in verdict.reason
+
+
+def test_one_placed_photo_has_no_verdict(right: Alignment) -> None:
+    alone = (right.cam_to_world[0], *[None] * (COUNT - 1))
+    assert judge(PHOTOS, replace(right, cam_to_world=alone)) is None
+
+
+def test_matches_fit_where_cameras_are_right(right: Alignment) -> None:
+    fits = pair_fits(PHOTOS, right)
+    assert fits.moves.all()
+    assert fits.share.min() > 0.97

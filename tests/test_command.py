@@ -1,0 +1,62 @@
+"""``pointmap VERB``: quick, and each verb is the command that it names."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pointmap
+from pointmap_command import VERBS, main
+
+
+def test_help_is_there_before_anything_large_is_imported() -> None:
+    code = (
+        "import sys, pointmap_command\n"
+        "assert pointmap_command.main(['--help']) == 0\n"
+        "assert pointmap_command.main(['nothing']) == 2\n"
+        "assert not {'numpy', 'torch', 'recon', 'tyro', 'rich'} & set(sys.modules)\n"
+    )
+    root = Path(__file__).parents[1]
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert all(f"  {verb} " in said.stdout for verb in VERBS)
+    assert "'nothing'" in said.stderr and "doctor" in said.stderr
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_calls_itself_by_its_name(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "--help"])
+    assert not ended.value.code
+    assert f"usage: pointmap {verb}" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([verb, "--version"])
+    assert capsys.readouterr().out == f"pointmap {pointmap.__version__}\n"
+
+
+def test_a_verb_gets_its_arguments_and_gives_its_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["view", str(tmp_path / "none")]) == 2
+    assert main(["depth", str(tmp_path / "none.jpg"), "--out", str(tmp_path / "out")]) == 2
+    assert not (tmp_path / "out").exists()
+    assert main([]) == 2
+    assert "usage" in capsys.readouterr().out
+
+
+def test_the_doctor_finds_what_is_here_and_says_what_is_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import recon.doctor
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "0")
+    monkeypatch.setattr(recon.doctor, "find_spec", lambda name: None)
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert "needs viser, websockets" in said and "pip install 'pointmap[browser]'" in said
+    for part in ("processor", "memory", "GPU", "display", "Vulkan", "free disk"):
+        assert f"\n{part}" in said
