@@ -166,10 +166,11 @@ def _visible(paths: Iterable[Path], extensions: frozenset[str]) -> list[Path]:
         # Files like ._IMG_1.jpg are what macOS leaves beside photos on foreign disks.
         if path.suffix.lower() in extensions and path.name[0] != "." and path.is_file()
     ]
-    return sorted(files, key=_natural_key)
+    return sorted(files, key=natural_key)
 
 
-def _natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
+def natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
+    """Return what sorts paths as people count: ``2.jpg`` before ``10.jpg``."""
     parts = re.split(r"(\d+)", str(path).lower())
     return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts], str(path)
 

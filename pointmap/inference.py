@@ -186,9 +186,14 @@ class _Decoder:
     @torch.inference_mode()
     def launch(self, batch: Sequence[tuple[int, int]]) -> list[_Launched]:
         """Decode pairs i <= j of one size per side in both directions; nothing for no pairs."""
-        threads = torch.get_num_threads()
-        if self._device.type != "cpu" or min(threads, len(batch)) < 2:
+        if self._device.type != "cpu" or len(batch) < 2:
             return [self._launch(batch)] if batch else []
+        # What a batch gives depends, in its last bits, on its size, so that it is cut in halves
+        # even if one thread is to do both.
+        halves = batch[::2], batch[1::2]
+        threads = torch.get_num_threads()
+        if threads < 2:
+            return [self._launch(half) for half in halves]
         photos = dict.fromkeys(k for pair in batch for k in pair)
         # Small operations keep one core busy, however many threads there are: two photos, or two
         # batches, side by side leave none idle.
@@ -200,7 +205,6 @@ class _Decoder:
             )
             for k in photos:
                 self._photo_maps(k)
-            halves = batch[::2], batch[1::2]
             return list(_two_workers().map(_with_threads(threads // 2, self._launch), halves))
         finally:
             # A worker's number became that of threads to come, too.

@@ -123,3 +123,29 @@ def pair_records(matches: Sequence[PairMatches], alignment: Alignment) -> tuple[
             )
         )
     return tuple(records)
+
+
+def in_order(scene: Scene, names: Sequence[str]) -> Scene:
+    """Return the scene with its photos in the order of ``names``, and those beside it likewise."""
+    place = {name: k for k, name in enumerate(names)}
+    order = sorted(range(len(scene.views)), key=lambda k: place[scene.views[k].name])
+    moved = np.argsort(np.array(order, np.int64))
+    verdict = scene.verdict
+    if verdict is not None and verdict.photos:
+        verdict = replace(verdict, photos=tuple(verdict.photos[k] for k in order))
+    pairs = [
+        replace(pair, i=int(min(ends)), j=int(max(ends)))
+        for pair in scene.pairs
+        for ends in (moved[[pair.i, pair.j]],)
+    ]
+    return replace(
+        scene,
+        views=tuple(scene.views[k] for k in order),
+        tracks=replace(scene.tracks, view_index=moved[scene.tracks.view_index]),
+        verdict=verdict,
+        pairs=tuple(sorted(pairs, key=lambda pair: (pair.i, pair.j))),
+        other_places=tuple(
+            tuple(sorted(some, key=place.__getitem__)) for some in scene.other_places
+        ),
+        further=tuple(in_order(other, names) for other in scene.further),
+    )

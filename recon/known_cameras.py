@@ -17,7 +17,8 @@ import numpy as np
 
 from pointmap.camera import Array, pinhole, pixel_rays, project
 from pointmap.errors import InputError
-from recon.export.cameras_json import ListedCamera, read_cameras, units_of, world_of
+from recon.export.cameras_json import ListedCamera, listed_cameras, units_of, world_of
+from recon.export.json_file import read_json
 from recon.scene import World
 from recon.stage_results import Alignment, PhotoFeatures
 
@@ -92,7 +93,8 @@ class KnownCameras:
 
 
 def load_known_cameras(path: str | None, photos: Sequence[Photo]) -> KnownCameras:
-    """Read what is known of ``photos`` from a ``cameras.json`` or the folder of a COLMAP model.
+    """Read what is known of ``photos`` from a ``cameras.json``, nerfstudio's ``transforms.json`` or
+    the folder of a COLMAP model.
 
     Cameras belong to photos by file name, with or without folders in it. Photos that the file does
     not name are not known. In a ``cameras.json``, ``K`` or ``cam_to_world`` may be null, which
@@ -173,6 +175,7 @@ def _read(path: Path) -> tuple[dict[str, ListedCamera], str, World]:
     frame.
     """
     from recon.export.colmap_cameras import read_colmap_cameras
+    from recon.export.nerfstudio_cameras import read_transforms
 
     if os.path.isdir(path):
         model = {
@@ -186,7 +189,11 @@ def _read(path: Path) -> tuple[dict[str, ListedCamera], str, World]:
             for name, camera in read_colmap_cameras(path).items()
         }
         return model, "scene", World("given")
-    cameras, whole = read_cameras(path)
+    whole = read_json(path)
+    if "frames" in whole and "images" not in whole:
+        cameras = read_transforms(path, whole)
+    else:
+        cameras = listed_cameras(path, whole)
     for camera in cameras.values():
         if camera.cam_to_world is not None:
             _check_rigid(camera.cam_to_world, camera.place)

@@ -65,7 +65,8 @@ class Options:
     device: str | None = None
     """cpu, cuda or mps; the best one at hand by default."""
     known_cameras: str | None = None
-    """Cameras that are known and stay as they are: a cameras.json or a COLMAP model folder."""
+    """Cameras that are known and stay as they are: a cameras.json, nerfstudio's
+    transforms.json or a COLMAP model folder."""
     frames: int | None = None
     """How many frames to take from all videos together. By default as many as it takes to follow
     the motion of the camera, at most 300."""

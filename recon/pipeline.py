@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pointmap.images import find_videos
+from pointmap.images import Photo, find_videos, natural_key
 from recon.adaptation import AdaptOptions, adapted_depths
 from recon.alignment.align_scene import align_scene
 from recon.alignment.further_groups import further_groups
 from recon.alignment.zooms import cameras_by_zoom
-from recon.assemble import assemble_scene, assemble_views
+from recon.assemble import assemble_scene, assemble_views, in_order
 from recon.depth.dense_depths import dense_depths
 from recon.depth_models import DepthModel
 from recon.depth_models.predict_maps import model_records, with_model_maps
@@ -97,9 +98,29 @@ def reconstruct(
                 options.scale_from, names, weights=options.weights, model=inputs.depth_model
             )
             check_focal(options.focal.focal_px, inputs.photos)
-        scene = (_one_photo if inputs.is_single_photo else _all_photos)(inputs, options, run)
+        scene = (_one_photo if inputs.is_single_photo else _all_photos)(
+            inputs.of_photos(_working_order(inputs.photos, options)), options, run
+        )
+        scene = in_order(scene, names)
     models, holds = model_records(inputs), work if frames else None
     return Reconstruction.of(_told(scene, options, run, models, holds))
+
+
+def _working_order(photos: Sequence[Photo], options: Options) -> list[int]:
+    """Return the order in which the stages see the photos: that of their paths, unless it has a
+    meaning for ``options``. So the order in which they were given doesn't change the result.
+    """
+    if options.graph.strategy in ("window", "star"):
+        return list(range(len(photos)))
+
+    def place(number: int) -> tuple[object, ...]:
+        photo = photos[number]
+        # Frames lie in the work folder, wherever that is: by name, after all photos.
+        if photo.video is not None:
+            return 1, natural_key(Path(photo.path.name))
+        return 0, natural_key(Path(os.path.abspath(photo.path)))
+
+    return sorted(range(len(photos)), key=place)
 
 
 def _told(

@@ -249,7 +249,7 @@ class World:
 
 _WORLDS: dict[WorldKind, str] = {
     "upright": "z is up, the floor near z = 0; y is the way the photos look, along the main walls",
-    "first-camera": "the first placed photo's camera: x right, y down, z forward",
+    "first-camera": "the first placed photo's camera, by name: x right, y down, z forward",
     "given": "that of the known cameras",
 }
 

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from pointmap.network.config import DUSt3RConfig, Mode
 from pointmap.network.cpu.doubled_convolution import conv_of_doubled, double
+from pointmap.network.cpu.steady_layers import PointwiseConv
 from pointmap.network.cpu.winograd import conv3x3
 from pointmap.network.layers import Mlp
 
@@ -157,7 +158,7 @@ class FusionBlock(nn.Module):
         # The coarsest block has nothing to add: there this unit only holds its place in files.
         self.resConfUnit1 = ResidualUnit(channels)
         self.resConfUnit2 = ResidualUnit(channels)
-        self.out_conv = nn.Conv2d(channels, channels, 1)
+        self.out_conv = PointwiseConv(channels, channels)
 
     def forward(self, coarse: Tensor, fine: Tensor | None = None) -> Tensor:
         """Maps (B, C, h, w), the fine one after ``resConfUnit1``, to (B, C, h, w)."""
@@ -214,15 +215,15 @@ class Dpt(nn.Module):
             nn.UpsamplingBilinear2d(scale_factor=2),
             nn.Conv2d(feature // 2, last, 3, padding=1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(last, channels, 1),
+            PointwiseConv(last, channels),
         )
         self.act_postprocess = nn.ModuleList(
             [
-                nn.Sequential(nn.Conv2d(widths[0], one, 1), nn.ConvTranspose2d(one, one, 4, 4)),
-                nn.Sequential(nn.Conv2d(widths[1], two, 1), nn.ConvTranspose2d(two, two, 2, 2)),
-                nn.Sequential(nn.Conv2d(widths[2], three, 1)),
+                nn.Sequential(PointwiseConv(widths[0], one), nn.ConvTranspose2d(one, one, 4, 4)),
+                nn.Sequential(PointwiseConv(widths[1], two), nn.ConvTranspose2d(two, two, 2, 2)),
+                nn.Sequential(PointwiseConv(widths[2], three)),
                 nn.Sequential(
-                    nn.Conv2d(widths[3], four, 1), nn.Conv2d(four, four, 3, stride=2, padding=1)
+                    PointwiseConv(widths[3], four), nn.Conv2d(four, four, 3, stride=2, padding=1)
                 ),
             ]
         )

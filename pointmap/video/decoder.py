@@ -9,6 +9,7 @@ reason when a file cannot be read, and opens play lists that name other files.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 # FFmpeg goes by content, and some of its formats are lists of other files or addresses to open.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg"
+MAX_PIXELS = 2**27
+"""Larger frames are refused: 134 megapixels, four times 8K."""
+_MOST_THREADS = 4
 _USUAL_FRAME_S = 1 / 30
 # A file whose last frame comes so much earlier than it declares has lost its end.
 _MISSING_S, _MISSING_SHARE = 1.0, 0.05
@@ -138,7 +142,13 @@ def _opened(video: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         streams = [s for s in container.streams.video if not s.disposition & covers]
         if not streams:
             raise InputError(f"{video} holds no moving picture: give a video, or photos")
+        # What FFmpeg has no decoder for has no context.
+        if streams[0].codec_context is None:
+            raise _unreadable(video)
         streams[0].thread_type = "AUTO"
+        # Each thread has a frame of its own.
+        streams[0].thread_count = min(_MOST_THREADS, os.cpu_count() or 1)
+        streams[0].codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         yield container, streams[0]
 
 

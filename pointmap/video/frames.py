@@ -72,7 +72,7 @@ def _make(
     on_progress: Callable[[int, int], None],
 ) -> dict[str, list[str]]:
     """Choose frames and move them to ``folder``; return their names for each video's name."""
-    from pointmap.video.candidates import candidates_of
+    from pointmap.video.bounded import bounded_candidates
     from pointmap.video.selection import choose
 
     clear_frames(folder)
@@ -87,7 +87,7 @@ def _make(
             def on_read(read: int, number: int = number) -> None:
                 on_progress(sum(sizes[:number]) + min(read, sizes[number]), sum(sizes))
 
-            candidates, paths = candidates_of(video, unchosen, name, on_read=on_read)
+            candidates, paths = bounded_candidates(video, unchosen, name, on_read=on_read)
             on_read(sizes[number])
             clips.append(candidates)
             files.append(paths)

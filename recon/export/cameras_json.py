@@ -168,17 +168,21 @@ def read_cameras(path: Path) -> tuple[dict[str, ListedCamera], dict[str, Any]]:
     file is missing or of another form.
     """
     data = read_json(path)
+    return listed_cameras(path, data), data
+
+
+def listed_cameras(path: Path, data: Mapping[str, Any]) -> dict[str, ListedCamera]:
+    """Return the cameras of ``data``, which :func:`read_cameras` would read from ``path``."""
     try:
         images = data.get("images")
         if not isinstance(images, dict):
             raise ValueError("no images")
         shift = 0.5 - number(data.get("pixel_centre", 0.0), "pixel_centre", -1, 1)
-        cameras = {name: _listed(path, name, entry, shift) for name, entry in images.items()}
+        return {name: _listed(path, name, entry, shift) for name, entry in images.items()}
     except ValueError as error:
         raise InputError(
             f"{path} is not a cameras.json ({error}): it needs images with K and cam_to_world"
         ) from error
-    return cameras, data
 
 
 def _listed(path: Path, name: str, entry: Any, shift: float) -> ListedCamera:

@@ -52,7 +52,8 @@ def weiszfeld_focal(
     for _ in range(rounds):
         distance = np.linalg.norm(pixels - focal * slopes, axis=1)
         robust = weight / np.maximum(distance, 1e-8)
-        focal = float(robust @ agreement / (robust @ power))
+        # Not products of BLAS, whose last bits depend on the number of threads.
+        focal = float((robust * agreement).sum() / (robust * power).sum())
     if not fallback_px / 20 < focal < fallback_px * 20:
         return fallback
     misfit = weighted_median(np.linalg.norm(pixels - focal * slopes, axis=1), weight)

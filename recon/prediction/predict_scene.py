@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from recon.inputs import Inputs
 
 # Of what is kept of a photo's predictions.
-_VERSION = 1
+_VERSION = 2
 
 
 def predict_scene(

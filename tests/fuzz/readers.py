@@ -16,11 +16,13 @@ from PIL import Image, ImageCms
 from safetensors.torch import save_file
 from scene_factory import make_scene
 from tiny_network import tiny_config
+from video_clips import numbered, write_clip
 
 from pointmap.checkpoint import load_network
 from pointmap.errors import InputError
 from pointmap.images import Photo, load_photo, open_photos
 from pointmap.network import DUSt3R
+from pointmap.video.candidates import candidates_of
 from recon.evaluation.depth_files import read_depth_file
 from recon.evaluation.scene import read_truth
 from recon.export.colmap_cameras import read_colmap_cameras
@@ -212,6 +214,29 @@ def _make_cameras(folder: Path) -> list[str]:
     return ["cameras.json"]
 
 
+def _make_transforms(folder: Path) -> list[str]:
+    from recon.export.nerfstudio import write_transforms
+
+    scene = make_scene(folder, names=("a.jpg", "b.jpg"), write_photos=True)
+    write_transforms(folder / "transforms.json", scene, scene_folder=folder)
+    return ["transforms.json"]
+
+
+def _make_video(folder: Path) -> list[str]:
+    clips = {"a.mp4": "libx264", "b.mkv": "libx265", "c.avi": "mjpeg", "d.webm": "libvpx-vp9"}
+    for name, codec in clips.items():
+        pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        write_clip(folder / name, map(numbered, range(12)), codec=codec, pixels=pixels)
+    return list(clips)
+
+
+def _read_video(folder: Path, name: str) -> object:
+    # Here and not in a process of its own, as a run does, which takes a hundred times as long.
+    pictures = folder / "pictures"
+    pictures.mkdir(exist_ok=True)
+    return candidates_of(folder / name, pictures, "a", on_read=lambda _: None)
+
+
 def _make_depth(folder: Path) -> list[str]:
     from recon.export.depth_npz import write_depth_npz
 
@@ -225,6 +250,10 @@ READERS = [
     Reader("pth", _make_pth, lambda f, n: load_network(f / n)),
     Reader("config.json", _make_config, lambda f, n: load_network(f)),
     Reader("cameras.json", _make_cameras, lambda f, n: load_known_cameras(str(f / n), [PHOTO])),
+    Reader(
+        "transforms.json", _make_transforms, lambda f, n: load_known_cameras(str(f / n), [PHOTO])
+    ),
+    Reader("video", _make_video, _read_video),
     Reader("COLMAP bin", _make_colmap(True), lambda f, n: load_known_cameras(str(f), [PHOTO])),
     Reader("COLMAP txt", _make_colmap(False), lambda f, n: read_colmap_cameras(f)),
     Reader("depth npy", _make_arrays("npy"), _read_arrays),

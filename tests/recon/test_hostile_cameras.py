@@ -33,7 +33,7 @@ def entry() -> dict:
     }
 
 
-def refused(path: Path, words: str = "") -> None:
+def refused(path: Path, words: str | None = None) -> None:
     with pytest.raises(InputError, match=words) as caught:
         load_known_cameras(str(path), PHOTOS)
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointmap.network.config import MatchedConfig
+from pointmap.network.cpu.steady_layers import PointwiseConv
 from pointmap.network.heads import exp_confidence, to_map
 from pointmap.network.matched.cell_matches import CELL, FINE_CELL
 
@@ -32,7 +33,7 @@ class DepthHead(nn.Module):
         self.from_tokens = nn.Linear(width, self.side**2 * _FROM_TOKEN)
         self.conv1 = nn.Conv2d(_FROM_TOKEN + channels, _WIDTH, 3, padding=1)
         self.conv2 = nn.Conv2d(_WIDTH, _WIDTH, 3, padding=1)
-        self.detail = nn.Conv2d(_WIDTH, 2 * FINE_CELL**2, 1)
+        self.detail = PointwiseConv(_WIDTH, 2 * FINE_CELL**2)
         # At first a wall in front of the camera, without a grain.
         for last in (self.proj, self.detail):
             nn.init.zeros_(last.weight)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pointmap.network.cpu.steady_layers import GroupNorm, PointwiseConv
+
 _WIDTHS, _BLOCKS = (32, 64, 128), (0, 1, 3)
 COARSE_WIDTH = _WIDTHS[-1]
 """Channels of the coarse features."""
@@ -29,14 +31,14 @@ class MatchStem(nn.Module):
         channels, side = 3, 5
         for width, blocks in zip(_WIDTHS, _BLOCKS, strict=True):
             conv = nn.Conv2d(channels, width, side, stride=2, padding=side // 2, bias=False)
-            layers = [conv, nn.GroupNorm(8, width), nn.ReLU()]
+            layers = [conv, GroupNorm(8, width), nn.ReLU()]
             layers += [_Residual(width) for _ in range(blocks)]
             stages.append(nn.Sequential(*layers))
             channels, side = width, 3
         self.stages = nn.ModuleList(stages)
         middle = _WIDTHS[-2]
-        self.lateral = nn.Conv2d(middle, middle, 1)
-        self.from_coarse = nn.Conv2d(channels, middle, 1, bias=False)
+        self.lateral = PointwiseConv(middle, middle)
+        self.from_coarse = PointwiseConv(channels, middle, bias=False)
         self.fine = nn.Conv2d(middle, fine_channels, 3, padding=1)
 
     def forward(self, images: Tensor) -> Features:
@@ -54,9 +56,9 @@ class _Residual(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.norm1 = nn.GroupNorm(8, width)
+        self.norm1 = GroupNorm(8, width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.norm2 = nn.GroupNorm(8, width)
+        self.norm2 = GroupNorm(8, width)
         # A block begins as the identity.
         nn.init.zeros_(self.norm2.weight)
 

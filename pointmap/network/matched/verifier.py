@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointmap.network.constants import constant
+from pointmap.network.cpu.steady_layers import GroupNorm, PointwiseConv
 from pointmap.network.matched.cell_matches import CELL, CENTRE, Size, Window, cell_positions
 
 # Distances, in cells, of the eight neighbours that a match is compared with.
@@ -29,9 +30,9 @@ class Verifier(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.enter = nn.Conv2d(_EVIDENCE, _WIDTH, 1)
+        self.enter = PointwiseConv(_EVIDENCE, _WIDTH)
         self.blocks = nn.ModuleList(_Block(dilation) for dilation in _DILATIONS)
-        self.out = nn.Conv2d(_WIDTH, 1, 1)
+        self.out = PointwiseConv(_WIDTH, 1)
 
     def forward(self, window: Window, back: Window, size: Size, other: Size) -> Tensor:
         """Return logits (B, N) that the cells of a photo of ``size`` (H, W) are matched rightly.
@@ -40,6 +41,8 @@ class Verifier(nn.Module):
         the matches.
         """
         x = F.relu(self.enter(evidence(window, back, size, other)))
+        # With channels first, a CPU's bits would depend on the number of threads.
+        x = x.contiguous(memory_format=torch.channels_last)
         for block in self.blocks:
             x = block(x)
         logits: Tensor = self.out(x)
@@ -50,7 +53,7 @@ class _Block(nn.Module):
     def __init__(self, dilation: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(_WIDTH, _WIDTH, 3, padding=dilation, dilation=dilation)
-        self.norm = nn.GroupNorm(8, _WIDTH)
+        self.norm = GroupNorm(8, _WIDTH)
         self.everywhere = nn.Linear(_WIDTH, _WIDTH)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,0 +1,98 @@
+"""Cameras of a ``transforms.json`` of nerfstudio or instant-ngp, ours or another's.
+
+Format: https://docs.nerf.studio/quickstart/data_conventions.html
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pointmap.camera import Array
+from pointmap.errors import InputError
+from pointmap.outside.values import (
+    FOCAL_RANGE_PX,
+    MAX_K1,
+    MAX_LENGTH,
+    MAX_SIDE_PX,
+    matrix,
+    number,
+    whole,
+)
+from recon.export.cameras_json import ListedCamera
+from recon.export.nerfstudio import OPENGL_TO_OPENCV
+
+_PINHOLES = frozenset({"OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL"})
+_BEYOND_K1 = ("k2", "k3", "k4", "p1", "p2")
+
+
+def read_transforms(path: Path, data: Mapping[str, Any]) -> dict[str, ListedCamera]:
+    """Return {photo name: camera} of ``data``, the content of a ``transforms.json`` at ``path``.
+
+    Intrinsics stand at the top or with a frame, whose own count; pixel centres are at 0.5. A frame
+    without a focal length (``fl_x`` or ``camera_angle_x``) leaves them open. Camera axes become
+    OpenCV's, the world stays. Raises ``InputError`` when the file is of another form, or a lens has
+    more than one radial coefficient.
+    """
+    frames = data.get("frames")
+    cameras: dict[str, ListedCamera] = {}
+    try:
+        if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
+            raise ValueError("no frames")
+        for frame in frames:
+            name = frame.get("file_path")
+            if not isinstance(name, str):
+                raise ValueError("a frame without file_path")
+            cameras[name] = _listed(path, name, {**data, **frame})
+    except ValueError as error:
+        raise InputError(
+            f"{path} is not a transforms.json ({error}): it needs frames with file_path and "
+            "transform_matrix"
+        ) from error
+    return cameras
+
+
+def _listed(path: Path, name: str, said: Mapping[str, Any]) -> ListedCamera:
+    """Return what is ``said`` of a photo; ``ValueError`` says why it is no camera's."""
+    try:
+        pose = matrix(said.get("transform_matrix"), "transform_matrix", 4, 4, MAX_LENGTH)
+        size = None
+        if "w" in said:
+            size = (
+                whole(said["w"], "w", 1, MAX_SIDE_PX),
+                whole(said.get("h"), "h", 1, MAX_SIDE_PX),
+            )
+        intrinsics = _intrinsics(said, size)
+        k1, *others = (number(said.get(k, 0), k, -MAX_K1, MAX_K1) for k in ("k1", *_BEYOND_K1))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    model = str(said.get("camera_model", "OPENCV"))[:40]
+    if intrinsics is not None and (any(others) or model not in _PINHOLES):
+        raise InputError(
+            f"{path}: the lens {model} of {name} has more than one radial"
+            " coefficient: undistort the photos first (colmap image_undistorter)"
+        )
+    return ListedCamera(f"{path}: {name}", intrinsics, k1, pose @ OPENGL_TO_OPENCV, size)
+
+
+def _intrinsics(said: Mapping[str, Any], size: tuple[int, int] | None) -> Array | None:
+    if "fl_x" in said:
+        fx = number(said["fl_x"], "fl_x", *FOCAL_RANGE_PX)
+    elif "camera_angle_x" in said:
+        if size is None:
+            raise ValueError("camera_angle_x without w and h")
+        angle = number(said["camera_angle_x"], "camera_angle_x", 1e-3, math.pi - 1e-3)
+        fx = size[0] / 2 / math.tan(angle / 2)
+    else:
+        return None
+    fy = number(said.get("fl_y", fx), "fl_y", *FOCAL_RANGE_PX)
+    if not {"cx", "cy"} <= said.keys() and size is None:
+        raise ValueError("neither cx and cy nor w and h")
+    centre = (said.get(name, size and size[k] / 2) for k, name in enumerate(("cx", "cy")))
+    most = FOCAL_RANGE_PX[1]
+    cx, cy = (number(c, name, -most, most) for c, name in zip(centre, ("cx", "cy"), strict=True))
+    return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float64)

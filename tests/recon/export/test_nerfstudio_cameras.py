@@ -1,0 +1,128 @@
+"""A transforms.json as known cameras: ours bit-equal, others' by the format's rules."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scene_factory import make_scene
+
+from pointmap.camera import invert_rigid, project, transform_points
+from pointmap.errors import InputError
+from pointmap.images import Photo
+from recon.export.nerfstudio import write_transforms
+from recon.known_cameras import load_known_cameras
+
+PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", 640, 480, None, "one") for k in range(2)]
+LENS = {"fl_x": 500.0, "fl_y": 510.0, "cx": 321.0, "cy": 239.0, "w": 640, "h": 480}
+
+
+def frame(name: str = "images/0.jpg", **more: Any) -> dict[str, Any]:
+    return {"file_path": name, "transform_matrix": np.eye(4).tolist(), **more}
+
+
+def write(path: Path, *frames: Any, **top: Any) -> str:
+    path.write_text(json.dumps({**top, "frames": list(frames)}))
+    return str(path)
+
+
+@pytest.mark.parametrize("k1", [0.0, -0.02])
+def test_what_we_write_is_read_bit_equal(tmp_path: Path, k1: float) -> None:
+    scene = make_scene(tmp_path, k1=k1, unregistered={"c.jpg"}, write_photos=True)
+    write_transforms(tmp_path / "transforms.json", scene, scene_folder=tmp_path)
+    photos = [
+        Photo(view.path, view.name, view.camera.width, view.camera.height, None, "one")
+        for view in scene.views
+    ]
+    known = load_known_cameras(str(tmp_path / "transforms.json"), photos)
+    assert known.lenses[2] is None and known.cam_to_world[2] is None
+    for k in (0, 1, 3):
+        camera, lens = scene.views[k].camera, known.lenses[k]
+        assert lens is not None and lens.k1 == k1
+        assert np.array_equal(lens.intrinsics, camera.intrinsics)
+        assert np.array_equal(known.cam_to_world[k], camera.cam_to_world)
+
+
+def test_axes_are_those_of_opengl(tmp_path: Path) -> None:
+    """A camera at (1, 2, 3) that is not turned looks along -z of the world, with y up."""
+    matrix = np.eye(4)
+    matrix[:3, 3] = 1, 2, 3
+    path = write(tmp_path / "t.json", frame(transform_matrix=matrix.tolist()), **LENS)
+    known = load_known_cameras(path, PHOTOS)
+    lens, pose = known.lenses[0], known.cam_to_world[0]
+    assert lens is not None and pose is not None
+    ahead, above = project(
+        transform_points(invert_rigid(pose), [[1, 2, -7], [1, 3, -7]]), lens.intrinsics
+    )
+    assert ahead.tolist() == [321.0, 239.0] and above.tolist() == [321.0, 239.0 - 51.0]
+
+
+def test_lenses_stand_at_the_top_or_with_a_frame(tmp_path: Path) -> None:
+    own = {"fl_x": 700.0, "fl_y": 700.0, "k1": 0.01}
+    path = write(tmp_path / "t.json", frame(), frame("1.jpg", **own), **LENS)
+    first, second = load_known_cameras(path, PHOTOS).lenses
+    assert first is not None and second is not None
+    assert first.intrinsics.tolist() == [[500, 0, 321], [0, 510, 239], [0, 0, 1]]
+    assert second.intrinsics.tolist() == [[700, 0, 321], [0, 700, 239], [0, 0, 1]]
+    assert (first.k1, second.k1) == (0.0, 0.01)
+
+
+def test_an_angle_of_view_is_a_focal_length(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.json", frame(), camera_angle_x=math.pi / 2, w=640, h=480)
+    lens = load_known_cameras(path, PHOTOS).lenses[0]
+    assert lens is not None
+    assert np.allclose(lens.intrinsics, [[320, 0, 320], [0, 320, 240], [0, 0, 1]])
+    path = write(tmp_path / "t.json", frame())
+    known = load_known_cameras(path, PHOTOS)
+    assert known.lenses[0] is None and np.array_equal(
+        known.cam_to_world[0], np.diag([1.0, -1.0, -1.0, 1.0])
+    )
+
+
+@pytest.mark.parametrize("name", ["k2", "k3", "k4", "p1", "p2"])
+def test_a_lens_of_many_coefficients_is_refused(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / "t.json", frame(), **LENS, **{name: 1e-4})
+    with pytest.raises(InputError, match="undistort the photos"):
+        load_known_cameras(path, PHOTOS)
+    fisheye = write(tmp_path / "t.json", frame(), **LENS, camera_model="OPENCV_FISHEYE")
+    with pytest.raises(InputError, match="OPENCV_FISHEYE"):
+        load_known_cameras(fisheye, PHOTOS)
+
+
+@pytest.mark.parametrize("value", [0, -5.0, 1e308, 1e-308, True, None, "5", [5], {}, 10**400])
+@pytest.mark.parametrize("place", ["fl_x", "fl_y", "w", "h", "camera_angle_x"])
+def test_numbers_are_finite_and_can_be(tmp_path: Path, place: str, value: object) -> None:
+    lens = {k: v for k, v in LENS.items() if place != "camera_angle_x" or "fl" not in k}
+    refused(write(tmp_path / "t.json", frame(), **lens | {place: value}))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        7,
+        {},
+        {"file_path": 5},
+        {"file_path": "0.jpg"},
+        frame(transform_matrix=[[1, 0, 0, 0]] * 3),
+        frame(transform_matrix=np.diag([1, 1, 1, 2.0]).tolist()),
+        frame(transform_matrix=np.diag([1, 1, -1, 1.0]).tolist()),
+        frame(transform_matrix=np.diag([3, 1, 1, 1.0]).tolist()),
+        frame(transform_matrix=[[1e10] * 4] * 4),
+        frame(cx="a"),
+        frame(k1=1e9),
+        frame(w=641),
+    ],
+    ids=str,
+)
+def test_frames_that_cannot_be_are_one_line(tmp_path: Path, wrong: object) -> None:
+    refused(write(tmp_path / "t.json", wrong, **LENS))
+
+
+def refused(path: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_known_cameras(path, PHOTOS)
+    assert "\n" not in str(caught.value) and path in str(caught.value)
