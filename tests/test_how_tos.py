@@ -47,6 +47,7 @@ MODULES = {
     "viz": "viz.__main__",
     "recon.evaluation": "recon.evaluation.__main__",
     "recon.localise": "recon.localise.__main__",
+    "pointmap": "pointmap.__main__",
     "pointmap.training": "pointmap.training.__main__",
 }
 SMALLER = {

@@ -16,7 +16,7 @@ def test_nothing_is_held_from_one_call_to_the_next(tmp_path: Path) -> None:
     gc.disable()  # what only its rounds would free is held meanwhile
     try:
         after = list(calls(4, tiny_photos(tmp_path), tiny_network(tmp_path)))
-        works = sum(isinstance(thing, Work) for thing in gc.get_objects())
+        works = sum(type(thing) is Work for thing in gc.get_objects())
     finally:
         gc.enable()
     assert works == 0

@@ -44,7 +44,15 @@ def folder(shots: list[Shot], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def scene_of(folder: Path, **options: object) -> Reconstruction:
     weights, stereo = str(folder / "tiny.safetensors"), StereoOptions(max_planes=48)
-    settings = Options(weights=weights, device="cpu", depth_size=96, stereo=stereo, **options)
+    # An upright world goes by the surfaces, too, and so by depth.
+    settings = Options(
+        weights=weights,
+        device="cpu",
+        depth_size=96,
+        stereo=stereo,
+        world="first-camera",
+        **options,
+    )
     return recon.reconstruct(folder / "photos", settings)
 
 

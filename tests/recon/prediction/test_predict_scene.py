@@ -75,7 +75,7 @@ def test_few_photos_are_in_work_at_once(inputs: Inputs, monkeypatch: pytest.Monk
         return encode(images)
 
     monkeypatch.setattr(inputs.network, "encode", counted)
-    monkeypatch.setattr("pointmap.inference._KEPT", 17)
+    monkeypatch.setattr("pointmap.encoding._KEPT", 17)
     # A long chain in shuffled order: each photo is done with soon after it was begun.
     order = np.random.default_rng(0).permutation(60).tolist()
     chain = [cast(Pair, tuple(sorted(order[k : k + 2]))) for k in range(59)]
