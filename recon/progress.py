@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol
 
+from pointmap.freed_memory import return_freed_memory
 from recon.scene import StageRecord
 
 PACKAGES = ("pointmap", "recon", "viz")
@@ -74,6 +75,7 @@ class Run:
             self._listener.started(name)
         start, start_cpu = time.perf_counter(), _cpu_seconds()
         yield self._listener.advanced if self._listener else unheard
+        return_freed_memory()
         seconds, cpu_seconds = time.perf_counter() - start, _cpu_seconds() - start_cpu
         record = StageRecord(name, seconds, peak_memory_mb(), cpu_seconds)
         self.records.append(record)

@@ -18,12 +18,12 @@ import torch
 
 from pointmap.checkpoint import load_network, save_checkpoint
 from pointmap.errors import InputError
+from pointmap.freed_memory import keep_freed_memory
 from pointmap.network import DUSt3RConfig, MatchedConfig, NetworkConfig
 from pointmap.training.batches.prefetch import Prefetched
 from pointmap.training.batches.shards import ShardPairs
 from pointmap.training.batches.source import BatchSource
 from pointmap.training.loop.distributed import join_world
-from pointmap.training.loop.memory import keep_freed_memory
 from pointmap.training.loop.trainer import Trainer, TrainOptions
 from pointmap.training.loop.validate import validate, write_sheet
 from pointmap.version import VERSION_LINE

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pointmap.freed_memory import return_freed_memory
 from recon.fusion.clean_mesh import clean, empty_mesh
 from recon.fusion.options import FusionOptions
 from recon.fusion.parts import Blocks, inside, joined, parts_of
@@ -88,6 +89,8 @@ def surface_of(depths: Sequence[UsableDepth], options: FusionOptions, device: st
         frames = in_threads(frame, depths)
         volume = integrate(frames, torch.from_numpy(reached), voxel, truncation, device)
         mesh = extract(volume)
+        del volume
+        return_freed_memory()
         return mesh if len(own) == len(reached) else inside(mesh, own, voxel)
 
     parts = parts_of(blocks.numpy(), int(options.max_memory_gb * 1e9 / BYTES_PER_BLOCK))
