@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pointmap.camera import Array, rigid, transform_points
 from recon.export.glb import UP_OF_A_CAMERA, y_up_from
+from recon.fusion.clean_mesh import simplified
 from recon.scene import Mesh, PointCloud, Scene, World
 from recon.world.frame import moved
 
@@ -62,25 +63,8 @@ def _used(mesh: Mesh) -> Mesh:
 
 def decimated(scene: Scene, triangles: int) -> Scene:
     """Return the scene with a mesh of about ``triangles`` triangles (quadric error, Open3D)."""
-    import open3d as o3d
-
-    mesh = scene.surface
-    if len(mesh.faces) <= triangles:
-        return scene
-    full = o3d.geometry.TriangleMesh(
-        o3d.utility.Vector3dVector(mesh.vertices.astype(np.float64)),
-        o3d.utility.Vector3iVector(mesh.faces),
-    )
-    full.vertex_colors = o3d.utility.Vector3dVector(mesh.colours / 255)
-    small = full.simplify_quadric_decimation(triangles, boundary_weight=3.0)
-    small.compute_vertex_normals()
-    surface = Mesh(
-        np.asarray(small.vertices, np.float32),
-        np.asarray(small.triangles, np.int32),
-        np.rint(np.asarray(small.vertex_colors) * 255).clip(0, 255).astype(np.uint8),
-        np.asarray(small.vertex_normals, np.float32),
-    )
-    return replace(scene, surface=surface, textured=None)
+    surface = simplified(scene.surface, triangles)
+    return scene if surface is scene.surface else replace(scene, surface=surface, textured=None)
 
 
 def turned(scene: Scene, up: Literal["y", "z"]) -> Scene:

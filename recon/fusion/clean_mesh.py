@@ -51,6 +51,27 @@ def clean(
     return mesh, counts
 
 
+def simplified(mesh: Mesh, max_triangles: int) -> Mesh:
+    """Return the mesh with about so many triangles at most (quadric error), its colours kept."""
+    if len(mesh.faces) <= max_triangles:
+        return mesh
+    import open3d as o3d
+
+    full = o3d.geometry.TriangleMesh(
+        o3d.utility.Vector3dVector(mesh.vertices.astype(np.float64)),
+        o3d.utility.Vector3iVector(mesh.faces),
+    )
+    full.vertex_colors = o3d.utility.Vector3dVector(mesh.colours / 255)
+    small = full.simplify_quadric_decimation(max_triangles, boundary_weight=3.0)
+    small.compute_vertex_normals()
+    return Mesh(
+        np.asarray(small.vertices, np.float32),
+        np.asarray(small.triangles, np.int32),
+        np.round(np.asarray(small.vertex_colors) * 255).clip(0, 255).astype(np.uint8),
+        np.asarray(small.vertex_normals, np.float32),
+    )
+
+
 def empty_mesh() -> Mesh:
     """Return a mesh without a triangle."""
     none = np.zeros((0, 3), np.float32)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, invert_rigid, project, transform_points
+from recon.fusion.clean_mesh import simplified
 from recon.fusion.exposure import levelled, photo_gains, well_exposed
 from recon.fusion.full_photos import full_photo, scaled_sizes
 from recon.fusion.visibility import Visibility, mesh_visibility
@@ -59,7 +60,7 @@ def texture_mesh(
     placed = [view for view in views if view.registered]
     if not len(mesh.faces) or not placed:
         return None
-    mesh = _simplified(mesh, max_triangles)
+    mesh = simplified(mesh, max_triangles)
     candidates, samples = _Candidates.none(len(mesh.faces)), []
     for number, (view, sight) in enumerate(zip(placed, mesh_visibility(mesh, placed), strict=True)):
         candidates = candidates.with_view(number, sight.size_px)
@@ -84,26 +85,6 @@ def texture_mesh(
         normals=mesh.normals[vertex],
         uv=(texel / [texture.shape[1], texture.shape[0]]).astype(np.float32),
         texture=texture,
-    )
-
-
-def _simplified(mesh: Mesh, max_triangles: int) -> Mesh:
-    if len(mesh.faces) <= max_triangles:
-        return mesh
-    import open3d as o3d
-
-    full = o3d.geometry.TriangleMesh(
-        o3d.utility.Vector3dVector(mesh.vertices.astype(np.float64)),
-        o3d.utility.Vector3iVector(mesh.faces),
-    )
-    full.vertex_colors = o3d.utility.Vector3dVector(mesh.colours / 255)
-    small = full.simplify_quadric_decimation(max_triangles, boundary_weight=3.0)
-    small.compute_vertex_normals()
-    return Mesh(
-        np.asarray(small.vertices, np.float32),
-        np.asarray(small.triangles, np.int32),
-        np.round(np.asarray(small.vertex_colors) * 255).clip(0, 255).astype(np.uint8),
-        np.asarray(small.vertex_normals, np.float32),
     )
 
 
