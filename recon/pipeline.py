@@ -161,7 +161,7 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
         )
     evidence, alignment = _cameras(inputs, features, matches, seen, options, run)
     zooms = inputs.work.once(
-        content_key("zooms", 1, evidence, alignment, options.align),
+        content_key("zooms", 2, evidence, alignment, options.align),
         lambda: cameras_by_zoom(inputs.photos, evidence, alignment, options.align),
     )
     if zooms is not None:

@@ -29,7 +29,6 @@ def hanging_group(alignment: Alignment) -> Mask | None:
         (np.ones(len(tracks.view_index)), (tracks.view_index, tracks.point_index)), shape=shape
     )
     seen.data[:] = 1
-    shared = (seen @ seen.T).tolil()
     often = seen[:, seen.sum(axis=0) > 2]
     firm = (often @ often.T) >= _FIRM_POINTS
     tied = alignment.pointmap_pairs
@@ -42,7 +41,7 @@ def hanging_group(alignment: Alignment) -> Mask | None:
     smallest = large[np.argmin(sizes[large])]
     mine = group == smallest
     # Photos of no group go with what they see most of.
-    shared = shared.tocsr()
+    shared = seen @ seen.T
     among = np.isin(group, large)
     drawn = shared[:, mine].sum(axis=1) > shared[:, among & ~mine].sum(axis=1)
     return np.asarray(mine | (~among & drawn))

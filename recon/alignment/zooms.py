@@ -8,17 +8,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from pointmap.camera import Array, Mask, cross_matrix, invert_rigid, pixel_rays, project
+from pointmap.camera import Array, Mask, project
 from pointmap.images import Photo
 from recon.alignment.align import align
+from recon.alignment.explained import pair_fits, unit_px
 from recon.alignment.refinement import AlignOptions
-from recon.stage_results import REFERENCE_LONG_SIDE, Alignment, PairEdge, PairEvidence
+from recon.stage_results import Alignment, PairEvidence
 
 logger = logging.getLogger(__name__)
 
-# Photos whose verified matches all but fit share their focal length: below this share (of matches
-# within so many pixels at 640 px of their epipolar lines) it is asked whether they do.
-_ALL_FIT, _FITS_PX = 0.97, 2.0
+# Photos whose verified matches all but fit share their focal length: below this share it is asked
+# whether they do.
+_ALL_FIT = 0.97
 # Focal lengths of their own leave this part of the squared errors, of at least so many of the
 # observations, or they explain nothing: measured, 0.94 to 0.99 in sets of one camera, 0.4 where
 # some photos were zoomed.
@@ -67,32 +68,11 @@ def cameras_by_zoom(
 
 def _misfits(photos: Sequence[Photo], alignment: Alignment) -> Mask:
     """Return (N,) of which placed photos too many verified matches don't fit the cameras."""
+    fits = pair_fits(photos, alignment)
     matches = np.zeros((len(photos), 2))
-    for edge in alignment.edges:
-        i, j = edge.matches.i, edge.matches.j
-        if alignment.cam_to_world[i] is not None and alignment.cam_to_world[j] is not None:
-            fits = _fitting(edge, photos, alignment)
-            matches[[i, j]] += len(fits), fits.sum()
+    for side in fits.pairs.T:
+        np.add.at(matches, side, np.stack([fits.matches, fits.matches * fits.share], axis=1))
     return np.asarray(matches[:, 1] < _ALL_FIT * matches[:, 0])
-
-
-def _fitting(edge: PairEdge, photos: Sequence[Photo], alignment: Alignment) -> Mask:
-    """Return which verified matches of an edge lie near their epipolar lines (Sampson)."""
-    i, j, inliers = edge.matches.i, edge.matches.j, edge.pose.inliers
-    pose_i, pose_j = alignment.cam_to_world[i], alignment.cam_to_world[j]
-    assert pose_i is not None and pose_j is not None
-    motion = invert_rigid(pose_i) @ pose_j
-    length = float(np.linalg.norm(motion[:3, 3]))
-    E = cross_matrix(motion[:3, 3] / max(length, 1e-12)) @ motion[:3, :3]
-    x_i, x_j = (
-        pixel_rays(xy[inliers], alignment.intrinsics[k], float(alignment.k1[k]))
-        for k, xy in ((i, edge.matches.xy_i), (j, edge.matches.xy_j))
-    )
-    line_i, line_j = x_j @ E.T, x_i @ E
-    slope = np.square(np.hstack([line_i[:, :2], line_j[:, :2]])).sum(axis=1)
-    error = np.abs((x_i * line_i).sum(axis=1)) / np.sqrt(np.maximum(slope, 1e-30))
-    focal = min(float(alignment.intrinsics[k, 0, 0]) / _unit_px(photos[k]) for k in (i, j))
-    return np.asarray(error * focal < _FITS_PX)
 
 
 def _squared_errors(photos: Sequence[Photo], alignment: Alignment) -> Array:
@@ -104,9 +84,5 @@ def _squared_errors(photos: Sequence[Photo], alignment: Alignment) -> Array:
             rows = tracks.seen_by(k)
             points = (tracks.points[tracks.point_index[rows]] - pose[:3, 3]) @ pose[:3, :3]
             xy = project(points, alignment.intrinsics[k], float(alignment.k1[k]))
-            errors.append(np.square((xy - tracks.xy[rows]) / _unit_px(photos[k])).sum(axis=1))
+            errors.append(np.square((xy - tracks.xy[rows]) / unit_px(photos[k])).sum(axis=1))
     return np.concatenate(errors)
-
-
-def _unit_px(photo: Photo) -> float:
-    return max(photo.width, photo.height) / REFERENCE_LONG_SIDE

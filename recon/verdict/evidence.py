@@ -10,8 +10,8 @@ import numpy as np
 from pointmap.camera import Array, Mask, rotation_angle_deg
 from pointmap.images import Photo
 from recon.alignment.doppelgangers import contradiction
+from recon.alignment.explained import PairFits, pair_fits
 from recon.stage_results import Alignment
-from recon.verdict.explained import PairFits, pair_fits
 from recon.verdict.uncertainty import uncertainty
 
 # Pairs of so many verified matches are not verified by chance: they count where there are some.

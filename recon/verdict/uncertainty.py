@@ -18,9 +18,9 @@ from scipy import sparse
 
 from pointmap.camera import Array, Index, Mask, rotation_exp
 from pointmap.images import Photo
+from recon.alignment.explained import unit_px
 from recon.alignment.positive_system import solve_positive
 from recon.stage_results import Alignment
-from recon.verdict.explained import unit_px
 
 # Observations of each photo that take part, about. More of them share their errors, and time
 # grows with them.

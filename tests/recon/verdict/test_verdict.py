@@ -14,11 +14,11 @@ from alignment_scenes import HEIGHT, WIDTH, Scene, arc_scene, evidence, pose_err
 from pointmap.camera import Array, rotation_exp
 from pointmap.images import Photo
 from recon.alignment.align import align
+from recon.alignment.explained import pair_fits
 from recon.scene import Tracks
 from recon.stage_results import Alignment, PairMatches
 from recon.two_view.focal_lengths import solve_focals
 from recon.two_view.relative_pose import verify_pair
-from recon.verdict.explained import pair_fits
 from recon.verdict.judge import judge
 from recon.verdict.uncertainty import uncertainty
 
