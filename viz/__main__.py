@@ -14,6 +14,7 @@ import tyro
 from pointmap.errors import InputError
 from pointmap.version import answer_version
 from recon.scene import Scene
+from viz.effects.write_effect import EffectOptions
 from viz.viewers.browser import DEFAULT_PORT
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ def view(
     save: Path | None = None,
     browser: bool = False,
     port: int = DEFAULT_PORT,
+    effect: Annotated[EffectOptions, tyro.conf.OmitArgPrefixes] = EffectOptions(),  # noqa: B008
 ) -> None:
     """Open a scene that run_recon.py saved: cloud, mesh and cameras in a window to turn.
 
@@ -37,6 +39,7 @@ def view(
             cameras (.mp4, .webm).
         browser: Show the scene in a browser instead: serves it on this machine until Ctrl-C.
         port: Port of the browser viewer; the next free one where it is taken.
+        effect: A photo with an effect of its depth, written to --save.
     """
     from recon.export.load import load_scene
     from recon.export.ownership import VIEWER_PICTURE
@@ -46,7 +49,13 @@ def view(
     if not os.path.isdir(scene):
         raise InputError(f"{scene} is no folder: give the folder that run_recon.py wrote")
     reconstruction = load_scene(scene)
-    if save is not None:
+    if effect.effect is not None:
+        if save is None:
+            raise InputError(f"--effect {effect.effect} writes a file: name it with --save")
+        from viz.effects.write_effect import write_effect
+
+        logger.info("wrote %s", write_effect(reconstruction, effect, save))
+    elif save is not None:
         logger.info("wrote %s", _save(reconstruction, save))
     elif browser:
         browse(reconstruction, port=port)

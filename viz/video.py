@@ -4,12 +4,15 @@ too few of them. Drawn off-screen, so that no display is needed.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pointmap.camera import Array
 from pointmap.errors import InputError
@@ -29,7 +32,7 @@ from viz.drawing.viewpoint import (
 logger = logging.getLogger(__name__)
 
 ENDINGS = (".mp4", ".webm")
-"""Files that :func:`write_video` writes. Both hold VP9, which browsers play and OpenCV brings."""
+"""Files that :func:`write_video` writes, see :func:`encode_film`."""
 
 WIDTH, HEIGHT = 1280, 720
 _FRAMES_PER_SECOND = 24  # cinema's
@@ -69,11 +72,7 @@ def write_video(
     views = flight(reconstruction, aspect=width / height)
     along = len(registered_cameras(reconstruction)) >= _LEAST_CAMERAS
     try:
-        handle, name = tempfile.mkstemp(
-            dir=path.absolute().parent, prefix=f".{path.stem}.", suffix=path.suffix.lower()
-        )
-        os.close(handle)
-        try:
+        with _unfinished(path) as name:
             with drawing(
                 reconstruction,
                 width=width,
@@ -83,14 +82,12 @@ def write_video(
                 cameras=not along,
                 lit_from=np.mean([view.eye for view in views], axis=0),
             ) as draw:
-                _encode(draw, views, name, (width, height), advance)
-            Path(name).chmod(0o644)
+                frames = _drawn(draw, views, advance)
+                encode_film(name, frames, (width, height), _FRAMES_PER_SECOND)
             if overwrite:
                 os.replace(name, path)
             else:
                 path = rename_to_free(Path(name), path)
-        finally:
-            Path(name).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot write the film {path}: {error.strerror or error}") from error
     return path
@@ -180,37 +177,66 @@ def _smooth_curve(rows: Array, count: int) -> Array:
     return curve
 
 
-def _encode(
-    draw: Drawer,
-    views: list[Viewpoint],
+def _drawn(
+    draw: Drawer, views: Sequence[Viewpoint], advance: Advance
+) -> Iterator[NDArray[np.uint8]]:
+    for number, view in enumerate(views):
+        yield draw(view)
+        advance(number + 1, len(views))
+
+
+def write_frames(path: Path, frames: Sequence[NDArray[np.uint8]], frames_per_second: int) -> Path:
+    """Write ``frames`` (h, w, 3), their sides made even, as a film to ``path``; return it.
+
+    The file appears whole or not at all; raises ``InputError`` when it cannot be written.
+    """
+    check_video_path(path)
+    h, w = (side // 2 * 2 for side in frames[0].shape[:2])
+    try:
+        with _unfinished(path) as name:
+            encode_film(name, (frame[:h, :w] for frame in frames), (w, h), frames_per_second)
+            os.replace(name, path)
+    except OSError as error:
+        raise InputError(f"cannot write the film {path}: {error.strerror or error}") from error
+    return path
+
+
+@contextlib.contextmanager
+def _unfinished(path: Path) -> Iterator[str]:
+    """Yield a hidden file beside ``path``, which goes unless it is moved away."""
+    handle, name = tempfile.mkstemp(
+        dir=path.absolute().parent, prefix=f".{path.stem}.", suffix=path.suffix.lower()
+    )
+    os.close(handle)
+    try:
+        Path(name).chmod(0o644)
+        yield name
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def encode_film(
     name: str,
+    frames: Iterable[NDArray[np.uint8]],
     size: tuple[int, int],
-    advance: Advance,
+    frames_per_second: int,
 ) -> None:
-    """Write the frames to ``name``. Raises OSError when not all of them arrived there."""
-    import cv2
+    """Write ``frames`` (h, w, 3) of ``size`` (w, h), both even, to ``name``: H.264 in .mp4, which
+    every player knows, VP9 in .webm. Raises OSError when it cannot be written.
+    """
+    import av
 
-    # The usual H.264 is missing from OpenCV's wheels, and browsers do not play MPEG-4 part 2.
-    code = cv2.VideoWriter.fourcc(*("vp09" if name.endswith(".mp4") else "VP90"))
-    writer = cv2.VideoWriter(name, cv2.CAP_FFMPEG, code, _FRAMES_PER_SECOND, size)
-    if not writer.isOpened():
-        raise OSError("OpenCV was built without the VP9 encoder")
+    codec = "libx264" if name.endswith(".mp4") else "libvpx-vp9"
     try:
-        for number, view in enumerate(views):
-            writer.write(np.ascontiguousarray(draw(view)[..., ::-1]))
-            advance(number + 1, len(views))
-    finally:
-        writer.release()
-    if _frame_count(name) != len(views):
-        # The writer says nothing about a full disk.
-        raise OSError("not all frames could be written: is the disk full?")
-
-
-def _frame_count(name: str) -> int:
-    import cv2
-
-    reader = cv2.VideoCapture(name)
-    try:
-        return int(reader.get(cv2.CAP_PROP_FRAME_COUNT))
-    finally:
-        reader.release()
+        with av.open(name, "w") as film:
+            stream = film.add_stream(codec, rate=frames_per_second)
+            stream.width, stream.height = size
+            stream.pix_fmt = "yuv420p"
+            stream.options = {"crf": "20" if codec == "libx264" else "28"}
+            stream.thread_count = 0
+            for frame in frames:
+                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+                film.mux(stream.encode(picture))
+            film.mux(stream.encode())
+    except av.FFmpegError as error:
+        raise OSError(error.errno, error.strerror) from error

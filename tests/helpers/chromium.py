@@ -103,6 +103,35 @@ class Chromium:
             mobile=phone,
         )
 
+    def mouse(self, *places: tuple[float, float], shift: bool = False) -> None:
+        """Press at the first of ``places``, in pixels of the window, drag past the others, let go:
+        of one place, a click."""
+        keys = {"button": "left", "modifiers": 8 * shift}
+        x, y = places[0]
+        self("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        self("Input.dispatchMouseEvent", type="mousePressed", x=x, y=y, clickCount=1, **keys)
+        for x, y in places[1:]:
+            self("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y, buttons=1, **keys)
+        self("Input.dispatchMouseEvent", type="mouseReleased", x=x, y=y, clickCount=1, **keys)
+
+    def fingers(self, *steps: list[tuple[float, float]]) -> None:
+        """Touch at the places of the first step, move to those of the others, and let go."""
+        for kind, places in zip(
+            ["touchStart", *["touchMove"] * (len(steps) - 1)], steps, strict=True
+        ):
+            points = [{"x": x, "y": y, "id": k} for k, (x, y) in enumerate(places)]
+            self("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+        self("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
+    def key(self, key: str, *, shift: bool = False) -> None:
+        """Press and release ``key``, by its name in the DOM."""
+        text = {"text": key} if len(key) == 1 else {"text": "\r"} if key == "Enter" else {}
+        for kind in ("keyDown", "keyUp"):
+            named = {"key": key, "code": key if len(key) > 1 else "", "modifiers": 8 * shift}
+            self(
+                "Input.dispatchKeyEvent", type=kind, **named, **(text if kind == "keyDown" else {})
+            )
+
     def picture(self, *, whole: bool = False) -> np.ndarray:
         """Return what is seen, or the ``whole`` page, as (h, w, 3) uint8."""
         answer = self("Page.captureScreenshot", format="png", captureBeyondViewport=whole)

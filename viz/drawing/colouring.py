@@ -49,7 +49,9 @@ def surface_colours(reconstruction: Scene, colouring: Colouring) -> NDArray[np.u
     """
     mesh = reconstruction.surface
     if colouring == "confidence":
-        return _surface_confidence(reconstruction)
+        if len(reconstruction.cloud.points) == 0:
+            return np.full(mesh.colours.shape, UNKNOWN_GREY, np.uint8)
+        return confidence_to_rgb(confidence_near(reconstruction.cloud, mesh.vertices))
     return _colours(reconstruction, colouring, mesh.vertices, mesh.normals, mesh.colours)
 
 
@@ -81,13 +83,13 @@ def _distance(reconstruction: Scene, points: NDArray[np.float32]) -> NDArray[np.
     return distance
 
 
-def _surface_confidence(reconstruction: Scene) -> NDArray[np.uint8]:
+def confidence_near(cloud: PointCloud, places: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return the confidence (N,) of the cloud's point next to each place (N, 3); 0 without any."""
     from scipy.spatial import cKDTree
 
-    cloud, mesh = reconstruction.cloud, reconstruction.surface
     finite = np.flatnonzero(np.isfinite(cloud.points).all(axis=1))
     chosen = finite[:: max(1, len(finite) // _MOST_SEARCHED)]
     if len(chosen) == 0:
-        return np.full(mesh.colours.shape, UNKNOWN_GREY, np.uint8)
-    nearest = cKDTree(cloud.points[chosen]).query(mesh.vertices, workers=-1)[1]
-    return confidence_to_rgb(cloud.confidence[chosen][nearest])
+        return np.zeros(len(places), np.float32)
+    nearest = cKDTree(cloud.points[chosen]).query(places, workers=-1)[1]
+    return cloud.confidence[chosen][nearest]

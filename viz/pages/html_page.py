@@ -1,4 +1,4 @@
-"""What all pages share: one file that holds everything, and the figure with the scene to turn."""
+"""What all pages share: one file that holds everything, and asks for nothing else."""
 
 from __future__ import annotations
 
@@ -12,14 +12,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from recon.scene import Scene
-from viz.drawing.render import render_scene
-from viz.drawing.viewpoint import best_show
-from viz.pages.report_photos import picture_tag
-
 
 def page_html(title: str, body: str, data: dict[str, Any], *, scripts: Sequence[str]) -> str:
-    """Return a page of ``body`` with the styles, the ``scripts`` of viz/page and their ``data``."""
+    """Return a page of ``body`` with the styles, ``scripts`` of this folder and their ``data``."""
     # Nothing in the data can end the script element.
     packed = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     codes = [_page_file(name) for name in scripts]
@@ -47,25 +42,6 @@ def policy_tag(scripts: Sequence[str]) -> str:
         "base-uri 'none'; form-action 'none'"
     )
     return f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-
-
-def viewer_figure(reconstruction: Scene) -> str:
-    """Return the figure that viewer.js brings to life; a still picture where it cannot."""
-    poster = render_scene(reconstruction, show=best_show(reconstruction))
-    buttons = []
-    if len(reconstruction.surface.faces):
-        buttons.append("<button data-show='mesh'>Surface</button>")
-    if len(reconstruction.cloud.points):
-        buttons.append("<button data-show='cloud'>Points</button>")
-    buttons.append("<button data-show='cameras'>Cameras</button>")
-    return (
-        "<figure id='viewer'>"
-        f"{picture_tag(poster, 'The scene from behind the cameras', lazy=False)}"
-        "<canvas tabindex='0' aria-label='The scene in 3D: arrow keys turn it'></canvas>"
-        f"<div class='tools'>{''.join(buttons)}<button data-home>Reset</button></div>"
-        "<p class='hint'>Drag to turn · wheel or pinch to zoom · shift-drag or two fingers to "
-        "move</p></figure>"
-    )
 
 
 def write_page(page: str, path: str | Path) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from recon.scene import Scene
 from viz.drawing.render import render_scene
-from viz.pages.html_page import page_html, viewer_figure, write_page
+from viz.pages.html_page import page_html, write_page
 from viz.pages.match_pictures import match_section
 from viz.pages.plots import camera_plot, pair_matrix
 from viz.pages.report_photos import (
@@ -22,6 +22,7 @@ from viz.pages.report_photos import (
     summarise_photos,
 )
 from viz.pages.scene_data import scene_data
+from viz.pages.viewer_figure import VIEWER_SCRIPTS, viewer_figure
 
 _MATRIX_PHOTOS = 60  # with more, cells of the pair matrix are too small to read
 _LISTED_PHOTOS = 12
@@ -60,7 +61,8 @@ def report_html(reconstruction: Scene) -> str:
     footer = "<footer>Made by pointmap. This page needs no network.</footer>"
     body = f"<main>{sections}{footer}</main>"
     body += '<dialog id="large"><img alt=""><p></p></dialog>'
-    return page_html(title, body, scene_data(reconstruction), scripts=("viewer.js", "gallery.js"))
+    scripts = (*VIEWER_SCRIPTS, "gallery.js")
+    return page_html(title, body, scene_data(reconstruction), scripts=scripts)
 
 
 def _head_section(reconstruction: Scene, title: str) -> str:

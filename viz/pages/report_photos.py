@@ -27,18 +27,24 @@ def number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 100 else f"{value:#.3g}"
 
 
-def picture_tag(picture: NDArray[np.uint8], says: str, *, lazy: bool = True) -> str:
-    """Return an ``img`` element that holds ``picture`` (h, w, 3) as JPEG; ``says`` describes it."""
+def picture_tag(
+    picture: NDArray[np.uint8], says: str, *, lazy: bool = True, photo: int | None = None
+) -> str:
+    """Return an ``img`` element that holds ``picture`` (h, w, 3) as JPEG; ``says`` describes it.
+
+    ``photo``: the index into the scene's views of the photo that the 3D view lays over the model.
+    """
     from PIL import Image
 
     packed = io.BytesIO()
     Image.fromarray(picture).save(packed, "JPEG", quality=_QUALITY, optimize=True)
     text = base64.b64encode(packed.getvalue()).decode("ascii")
     height, width = picture.shape[:2]
-    loading = ' loading="lazy"' if lazy else ""
+    more = ' loading="lazy"' if lazy else ""
+    more += f' data-photo="{photo}"' if photo is not None else ""
     return (
         f'<img src="data:image/jpeg;base64,{text}" width="{width}" height="{height}"'
-        f'{loading} alt="{escape(says)}">'
+        f'{more} alt="{escape(says)}">'
     )
 
 
@@ -60,18 +66,19 @@ class PhotoSummary:
 
 def summarise_photos(reconstruction: Scene) -> list[PhotoSummary]:
     """Return every photo's summary: its maps, which may lie in a file, are read once."""
-    side = _thumbnail_side(len(reconstruction.views))
-    return list(in_threads(lambda view: _summary(view, side), reconstruction.views))
+    count = len(reconstruction.views)
+    sides = photo_side(count), _map_side(count)
+    return list(in_threads(lambda view: _summary(view, *sides), reconstruction.views))
 
 
-def _summary(view: View, side: int) -> PhotoSummary:
+def _summary(view: View, photo_side: int, map_side: int) -> PhotoSummary:
     depth, confidence = view.depth, view.confidence
     known = np.isfinite(depth) & (depth > 0)
     low, middle, high = np.percentile(depth[known], [2, 50, 98]) if known.any() else (0, 0, 0)
     return PhotoSummary(
-        shrunk(view.pixels, side),
-        shrunk(depth_to_rgb(depth), side),
-        shrunk(confidence_to_rgb(confidence), side),
+        shrunk(view.pixels, photo_side),
+        shrunk(depth_to_rgb(depth), map_side),
+        shrunk(confidence_to_rgb(confidence), map_side),
         (float(low), float(middle), float(high)) if known.any() else None,
         float(known.mean()),
         float((known & (confidence >= _CONFIDENT)).mean()),
@@ -135,14 +142,14 @@ def _card(index: int, view: View, summary: PhotoSummary, colour: NDArray[np.uint
     if summary.range is not None:
         depth_says = f"Depth {number(summary.range[0])} – {number(summary.range[2])}"
     maps = (
-        (summary.photo, "Photo"),
-        (summary.depth, depth_says),
-        (summary.confidence, f"Confident {summary.confident:.0%}"),
+        (summary.photo, "Photo", index),
+        (summary.depth, depth_says, None),
+        (summary.confidence, f"Confident {summary.confident:.0%}", None),
     )
     figures = "".join(
-        f"<figure>{picture_tag(picture, f'{view.name}: {says}')}<figcaption>{says}</figcaption>"
-        "</figure>"
-        for picture, says in maps
+        f"<figure>{picture_tag(picture, f'{view.name}: {says}', photo=photo)}"
+        f"<figcaption>{says}</figcaption></figure>"
+        for picture, says, photo in maps
     )
     jump = f"<button data-camera='{index}'>See from here</button>" if view.registered else ""
     return (
@@ -182,12 +189,19 @@ def _dot(view: View, colour: NDArray[np.uint8]) -> str:
     return f"<span class='{kind}' style='background:#{bytes(colour).hex()}'></span>"
 
 
-def _thumbnail_side(count: int) -> int:
-    """Return the long side of a photo's pictures, so that pages of many photos stay small."""
-    for most, side in ((16, 480), (60, 320), (150, 200)):
+def photo_side(count: int) -> int:
+    """Return the long side of each of ``count`` photos in a page, in pixels: those that are laid
+    over the model are looked at closely, and a page of hundreds stays below 15 MB.
+    """
+    for most, side in ((16, 640), (60, 480), (150, 320)):
         if count <= most:
             return side
-    return 140
+    return 200
+
+
+def _map_side(count: int) -> int:
+    """Return the long side of depth and confidence, which tell as much when they are smaller."""
+    return min(photo_side(count), 360) if count <= 150 else 120
 
 
 def shrunk(picture: NDArray[np.uint8], long_side: int) -> NDArray[np.uint8]:

@@ -1,0 +1,1 @@
+"""What one photo and its depth are good for: blur by distance, films, placed models, stereo."""
