@@ -40,12 +40,12 @@ def discs(light, depth, radius, there, base_radius, jump):  # type: ignore[no-un
                         continue
                     for layer in range(layers):
                         v, u = y + dy, x + dx
-                        r = radius[layer, v, u]
+                        r = max(radius[layer, v, u], 0.5)  # a pixel's own
                         if r + 0.5 < off or not there[layer, v, u]:
                             continue
                         covers = depth[layer, v, u] * (1 + jump) < limit
                         if not covers and depth[layer, v, u] > limit * (1 + jump):
-                            r = min(r, own)
+                            r = min(r, max(own, 0.5))
                         edge = min(1.0, r + 0.5 - off)
                         if edge <= 0:
                             continue

@@ -160,7 +160,10 @@ def _draw(
     faces = np.asarray(model.faces)[cast["primitive_ids"].numpy()[shown]]
     u, v = cast["primitive_uvs"].numpy()[shown].T
     weights = np.stack([1 - u - v, u, v], axis=1)[..., None]
-    colours = np.asarray(model.visual.to_color().vertex_colors)[:, :3].astype(np.float64)
+    visual: Any = model.visual
+    # A texture is read at the vertices.
+    painted = visual.to_color() if hasattr(visual, "to_color") else visual
+    colours = np.asarray(painted.vertex_colors)[:, :3].astype(np.float64)
     normals = cast["primitive_normals"].numpy()[shown].astype(np.float64)
     normals *= -np.sign(np.einsum("ij,ij->i", normals, along[shown]))[:, None]
     lamp = up - 0.6 * along[shown].mean(axis=0) if shown.any() else up
