@@ -18,7 +18,6 @@ from pointmap.camera import invert_rigid, project, transform_points
 from recon.reconstruction import Reconstruction
 from viz.pages.scene_page import scene_page_html
 
-FRAMES = "new Promise(requestAnimationFrame).then(() => new Promise(r => setTimeout(r, 250)))"
 NAME = "<img src=x onerror=alert(1)>.jpg"
 
 
@@ -37,7 +36,8 @@ class Page:
         return self.browser.run(script)
 
     def settle(self) -> None:
-        self.run(FRAMES)
+        """Wait until nothing moves and all is drawn."""
+        wait_until(lambda: self.run("document.querySelector('canvas').dataset.rest") == "yes")
 
     def box(self, selector: str) -> tuple[float, float, float, float]:
         text = self.run(
@@ -68,7 +68,6 @@ class Page:
     def fly(self, photo: int) -> None:
         for _ in range(photo + 1):
             self.press("[data-do=next]")
-        self.run("new Promise(r => setTimeout(r, 1400))")
 
     def pixel_of(
         self, scene: Reconstruction, photo: int, point: list[float]
@@ -118,6 +117,7 @@ def test_two_clicks_measure_in_metres(page: Page, scene: Reconstruction) -> None
     ends = [[-0.5, 0.3, -np.sqrt(0.66)], [0.4, -0.2, -np.sqrt(0.8)]]
     for end in ends:
         page.browser.mouse(page.pixel_of(scene, 1, end))
+        page.settle()
     number, unit = page.said().removeprefix("Distance ").split()
     assert unit == "m"
     # The mesh of the ball has rather large triangles.
@@ -161,7 +161,7 @@ def test_a_section_takes_away_one_side_and_draws_its_line(page: Page) -> None:
         "(s => { s.value = 'front'; s.dispatchEvent(new Event('change')); })"
         "(document.querySelector('[data-section]'))"
     )
-    page.run("new Promise(r => setTimeout(r, 1000))")
+    page.settle()
     before = page.picture()
     x, y = page.middle("[data-depth]")
     page.browser.mouse((x - 25, y))
@@ -276,10 +276,10 @@ def test_everything_can_be_done_without_a_mouse(page: Page) -> None:
     turned = page.picture()
     assert (ink(first) ^ ink(turned)).mean() > 0.002
     page.browser.key("Home")
-    page.run("new Promise(r => setTimeout(r, 900))")
+    page.settle()
     page.browser.key("n")
     assert page.said() == f"Photo 1 of 3: {NAME}"
-    page.run("new Promise(r => setTimeout(r, 1400))")
+    page.settle()
     page.browser.key("m")
     page.browser.key("Enter")
     page.browser.key("ArrowDown", shift=True)

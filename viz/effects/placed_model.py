@@ -39,6 +39,25 @@ def load_model(path: Path) -> trimesh.Trimesh:
     return model
 
 
+def vertex_colours(model: trimesh.Trimesh) -> Array:
+    """Return the model's colour at each vertex, (V, 3) from 0 to 255; a texture is read there."""
+    visual: Any = model.visual
+    attributes = getattr(visual, "vertex_attributes", {})
+    if "color" in attributes:
+        linear = np.asarray(attributes["color"], np.float64)[:, :3]
+        if np.issubdtype(np.asarray(attributes["color"]).dtype, np.integer):
+            linear /= np.iinfo(attributes["color"].dtype).max
+        # glTF's vertex colours are linear, see recon/export/glb.py.
+        return 255 * np.clip(linear, 0, 1) ** (1 / 2.2)
+    if hasattr(visual, "to_color"):
+        if getattr(visual.material, "baseColorTexture", None) is None and (
+            getattr(visual.material, "image", None) is None
+        ):
+            return np.broadcast_to(200.0, (len(model.vertices), 3))
+        visual = visual.to_color()
+    return np.asarray(visual.vertex_colors)[:, :3].astype(np.float64)
+
+
 def place_model(
     photo: PhotoDepth,
     model: trimesh.Trimesh,
@@ -160,10 +179,7 @@ def _draw(
     faces = np.asarray(model.faces)[cast["primitive_ids"].numpy()[shown]]
     u, v = cast["primitive_uvs"].numpy()[shown].T
     weights = np.stack([1 - u - v, u, v], axis=1)[..., None]
-    visual: Any = model.visual
-    # A texture is read at the vertices.
-    painted = visual.to_color() if hasattr(visual, "to_color") else visual
-    colours = np.asarray(painted.vertex_colors)[:, :3].astype(np.float64)
+    colours = vertex_colours(model)
     normals = cast["primitive_normals"].numpy()[shown].astype(np.float64)
     normals *= -np.sign(np.einsum("ij,ij->i", normals, along[shown]))[:, None]
     lamp = up - 0.6 * along[shown].mean(axis=0) if shown.any() else up

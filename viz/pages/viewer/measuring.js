@@ -1,8 +1,6 @@
 // Distances between two points, drawn over the picture and listed below it.
 "use strict";
 const measuring = (function () {
-  const SVG = "http://www.w3.org/2000/svg";
-
   // Three or four digits, in a unit that reads well.
   const text = (value, unit) => {
     const digits = (number) => {
@@ -27,12 +25,12 @@ const measuring = (function () {
       here >= near ? from : vectors.between(from, to, (near - here) / (there - here)));
     return [seen(cut(p, q, a, b)), seen(cut(q, p, b, a))];
   };
-  const element = (name, attributes) => {
-    const made = document.createElementNS(SVG, name);
+  const element = (overlay, name, attributes) => {
+    const made = document.createElementNS(overlay.namespaceURI, name);
     Object.entries(attributes).forEach(([key, value]) => made.setAttribute(key, value));
     return made;
   };
-  const dot = ([x, y]) => element("circle", { cx: x.toFixed(1), cy: y.toFixed(1), r: 4 });
+  const dot = (overlay, [x, y]) => element(overlay, "circle", { cx: x.toFixed(1), cy: y.toFixed(1), r: 4 });
 
   const draw = (overlay, data, state, width, height) => {
     const parts = [];
@@ -40,19 +38,19 @@ const measuring = (function () {
       const line = ends(state.view, width, height, ...pair);
       if (!line) continue;
       const [[x1, y1], [x2, y2]] = line.map((end) => end.map((value) => Number(value.toFixed(1))));
-      parts.push(element("line", { x1, y1, x2, y2 }), dot(line[0]), dot(line[1]));
-      const label = element("text", { x: (x1 + x2) / 2, y: (y1 + y2) / 2 - 8 });
+      parts.push(element(overlay, "line", { x1, y1, x2, y2 }), dot(overlay, line[0]), dot(overlay, line[1]));
+      const label = element(overlay, "text", { x: (x1 + x2) / 2, y: (y1 + y2) / 2 - 8 });
       label.textContent = distance(data.frame, pair);
       parts.push(label);
     }
     if (state.start) {
       const place = viewpoint.seen(state.view, width, height, state.start);
-      if (place[2] > 0) parts.push(dot(place));
+      if (place[2] > 0) parts.push(dot(overlay, place));
     }
     if (state.measuring) {
       // The keyboard's place to measure at.
       const [x, y] = [width / 2, height / 2];
-      parts.push(element("path", { class: "cross", d: `M${x - 9} ${y}h18M${x} ${y - 9}v18` }));
+      parts.push(element(overlay, "path", { class: "cross", d: `M${x - 9} ${y}h18M${x} ${y - 9}v18` }));
     }
     overlay.replaceChildren(...parts);
   };

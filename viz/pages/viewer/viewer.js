@@ -29,7 +29,7 @@
   const size = () => [canvas.clientWidth, canvas.clientHeight];
 
   // Drawing: while something moves perhaps the coarse surface, the fine one when it rests.
-  let waiting = false, resting = 0, cost = 0, changed = false;
+  let waiting = false, resting = 0, flight = 0, cost = 0, changed = false;
   const draw = (quick) => {
     const ratio = Math.min(window.devicePixelRatio || 1, 2);
     const [width, height] = size().map((length) => Math.max(1, Math.round(length * ratio)));
@@ -46,7 +46,9 @@
     canvas.dataset.drawn = Number(canvas.dataset.drawn || 0) + 1;
   };
   const rest = () => {
+    if (flight) return;
     draw(false);
+    canvas.dataset.rest = "yes";
     if (!changed) return;
     try {
       history.replaceState(null, "", link.written(state));
@@ -56,6 +58,7 @@
   };
   const redraw = () => {
     clearTimeout(resting);
+    delete canvas.dataset.rest;
     resting = setTimeout(rest, 160);
     if (waiting) return;
     waiting = true;
@@ -68,16 +71,19 @@
   };
 
   // Moving the eye.
-  let flight = 0;
-  const animate = (duration, step, after) => {
+  const halt = () => {
     cancelAnimationFrame(flight);
+    flight = 0;
+  };
+  const animate = (duration, step, after) => {
+    halt();
     const begin = performance.now();
     const next = (time) => {
       const share = calm ? 1 : Math.min(1, Math.max(0, (time - begin) / duration));
       step(share * share * (3 - 2 * share));
+      flight = share < 1 ? requestAnimationFrame(next) : 0;
       touched();
-      if (share < 1) flight = requestAnimationFrame(next);
-      else if (after) after();
+      if (share === 1 && after) after();
     };
     flight = requestAnimationFrame(next);
   };
@@ -86,7 +92,7 @@
     animate(700, (share) => { state.view = share < 1 ? viewpoint.inBetween(from, to, share) : to; }, after);
   };
   const shift = (change) => {
-    cancelAnimationFrame(flight);
+    halt();
     // Whoever leaves a photo's place comes upright again, step by step.
     const { roll, shift: aside } = state.view;
     state.view = { ...state.view, roll: 0.9 * roll, shift: vectors.scaled(aside, 0.9), ...change(state.view) };
