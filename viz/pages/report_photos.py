@@ -196,12 +196,12 @@ def photo_side(count: int) -> int:
     for most, side in ((16, 640), (60, 480), (150, 320)):
         if count <= most:
             return side
-    return 200
+    return round(200 * (150 / count) ** 0.5)
 
 
 def _map_side(count: int) -> int:
     """Return the long side of depth and confidence, which tell as much when they are smaller."""
-    return min(photo_side(count), 360) if count <= 150 else 120
+    return min(photo_side(count), 360) if count <= 150 else round(0.8 * photo_side(count))
 
 
 def shrunk(picture: NDArray[np.uint8], long_side: int) -> NDArray[np.uint8]:
