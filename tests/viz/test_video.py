@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 from pathlib import Path
 
 import cv2
@@ -148,12 +149,15 @@ def test_the_command_writes_films_and_tells_what_is_wrong(
     assert "is no folder" in caplog.text
 
 
-def test_a_film_that_is_cut_short_is_an_error(
+def test_a_full_disk_leaves_no_film(
     scene: Reconstruction, tmp_path: Path, brief: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """OpenCV's writer says nothing when the disk is full."""
-    monkeypatch.setattr(viz.video, "_frame_count", lambda name: 3)
-    with pytest.raises(InputError, match="is the disk full"):
+    def full(name: str, *_: object) -> None:
+        Path(name).write_bytes(b"half a film")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(viz.video, "encode_film", full)
+    with pytest.raises(InputError, match="No space left"):
         write_video(scene, tmp_path / "film.mp4", **SIZE)
     assert list(tmp_path.iterdir()) == []
 
