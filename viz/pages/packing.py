@@ -29,8 +29,8 @@ def packed(columns: Sequence[NDArray[np.integer[Any]]], *, widths: Sequence[int]
 def _planes(column: NDArray[np.integer[Any]], width: int) -> bytes:
     """Return the bytes of a column's steps, modulo 2 to the ``width`` bytes."""
     bits = 8 * width
-    steps = np.diff(column.astype(np.int64), prepend=0)
+    steps: NDArray[np.int64] = np.diff(column.astype(np.int64), prepend=np.int64(0))
     half = 1 << (bits - 1)
-    steps = (steps + half) % (2 * half) - half
+    steps = np.mod(steps + half, 2 * half) - half
     folded = ((steps << 1) ^ (steps >> 63)).astype("<u8")
     return folded.view(np.uint8).reshape(-1, 8)[:, :width].T.tobytes()
