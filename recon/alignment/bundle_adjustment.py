@@ -69,6 +69,9 @@ class BundleOptions:
 
     loss: Literal["square", "huber", "cauchy"] = "cauchy"
     loss_scale: float = 2.0
+    damping: float = 1e-4
+    """Of the first step, as a share of the diagonal: next to plain Gauss-Newton, as the start is
+    near the minimum. The longer a walk, the less of it holds up its bending as a whole."""
     max_iterations: int = 50
     tolerance: float = 1e-7
     """Stop when an accepted step lowers the cost by less than this fraction."""
@@ -173,8 +176,7 @@ def _minimise(problem: BundleProblem, options: BundleOptions) -> tuple[_State, f
     if len(problem.xy) == 0:
         return state, cost, 0, False
     system = _Schur(problem)
-    # Of the diagonal: next to plain Gauss-Newton, as the start is near the minimum.
-    damping, growth = 1e-4, 2.0
+    damping, growth = options.damping, 2.0
     for iteration in range(1, options.max_iterations + 1):
         linear = _linearise(problem, state, options)
         system.build(linear, state)
