@@ -178,9 +178,11 @@ def test_unknown_names_and_missing_libraries_are_said(
 
 def test_offline_the_command_that_fetches_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    for given in ("somebody/some-model", "zoedepth"):
+    for given in ("somebody/some-model", "zoedepth", "moge-2-small", "marigold"):
         with pytest.raises(InputError, match=r"run: hf download [\w/-]+$"):
             load_depth_model(given, device=CPU)
+    with pytest.raises(InputError, match=r"download Intel/zoedepth-nyu-kitti --revision 0f3a$"):
+        load_depth_model("zoedepth@0f3a", device=CPU)
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"model_type": NaN}', "\xff", ""])
