@@ -57,7 +57,7 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
     _hf("glpn-indoor", "vinvino02/glpn-nyu", "metres", 61, _APACHE),
     _hf("glpn-outdoor", "vinvino02/glpn-kitti", "metres", 61, _APACHE),
     _hf("depth-pro", "apple/DepthPro-hf", "metres", 952, "Apple-AMLR (research alone)"),
-    _hf("prompt-depth-anything", "depth-anything/prompt-depth-anything-vits-hf", "metres", 25,
+    _hf("prompt-depth-anything", "depth-anything/prompt-depth-anything-vits-hf", "depth", 25,
         _APACHE),
     KnownModel("moge-2-small", "Ruicheng/moge-2-vits-normal-onnx", "onnxruntime", "metres", 35,
                "MIT"),

@@ -27,13 +27,15 @@ _LEAST_VERSION = (5, 0)
 _TASK = "ForDepthEstimation"
 # Whose processors are nothing without torchvision.
 _NEED_TORCHVISION = ("depth_pro", "zoedepth")
-# By the configuration's model_type; the Depth Anything family says itself which of two it is.
+_PROMPTED = "prompt_depth_anything"
+# By the configuration's model_type; Depth Anything says itself which of two it is. A prompted one's
+# depth is in the prompt's unit, and without one in none.
 _KINDS: dict[str, MapKind | None] = {
     "depth_anything": None,
     "depth_pro": "metres",
     "dpt": "disparity",
     "glpn": "metres",
-    "prompt_depth_anything": None,
+    _PROMPTED: "depth",
     "zoedepth": "metres",
 }
 
@@ -52,6 +54,10 @@ class TransformersDepth:
 
     def predict(self, pixels: NDArray[np.uint8]) -> DepthPrediction:
         """Return what the library's own pipeline does for this photo, at the photo's size."""
+        return self._run(pixels)
+
+    def _run(self, pixels: NDArray[np.uint8], **prompt: Any) -> DepthPrediction:
+        """Return what the network makes of a photo and of what else its processor takes."""
         import torch
         from PIL import Image
 
@@ -61,7 +67,7 @@ class TransformersDepth:
             torch.inference_mode(),
             torch.autocast("cuda", torch.float16, enabled=half),
         ):
-            given = self.processor(images=Image.fromarray(pixels), return_tensors="pt")
+            given = self.processor(images=Image.fromarray(pixels), return_tensors="pt", **prompt)
             outputs = self.network(**given.to(self.device))
             # The first argument after the outputs is the photo's size for all of them; ZoeDepth
             # calls it source_sizes.
@@ -71,6 +77,20 @@ class TransformersDepth:
             found["predicted_depth"].float().cpu().numpy(),
             focal_px=None if focal is None else float(focal),
         )
+
+
+@dataclass(frozen=True)
+class PromptedTransformersDepth(TransformersDepth):
+    """A :class:`recon.depth_models.protocol.PromptedDepthModel`: PromptDepthAnything, made to
+    refine the depth of a phone's lidar (arXiv 2412.14015).
+    """
+
+    def predict_prompted(
+        self, pixels: NDArray[np.uint8], depth: NDArray[np.float32]
+    ) -> DepthPrediction:
+        """Return depth in the unit of the coarse ``depth`` (h', w')."""
+        # Without the factor its processor takes millimetres.
+        return self._run(pixels, prompt_depth=depth, prompt_scale_to_meter=1.0)
 
 
 def load_transformers(
@@ -99,7 +119,10 @@ def load_transformers(
         )
     _check_weights(folder, network, info)
     network = network.eval().to(device)
-    return TransformersDepth(name, kind, licence, folder_key(folder), processor, network, device)
+    prompted = network.config.model_type == _PROMPTED
+    return (PromptedTransformersDepth if prompted else TransformersDepth)(
+        name, kind, licence, folder_key(folder), processor, network, device
+    )
 
 
 def _check_library() -> None:
@@ -141,8 +164,8 @@ def _kind(folder: Path) -> MapKind:
     known = _KINDS[model_type]
     if known is not None:
         return known
-    relative = "metric" if model_type == "prompt_depth_anything" else "relative"
-    return "metres" if config.get("depth_estimation_type", relative) == "metric" else "disparity"
+    metric = config.get("depth_estimation_type", "relative") == "metric"
+    return "metres" if metric else "disparity"
 
 
 def _check_weights(folder: Path, network: Any, info: dict[str, Any]) -> None:
