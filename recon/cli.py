@@ -181,10 +181,12 @@ def _write(command: Command, output: OutputFolder, listener: ProgressBars) -> Sc
 
 def _write_scene(command: Command, output: OutputFolder, listener: ProgressBars) -> Scene:
     from recon.export import load_scene
+    from recon.matchers.load import fetch_matcher
     from recon.pipeline import reconstruct
     from recon.save import save_into
     from recon.work.folder import Work
 
+    fetch_matcher(command.options.matcher)
     work = Work(_work_folder(output))
     if command.fresh:
         work.delete()

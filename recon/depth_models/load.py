@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pointmap import hub
 from pointmap.errors import InputError
-from recon.depth_models.folder import licence_of
 from recon.depth_models.moge_onnx import MODEL_FILE
 from recon.depth_models.protocol import DepthModel
-from recon.depth_models.table import KNOWN_MODELS, Library, known_model, may_be_sold
+from recon.depth_models.table import KNOWN_MODELS, Library, known_model
+from recon.pretrained.folder import licence_of
+from recon.pretrained.licences import warn_of_licence
 
 if TYPE_CHECKING:
     import torch
-
-logger = logging.getLogger(__name__)
 
 # The files of a repository that are needed, or tell its licence; diffusers has folders of them.
 # ONNX files in folders are other forms of the weights beside them.
@@ -31,8 +29,7 @@ def load_depth_model(given: str, *, device: torch.device) -> DepthModel:
     used.
     """
     folder, library, licence = locate_depth_model(given)
-    if not may_be_sold(licence):
-        logger.warning("the weights of %s are for non-commercial use alone: %s", given, licence)
+    warn_of_licence(given, licence)
     if library == "transformers":
         from recon.depth_models.transformers_depth import load_transformers
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from pointmap.camera import Array, pixel_centres
 from pointmap.errors import InputError
-from recon.depth_models.folder import folder_key, library_errors
 from recon.depth_models.protocol import DepthPrediction
 from recon.prediction.affine_fit import MapKind
+from recon.pretrained.folder import folder_key, library_errors
 
 if TYPE_CHECKING:
     import torch

@@ -26,12 +26,6 @@ class KnownModel:
     licence: str
 
 
-def may_be_sold(licence: str) -> bool:
-    """Return whether a licence allows commercial use, as far as its name tells."""
-    name = licence.casefold()
-    return not any(part in name for part in ("-nc", "noncommercial", "amlr", "research"))
-
-
 def _hf(name: str, id: str, kind: MapKind, millions: int, licence: str) -> KnownModel:
     return KnownModel(name, id, "transformers", kind, millions, licence)
 
