@@ -29,23 +29,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Kind:
-    """What differs by the configuration's model_type: the size of pictures it is given, how
-    accurate its matches are there (a guess: no weights of these were at hand), whether they are of
-    key points, and where the centre of its first pixel is.
+    """What differs by the configuration's model_type: the size of pictures it is given, whether its
+    matches are of key points, and where the centre of its first pixel is.
 
     EfficientLoFTR's positions are those of the cameras it was trained with, COLMAP's, as LoFTR's.
     """
 
     long_side: int
-    sigma_px: float
     key_points: bool
     first_centre: float
 
 
 _KINDS = {
-    "efficientloftr": _Kind(640, 1.0, False, 0.0),
-    "lightglue": _Kind(1024, 1.0, True, 0.5),
-    "superglue": _Kind(1024, 1.0, True, 0.5),
+    "efficientloftr": _Kind(640, False, 0.0),
+    "lightglue": _Kind(1024, True, 0.5),
+    "superglue": _Kind(1024, True, 0.5),
 }
 
 
@@ -85,9 +83,9 @@ class TransformersMatcher:
         return self.kind.long_side
 
     @property
-    def sigma_px(self) -> float:
-        """A guess, see :class:`_Kind`."""
-        return self.kind.sigma_px
+    def sigma_px(self) -> None:
+        """Not measured: no weights of these were at hand."""
+        return None
 
     def match(self, pixels_i: NDArray[np.uint8], pixels_j: NDArray[np.uint8]) -> FoundMatches:
         """Return the matches of two pictures (h, w, 3)."""

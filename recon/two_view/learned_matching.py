@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array
+from pointmap.metrics import MAD_TO_SIGMA
 from recon.matchers import Matcher
 from recon.prediction.network_pairs import SURE_MATCHES, unsure_pairs
 from recon.progress import Advance, unheard
 from recon.stage_results import REFERENCE_LONG_SIDE, PairMatches, PhotoFeatures
+from recon.two_view.epipolar import sampson_px
 from recon.two_view.replaced_features import ReplacedFeatures
 from recon.work.content_key import content_key
 
@@ -24,9 +26,12 @@ if TYPE_CHECKING:
     from recon.inputs import Inputs
 
 # Of what a matcher says of a pair, for results that were kept.
-_VERSION = 1
+_VERSION = 2
 # Of so few photos every pair counts.
 FEW_PHOTOS = 6
+# So many matches of a pair that agree on an epipolar geometry, to so many pixels of the matched
+# pictures, tell how accurate they are; what it is taken for till then; limits of what is believed.
+_TELLING, _WITHIN_PX, _UNTIL_THEN_PX, _SIGMA_RANGE_PX = 50, 4.0, 1.0, (0.2, 2.0)
 # Sides of the pictures are multiples of this, which all matchers are made for.
 _MULTIPLE = 32
 
@@ -65,10 +70,15 @@ def match_by_model(
         lambda n: _match(inputs, matcher, matches[asked[n]]),
         advance=advance,
     )  # fmt: skip
+    # What is kept of a pair has the numbers of whatever run found it.
+    named = [replace(m, i=matches[n].i, j=matches[n].j) for n, m in zip(asked, found, strict=True)]
+    if matcher.sigma_px is None:
+        factor = _sigma_px(inputs, named) / _UNTIL_THEN_PX
+        named = [replace(m, sigma_px=factor * m.sigma_px) for m in named]
     chosen = {
-        n: replace(learned, i=matches[n].i, j=matches[n].j)
-        for n, learned in zip(asked, found, strict=True)
-        if always or _agreeing(inputs, learned) > agreeing[n]
+        n: learned
+        for n, learned in zip(asked, named, strict=True)
+        if always or len(_agreeing(inputs, learned)) > agreeing[n]
     }
     return _numbered(inputs, features, [chosen.get(n, m) for n, m in enumerate(matches)], chosen)
 
@@ -81,7 +91,7 @@ def _left_open(inputs: Inputs, matches: Sequence[PairMatches]) -> dict[int, int]
     some = {(m.i, m.j) for m in matches}
     if count > FEW_PHOTOS:
         some = unsure_pairs(inputs.photos, matches)
-    agreeing = {n: _agreeing(inputs, m) for n, m in enumerate(matches) if (m.i, m.j) in some}
+    agreeing = {n: len(_agreeing(inputs, m)) for n, m in enumerate(matches) if (m.i, m.j) in some}
     # Key points of SIFT that hold a pair join it to others; two photos have no others.
     return {n: found for n, found in agreeing.items() if found < SURE_MATCHES or count == 2}
 
@@ -93,7 +103,7 @@ def _match(inputs: Inputs, matcher: Matcher, pair: PairMatches) -> PairMatches:
     ]
     found = matcher.match(pictures[0].pixels, pictures[1].pixels)
     scales = [np.array([picture.scale_x, picture.scale_y]) for picture in pictures]
-    sigma_px = matcher.sigma_px / float(np.mean(scales))
+    sigma_px = (matcher.sigma_px or _UNTIL_THEN_PX) / float(np.mean(scales))
     xy = []
     for k, side, scale in zip((pair.i, pair.j), (found.xy_i, found.xy_j), scales, strict=True):
         lens = inputs.known.lenses[k]
@@ -104,19 +114,41 @@ def _match(inputs: Inputs, matcher: Matcher, pair: PairMatches) -> PairMatches:
     return PairMatches(pair.i, pair.j, xy[0], xy[1], index_i, index_j.copy(), sigma_px)
 
 
-def _agreeing(inputs: Inputs, matches: PairMatches) -> int:
-    """Return how many of the matches agree on one epipolar geometry, whatever the focal lengths."""
+def _sigma_px(inputs: Inputs, found: Sequence[PairMatches]) -> float:
+    """Return how accurate a matcher's matches are, in pixels of the matched pictures.
+
+    Matches off by sigma in both photos have Sampson errors of that standard deviation. Its robust
+    estimate of each pair that tells, :data:`_UNTIL_THEN_PX` pixels being its ``sigma_px``, and the
+    median of all.
+    """
+    told = []
+    for m in found:
+        errors = _agreeing(inputs, m, sigmas=_WITHIN_PX / _UNTIL_THEN_PX)
+        if len(errors) >= _TELLING:
+            sigma = MAD_TO_SIGMA * float(np.median(np.abs(errors)))
+            told.append(sigma / m.sigma_px * _UNTIL_THEN_PX)
+    return float(np.clip(np.median(told), *_SIGMA_RANGE_PX)) if told else _UNTIL_THEN_PX
+
+
+def _agreeing(inputs: Inputs, matches: PairMatches, *, sigmas: float = 2.0) -> Array:
+    """Return the Sampson errors (A,), in original pixels, of the matches that agree on one epipolar
+    geometry, to so many ``sigmas``, whatever the focal lengths.
+    """
     import cv2
 
     if len(matches) < 8:
-        return 0
+        return np.zeros(0)
     sides = [max(inputs.photos[k].width, inputs.photos[k].height) for k in (matches.i, matches.j)]
-    limit = max(float(np.mean(sides)) / REFERENCE_LONG_SIDE, 2 * matches.sigma_px)
+    limit = max(float(np.mean(sides)) / REFERENCE_LONG_SIDE, sigmas * matches.sigma_px)
     cv2.setRNGSeed(0)
-    _, agrees = cv2.findFundamentalMat(
+    fundamental, agrees = cv2.findFundamentalMat(
         matches.xy_i, matches.xy_j, cv2.USAC_MAGSAC, limit, 0.999, 5000
     )
-    return 0 if agrees is None else int(agrees.sum())
+    if agrees is None or fundamental is None or fundamental.shape != (3, 3):
+        return np.zeros(0)
+    # OpenCV's takes photo i's points to lines of photo j, ours the other way.
+    kept = agrees.ravel() > 0
+    return sampson_px(fundamental.T, matches.xy_i[kept], matches.xy_j[kept])
 
 
 def _numbered(
