@@ -82,7 +82,7 @@ def score(scene: Path, count: int, matcher: str, work: Work) -> Scores:
     focals = [
         K[0, 0] / c.intrinsics[0, 0] - 1 for K, c in zip(found.intrinsics, cameras, strict=True)
     ]
-    verdict = judge(inputs.photos, found)
+    verdict = judge(inputs.photos, found, learned=inputs.matcher is not None)
     learned = [m for m, before in zip(matches, sift, strict=True) if m is not before]
     residuals = [_residuals(inputs, truth, m) for m in learned if len(m)]
     every = np.concatenate(residuals) if residuals else np.zeros(0)

@@ -261,7 +261,7 @@ def _aligned_scene(
 ) -> Scene:
     """Return the scene of solved cameras; ``place`` is added to the stages' names."""
     with run.stage(f"Judging the cameras{place}"):
-        verdict = judge(inputs.photos, alignment)
+        verdict = judge(inputs.photos, alignment, learned=inputs.matcher is not None)
     if verdict is not None and verdict.word != "sound":
         logger.warning("the cameras%s are %s: %s", place, verdict.word, verdict.reason)
     with run.stage(f"Depth{place}") as advance:
