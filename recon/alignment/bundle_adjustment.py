@@ -478,7 +478,7 @@ def _fixed_pose_columns(problem: BundleProblem) -> Mask:
     fixed = np.repeat(problem.fixed_pose[:, None], problem.own_columns, axis=1)
     anchors = np.flatnonzero(problem.fixed_pose)
     if problem.known_z is not None:
-        told = np.zeros(len(fixed), bool)
+        told: Mask = np.zeros(len(fixed), bool)
         told[problem.camera_index[problem.known_z > 0]] = True
         fixed[:, _POSE] = ~told
     if len(anchors) >= 2 or len(problem.cam_to_world) == 0:

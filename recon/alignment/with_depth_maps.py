@@ -53,13 +53,14 @@ def with_depth_maps(
     if placed.sum() < 3 or held.min() == 0 or held.mean() >= _ENOUGH_POINTS:
         return alignment
     values = np.zeros(len(tracks.xy))
-    for k in np.flatnonzero(placed):
-        rows = tracks.seen_by(int(k))
+    numbers: list[int] = np.flatnonzero(placed).tolist()
+    for k in numbers:
+        rows = tracks.seen_by(k)
         values[rows] = maps[k].at(tracks.xy[rows], photos[k])
     problem = _problem(photos, alignment, focals, placed)
     before = _fitting(problem)
     for _ in range(_ROUNDS):
-        known_z = _depths_of_maps(problem, values, [maps[k] for k in np.flatnonzero(placed)])
+        known_z = _depths_of_maps(problem, values, [maps[k] for k in numbers])
         if not known_z.any():
             return alignment
         asked = replace(problem, known_z=known_z, known_z_log_sigma=_LOG_SIGMA)
@@ -75,7 +76,7 @@ def with_depth_maps(
         return alignment
     poses: list[Array | None] = list(alignment.cam_to_world)
     intrinsics = alignment.intrinsics.copy()
-    for n, k in enumerate(np.flatnonzero(placed)):
+    for n, k in enumerate(numbers):
         poses[k] = problem.cam_to_world[n]
         intrinsics[k, [0, 1], [0, 1]] = problem.focals_px[problem.focal_index[n]]
     logger.debug(
@@ -90,7 +91,8 @@ def with_depth_maps(
 def _problem(
     photos: Sequence[Photo], alignment: Alignment, focals: Focals, placed: Mask
 ) -> BundleProblem:
-    tracks, numbers = alignment.tracks, np.flatnonzero(placed)
+    tracks = alignment.tracks
+    numbers: list[int] = np.flatnonzero(placed).tolist()
     K = alignment.intrinsics[numbers]
     unit_px = np.array([max(photos[k].width, photos[k].height) for k in numbers])
     groups, first, index = np.unique(focals.groups[numbers], return_index=True, return_inverse=True)

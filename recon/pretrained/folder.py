@@ -58,9 +58,7 @@ def library_errors(folder: Path, *others: type[Exception]) -> Iterator[None]:
     """
     from safetensors import SafetensorError
 
-    try:
-        yield
-    except (
+    caught: tuple[type[Exception], ...] = (
         OSError,
         ValueError,
         LookupError,
@@ -70,7 +68,10 @@ def library_errors(folder: Path, *others: type[Exception]) -> Iterator[None]:
         ImportError,
         SafetensorError,
         *others,
-    ) as error:
+    )
+    try:
+        yield
+    except caught as error:
         reason = str(error).strip().partition("\n")[0][:200]
         raise InputError(
             f"{folder} cannot be loaded by the library ({type(error).__name__}: {reason}); "
