@@ -6,6 +6,7 @@ Weights are downloaded by kornia, once, into torch's cache (``$TORCH_HOME/hub/ch
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -81,9 +82,12 @@ def load_kornia_matcher(known: KnownMatcher, *, device: torch.device) -> Matcher
             "pip install -U 'pointmap[models]'"
         )
     try:
-        if known.name == "loftr":
-            return _Loftr.load(known, device)
-        return _KeyPointMatcher.load(known, device)
+        # Of each try to download, on the way to the error that is told below.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if known.name == "loftr":
+                return _Loftr.load(known, device)
+            return _KeyPointMatcher.load(known, device)
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         reason = str(error).strip().partition("\n")[0][:200]
         raise InputError(
