@@ -134,7 +134,7 @@ def test_the_accuracy_that_a_matcher_does_not_know_is_that_of_its_matches(
     features, before = sift([])
     matches, _ = match_by_model(inputs, features, before, always=True)
     assert len({m.sigma_px for m in matches}) == 1
-    assert matches[0].sigma_px == pytest.approx(off_px, rel=0.2)
+    assert matches[0].sigma_px == pytest.approx(off_px, rel=0.3)
     # Too few to tell.
     inputs.matcher.blind, inputs.matcher.content_key = True, "blind"
     matches, _ = match_by_model(inputs, features, before, always=True)
