@@ -51,7 +51,7 @@ def judge(
             probability_wrong=_DOUBTFUL,
             reason="most matches of the two photos contradict their cameras, and other cameras may "
             "have as many: add photos in between",
-            photos=tuple(replace(photo, word="doubtful") for photo in verdict.photos),
+            photos=tuple(photo and replace(photo, word="doubtful") for photo in verdict.photos),
         )
     return verdict
 
