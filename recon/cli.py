@@ -67,6 +67,11 @@ class Command:
     """scene: all photos show one scene. depth: each photo by itself; DIR gets a folder for each,
     with its depth, cloud and mesh, and one report."""
 
+    cluster: str = "local"
+    """Where the work on single photos and pairs is done. local: in this process. auto, or the
+    address host:port of its head: as tasks of a Ray cluster that is running and of which this
+    machine is a part (pip install 'pointmap[cluster]')."""
+
     view: Literal["window", "browser"] | None = None
     """Open the result at the end: in a window (a picture is written where there is no display), or
     served to a browser on this machine until Ctrl-C."""
@@ -181,6 +186,7 @@ def _write(command: Command, output: OutputFolder, listener: ProgressBars) -> Sc
 
 def _write_scene(command: Command, output: OutputFolder, listener: ProgressBars) -> Scene:
     from recon.export import load_scene
+    from recon.cluster.connect import pieces_on
     from recon.pipeline import reconstruct
     from recon.save import save_into
     from recon.work.folder import Work
@@ -188,7 +194,7 @@ def _write_scene(command: Command, output: OutputFolder, listener: ProgressBars)
     work = Work(_work_folder(output))
     if command.fresh:
         work.delete()
-    with listener:
+    with pieces_on(command.cluster) as work.pieces, listener:
         scene = reconstruct(command.photos, command.options, listener=listener, work=work)
         listener.started("Writing files")
         save_into(scene, output, command.export)

@@ -12,6 +12,7 @@ import pointmap
 
 COMMANDS = (
     "recon.cli",
+    "recon.batch.__main__",
     "viz.__main__",
     "recon.evaluation.__main__ scene",
     "recon.evaluation.__main__ mesh",

@@ -46,6 +46,7 @@ MODULES = {
     "run_recon.py": "recon.cli",
     "viz": "viz.__main__",
     "recon.evaluation": "recon.evaluation.__main__",
+    "recon.batch": "recon.batch.__main__",
     "recon.localise": "recon.localise.__main__",
     "pointmap": "pointmap.__main__",
     "pointmap.training": "pointmap.training.__main__",

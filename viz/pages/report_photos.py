@@ -29,17 +29,22 @@ def number(value: float) -> str:
 
 def picture_tag(picture: NDArray[np.uint8], says: str, *, lazy: bool = True) -> str:
     """Return an ``img`` element that holds ``picture`` (h, w, 3) as JPEG; ``says`` describes it."""
-    from PIL import Image
-
-    packed = io.BytesIO()
-    Image.fromarray(picture).save(packed, "JPEG", quality=_QUALITY, optimize=True)
-    text = base64.b64encode(packed.getvalue()).decode("ascii")
+    text = base64.b64encode(jpeg(picture)).decode("ascii")
     height, width = picture.shape[:2]
     loading = ' loading="lazy"' if lazy else ""
     return (
         f'<img src="data:image/jpeg;base64,{text}" width="{width}" height="{height}"'
         f'{loading} alt="{escape(says)}">'
     )
+
+
+def jpeg(picture: NDArray[np.uint8]) -> bytes:
+    """Return the JPEG file of ``picture`` (h, w, 3) as pages hold it."""
+    from PIL import Image
+
+    packed = io.BytesIO()
+    Image.fromarray(picture).save(packed, "JPEG", quality=_QUALITY, optimize=True)
+    return packed.getvalue()
 
 
 @dataclass(frozen=True)
