@@ -185,8 +185,8 @@ def _write(command: Command, output: OutputFolder, listener: ProgressBars) -> Sc
 
 
 def _write_scene(command: Command, output: OutputFolder, listener: ProgressBars) -> Scene:
-    from recon.export import load_scene
     from recon.cluster.connect import pieces_on
+    from recon.export import load_scene
     from recon.pipeline import reconstruct
     from recon.save import save_into
     from recon.work.folder import Work

@@ -27,6 +27,7 @@ COMMANDS = (
     "pointmap.training.sample_photos",
     "benchmarks.adaptation",
     "benchmarks.alignment",
+    "benchmarks.cluster",
     "benchmarks.depth_models",
     "benchmarks.inference",
     "benchmarks.matchers",

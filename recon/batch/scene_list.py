@@ -82,7 +82,7 @@ def _of_table(path: Path) -> list[SceneEntry]:
                 "may have one 'name'"
             )
         name = (row.get(_NAME) or "").strip() or Path(photos).name
-        if name in ("", ".", "..") or name.startswith(".") or set(name) & set('/\\:\0'):
+        if name in ("", ".", "..") or name.startswith(".") or set(name) & set("/\\:\0"):
             raise InputError(f"row {number} of {path}: {name!r} cannot be the name of a folder")
         scenes.append(SceneEntry(name, str(path.parent / photos)))
     return scenes

@@ -43,9 +43,7 @@ def results_table(outcomes: Sequence[Outcome]) -> Table:
     return table
 
 
-def page_rows(
-    entries: Sequence[SceneEntry], scenes: Scenes, folder: BatchFolder
-) -> list[BatchRow]:
+def page_rows(entries: Sequence[SceneEntry], scenes: Scenes, folder: BatchFolder) -> list[BatchRow]:
     """Return the page's rows of the scenes that have ended, in the order of ``entries``."""
     rows = []
     for entry in entries:

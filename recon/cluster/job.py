@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from pointmap.images import Photo
 from recon.cluster.run_home import RunHome, ShippedPhotos, ShippedWork
 from recon.inputs import Inputs
+from recon.scene import View
 from recon.work.folder import Work
 
 if TYPE_CHECKING:
@@ -98,6 +100,8 @@ class Packer:
                     packer.work, packer.photos = value.work, value.photos
                     networks[:] = [packer._network(value.network)]
                     return _inputs, (_state(value),)
+                if isinstance(value, View):
+                    return _view, (dict(vars(value)),)
                 return super().reducer_override(value)
 
         stream, buffers = io.BytesIO(), list[pickle.PickleBuffer]()
@@ -165,3 +169,20 @@ def _inputs(state: dict[str, Any]) -> ShippedInputs:
     more = {"photos": photos, "work": work, "network_reference": network}
     inputs.__dict__.update(state | more | {"depth_model": None, "matcher": None})
     return inputs
+
+
+class ShippedView(View):
+    """A photo of the scene as a task has it: its file is brought when it is asked for."""
+
+    @cached_property
+    def path(self) -> Path:  # type: ignore[override]  # a field there
+        """Where the photo lies here."""
+        given, home = self.__dict__["given_path"], self.__dict__["home"]
+        return given if given.is_file() else home.photo(given)
+
+
+def _view(state: dict[str, Any]) -> ShippedView:
+    view = object.__new__(ShippedView)
+    given = state.pop("path")
+    view.__dict__.update(state | {"given_path": given, "home": _opening[-1][1]})
+    return view

@@ -11,7 +11,7 @@ import math
 import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +23,6 @@ from pointmap.errors import InputError
 from recon.cluster.job import Packer
 from recon.cluster.run_home import RunHome
 from recon.cluster.worker import Done, GpuWorker, Source, clear, make_pieces, sees
-from recon.work.folder import Work
 from recon.work.pieces import Here, Needs, PiecesFailed
 
 Item = TypeVar("Item")
@@ -42,8 +41,9 @@ _CLEAR_SECONDS = 10.0
 
 @dataclass
 class Usage:
-    """What the tasks of a stage took: ``pieces`` in ``tasks``, ``cpu_seconds``, the largest
-    process, and the bytes that went out with the tasks and came back.
+    """What the tasks of a stage took: ``pieces`` in ``tasks``, ``cpu_seconds``, in all and by the
+    process that worked, the largest process, and the bytes that went out with the tasks and came
+    back as files.
     """
 
     pieces: int = 0
@@ -52,13 +52,13 @@ class Usage:
     peak_mb: float = 0.0
     bytes_out: int = 0
     bytes_back: int = 0
+    by_process: dict[str, float] = field(default_factory=dict)
 
 
 class RayPieces:
     """Pieces as tasks of the cluster that this process has joined (``ray.init``).
 
-    ``usage``: what they took, by stage. ``photos_seen``: whether the nodes see the driver's files.
-    To be closed at the end.
+    ``usage``: what they took, by stage. To be closed at the end.
     """
 
     def __init__(self) -> None:
@@ -150,6 +150,8 @@ class RayPieces:
             raise InputError(done.input_error)
         usage.tasks += 1
         usage.cpu_seconds += done.cpu_seconds
+        spent = usage.by_process.get(done.process, 0.0)
+        usage.by_process[done.process] = spent + done.cpu_seconds
         usage.peak_mb = max(usage.peak_mb, done.peak_mb)
 
     def _submit(self, needs: Needs, *given: Any) -> Any:

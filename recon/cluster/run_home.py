@@ -73,6 +73,15 @@ class RunHome:
             except Busy:
                 time.sleep(_WAIT_SECONDS)
 
+    def photo(self, path: Path, changed_ns: int | None = None) -> Path:
+        """Return where the driver's photo ``path`` lies here."""
+        if self.source is None:
+            return path
+        name = hashlib.sha256(str(path).encode("utf-8", "surrogatepass")).hexdigest()
+        here = self.cache / "photos" / f"{name}{path.suffix}"
+        self.bring(path, here, changed_ns)
+        return here
+
     def read(self, path: Path) -> bytes:
         """Return what the driver's file ``path`` holds, by way of the cluster."""
         import ray
@@ -138,12 +147,9 @@ class ShippedPhotos(OnDemand[Photo]):
     def item(self, index: int) -> Photo:
         """Return a photo."""
         photo, (then, _) = self._photos[index], self._contents[index]
-        if self._home.source is None or self._is_here(photo, then):
+        if self._is_here(photo, then):
             return photo
-        name = hashlib.sha256(str(photo.path).encode("utf-8", "surrogatepass")).hexdigest()
-        here = self._home.cache / "photos" / f"{name}{photo.path.suffix}"
-        self._home.bring(photo.path, here, then.st_mtime_ns)
-        return replace(photo, path=here)
+        return replace(photo, path=self._home.photo(photo.path, then.st_mtime_ns))
 
     @staticmethod
     def _is_here(photo: Photo, then: os.stat_result) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
+import platform
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ class Done:
     ``results`` of its first pieces in their order; ``failure``: why there is none of the next, None
     where all are made; ``files`` for the work folder that the driver has not got; ``warned``:
     names of loggers and messages; ``input_error``: what the user has to mend, which ends the run;
-    what the task took: ``cpu_seconds``, and ``peak_mb`` of its process so far.
+    what the task took: ``cpu_seconds``, and ``peak_mb`` of its ``process`` so far.
     """
 
     results: list[Any]
@@ -39,6 +39,7 @@ class Done:
     input_error: str | None
     cpu_seconds: float
     peak_mb: float
+    process: str
 
 
 class _Desk:
@@ -97,13 +98,14 @@ def make_pieces(home: RunHome, name: str, job: Job, items: Sequence[Any]) -> Don
         input_error,
         cpu_seconds() - start,
         peak_memory_mb(),
+        f"{os.getpid()} of {platform.node()}",
     )
 
 
 def _check_version(home: RunHome) -> None:
     if pointmap.__version__ != home.version:
         raise InputError(
-            f"a node of the cluster ({os.uname().nodename}) has pointmap {pointmap.__version__}, "
+            f"a node of the cluster ({platform.node()}) has pointmap {pointmap.__version__}, "
             f"this machine {home.version}: install the same on all of them"
         )
 

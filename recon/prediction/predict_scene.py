@@ -186,9 +186,7 @@ class _Predictor:
         ):
             yield self._kept(predictions, known)
 
-    def _kept(
-        self, predictions: Sequence[PairPrediction], known: frozenset[int]
-    ) -> list[_Said]:
+    def _kept(self, predictions: Sequence[PairPrediction], known: frozenset[int]) -> list[_Said]:
         from recon.prediction.descriptor_matches import match_descriptors
         from recon.prediction.pair_sketch import sketch_pair
 

@@ -70,9 +70,7 @@ def gather_evidence(
         return _Asked(pair, network.local.get(key), *sketched, hints.get(key))
 
     def related(one: _Asked) -> _Relation:
-        found = _relation(
-            photos, features, one.matches, one.local, one.there, one.hint, focals_px
-        )
+        found = _relation(photos, features, one.matches, one.local, one.there, one.hint, focals_px)
         if pose_from == "auto" or pose_from == "matches" or one.there is None or one.back is None:
             return found
         said = pointmap_edge(pose_from, one.there, one.back, photos, network_priors, focals_px)

@@ -335,6 +335,7 @@ class Warned(logging.Handler):
         self._thread = threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Take in a record."""
         if record.thread == self._thread:
             self.messages.append((record.name, record.getMessage()))
 
