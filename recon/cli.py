@@ -227,6 +227,8 @@ def _work_folder(output: OutputFolder) -> Path:
 def _write_each(command: Command, output: OutputFolder, listener: ProgressBars) -> None:
     from recon.photo_folder import save_each
 
+    if command.cluster != "local":
+        raise InputError("--cluster is for scenes: it doesn't go with --mode depth")
     if command.view:
         raise InputError("--view shows one scene: with --mode depth, open the folders one by one")
     with listener:

@@ -85,12 +85,13 @@ def _check_answers(address: str) -> None:
     host = host.strip("[]")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise InputError(f"--cluster takes local, auto or host:port, not {address!r}")
-    said = f"no cluster answers at {address}"
     try:
         socket.create_connection((host, int(port)), timeout=_REACH_SECONDS).close()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InputError(f"{said} ({reason}): see if it runs, with ray status there") from error
+        raise InputError(
+            f"no cluster answers at {address} ({reason}): see if it runs, with ray status there"
+        ) from error
     # In a process of its own, as Ray may end one that gets no answer.
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     try:
@@ -99,5 +100,7 @@ def _check_answers(address: str) -> None:
     except subprocess.TimeoutExpired:
         healthy = False
     if not healthy:
-        raise InputError(f"{said}, but something else does: give the address of the head of a "
-                         "cluster of the same Ray")  # fmt: skip
+        raise InputError(
+            f"no cluster answers at {address}, but something listens there: give the address of "
+            "the head of a cluster of the same Ray"
+        )

@@ -31,6 +31,7 @@ from recon.cluster.run_home import RunHome
 from recon.cluster.worker import Source
 from recon.fusion import FusionOptions
 from recon.options import Options
+from recon.reconstruction import Reconstruction
 from recon.save import save_scene
 from recon.scene import StageRecord
 from recon.stereo.view import StereoOptions
@@ -78,27 +79,39 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def scene_of(folder: Path, work: Work, out: Path, listener: Any = None) -> dict[str, bytes]:
-    """Reconstruct and save the scene; return its files and the pieces it was made of."""
+def scene_of(folder: Path, work: Work, listener: Any = None) -> Reconstruction:
     options = Options(
         weights=str(folder / "tiny.safetensors"),
         depth_size=64,
         stereo=StereoOptions(max_planes=24),
-        fusion=FusionOptions(max_triangles=2000),
+        fusion=FusionOptions(max_triangles=2000, texture=True),
     )
-    scene = recon.reconstruct(folder / "photos", options, work=work, listener=listener)
+    return recon.reconstruct(folder / "photos", options, work=work, listener=listener)
+
+
+def pieces_of(work: Work) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in work.folder.rglob("*.piece")}
+
+
+def files_of(scene: Reconstruction, out: Path) -> dict[str, bytes]:
+    """Save the scene; return its files but those that hold times."""
     save_scene(scene, out)
-    made = [*out.rglob("*"), *work.folder.rglob("*.piece")]
-    # Times differ, and with them the file that lists them and the page that shows them.
-    told = {"run.json", "report.html"}
-    return {
-        path.name: path.read_bytes() for path in made if path.is_file() and path.name not in told
-    }
+    files = (path for path in out.rglob("*") if path.is_file())
+    timed = ("run.json", "report.html")
+    return {path.name: path.read_bytes() for path in files if path.name not in timed}
+
+
+@dataclass
+class Local:
+    files: dict[str, bytes]
+    pieces: dict[str, bytes]
 
 
 @pytest.fixture(scope="module")
-def local(folder: Path) -> dict[str, bytes]:
-    return scene_of(folder, Work(folder / "local"), folder / "local-scene")
+def local(folder: Path) -> Local:
+    """What a run without a cluster makes."""
+    work = Work(folder / "local.work")
+    return Local(files_of(scene_of(folder, work), folder / "local"), pieces_of(work))
 
 
 def test_nothing_listens_but_on_loopback(nodes: TwoNodes) -> None:
@@ -112,18 +125,19 @@ def test_nothing_listens_but_on_loopback(nodes: TwoNodes) -> None:
 
 
 def test_two_nodes_make_the_same_bits(
-    nodes: TwoNodes, folder: Path, local: dict[str, bytes], tmp_path: Path
+    nodes: TwoNodes, folder: Path, local: Local, tmp_path: Path
 ) -> None:
-    found = scene_of(folder, Work(tmp_path / "work", nodes.pieces), tmp_path / "scene")
-    assert {name for name in local if found.get(name) != local[name]} == set()
-    assert found.keys() == local.keys()
+    work = Work(tmp_path / "work", nodes.pieces)
+    files = files_of(scene_of(folder, work), folder / "cluster")
+    assert files == local.files and pieces_of(work) == local.pieces
     stages = nodes.pieces.usage
     assert {"Finding features", "Matching", "Predicting pointmaps", "Depth: stereo"} <= set(stages)
+    assert "Texture: parts of photos" in stages
     assert all(usage.pieces and usage.cpu_seconds >= 0 for usage in stages.values())
 
 
 def test_nodes_without_the_drivers_files_are_sent_them(
-    nodes: TwoNodes, folder: Path, local: dict[str, bytes], tmp_path: Path
+    nodes: TwoNodes, folder: Path, local: Local, tmp_path: Path
 ) -> None:
     pieces, work = RayPieces(), Work(tmp_path / "work")
     work.mark_as("of another run")
@@ -131,8 +145,8 @@ def test_nodes_without_the_drivers_files_are_sent_them(
     home = RunHome("apart", pointmap.__version__, work.folder, "cluster", source)
     pieces._home, pieces._home_reference = home, ray.put(home)
     work.pieces = pieces
-    found = scene_of(folder, work, tmp_path / "scene")
-    assert {name for name in local if found.get(name) != local[name]} == set()
+    scene_of(folder, work)
+    assert pieces_of(work) == local.pieces
     assert home.cache.is_dir()
     assert sum(usage.bytes_back for usage in pieces.usage.values()) > 0
     pieces.close()
@@ -183,16 +197,17 @@ class Stopping:
 
 
 def test_a_node_dies_then_the_driver_and_the_scene_is_the_same(
-    nodes: TwoNodes, folder: Path, local: dict[str, bytes], tmp_path: Path
+    nodes: TwoNodes, folder: Path, local: Local, tmp_path: Path
 ) -> None:
     stopping = Stopping(nodes)
     with pytest.raises(KeyboardInterrupt):
-        scene_of(folder, Work(tmp_path / "work", nodes.pieces), tmp_path / "scene", stopping)
+        scene_of(folder, Work(tmp_path / "work", nodes.pieces), stopping)
     assert stopping.killed
     assert len([node for node in ray.nodes() if node["Alive"]]) == 1
     before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "work").rglob("*.piece")}
-    found = scene_of(folder, Work(tmp_path / "work", nodes.pieces), tmp_path / "scene")
-    assert {name for name in local if found.get(name) != local[name]} == set()
+    work = Work(tmp_path / "work", nodes.pieces)
+    scene_of(folder, work)
+    assert pieces_of(work) == local.pieces
     after = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "work").rglob("*.piece")}
     assert before.items() <= after.items()
 

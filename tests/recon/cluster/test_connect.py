@@ -57,7 +57,7 @@ def test_something_else_that_listens_is_no_cluster(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(connect, "_ANSWER_SECONDS", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        with pytest.raises(InputError, match="something else"), pieces_on(address):
+        with pytest.raises(InputError, match="something listens"), pieces_on(address):
             pass
 
 
