@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import recon
 from pointmap.errors import one_line
 from recon.batch.outcome import Outcome, inputs_key, read_outcome, write_outcome
 from recon.batch.scene_list import SceneEntry
@@ -122,7 +123,10 @@ class Scenes:
     def _start(self, entry: SceneEntry, key: str) -> None:
         outcome, scene = self._folder.outcome(entry.name), self._folder.scene(entry.name)
         outcome.unlink(missing_ok=True)
-        environment = dict(os.environ)
+        # The modules of this very program, whatever folder it is started from.
+        before = os.environ.get("PYTHONPATH")
+        modules = [str(Path(recon.__file__).parents[1]), *([before] if before else [])]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(modules)}
         if self._at_once > 1:
             threads = max(1, (os.cpu_count() or 1) // self._at_once)
             environment.setdefault("OMP_NUM_THREADS", str(threads))

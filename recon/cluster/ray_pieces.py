@@ -11,6 +11,7 @@ import math
 import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -116,14 +117,17 @@ class RayPieces:
             given = home, name, reference, [items[n] for n in places]
             return self._submit(needs, *given)
 
-        while not tasks.finished:
-            while tasks.may_submit:
-                tasks.submit(submit)
-            for places, done in tasks.ended():
-                if isinstance(done, Done):
-                    self._take(done, usage)
-                    usage.pieces += len(places)
-            yield from tasks.results()
+        try:
+            while not tasks.finished:
+                while tasks.may_submit:
+                    tasks.submit(submit)
+                for places, done in tasks.ended():
+                    if done is not None:
+                        self._take(done, usage)
+                        usage.pieces += len(places)
+                yield from tasks.results()
+        finally:
+            tasks.cancel()
         if tasks.failed:
             raise PiecesFailed(tasks.failed)
 
@@ -131,11 +135,14 @@ class RayPieces:
         """Delete what nodes were sent, and the mark in the work folder."""
         if self._home is None:
             return
-        (self._home.folder / self._home.token).unlink(missing_ok=True)
+        with suppress(OSError):
+            (self._home.folder / self._home.token).unlink()
         if self._home.source is not None:
             remote = ray.remote(clear)
             gone = [self._on(node, remote).remote(self._home_reference) for node in _nodes()]
             ray.wait(gone, num_returns=len(gone), timeout=_CLEAR_SECONDS)
+            ray.kill(self._home.source)
+        self._home = None
 
     def _take(self, done: Done, usage: Usage) -> None:
         """Keep what a task brought."""
@@ -181,7 +188,8 @@ class RayPieces:
         """Return the reference to what all tasks know, of the run that the packer met last."""
         work, photos = self._packer.work, self._packer.photos
         assert work is not None, "the first pieces of a run are kept in a work folder"
-        if self._home is None or self._home.folder != work.folder:
+        if self._home is None or self._home.folder != work.folder.absolute():
+            self.close()
             name = secrets.token_hex(8)
             token = work.mark_as(name)
             self._home = RunHome(name, pointmap.__version__, work.folder.absolute(), token)
@@ -268,6 +276,13 @@ class _Tasks:
             if not self.failed:
                 yield result
 
+    def cancel(self) -> None:
+        """End what is out: nobody waits for it any more."""
+        for reference in self._out:
+            # Actors' tasks cannot be cancelled when they run.
+            with suppress(ValueError, TypeError, ray.exceptions.RayError):
+                ray.cancel(reference)
+
     def _again(self, places: list[int], reason: str) -> None:
         """Try pieces again, of which the first failed; that one alone."""
         first, *others = places
@@ -284,7 +299,9 @@ class _Tasks:
         if len(places) > 1:
             self._waiting.extendleft([place] for place in reversed(places))
         else:
-            self.failed[places[0]] = str(error).strip().splitlines()[0]
+            # Of an error in the process the last line says what it was, of its end the first.
+            line = -1 if isinstance(error, ray.exceptions.RayTaskError) else 0
+            self.failed[places[0]] = str(error).strip().splitlines()[line]
 
 
 def _nodes() -> list[Any]:
