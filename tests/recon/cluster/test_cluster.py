@@ -203,7 +203,6 @@ def test_a_node_dies_then_the_driver_and_the_scene_is_the_same(
     with pytest.raises(KeyboardInterrupt):
         scene_of(folder, Work(tmp_path / "work", nodes.pieces), stopping)
     assert stopping.killed
-    assert len([node for node in ray.nodes() if node["Alive"]]) == 1
     before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "work").rglob("*.piece")}
     work = Work(tmp_path / "work", nodes.pieces)
     scene_of(folder, work)
