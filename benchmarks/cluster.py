@@ -6,8 +6,8 @@ on this machine and its loopback. Of every stage that runs as tasks: CPU seconds
 the driver, wall seconds, bytes. The speed-up by the clock says little beside other programs; that
 by CPU seconds is what all processes computed by what the busiest one did, and leaves out waiting.
 
---simulate N works out from such a run's --json what N photos would take, with more and more cores,
-and with the cameras aligned by one process or in blocks: no photo is touched.
+--simulate N works out from measured costs what N photos would take, with more and more cores, and
+with the cameras aligned by one process or in blocks: no photo is touched.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ _STORE_BYTES = 200 * 2**20
 TASK_STAGES = ("Finding features", "Matching", "Predicting pointmaps", "Relative poses", "Depth")
 # Tasks that do nothing, to see what one costs the driver.
 _EMPTY_TASKS = 400
-# CPU seconds of the alignment grow so with the photos (benchmarks/README.md, long walks).
-_ALIGNMENT_EXPONENT = 1.25
+# Photos that are aligned together where not all are.
 _BLOCK_PHOTOS = 500
 
 
@@ -217,43 +216,71 @@ def _sent(figures: Figures, name: str) -> int:
     return sum(usage[name] for usage in figures.usage.values())
 
 
-def simulated(measured: Figures, here: Figures, photos: int, pairs_per_photo: float) -> str:
-    """Return what ``photos`` would take with some numbers of cores, from measured costs.
+@dataclass(frozen=True)
+class Costs:
+    """CPU seconds of one core, measured: see benchmarks/README.md for where.
 
-    Tasks share the cores evenly, and no sooner than the driver can send them. The driver's own work
-    in those stages, and the fusion, grow with the photos; the alignment as measured on long walks.
-    In blocks, each is aligned as a task and the driver only joins their frames.
+    A photo's features, its encoding by the network, its depth by stereo (512x384, five sources);
+    a pair's matching, its relative pose, and the network's prediction of one of ``network_pairs``
+    a photo; the driver's for a task that it sends; the alignment of a thousand photos, which grows
+    with ``exponent``; fusion, files and report for a photo.
     """
-    scale, pairs = photos / measured.photos, photos * pairs_per_photo
-    by_pair = {"Matching", "Relative poses", "Predicting pointmaps"}
-    tasks = driver = sends = 0.0
-    for name, usage in measured.usage.items():
-        grow = pairs / measured.pairs if name in by_pair else scale
-        tasks += grow * usage["cpu_seconds"]
-        sends += grow * usage["tasks"] * measured.task_seconds
-    driver = measured.driver_seconds * max(scale, pairs / measured.pairs)
-    fusing = here.stages["Fusing the surface"][1] * scale
-    aligning = here.stages["Aligning cameras"][1]
-    whole = aligning * scale**_ALIGNMENT_EXPONENT
-    blocks = photos / _BLOCK_PHOTOS
-    block = aligning * (_BLOCK_PHOTOS / measured.photos) ** _ALIGNMENT_EXPONENT
+
+    features: float = 0.16
+    encoding: float = 0.12
+    stereo: float = 3.0
+    matching: float = 0.033
+    relative_pose: float = 0.038
+    network_pair: float = 0.6
+    pairs: float = 6.4
+    network_pairs: float = 0.6
+    task: float = 0.0025
+    alignment_of_1000: float = 94.6
+    exponent: float = 1.25
+    fusion: float = 1.4
+
+    def of_tasks(self, photos: int) -> float:
+        """Return what all tasks take."""
+        alone = self.features + self.encoding + self.stereo
+        paired = self.pairs * (self.matching + self.relative_pose)
+        return photos * (alone + paired + self.network_pairs * self.network_pair)
+
+    def of_sending(self, photos: int) -> float:
+        """Return what the driver takes to send the tasks and to take in what they bring."""
+        # Features, tied depth by four, six passes of stereo; pairs by sixteen, twice; the network
+        # by four batches of four pairs.
+        tasks = 1 + 1 / 4 + 6 + 2 * self.pairs / 16 + self.network_pairs / 16
+        return photos * tasks * self.task
+
+    def of_alignment(self, photos: float) -> float:
+        """Return what one process takes to align so many photos at once."""
+        return self.alignment_of_1000 * (photos / 1000) ** self.exponent
+
+
+def simulated(photos: int, costs: Costs) -> str:
+    """Return what ``photos`` would take with some numbers of cores.
+
+    Tasks share the cores evenly, and end no sooner than the driver can send them. Cameras are
+    aligned and depth is fused by one process, or in blocks that overlap by a tenth: each a task,
+    whose frames the driver joins by similarity transforms. The second is not there yet.
+    """
+    tasks, sending = costs.of_tasks(photos), costs.of_sending(photos)
+    whole, fusing = costs.of_alignment(photos), costs.fusion * photos
+    blocks = max(1.0, photos / (0.9 * _BLOCK_PHOTOS))
+    block = costs.of_alignment(min(photos, _BLOCK_PHOTOS))
     rows = []
     for cores in (1, 8, 32, 128, 512):
-        shared = max(tasks / cores, sends) + driver
-        in_blocks = block * max(1.0, blocks / cores)
-        rows.append(
-            [
-                str(cores),
-                *(f"{seconds / 3600:.1f}" for seconds in (shared, whole, in_blocks, fusing)),
-                f"{(shared + whole + fusing) / 3600:.1f}",
-                f"{(shared + in_blocks + fusing) / 3600:.1f}",
-            ]
-        )
-    head = ["cores", "tasks and driver", "alignment", "in blocks", "fusion", "all", "all in blocks"]
+        shared = max(tasks / cores, sending)
+        aligned = block * max(1.0, blocks / cores)
+        fused = costs.fusion * min(photos, _BLOCK_PHOTOS) * max(1.0, blocks / cores)
+        parts = shared, whole, aligned, fusing, fused
+        sums = shared + whole + fusing, shared + aligned + fusing, shared + aligned + fused
+        rows.append([str(cores), *(f"{seconds / 3600:.2f}" for seconds in (*parts, *sums))])
+    head = ["cores", "tasks", "alignment", "in blocks", "fusion", "in blocks", "all", "cameras in "
+            "blocks", "both in blocks"]  # fmt: skip
     return (
-        f"{photos} photos, {pairs:.0f} pairs, hours:\n\n{markdown(head, rows)}\n\n"
-        f"Tasks: {tasks / 3600:.1f} CPU hours. The driver: {driver / 3600:.2f} h in the stages "
-        f"with tasks, of which {sends / 3600:.2f} h sending them."
+        f"{photos} photos, hours:\n\n{markdown(head, rows)}\n\nTasks: {tasks / 3600:.1f} CPU hours "
+        f"in all. The driver: {sending / 3600:.2f} h to send them."
     )
 
 
@@ -269,18 +296,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("photos", nargs="*", help="photo files, folders, patterns")
     parser.add_argument("--out", type=Path, help="folder for scenes and work")
     parser.add_argument("--count", type=int, default=40, help="of the photos, evenly chosen")
-    parser.add_argument("--json", type=Path, help="file of the figures: written, or simulated from")
-    parser.add_argument("--simulate", type=int, help="photos to work out from the figures")
-    parser.add_argument(
-        "--pairs", type=float, default=15, help="pairs a photo that the simulation assumes"
-    )
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--simulate", type=int, help="photos to work out, from measured costs")
     parser.add_argument("--one", type=int, help="nodes of a single run: what the command starts")
     given, options = parser.parse_args(given_all[:cut]), given_all[cut + 1 :]
     if given.simulate is not None:
-        if given.json is None:
-            parser.error("--simulate reads the figures of --json")
-        here, _, two = (Figures(**f) for f in json.loads(given.json.read_text(encoding="utf-8")))
-        print(simulated(two, here, given.simulate, given.pairs))
+        print(simulated(given.simulate, Costs()))
         return 0
     if given.out is None:
         parser.error("--out is needed")
