@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +15,8 @@ from recon.work.pieces import Here, PieceMap
 
 LOCAL = "local"
 # Together well below ten seconds, within which whoever waits wants to know.
-_REACH_SECONDS, _ANSWER_SECONDS = 2.0, 7.0
+_REACH_SECONDS, _ANSWER_SECONDS = 3.0, 5.0
+_FRAME_BYTES, _SETTINGS = 9, 4
 _LOOPBACK = ("127.", "localhost", "::1", "[::1]")
 
 
@@ -86,21 +85,33 @@ def _check_answers(address: str) -> None:
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise InputError(f"--cluster takes local, auto or host:port, not {address!r}")
     try:
-        socket.create_connection((host, int(port)), timeout=_REACH_SECONDS).close()
+        with socket.create_connection((host, int(port)), timeout=_REACH_SECONDS) as connection:
+            connection.settimeout(_ANSWER_SECONDS)
+            is_cluster = _speaks_http2(connection)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(
             f"no cluster answers at {address} ({reason}): see if it runs, with ray status there"
         ) from error
-    # In a process of its own, as Ray may end one that gets no answer.
-    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
-    try:
-        found = subprocess.run(command, timeout=_ANSWER_SECONDS, capture_output=True, check=False)
-        healthy = found.returncode == 0
-    except subprocess.TimeoutExpired:
-        healthy = False
-    if not healthy:
+    if not is_cluster:
         raise InputError(
             f"no cluster answers at {address}, but something listens there: give the address of "
-            "the head of a cluster of the same Ray"
+            "the head of a Ray cluster"
         )
+
+
+def _speaks_http2(connection: socket.socket) -> bool:
+    """Return whether the other side answers as the head of a cluster does, whose gRPC begins with
+    the settings of HTTP/2 (RFC 9113, 3.4).
+    """
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame_of(_SETTINGS))
+    try:
+        answer = connection.recv(_FRAME_BYTES)
+    except (TimeoutError, ConnectionError):
+        return False
+    return len(answer) == _FRAME_BYTES and answer[3] == _SETTINGS
+
+
+def _frame_of(kind: int) -> bytes:
+    """Return an empty frame: length, type, flags, stream."""
+    return bytes([0, 0, 0, kind, 0, 0, 0, 0, 0])

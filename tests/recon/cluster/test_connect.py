@@ -53,8 +53,8 @@ def test_a_cluster_that_is_not_there_is_one_line(
 
 
 def test_something_else_that_listens_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ray")
-    monkeypatch.setattr(connect, "_ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(connect, "find_spec", lambda name: object())
+    monkeypatch.setattr(connect, "_ANSWER_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(InputError, match="something listens"), pieces_on(address):
