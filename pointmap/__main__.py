@@ -12,6 +12,7 @@ from collections.abc import Sequence
 VERBS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "reconstruct": ("recon.cli", "photos or videos to cameras, cloud, mesh and files", ()),
     "depth": ("recon.cli", "each photo by itself: depth, normals, mesh", ("--mode", "depth")),
+    "batch": ("recon.batch.__main__", "many scenes, each on its own, and a page of them", ()),
     "view": ("viz.__main__", "a scene in a window, a browser, a page, a picture, a film", ()),
     "export": ("recon.export_command", "files of a scene: other formats, cut, scaled, turned", ()),
     "localise": ("recon.localise.__main__", "where photos were taken, in a scene's frame", ()),

@@ -38,6 +38,8 @@ __all__ = [
     "choose_dtype",
     "encode_photos",
     "network_photos",
+    "pair_batches",
+    "predict_batches",
     "predict_pairs",
 ]
 
@@ -106,40 +108,70 @@ def predict_pairs(
     network says of a pair depends, in its last bits, on the others of its batch. Batches are made
     of all ``pairs``, known or not: a pair's prediction is always the same. Progress counts pairs.
     """
+    batches = pair_batches(encoded.sizes, pairs, device=device, batch_size=batch_size)
+    count, done = sum(map(len, batches)), 0
+    made = predict_batches(network, encoded, batches, device=device, dtype=dtype, known=known)
+    for batch, predictions in zip(batches, made, strict=True):
+        yield from predictions
+        done += len(batch)
+        if on_progress and predictions:
+            on_progress(done, count)
+
+
+def pair_batches(
+    sizes: Sequence[Size],
+    pairs: Sequence[tuple[int, int]],
+    *,
+    device: torch.device,
+    batch_size: int | None = None,
+) -> list[list[tuple[int, int]]]:
+    """Return the ``pairs`` as (i, j), i <= j, each once, in the batches of :func:`predict_pairs`.
+
+    ``sizes``: (height, width) of all photos as the network sees them.
+    """
     unordered = {(min(pair), max(pair)) for pair in pairs}
-    if any(i < 0 or j >= len(encoded.tokens) for i, j in unordered):
-        raise ValueError(f"pairs name photos beyond the {len(encoded.tokens)} encoded ones")
+    if any(i < 0 or j >= len(sizes) for i, j in unordered):
+        raise ValueError(f"pairs name photos beyond the {len(sizes)} encoded ones")
     place = _places(unordered)
 
     def block(pair: tuple[int, int]) -> tuple[int, ...]:
         early, late = sorted(place[k] // _BLOCK for k in pair)
         return late, early, *pair
 
-    ordered = sorted(unordered, key=block)
-    decoder = _Decoder(network.to(device), encoded, device, dtype or choose_dtype(device))
     pairs_at_once = max(1, (batch_size or batch_size_of(device)) // 2)
+    ordered = sorted(unordered, key=block)
+    return list(in_batches(ordered, lambda pair: (sizes[pair[0]], sizes[pair[1]]), pairs_at_once))
+
+
+def predict_batches(
+    network: PointmapNetwork,
+    encoded: Encoded,
+    batches: Sequence[Sequence[tuple[int, int]]],
+    *,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+    known: Container[int] = (),
+) -> Iterator[list[PairPrediction]]:
+    """Yield the predictions of each of the ``batches``, which :func:`pair_batches` made: (i, j),
+    then (j, i) of each pair but those of two ``known`` photos. Without such there is nothing to do.
+    """
+    decoder = _Decoder(network.to(device), encoded, device, dtype or choose_dtype(device))
     # A GPU works on the next batch while the caller works on this one.
     ahead = 1 if device.type == "cuda" else 0
-    launched: deque[tuple[list[tuple[int, int]], list[_Launched]]] = deque()
-    done = 0
-    for batch in [*in_batches(ordered, decoder.sizes, pairs_at_once), *[[]] * ahead]:
-        if batch and all(i in known and j in known for i, j in batch):
-            done += len(batch)
-            continue
-        launched.append((batch, decoder.launch(batch)))
+    launched: deque[tuple[Sequence[tuple[int, int]], list[_Launched]]] = deque()
+    for batch in [*batches, *[[]] * ahead]:
+        nothing = all(i in known and j in known for i, j in batch)
+        launched.append((batch, [] if nothing else decoder.launch(batch)))
         if len(launched) <= ahead:
             continue
         finished, calls = launched.popleft()
         made = {(p.i, p.j): p for call in calls for p in call.predictions()}
-        for i, j in finished:
-            if i in known and j in known:
-                continue
-            yield made.pop((i, j))
-            if i != j:
-                yield made.pop((j, i))
-        done += len(finished)
-        if on_progress:
-            on_progress(done, len(ordered))
+        yield [
+            made.pop(pair)
+            for i, j in finished
+            if not (i in known and j in known)
+            for pair in dict.fromkeys([(i, j), (j, i)])
+        ]
 
 
 def _places(pairs: set[tuple[int, int]]) -> dict[int, int]:

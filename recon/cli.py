@@ -67,6 +67,11 @@ class Command:
     """scene: all photos show one scene. depth: each photo by itself; DIR gets a folder for each,
     with its depth, cloud and mesh, and one report."""
 
+    cluster: str = "local"
+    """Where the work on single photos and pairs is done. local: in this process. auto, or the
+    address host:port of its head: as tasks of a Ray cluster that is running and of which this
+    machine is a part (pip install 'pointmap[cluster]')."""
+
     view: Literal["window", "browser"] | None = None
     """Open the result at the end: in a window (a picture is written where there is no display), or
     served to a browser on this machine until Ctrl-C."""
@@ -180,6 +185,7 @@ def _write(command: Command, output: OutputFolder, listener: ProgressBars) -> Sc
 
 
 def _write_scene(command: Command, output: OutputFolder, listener: ProgressBars) -> Scene:
+    from recon.cluster.connect import pieces_on
     from recon.export import load_scene
     from recon.matchers.load import fetch_matcher
     from recon.pipeline import reconstruct
@@ -190,7 +196,7 @@ def _write_scene(command: Command, output: OutputFolder, listener: ProgressBars)
     work = Work(_work_folder(output))
     if command.fresh:
         work.delete()
-    with listener:
+    with pieces_on(command.cluster) as work.pieces, listener:
         scene = reconstruct(command.photos, command.options, listener=listener, work=work)
         listener.started("Writing files")
         save_into(scene, output, command.export)
@@ -223,6 +229,8 @@ def _work_folder(output: OutputFolder) -> Path:
 def _write_each(command: Command, output: OutputFolder, listener: ProgressBars) -> None:
     from recon.photo_folder import save_each
 
+    if command.cluster != "local":
+        raise InputError("--cluster is for scenes: it doesn't go with --mode depth")
     if command.view:
         raise InputError("--view shows one scene: with --mode depth, open the folders one by one")
     with listener:

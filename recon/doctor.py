@@ -20,6 +20,7 @@ from pointmap.version import answer_version
 # What each optional part needs: its packages, and what one installs.
 _EXTRAS = {
     "browser viewer": (("viser", "websockets"), "pip install 'pointmap[browser]'"),
+    "cluster": (("ray",), "pip install 'pointmap[cluster]'"),
     "depth as OpenEXR": (("OpenEXR",), "pip install 'pointmap[exr]'"),
     "depth models": (
         ("transformers", "diffusers", "onnxruntime"),

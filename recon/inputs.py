@@ -142,6 +142,10 @@ class Frames(OnDemand[ResizedPhoto]):
         # Not of a method of its own: a cache that refers to its owner would outlive it.
         self._load = lru_cache(most)(partial(inputs.load, long_side=long_side, multiple=multiple))
 
+    def __reduce__(self) -> tuple[type[Frames], tuple[Inputs, int, int]]:
+        # Another process keeps its own last ones.
+        return Frames, (self._inputs, *self._size)
+
     def item_key(self, index: int) -> str:
         """Return the name of one photo at this size."""
         return content_key("frame", 1, self._inputs.photo_keys[index], self._size)

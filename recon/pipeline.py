@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from pointmap.errors import InputError
 from pointmap.images import Photo, find_videos, natural_key
 from recon.adaptation import AdaptOptions, adapted_depths
 from recon.alignment.align_scene import align_scene
@@ -45,6 +46,7 @@ from recon.verdict.judge import judge
 from recon.work.content_key import content_key, item_key
 from recon.work.folder import Work
 from recon.work.on_demand import Chosen
+from recon.work.pieces import PhotosFailed
 from recon.world.frame import settled
 
 logger = logging.getLogger(__name__)
@@ -99,12 +101,30 @@ def reconstruct(
                 options.scale_from, names, weights=options.weights, model=inputs.depth_model
             )
             check_focal(options.focal.focal_px, inputs.photos)
-        scene = (_one_photo if inputs.is_single_photo else _all_photos)(
-            inputs.of_photos(_working_order(inputs.photos, options)), options, run
-        )
+        inputs = inputs.of_photos(_working_order(inputs.photos, options))
+        while True:
+            try:
+                of_all = _one_photo if inputs.is_single_photo else _all_photos
+                scene = of_all(inputs, options, run)
+                break
+            except PhotosFailed as failed:
+                inputs = _without(inputs, failed)
         scene = in_order(scene, names)
     models, holds = model_records(inputs), work if frames else None
     return Reconstruction.of(_told(scene, options, run, models, holds))
+
+
+def _without(inputs: Inputs, failed: PhotosFailed) -> Inputs:
+    """Return the inputs without the photos on which a cluster failed again and again."""
+    reasons = failed.photos()
+    for path, reason in reasons.items():
+        logger.warning(
+            "%s is left out: the cluster failed on it three times (%s)", Path(path).name, reason
+        )
+    kept = [k for k, photo in enumerate(inputs.photos) if str(photo.path) not in reasons]
+    if not kept:
+        raise InputError("the cluster failed on every photo (see the warnings)")
+    return inputs.of_photos(kept)
 
 
 def _working_order(photos: Sequence[Photo], options: Options) -> list[int]:

@@ -73,11 +73,11 @@ class Run:
         """Time the block as stage ``name``; yields the function that reports progress in it."""
         if self._listener:
             self._listener.started(name)
-        start, start_cpu = time.perf_counter(), _cpu_seconds()
+        start, start_cpu = time.perf_counter(), cpu_seconds()
         yield self._listener.advanced if self._listener else unheard
         return_freed_memory()
-        seconds, cpu_seconds = time.perf_counter() - start, _cpu_seconds() - start_cpu
-        record = StageRecord(name, seconds, peak_memory_mb(), cpu_seconds)
+        seconds, computed = time.perf_counter() - start, cpu_seconds() - start_cpu
+        record = StageRecord(name, seconds, peak_memory_mb(), computed)
         self.records.append(record)
         if self._listener:
             self._listener.finished(record)
@@ -97,7 +97,7 @@ def peak_memory_mb() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
     """Return what this process and its finished children have computed so far, in seconds."""
     return sum(os.times()[:4])
 

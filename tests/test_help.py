@@ -12,6 +12,7 @@ import pointmap
 
 COMMANDS = (
     "recon.cli",
+    "recon.batch.__main__",
     "viz.__main__",
     "recon.evaluation.__main__ scene",
     "recon.evaluation.__main__ mesh",
@@ -26,6 +27,7 @@ COMMANDS = (
     "pointmap.training.sample_photos",
     "benchmarks.adaptation",
     "benchmarks.alignment",
+    "benchmarks.cluster",
     "benchmarks.depth_models",
     "benchmarks.inference",
     "benchmarks.matchers",

@@ -4,6 +4,7 @@ What a page may use, in the empty folder where its commands run:
 
 - ``my_photos/``: a.jpg, b.jpg, c.jpg, small photos of the sample scene; ``photo.jpg`` is the first;
 - ``my_scene/``: what ``python run_recon.py my_photos/ --out my_scene`` wrote;
+- ``survey/``: a folder for each scene, here of one photo;
 - ``clip.mp4``: a film of them;
 - ``truth.json``: its true cameras; ``posed/``: images/, cameras.json and depth/ of one scene;
 - ``checkpoint.safetensors``: an untrained network.
@@ -46,6 +47,7 @@ MODULES = {
     "run_recon.py": "recon.cli",
     "viz": "viz.__main__",
     "recon.evaluation": "recon.evaluation.__main__",
+    "recon.batch": "recon.batch.__main__",
     "recon.localise": "recon.localise.__main__",
     "pointmap": "pointmap.__main__",
     "pointmap.training": "pointmap.training.__main__",
@@ -53,6 +55,7 @@ MODULES = {
 SMALLER = {
     "run_recon.py": "--depth-size 64",
     "run_recon.py --adapt": "--adapt 1",
+    "recon.batch": "--depth-size 64",
     "pointmap.training.generate": "--scenes 2 --size 64x64 --views 2",
     "pointmap.training": "--network tiny --steps 2 --batch 2",
     "pointmap.training.from_photos": "--steps 1",
@@ -64,6 +67,7 @@ NOT_RUN = {
     ("evaluate", "needs the data set"),
     ("exports", "needs COLMAP's window"),
     ("exports", "needs nerfstudio and a GPU"),
+    ("many-scenes", "the same as above, from a list"),
     ("metres", "needs the network, to download the checkpoint"),
     ("official-checkpoints", "needs the network, to download the checkpoint"),
     ("train", "needs a GPU, or runs for minutes"),
@@ -110,6 +114,8 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "height": small.height,
         }
     shutil.copy(photos / "a.jpg", folder / "photo.jpg")
+    (folder / "survey" / "house 1").mkdir(parents=True)
+    shutil.copy(photos / "a.jpg", folder / "survey" / "house 1")
     held = (np.asarray(Image.open(photos / f"{letter}.jpg")) for letter in "abc" for _ in range(5))
     write_clip(folder / "clip.mp4", held)
     (folder / "truth.json").write_text(json.dumps(true | {"images": images}))

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     (
         "run_recon",
+        "recon.batch",
         "recon.cli",
         "recon.evaluation",
         "recon.photo_folder",

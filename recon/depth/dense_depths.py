@@ -16,12 +16,14 @@ from recon.stereo.refine import refine_depths
 from recon.stereo.view import StereoOptions, StereoView
 from recon.work.content_key import content_key, item_key
 from recon.work.on_demand import OnDemand, Scattered
+from recon.work.pieces import Needs
 
 if TYPE_CHECKING:
     from recon.inputs import Frames, Inputs
 
 # Of the tied depths, for results that were kept.
 _VERSION = 2
+_NEEDS = Needs("Depth: tied", memory_mb=900, per_task=4)
 
 
 def dense_depths(
@@ -47,10 +49,14 @@ def dense_depths(
             maps, frames, alignment, priors, evidence.network_priors or priors
         )
     placed = [k for k, pose in enumerate(alignment.cam_to_world) if pose is not None]
+    names = [str(inputs.photos[k].path) for k in placed]
     depths: Sequence[DepthMap] = inputs.work.each(
         [_tied_key(frames, priors, alignment, k, len(placed), prior) for k in placed],
-        lambda n: tied_depth(priors[placed[n]], alignment, placed[n], frames[placed[n]], prior),
+        lambda k: tied_depth(priors[k], alignment, k, frames[k], prior),
+        of=placed,
         at_once=None,
+        needs=_NEEDS,
+        photos=lambda n: [names[n]],
     )
     if stereo is not None and len(placed) > 1:
         depths = refine_depths(
@@ -58,6 +64,7 @@ def dense_depths(
             options=stereo,
             device=inputs.device,
             work=inputs.work,
+            names=names,
             on_progress=advance,
         )
     return DenseDepths(frames, priors, Scattered(depths, placed, len(frames)))

@@ -42,7 +42,8 @@ def fuse_views(
         if depths and options.voxel_size is None:
             settled = replace(options, voxel_size=automatic_voxel_size(depths, options))
         cloud = points_of(depths, settled)
-        return Fused(cloud, textured(surface_of(depths, settled, fast), views, settled))
+        surface = surface_of(depths, settled, fast)
+        return Fused(cloud, textured(surface, views, settled, work.pieces))
 
     seen = [(view.camera, view.maps) for view in views]
     return work.once(content_key("fusion", _VERSION, seen, options), fuse)

@@ -27,6 +27,7 @@ from recon.fusion.usable_depth import (
 )
 from recon.fusion.vertex_colours import vertex_colours
 from recon.scene import Mesh, TexturedMesh, View
+from recon.work.pieces import PieceMap
 from recon.work.threads import in_threads
 
 if TYPE_CHECKING:
@@ -66,11 +67,16 @@ def fuse_surface(
     return textured(surface_of(usable_depths(views, options), options, device), views, options)
 
 
-def textured(surface: Surface, views: Sequence[View], options: FusionOptions) -> Surface:
+def textured(
+    surface: Surface,
+    views: Sequence[View],
+    options: FusionOptions,
+    pieces: PieceMap | None = None,
+) -> Surface:
     """Return the surface with a texture where ``options`` ask for one."""
     if not options.texture:
         return surface
-    mesh = texture_mesh(surface.mesh, views, size=options.texture_size)
+    mesh = texture_mesh(surface.mesh, views, size=options.texture_size, pieces=pieces)
     return replace(surface, textured=mesh)
 
 

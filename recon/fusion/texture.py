@@ -8,7 +8,7 @@ run only where the photo changes. One gain per photo and colour levels exposure 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,10 @@ from recon.fusion.exposure import levelled, photo_gains, well_exposed
 from recon.fusion.full_photos import full_photo, scaled_sizes
 from recon.fusion.visibility import Visibility, mesh_visibility
 from recon.scene import Mesh, TexturedMesh, View
+from recon.work.pieces import Here, Needs, PieceMap
 
+_SIGHT = Needs("Texture: what photos see", memory_mb=900, per_task=8)
+_PAINT = Needs("Texture: parts of photos", memory_mb=1200, per_task=4)
 # Photos that a triangle may choose from.
 _CANDIDATES = 4
 # What one neighbour of the same photo is worth, in shares of the triangle's size in its best photo.
@@ -29,6 +32,9 @@ _NEIGHBOUR = 0.4
 _MARGIN = 2
 # Triangles that no photo sees get one of this many levels per colour, in cells of as many texels.
 _LEVELS, _CELL = 16, 4
+
+# Vertices (N,) that a photo sees, and their colours (N, 3) in it.
+_Samples = tuple[NDArray[np.int64], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -49,31 +55,52 @@ class _Layout:
 
 
 def texture_mesh(
-    mesh: Mesh, views: Sequence[View], *, size: int = 4096, max_triangles: int = 200_000
+    mesh: Mesh,
+    views: Sequence[View],
+    *,
+    size: int = 4096,
+    max_triangles: int = 200_000,
+    pieces: PieceMap | None = None,
 ) -> TexturedMesh | None:
     """Return the mesh under a texture of at most ``size`` x ``size``; None for an empty mesh.
 
     Photos are read from ``View.path`` at the resolution that fits; ``View.pixels`` stand in for
     those that are gone. A mesh of more than ``max_triangles`` is simplified first: the texture
-    carries the detail. Triangles that no photo sees get their own flat colour.
+    carries the detail. Triangles that no photo sees get their own flat colour. ``pieces``: where
+    what concerns single photos is done, by default here.
     """
+    pieces = pieces or Here()
     placed = [view for view in views if view.registered]
     if not len(mesh.faces) or not placed:
         return None
     mesh = simplified(mesh, max_triangles)
     candidates, samples = _Candidates.none(len(mesh.faces)), []
-    for number, (view, sight) in enumerate(zip(placed, mesh_visibility(mesh, placed), strict=True)):
-        candidates = candidates.with_view(number, sight.size_px)
-        samples.append(_samples(sight, view))
+
+    def seen(numbers: Sequence[int]) -> Iterator[tuple[NDArray[np.float32], _Samples]]:
+        some = [placed[number] for number in numbers]
+        for view, sight in zip(some, mesh_visibility(mesh, some), strict=True):
+            yield sight.size_px, _samples(sight, view)
+
+    everyone = range(len(placed))
+    for number, (size_px, sample) in enumerate(pieces.stream(seen, everyone, needs=_SIGHT)):
+        candidates = candidates.with_view(number, size_px)
+        samples.append(sample)
     labels = _choose(candidates, _neighbours(mesh.faces))
     layout = _lay_out(mesh, labels, placed, size - _LEVELS * _CELL)
     gains = photo_gains(samples, len(mesh.vertices))
     width, height = (int(np.ceil(n)) + _MARGIN for n in layout.texel.max(0, initial=0))
     texture = np.zeros((height + _LEVELS * _CELL, max(width, _LEVELS**2 * _CELL), 3), np.uint8)
-    for number, view in enumerate(placed):
-        if (layout.view == number).any():
-            pixels = levelled(full_photo(view, layout.scale), gains[number])
-            _paint(texture, pixels.round().astype(np.uint8), layout, number)
+    size_px = texture.shape[1], texture.shape[0]
+
+    def parts(numbers: Sequence[int]) -> Iterator[list[_Part]]:
+        for number in numbers:
+            pixels = levelled(full_photo(placed[number], layout.scale), gains[number])
+            yield list(_parts(pixels.round().astype(np.uint8), layout, number, size_px))
+
+    shown = np.unique(layout.view).tolist()
+    for cut in pieces.stream(parts, shown, needs=_PAINT):
+        for part in cut:
+            part.paint(texture)
     texture[height:, : _LEVELS**2 * _CELL] = _palette()
     unseen = mesh.faces[labels < 0].astype(np.int64)
     vertex = np.concatenate([layout.vertex, unseen.ravel()])
@@ -209,10 +236,27 @@ def _photo_positions(
     return xy
 
 
-def _paint(
-    texture: NDArray[np.uint8], pixels: NDArray[np.uint8], layout: _Layout, number: int
-) -> None:
-    """Copy the parts of photo ``number`` to their places in the texture."""
+@dataclass(frozen=True)
+class _Part:
+    """A part of a photo: its ``pixels`` (h, w, 3), where its ``mask`` (h, w) says so, and the place
+    ``low`` (2,) of its first one in the texture.
+    """
+
+    pixels: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    low: NDArray[np.int64]
+
+    def paint(self, texture: NDArray[np.uint8]) -> None:
+        """Copy it to its place."""
+        (x, y), (height, width) = self.low, self.mask.shape
+        place = texture[y : y + height, x : x + width]
+        np.copyto(place, self.pixels, where=self.mask[..., None] > 0)
+
+
+def _parts(
+    pixels: NDArray[np.uint8], layout: _Layout, number: int, size_px: tuple[int, int]
+) -> Iterator[_Part]:
+    """Yield the parts of photo ``number`` in a texture of (width, height) ``size_px``."""
     import cv2
 
     mine = np.flatnonzero(layout.view == number)
@@ -227,20 +271,18 @@ def _paint(
         low = np.floor(corners.min((0, 1))).astype(int) - _MARGIN
         high = np.ceil(corners.max((0, 1))).astype(int) + _MARGIN
         low = np.maximum(np.maximum(low, 0), shift)
-        high = np.minimum(np.minimum(high, texture.shape[1::-1]), shift + pixels.shape[1::-1])
+        high = np.minimum(np.minimum(high, size_px), shift + pixels.shape[1::-1])
         if np.any(high <= low):
             continue
         mask = np.zeros((high - low)[::-1], np.uint8)
         # In sixteenths of a pixel; OpenCV counts from the centre of the first.
         polygons = np.round((corners - low - 0.5) * 16).astype(np.int32)
         cv2.fillPoly(mask, list(polygons), 1, shift=4)
-        mask = cv2.dilate(mask, kernel)
-        (x0, y0), (x1, y1) = low, high
         (u0, v0), (u1, v1) = low - shift, high - shift
-        np.copyto(texture[y0:y1, x0:x1], pixels[v0:v1, u0:u1], where=mask[..., None] > 0)
+        yield _Part(pixels[v0:v1, u0:u1], cv2.dilate(mask, kernel).astype(np.uint8), low)
 
 
-def _samples(sight: Visibility, view: View) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+def _samples(sight: Visibility, view: View) -> _Samples:
     """Return the vertices (N,) that a photo sees, and their colours (N, 3) in it."""
     number = np.flatnonzero(sight.visible)
     column, row = sight.xy[number].astype(int).T

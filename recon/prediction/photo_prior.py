@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from recon.stage_results import PhotoPrior
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
-    from pointmap.inference import PairPrediction
 
 # Pixels, evenly over the photo, from which its focal length, and a prediction's scale, are found: a
 # median of so many is as good as one of all.
@@ -24,6 +23,24 @@ _SCALE_SAMPLES = 4000
 _TOLERANCE = 5.0
 # And always within 2 % of depth.
 _LEAST_TOLERANCE = 0.02
+
+
+class OwnPoints(Protocol):
+    """What a prediction says of photo ``i`` in its own frame, such as
+    :class:`pointmap.inference.PairPrediction`.
+    """
+
+    @property
+    def i(self) -> int:
+        """The photo's number."""
+
+    @property
+    def points_i(self) -> NDArray[np.float32]:
+        """(h, w, 3) points of its pixels."""
+
+    @property
+    def confidence_i(self) -> NDArray[np.float32]:
+        """(h, w)."""
 
 
 class PriorAccumulator:
@@ -39,7 +56,7 @@ class PriorAccumulator:
         self._photos = photos
         self._running: dict[int, _Running] = {}
 
-    def add(self, prediction: PairPrediction) -> None:
+    def add(self, prediction: OwnPoints) -> None:
         """Take in what ``prediction`` says of photo i, in whose frame it is."""
         running = self._running.get(prediction.i)
         if running is None:

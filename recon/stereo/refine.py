@@ -38,6 +38,7 @@ from recon.stereo.source_photos import (
 from recon.stereo.view import StereoOptions, StereoView
 from recon.work.content_key import content_key
 from recon.work.folder import Pieces, Work
+from recon.work.pieces import Needs
 
 T = TypeVar("T")
 
@@ -46,6 +47,7 @@ T = TypeVar("T")
 _CACHE_BYTES, _LEAST_CACHED = 64 * 2**20, 16
 # Of refine_depths, for results that were kept.
 _VERSION = 3
+_NEEDS = Needs("Depth: stereo", memory_mb=1200)
 # Factors of depth to either side within which surfaces shaped like the prior, and like what the
 # first search left, are tried: a prior may be nearly a half off, what is known by then a seventh.
 _PRIOR_REACH = 1.45
@@ -61,6 +63,7 @@ def refine_depths(
     options: StereoOptions | None = None,
     device: str | torch.device = "cpu",
     work: Work | None = None,
+    names: Sequence[str] | None = None,
     on_progress: Advance = unheard,
 ) -> Sequence[DepthMap]:
     """Return refined depth and confidence (h, w) of every view, in the units of the cameras.
@@ -71,9 +74,12 @@ def refine_depths(
     (done, total) searches, two for every photo.
 
     No more than a few ``views`` are asked for at a time. What is found is kept in ``work``, by
-    default a temporary one.
+    default a temporary one. ``names`` of the views' photos, for
+    :class:`recon.work.pieces.PhotosFailed`.
     """
-    stereo = _Stereo(views, options or StereoOptions(), torch.device(device), work or Work())
+    names = names or [str(number) for number in range(len(views))]
+    given = options or StereoOptions(), torch.device(device), work or Work()
+    stereo = _Stereo(views, names, *given)
     return stereo.refined(on_progress)
 
 
@@ -83,10 +89,16 @@ class _Stereo:
     """
 
     def __init__(
-        self, views: Sequence[StereoView], options: StereoOptions, device: torch.device, work: Work
+        self,
+        views: Sequence[StereoView],
+        called: Sequence[str],
+        options: StereoOptions,
+        device: torch.device,
+        work: Work,
     ) -> None:
         self._views, self._options, self._device, self._work = views, options, device, work
-        self._photo, self._half = _cached_photos(views, torch.device(device))
+        self._called = called
+        self._cached = _cached_photos(views, device)
         self._names = [content_key("stereo view", _VERSION, view) for view in views]
         self._sources, self._compared, self._searched, self._ranges = work.once(
             content_key("stereo sources", _VERSION, self._names, options), self._plan
@@ -97,6 +109,20 @@ class _Stereo:
         for i in self._searched:
             for j in self._compared[i]:
                 self._around[j].add(i)
+
+    def __getstate__(self) -> dict[str, object]:
+        # Another process caches its own photos.
+        return {name: value for name, value in vars(self).items() if name != "_cached"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state)
+        self._cached = _cached_photos(self._views, self._device)
+
+    def _photo(self, i: int) -> Photo2D:
+        return self._cached[0](i)
+
+    def _half(self, i: int) -> Photo2D:
+        return self._cached[1](i)
 
     def _plan(
         self,
@@ -149,16 +175,20 @@ class _Stereo:
         kept = self._work.found(results)
         if kept is not None:
             return kept
-        starts = self._each(first, self._first, lambda done, _: on_progress(done, 2 * count))
+        searched = self._searched
+        starts = self._each(
+            first, self._first, searched, lambda done, _: on_progress(done, 2 * count)
+        )
         guesses = self._settle(starts, guessed, self._half, _Frame.halved)
         fine = self._each(
             second,
             lambda n: self._second(n, starts[n], guesses[n]),
+            searched,
             lambda done, _: on_progress(count + done, 2 * count),
         )
         self._settle(fine, settled, self._photo, lambda frame: frame)
         checked = Pieces[DepthMap](self._work, settled.checked)
-        self._each(borrowed, lambda n: self._borrow(others[n], checked))
+        self._each(borrowed, lambda n: self._borrow(others[n], checked), others)
         for passed in (first, guessed.checked, guessed.filled, second, settled.checked):
             self._work.forget(passed)
         return Pieces[DepthMap](self._work, results)
@@ -242,7 +272,7 @@ class _Stereo:
             i = self._searched[n]
             return self._confirmed(seen(i), [seen(j) for j in sorted(self._around[i])]).depth_map()
 
-        checked = self._each(keys.checked, check)
+        checked = self._each(keys.checked, check, self._searched)
 
         def fill(n: int) -> DepthMap:
             i = self._searched[n]
@@ -252,7 +282,7 @@ class _Stereo:
             own = Estimate.of(checked[n], self._device)
             return self._filled(own, frame, self._sure(i, checked, photo))
 
-        return self._each(keys.filled, fill)
+        return self._each(keys.filled, fill, self._searched)
 
     def _borrow(self, i: int, checked: Sequence[DepthMap]) -> DepthMap:
         """Return the depth of a photo that was not searched."""
@@ -284,9 +314,13 @@ class _Stereo:
         return fill_unconfirmed(own, frame.prior, reprojected, frame.pixels).depth_map()
 
     def _each(
-        self, keys: Sequence[str], make: Callable[[int], T], advance: Advance = unheard
+        self,
+        keys: Sequence[str],
+        make: Callable[[int], T],
+        photos: Sequence[int],
+        advance: Advance = unheard,
     ) -> Pieces[T]:
-        """Return ``make(i)`` for all photos i; on the CPU one photo per thread.
+        """Return ``make(n)`` for each of the ``photos``; on the CPU one photo per thread.
 
         Compiled loops don't share a photo's rows among threads, and torch's own threads would spend
         longer waiting for each other than working; a photo on one thread gives the same bits on any
@@ -301,7 +335,14 @@ class _Stereo:
 
         # On the CPU each photo in work holds 0.1 GB of costs, at 1024x768 0.3.
         at_once = 1 if self._device.type != "cpu" else 8
-        return self._work.each(keys, one, at_once=at_once, advance=advance)
+        return self._work.each(
+            keys,
+            one,
+            at_once=at_once,
+            needs=replace(_NEEDS, gpu=self._device.type != "cpu"),
+            photos=lambda n: [self._called[photos[n]]],
+            advance=advance,
+        )
 
     def _frame(self, i: int) -> _Frame:
         return _Frame.of(self._views[i], self._device)

@@ -15,12 +15,14 @@ from recon.progress import Advance, unheard
 from recon.stage_results import SIFT_SIGMA_PX, PairMatches, PhotoFeatures
 from recon.work.content_key import content_key
 from recon.work.folder import Pieces
+from recon.work.pieces import Needs
 
 if TYPE_CHECKING:
     from recon.inputs import Inputs
 
 # Of find_features, for results that were kept.
 _VERSION = 1
+_NEEDS = Needs("Finding features", memory_mb=900)
 
 FEATURE_LONG_SIDE = 1600
 """Long side, in pixels, at which photos are best handed to :func:`extract_features`."""
@@ -143,4 +145,11 @@ def find_features(inputs: Inputs, *, advance: Advance = unheard) -> Pieces[Photo
         content_key("features", _VERSION, photo, lens)
         for photo, lens in zip(inputs.photo_keys, inputs.known.lenses, strict=True)
     ]
-    return inputs.work.each(keys, find, at_once=None, advance=advance)
+    return inputs.work.each(
+        keys,
+        find,
+        at_once=None,
+        needs=_NEEDS,
+        photos=lambda number: [str(inputs.photos[number].path)],
+        advance=advance,
+    )

@@ -21,9 +21,12 @@ from recon.two_view.chosen_pose import PoseFrom, pointmap_edge, with_feature_mat
 from recon.two_view.focal_lengths import FocalOptions, solve_focals
 from recon.two_view.relative_pose import features_contradict, surer, verify_pair
 from recon.work.content_key import content_key, item_key
+from recon.work.on_demand import Mapped
+from recon.work.pieces import Needs
 
 # Of gather_evidence, for results that were kept.
 _VERSION = 2
+_NEEDS = Needs("Relative poses", memory_mb=900, per_task=16)
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
@@ -59,15 +62,18 @@ def gather_evidence(
     hints = {} if poses is None else poses.hints()
     by_pair = {(s.i, s.j): s for s in sketches}
 
-    def related(pair: PairMatches) -> _Relation:
+    network_priors, focals_px = network.priors, focals.focals_px
+
+    def asked(pair: PairMatches) -> _Asked:
         key = pair.i, pair.j
-        there, back, hint = by_pair.get(key), by_pair.get(key[::-1]), hints.get(key)
-        found = _relation(
-            photos, features, pair, network.local.get(key), there, hint, focals.focals_px
-        )
-        if pose_from == "auto" or pose_from == "matches" or there is None or back is None:
+        sketched = by_pair.get(key), by_pair.get(key[::-1])
+        return _Asked(pair, network.local.get(key), *sketched, hints.get(key))
+
+    def related(one: _Asked) -> _Relation:
+        found = _relation(photos, features, one.matches, one.local, one.there, one.hint, focals_px)
+        if pose_from == "auto" or pose_from == "matches" or one.there is None or one.back is None:
             return found
-        said = pointmap_edge(pose_from, there, back, photos, network.priors, focals.focals_px)
+        said = pointmap_edge(pose_from, one.there, one.back, photos, network_priors, focals_px)
         return replace(found, edge=with_feature_matches(said, found.edge))
 
     def name(pair: PairMatches) -> str:
@@ -86,8 +92,11 @@ def gather_evidence(
 
     relations = inputs.work.each(
         [name(pair) for pair in matches],
-        lambda n: related(matches[n]),
+        related,
+        of=Mapped(asked, matches),
         at_once=None,
+        needs=_NEEDS,
+        photos=lambda n: [str(photos[k].path) for k in (matches[n].i, matches[n].j)],
         advance=advance,
     )
     edges, contradicted = [], set()
@@ -98,6 +107,19 @@ def gather_evidence(
             contradicted.add((pair.i, pair.j))
     kept = [s for s in sketches if (min(s.i, s.j), max(s.i, s.j)) not in contradicted]
     return PairEvidence(list(matches), edges, focals, kept, priors, network.pairs, own)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is known of a pair: its matches, the network's ``local`` ones, the sketches of both of
+    its predictions, and cam2_to_cam1 of trusted pointmaps.
+    """
+
+    matches: PairMatches
+    local: PairMatches | None
+    there: PairSketch | None
+    back: PairSketch | None
+    hint: Array | None
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from recon.two_view.features import match_features
 from recon.two_view.photo_descriptors import photo_descriptors
 from recon.two_view.still_matches import without_still_matches
 from recon.work.content_key import content_key, item_key
+from recon.work.pieces import Needs
 
 if TYPE_CHECKING:
     from recon.inputs import Inputs
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 # Of match_photos, for results that were kept.
 _VERSION = 1
+_NEEDS = Needs("Matching", memory_mb=900, per_task=16)
 # Share of matches that keep their place, from which on a warning says so: a few do by chance.
 _STILL_WORTH_TELLING = 0.05
 
@@ -70,8 +72,11 @@ def match_photos(
         expected = len(before) + len(pairs) + to_come
         found = inputs.work.each(
             keys,
-            lambda n: match_features(features[pairs[n][0]], features[pairs[n][1]], 0, 1),
+            lambda pair: match_features(features[pair[0]], features[pair[1]], 0, 1),
+            of=pairs,
             at_once=None,
+            needs=_NEEDS,
+            photos=lambda n: [str(inputs.photos[k].path) for k in pairs[n]],
             advance=lambda done, _: advance(len(before) + done, expected),
         )
         return [*before, *(replace(m, i=i, j=j) for m, (i, j) in zip(found, pairs, strict=True))]

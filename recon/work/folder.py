@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import secrets
 import tempfile
 import threading
 from collections import OrderedDict
@@ -19,7 +20,7 @@ from recon.progress import PACKAGES, Advance, unheard
 from recon.work.lock import Busy, exclusive_file
 from recon.work.on_demand import OnDemand
 from recon.work.packing import Damaged, pack, size_of, unpack
-from recon.work.threads import in_threads
+from recon.work.pieces import Here, Needs, PhotosFailed, PieceMap, PiecesFailed
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ _MARK_TEXT = (
 )
 # Digits of a name that make its folder: no folder of a thousand photos gets very long.
 _FOLDER_DIGITS = 2
-_FRAMES, _LOCK = "frames", "lock"
+_FRAMES, _LOCK, _TOKEN = "frames", "lock", "cluster"
 
 
 class Work:
@@ -48,9 +49,11 @@ class Work:
     ``folder`` is made when there is something to keep; None: a temporary one, deleted with this
     object. Files appear complete or not at all, so that a run that was stopped at any moment goes
     on with those that are there. Safe to use from several threads, by one process at a time.
+    ``pieces``: where independent ones are made, by default in this process.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, pieces: PieceMap | None = None) -> None:
+        self.pieces: PieceMap = pieces or Here()
         self._temporary = None
         if folder is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="pointmap-")
@@ -89,18 +92,23 @@ class Work:
     def each(
         self,
         keys: Sequence[str],
-        make: Callable[[int], T],
+        make: Callable[[Any], T],
         *,
+        of: Sequence[Any] | None = None,
         at_once: int | None = 1,
+        needs: Needs | None = None,
+        photos: Callable[[int], Sequence[str]] = lambda number: (),
         advance: Advance = unheard,
     ) -> Pieces[T]:
-        """Return the results called ``keys``, those that are missing made by ``make(number)``.
+        """Return the results called ``keys``, those that are missing made by ``make(number)``, or
+        ``make(of[number])``: what is handed over so travels with its piece on a cluster.
 
-        ``at_once``: how many are made side by side (see :func:`recon.work.threads.in_threads`, None
-        for as many as it will); then they must not depend on each other. A damaged file counts as
-        missing. What was warned of when a result was made is warned of again when it is found.
-        ``advance`` is told how many are there. Raises ``InputError`` when a result cannot be
-        written.
+        ``at_once``, ``needs``: how many are made side by side and what that takes (see
+        :class:`recon.work.pieces.PieceMap`); they must not depend on each other. A damaged file
+        counts as missing. What was warned of when a result was made is warned of again when it is
+        found. ``advance`` is told how many are there. Raises ``InputError`` when a result cannot be
+        written, and :class:`recon.work.pieces.PhotosFailed` where a cluster failed to make some,
+        with what ``photos(number)`` says each is of.
         """
         self._used.update(keys)
         missing = [n for n, key in enumerate(keys) if not self._is_whole(key)]
@@ -108,16 +116,20 @@ class Work:
         if done:
             advance(done, len(keys))
 
-        def finish(number: int) -> None:
-            with _Warnings() as warnings:
-                value = make(number)
-            self._put(keys[number], value, warnings.messages)
+        def finish(piece: tuple[str, Any]) -> None:
+            key, given = piece
+            with Warned() as warned:
+                value = make(given)
+            self._put(key, value, warned.messages)
 
-        # A single one, too, has one thread: how many are missing must not change the bits.
-        one_by_one = at_once == 1
-        for _ in map(finish, missing) if one_by_one else in_threads(finish, missing, most=at_once):
-            done += 1
-            advance(done, len(keys))
+        todo = [(keys[n], n if of is None else of[n]) for n in missing]
+        try:
+            for _ in self.pieces.each(finish, todo, at_once=at_once, needs=needs):
+                done += 1
+                advance(done, len(keys))
+        except PiecesFailed as failed:
+            pieces = [(tuple(photos(missing[n])), why) for n, why in failed.reasons.items()]
+            raise PhotosFailed(pieces) from failed
         return Pieces(self, tuple(keys))
 
     def put(self, key: str, value: object) -> None:
@@ -126,13 +138,19 @@ class Work:
         self._put(key, value, [])
 
     def _put(self, key: str, value: object, warnings: list[tuple[str, str]]) -> None:
+        self.write(key, pack((value, warnings)))
+        self._remember(key, value)
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write the file of a result; raises ``InputError`` when that fails."""
         path = self._path(key)
-        unfinished = path.with_suffix(_UNFINISHED)
+        # By a name of its own: where nodes share the folder, one that was given up may still write.
+        unfinished = path.with_name(f"{path.stem}.{secrets.token_hex(4)}{_UNFINISHED}")
         try:
             if not path.parent.exists():
                 self._mark()
                 path.parent.mkdir(exist_ok=True)
-            unfinished.write_bytes(pack((value, warnings)))
+            unfinished.write_bytes(data)
             unfinished.replace(path)
         except OSError as error:
             with suppress(OSError):
@@ -143,7 +161,6 @@ class Work:
                     "it goes on where it stopped"
                 ) from error
             raise _cannot_write(self.folder, error) from error
-        self._remember(key, value)
 
     def get(self, key: str) -> Any:
         """Return a result that is there; ``InputError`` when its file has gone or is damaged."""
@@ -190,6 +207,17 @@ class Work:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / _MARK).write_text(_MARK_TEXT, encoding="utf-8", newline="")
 
+    def mark_as(self, name: str) -> str:
+        """Write ``name`` to a file of the folder, by which other machines tell whether they see it;
+        return what the file is called. Raises ``InputError`` when that fails.
+        """
+        try:
+            self._mark()
+            (self.folder / _TOKEN).write_text(name, encoding="utf-8")
+        except OSError as error:
+            raise _cannot_write(self.folder, error) from error
+        return _TOKEN
+
     def size_bytes(self) -> int:
         """Return what all results take on the disk."""
         frames = (self.folder / _FRAMES).glob("*")
@@ -207,8 +235,9 @@ class Work:
         for path in self._files():
             with suppress(OSError):
                 path.unlink()
-        with suppress(OSError):
-            (self.folder / _MARK).unlink()
+        for name in (_MARK, _TOKEN):
+            with suppress(OSError):
+                (self.folder / name).unlink()
         clear_frames(self.folder / _FRAMES)
         for folder in (*_subfolders(self.folder), self.folder / _FRAMES, self.folder):
             _remove_if_empty(folder)
@@ -297,7 +326,7 @@ class Pieces(OnDemand[T]):
         return self._keys[index]
 
 
-class _Warnings(logging.Handler):
+class Warned(logging.Handler):
     """Collects what this thread warns of: names of loggers, and messages."""
 
     def __init__(self) -> None:
@@ -306,10 +335,11 @@ class _Warnings(logging.Handler):
         self._thread = threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Take in a record."""
         if record.thread == self._thread:
             self.messages.append((record.name, record.getMessage()))
 
-    def __enter__(self) -> _Warnings:
+    def __enter__(self) -> Warned:
         for name in PACKAGES:
             logging.getLogger(name).addHandler(self)
         return self

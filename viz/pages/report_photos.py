@@ -34,11 +34,7 @@ def picture_tag(
 
     ``photo``: the index into the scene's views of the photo that the 3D view lays over the model.
     """
-    from PIL import Image
-
-    packed = io.BytesIO()
-    Image.fromarray(picture).save(packed, "JPEG", quality=_QUALITY, optimize=True)
-    text = base64.b64encode(packed.getvalue()).decode("ascii")
+    text = base64.b64encode(jpeg(picture)).decode("ascii")
     height, width = picture.shape[:2]
     more = ' loading="lazy"' if lazy else ""
     more += f' data-photo="{photo}"' if photo is not None else ""
@@ -46,6 +42,15 @@ def picture_tag(
         f'<img src="data:image/jpeg;base64,{text}" width="{width}" height="{height}"'
         f'{more} alt="{escape(says)}">'
     )
+
+
+def jpeg(picture: NDArray[np.uint8]) -> bytes:
+    """Return the JPEG file of ``picture`` (h, w, 3) as pages hold it."""
+    from PIL import Image
+
+    packed = io.BytesIO()
+    Image.fromarray(picture).save(packed, "JPEG", quality=_QUALITY, optimize=True)
+    return packed.getvalue()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,101 @@
+"""What is shown of a batch: a table while it runs, and the rows of its page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from viz.pages.batch_page import BatchRow
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from recon.batch.outcome import Outcome
+    from recon.batch.processes import BatchFolder, Scenes
+    from recon.batch.scene_list import SceneEntry
+
+# Of scenes that have ended, while others run.
+_LATEST = 10
+
+
+def progress_table(scenes: Scenes, count: int) -> Table:
+    """Return the scenes that run and those that ended last, of ``count``."""
+    table = _table()
+    for outcome in list(scenes.done.values())[-_LATEST:]:
+        table.add_row(*_cells(outcome))
+    for running in scenes.running.values():
+        seconds = _duration(time.monotonic() - running.started)
+        table.add_row(_escaped(running.entry.name), "", "running", seconds, "")
+    failed = sum(outcome.reason is not None for outcome in scenes.done.values())
+    table.caption = (
+        f"{len(scenes.done)} of {count} done, {failed} of them without a scene; "
+        f"{len(scenes.running)} running"
+    )
+    return table
+
+
+def results_table(outcomes: Sequence[Outcome]) -> Table:
+    """Return one row per scene."""
+    table = _table()
+    for outcome in outcomes:
+        table.add_row(*_cells(outcome))
+    return table
+
+
+def page_rows(entries: Sequence[SceneEntry], scenes: Scenes, folder: BatchFolder) -> list[BatchRow]:
+    """Return the page's rows of the scenes that have ended, in the order of ``entries``."""
+    rows = []
+    for entry in entries:
+        outcome = scenes.done.get(entry.name)
+        if outcome is None:
+            continue
+        failed = outcome.reason is not None
+        report = None if failed else _link(folder, entry.name)
+        placed = "" if failed else f"{outcome.placed} of {outcome.photos}"
+        rows.append(
+            BatchRow(
+                entry.name,
+                report,
+                outcome.thumbnail,
+                placed,
+                outcome.reason or outcome.verdict,
+                _duration(outcome.seconds),
+                outcome.warnings,
+                failed,
+            )
+        )
+    return rows
+
+
+def _link(folder: BatchFolder, name: str) -> str | None:
+    report = folder.scene(name) / "report.html"
+    return report.relative_to(folder.root).as_posix() if report.is_file() else None
+
+
+def _table() -> Table:
+    from rich.table import Table
+
+    table = Table(title_justify="left")
+    for name in ("scene", "placed", "cameras", "time", "warnings"):
+        table.add_column(name, overflow="fold")
+    return table
+
+
+def _cells(outcome: Outcome) -> tuple[str, str, str, str, str]:
+    name, time_taken = _escaped(outcome.name), _duration(outcome.seconds)
+    if outcome.reason is not None:
+        return name, "", f"[red]no scene:[/] {_escaped(outcome.reason)}", time_taken, ""
+    placed = f"{outcome.placed} of {outcome.photos}"
+    return name, placed, _escaped(outcome.verdict), time_taken, str(len(outcome.warnings))
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,117 @@
+"""Where the pieces of a run are made: in this process, or on a Ray cluster that is running."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+from pointmap.errors import InputError
+from recon.work.pieces import Here, PieceMap
+
+LOCAL = "local"
+# Together well below ten seconds, within which whoever waits wants to know.
+_REACH_SECONDS, _ANSWER_SECONDS = 3.0, 5.0
+_FRAME_BYTES, _SETTINGS = 9, 4
+_LOOPBACK = ("127.", "localhost", "::1", "[::1]")
+
+
+@contextmanager
+def pieces_on(cluster: str) -> Iterator[PieceMap]:
+    """Yield where pieces are made.
+
+    ``cluster``: "local", this process, which needs no Ray; "auto", the cluster of which this
+    machine is a part; or the address of its head, host:port. Raises ``InputError``, within ten
+    seconds, for a cluster that does not answer.
+    """
+    if cluster == LOCAL:
+        yield Here()
+        return
+    if find_spec("ray") is None:
+        raise InputError(f"--cluster {cluster} needs Ray: pip install 'pointmap[cluster]'")
+    address = _own_cluster() if cluster == "auto" else cluster
+    if address.startswith(_LOOPBACK):
+        # Else Ray looks for, and listens at, this machine's address in its network.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    _check_answers(address)
+    import ray
+
+    from recon.cluster.ray_pieces import RayPieces
+
+    loopback = {"_node_ip_address": "127.0.0.1"} if address.startswith(_LOOPBACK) else {}
+    try:
+        # Warnings of tasks come back with them.
+        ray.init(address=address, logging_level="ERROR", log_to_driver=False, **loopback)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"cannot join the cluster at {address} ({error}): run this command on one of its "
+            "machines, with the Python and the Ray that it was started with"
+        ) from error
+    try:
+        pieces = RayPieces()
+        try:
+            yield pieces
+        finally:
+            pieces.close()
+    finally:
+        ray.shutdown()
+
+
+def _own_cluster() -> str:
+    """Return the address of the cluster that this machine belongs to, as Ray notes it."""
+    noted = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray/ray_current_cluster"
+    address = os.environ.get("RAY_ADDRESS", "")
+    if not address:
+        try:
+            address = noted.read_text(encoding="utf-8").strip()
+        except OSError:
+            address = ""
+    if not address:
+        raise InputError(
+            "--cluster auto finds no cluster on this machine: start one (ray start --head), or "
+            "give the address of its head, host:port"
+        )
+    return address
+
+
+def _check_answers(address: str) -> None:
+    """Raise ``InputError`` unless a cluster answers there: Ray itself waits for minutes."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise InputError(f"--cluster takes local, auto or host:port, not {address!r}")
+    try:
+        with socket.create_connection((host, int(port)), timeout=_REACH_SECONDS) as connection:
+            connection.settimeout(_ANSWER_SECONDS)
+            is_cluster = _speaks_http2(connection)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(
+            f"no cluster answers at {address} ({reason}): see if it runs, with ray status there"
+        ) from error
+    if not is_cluster:
+        raise InputError(
+            f"no cluster answers at {address}, but something listens there: give the address of "
+            "the head of a Ray cluster"
+        )
+
+
+def _speaks_http2(connection: socket.socket) -> bool:
+    """Return whether the other side answers as the head of a cluster does, whose gRPC begins with
+    the settings of HTTP/2 (RFC 9113, 3.4).
+    """
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame_of(_SETTINGS))
+    try:
+        answer = connection.recv(_FRAME_BYTES)
+    except (TimeoutError, ConnectionError):
+        return False
+    return len(answer) == _FRAME_BYTES and answer[3] == _SETTINGS
+
+
+def _frame_of(kind: int) -> bytes:
+    """Return an empty frame: length, type, flags, stream."""
+    return bytes([0, 0, 0, kind, 0, 0, 0, 0, 0])

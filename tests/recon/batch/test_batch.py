@@ -1,0 +1,122 @@
+"""Many scenes: what fails is said and does not stop the rest; what is done is not done again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from synthetic import shoot
+from tiny_network import tiny_config
+
+from pointmap.checkpoint import save_checkpoint
+from pointmap.errors import InputError
+from pointmap.network import DUSt3R
+from recon.batch.__main__ import EXIT_SOME_FAILED, main
+from recon.batch.outcome import Outcome, read_outcome
+from recon.batch.scene_list import read_scenes
+from viz.pages.batch_page import BatchRow, batch_page
+
+ROOT = Path(__file__).resolve().parents[3]
+HOSTILE = "<b>&'\"; x"
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four scenes: two of one small photo, one that is broken, one that is empty."""
+    folder = tmp_path_factory.mktemp("batch")
+    names = ["1", HOSTILE, "broken", "empty"]
+    for name, shot in zip(names, [*shoot(2, width=96, height=72), None, None], strict=True):
+        (folder / "survey" / name).mkdir(parents=True)
+        if shot is not None:
+            Image.fromarray(shot.pixels).save(folder / "survey" / name / "a.png")
+    (folder / "survey" / "broken" / "a.jpg").write_bytes(b"\xff\xd8\xff no photo")
+    torch.manual_seed(0)
+    save_checkpoint(DUSt3R(tiny_config(64)), folder / "tiny.safetensors", card={})
+    return folder
+
+
+def arguments_of(survey: Path, out: Path) -> list[str]:
+    options = ["--weights", str(survey / "tiny.safetensors"), "--depth-size", "64"]
+    return [str(survey / "survey"), "--out", str(out), "--at-once", "2", "--", *options]
+
+
+def outcome(path: Path) -> Outcome:
+    found = read_outcome(path)
+    assert found is not None
+    return found
+
+
+def test_killed_on_the_way_it_goes_on_and_says_which_scenes_failed(
+    survey: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, arguments = tmp_path / "out", arguments_of(survey, tmp_path / "out")
+    batch = subprocess.Popen(
+        [sys.executable, "-m", "recon.batch", *arguments],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not list(out.glob("outcomes/*.json")):
+        assert batch.poll() is None
+        time.sleep(0.05)
+    batch.send_signal(signal.SIGKILL)
+    batch.wait()
+    done = {p: p.stat().st_mtime_ns for p in out.glob("outcomes/*.json")}
+    done = {p: changed for p, changed in done.items() if outcome(p).reason is None}
+    assert main(arguments) == EXIT_SOME_FAILED
+    names = os.listdir(survey / "survey")
+    outcomes = {name: outcome(out / "outcomes" / f"{name}.json") for name in names}
+    assert {n for n, o in outcomes.items() if o.reason is None} == {"1", HOSTILE}
+    assert "no usable photo" in str(outcomes["broken"].reason)
+    assert "empty" in str(outcomes["empty"].reason)
+    assert all(path.stat().st_mtime_ns == changed for path, changed in done.items())
+    said = capsys.readouterr().out
+    assert "2 scenes, 2 without one" in said
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert HOSTILE not in page and page.count("data:image/jpeg") == 2
+    assert "script-src 'none'" in page
+
+
+def test_options_that_no_scene_can_take_are_refused_at_once(survey: Path, tmp_path: Path) -> None:
+    given = [str(survey / "survey"), "--out", str(tmp_path / "out"), "--"]
+    for wrong in (["--out", "elsewhere"], ["--video", "a.mp4"], ["--depth-size", "1"]):
+        assert main([*given, *wrong]) == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_table_names_scenes_and_finds_photos_from_where_it_lies(tmp_path: Path) -> None:
+    table = tmp_path / "scenes.csv"
+    table.write_text("\ufeffname,photos\nhouse,a/b\n,trip/day 2\n", encoding="utf-8")
+    found = [(scene.name, scene.photos) for scene in read_scenes(table)]
+    assert found == [("house", str(tmp_path / "a/b")), ("day 2", str(tmp_path / "trip/day 2"))]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("photos\n", "no scene"),
+        ("folder\na\n", "names no photos"),
+        ("photos,name\na,../b\n", "name of a folder"),
+        ("photos,name\na,..\n", "name of a folder"),
+        ("photos\na/x\nb/X\n", "a name of its own"),
+        ("photos\nx\n\0\n", "x"),
+        ('photos\n"a\n', "no CSV"),
+    ],
+)
+def test_a_table_that_cannot_be_used_says_why(tmp_path: Path, text: str, says: str) -> None:
+    table = tmp_path / "scenes.csv"
+    table.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=says):
+        read_scenes(table)
+
+
+def test_the_page_escapes_all_that_it_is_told() -> None:
+    row = BatchRow(HOSTILE, f"scenes/{HOSTILE}/r.html", HOSTILE, HOSTILE, HOSTILE, HOSTILE,
+                   [HOSTILE], failed=True)  # fmt: skip
+    page = batch_page([row])
+    assert "<b>" not in page and HOSTILE not in page

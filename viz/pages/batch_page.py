@@ -1,0 +1,70 @@
+"""The page of many scenes: each with a photo, what became of it, and the way to its report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from urllib.parse import quote
+
+from viz.pages.html_page import policy_tag
+
+
+@dataclass(frozen=True)
+class BatchRow:
+    """A scene as the page shows it: what is said of it, all plain text.
+
+    ``report``: path of its report from the page's folder, None where there is none; ``thumbnail``:
+    a JPEG in base64, empty where there is none; ``failed``: whether ``said`` is the reason why.
+    """
+
+    name: str
+    report: str | None
+    thumbnail: str
+    placed: str
+    said: str
+    time: str
+    warnings: Sequence[str]
+    failed: bool
+
+
+def batch_page(rows: Sequence[BatchRow]) -> str:
+    """Return the whole page; thumbnails are inside it, the linked reports beside it."""
+    failed = sum(row.failed for row in rows)
+    title = f"{len(rows)} scene{'s' if len(rows) != 1 else ''}"
+    said = f"{len(rows) - failed} reconstructed, {failed} not."
+    style = files("viz.pages").joinpath("report.css").read_text(encoding="utf-8")
+    body = "".join(_row(row) for row in rows)
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"{policy_tag([])}<title>{title}</title><style>{style}</style></head><body><main>"
+        f"<h1>{title}</h1><p class='soft'>{said}</p>"
+        "<div class='wide'><table><thead><tr><th></th><th>Scene</th><th class='number'>Placed</th>"
+        "<th>Cameras</th><th class='number'>Time</th><th>Warnings</th></tr></thead>"
+        f"<tbody>{body}</tbody></table></div>"
+        "<footer>Made by pointmap. This page needs no network.</footer></main></body></html>\n"
+    )
+
+
+def _row(row: BatchRow) -> str:
+    name = escape(row.name)
+    picture = ""
+    if row.thumbnail:
+        source = f"data:image/jpeg;base64,{escape(row.thumbnail)}"
+        picture = f'<img src="{source}" width="120" loading="lazy" alt="{name}">'
+    if row.report is not None:
+        name = f"<a href='{escape(quote(row.report))}'>{name}</a>"
+    said = escape(row.said)
+    if row.failed:
+        said = f"<span class='no'>no scene</span>: {said}"
+    warned = ""
+    if row.warnings:
+        listed = "".join(f"<li>{escape(text)}</li>" for text in row.warnings)
+        warned = f"<details><summary>{len(row.warnings)}</summary><ul>{listed}</ul></details>"
+    return (
+        f"<tr><td>{picture}</td><td class='name'>{name}</td>"
+        f"<td class='number'>{escape(row.placed)}</td><td class='why'>{said}</td>"
+        f"<td class='number'>{escape(row.time)}</td><td class='why'>{warned}</td></tr>"
+    )
