@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from pointmap.errors import InputError
 from recon.export.renames import rename_to_free
 from recon.progress import Advance, unheard
 from recon.scene import Scene
+from recon.work.lock import Busy, exclusive_file
 from viz.drawing.render import Drawer, drawing
 from viz.drawing.viewpoint import (
     Viewpoint,
@@ -45,7 +45,7 @@ def check_video_path(path: Path, *, overwrite: bool = True) -> None:
         raise InputError(f"{path} exists already: choose another file, or add --overwrite")
     if path.suffix.lower() not in ENDINGS:
         raise InputError(f"{path} is no film: name a file that ends in {' or '.join(ENDINGS)}")
-    if not path.absolute().parent.is_dir():
+    if not os.path.isdir(path.absolute().parent):
         raise InputError(f"{path.parent} is no folder: make it first, or choose another place")
 
 
@@ -68,29 +68,32 @@ def write_video(
     check_video_path(path)
     views = flight(reconstruction, aspect=width / height)
     along = len(registered_cameras(reconstruction)) >= _LEAST_CAMERAS
+    # Hidden, and always the same one, so that what a killed run left is found and replaced.
+    name = path.with_name(f".{path.name}.partial{path.suffix.lower()}")
     try:
-        handle, name = tempfile.mkstemp(
-            dir=path.absolute().parent, prefix=f".{path.stem}.", suffix=path.suffix.lower()
-        )
-        os.close(handle)
-        try:
-            with drawing(
-                reconstruction,
-                width=width,
-                height=height,
-                show=best_show(reconstruction),
-                # Outlines of cameras that the film flies through would cross the picture.
-                cameras=not along,
-                lit_from=np.mean([view.eye for view in views], axis=0),
-            ) as draw:
-                _encode(draw, views, name, (width, height), advance)
-            Path(name).chmod(0o644)
-            if overwrite:
-                os.replace(name, path)
-            else:
-                path = rename_to_free(Path(name), path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        with exclusive_file(path.with_name(f".{path.name}.lock")):
+            name.unlink(missing_ok=True)
+            try:
+                # With the rights that the user's new files have.
+                name.touch(exist_ok=False)
+                with drawing(
+                    reconstruction,
+                    width=width,
+                    height=height,
+                    show=best_show(reconstruction),
+                    # Outlines of cameras that the film flies through would cross the picture.
+                    cameras=not along,
+                    lit_from=np.mean([view.eye for view in views], axis=0),
+                ) as draw:
+                    _encode(draw, views, str(name), (width, height), advance)
+                if overwrite:
+                    os.replace(name, path)
+                else:
+                    path = rename_to_free(name, path)
+            finally:
+                name.unlink(missing_ok=True)
+    except Busy:
+        raise InputError(f"another run is writing the film {path}: wait until it ends") from None
     except OSError as error:
         raise InputError(f"cannot write the film {path}: {error.strerror or error}") from error
     return path

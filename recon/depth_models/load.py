@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pointmap import hub
 from pointmap.errors import InputError
+from pointmap.outside.regular_file import home_expanded
 from recon.depth_models.folder import licence_of
 from recon.depth_models.protocol import DepthModel
 from recon.depth_models.table import KNOWN_MODELS, Library, known_model, may_be_sold
@@ -41,8 +43,8 @@ def load_depth_model(given: str, *, device: torch.device) -> DepthModel:
 
 def locate_depth_model(given: str) -> tuple[Path, Library, str]:
     """Return the folder of a model, downloaded if need be, its library and its licence."""
-    folder = Path(given).expanduser()
-    if folder.is_dir():
+    folder = home_expanded(given)
+    if os.path.isdir(folder):
         return folder, _library_of(folder), licence_of(folder)
     known = known_model(given)
     if known is None and not hub.is_repository(given):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.errors import InputError
-from pointmap.outside.json_object import parse_object
-from pointmap.outside.regular_file import read_regular
-from recon.depth_models.folder import folder_key, library_errors
+from pointmap.outside.regular_file import check_regular
+from recon.depth_models.folder import folder_key, library_errors, read_settings
 from recon.depth_models.protocol import DepthPrediction
 from recon.prediction.affine_fit import MapKind
 
@@ -24,9 +25,13 @@ if TYPE_CHECKING:
     import torch
 
 _LEAST_VERSION = (5, 0)
+# Of the pictures that a model may ask for, in pixels; Depth Pro has 1536.
+_LARGEST_SIDE = 4096
 _TASK = "ForDepthEstimation"
 # Whose processors are nothing without torchvision.
 _NEED_TORCHVISION = ("depth_pro", "zoedepth")
+# A tied or missing layer of this size is told better by its name.
+_FEW_WEIGHTS = 1_000_000
 # By the configuration's model_type; the Depth Anything family says itself which of two it is.
 _KINDS: dict[str, MapKind | None] = {
     "depth_anything": None,
@@ -43,6 +48,7 @@ class TransformersDepth:
     """A :class:`recon.depth_models.protocol.DepthModel` with its processor, on its device."""
 
     name: str
+    folder: Path
     kind: MapKind
     licence: str
     content_key: str
@@ -58,6 +64,7 @@ class TransformersDepth:
         # Half precision pays on GPUs alone: processors convert it back and forth.
         half = self.device.type == "cuda"
         with (
+            library_errors(self.folder),
             torch.inference_mode(),
             torch.autocast("cuda", torch.float16, enabled=half),
         ):
@@ -88,6 +95,9 @@ def load_transformers(
     if not any(folder.glob("*.safetensors")):
         raise InputError(f"{folder}: no weights (.safetensors) in the folder; download it again")
     with quiet_transformers(), library_errors(folder):
+        if os.path.lexists(folder / "preprocessor_config.json"):
+            read_settings(folder / "preprocessor_config.json", largest=_LARGEST_SIDE)
+        _check_size(folder)
         # No code from the folder is run: without trust_remote_code the library has its own alone.
         processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
         network, info = AutoModelForDepthEstimation.from_pretrained(
@@ -99,7 +109,9 @@ def load_transformers(
         )
     _check_weights(folder, network, info)
     network = network.eval().to(device)
-    return TransformersDepth(name, kind, licence, folder_key(folder), processor, network, device)
+    return TransformersDepth(
+        name, folder, kind, licence, folder_key(folder), processor, network, device
+    )
 
 
 def _check_library() -> None:
@@ -120,7 +132,7 @@ def _check_library() -> None:
 def _kind(folder: Path) -> MapKind:
     """Return what the maps of the model in ``folder`` hold; ``InputError`` unless it has maps."""
     try:
-        config = parse_object(read_regular(folder / "config.json"), infinite=True)
+        config = read_settings(folder / "config.json")
         model_type, architectures = config["model_type"], config.get("architectures") or []
         if not all(isinstance(text, str) for text in (model_type, *architectures)):
             raise TypeError("model_type and architectures are no texts")
@@ -143,6 +155,28 @@ def _kind(folder: Path) -> MapKind:
         return known
     relative = "metric" if model_type == "prompt_depth_anything" else "relative"
     return "metres" if config.get("depth_estimation_type", relative) == "metric" else "disparity"
+
+
+def _check_size(folder: Path) -> None:
+    """Raise ``ValueError`` when the settings ask for far more weights than the files hold.
+
+    Those that are missing would be made of random numbers first, whatever memory that takes.
+    """
+    import torch
+    from safetensors import safe_open
+    from transformers import AutoConfig, AutoModelForDepthEstimation
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    with torch.device("meta"):
+        network = AutoModelForDepthEstimation.from_config(config)
+    asked = sum(weight.numel() for weight in network.parameters())
+    held = 0
+    for path in folder.glob("*.safetensors"):
+        check_regular(path)
+        with safe_open(path, framework="np") as file:
+            held += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())
+    if asked > 2 * held + _FEW_WEIGHTS:
+        raise ValueError(f"config.json asks for {asked:,} weights, and the files hold {held:,}")
 
 
 def _check_weights(folder: Path, network: Any, info: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,7 +85,16 @@ def load_kornia_matcher(known: KnownMatcher, *, device: torch.device) -> Matcher
         if known.name == "loftr":
             return _Loftr.load(known, device)
         return _KeyPointMatcher.load(known, device)
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        UnpicklingError,
+    ) as error:
         reason = str(error).strip().partition("\n")[0][:200]
         raise InputError(
             f"--matcher {known.name}: its weights cannot be had ({reason}); go online once, or put "

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from recon.lossy_streams import LossyStream
+from pointmap.lossy_streams import LossyStream
 
 ROOT = Path(__file__).resolve().parents[2]
 TALK = """
 import sys
-from recon.lossy_streams import lossy_streams
+from pointmap.lossy_streams import lossy_streams
 with lossy_streams():
     for _ in range(2000):
         sys.stdout.write("a line \\udcff of output\\n")
