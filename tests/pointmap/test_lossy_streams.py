@@ -39,6 +39,15 @@ def test_what_cannot_be_said_ends_nothing(tmp_path: Path, where: str) -> None:
     assert done.returncode == 0 and (tmp_path / "done").exists()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="closes streams by a shell")
+def test_streams_that_were_never_open_end_nothing(tmp_path: Path) -> None:
+    script = f"exec {sys.executable} -c '{TALK}' {tmp_path / 'done'} <&- >&- 2>&-"
+    done = subprocess.run(["sh", "-c", script], cwd=ROOT, check=False)
+    assert done.returncode == 0
+    # The first file that it opens has not got the number of a standard stream, nor what is said.
+    assert (tmp_path / "done").read_bytes() == b""
+
+
 def test_what_has_no_encoding_is_escaped() -> None:
     raw = io.BytesIO()
     stream = LossyStream(io.TextIOWrapper(raw, encoding="ascii"))
