@@ -45,6 +45,7 @@ def save_each(
     """
     # viz depends on recon, not the other way: it is imported where it is called.
     from viz.pages.depth_report import DepthCard, depth_card, depth_report
+    from viz.pages.html_page import write_page
 
     options = replace(options, depth_products=True)
     options.check()
@@ -106,8 +107,7 @@ def save_each(
                 cards.append(depth_card(scene, stem))
         if not cards:
             raise InputError(f"no depth in any of the {len(stems)} photos (see the warnings)")
-        page = depth_report(cards, run.warnings)
-        (staging / "report.html").write_text(page, encoding="utf-8")
+        write_page(depth_report(cards, run.warnings), staging / "report.html")
         _write_run(staging, options, models, run)
     return len(cards)
 

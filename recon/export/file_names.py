@@ -11,15 +11,19 @@ from pathlib import Path
 
 # What some file system or archive refuses in a file name, and the folder separators.
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+# File systems take names of 255 bytes; endings such as "-edges.png" and what tells stems apart
+# come behind a stem.
+_MOST_BYTES = 200
 
 
 def depth_stems(names: Sequence[str]) -> list[str]:
     """Return one file stem per photo name, unique also where capitals don't count.
 
     A stem that only one photo has is that photo's. Of ``a.jpg``, ``a.png`` the first keeps ``a``,
-    the next becomes ``a_png``, then ``a_png_2``. Depends on nothing but the names and their order.
+    the next becomes ``a_png``, then ``a_png_2``. Very long ones are cut. Depends on nothing
+    but the names and their order.
     """
-    stems = [_FORBIDDEN.sub("_", _stem(name)) for name in names]
+    stems = [_cut(_FORBIDDEN.sub("_", _stem(name))) for name in names]
     counts = Counter(map(_key, stems))
     taken = {key for key, count in counts.items() if count == 1}
     result = []
@@ -52,6 +56,12 @@ def relative_photo_path(photo: Path, folder: Path) -> str:
 
 def _stem(name: str) -> str:
     return name[: -len(suffix)] if (suffix := Path(name).suffix) else name
+
+
+def _cut(stem: str) -> str:
+    while len(stem.encode("utf-8", errors="surrogatepass")) > _MOST_BYTES:
+        stem = stem[:-1]
+    return stem
 
 
 def _key(stem: str) -> str:

@@ -250,6 +250,17 @@ def test_an_existing_folder_is_not_mixed_with(
     assert [path.name for path in out.iterdir()] == ["diary.txt"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the file system refuses such names")
+def test_photos_by_themselves_may_be_called_anything(
+    photos: Path, weights: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for source, name in (("0.jpg", b"\xff <b>.jpg"), ("1.jpg", b"x" * 251 + b".jpg")):
+        shutil.copy(photos / source, os.path.join(os.fsencode(tmp_path / "in"), name))
+    assert run(tmp_path / "in", tmp_path / "out", weights, "--mode", "depth") == 0
+    assert len(os.listdir(tmp_path / "out")) == 2 + len({"report.html", "run.json"})
+
+
 @pytest.mark.parametrize("mode", ["scene", "depth"])
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_files_that_appear_while_it_works_are_kept(
