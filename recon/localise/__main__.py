@@ -123,7 +123,7 @@ def _write(path: Path, localised: list[Localised], units: str, world: World) -> 
     try:
         write_camera_entries(path, images, units=units, world=world)
     except OSError as error:
-        if path.is_file():
+        if os.path.isfile(path):
             path.unlink()  # the half that fitted on a full disk
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
