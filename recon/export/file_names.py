@@ -9,11 +9,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from pointmap.outside.names import shortened
+
 # What some file system or archive refuses in a file name, and the folder separators.
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
-# File systems take names of 255 bytes; endings such as "-edges.png" and what tells stems apart
-# come behind a stem.
-_MOST_BYTES = 200
 
 
 def depth_stems(names: Sequence[str]) -> list[str]:
@@ -23,7 +22,7 @@ def depth_stems(names: Sequence[str]) -> list[str]:
     the next becomes ``a_png``, then ``a_png_2``. Very long ones are cut. Depends on nothing
     but the names and their order.
     """
-    stems = [_cut(_FORBIDDEN.sub("_", _stem(name))) for name in names]
+    stems = [shortened(_FORBIDDEN.sub("_", _stem(name))) for name in names]
     counts = Counter(map(_key, stems))
     taken = {key for key, count in counts.items() if count == 1}
     result = []
@@ -56,12 +55,6 @@ def relative_photo_path(photo: Path, folder: Path) -> str:
 
 def _stem(name: str) -> str:
     return name[: -len(suffix)] if (suffix := Path(name).suffix) else name
-
-
-def _cut(stem: str) -> str:
-    while len(stem.encode("utf-8", errors="surrogatepass")) > _MOST_BYTES:
-        stem = stem[:-1]
-    return stem
 
 
 def _key(stem: str) -> str:
