@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from pointmap.errors import InputError
 from pointmap.lossy_streams import lossy_streams
@@ -65,9 +66,9 @@ def _signals_interrupt() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def end_as_on_ctrl_c(*names: str) -> dict[int, signal.Handlers | Callable[..., object] | int]:
+def end_as_on_ctrl_c(*names: str) -> dict[int, Any]:
     """Have signals raise ``KeyboardInterrupt``; return what was done about them until now."""
-    before = {}
+    before: dict[int, Any] = {}
     for name in names:
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         # nohup has it ignored, and so it stays; None is one that is not Python's.
