@@ -99,7 +99,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "pointmap-view") -> int:
         tyro.cli(view, prog=prog, args=argv)
         return 0
 
-    return run_command(run)
+    def say(kind: str, message: str) -> None:
+        logger.error("%s", message if kind == "error" else kind)
+
+    return run_command(run, say=say)
 
 
 if __name__ == "__main__":
