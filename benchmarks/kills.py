@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from recon.cli import _end_as_on_ctrl_c
+from pointmap.commands import end_as_on_ctrl_c
 from recon.export.json_file import read_json
 from recon.export.ownership import sort_files
 from recon.export.staging import reserved_folder
@@ -71,7 +71,7 @@ def _started(work: Callable[[], object]) -> int:
     child = os.fork()
     if child:
         return child
-    _end_as_on_ctrl_c("SIGTERM", "SIGHUP")
+    end_as_on_ctrl_c("SIGTERM", "SIGHUP")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         work()

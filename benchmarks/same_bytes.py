@@ -1,9 +1,9 @@
 """Is a scene the same bytes, whatever it is made with? ``python -m benchmarks.same_bytes PHOTOS``.
 
-The command is run with one thread, with two and four, in another locale and time zone with other
-hashes, and with the photos in another order; a table says which files of the scene differ from the
-first run's. Photos may be listed in their order, and ``run.json`` and ``report.html`` say how long
-a run took: those are compared without.
+The command is run with one thread, with two and four, on another day, in another locale and time
+zone with other hashes, and with the photos in another order; a table says which files of the scene
+differ from the first run's. Photos may be listed in their order, and ``run.json`` and
+``report.html`` say how long a run took: those are compared without.
 """
 
 from __future__ import annotations
@@ -33,6 +33,37 @@ def environment(threads: int, **more: str) -> dict[str, str]:
 
 
 ELSEWHERE = {"PYTHONHASHSEED": "7", "TZ": "Asia/Kathmandu", "LC_ALL": "C", "LANG": "tr_TR.UTF-8"}
+
+
+def another_day(folder: Path) -> dict[str, str]:
+    """Return variables that put Python's clocks forward by some weeks, with a module in folder."""
+    (folder / "sitecustomize.py").write_text(_ANOTHER_DAY, encoding="utf-8")
+    return {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
+
+
+_ANOTHER_DAY = """
+import datetime, time
+
+shift = 40 * 86400 + 34567.89
+clock, clock_ns, local, utc = time.time, time.time_ns, time.localtime, time.gmtime
+time.time = lambda: clock() + shift
+time.time_ns = lambda: clock_ns() + int(shift * 1e9)
+time.localtime = lambda seconds=None: local(time.time() if seconds is None else seconds)
+time.gmtime = lambda seconds=None: utc(time.time() if seconds is None else seconds)
+
+
+class Later(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return cls.fromtimestamp(time.time(), tz)
+
+    @classmethod
+    def today(cls):
+        return cls.now()
+
+
+datetime.datetime = Later
+"""
 
 
 def make_scene(
@@ -78,15 +109,16 @@ def main() -> int:
     at = arguments.index("--") if "--" in arguments else len(arguments)
     photos = parser.parse_args(arguments[:at]).photos
     options = arguments[at + 1 :]
-    runs = {
-        "2 threads": (photos, environment(2)),
-        "4 threads": (photos, environment(4)),
-        "other hashes, zone, locale": (photos, environment(1, **ELSEWHERE)),
-        "photos from the last to the first": (photos[::-1], environment(1)),
-    }
     bad = 0
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
+        runs = {
+            "2 threads": (photos, environment(2)),
+            "4 threads": (photos, environment(4)),
+            "another day": (photos, environment(1, **another_day(place))),
+            "other hashes, zone, locale": (photos, environment(1, **ELSEWHERE)),
+            "photos from the last to the first": (photos[::-1], environment(1)),
+        }
         first = make_scene(photos, place / "first", options, environment(1))
         print(f"{'against 1 thread':<36} files that differ", flush=True)
         for number, (name, (given, env)) in enumerate(runs.items()):

@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from pointmap.commands import interrupted, run_command
 from pointmap.errors import InputError, one_line
 from pointmap.version import answer_version
 from recon.export.options import ExportOptions
-from recon.lossy_streams import lossy_streams
 from recon.options import Options, Quality
 
 if TYPE_CHECKING:
@@ -25,13 +26,9 @@ if TYPE_CHECKING:
 
     from recon.export import OutputFolder
     from recon.scene import Scene, StageRecord
+    from recon.work.folder import Work
 
 logger = logging.getLogger(__name__)
-
-EXIT_INPUT_ERROR = 2
-
-# Numbers of the signals that came to end the command.
-_interrupts: list[int] = []
 
 
 @dataclass(frozen=True)
@@ -93,42 +90,43 @@ def main(arguments: list[str] | None = None, prog: str = "run_recon.py") -> int:
     # Idle OpenMP threads that spin slow everything tenfold when another program is busy. Read once,
     # when torch is imported, so it has to be said before that.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with lossy_streams():
-        return _run(arguments, prog)
+    outputs: list[OutputFolder] = []
+
+    def say(kind: str, message: str) -> None:
+        style = "bold red" if kind == "error" else "default"
+        # Made here and now, of the stream that stands for the standard error meanwhile.
+        _console().print(f"[{style}]{kind}:[/] {_escape(message)}")
+
+    return run_command(
+        lambda: _run(arguments, prog, outputs),
+        say=say,
+        left=lambda: _what_was_written(outputs),
+    )
 
 
-def _run(arguments: list[str] | None, prog: str) -> int:
+def _console() -> Console:
     from rich.console import Console
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    _interrupts.clear()
-    _end_as_on_ctrl_c("SIGINT", "SIGTERM", "SIGHUP")
-    output: OutputFolder | None = None
-    try:
-        answer_version(arguments)
-        command = read_command(arguments, prog)
-        from recon.export import reserved_folder
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
-        logging.basicConfig(level=logging.ERROR, format="%(message)s")
-        _show_warnings(console)
-        command.export.check()
-        with reserved_folder(command.out, overwrite=command.overwrite) as output:
-            scene = _write(command, output, ProgressBars(console))
-        if scene is not None:
-            _print_summary(scene, command.out)
-            _view(command, scene)
-        return 0
-    except InputError as error:
-        console.print(f"[bold red]error:[/] {_escape(str(error))}")
-        return EXIT_INPUT_ERROR
-    except KeyboardInterrupt:
-        pass
-    except Exception:
-        # A library in C that is interrupted, most often in its import, makes an error of it.
-        if not _interrupts:
-            raise
-    console.print(f"interrupted: {_escape(_what_was_written(output))}")
-    return 128 + (_interrupts[0] if _interrupts else signal.SIGINT)
+
+def _run(arguments: list[str] | None, prog: str, outputs: list[OutputFolder]) -> int:
+    """Do what ``arguments`` say; ``outputs`` gets the folder that is written to."""
+    console = _console()
+    answer_version(arguments)
+    command = read_command(arguments, prog)
+    from recon.export import reserved_folder
+
+    logging.basicConfig(level=logging.ERROR, format="%(message)s")
+    _show_warnings(console)
+    command.export.check()
+    with reserved_folder(command.out, overwrite=command.overwrite) as output:
+        outputs.append(output)
+        scene = _write(command, output, ProgressBars(console))
+    if scene is not None:
+        _print_summary(scene, command.out)
+        _view(command, scene)
+    return 0
 
 
 def read_command(arguments: list[str] | None, prog: str = "run_recon.py") -> Command:
@@ -140,27 +138,14 @@ def read_command(arguments: list[str] | None, prog: str = "run_recon.py") -> Com
     return tyro.cli(Command, args=arguments, prog=prog, default=preset)
 
 
-def _what_was_written(output: OutputFolder | None) -> str:
-    if output is not None and output.published:
-        return f"the scene is in {output.target}"
-    if output is not None and _work_folder(output).exists():
+def _what_was_written(outputs: list[OutputFolder]) -> str:
+    for output in outputs:
+        if output.published:
+            return f"the scene is in {output.target}"
         work = _work_folder(output)
-        return f"no scene was written; the same command goes on from what is in {work}"
+        if work.exists():
+            return f"no scene was written; the same command goes on from what is in {work}"
     return "nothing was written"
-
-
-def _end_as_on_ctrl_c(*names: str) -> None:
-    """Have signals end the command as Ctrl-C does, so that unfinished output is removed."""
-    for name in names:
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        # nohup has it ignored, and so it stays.
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _raise_interrupt)
-
-
-def _raise_interrupt(number: int, frame: object) -> None:
-    _interrupts.append(number)
-    raise KeyboardInterrupt
 
 
 def _write(command: Command, output: OutputFolder, listener: ProgressBars) -> Scene | None:
@@ -197,9 +182,10 @@ def _write_scene(command: Command, output: OutputFolder, listener: ProgressBars)
     if command.fresh:
         work.delete()
     with pieces_on(command.cluster) as work.pieces, listener:
-        scene = reconstruct(command.photos, command.options, listener=listener, work=work)
-        listener.started("Writing files")
-        save_into(scene, output, command.export)
+        with _suspecting(work):
+            scene = reconstruct(command.photos, command.options, listener=listener, work=work)
+            listener.started("Writing files")
+            save_into(scene, output, command.export)
         if command.video is not None:
             from viz.video import write_video
 
@@ -219,6 +205,25 @@ def _write_scene(command: Command, output: OutputFolder, listener: ProgressBars)
             scene = replace(scene, views=load_scene(output.target).views)
         work.delete()
     return scene
+
+
+@contextmanager
+def _suspecting(work: Work) -> Iterator[None]:
+    """Have errors that may come of results of an earlier run say so, in one line.
+
+    Their files are whole, but who made them, and with which version, nobody knows.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if not work.reused or interrupted():
+            raise
+        raise InputError(
+            f"what an earlier run left in {work.folder} may be damaged "
+            f"({type(error).__name__}: {str(error)[:200]}): run the same command with --fresh"
+        ) from error
 
 
 def _work_folder(output: OutputFolder) -> Path:

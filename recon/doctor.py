@@ -15,6 +15,7 @@ from pathlib import Path
 import tyro
 
 import pointmap
+from pointmap.commands import run_command
 from pointmap.version import answer_version
 
 # What each optional part needs: its packages, and what one installs.
@@ -51,6 +52,10 @@ class Command:
 def main(arguments: Sequence[str] | None = None, prog: str = "pointmap doctor") -> int:
     """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code."""
     answer_version(arguments)
+    return run_command(lambda: _run(arguments, prog))
+
+
+def _run(arguments: Sequence[str] | None, prog: str) -> int:
     tyro.cli(Command, args=arguments, prog=prog)
     findings = list(examine(Path.cwd()))
     width = max(len(finding.part) for finding in findings)

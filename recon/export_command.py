@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from pointmap.commands import run_command
 from pointmap.errors import InputError
 from pointmap.version import answer_version
 from recon.export.options import ExportOptions
 
 if TYPE_CHECKING:
     from recon.scene import Scene
-
-EXIT_INPUT_ERROR = 2
 
 Format = Literal[
     "ply", "glb", "obj", "splat", "cameras", "colmap", "nerfstudio", "tum",
@@ -70,14 +69,13 @@ class Command:
 def main(arguments: Sequence[str] | None = None, prog: str = "pointmap export") -> int:
     """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code."""
     answer_version(arguments)
+    return run_command(lambda: _run(arguments, prog))
+
+
+def _run(arguments: Sequence[str] | None, prog: str) -> int:
     command = tyro.cli(Command, args=arguments, prog=prog)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
-        written = export(command)
-    except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return EXIT_INPUT_ERROR
-    sys.stdout.write("".join(f"{path}\n" for path in written))
+    sys.stdout.write("".join(f"{path}\n" for path in export(command)))
     return 0
 
 

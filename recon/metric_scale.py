@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pointmap.camera import Array, pixel_rays
 from pointmap.errors import InputError
 from pointmap.metrics import MAD_TO_SIGMA
+from pointmap.outside.values import MAX_LENGTH
 from recon.export.cameras_json import read_cameras
 from recon.scene import Camera, Maps, Scene, View
 from recon.stage_results import PhotoPrior
@@ -69,7 +70,9 @@ def parse_scale(text: str) -> ScaleSource:
             raise ValueError
     except ValueError:
         raise InputError(f"--scale-from {text!r} is not understood; give {_FORMS}") from None
-    if not (np.isfinite(source.numbers).all() and source.numbers[-1] > 0):
+    if not all(abs(number) <= MAX_LENGTH for number in source.numbers):
+        raise InputError(f"--scale-from {text!r}: no number in it may be beyond {MAX_LENGTH:g}")
+    if not 1 / MAX_LENGTH <= source.numbers[-1]:
         raise InputError(f"--scale-from {text!r}: the length in metres must be above 0")
     return source
 

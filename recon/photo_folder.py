@@ -69,7 +69,8 @@ def save_each(
     with (
         output.staged() as staging,
         Run(listener) as run,
-        TemporaryFile("w+", encoding="utf-8") as cards,
+        # Undecodable file names arrive as lone surrogates.
+        TemporaryFile("w+", encoding="utf-8", errors="backslashreplace") as cards,
     ):
         work = Work()
         frames: dict[Path, list[Path]] = {}
@@ -121,7 +122,8 @@ def save_each(
         if not saved:
             raise InputError(f"no depth in any of the {len(stems)} photos (see the warnings)")
         cards.seek(0)
-        with (staging / "report.html").open("w", encoding="utf-8") as page:
+        page = (staging / "report.html").open("w", encoding="utf-8", errors="backslashreplace")
+        with page:
             write_depth_report(page, cards, len(saved), run.warnings)
         _write_run(staging, options, models, run)
     given = find_photos(photos, frames=frames)

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import tyro
 
+from pointmap.commands import run_command
 from pointmap.errors import InputError
 from pointmap.version import answer_version
 from recon.scene import Scene
@@ -98,19 +99,19 @@ def _save_video(reconstruction: Scene, path: Path) -> Path:
 def main(argv: Sequence[str] | None = None, prog: str = "pointmap-view") -> int:
     """Run the command with ``argv`` (default: the process's own); return the exit code.
 
-    0; 2 after one line on stderr when the scene cannot be used; 130 when interrupted.
+    0; 2 after one line on stderr when the scene cannot be used; 128 + signal number: interrupted.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     answer_version(argv)
-    try:
+
+    def run() -> int:
         tyro.cli(view, prog=prog, args=argv)
-    except InputError as error:
-        logger.error("%s", error)
-        return 2
-    except KeyboardInterrupt:
-        logger.error("interrupted")
-        return 130
-    return 0
+        return 0
+
+    def say(kind: str, message: str) -> None:
+        logger.error("%s", message if kind == "error" else kind)
+
+    return run_command(run, say=say)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from pointmap.errors import InputError
 from recon.export.renames import rename_to_free
 from recon.progress import Advance, unheard
 from recon.scene import Scene
+from recon.work.lock import Busy, exclusive_file
 from viz.drawing.render import Drawer, drawing
 from viz.drawing.viewpoint import (
     Viewpoint,
@@ -48,7 +49,7 @@ def check_video_path(path: Path, *, overwrite: bool = True) -> None:
         raise InputError(f"{path} exists already: choose another file, or add --overwrite")
     if path.suffix.lower() not in ENDINGS:
         raise InputError(f"{path} is no film: name a file that ends in {' or '.join(ENDINGS)}")
-    if not path.absolute().parent.is_dir():
+    if not os.path.isdir(path.absolute().parent):
         raise InputError(f"{path.parent} is no folder: make it first, or choose another place")
 
 
@@ -87,7 +88,7 @@ def write_video(
             if overwrite:
                 os.replace(name, path)
             else:
-                path = rename_to_free(Path(name), path)
+                path = rename_to_free(name, path)
     except OSError as error:
         raise InputError(f"cannot write the film {path}: {error.strerror or error}") from error
     return path
@@ -202,34 +203,43 @@ def write_frames(path: Path, frames: Sequence[NDArray[np.uint8]], frames_per_sec
 
 
 @contextlib.contextmanager
-def _unfinished(path: Path) -> Iterator[str]:
-    """Yield a hidden file beside ``path``, which goes unless it is moved away."""
-    handle, name = tempfile.mkstemp(
-        dir=path.absolute().parent, prefix=f".{path.stem}.", suffix=path.suffix.lower()
-    )
-    os.close(handle)
+def _unfinished(path: Path) -> Iterator[Path]:
+    """Yield a hidden file beside ``path``, which goes unless it is moved away.
+
+    Always the same one, so that what a killed run left is found and replaced. Raises ``InputError``
+    while another run holds it.
+    """
+    name = path.with_name(f".{path.name}.partial{path.suffix.lower()}")
     try:
-        Path(name).chmod(0o644)
-        yield name
-    finally:
-        Path(name).unlink(missing_ok=True)
+        with exclusive_file(path.with_name(f".{path.name}.lock")):
+            name.unlink(missing_ok=True)
+            try:
+                # With the rights that the user's new files have.
+                name.touch(exist_ok=False)
+                yield name
+            finally:
+                name.unlink(missing_ok=True)
+    except Busy:
+        raise InputError(f"another run is writing the film {path}: wait until it ends") from None
 
 
 def encode_film(
-    name: str,
+    path: Path,
     frames: Iterable[NDArray[np.uint8]],
     size: tuple[int, int],
     frames_per_second: int,
 ) -> None:
-    """Write ``frames`` (h, w, 3) of ``size`` (w, h), both even, to ``name``: H.264 in .mp4, which
+    """Write ``frames`` (h, w, 3) of ``size`` (w, h), both even, to ``path``: H.264 in .mp4, which
     every player knows, VP9 in .webm. Raises OSError when it cannot be written.
     """
     import av
 
-    codec = "libx264" if name.endswith(".mp4") else "libvpx-vp9"
+    codec: Literal["libx264", "libvpx-vp9"]
+    codec = "libx264" if path.suffix == ".mp4" else "libvpx-vp9"
     try:
-        with av.open(name, "w") as film:
+        with av.open(str(path), "w") as film:
             stream = film.add_stream(codec, rate=frames_per_second)
+            assert isinstance(stream, av.VideoStream)
             stream.width, stream.height = size
             stream.pix_fmt = "yuv420p"
             stream.options = {"crf": "20" if codec == "libx264" else "28"}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 import torch
 
 from pointmap.checkpoint import load_network, save_checkpoint
-from pointmap.errors import InputError
+from pointmap.commands import run_command
 from pointmap.freed_memory import keep_freed_memory
 from pointmap.network import DUSt3RConfig, MatchedConfig, NetworkConfig
 from pointmap.training.batches.prefetch import Prefetched
@@ -140,9 +141,16 @@ def _preset(arguments: argparse.Namespace) -> Preset:
     return replace(preset, **given)
 
 
-def main(arguments: Sequence[str] | None = None, prog: str = "python -m pointmap.training") -> None:
-    """Run the command line."""
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m pointmap.training") -> int:
+    """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code."""
     options = _parse(arguments, prog)
+    return run_command(
+        lambda: _run(options),
+        left=lambda: f"the same command goes on from what is in {options.run}",
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
     world = join_world()
     logging.basicConfig(
         level=logging.INFO if world.leads else logging.WARNING, format="%(asctime)s %(message)s"
@@ -183,6 +191,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m pointmap
     trainer.run(source, seconds=options.seconds)
     if world.leads:
         _finish(trainer, options)
+    return 0
 
 
 def _finish(trainer: Trainer, options: argparse.Namespace) -> None:
@@ -211,7 +220,4 @@ def _finish(trainer: Trainer, options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        raise SystemExit(f"error: {error}") from None
+    sys.exit(main())

@@ -13,6 +13,7 @@ from typing import Any
 from pointmap.errors import InputError
 from pointmap.file_digest import file_sha256
 from pointmap.outside.json_object import parse_object
+from pointmap.outside.names import shortened
 from pointmap.outside.regular_file import read_regular
 from pointmap.outside.typed import as_type
 
@@ -118,7 +119,8 @@ def _clip_names(videos: Sequence[Path]) -> list[str]:
     taken: set[str] = set()
     names = []
     for video in videos:
-        candidates = (video.stem, *(f"{video.stem}-{n}" for n in range(2, len(videos) + 2)))
+        stem = shortened(video.stem)
+        candidates = (stem, *(f"{stem}-{n}" for n in range(2, len(videos) + 2)))
         name = next(name for name in candidates if name.casefold() not in taken)
         taken.add(name.casefold())
         names.append(name)

@@ -11,11 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.errors import InputError
-from pointmap.outside.json_object import parse_object
-from pointmap.outside.regular_file import read_regular
 from recon.depth_models.protocol import DepthPrediction
 from recon.prediction.affine_fit import MapKind
-from recon.pretrained.folder import folder_key, library_errors
+from recon.pretrained.folder import folder_key, library_errors, read_settings
 from recon.pretrained.transformers_folder import quiet_transformers
 
 if TYPE_CHECKING:
@@ -33,6 +31,7 @@ class DiffusersDepth:
     """A :class:`recon.depth_models.protocol.DepthModel` with its pipeline, on its device."""
 
     name: str
+    folder: Path
     licence: str
     content_key: str
     pipeline: Any
@@ -48,13 +47,14 @@ class DiffusersDepth:
         import torch
         from PIL import Image
 
-        found = self.pipeline(
-            Image.fromarray(pixels),
-            num_inference_steps=_STEPS,
-            ensemble_size=1,
-            generator=torch.Generator(self.device).manual_seed(_SEED),
-            output_type="np",
-        )
+        with library_errors(self.folder):
+            found = self.pipeline(
+                Image.fromarray(pixels),
+                num_inference_steps=_STEPS,
+                ensemble_size=1,
+                generator=torch.Generator(self.device).manual_seed(_SEED),
+                output_type="np",
+            )
         # 0 is the nearest and would count as unknown: the shift is solved anyway.
         return DepthPrediction((found.prediction[0, ..., 0] + 1).astype(np.float32))
 
@@ -78,8 +78,10 @@ def load_marigold(folder: Path, *, name: str, licence: str, device: torch.device
             f"diffusers {installed} is too old for Marigold: pip install -U 'pointmap[models]'"
         )
     with library_errors(folder):
-        index = parse_object(read_regular(folder / "model_index.json"), infinite=True)
-        pipeline_name = str(index.get("_class_name"))
+        pipeline_name = str(read_settings(folder / "model_index.json").get("_class_name"))
+        for path in folder.glob("*/*config.json"):
+            if path.parent.name != "tokenizer":  # where a length without bound is 10^30
+                read_settings(path)
     if pipeline_name != _PIPELINE:
         raise InputError(f"{folder} is no depth model that is known here but {pipeline_name}")
     from diffusers import MarigoldDepthPipeline
@@ -94,4 +96,4 @@ def load_marigold(folder: Path, *, name: str, licence: str, device: torch.device
     pipeline.set_progress_bar_config(disable=True)
     # Half precision pays on GPUs alone.
     pipeline.to(device, torch.float16 if device.type == "cuda" else torch.float32)
-    return DiffusersDepth(name, licence, folder_key(folder), pipeline, device)
+    return DiffusersDepth(name, folder, licence, folder_key(folder), pipeline, device)

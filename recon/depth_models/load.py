@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pointmap import hub
 from pointmap.errors import InputError
+from pointmap.outside.regular_file import home_expanded
 from recon.depth_models.moge_onnx import MODEL_FILE
 from recon.depth_models.protocol import DepthModel
 from recon.depth_models.table import KNOWN_MODELS, Library, known_model
@@ -45,8 +47,8 @@ def load_depth_model(given: str, *, device: torch.device) -> DepthModel:
 
 def locate_depth_model(given: str) -> tuple[Path, Library, str]:
     """Return the folder of a model, downloaded if need be, its library and its licence."""
-    folder = Path(given).expanduser()
-    if folder.is_dir():
+    folder = home_expanded(given)
+    if os.path.isdir(folder):
         return folder, _library_of(folder), licence_of(folder)
     name, at, revision = given.partition("@")
     known = known_model(name)

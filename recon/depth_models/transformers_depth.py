@@ -16,6 +16,7 @@ from recon.prediction.affine_fit import MapKind
 from recon.pretrained.folder import folder_key, library_errors
 from recon.pretrained.transformers_folder import (
     check_kind,
+    check_size,
     check_transformers,
     check_weights,
     model_config,
@@ -45,6 +46,7 @@ class TransformersDepth:
     """A :class:`recon.depth_models.protocol.DepthModel` with its processor, on its device."""
 
     name: str
+    folder: Path
     kind: MapKind
     licence: str
     content_key: str
@@ -64,6 +66,7 @@ class TransformersDepth:
         # Half precision pays on GPUs alone: processors convert it back and forth.
         half = self.device.type == "cuda"
         with (
+            library_errors(self.folder),
             torch.inference_mode(),
             torch.autocast("cuda", torch.float16, enabled=half),
         ):
@@ -106,6 +109,7 @@ def load_transformers(
 
     kind = _kind(folder)
     with quiet_transformers(), library_errors(folder):
+        check_size(folder, AutoModelForDepthEstimation)
         # No code from the folder is run: without trust_remote_code the library has its own alone.
         processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
         network, info = AutoModelForDepthEstimation.from_pretrained(
@@ -119,7 +123,7 @@ def load_transformers(
     network = network.eval().to(device)
     prompted = network.config.model_type == _PROMPTED
     return (PromptedTransformersDepth if prompted else TransformersDepth)(
-        name, kind, licence, folder_key(folder), processor, network, device
+        name, folder, kind, licence, folder_key(folder), processor, network, device
     )
 
 

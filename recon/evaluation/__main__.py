@@ -6,13 +6,13 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tyro
 
+from pointmap.commands import run_command
 from pointmap.errors import InputError
 from pointmap.version import answer_version
 from recon.evaluation.scene import read_truth, score_scene
@@ -185,21 +185,6 @@ def _write_json(path: Path, data: dict[str, Any]) -> None:
     write_json(path, plain(data))
 
 
-def _exit_code(command: Callable[..., None]) -> Callable[..., int]:
-    """Return the command with its exit code: 2 and one line for input that cannot be used."""
-
-    @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> int:
-        try:
-            command(*args, **kwargs)
-        except InputError as error:
-            sys.stderr.write(f"error: {error}\n")
-            return 2
-        return 0
-
-    return run
-
-
 def main(arguments: list[str] | None = None, prog: str = "python -m recon.evaluation") -> int:
     """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code."""
     commands: dict[str, Callable[..., None]] = {
@@ -209,11 +194,12 @@ def main(arguments: list[str] | None = None, prog: str = "python -m recon.evalua
         "depth": depth,
     }
     answer_version(arguments)
-    return tyro.extras.subcommand_cli_from_dict(
-        {name: _exit_code(command) for name, command in commands.items()},
-        prog=prog,
-        args=arguments,
-    )
+
+    def run() -> int:
+        tyro.extras.subcommand_cli_from_dict(commands, prog=prog, args=arguments)
+        return 0
+
+    return run_command(run)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import numpy as np
 from pointmap.camera import Array
 from pointmap.decoding import UnusablePicture, open_picture
 from pointmap.errors import InputError
-from pointmap.outside.arrays import read_npy, read_npz
+from pointmap.outside.arrays import as_map, read_npy, read_npz
 
 DEPTH_SUFFIXES = (".npz", ".npy", ".png")
 
@@ -24,14 +24,14 @@ def read_depth_file(path: Path, *, unit: float) -> Array:
     try:
         if path.suffix == ".png":
             with open_picture(path, ("PNG",)) as image:
-                depth = np.asarray(image).astype(np.float64) * unit
+                depth = as_map(np.asarray(image)) * unit
         elif path.suffix == ".npy":
-            depth = read_npy(path).astype(np.float64)
+            depth = as_map(read_npy(path))
         else:
             arrays = read_npz(path, ["depth"])
             if not arrays:
                 raise InputError(f"{path} has no array called depth")
-            depth = arrays["depth"].astype(np.float64)
+            depth = as_map(arrays["depth"])
     except (OSError, ValueError, UnusablePicture) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{path} cannot be read as a depth map ({reason})") from error

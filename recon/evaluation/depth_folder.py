@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,7 +137,7 @@ def own_depths(folder: Path, *, weights: str | None, device: str | None) -> Iter
 
 def _truth_files(folder: Path, unit: float) -> dict[str, tuple[Path, float]]:
     """Return {name: (file, unit of its steps)} of the true depth maps."""
-    if (folder / "cameras.json").is_file():
+    if os.path.isfile(folder / "cameras.json"):
         truth = read_truth(folder / "cameras.json")
         found = {name: (path, truth.depth_unit) for name, path in truth.depth_files.items()}
     else:
@@ -150,7 +151,7 @@ def _truth_files(folder: Path, unit: float) -> dict[str, tuple[Path, float]]:
 
 def _predicted_files(folder: Path) -> dict[str, Path]:
     """Return {stem: file} of the predictions."""
-    if (folder / "cameras.json").is_file():
+    if os.path.isfile(folder / "cameras.json"):
         cameras, _ = read_cameras(folder / "cameras.json")
         return {
             Path(name).stem: camera.depth_file(folder)
@@ -161,7 +162,7 @@ def _predicted_files(folder: Path) -> dict[str, Path]:
 
 
 def _depth_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(f"{folder} is not a folder")
     # Of two files of one stem the raw array wins over the PNG, which may be a picture of it.
     by_stem: dict[str, Path] = {}

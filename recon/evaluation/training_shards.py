@@ -9,6 +9,7 @@ shards that ``python -m pointmap.training --data`` takes, alone or mixed with re
 from __future__ import annotations
 
 import logging
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ import tyro
 from torch import Tensor
 
 from pointmap.camera import Array, invert_rigid, project, sample_at, transform_points, unproject
+from pointmap.commands import run_command
 from pointmap.errors import InputError
 from pointmap.network import NetworkConfig
 from pointmap.training.__main__ import NETWORKS
@@ -102,15 +104,17 @@ def write(
             logger.info("%s: %d photos of %dx%d", path.name, views, width, height)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     answer_version(arguments)
-    tyro.cli(write, args=arguments)
+
+    def run() -> int:
+        tyro.cli(write, args=arguments)
+        return 0
+
+    return run_command(run)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        raise SystemExit(f"error: {error}") from None
+    sys.exit(main())

@@ -21,6 +21,7 @@ import numpy as np
 
 from pointmap.camera import Array, invert_rigid
 from pointmap.outside.regular_file import read_regular
+from pointmap.outside.values import MAX_LENGTH, MAX_SIDE_PX
 from recon.scene import Camera, Scene, Tracks
 
 if TYPE_CHECKING:
@@ -82,15 +83,18 @@ def to_pycolmap(reconstruction: Scene) -> pycolmap.Reconstruction:
     return model
 
 
-def read_colmap(folder: Path) -> Tracks:
+def read_colmap(folder: Path, photos: int) -> Tracks:
     """Return the tracks of a model that :func:`write_colmap` wrote; empty when there is none.
 
+    ``photos``: how many the scene has, placed or not.
     A damaged model is warned about and read as empty: nothing that is shown depends on it. Not read
     by pycolmap (4.2), which believes the lengths in a damaged file and takes all memory. Format:
     https://colmap.github.io/format.html
     """
     try:
         positions = _read_positions(read_regular(folder / "images.bin"))
+        if positions and not 1 <= min(positions) <= max(positions) <= photos:
+            raise ValueError("an image is none of the scene's")
         return _read_tracks(read_regular(folder / "points3D.bin"), positions)
     except FileNotFoundError as error:
         logger.warning("%s is missing: the scene is read without its tracks", error.filename)
@@ -111,6 +115,8 @@ def _read_positions(data: bytes) -> dict[int, Array]:
         (points,) = struct.unpack_from("<Q", data, at)
         table = np.frombuffer(data, _KEYPOINT, points, at + 8)
         positions[number] = np.stack([table["x"], table["y"]], axis=-1)
+        if not (np.abs(positions[number]) <= MAX_SIDE_PX).all():
+            raise ValueError("a key point lies in no photo")
         at += 8 + table.nbytes
     return positions
 
@@ -127,10 +133,13 @@ def _read_tracks(data: bytes, positions: dict[int, Array]) -> Tracks:
         points[number] = (xyz, (red, green, blue), elements)
     if not points:
         return Tracks.empty()
-    xyz_rows, colours, tracks = zip(*(points[number] for number in sorted(points)), strict=True)
+    rows, colours, tracks = zip(*(points[number] for number in sorted(points)), strict=True)
     elements = np.concatenate(tracks).astype(np.int64)
+    places = np.array(rows, np.float64)
+    if not (np.abs(places) <= MAX_LENGTH).all():
+        raise ValueError("a point is too far away")
     return Tracks(
-        points=np.array(xyz_rows, np.float64),
+        points=places,
         colours=np.array(colours, np.uint8),
         point_index=np.repeat(np.arange(len(tracks)), [len(track) for track in tracks]),
         view_index=elements[:, 0] - 1,

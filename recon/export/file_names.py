@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from pointmap.outside.names import shortened
+
 # What some file system or archive refuses in a file name, and the folder separators.
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 
@@ -17,9 +19,10 @@ def depth_stems(names: Sequence[str]) -> list[str]:
     """Return one file stem per photo name, unique also where capitals don't count.
 
     A stem that only one photo has is that photo's. Of ``a.jpg``, ``a.png`` the first keeps ``a``,
-    the next becomes ``a_png``, then ``a_png_2``. Depends on nothing but the names and their order.
+    the next becomes ``a_png``, then ``a_png_2``. Very long ones are cut. Depends on nothing
+    but the names and their order.
     """
-    stems = [_FORBIDDEN.sub("_", _stem(name)) for name in names]
+    stems = [shortened(_FORBIDDEN.sub("_", _stem(name))) for name in names]
     counts = Counter(map(_key, stems))
     taken = {key for key, count in counts.items() if count == 1}
     result = []

@@ -50,7 +50,7 @@ def load_scene(folder: str | Path) -> Scene:
         )
     return Scene(
         views=tuple(views),
-        tracks=read_colmap(folder / "colmap/sparse/0"),
+        tracks=read_colmap(folder / "colmap/sparse/0", len(cameras)),
         cloud=_cloud(folder / "points.ply"),
         surface=_mesh(folder / "mesh.ply"),
         units=units_of(listed),

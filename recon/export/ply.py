@@ -129,7 +129,8 @@ def _read_ours(
     if len(body) != split + (face_count or 0) * np.dtype(_FACE).itemsize:
         raise InputError(f"{path} is damaged: reconstruct the scene again")
     vertices = np.frombuffer(body[:split], layout)
-    if not all(np.abs(vertices[axis]).max(initial=0) <= MAX_LENGTH for axis in "xyz"):
+    numbers = [name for name, kind in layout if kind == "<f4"]
+    if not all(np.abs(vertices[name]).max(initial=0) <= MAX_LENGTH for name in numbers):
         raise InputError(f"{path} is damaged: reconstruct the scene again")
     return vertices, np.frombuffer(body[split:], _FACE)
 

@@ -152,7 +152,10 @@ def reserved_folder(folder: str | Path, *, overwrite: bool) -> Iterator[OutputFo
 
 def real_path(folder: str | Path) -> Path:
     """Return ``folder`` absolute and without links, so that renaming replaces no link."""
-    return Path(os.path.realpath(home_expanded(folder)))
+    try:
+        return Path(os.path.realpath(home_expanded(folder)))
+    except ValueError as error:  # a zero byte
+        raise InputError(f"{folder} cannot be the name of a folder: choose another one") from error
 
 
 def _check_replaceable(target: Path, *, overwrite: bool) -> dict[str, str]:

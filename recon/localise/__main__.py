@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from pointmap.errors import InputError
+from pointmap.commands import EXIT_INPUT_ERROR, run_command
+from pointmap.errors import InputError, one_line
 from pointmap.version import answer_version
 
 if TYPE_CHECKING:
     from recon.localise.localise import Localised
     from recon.scene import World
-
-EXIT_INPUT_ERROR = 2
 
 
 @dataclass(frozen=True)
@@ -52,22 +51,16 @@ def main(arguments: list[str] | None = None, prog: str = "python -m recon.locali
     # Idle OpenMP threads that spin slow everything when another program is busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     answer_version(arguments)
-    command = tyro.cli(Command, args=arguments, prog=prog)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
-        placed = _run(command)
-    except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return EXIT_INPUT_ERROR
-    return 0 if placed else EXIT_INPUT_ERROR
+    return run_command(lambda: _run(tyro.cli(Command, args=arguments, prog=prog)))
 
 
-def _run(command: Command) -> bool:
-    """Do what ``command`` says; return whether any photo was placed."""
+def _run(command: Command) -> int:
+    """Do what ``command`` says; return the exit code."""
     from recon.inputs import open_usable
     from recon.localise.localise import localise_photos
     from recon.localise.solved_scene import read_solved_scene
 
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if command.json is not None:
         _check_writable(command.json, command.scene)
     scene = read_solved_scene(command.scene)
@@ -78,12 +71,12 @@ def _run(command: Command) -> bool:
         found.append(one)
     if command.json is not None:
         _write(command.json, found, scene.units, scene.world)
-    return any(one.placed for one in found)
+    return 0 if any(one.placed for one in found) else EXIT_INPUT_ERROR
 
 
 def _check_writable(path: Path, scene: Path) -> None:
     """Raise ``InputError`` where no file can be written, before the work is done for nothing."""
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise InputError(f"{path.parent} is no folder: make it first, or choose another place")
     if path.resolve().is_relative_to(scene.resolve()):
         raise InputError(f"{path} would be a file of the scene: choose a place outside it")
@@ -91,7 +84,7 @@ def _check_writable(path: Path, scene: Path) -> None:
 
 def _description(one: Localised, units: str) -> str:
     """Return what is printed of one photo."""
-    name, found, pose = one.photo.name, one.found, one.camera.cam_to_world
+    name, found, pose = one_line(one.photo.name), one.found, one.camera.cam_to_world
     if pose is None:
         return f"{name}: not placed: {one.reason}\n"
     if found is None:
@@ -130,6 +123,8 @@ def _write(path: Path, localised: list[Localised], units: str, world: World) -> 
     try:
         write_camera_entries(path, images, units=units, world=world)
     except OSError as error:
+        if os.path.isfile(path):
+            path.unlink()  # the half that fitted on a full disk
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 

@@ -107,7 +107,7 @@ def read_solved_scene(folder: str | Path) -> SolvedScene:
         photo_files=photo_paths(run, folder),
         videos={photo.name: photo.video for photo in run.photos if photo.video},
         depth_files={name: camera.depth_file(folder) for name, camera in listed.items()},
-        tracks=read_colmap(folder / "colmap/sparse/0"),
+        tracks=read_colmap(folder / "colmap/sparse/0", len(listed)),
         units=units_of(whole),
         world=world_of(whole),
     )

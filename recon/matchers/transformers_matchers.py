@@ -18,6 +18,7 @@ from recon.pretrained.folder import folder_key, library_errors
 from recon.pretrained.transformers_folder import (
     check_kind,
     check_transformers,
+    check_size,
     check_weights,
     model_config,
     quiet_transformers,
@@ -138,6 +139,7 @@ def load_transformers_matcher(
     check_kind(folder, config, "matcher", task="ForKeypointMatching", known=tuple(_KINDS))
     with quiet_transformers(), library_errors(folder):
         # No code from the folder is run: without trust_remote_code the library has its own alone.
+        check_size(folder, AutoModelForKeypointMatching)
         processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
         network, info = AutoModelForKeypointMatching.from_pretrained(
             folder,

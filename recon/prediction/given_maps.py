@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pointmap.camera import Array, pinhole, sample_at, scale_intrinsics, unproject
 from pointmap.decoding import UnusablePicture, open_picture
 from pointmap.errors import InputError
-from pointmap.outside.arrays import read_npy, read_npz
+from pointmap.outside.arrays import as_map, read_npy, read_npz
 from pointmap.outside.values import MAX_LENGTH
 from recon.prediction.affine_fit import (
     KINDS,
@@ -139,19 +139,19 @@ def _read(path: Path) -> Array:
     try:
         if path.suffix == ".png":
             with open_picture(path, ("PNG",)) as image:
-                return np.asarray(image).astype(np.float64)
+                return as_map(np.asarray(image))
         if path.suffix == ".npy":
-            return np.squeeze(read_npy(path)).astype(np.float64)
+            return as_map(np.squeeze(read_npy(path)))
         arrays = read_npz(path)
+        if len(arrays) == 1:
+            return as_map(np.squeeze(*arrays.values()))
     except (OSError, ValueError, UnusablePicture) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{path.name} cannot be read ({reason}); save the map anew") from error
-    if len(arrays) != 1:
-        raise InputError(
-            f"{path.name} holds {len(arrays)} arrays ({', '.join(list(arrays)[:5])}); "
-            "save the map alone"
-        )
-    return np.squeeze(*arrays.values()).astype(np.float64)
+    raise InputError(
+        f"{path.name} holds {len(arrays)} arrays ({', '.join(list(arrays)[:5])}); "
+        "save the map alone"
+    )
 
 
 def _check(values: Array, path: Path, photo: Photo) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from pointmap.errors import InputError
 from pointmap.file_digest import file_sha256
+from pointmap.outside.json_object import parse_object
 from pointmap.outside.regular_file import read_regular
 from recon.work.content_key import content_key
 
@@ -18,6 +20,32 @@ _MOST_CARD_BYTES = 2**20
 _CONTENT = (".json", ".safetensors", ".onnx", ".onnx_data", ".data")
 # Model cards begin with a block of YAML between lines of three dashes.
 _LICENCE = re.compile(r"^license(?:_name)?:\s*['\"]?([^\s'\"]+)", re.MULTILINE)
+
+# Beyond any published model: entries of a vocabulary, and how often something is repeated.
+_LARGEST, _MOST_LAYERS = 200_000, 128
+_REPEATED = re.compile("layers|depths")
+_MOST_BYTES_OF_SETTINGS = 2**22
+
+
+def read_settings(path: Path, *, largest: float = _LARGEST) -> dict[str, Any]:
+    """Return the settings in a JSON file of a model; no number is beyond ``largest``.
+
+    The libraries build whatever is asked for, and the sizes of what they build are not bounded by
+    that of any file. Raises ``ValueError`` or ``OSError`` for a file that is unfit.
+    """
+    settings = parse_object(read_regular(path, most_bytes=_MOST_BYTES_OF_SETTINGS), infinite=True)
+    held: list[tuple[str, Any]] = [("", settings)]
+    while held:
+        name, value = held.pop()
+        if isinstance(value, dict):
+            held.extend(value.items())
+        elif isinstance(value, list):
+            held.extend((name, item) for item in value)
+        elif isinstance(value, (int, float)):
+            most = _MOST_LAYERS if _REPEATED.search(name) else largest
+            if not abs(value) <= most:
+                raise ValueError(f"{name[:40]} is beyond {most:g}")
+    return settings
 
 
 def licence_of(folder: Path) -> str:
@@ -66,6 +94,9 @@ def library_errors(folder: Path, *others: type[Exception]) -> Iterator[None]:
         RuntimeError,
         AttributeError,
         ImportError,
+        ArithmeticError,
+        MemoryError,
+        AssertionError,
         SafetensorError,
         *others,
     )

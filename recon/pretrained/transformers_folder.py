@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -9,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from pointmap.errors import InputError
-from pointmap.outside.json_object import parse_object
-from pointmap.outside.regular_file import read_regular
+from pointmap.outside.regular_file import check_regular
+from recon.pretrained.folder import read_settings
 
 _LEAST_VERSION = (5, 0)
+# Of the pictures that a model may ask for, in pixels; Depth Pro has 1536.
+_LARGEST_SIDE = 4096
+# A tied or missing layer of this size is told better by its name.
+_FEW_WEIGHTS = 1_000_000
 
 
 def check_transformers(option: str) -> None:
@@ -38,7 +44,7 @@ def model_config(folder: Path) -> dict[str, Any]:
     Raises ``InputError`` where there is none of the library's.
     """
     try:
-        config = parse_object(read_regular(folder / "config.json"), infinite=True)
+        config = read_settings(folder / "config.json")
         names = config["model_type"], *(config.get("architectures") or [])
         if not all(isinstance(text, str) for text in names):
             raise TypeError("model_type and architectures are no texts")
@@ -64,6 +70,31 @@ def check_kind(
         )
     if not any(folder.glob("*.safetensors")):
         raise InputError(f"{folder}: no weights (.safetensors) in the folder; download it again")
+
+
+def check_size(folder: Path, library_class: Any) -> None:
+    """Raise ``ValueError`` when the settings ask for pictures beyond any model's, or for far more
+    weights than the files hold; ``library_class``: that will load them (AutoModelFor...).
+
+    Those that are missing would be made of random numbers first, whatever memory that takes.
+    """
+    import torch
+    from safetensors import safe_open
+    from transformers import AutoConfig
+
+    if os.path.lexists(folder / "preprocessor_config.json"):
+        read_settings(folder / "preprocessor_config.json", largest=_LARGEST_SIDE)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    with torch.device("meta"):
+        network = library_class.from_config(config)
+    asked = sum(weight.numel() for weight in network.parameters())
+    held = 0
+    for path in folder.glob("*.safetensors"):
+        check_regular(path)
+        with safe_open(path, framework="np") as file:
+            held += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())
+    if asked > 2 * held + _FEW_WEIGHTS:
+        raise ValueError(f"config.json asks for {asked:,} weights, and the files hold {held:,}")
 
 
 def check_weights(folder: Path, network: Any, info: dict[str, Any]) -> None:

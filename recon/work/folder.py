@@ -48,8 +48,9 @@ class Work:
 
     ``folder`` is made when there is something to keep; None: a temporary one, deleted with this
     object. Files appear complete or not at all, so that a run that was stopped at any moment goes
-    on with those that are there. Safe to use from several threads, by one process at a time.
-    ``pieces``: where independent ones are made, by default in this process.
+    on with those that are there; ``reused``: whether one was found. Safe to use from several
+    threads, by one process at a time. ``pieces``: where independent ones are made, by default in
+    this process.
     """
 
     def __init__(self, folder: Path | None = None, pieces: PieceMap | None = None) -> None:
@@ -60,6 +61,7 @@ class Work:
             folder = Path(self._temporary.name)
         self.folder = folder
         self._check_ours()
+        self.reused = False
         self._used: set[str] = set()
         self._recent: OrderedDict[str, tuple[Any, int]] = OrderedDict()
         self._recent_bytes = 0
@@ -283,6 +285,7 @@ class Work:
         except Damaged:
             logger.warning("%s is damaged: that piece of the work is done again", path)
             return False
+        self.reused = True
         self._remember(key, value)
         for name, message in warnings:
             logging.getLogger(name).warning("%s", message)

@@ -10,13 +10,13 @@ import dataclasses
 import importlib
 import io
 import json
-import zipfile
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array
+from pointmap.outside.arrays import arrays_in
 
 # Only the project's own dataclasses are made from a file.
 _PACKAGES = ("recon.", "pointmap.")
@@ -43,10 +43,9 @@ def pack(value: object) -> bytes:
 def unpack(data: bytes) -> Any:
     """Return the result whose file this is; raises ``Damaged``."""
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            tree = json.loads(file["tree"].tobytes())
-            arrays = [file[f"a{number}"] for number in range(len(file.files) - 1)]
-        return _value(tree, arrays)
+        named = arrays_in(io.BytesIO(data), most_bytes=len(data))
+        tree = json.loads(named.pop("tree").tobytes())
+        return _value(tree, [named[f"a{number}"] for number in range(len(named))])
     except (
         OSError,
         ValueError,
@@ -57,8 +56,6 @@ def unpack(data: bytes) -> Any:
         AttributeError,
         ImportError,
         RecursionError,
-        NotImplementedError,
-        zipfile.BadZipFile,
     ) as error:
         raise Damaged(str(error)) from error
 

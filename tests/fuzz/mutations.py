@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import random
 import re
+import struct
+import zipfile
+import zlib
 
 # Values at the edges of what fields hold, as bytes of either order.
 _EDGES = [
@@ -21,12 +25,58 @@ _WORDS = [
 _TOKEN = re.compile(rb'-?\d+\.?\d*(?:[eE][-+]?\d+)?|"[^"\n]{0,80}"|[A-Za-z_]+|[\[\]{}(),:]')
 
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
 def mutated(data: bytes, rng: random.Random) -> bytes:
-    """Return ``data`` with one to four damages, of text or of bytes by what it looks like."""
+    """Return ``data`` with one to four damages, of text or of bytes by what it looks like.
+
+    In half of the zip archives and pictures in PNG, what is inside is damaged and its checksum put
+    right: else none of their readers would get any further.
+    """
+    if data[:4] == b"PK\x03\x04" and rng.random() < 0.5:
+        return _in_zip(data, rng)
+    if data[:8] == _PNG and rng.random() < 0.5:
+        return _in_png(data, rng)
     text = len(data) < 200_000 and _is_text(data)
     for _ in range(rng.choice((1, 1, 2, 4))):
         data = _text(data, rng) if text and rng.random() < 0.7 else _bytes(data, rng)
     return data
+
+
+def _in_zip(data: bytes, rng: random.Random) -> bytes:
+    """Return an archive one member of which is damaged."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as whole, zipfile.ZipFile(stream, "w") as written:
+        chosen = rng.choice(whole.infolist())
+        for info in whole.infolist():
+            content = whole.read(info)
+            written.writestr(info, mutated(content, rng) if info is chosen else content)
+    return stream.getvalue()
+
+
+def _in_png(data: bytes, rng: random.Random) -> bytes:
+    """Return a PNG one chunk of which is damaged: its rows unpacked, or anything else as it is."""
+    chunks, at = list[tuple[bytes, bytes]](), len(_PNG)
+    while at < len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        chunks.append((data[at + 4 : at + 8], data[at + 8 : at + 8 + length]))
+        at += 12 + length
+    number = rng.randrange(len(chunks))
+    kind, content = chunks[number]
+    if kind == b"IDAT" and rng.random() < 0.5:
+        content = zlib.compress(_bytes(zlib.decompress(content), rng), 1)
+    else:
+        content = _bytes(content, rng)
+    chunks[number] = kind, content
+    parts = [
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    ]
+    return _PNG + b"".join(parts)
 
 
 def _is_text(data: bytes) -> bool:

@@ -20,9 +20,11 @@ from video_clips import numbered, write_clip
 
 from pointmap.checkpoint import load_network
 from pointmap.errors import InputError
-from pointmap.images import Photo, load_photo, open_photos
+from pointmap.images import Photo, ResizedPhoto, load_photo, open_photos
 from pointmap.network import DUSt3R
 from pointmap.video.candidates import candidates_of
+from recon.depth_models import load_depth_model
+from recon.depth_models.predict_maps import predict_map
 from recon.evaluation.depth_files import read_depth_file
 from recon.evaluation.scene import read_truth
 from recon.export.colmap_cameras import read_colmap_cameras
@@ -30,13 +32,20 @@ from recon.export.depth_npz import read_depth_npz
 from recon.export.load import load_scene
 from recon.export.ownership import sort_files
 from recon.export.ply import read_cloud_ply, read_mesh_ply
+from recon.export_command import Command, Format, export
 from recon.known_cameras import load_known_cameras
+from recon.localise.extension import extended
 from recon.localise.solved_scene import read_solved_scene
 from recon.prediction.given_maps import read_prior_maps
 from recon.save import save_scene
 from recon.work.packing import Damaged, pack, unpack
+from viz.pages.report import report_html
+from viz.pages.scene_page import scene_page_html
 
 PHOTO = Photo(Path("a.jpg"), "a.jpg", 640, 480, None, "one")
+EXPORTED: tuple[Format, ...] = (
+    "ply", "glb", "obj", "splat", "cameras", "colmap", "nerfstudio", "tum", "depth-png",
+)  # fmt: skip
 PHOTO_FORMATS: dict[str, tuple[str, dict[str, object]]] = {
     "jpg": ("JPEG", {}),
     "progressive.jpg": ("JPEG", {"progressive": True}),
@@ -133,6 +142,9 @@ def _make_scene(folder: Path) -> list[str]:
         "scene/cameras.json",
         "scene/run.json",
         "scene/depth/a.npz",
+        "scene/points.ply",
+        "scene/mesh.ply",
+        "scene/colmap/sparse/0/cameras.bin",
         "scene/colmap/sparse/0/images.bin",
         "scene/colmap/sparse/0/points3D.bin",
     ]
@@ -146,6 +158,38 @@ def _read_scene(folder: Path, name: str) -> object:
     read_truth(folder / "scene/cameras.json")
     sort_files(folder / "scene")
     return load_scene(folder / "scene")
+
+
+def _use_scene(folder: Path, name: str) -> object:
+    """Do with a damaged scene what the commands do with one."""
+    out = folder / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    box = (-1e6, -1e6, -1e6, 1e6, 1e6, 1e6)
+    export(Command(folder / "scene", EXPORTED, out, crop=box, decimate=50, scale=2.0, up="y"))
+    scene = load_scene(folder / "scene")
+    report_html(scene)
+    scene_page_html(scene)
+    return extended(folder / "scene", open_photos([folder / "new.png"])[0])
+
+
+def _make_used_scene(folder: Path) -> list[str]:
+    files = _make_scene(folder)
+    Image.new("RGB", (64, 48), "red").save(folder / "new.png")
+    return files
+
+
+def _make_depth_model(folder: Path) -> list[str]:
+    from tiny_depth_models import write_model
+
+    write_model("depth-anything", folder / "model")
+    return [f"model/{name}" for name in ("config.json", "preprocessor_config.json")] * 2 + [
+        "model/model.safetensors"
+    ]
+
+
+def _read_depth_model(folder: Path, name: str) -> object:
+    model = load_depth_model(str(folder / "model"), device=torch.device("cpu"))
+    return predict_map(model, ResizedPhoto(PHOTO, np.zeros((48, 64, 3), np.uint8)))
 
 
 def _make_colmap(binary: bool) -> Callable[[Path], list[str]]:
@@ -203,8 +247,11 @@ def _read_ply(folder: Path, name: str) -> object:
 
 
 def _make_work(folder: Path) -> list[str]:
+    scene = make_scene(folder, names=("a.jpg", "b.jpg"))
+    cameras = tuple(view.camera for view in scene.views)
     (folder / "a.piece").write_bytes(pack((PHOTO.width, {"a": np.eye(3)}, [1.5, None], "text")))
-    return ["a.piece"]
+    (folder / "b.piece").write_bytes(pack((cameras, scene.tracks, scene.surface)))
+    return ["a.piece", "b.piece"]
 
 
 def _make_cameras(folder: Path) -> list[str]:
@@ -262,6 +309,8 @@ READERS = [
     Reader("scene's depth", _make_depth, lambda f, n: read_depth_npz(f / n)),
     Reader("PLY", _make_ply, _read_ply),
     Reader("saved scene", _make_scene, _read_scene),
+    Reader("scene used", _make_used_scene, _use_scene),
+    Reader("depth model", _make_depth_model, _read_depth_model),
     Reader(
         "work", _make_work, lambda f, n: unpack(io.BytesIO((f / n).read_bytes()).read()), Damaged
     ),

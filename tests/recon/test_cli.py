@@ -26,6 +26,7 @@ from pointmap.network import DUSt3R, DUSt3RConfig
 from recon.cli import main, read_command
 from recon.options import Options
 from recon.stereo.view import StereoOptions
+from recon.work.packing import pack
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -249,6 +250,17 @@ def test_an_existing_folder_is_not_mixed_with(
     assert [path.name for path in out.iterdir()] == ["diary.txt"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the file system refuses such names")
+def test_photos_by_themselves_may_be_called_anything(
+    photos: Path, weights: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for source, name in (("0.jpg", b"\xff <b>.jpg"), ("1.jpg", b"x" * 251 + b".jpg")):
+        shutil.copy(photos / source, os.path.join(os.fsencode(tmp_path / "in"), name))
+    assert run(tmp_path / "in", tmp_path / "out", weights, "--mode", "depth") == 0
+    assert len(os.listdir(tmp_path / "out")) == 2 + len({"report.html", "run.json"})
+
+
 @pytest.mark.parametrize("mode", ["scene", "depth"])
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_files_that_appear_while_it_works_are_kept(
@@ -322,11 +334,11 @@ def test_writing_colmap_leaves_our_way_of_ending(tmp_path: Path) -> None:
     """pycolmap's import takes SIGTERM over, in C, which would leave unfinished folders behind."""
     script = """
 import os, signal, sys
-from recon.cli import _raise_interrupt
+from pointmap.commands import end_as_on_ctrl_c
 from recon.export.colmap import to_pycolmap
 from scene_factory import make_scene
 from pathlib import Path
-signal.signal(signal.SIGTERM, _raise_interrupt)
+end_as_on_ctrl_c("SIGTERM")
 to_pycolmap(make_scene(Path(sys.argv[1])))
 try:
     os.kill(os.getpid(), signal.SIGTERM)
@@ -370,6 +382,20 @@ sys.exit(0 if handlers() == before else 3)
     assert done.returncode == 0, done.stderr
 
 
+def test_work_that_is_whole_and_does_not_fit_is_one_line(
+    photos: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(photos, out, weights, "--no-refine-depth", "--keep-work") == 0
+    for piece in (tmp_path / "out.work").rglob("*.piece"):
+        piece.write_bytes(pack((["no such thing"], [])))
+    shutil.rmtree(out)
+    assert run(photos, out, weights, "--no-refine-depth") == 2
+    assert "run the same command with --fresh" in capsys.readouterr().err
+    assert not out.exists()
+    assert run(photos, out, weights, "--no-refine-depth", "--fresh") == 0
+
+
 def test_an_interrupt_while_modules_are_imported_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "tyro.py").write_text("raise KeyboardInterrupt")
     done = subprocess.run(
@@ -394,14 +420,9 @@ def test_an_interrupt_that_a_library_makes_an_error_of_is_an_interrupt(
         except KeyboardInterrupt as error:
             raise RuntimeError("initialization failed") from error
 
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     monkeypatch.setattr("recon.cli._write", interrupted)
-    try:
-        assert run(photos, tmp_path / "out", weights) == 128 + signal.SIGTERM
-        assert "interrupted: nothing was written" in capsys.readouterr().err
-        monkeypatch.setattr("recon.cli._write", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            run(photos, tmp_path / "out", weights)
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    assert run(photos, tmp_path / "out", weights) == 128 + signal.SIGTERM
+    assert "interrupted: nothing was written" in capsys.readouterr().err
+    monkeypatch.setattr("recon.cli._write", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(photos, tmp_path / "out", weights)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import os
 from pathlib import Path
 
 import cv2
@@ -198,3 +199,17 @@ def test_a_film_that_appears_while_ours_is_drawn_stays(
     ours = write_video(scene, film, overwrite=False, advance=save_another, **SIZE)
     assert ours == tmp_path / "film-2.mp4" and len(frames_of(ours)) == 12
     assert film.read_bytes() == b"another film"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no umask")
+def test_a_film_has_the_users_rights_and_what_a_killed_run_left_goes(
+    scene: Reconstruction, tmp_path: Path, brief: None
+) -> None:
+    (tmp_path / ".film.mp4.partial.mp4").write_bytes(b"half of a film")
+    before = os.umask(0o077)
+    try:
+        film = write_video(scene, tmp_path / "film.mp4", **SIZE)
+    finally:
+        os.umask(before)
+    assert film.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]

@@ -41,7 +41,7 @@ def depth_card(scene: Scene, folder: str) -> str:
         for picture, says in pictures
     )
     links = " · ".join(
-        f"<a href='{escape(quote(f'{folder}/{name}'))}'>{says}</a>"
+        f"<a href='{escape(quote(f'{folder}/{name}', errors='surrogateescape'))}'>{says}</a>"
         for name, says in (
             ("scene.glb", "mesh (GLB)"),
             ("points.ply", "cloud (PLY)"),

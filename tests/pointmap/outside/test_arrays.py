@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pointmap.outside.arrays import read_npy, read_npz
+from pointmap.outside.arrays import MAX_MAP_PIXELS, as_map, read_npy, read_npz
 
 
 def header(text: str) -> bytes:
@@ -71,3 +71,18 @@ def test_an_archive_that_claims_or_hides_too_much_is_a_value_error(tmp_path: Pat
     path.write_bytes(whole[:-30])
     with pytest.raises(ValueError):
         read_npz(path)
+
+
+def test_a_long_list_of_members_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(66_000):
+            archive.writestr(zipfile.ZipInfo(f"{number}.npy"), b"")
+    with pytest.raises(ValueError, match="more members"):
+        read_npz(path)
+
+
+def test_a_map_of_more_pixels_than_any_camera_has_is_refused() -> None:
+    assert as_map(np.ones((2, 3), np.uint8)).dtype == np.float64
+    with pytest.raises(ValueError, match="larger than 100 megapixels"):
+        as_map(np.broadcast_to(np.uint8(0), (MAX_MAP_PIXELS + 1,)))

@@ -223,6 +223,26 @@ def test_settings_that_are_no_settings_are_one_line(tmp_path: Path, text: str) -
         load_depth_model(str(tmp_path), device=CPU)
 
 
+@pytest.mark.parametrize(
+    ("name", "changed", "says"),
+    [
+        ("config.json", {"hidden_size": 10**400}, "hidden_size is beyond"),
+        ("config.json", {"backbone_config": {"num_hidden_layers": 129}}, "num_hidden_layers is"),
+        ("config.json", {"fusion_hidden_size": 20_000}, "and the files hold"),
+        ("preprocessor_config.json", {"size": {"height": 70, "width": 10**6}}, "width is beyond"),
+        ("preprocessor_config.json", {"ensure_multiple_of": 0}, "ZeroDivisionError"),
+    ],
+)
+def test_settings_that_would_take_all_memory_or_fail_later_are_one_line(
+    name: str, changed: dict[str, object], says: str, folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path / "m")
+    path = tmp_path / "m" / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    with pytest.raises(InputError, match=says):
+        load(tmp_path / "m").predict(np.zeros((40, 60, 3), np.uint8))
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
 @pytest.mark.parametrize("name", ["config.json", "model_index.json", "README.md"])
 def test_a_pipe_among_a_models_files_is_not_waited_for(tmp_path: Path, name: str) -> None:

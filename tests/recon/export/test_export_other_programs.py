@@ -77,7 +77,7 @@ class TestColmap:
 
     def test_tracks_come_back(self, scene: Reconstruction, tmp_path: Path) -> None:
         write_colmap(tmp_path, scene)
-        loaded = read_colmap(tmp_path)
+        loaded = read_colmap(tmp_path, len(scene.views))
         tracks = scene.tracks
         counts = np.bincount(tracks.point_index, minlength=len(tracks.points))
         assert len(loaded.points) == (counts > 1).sum() > 10
@@ -86,6 +86,22 @@ class TestColmap:
         assert self._observations(loaded) == {
             row for row in self._observations(tracks) if self._is_long(tracks, row)
         }
+
+    @pytest.mark.parametrize("case", ["far key point", "far point", "no such photo"])
+    def test_tracks_that_nothing_real_has_are_left_out(
+        self, case: str, scene: Reconstruction, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        write_colmap(tmp_path, scene)
+        photos = len(scene.views) - (2 if case == "no such photo" else 0)
+        for name, row in (("images.bin", "far key point"), ("points3D.bin", "far point")):
+            if case == row:
+                data = bytearray((tmp_path / name).read_bytes())
+                # The first key point's x; the first point's x.
+                at = data.index(b"\0", 76) + 9 if name == "images.bin" else 16
+                data[at : at + 8] = np.float64(1e300).tobytes()
+                (tmp_path / name).write_bytes(data)
+        assert len(read_colmap(tmp_path, photos).points) == 0
+        assert "is damaged" in caplog.text
 
     @staticmethod
     def _observations(tracks: Tracks) -> set[tuple]:
@@ -127,7 +143,7 @@ class TestColmap:
         nothing = make_scene(tmp_path, unregistered={"a.jpg", "b.jpg", "c.jpg", "d.jpg"})
         write_colmap(tmp_path, nothing)
         assert len(pycolmap.Reconstruction(str(tmp_path)).images) == 0
-        assert len(read_colmap(tmp_path).points) == 0
+        assert len(read_colmap(tmp_path, 4).points) == 0
 
 
 class TestNerfstudio:

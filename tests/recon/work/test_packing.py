@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,20 @@ def test_a_file_makes_nothing_but_our_dataclasses(kind: list[str]) -> None:
     tree = json.dumps({"kind": kind, "fields": {"command": "true"}})
     stream = io.BytesIO()
     np.savez(stream, tree=np.frombuffer(tree.encode(), np.uint8))
+    with pytest.raises(Damaged):
+        unpack(stream.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("<f8", "(10**12,)"), ("<f8", "(999999999999,)"), ("|O", "(1,)"), ("", "(")]
+)
+def test_an_array_that_claims_other_than_it_holds_is_damage(kind: str, shape: str) -> None:
+    stream = io.BytesIO()
+    tree = np.frombuffer(b'{"array": 0}', np.uint8)
+    np.savez(stream, tree=tree)
+    head = f"{{'descr': {kind!r}, 'fortran_order': False, 'shape': {shape}, }}".encode() + b"\n"
+    with zipfile.ZipFile(stream, "a") as archive:
+        archive.writestr("a0.npy", b"\x93NUMPY\x01\x00" + bytes([len(head), 0]) + head + bytes(8))
     with pytest.raises(Damaged):
         unpack(stream.getvalue())
 

@@ -40,6 +40,7 @@ class LossyStream:
 @contextmanager
 def lossy_streams() -> Iterator[None]:
     """Have ``sys.stdout`` and ``sys.stderr`` be such streams meanwhile."""
+    _fill_closed()
     real = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = map(LossyStream, real)  # type: ignore[assignment]
     try:
@@ -48,6 +49,21 @@ def lossy_streams() -> Iterator[None]:
         sys.stdout, sys.stderr = real
         for stream in real:
             _drain(stream)
+
+
+def _fill_closed() -> None:
+    """Lead standard streams that the process was started without to nowhere.
+
+    Else the next files that are opened get their numbers, and what libraries in C say is written
+    into them.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))
 
 
 def _drain(stream: TextIO) -> None:

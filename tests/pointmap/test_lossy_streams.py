@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from recon.lossy_streams import LossyStream
+from pointmap.lossy_streams import LossyStream
 
 ROOT = Path(__file__).resolve().parents[2]
 TALK = """
 import sys
-from recon.lossy_streams import lossy_streams
+from pointmap.lossy_streams import lossy_streams
 with lossy_streams():
     for _ in range(2000):
         sys.stdout.write("a line \\udcff of output\\n")
@@ -37,6 +37,15 @@ def test_what_cannot_be_said_ends_nothing(tmp_path: Path, where: str) -> None:
     done = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=writing, check=False)
     os.close(writing)
     assert done.returncode == 0 and (tmp_path / "done").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes streams by a shell")
+def test_streams_that_were_never_open_end_nothing(tmp_path: Path) -> None:
+    script = f"exec {sys.executable} -c '{TALK}' {tmp_path / 'done'} <&- >&- 2>&-"
+    done = subprocess.run(["sh", "-c", script], cwd=ROOT, check=False)
+    assert done.returncode == 0
+    # The first file that it opens has not got the number of a standard stream, nor what is said.
+    assert (tmp_path / "done").read_bytes() == b""
 
 
 def test_what_has_no_encoding_is_escaped() -> None:

@@ -1,0 +1,41 @@
+"""How commands end: exit code, one line, and the signals' handlers as they were."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from pointmap.commands import run_command
+from pointmap.errors import InputError
+
+
+def refuse() -> int:
+    raise InputError("a.jpg: no photo")
+
+
+def test_an_input_error_is_one_line_and_two(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(lambda: 5) == 5
+    assert run_command(refuse) == 2
+    assert capsys.readouterr().err == "error: a.jpg: no photo\n"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the system has no such signals")
+def test_a_signal_interrupts_and_its_handler_is_put_back(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        before = signal.getsignal(number)
+
+        def interrupted(number: int = number) -> int:
+            signal.raise_signal(number)
+            return 0
+
+        assert run_command(interrupted, left=lambda: "a part was written") == 128 + number
+        assert signal.getsignal(number) == before
+        assert capsys.readouterr().err == "interrupted: a part was written\n"
+
+
+def test_any_other_error_is_a_fault_and_is_raised() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_command(lambda: 1 // 0)
