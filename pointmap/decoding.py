@@ -30,7 +30,7 @@ MAX_DECODED_BYTES = 1.2e9
 PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "HEIF", "BMP", "GIF")
 """Pillow's names of the formats that a photo may have, whatever its file is called."""
 
-_FLIP_OR_TURN = {
+FLIP_OR_TURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -188,8 +188,8 @@ def decode(image: Image.Image, width: int, height: int, orientation: int = 1) ->
     if size != filterable.size or box != (0, 0, *size):
         filterable = filterable.resize(size, sampling, box=box, reducing_gap=3.0)
     rgb = _over_white(filterable)
-    if orientation in _FLIP_OR_TURN:
-        rgb = rgb.transpose(_FLIP_OR_TURN[orientation])
+    if orientation in FLIP_OR_TURN:
+        rgb = rgb.transpose(FLIP_OR_TURN[orientation])
     return np.array(rgb)
 
 

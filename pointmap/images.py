@@ -22,6 +22,14 @@ from numpy.typing import NDArray
 from pointmap.decoding import UnusablePicture, decode, open_picture
 from pointmap.errors import InputError
 from pointmap.exif import read_exif
+from pointmap.masks import (
+    continued,
+    is_invisible,
+    opaque_pixels,
+    read_mask,
+    resized_mask,
+    upright,
+)
 from pointmap.outside.patterns import TooMany, matching_paths
 from pointmap.outside.regular_file import home_expanded
 from pointmap.video import VIDEO_EXTENSIONS
@@ -43,7 +51,8 @@ class Photo:
     the EXIF value 1 to 8 that the loader applies; ``exif_focal_px`` the focal length in original
     pixels, or None; photos with equal ``camera_key`` were taken with one camera, lens and zoom
     setting, as far as the files tell, and share a focal length; ``video``: the file name of the
-    video that it is a frame of, or None.
+    video that it is a frame of, or None; ``mask``: a picture that is 0 where the photo is to be
+    ignored (:mod:`pointmap.masks`), or None.
     """
 
     path: Path
@@ -54,6 +63,7 @@ class Photo:
     camera_key: str
     orientation: int = 1
     video: str | None = None
+    mask: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -66,10 +76,15 @@ class Rejected:
 
 @dataclass(frozen=True)
 class ResizedPhoto:
-    """The whole photo at another size: ``pixels`` (h, w, 3) uint8 RGB."""
+    """The whole photo at another size: ``pixels`` (h, w, 3) uint8 RGB.
+
+    ``usable`` (h, w): which pixels count, None where all do. Over those that are masked or
+    transparent, ``pixels`` continue the colours of the others.
+    """
 
     photo: Photo
     pixels: NDArray[np.uint8]
+    usable: NDArray[np.bool_] | None = None
 
     @property
     def scale_x(self) -> float:
@@ -208,6 +223,8 @@ def _describe(path: Path, taken: set[str]) -> Photo:
                 f"only {width}x{height} pixels; at least {MIN_SIDE_PX} on each side are needed"
             )
         decode(image, MIN_SIDE_PX, MIN_SIDE_PX)
+        if is_invisible(image):
+            logger.warning("%s is transparent everywhere: its transparency is ignored", path.name)
     if hints.orientation >= 5:
         width, height = height, width
     camera_key = f"{hints.camera}|{max(width, height)}x{min(width, height)}"
@@ -241,9 +258,11 @@ def load_photo(photo: Photo, *, long_side: int, multiple: int = 1) -> ResizedPho
     ``multiple=1`` keeps the aspect ratio to the pixel and never enlarges. A larger ``multiple`` (16
     for the network) makes both sides multiples of it: of the sizes with a long side in
     [0.85 long_side, long_side] the one that keeps the aspect ratio best, enlarging if need be.
-    Decodes JPEG at a reduced size, so that memory stays bounded also for very large photos.
+    Decodes JPEG at a reduced size, so that memory stays bounded also for very large photos. What
+    is transparent, or masked by ``photo.mask``, is not usable.
 
-    Raises ``InputError`` when the file can no longer be read or has changed since it was opened.
+    Raises ``InputError`` when the file, or the mask, can no longer be read or has changed since it
+    was opened.
     """
     width, height = resized_size(photo.width, photo.height, long_side, multiple)
     try:
@@ -252,9 +271,19 @@ def load_photo(photo: Photo, *, long_side: int, multiple: int = 1) -> ResizedPho
             if stored != (photo.width, photo.height):
                 raise UnusablePicture("changed since the start")
             pixels = decode(image, width, height, photo.orientation)
+            opaque = opaque_pixels(image)
     except UnusablePicture as error:
         raise InputError(f"{photo.path}: {error}") from error
-    return ResizedPhoto(photo, pixels)
+    parts = [] if opaque is None else [upright(opaque, photo.orientation)]
+    if photo.mask is not None:
+        try:
+            parts.append(read_mask(photo.mask, photo))
+        except UnusablePicture as error:
+            raise InputError(f"{photo.mask}: {error}") from error
+    if not parts:
+        return ResizedPhoto(photo, pixels)
+    usable = np.all([resized_mask(part, width, height) for part in parts], axis=0)
+    return ResizedPhoto(photo, continued(pixels, usable), usable)
 
 
 def resized_size(width: int, height: int, long_side: int, multiple: int = 1) -> tuple[int, int]:

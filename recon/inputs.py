@@ -24,6 +24,7 @@ from pointmap.video.frames import choose_frames
 from recon.depth_models import DepthModel, load_depth_model
 from recon.known_cameras import KnownCameras, load_known_cameras
 from recon.localise.extension import extended
+from recon.masks import mask_digest, with_masks
 from recon.matchers import Matcher, load_matcher
 from recon.prediction.given_maps import PriorMap, read_prior_maps
 from recon.progress import Advance
@@ -66,8 +67,10 @@ class Inputs:
         Raises ``InputError`` for a file that has become unreadable meanwhile.
         """
         return tuple(
-            content_key("photo", 1, digest, photo.camera_key, photo.exif_focal_px)
-            for photo, (_, digest) in zip(self.photos, self._contents, strict=True)
+            content_key("photo", 2, digest, mask, photo.camera_key, photo.exif_focal_px)
+            for photo, (_, digest), mask in zip(
+                self.photos, self._contents, self._masks, strict=True
+            )
         )
 
     @cached_property
@@ -85,6 +88,13 @@ class Inputs:
     def _contents(self) -> tuple[tuple[os.stat_result, str], ...]:
         """Per photo how its file lay there, and the SHA-256 of what it held."""
         return tuple(_content(photo) for photo in self.photos)
+
+    @cached_property
+    def _masks(self) -> tuple[str | None, ...]:
+        """Per photo the SHA-256 of its mask file, None where it has none."""
+        return tuple(
+            None if photo.mask is None else mask_digest(photo.mask) for photo in self.photos
+        )
 
     def load(self, number: int, *, long_side: int, multiple: int = 1) -> ResizedPhoto:
         """Return one photo resized (see :func:`pointmap.images.load_photo`).
@@ -189,6 +199,7 @@ def read_inputs(
     frames: Mapping[Path, Sequence[Path]] | None = None,
     weights: str | None = None,
     device: str | None = None,
+    masks: str | None = None,
     known_cameras: str | None = None,
     extend: str | None = None,
     prior_depth: str | None = None,
@@ -207,7 +218,7 @@ def read_inputs(
     from pointmap.checkpoint import load_network
     from pointmap.inference import choose_device
 
-    opened = _without_copies(open_usable(photos, frames))
+    opened = with_masks(masks, _without_copies(open_usable(photos, frames)))
     if extend is None:
         known = load_known_cameras(known_cameras, opened)
     else:

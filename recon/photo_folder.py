@@ -69,6 +69,7 @@ def save_each(
                 frames=frames,
                 weights=options.weights,
                 device=options.device,
+                masks=options.masks,
                 depth_model=options.depth_model,
                 work=work,
             )

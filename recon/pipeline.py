@@ -86,6 +86,7 @@ def reconstruct(
                 frames=frames,
                 weights=options.weights,
                 device=options.device,
+                masks=options.masks,
                 known_cameras=options.known_cameras,
                 extend=options.extend,
                 prior_depth=options.prior_depth,

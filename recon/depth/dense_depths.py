@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pointmap.camera import scale_intrinsics
 from pointmap.images import ResizedPhoto
-from recon.depth.anchored_prior import DepthOptions, tied_depth
+from pointmap.masks import eroded
+from recon.depth.anchored_prior import DepthOptions, counted, tied_depth
 from recon.depth.given_maps_in_scene import priors_from_scene
 from recon.progress import Advance, unheard
 from recon.stage_results import Alignment, DenseDepths, DepthMap, PairEvidence, PhotoPrior
@@ -47,7 +48,10 @@ def dense_depths(
     placed = [k for k, pose in enumerate(alignment.cam_to_world) if pose is not None]
     depths: Sequence[DepthMap] = inputs.work.each(
         [_tied_key(frames, priors, alignment, k, len(placed), prior) for k in placed],
-        lambda n: tied_depth(priors[placed[n]], alignment, placed[n], frames[placed[n]], prior),
+        lambda n: counted(
+            tied_depth(priors[placed[n]], alignment, placed[n], frames[placed[n]], prior),
+            frames[placed[n]],
+        ),
         at_once=None,
     )
     if stereo is not None and len(placed) > 1:
@@ -115,4 +119,5 @@ class _StereoViews(OnDemand[StereoView]):
             prior=self._depths[index],
             points=alignment.tracks.points[seen],
             point_ids=seen,
+            usable=None if frame.usable is None else eroded(frame.usable),
         )

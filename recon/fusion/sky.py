@@ -20,7 +20,11 @@ _ABOVE = 0.9
 _RIM_PX = 2
 
 
-def sky_mask(pixels: NDArray[np.uint8], confirmed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def sky_mask(
+    pixels: NDArray[np.uint8],
+    confirmed: NDArray[np.bool_],
+    usable: NDArray[np.bool_] | None = None,
+) -> NDArray[np.bool_]:
     """Return the pixels (h, w) that show sky.
 
     A smooth region that reaches the picture's upper border, lies in its upper half, and on most of
@@ -30,6 +34,7 @@ def sky_mask(pixels: NDArray[np.uint8], confirmed: NDArray[np.bool_]) -> NDArray
     Args:
         pixels: the photo (h, w, 3) RGB, upright.
         confirmed: (h, w) where depth is confirmed by other photos.
+        usable: (h, w) what is neither masked nor transparent; None: everything.
     """
     import cv2
 
@@ -39,6 +44,8 @@ def sky_mask(pixels: NDArray[np.uint8], confirmed: NDArray[np.bool_]) -> NDArray
     down = np.abs(np.diff(blurred, axis=0)).max(-1)
     step[:, 1:] = across
     step[1:] = np.maximum(step[1:], down)
+    if usable is not None:
+        step[~usable] = np.inf
     count, labels = cv2.connectedComponents((step < _SMOOTH).astype(np.uint8), connectivity=4)
     area = np.bincount(labels.ravel(), minlength=count)
     unconfirmed = area - np.bincount(labels[confirmed], minlength=count)

@@ -157,7 +157,7 @@ def _mask(view: View, sure: float, least: float, max_jump: float, several: bool)
     confirmed = measured & (confidence >= sure)
     known = measured & (confidence >= least)
     if several and known.any():
-        known &= ~sky_mask(view.pixels, confirmed)
+        known &= ~sky_mask(view.pixels, confirmed, view.usable)
     sure_known = known & confirmed
 
     def whole(where: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -1,0 +1,99 @@
+"""Masks of photos: found by the photos' names in a folder, and checked before the work begins."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pointmap.decoding import UnusablePicture
+from pointmap.errors import InputError
+from pointmap.file_digest import file_sha256
+from pointmap.images import Photo
+from pointmap.masks import read_mask
+
+logger = logging.getLogger(__name__)
+
+
+def with_masks(folder: str | Path | None, photos: Sequence[Photo]) -> list[Photo]:
+    """Return the photos with their masks of ``folder``, those without one as they are.
+
+    The mask of ``left/a.jpg`` is ``left/a.jpg.png`` (COLMAP's convention) or ``left/a.png``, or in
+    the folder itself ``a.jpg.png`` or ``a.png``, if no other photo's is called so. Photos that are
+    masked everywhere are left out with a warning; how many have no mask is warned of. No
+    ``folder``: no masks. Raises ``InputError`` when it is no folder, has no photo's mask, or a mask
+    cannot be read, has another shape than its photo, or may be that of two photos.
+    """
+    if folder is None:
+        return list(photos)
+    folder = Path(folder)
+    if not os.path.isdir(folder):
+        raise InputError(f"{folder} is no folder: --masks takes one with a mask NAME.EXT.png each")
+    paths = [_mask_of(photo, folder) for photo in photos]
+    found = [path for path in paths if path is not None]
+    if not found:
+        raise InputError(
+            f"{folder} has no photo's mask: that of {photos[0].path.name} would be called "
+            f"{photos[0].path.name}.png"
+        )
+    twice = next((path for path in found if found.count(path) > 1), None)
+    if twice is not None:
+        raise InputError(
+            f"{twice} may be the mask of several photos: put masks into subfolders called as those "
+            "of the photos"
+        )
+    masked = []
+    nothing_left = []
+    for photo, path in zip(photos, paths, strict=True):
+        photo = photo if path is None else replace(photo, mask=path)
+        if path is not None and not _leaves_something(photo, path):
+            nothing_left.append(photo.name)
+        else:
+            masked.append(photo)
+    if nothing_left:
+        logger.warning(
+            "%d photos are left out, as masked everywhere: %s",
+            len(nothing_left),
+            _some(nothing_left),
+        )
+    if not masked:
+        raise InputError(f"the masks in {folder} leave nothing of any photo: 0 is what is ignored")
+    if len(found) < len(photos):
+        without = [photo.name for photo in masked if photo.mask is None]
+        logger.warning("%d photos have no mask in %s: %s", len(without), folder, _some(without))
+    return masked
+
+
+def mask_digest(path: Path) -> str:
+    """Return the SHA-256 of a mask file; ``InputError`` when it has become unreadable."""
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _mask_of(photo: Photo, folder: Path) -> Path | None:
+    """Return the photo's mask file, the most specific one; None where there is none."""
+    *parents, name = photo.path.absolute().parts[1:]
+    # Few folders deep: a photo's whole path is hardly repeated below the masks.
+    for depth in range(min(len(parents), 4), -1, -1):
+        place = folder.joinpath(*parents[len(parents) - depth :])
+        for called in (f"{name}.png", f"{Path(name).stem}.png"):
+            path = place / called
+            # A folder of photos is not one of masks.
+            if path.is_file() and not path.samefile(photo.path):
+                return path
+    return None
+
+
+def _leaves_something(photo: Photo, mask: Path) -> bool:
+    try:
+        return bool(read_mask(mask, photo).any())
+    except UnusablePicture as error:
+        raise InputError(f"{mask}: {error}") from error
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
