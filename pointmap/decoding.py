@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from pointmap.outside.regular_file import MAX_FILE_BYTES, open_regular
+from pointmap.raw_photos import BYTES_PER_PIXEL, develop, is_raw, reads_raw
 
 MAX_MEGAPIXELS = 250
 """Larger declared sizes are refused before decoding, and so are those that would take more than
@@ -94,6 +95,10 @@ def open_picture(path: Path, formats: tuple[str, ...] = PHOTO_FORMATS) -> Iterat
             file = stack.enter_context(open_regular(path))
             if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
                 raise UnusablePicture(f"larger than {MAX_FILE_BYTES / 2**30:.0f} GB")
+            if is_raw(path) and formats == PHOTO_FORMATS and reads_raw():
+                stack.enter_context(_large_lock)
+                yield develop(file, min(1e6 * MAX_MEGAPIXELS, MAX_DECODED_BYTES / BYTES_PER_PIXEL))
+                return
             with _own_size_limit():
                 # Without formats Pillow goes by content and hands EPS to Ghostscript, a program
                 # that writes files. Here is the only call, so that none can forget them.

@@ -8,16 +8,12 @@ nothing of what is ignored gets into it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from pointmap.decoding import FLIP_OR_TURN, UnusablePicture, open_picture
-
-if TYPE_CHECKING:
-    from pointmap.images import Photo
 
 RIM_PX = 2
 """Pixels beside what is masked that hold some of it, in the way masks are cut out and pictures
@@ -50,8 +46,10 @@ def is_invisible(image: Image.Image) -> bool:
     return int(rgba.getchannel("A").getextrema()[1]) < _OPAQUE
 
 
-def read_mask(path: Path, photo: Photo) -> NDArray[np.bool_]:
-    """Return which pixels (h, w) of a photo count by its mask file, upright, at the mask's size.
+def read_mask(path: Path, size: tuple[int, int], orientation: int) -> NDArray[np.bool_]:
+    """Return which pixels (h, w) count by the mask file of a photo, upright, at the mask's size.
+
+    ``size``: the photo's width and height, upright; ``orientation``: what its EXIF says.
 
     What is 0 does not count; of a mask with transparent parts, what is transparent. A mask of the
     size in which a turned photo is stored is turned with it. Raises ``UnusablePicture`` when it
@@ -64,24 +62,20 @@ def read_mask(path: Path, photo: Photo) -> NDArray[np.bool_]:
             grey = image if image.mode in ("L", "I", "1") or image.mode[:2] == "I;" else None
             counts = np.asarray(image.convert("RGB") if grey is None else grey) > 0
             counts = counts if counts.ndim == 2 else counts.any(axis=2)
-    height, width = counts.shape
-    turned = photo.orientation >= 5
-    if turned and not _same_shape(width, height, photo) and _same_shape(height, width, photo):
-        counts = upright(counts, photo.orientation)
-        height, width = counts.shape
-    if not _same_shape(width, height, photo):
+    if orientation >= 5 and not _same_shape(counts, size) and _same_shape(counts.T, size):
+        counts = upright(counts, orientation)
+    if not _same_shape(counts, size):
         raise UnusablePicture(
-            f"{width}x{height} pixels, but {photo.name} has {photo.width}x{photo.height}: "
+            f"{counts.shape[1]}x{counts.shape[0]} pixels, but the photo has {size[0]}x{size[1]}: "
             "a mask has its photo's size, or is the same picture at another one"
         )
     return counts
 
 
-def _same_shape(width: int, height: int, photo: Photo) -> bool:
-    off = abs(width * photo.height - height * photo.width)
-    return off <= max(
-        _ASPECT_TOLERANCE * height * photo.width, max(photo.width, photo.height), max(width, height)
-    )
+def _same_shape(counts: NDArray[np.bool_], size: tuple[int, int]) -> bool:
+    height, width = counts.shape
+    off = abs(width * size[1] - height * size[0])
+    return off <= max(_ASPECT_TOLERANCE * height * size[0], *size, width, height)
 
 
 def upright(stored: NDArray[np.bool_], orientation: int) -> NDArray[np.bool_]:

@@ -199,6 +199,7 @@ def read_inputs(
     frames: Mapping[Path, Sequence[Path]] | None = None,
     weights: str | None = None,
     device: str | None = None,
+    recursive: bool = False,
     masks: str | None = None,
     known_cameras: str | None = None,
     extend: str | None = None,
@@ -218,7 +219,7 @@ def read_inputs(
     from pointmap.checkpoint import load_network
     from pointmap.inference import choose_device
 
-    opened = with_masks(masks, _without_copies(open_usable(photos, frames)))
+    opened = with_masks(masks, _without_copies(open_usable(photos, frames, recursive=recursive)))
     if extend is None:
         known = load_known_cameras(known_cameras, opened)
     else:
@@ -265,13 +266,16 @@ def video_frames(
 
 
 def open_usable(
-    inputs: Sequence[str | Path], frames: Mapping[Path, Sequence[Path]] | None = None
+    inputs: Sequence[str | Path],
+    frames: Mapping[Path, Sequence[Path]] | None = None,
+    *,
+    recursive: bool = False,
 ) -> list[Photo]:
     """Return the photos that can be used; ``InputError`` when there is none.
 
-    ``frames``: as in :func:`read_inputs`.
+    ``frames``, ``recursive``: as in :func:`read_inputs`.
     """
-    opened, rejected = open_photos(find_photos(inputs, frames=frames))
+    opened, rejected = open_photos(find_photos(inputs, frames=frames, recursive=recursive))
     for failure in rejected:
         logger.warning("%s is left out: %s", failure.path.name, failure.reason)
     if not opened:

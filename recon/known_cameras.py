@@ -7,10 +7,12 @@ it: key points move along their rays to where that pinhole shows them, and back 
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +26,8 @@ from recon.stage_results import Alignment, PhotoFeatures
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
+
+logger = logging.getLogger(__name__)
 
 # How far R R^T may be from the identity: what six decimals in a file leave.
 _ROTATION_TOLERANCE = 1e-6
@@ -96,19 +100,22 @@ def load_known_cameras(path: str | None, photos: Sequence[Photo]) -> KnownCamera
     """Read what is known of ``photos`` from a ``cameras.json``, nerfstudio's ``transforms.json`` or
     the folder of a COLMAP model.
 
-    Cameras belong to photos by file name, with or without folders in it. Photos that the file does
-    not name are not known. In a ``cameras.json``, ``K`` or ``cam_to_world`` may be null, which
-    leaves them open. No ``path``: nothing is known. Raises ``InputError`` when the file cannot be
-    used: none of its names is a photo's, a size differs, or a matrix is not what it should be.
+    Cameras belong to photos by name, or by as much of the way to the photo as the file tells. Photos
+    that the file does not name are not known; how many are is warned of. In a ``cameras.json``,
+    ``K`` or ``cam_to_world`` may be null, which leaves them open. No ``path``: nothing is known.
+    Raises ``InputError`` when the file cannot be used: none of its names is a photo's, one may be
+    several photos', a size differs, or a matrix is not what it should be.
     """
     nothing: tuple[None, ...] = (None,) * len(photos)
     if path is None:
         return KnownCameras(nothing, nothing)
     listed, units, world = _read(Path(path))
-    by_name = {Path(name).name: camera for name, camera in listed.items()} | listed
-    found = [by_name.get(photo.name) for photo in photos]
-    if not any(found):
+    found = _of_photos(listed, photos, path)
+    known = sum(camera is not None for camera in found)
+    if not known:
         raise InputError(f"{path} names none of the photos: its names must be the photos' files")
+    if known < len(photos):
+        logger.warning("%s knows %d of the %d photos", path, known, len(photos))
     for photo, camera in zip(photos, found, strict=True):
         size = None if camera is None else camera.size
         if size is not None and size != (photo.width, photo.height):
@@ -126,6 +133,52 @@ def load_known_cameras(path: str | None, photos: Sequence[Photo]) -> KnownCamera
         poses,
         units if held else "scene",
         world if any(pose is not None for pose in poses) else None,
+    )
+
+
+def _of_photos(
+    listed: Mapping[str, ListedCamera], photos: Sequence[Photo], path: str
+) -> list[ListedCamera | None]:
+    """Return each photo's camera, None where the file has none.
+
+    A camera's name fits a photo as far as the ends of the two paths are the same.
+    """
+    by_file: dict[str, list[str]] = {}
+    for name in listed:
+        by_file.setdefault(PurePosixPath(name).name, []).append(name)
+    best: dict[str, tuple[int, list[int]]] = {}
+    for k, photo in enumerate(photos):
+        names = by_file.get(photo.path.name, [])
+        fits = {name: _fit(name, photo) for name in (photo.name, *names) if name in listed}
+        most = max(fits.values(), default=0)
+        chosen = [name for name, fit in fits.items() if fit == most]
+        if len(chosen) > 1:
+            raise _ambiguous(path, photo.name, chosen)
+        for name in chosen:
+            before, numbers = best.get(name, (0, []))
+            if most >= before:
+                best[name] = most, [*(numbers if most == before else []), k]
+    found: list[ListedCamera | None] = [None] * len(photos)
+    for name, (_, numbers) in best.items():
+        if len(numbers) > 1:
+            raise _ambiguous(path, name, [photos[k].name for k in numbers])
+        found[numbers[0]] = listed[name]
+    return found
+
+
+def _fit(name: str, photo: Photo) -> int:
+    """Return how many parts at the ends of a camera's name and a photo's path are the same."""
+    own = photo.path.absolute().parts
+    if name == photo.name:
+        return len(own) + 1
+    pairs = zip(reversed(PurePosixPath(name).parts), reversed(own), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _ambiguous(path: str, name: str, others: Sequence[str]) -> InputError:
+    return InputError(
+        f"{path}: which camera is that of {name} cannot be told ({', '.join(others[:3])}): "
+        "keep the photos' folders in its names"
     )
 
 

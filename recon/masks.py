@@ -90,7 +90,7 @@ def _mask_of(photo: Photo, folder: Path) -> Path | None:
 
 def _leaves_something(photo: Photo, mask: Path) -> bool:
     try:
-        return bool(read_mask(mask, photo).any())
+        return bool(read_mask(mask, (photo.width, photo.height), photo.orientation).any())
     except UnusablePicture as error:
         raise InputError(f"{mask}: {error}") from error
 

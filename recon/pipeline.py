@@ -77,7 +77,7 @@ def reconstruct(
     given = [photos] if isinstance(photos, (str, Path)) else list(photos)
     frames: dict[Path, list[Path]] = {}
     with work.held(), Run(listener) as run:
-        if videos := find_videos(given):
+        if videos := find_videos(given, recursive=options.recursive):
             with run.stage("Choosing frames") as advance:
                 frames = video_frames(videos, work, target=options.frames, advance=advance)
         with run.stage("Reading photos"):
@@ -86,6 +86,7 @@ def reconstruct(
                 frames=frames,
                 weights=options.weights,
                 device=options.device,
+                recursive=options.recursive,
                 masks=options.masks,
                 known_cameras=options.known_cameras,
                 extend=options.extend,
