@@ -1,4 +1,4 @@
-"""Masks and transparency: which pixels of a photo count at any size, and what stands in the others."""
+"""Masks and transparency: which pixels of a photo count, and what stands in the others."""
 
 from __future__ import annotations
 
