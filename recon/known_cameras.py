@@ -100,9 +100,10 @@ def load_known_cameras(path: str | None, photos: Sequence[Photo]) -> KnownCamera
     """Read what is known of ``photos`` from a ``cameras.json``, nerfstudio's ``transforms.json`` or
     the folder of a COLMAP model.
 
-    Cameras belong to photos by name, or by as much of the way to the photo as the file tells. Those
-    of photos that the file does not name are not known; how many are is warned of. In ``cameras.json``,
-    ``K`` or ``cam_to_world`` may be null, which leaves them open. No ``path``: nothing is known.
+    Cameras belong to photos by name, or by as much of the way to the photo as the file tells.
+    Nothing is known of photos that the file does not name; a warning says of how many it is. In a
+    ``cameras.json``, ``K`` or ``cam_to_world`` may be null, which leaves them open. No ``path``:
+    nothing is known.
     Raises ``InputError`` when the file cannot be used: none of its names is a photo's, one may be
     several photos', a size differs, or a matrix is not what it should be.
     """
