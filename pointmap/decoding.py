@@ -54,6 +54,7 @@ _JPEG_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])")
 _END, _SCAN = 0xD9, 0xDA
 # What sensors make of a pixel, which programs store in 16 bits as it is.
 _GREY_BITS = (8, 10, 12, 14, 16)
+_ORIENTATION, _TURNED = 0x0112, "pointmap turned"
 # Pictures that take more are read one at a time, however many threads there are.
 _LARGE_BYTES = 128e6
 _limit_lock, _large_lock = threading.Lock(), threading.Lock()
@@ -107,6 +108,8 @@ def open_picture(path: Path, formats: tuple[str, ...] = PHOTO_FORMATS) -> Iterat
                     stack.enter_context(_large_lock)
                 if not _reduces_while_decoding(image):
                     low = _low_bytes_mode(image)
+                    # Pillow makes it upright and forgets that it was not.
+                    image.info[_TURNED] = image.format == "TIFF" and _orientation(image) != 1
                     image.load()
                     if low is not None and _is_dark(image):
                         file.seek(0)
@@ -117,6 +120,18 @@ def open_picture(path: Path, formats: tuple[str, ...] = PHOTO_FORMATS) -> Iterat
         raise
     except Exception as error:  # decoders raise anything on a crafted or damaged file
         raise UnusablePicture(_reason(path, formats, error)) from error
+
+
+def stored_turned(image: Image.Image) -> bool:
+    """Return whether the decoder has turned or mirrored an opened picture to make it upright."""
+    return bool(image.info.get(_TURNED))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # Pillow's EXIF parser raises whatever a broken tag makes it stumble over
+        return 1
 
 
 def _checked_bytes(image: Image.Image, file: IO[bytes]) -> float:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.decoding import UnusablePicture, decode, open_picture
+from pointmap.decoding import UnusablePicture, decode, open_picture, stored_turned
 from pointmap.errors import InputError
 from pointmap.exif import read_exif
 from pointmap.left_out import live_movies, tell_left_out
@@ -61,7 +61,8 @@ class Photo:
     pixels, or None; photos with equal ``camera_key`` were taken with one camera, lens and zoom
     setting, as far as the files tell, and share a focal length; ``video``: the file name of the
     video that it is a frame of, or None; ``mask``: a picture that is 0 where the photo is to be
-    ignored (:mod:`pointmap.masks`), or None.
+    ignored (:mod:`pointmap.masks`), or None; ``turned``: whether the file holds the picture turned
+    or mirrored, whoever makes it upright (the decoder does that for TIFF).
     """
 
     path: Path
@@ -73,6 +74,7 @@ class Photo:
     orientation: int = 1
     video: str | None = None
     mask: Path | None = None
+    turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -249,6 +251,7 @@ def _describe(path: Path, name: str) -> Photo:
     """
     with open_picture(path) as image:
         hints = read_exif(image)
+        turned = hints.orientation != 1 or stored_turned(image)
         width, height = image.size
         if min(width, height) < MIN_SIDE_PX:
             raise UnusablePicture(
@@ -260,7 +263,9 @@ def _describe(path: Path, name: str) -> Photo:
     if hints.orientation >= 5:
         width, height = height, width
     camera_key = f"{hints.camera}|{max(width, height)}x{min(width, height)}"
-    return Photo(path, name, width, height, hints.focal_px, camera_key, hints.orientation)
+    return Photo(
+        path, name, width, height, hints.focal_px, camera_key, hints.orientation, turned=turned
+    )
 
 
 def as_frame(photo: Photo, video: str) -> Photo:

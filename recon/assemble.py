@@ -97,7 +97,7 @@ def assemble_views(
             ),
             maps=StoredMaps(dense.frames, dense.depths, k),
             reason=alignment.reasons[k],
-            turned=photo.orientation != 1,
+            turned=photo.turned,
             video=photo.video,
             mask=photo.mask,
         )

@@ -24,7 +24,7 @@ from pointmap.video.frames import choose_frames
 from recon.depth_models import DepthModel, load_depth_model
 from recon.known_cameras import KnownCameras, load_known_cameras
 from recon.localise.extension import extended
-from recon.masks import mask_digest, with_masks
+from recon.masks import mask_digest, masked, with_masks
 from recon.matchers import Matcher, load_matcher
 from recon.prediction.given_maps import PriorMap, read_prior_maps
 from recon.progress import Advance
@@ -222,6 +222,8 @@ def read_inputs(
     opened = with_masks(masks, _without_copies(open_usable(photos, frames, recursive=recursive)))
     if extend is None:
         known = load_known_cameras(known_cameras, opened)
+        if masks is None and any(known.masks):
+            opened = masked(opened, known.masks)
     else:
         opened, known = extended(extend, opened)
     maps = None

@@ -64,7 +64,8 @@ class KnownLens:
 class KnownCameras:
     """What is known of all photos, in their order: a lens and a pose each, None where not known.
 
-    ``units``: "metres" if the known poses are in metres, and so hold the scene to them; ``world``:
+    ``masks``: mask files that came with the cameras, None each where there is none, empty without
+    any. ``units``: "metres" if the known poses are in metres, and so hold the scene to them; ``world``:
     the frame of the known poses, None where there is none.
     """
 
@@ -72,6 +73,7 @@ class KnownCameras:
     cam_to_world: tuple[Array | None, ...]
     units: str = "scene"
     world: World | None = None
+    masks: tuple[Path | None, ...] = ()
 
     @property
     def focals_px(self) -> list[float | None]:
@@ -134,6 +136,7 @@ def load_known_cameras(path: str | None, photos: Sequence[Photo]) -> KnownCamera
         poses,
         units if held else "scene",
         world if any(pose is not None for pose in poses) else None,
+        tuple(None if camera is None else camera.mask for camera in found),
     )
 
 
@@ -149,8 +152,9 @@ def _of_photos(
         by_file.setdefault(PurePosixPath(name).name, []).append(name)
     best: dict[str, tuple[int, list[int]]] = {}
     for k, photo in enumerate(photos):
-        names = by_file.get(photo.path.name, [])
-        fits = {name: _fit(name, photo) for name in (photo.name, *names) if name in listed}
+        # Of formats that few programs read they have copies (recon.export.upright).
+        called = photo.name, f"{photo.name}.jpg", *by_file.get(photo.path.name, [])
+        fits = {name: _fit(name, photo) for name in called if name in listed}
         most = max(fits.values(), default=0)
         chosen = [name for name, fit in fits.items() if fit == most]
         if len(chosen) > 1:
@@ -170,7 +174,7 @@ def _of_photos(
 def _fit(name: str, photo: Photo) -> int:
     """Return how many parts at the ends of a camera's name and a photo's path are the same."""
     own = photo.path.absolute().parts
-    if name == photo.name:
+    if name in (photo.name, f"{photo.name}.jpg"):
         return len(own) + 1
     pairs = zip(reversed(PurePosixPath(name).parts), reversed(own), strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -44,26 +44,30 @@ def with_masks(folder: str | Path | None, photos: Sequence[Photo]) -> list[Photo
             f"{twice} may be the mask of several photos: put masks into subfolders called as those "
             "of the photos"
         )
-    masked = []
-    nothing_left = []
-    for photo, path in zip(photos, paths, strict=True):
-        photo = photo if path is None else replace(photo, mask=path)
-        if path is not None and not _leaves_something(photo, path):
-            nothing_left.append(photo.name)
-        else:
-            masked.append(photo)
-    if nothing_left:
-        logger.warning(
-            "%d photos are left out, as masked everywhere: %s",
-            len(nothing_left),
-            _some(nothing_left),
-        )
-    if not masked:
+    result = masked(photos, paths)
+    left = [photo for photo in result if photo.mask is None or _leaves_something(photo, photo.mask)]
+    if len(left) < len(result):
+        gone = [photo.name for photo in result if photo not in left]
+        logger.warning("%d photos are left out, as masked everywhere: %s", len(gone), _some(gone))
+    if not left:
         raise InputError(f"the masks in {folder} leave nothing of any photo: 0 is what is ignored")
     if len(found) < len(photos):
-        without = [photo.name for photo in masked if photo.mask is None]
+        without = [photo.name for photo in left if photo.mask is None]
         logger.warning("%d photos have no mask in %s: %s", len(without), folder, _some(without))
-    return masked
+    return left
+
+
+def masked(photos: Sequence[Photo], masks: Sequence[Path | None]) -> list[Photo]:
+    """Return the photos with these masks; ``InputError`` for one that cannot be that of its photo.
+
+    A photo without one stays as it is.
+    """
+    pairs = zip(photos, masks, strict=True)
+    result = [photo if mask is None else replace(photo, mask=mask) for photo, mask in pairs]
+    for photo in result:
+        if photo.mask is not None:
+            _leaves_something(photo, photo.mask)
+    return result
 
 
 def mask_digest(path: Path) -> str:

@@ -324,7 +324,7 @@ class Scene:
     scale_spread: float | None = None
     """Typical relative deviation of the photos' metres where a depth model told them."""
     textured: TexturedMesh | None = None
-    """The surface under the photos, when ``FusionOptions.texture`` asked for it; not read back."""
+    """The surface under the photos, when ``FusionOptions.texture`` asked for it."""
     statistics: dict[str, float] = field(default_factory=dict)
     """Of the surface: voxel size, pieces found, floaters removed and the like, by name."""
     other_places: tuple[tuple[str, ...], ...] = ()
@@ -332,7 +332,7 @@ class Scene:
     verdict: Verdict | None = None
     """How far the cameras can be believed; None of one photo, and of scenes written before."""
     further: tuple[Scene, ...] = ()
-    """The scenes of those, where ``Options.all_scenes`` asked for them; not read back."""
+    """The scenes of those, where ``Options.all_scenes`` asked for them."""
     holds: object | None = field(default=None, repr=False, compare=False)
     """Keeps frames of videos on disk until the scene goes; a saved scene has copies of its own."""
 

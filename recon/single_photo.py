@@ -86,7 +86,7 @@ def photo_scene(
         photo.path,
         camera,
         LoadedMaps(frame.pixels, smooth, depth.confidence, frame.usable),
-        turned=photo.orientation != 1,
+        turned=photo.turned,
         video=photo.video,
         mask=photo.mask,
     )

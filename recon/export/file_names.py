@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import unicodedata
@@ -11,15 +12,18 @@ from pathlib import Path
 
 # What some file system or archive refuses in a file name, and the folder separators.
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+# What is left for further endings of 55 bytes.
+_MOST_BYTES = 200
 
 
 def depth_stems(names: Sequence[str]) -> list[str]:
     """Return one file stem per photo name, unique also where capitals don't count.
 
     A stem that only one photo has is that photo's. Of ``a.jpg``, ``a.png`` the first keeps ``a``,
-    the next becomes ``a_png``, then ``a_png_2``. Depends on nothing but the names and their order.
+    the next becomes ``a_png``, then ``a_png_2``. One too long for what is put behind it is cut.
+    Depends on nothing but the names and their order.
     """
-    stems = [_FORBIDDEN.sub("_", _stem(name)) for name in names]
+    stems = [_cut(_FORBIDDEN.sub("_", _stem(name))) for name in names]
     counts = Counter(map(_key, stems))
     taken = {key for key, count in counts.items() if count == 1}
     result = []
@@ -48,6 +52,15 @@ def relative_photo_path(photo: Path, folder: Path) -> str:
         return Path(os.path.relpath(real, os.path.realpath(folder))).as_posix()
     except ValueError:
         return Path(real).as_posix()
+
+
+def _cut(stem: str) -> str:
+    """Return a stem of at most ``_MOST_BYTES``: file systems hold names of 255 bytes."""
+    data = stem.encode("utf-8", "surrogateescape")
+    if len(data) <= _MOST_BYTES:
+        return stem
+    digest = hashlib.sha256(data).hexdigest()[:8]
+    return f"{data[: _MOST_BYTES - 9].decode('utf-8', 'ignore')}_{digest}"
 
 
 def _stem(name: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from pointmap.errors import InputError
 from recon.export.cameras_json import read_cameras, units_of, world_of
 from recon.export.colmap import read_colmap
 from recon.export.depth_npz import read_depth_npz
+from recon.export.obj import read_textured
 from recon.export.ply import read_cloud_ply, read_mesh_ply
 from recon.export.run_json import mask_paths, photo_paths, read_run
 from recon.scene import LoadedMaps, Mesh, PointCloud, Scene, View
@@ -68,7 +71,18 @@ def load_scene(folder: str | Path) -> Scene:
         statistics=run.surface,
         other_places=run.other_places,
         verdict=run.verdict,
+        textured=read_textured(folder),
+        further=tuple(_further(folder)),
     )
+
+
+def _further(folder: Path) -> Iterator[Scene]:
+    """Yield the scenes of other places that were written into ``folder``."""
+    for number in itertools.count(2):
+        place = folder / f"scene-{number}"
+        if not (place / "run.json").is_file():
+            return
+        yield load_scene(place)
 
 
 def _cloud(path: Path) -> PointCloud:
