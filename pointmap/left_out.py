@@ -7,6 +7,7 @@ import mimetypes
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from pointmap.errors import some_of
 from pointmap.raw_photos import RAW_EXTENSIONS
 from pointmap.video import VIDEO_EXTENSIONS
 
@@ -14,7 +15,6 @@ logger = logging.getLogger(__name__)
 
 # Pictures that Python's table of types does not know.
 _MORE_PICTURES = frozenset({".exr", ".hdr", ".jxl", ".psd", ".tga", ".dds", ".insp", ".mpo"})
-_NAMED = 3
 
 
 def live_movies(files: Collection[Path]) -> set[Path]:
@@ -81,5 +81,4 @@ def _is_picture(path: Path) -> bool:
 
 def _named(paths: Sequence[Path]) -> tuple[int, str]:
     """Return how many there are, and the names of some."""
-    more = ", ..." if len(paths) > _NAMED else ""
-    return len(paths), ", ".join(path.name for path in paths[:_NAMED]) + more
+    return len(paths), some_of([path.name for path in paths])

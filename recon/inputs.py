@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pointmap.errors import InputError
+from pointmap.errors import InputError, some_of
 from pointmap.file_digest import file_sha256
 from pointmap.images import (
     Photo,
@@ -306,6 +306,6 @@ def _without_copies(photos: Sequence[Photo]) -> list[Photo]:
         if original is not photo:
             copies.append(f"{photo.name} of {original.name}")
     if copies:
-        named = ", ".join(copies[:3]) + (", ..." if len(copies) > 3 else "")
+        named = some_of(copies)
         logger.warning("%d photos are left out, as copies of others: %s", len(copies), named)
     return list(first.values())

@@ -64,9 +64,9 @@ class KnownLens:
 class KnownCameras:
     """What is known of all photos, in their order: a lens and a pose each, None where not known.
 
-    ``masks``: mask files that came with the cameras, None each where there is none, empty without
-    any. ``units``: "metres" if the known poses are in metres, and so hold the scene to them; ``world``:
-    the frame of the known poses, None where there is none.
+    ``units``: "metres" if the known poses are in metres, and so hold the scene to them; ``world``:
+    the frame of the known poses, None where there is none; ``masks``: the photos' mask files that
+    came with the cameras, empty without any.
     """
 
     lenses: tuple[KnownLens | None, ...]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pointmap.decoding import UnusablePicture
-from pointmap.errors import InputError
+from pointmap.errors import InputError, some_of
 from pointmap.file_digest import file_sha256
 from pointmap.images import Photo
 from pointmap.masks import read_mask
@@ -48,12 +48,12 @@ def with_masks(folder: str | Path | None, photos: Sequence[Photo]) -> list[Photo
     left = [photo for photo in result if photo.mask is None or _leaves_something(photo, photo.mask)]
     if len(left) < len(result):
         gone = [photo.name for photo in result if photo not in left]
-        logger.warning("%d photos are left out, as masked everywhere: %s", len(gone), _some(gone))
+        logger.warning("%d photos are left out, as masked everywhere: %s", len(gone), some_of(gone))
     if not left:
         raise InputError(f"the masks in {folder} leave nothing of any photo: 0 is what is ignored")
     if len(found) < len(photos):
         without = [photo.name for photo in left if photo.mask is None]
-        logger.warning("%d photos have no mask in %s: %s", len(without), folder, _some(without))
+        logger.warning("%d photos have no mask in %s: %s", len(without), folder, some_of(without))
     return left
 
 
@@ -97,7 +97,3 @@ def _leaves_something(photo: Photo, mask: Path) -> bool:
         return bool(read_mask(mask, (photo.width, photo.height), photo.orientation).any())
     except UnusablePicture as error:
         raise InputError(f"{mask}: {error}") from error
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

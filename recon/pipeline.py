@@ -23,6 +23,7 @@ from recon.known_cameras import check_focal
 from recon.matchers import Matcher
 from recon.metric_scale import check_scale_source, in_metres
 from recon.options import Options
+from recon.poor_photos import tell_poor_photos
 from recon.prediction.network_pairs import network_pairs
 from recon.prediction.predict_scene import predict_scene
 from recon.progress import Run, StageListener
@@ -100,6 +101,7 @@ def reconstruct(
                 options.scale_from, names, weights=options.weights, model=inputs.depth_model
             )
             check_focal(options.focal.focal_px, inputs.photos)
+            tell_poor_photos(inputs)
         scene = (_one_photo if inputs.is_single_photo else _all_photos)(
             inputs.of_photos(_working_order(inputs.photos, options)), options, run
         )

@@ -10,6 +10,7 @@ from pointmap.images import ResizedPhoto
 from pointmap.masks import eroded
 from recon.depth.anchored_prior import DepthOptions, counted, tied_depth
 from recon.depth.given_maps_in_scene import priors_from_scene
+from recon.depth.one_place import in_one_scale
 from recon.progress import Advance, unheard
 from recon.stage_results import Alignment, DenseDepths, DepthMap, PairEvidence, PhotoPrior
 from recon.stereo.refine import refine_depths
@@ -45,6 +46,7 @@ def dense_depths(
         priors, alignment = priors_from_scene(
             inputs.maps, frames, alignment, priors, evidence.network_priors or priors
         )
+    alignment = in_one_scale(alignment, priors, inputs.photos)
     placed = [k for k, pose in enumerate(alignment.cam_to_world) if pose is not None]
     depths: Sequence[DepthMap] = inputs.work.each(
         [_tied_key(frames, priors, alignment, k, len(placed), prior) for k in placed],
