@@ -96,7 +96,9 @@ def open_picture(path: Path, formats: tuple[str, ...] = PHOTO_FORMATS) -> Iterat
             file = stack.enter_context(open_regular(path))
             if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
                 raise UnusablePicture(f"larger than {MAX_FILE_BYTES / 2**30:.0f} GB")
-            if is_raw(path) and formats == PHOTO_FORMATS and reads_raw():
+            if is_raw(path) and formats == PHOTO_FORMATS:
+                if not reads_raw():
+                    raise UnusablePicture("camera raw, which pip install 'pointmap[raw]' reads")
                 stack.enter_context(_large_lock)
                 yield develop(file, min(1e6 * MAX_MEGAPIXELS, MAX_DECODED_BYTES / BYTES_PER_PIXEL))
                 return
@@ -313,7 +315,7 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
             ImageCms.Intent.RELATIVE_COLORIMETRIC,
             ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )
-    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
+    except (ImageCms.PyCMSError, ImportError, OSError, TypeError, ValueError):
         return None
 
 

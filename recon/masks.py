@@ -32,6 +32,10 @@ def with_masks(folder: str | Path | None, photos: Sequence[Photo]) -> list[Photo
     if not os.path.isdir(folder):
         raise InputError(f"{folder} is no folder: --masks takes one with a mask NAME.EXT.png each")
     paths = [_mask_of(photo, folder) for photo in photos]
+    # Masks may lie among the photos, and would be taken for some.
+    masks = {path.resolve() for path in paths if path is not None}
+    kept = [k for k, photo in enumerate(photos) if photo.path.resolve() not in masks]
+    photos, paths = [photos[k] for k in kept], [paths[k] for k in kept]
     found = [path for path in paths if path is not None]
     if not found:
         raise InputError(

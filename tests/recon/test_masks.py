@@ -46,6 +46,12 @@ def test_masks_are_found_by_name_and_folder(photos: list[Photo], tmp_path: Path)
     assert with_masks(None, photos) == photos
 
 
+def test_masks_beside_the_photos_are_no_photos(tmp_path: Path) -> None:
+    paths = [save(tmp_path / name) for name in ("a.jpg", "a.jpg.png", "b.jpg", "b.jpg.png")]
+    photos = with_masks(tmp_path, open_photos(paths)[0])
+    assert [photo.name for photo in photos] == ["a.jpg", "b.jpg"]
+
+
 def test_photos_without_a_mask_are_used_whole_and_counted(
     photos: list[Photo], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
