@@ -278,7 +278,9 @@ def _aligned_scene(
     with run.stage(f"Fusing the surface{place}"):
         # Depth does not depend on the frame of the world; from here on everything does.
         views, world, turn = settled(solved, options.world, inputs.known.world)
-        fused = fuse_views(views, options.fusion, device=inputs.device, work=inputs.work)
+        fused = fuse_views(
+            views, options.fusion, device=inputs.device, work=inputs.work, world=world
+        )
     scene = assemble_scene(evidence, alignment, views, fused, turn)
     return replace(scene, units=inputs.known.units, world=world, verdict=verdict)
 

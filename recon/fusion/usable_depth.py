@@ -25,7 +25,7 @@ from pointmap.camera import (
 )
 from recon.depth.derived_maps import on_edge
 from recon.fusion.options import FusionOptions
-from recon.fusion.sky import sky_mask
+from recon.fusion.sky import rays_above_horizon, sky_mask
 from recon.scene import View
 from recon.work.threads import in_threads
 
@@ -123,41 +123,62 @@ class _Masked:
     sure: int
 
 
-def usable_depths(views: Sequence[View], options: FusionOptions) -> list[UsableDepth]:
+def usable_depths(
+    views: Sequence[View], options: FusionOptions, *, up: Sequence[float] | None = None
+) -> list[UsableDepth]:
     """Return the registered views that keep any depth once sky, unsure pixels and edges are masked.
 
     Of a complete surface less sure depth stays, however unsure, where more photos found the same
     than look past it: a plain wall, which matching cannot confirm but on which what was inferred
     for several photos meets. Where less than a twentieth of all depth is sure enough (one photo, or
     depth that was never compared between photos) the surest nine tenths are taken instead of next
-    to nothing.
+    to nothing. ``up`` (3,): where up is in the world, if that is known.
     """
     placed = [view for view in views if view.registered]
-    masked = _masked(placed, options.min_confidence, options)
+    masked = _masked(placed, options.min_confidence, options, up)
     if sum(m.sure for m in masked) <= 0.05 * sum(m.measured for m in masked):
-        masked = _masked(placed, _surest_nine_tenths(placed, options.min_confidence), options)
+        masked = _masked(placed, _surest_nine_tenths(placed, options.min_confidence), options, up)
     others = witnesses([m.usable for m in masked])
     supported = list(in_threads(lambda pair: _supported(*pair), zip(masked, others, strict=True)))
     return [usable for usable in supported if usable.rounded.any()]
 
 
-def _masked(placed: Sequence[View], sure: float, options: FusionOptions) -> list[_Masked]:
-    several = len(placed) > 1
+def _masked(
+    placed: Sequence[View], sure: float, options: FusionOptions, up: Sequence[float] | None
+) -> list[_Masked]:
+    with_sky = len(placed) == 1 or options.sky == "keep"
     least = 0.0 if options.surface == "complete" else sure
-    jump = options.max_depth_jump
-    return list(in_threads(lambda view: _mask(view, sure, least, jump, several), placed))
+
+    def mask(view: View) -> _Masked:
+        return _mask(view, sure, least, options.max_depth_jump, up, with_sky=with_sky)
+
+    return list(in_threads(mask, placed))
 
 
-def _mask(view: View, sure: float, least: float, max_jump: float, several: bool) -> _Masked:
-    """Return the view's depth without sky (of ``several`` views), guesses and edges."""
+def _mask(
+    view: View,
+    sure: float,
+    least: float,
+    max_jump: float,
+    up: Sequence[float] | None,
+    *,
+    with_sky: bool,
+) -> _Masked:
+    """Return the view's depth without guesses and edges, and without sky unless ``with_sky``."""
     assert view.camera.cam_to_world is not None
     # Each of them may be read from a file.
     depth, confidence = view.depth, view.confidence
     measured = _measured(depth, confidence)
     confirmed = measured & (confidence >= sure)
     known = measured & (confidence >= least)
-    if several and known.any():
-        known &= ~sky_mask(view.pixels, confirmed, view.usable)
+    if not with_sky and known.any():
+        above = None
+        if up is not None:
+            height, width = depth.shape
+            intrinsics = view.camera.intrinsics_at(width, height)
+            rays = _rays(width, height, intrinsics.tobytes(), view.camera.k1)
+            above = rays_above_horizon(up, view.camera.cam_to_world, rays)
+        known &= ~sky_mask(view.pixels, confirmed, view.usable, above)
     sure_known = known & confirmed
 
     def whole(where: NDArray[np.bool_]) -> NDArray[np.float32]:
