@@ -8,18 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pointmap.errors import InputError
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
 Pair = tuple[int, int]
 Float32 = NDArray[np.float32]
 
 # Photos compared with all others at once.
 _BLOCK = 512
+# Photos that so many steps from strong pair to strong pair don't reach are elsewhere, or the way
+# back to where the walk has been.
+_STEPS_AWAY = 3
 # The order of the photos is that of shooting where more than this share of photos are among the
 # most similar ones of the photo before or after: by chance, few of many are.
 _IN_ORDER = 0.75
@@ -46,8 +52,9 @@ class ViewGraphOptions:
     close to each other in order (video). star: every photo with the centre photo."""
     neighbours: int = 8
     """auto: most similar photos that each photo is paired with at first; half as many follow where
-    matches lead to. Photos in the order of shooting are paired up to twice as far along it, ever
-    more sparsely, and a quarter as many similar ones beyond. window: reach to either side."""
+    matches lead to, and a quarter as many of those that no matches lead to. Photos in the order of
+    shooting are paired up to twice as far along it, ever more sparsely, and a quarter as many
+    similar ones beyond. window: reach to either side."""
     complete_up_to: int = 20
     """auto: number of photos up to which all pairs are taken."""
     centre: int = 0
@@ -131,6 +138,36 @@ def more_similar_pairs(
     return _graph(pairs - strengths.keys())
 
 
+def pairs_beyond(
+    descriptors: ArrayLike, strengths: Mapping[Pair, float], *, per_photo: int
+) -> ViewGraph:
+    """Return pairs that have not been looked at, of photos that no strong pairs lead to.
+
+    The most similar photos of a walk are those before and after. Where it comes back to a place,
+    from another side, similarity is less than theirs and more than that of the others: each photo
+    gets the ``per_photo`` most similar ones of those that three steps from strong pair to strong
+    pair don't reach. ``descriptors`` (N, C), ``strengths`` as in :func:`further_pairs`.
+    """
+    count = len(np.asarray(descriptors))
+    vectors = _usable(descriptors, count)
+    steps = _adjacency(count, {pair: float(s > 0) for pair, s in strengths.items()})
+    near = steps
+    for _ in range(_STEPS_AWAY - 1):
+        near = near + near @ steps
+    found: set[Pair] = set()
+    for photos, similarity in _blocks(vectors):
+        rows, others = near[photos].nonzero()
+        similarity[rows, others] = -np.inf
+        similarity[np.arange(len(photos)), photos] = -np.inf
+        order = np.argsort(-similarity, axis=1, kind="stable")[:, :per_photo]
+        alike = np.take_along_axis(similarity, order, axis=1)
+        found.update(
+            _sorted(int(photos[row]), int(order[row, k]))
+            for row, k in np.argwhere(alike > 0).tolist()
+        )
+    return _graph(found - strengths.keys())
+
+
 def further_pairs(count: int, strengths: Mapping[Pair, float], *, per_photo: int) -> ViewGraph:
     """Return pairs that have not been looked at, of photos that are strongly paired with the same.
 
@@ -138,15 +175,9 @@ def further_pairs(count: int, strengths: Mapping[Pair, float], *, per_photo: int
     ``per_photo`` others to which most and strongest ways of two steps lead. That finds neighbours
     across a gap that descriptors don't bridge, and the rest of a loop where one pair closes it.
     """
-    from scipy.sparse import csr_array
-
     if not strengths:
         return ViewGraph(())
-    i, j = np.array(list(strengths), np.int64).reshape(-1, 2).T
-    weight = np.array(list(strengths.values()), np.float64)
-    ends = np.concatenate([i, j]), np.concatenate([j, i])
-    steps = csr_array((np.concatenate([weight, weight]), ends), shape=(count, count))
-    steps.eliminate_zeros()
+    steps = _adjacency(count, strengths)
     ways = (steps @ steps).tocsr()
     ways.sort_indices()
     found: list[Pair] = []
@@ -160,6 +191,18 @@ def further_pairs(count: int, strengths: Mapping[Pair, float], *, per_photo: int
         ]
         found += others[:per_photo]
     return _graph(found)
+
+
+def _adjacency(count: int, strengths: Mapping[Pair, float]) -> csr_array:
+    """Return the strengths of pairs as a symmetric matrix (N, N)."""
+    from scipy.sparse import csr_array
+
+    i, j = np.array(list(strengths), np.int64).reshape(-1, 2).T
+    weight = np.array(list(strengths.values()), np.float64)
+    ends = np.concatenate([i, j]), np.concatenate([j, i])
+    steps = csr_array((np.concatenate([weight, weight]), ends), shape=(count, count))
+    steps.eliminate_zeros()
+    return steps
 
 
 def _sorted(i: int, j: int) -> Pair:

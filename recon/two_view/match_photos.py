@@ -16,6 +16,7 @@ from recon.prediction.view_graph import (
     build_view_graph,
     further_pairs,
     more_similar_pairs,
+    pairs_beyond,
 )
 from recon.progress import Advance, unheard
 from recon.stage_results import PairMatches, PhotoFeatures
@@ -46,9 +47,9 @@ def match_photos(
 
     ``features``: of :func:`recon.two_view.features.find_features`, asked for photo by photo. All
     pairs of few photos. Of many, each photo's most alike (see :mod:`recon.two_view.
-    photo_descriptors`), then more of these where few of them match, and those that the matches
-    lead to. Of photos in the order of shooting, pairs along it in place of these. Matches of what
-    moves along with the camera are left out.
+    photo_descriptors`), then more of these where few of them match, those that matches don't lead
+    to, and those that they do. Of photos in the order of shooting, pairs along it in place of
+    these. Matches of what moves along with the camera are left out.
     """
     count = len(inputs.photos)
     descriptors = None
@@ -79,7 +80,11 @@ def match_photos(
     if descriptors is not None:
         more = more_similar_pairs(descriptors, _strengths(matches), neighbours=options.neighbours)
         matches = joined(matches, more.pairs, count * further)
-    if further:
+    if descriptors is not None and further:
+        beyond = pairs_beyond(
+            descriptors, _strengths(matches), per_photo=max(options.neighbours // 4, 1)
+        )
+        matches = joined(matches, beyond.pairs, count * further)
         more = further_pairs(count, _strengths(matches), per_photo=further)
         matches = joined(matches, more.pairs, 0)
     moving = without_still_matches(sorted(matches, key=lambda m: (m.i, m.j)))

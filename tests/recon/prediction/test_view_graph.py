@@ -12,6 +12,7 @@ from recon.prediction.view_graph import (
     connected_components,
     further_pairs,
     more_similar_pairs,
+    pairs_beyond,
 )
 
 
@@ -99,6 +100,26 @@ def test_second_pairs_follow_strong_ways_of_two_steps() -> None:
     # The best of many only.
     star = {(0, j): 0.5 + j / 100 for j in range(1, 12)}
     assert (10, 11) in (best := further_pairs(12, star, per_photo=1).pairs) and len(best) == 10
+
+
+def test_a_walk_that_comes_back_is_looked_at_where_no_matches_lead() -> None:
+    # From photo 40 on the first half of a round is gone again, with the gaze to another side: its
+    # own neighbours are more alike.
+    turn = np.radians(9.0) * np.arange(60)
+    side = np.where(np.arange(60) < 40, 0.0, 0.2)
+    descriptors = np.c_[np.cos(turn), np.sin(turn), side]
+    strengths = {(i, i + step): 0.9 for step in (1, 2) for i in range(60 - step)}
+    found = pairs_beyond(descriptors, strengths, per_photo=1).pairs
+    assert {(i, i + 40) for i in range(20)} <= set(found)
+    # Three steps of two photos are near.
+    assert min(j - i for i, j in found) > 6 and len(found) <= 60
+    # What failed is no way, and is not tried again.
+    failed = strengths | {(5, 45): 0.0, (20, 45): 0.0}
+    assert (5, 45) not in (again := pairs_beyond(descriptors, failed, per_photo=1).pairs)
+    assert set(found) - {(5, 45)} <= set(again)
+    # Where matches lead everywhere, nothing is beyond.
+    everywhere = {(0, j): 0.5 for j in range(1, 60)}
+    assert pairs_beyond(descriptors, everywhere, per_photo=2).pairs == ()
 
 
 def test_similar_clusters_are_tied_together_where_they_are_most_alike() -> None:
