@@ -222,6 +222,10 @@ def read_inputs(
     opened = with_masks(masks, _without_copies(open_usable(photos, frames, recursive=recursive)))
     if extend is None:
         known = load_known_cameras(known_cameras, opened)
+        pairs = zip(known.lenses, known.cam_to_world, strict=True)
+        count = sum(lens is not None or pose is not None for lens, pose in pairs)
+        if known_cameras is not None and count < len(opened):
+            logger.warning("%s knows %d of the %d photos", known_cameras, count, len(opened))
         if masks is None and any(known.masks):
             opened = masked(opened, known.masks)
     else:

@@ -7,7 +7,6 @@ it: key points move along their rays to where that pinhole shows them, and back 
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,8 +25,6 @@ from recon.stage_results import Alignment, PhotoFeatures
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
-
-logger = logging.getLogger(__name__)
 
 # How far R R^T may be from the identity: what six decimals in a file leave.
 _ROTATION_TOLERANCE = 1e-6
@@ -103,9 +100,8 @@ def load_known_cameras(path: str | None, photos: Sequence[Photo]) -> KnownCamera
     the folder of a COLMAP model.
 
     Cameras belong to photos by name, or by as much of the way to the photo as the file tells.
-    Nothing is known of photos that the file does not name; a warning says of how many it is. In a
-    ``cameras.json``, ``K`` or ``cam_to_world`` may be null, which leaves them open. No ``path``:
-    nothing is known.
+    Nothing is known of photos that the file does not name. In a ``cameras.json``, ``K`` or
+    ``cam_to_world`` may be null, which leaves them open. No ``path``: nothing is known.
     Raises ``InputError`` when the file cannot be used: none of its names is a photo's, one may be
     several photos', a size differs, or a matrix is not what it should be.
     """
@@ -114,11 +110,8 @@ def load_known_cameras(path: str | None, photos: Sequence[Photo]) -> KnownCamera
         return KnownCameras(nothing, nothing)
     listed, units, world = _read(Path(path))
     found = _of_photos(listed, photos, path)
-    known = sum(camera is not None for camera in found)
-    if not known:
+    if not any(found):
         raise InputError(f"{path} names none of the photos: its names must be the photos' files")
-    if known < len(photos):
-        logger.warning("%s knows %d of the %d photos", path, known, len(photos))
     for photo, camera in zip(photos, found, strict=True):
         size = None if camera is None else camera.size
         if size is not None and size != (photo.width, photo.height):
