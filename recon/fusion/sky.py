@@ -21,9 +21,9 @@ _LEAST_SHARE = 0.01
 _MOSTLY = 0.7
 _ABOVE = 0.9
 # Where up is known, a sky lies above the horizon, but for this much of an error, and can reach far
-# down. It is then no darker than this share of the photo, and no redder than by so many levels:
-# plain walls are often warm.
-_HORIZON_SLACK_DEG, _BRIGHTER_THAN, _REDDER = 1.5, 0.5, 4.0
+# down. It is then no darker than the photo's middle level, and no redder than blue, but for so many
+# levels: plain walls are often warm.
+_HORIZON_SLACK_DEG, _LEVELS = 1.5, 4.0
 # Around a sky, pixels mix its colour with the outline's.
 _RIM_PX = 2
 
@@ -95,5 +95,5 @@ def _like_sky(
     red, green, blue = (
         np.bincount(labels.ravel(), pixels[..., k].ravel(), count) / size for k in range(3)
     )
-    bright = np.quantile(pixels.mean(-1), _BRIGHTER_THAN)
-    return ((red + green + blue) / 3 >= bright) & (red <= blue + _REDDER)
+    middle = float(np.median(pixels.mean(-1)))
+    return ((red + green + blue) / 3 >= middle - _LEVELS) & (red <= blue + _LEVELS)
