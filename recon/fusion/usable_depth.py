@@ -25,7 +25,7 @@ from pointmap.camera import (
 )
 from recon.depth.derived_maps import on_edge
 from recon.fusion.options import FusionOptions
-from recon.fusion.sky import rays_above_horizon, sky_mask
+from recon.fusion.sky import SkyVotes, above_horizon, ray_directions, sky_mask
 from recon.scene import View
 from recon.work.threads import in_threads
 
@@ -40,6 +40,8 @@ _AREA_CELL = 8
 _CELLS_WAITING = 2**18
 # Pixels of a photo, about, from which a quantile of confidence is taken.
 _SAMPLED = 20_000
+# Every so many-th pixel, across and down, votes for a sky.
+_VOTING_STEP = 4
 
 
 @dataclass(frozen=True)
@@ -146,39 +148,60 @@ def usable_depths(
 def _masked(
     placed: Sequence[View], sure: float, options: FusionOptions, up: Sequence[float] | None
 ) -> list[_Masked]:
-    with_sky = len(placed) == 1 or options.sky == "keep"
     least = 0.0 if options.surface == "complete" else sure
+    finder = None if len(placed) == 1 or options.sky == "keep" else _SkyFinder(placed, sure, up)
+    jump = options.max_depth_jump
+    return list(in_threads(lambda view: _mask(view, sure, least, jump, finder), placed))
 
-    def mask(view: View) -> _Masked:
-        return _mask(view, sure, least, options.max_depth_jump, up, with_sky=with_sky)
 
-    return list(in_threads(mask, placed))
+class _SkyFinder:
+    """Finds the sky in views, by what is confirmed with confidence ``sure`` and, where ``up`` is
+    known, by the horizon and by what other photos see in the same directions.
+    """
+
+    def __init__(self, placed: Sequence[View], sure: float, up: Sequence[float] | None) -> None:
+        self._sure, self._up = sure, up
+        self._votes: SkyVotes | None = None
+        if up is None:
+            return
+        # Photos that are sure of a sky by themselves vote.
+        votes = SkyVotes()
+        every = np.s_[..., ::_VOTING_STEP, ::_VOTING_STEP]
+        for view, sky in zip(placed, in_threads(self.sky, placed), strict=True):
+            votes.add(self._directions(view)[every], sky[every])
+        self._votes = votes
+
+    def sky(self, view: View) -> NDArray[np.bool_]:
+        """Return which pixels (h, w) of a view show sky."""
+        depth, confidence = view.depth, view.confidence
+        confirmed = _measured(depth, confidence) & (confidence >= self._sure)
+        risen = votes = None
+        if self._up is not None:
+            directions = self._directions(view)
+            risen = above_horizon(self._up, directions)
+            votes = None if self._votes is None else self._votes.share(directions)
+        return sky_mask(view.pixels, confirmed, view.usable, risen, votes)
+
+    def _directions(self, view: View) -> NDArray[np.float32]:
+        assert view.camera.cam_to_world is not None
+        height, width = view.depth.shape
+        K = view.camera.intrinsics_at(width, height)
+        rays = _rays(width, height, K.tobytes(), view.camera.k1)
+        return ray_directions(view.camera.cam_to_world, rays)
 
 
 def _mask(
-    view: View,
-    sure: float,
-    least: float,
-    max_jump: float,
-    up: Sequence[float] | None,
-    *,
-    with_sky: bool,
+    view: View, sure: float, least: float, max_jump: float, finder: _SkyFinder | None
 ) -> _Masked:
-    """Return the view's depth without guesses and edges, and without sky unless ``with_sky``."""
+    """Return the view's depth without guesses and edges, and without the sky that is found."""
     assert view.camera.cam_to_world is not None
     # Each of them may be read from a file.
     depth, confidence = view.depth, view.confidence
     measured = _measured(depth, confidence)
     confirmed = measured & (confidence >= sure)
     known = measured & (confidence >= least)
-    if not with_sky and known.any():
-        above = None
-        if up is not None:
-            height, width = depth.shape
-            intrinsics = view.camera.intrinsics_at(width, height)
-            rays = _rays(width, height, intrinsics.tobytes(), view.camera.k1)
-            above = rays_above_horizon(up, view.camera.cam_to_world, rays)
-        known &= ~sky_mask(view.pixels, confirmed, view.usable, above)
+    if finder is not None and known.any():
+        known &= ~finder.sky(view)
     sure_known = known & confirmed
 
     def whole(where: NDArray[np.bool_]) -> NDArray[np.float32]:

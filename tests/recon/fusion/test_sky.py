@@ -10,7 +10,7 @@ from synthetic import Shot, shoot, view_of
 
 from pointmap.camera import pinhole, pixel_centres, pixel_rays
 from recon.fusion.options import FusionOptions
-from recon.fusion.sky import rays_above_horizon, sky_mask
+from recon.fusion.sky import SkyVotes, above_horizon, ray_directions, sky_mask
 from recon.fusion.usable_depth import usable_depths
 
 HEIGHT, WIDTH, ROOF, FAT = 96, 128, 40, 8
@@ -55,13 +55,11 @@ def test_a_sky_down_to_a_low_horizon_is_known_by_it(photo: np.ndarray) -> None:
     confirmed[low:] = True
     above = np.broadcast_to(np.arange(HEIGHT)[:, None] < low, confirmed.shape)
     assert not sky_mask(photo, confirmed)[:low].any()
-    assert sky_mask(photo, confirmed, above_horizon=above)[:low].all()
+    assert sky_mask(photo, confirmed, risen=above)[:low].all()
     # A wall that goes on below the horizon, and one in warm light.
-    assert not sky_mask(
-        photo, confirmed, above_horizon=above & (np.arange(HEIGHT) < 50)[:, None]
-    ).any()
+    assert not sky_mask(photo, confirmed, risen=above & (np.arange(HEIGHT) < 50)[:, None]).any()
     photo[:low] = (230, 205, 190)
-    assert not sky_mask(photo, confirmed, above_horizon=above).any()
+    assert not sky_mask(photo, confirmed, risen=above).any()
 
 
 def test_rays_above_the_horizon_are_those_that_rise() -> None:
@@ -69,9 +67,28 @@ def test_rays_above_the_horizon_are_those_that_rise() -> None:
     rays = np.moveaxis(pixel_rays(pixel_centres(WIDTH, HEIGHT), K), -1, 0).astype(np.float32)
     level = np.eye(4)
     level[:3, :3] = [[1, 0, 0], [0, 0, 1], [0, -1, 0]]  # y down becomes z up
-    above = rays_above_horizon((0, 0, 1), level, rays)
+    directions = ray_directions(level, rays)
+    above = above_horizon((0, 0, 1), directions)
     assert above[: HEIGHT // 2].all() and not above[HEIGHT // 2 + 4 :].any()
-    assert (rays_above_horizon((0, 0, -1), level, rays)[: HEIGHT // 2 - 4] == 0).all()
+    assert not above_horizon((0, 0, -1), directions)[: HEIGHT // 2 - 4].any()
+
+
+def test_photos_that_are_sure_of_a_sky_vote_for_it_in_others(photo: np.ndarray) -> None:
+    low = HEIGHT - 24
+    photo[:low] = (195, 198, 200)
+    risen = np.broadcast_to(np.arange(HEIGHT)[:, None] < low, (HEIGHT, WIDTH))
+    confirmed = np.random.default_rng(0).random((HEIGHT, WIDTH)) < 0.55
+    assert not sky_mask(photo, confirmed, risen=risen).any()
+    K = pinhole(100.0, WIDTH, HEIGHT)
+    rays = np.moveaxis(pixel_rays(pixel_centres(WIDTH, HEIGHT), K), -1, 0).astype(np.float32)
+    directions = ray_directions(np.eye(4), rays)
+    votes = SkyVotes()
+    votes.add(directions, risen)
+    share = votes.share(directions)
+    assert share[: low - 8].min() == 1 and share[low + 8 :].max() == 0
+    assert sky_mask(photo, confirmed, risen=risen, votes=share)[: low - 8].all()
+    votes.add(directions, np.zeros_like(risen))
+    assert votes.share(directions)[: low - 8].max() == 0.5
 
 
 def test_what_is_masked_joins_nothing_to_the_sky(photo: np.ndarray, confirmed: np.ndarray) -> None:
