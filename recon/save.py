@@ -136,9 +136,9 @@ def _goes_along(view: View, scene_folder: Path) -> bool:
 
 
 def _with_paths(reconstruction: Scene, names: Set[str], folder: Path) -> Scene:
-    """Return the scene with the photos of these ``names`` where they will finally lie."""
+    """Return the scene with the photos of these ``names`` where their copies will finally lie."""
     views = (
-        replace(view, path=folder / view.name) if view.name in names else view
+        replace(view, path=folder / copy_name(view), turned=False) if view.name in names else view
         for view in reconstruction.views
     )
     return replace(reconstruction, views=tuple(views))

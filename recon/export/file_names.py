@@ -23,7 +23,7 @@ def depth_stems(names: Sequence[str]) -> list[str]:
     the next becomes ``a_png``, then ``a_png_2``. One too long for what is put behind it is cut.
     Depends on nothing but the names and their order.
     """
-    stems = [_cut(_FORBIDDEN.sub("_", _stem(name))) for name in names]
+    stems = [cut(_FORBIDDEN.sub("_", _stem(name))) for name in names]
     counts = Counter(map(_key, stems))
     taken = {key for key, count in counts.items() if count == 1}
     result = []
@@ -54,8 +54,8 @@ def relative_photo_path(photo: Path, folder: Path) -> str:
         return Path(real).as_posix()
 
 
-def _cut(stem: str) -> str:
-    """Return a stem of at most ``_MOST_BYTES``: file systems hold names of 255 bytes."""
+def cut(stem: str) -> str:
+    """Return a stem of at most 200 bytes, so that endings fit: file systems hold names of 255."""
     data = stem.encode("utf-8", "surrogateescape")
     if len(data) <= _MOST_BYTES:
         return stem

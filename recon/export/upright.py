@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from pointmap.decoding import open_picture
 from pointmap.outside.regular_file import read_regular
+from recon.export.file_names import cut
 from recon.scene import View
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,10 @@ def needs_copies(views: Sequence[View]) -> bool:
 
 def copy_name(view: View) -> str:
     """Return what the copy of a photo is called: its name, with ``.jpg`` if that is not read."""
-    return view.name if _is_readable(view) else f"{view.name}.jpg"
+    if _is_readable(view):
+        return view.name
+    name = PurePosixPath(view.name)
+    return str(name.with_name(f"{cut(name.name)}.jpg"))
 
 
 def write_upright_photos(folder: Path, views: Sequence[View]) -> None:
