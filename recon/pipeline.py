@@ -238,7 +238,7 @@ def _alignment(
         learned = inputs.matcher is not None
         depends_on = names, inputs.known, evidence, learned, options.align, options.seed
         return inputs.work.once(
-            content_key("alignment", 6, *depends_on),
+            content_key("alignment", 7, *depends_on),
             lambda: align_scene(
                 inputs, features, evidence, options.align, seed=options.seed, advance=advance
             ),

@@ -1,4 +1,4 @@
-"""Photos that hang on the others by pairs alone: no point of theirs is seen by a third photo."""
+"""Photos that hang on the others by weak pairs: no point of theirs is seen by a third photo."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from recon.stage_results import Alignment
 # Photos hold each other that share so many points which a third one sees, too. A wrong pair shares
 # a handful by chance: any point on the epipolar line will do for two photos, hardly for three.
 _FIRM_POINTS = 8
+# So does a pair by itself that so many matches agree on, and on no other pose: of 4,500 such pairs
+# of generated streets none was more than 10 degrees off, and of wrong ones none had more than 52.
+_SURE_INLIERS = 60
 # Fewer photos aren't a place of their own.
 _GROUP = 8
 
 
 def hanging_group(alignment: Alignment) -> Mask | None:
     """Return which photos (N,) have a firm structure of their own, but hang on the largest such
-    group by pairs of photos alone; the smallest group of several, None without any.
+    group by weak pairs of photos alone; the smallest group of several, None without any.
 
     A pair's essential matrix says nothing of the distance between its photos, and a wrong one
     contradicts nothing where it is all that joins two groups.
@@ -31,7 +34,12 @@ def hanging_group(alignment: Alignment) -> Mask | None:
     seen.data[:] = 1
     often = seen[:, seen.sum(axis=0) > 2]
     firm = (often @ often.T) >= _FIRM_POINTS
-    tied = alignment.pointmap_pairs
+    sure = [
+        (edge.matches.i, edge.matches.j)
+        for edge, used in zip(alignment.edges, alignment.used_edges, strict=True)
+        if used and edge.pose.alternative is None and edge.pose.inliers.sum() >= _SURE_INLIERS
+    ]
+    tied = np.concatenate([alignment.pointmap_pairs, np.array(sure, np.int64).reshape(-1, 2)])
     ties = sparse.csr_array((np.ones(len(tied)), tuple(tied.T)), shape=(count, count))
     number, group = connected_components(firm + ties, directed=False)
     sizes = np.bincount(group, minlength=number)

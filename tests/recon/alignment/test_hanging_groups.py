@@ -56,6 +56,26 @@ def test_a_walk_hangs_together(walk: Walk) -> None:
     assert hanging_group(align(walk.photos, walk.evidence)) is None
 
 
+def test_a_pair_that_many_matches_agree_on_joins_groups(walk: Walk) -> None:
+    """As at a street corner, where photos a step apart see much that no third one does."""
+    apart = walk.evidence.apart(np.arange(COUNT) < CUT)
+    edges = {(e.matches.i, e.matches.j): e for e in walk.evidence.edges}
+    bridge = edges[CUT - 1, CUT]
+    own = replace(
+        bridge.matches,
+        index_i=bridge.matches.index_i + 100_000,
+        index_j=bridge.matches.index_j + 100_000,
+    )
+    bridge = replace(bridge, matches=own)
+    assert bridge.pose.inliers.sum() > 60
+    alignment = align(walk.photos, replace(apart, edges=[*apart.edges, bridge]))
+    assert hanging_group(alignment) is None
+    # Unless they agree as well on another pose.
+    other = replace(bridge, pose=replace(bridge.pose, alternative=np.eye(4)))
+    edges_now = [other if edge is bridge else edge for edge in alignment.edges]
+    assert hanging_group(replace(alignment, edges=tuple(edges_now))) is not None
+
+
 def test_trusted_pointmaps_join_groups_too(walk: Walk) -> None:
     alignment = align(walk.photos, joined_by_one_pair(walk))
     tied = replace(alignment, pointmap_pairs=np.array([[0, COUNT - 1]]))
