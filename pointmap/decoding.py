@@ -20,7 +20,7 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from pointmap.outside.regular_file import MAX_FILE_BYTES, open_regular
 from pointmap.raw_photos import BYTES_PER_PIXEL, develop, is_raw, reads_raw
@@ -252,8 +252,10 @@ def _low_bytes_mode(image: Image.Image) -> str | None:
     """Return Pillow's name of the low bytes of a colour picture of 16 bits, of which it reads the
     high ones; None of others.
     """
-    tile = image.tile[0] if getattr(image, "tile", None) else None
-    raw = tile.args[0] if tile is not None and isinstance(tile.args, tuple) else tile and tile.args
+    if not isinstance(image, ImageFile.ImageFile) or not image.tile:
+        return None
+    arguments = image.tile[0].args
+    raw = arguments[0] if isinstance(arguments, tuple) else arguments
     if image.mode not in ("RGB", "RGBA") or not isinstance(raw, str) or ";16" not in raw:
         return None
     high_first = raw.endswith("B") or (raw.endswith("N") and sys.byteorder == "big")
@@ -262,14 +264,14 @@ def _low_bytes_mode(image: Image.Image) -> str | None:
 
 def _is_dark(image: Image.Image) -> bool:
     """Return whether the high bytes of all colours say that 14 bits or fewer are used."""
-    extrema = image.getextrema()[:3]
-    return max(high for _, high in extrema) < 1 << (14 - 8)  # type: ignore[index, misc]
+    return int(np.asarray(image)[..., :3].max(initial=0)) < 1 << (14 - 8)
 
 
 def _use_low_bytes(image: Image.Image, again: Image.Image, mode: str) -> None:
     """Make a dark picture of 16 bits what the bits that it uses say; ``again``: the same, opened
     anew.
     """
+    assert isinstance(again, ImageFile.ImageFile)
     again.tile = [
         tile._replace(args=(mode, *tile.args[1:]) if isinstance(tile.args, tuple) else mode)
         for tile in again.tile

@@ -43,7 +43,7 @@ def is_invisible(image: Image.Image) -> bool:
     if not image.has_transparency_data:
         return False
     rgba = image if image.mode in ("RGBA", "LA", "PA") else image.convert("RGBA")
-    return int(rgba.getchannel("A").getextrema()[1]) < _OPAQUE
+    return int(np.asarray(rgba.getchannel("A")).max(initial=0)) < _OPAQUE
 
 
 def read_mask(path: Path, size: tuple[int, int], orientation: int) -> NDArray[np.bool_]:
@@ -60,8 +60,8 @@ def read_mask(path: Path, size: tuple[int, int], orientation: int) -> NDArray[np
         counts = opaque_pixels(image)
         if counts is None:
             grey = image if image.mode in ("L", "I", "1") or image.mode[:2] == "I;" else None
-            counts = np.asarray(image.convert("RGB") if grey is None else grey) > 0
-            counts = counts if counts.ndim == 2 else counts.any(axis=2)
+            values = np.asarray(image.convert("RGB") if grey is None else grey)
+            counts = np.asarray((values if values.ndim == 2 else values.max(axis=2)) > 0)
     if orientation >= 5 and not _same_shape(counts, size) and _same_shape(counts.T, size):
         counts = upright(counts, orientation)
     if not _same_shape(counts, size):
@@ -115,9 +115,10 @@ def continued(pixels: NDArray[np.uint8], usable: NDArray[np.bool_]) -> NDArray[n
     while max(levels[-1][1].shape) > 1:
         colour, weight = levels[-1]
         size = (-(-weight.shape[1] // 2), -(-weight.shape[0] // 2))
-        colour = cv2.resize(colour, size, interpolation=cv2.INTER_AREA)
-        weight = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
-        levels.append((colour.reshape(*weight.shape, -1).astype(np.float32), weight))
+        both = np.dstack([colour, weight])
+        both = cv2.resize(both, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+        both = both.reshape(*size[::-1], 4)
+        levels.append((both[..., :3], both[..., 3]))
     filled = np.full((1, 1, 3), 128, np.float32)
     for colour, weight in reversed(levels):
         height, width = weight.shape
