@@ -51,6 +51,7 @@ def write_depth_npz(path: Path, view: View) -> None:
     depth = view.depth
     height, width = depth.shape
     known = np.isfinite(depth) & (depth > 0)
+    usable: dict[str, Any] = {} if view.usable is None else {"usable": view.usable}
     confidence = np.nan_to_num(view.confidence) * np.float32(_CONFIDENCE_STEPS)
     # Little is not nothing, which marks depth that nothing is known of.
     steps = np.maximum(np.round(confidence), confidence > 0).astype(np.float32)
@@ -62,7 +63,7 @@ def write_depth_npz(path: Path, view: View) -> None:
             K=view.camera.intrinsics_at(width, height),
             k1=np.float64(view.camera.k1),
             image=view.pixels,
-            **({} if view.usable is None else {"usable": view.usable}),
+            **usable,
         )
 
 

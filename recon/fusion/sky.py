@@ -7,6 +7,7 @@ by the roof), so that a rim of sky would be fused into the roof.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,7 +133,7 @@ class SkyVotes:
 
 
 def _like_sky(
-    pixels: NDArray[np.float32], labels: NDArray[np.int32], count: int
+    pixels: NDArray[np.float32], labels: NDArray[Any], count: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Return which of the regions ``labels`` (h, w) of pixels (h, w, 3) may be sky by their
     colours, and how much more of each may be confirmed as it has a sky's.
