@@ -33,6 +33,7 @@ from recon.two_view.features import find_features
 from recon.two_view.gather_evidence import gather_evidence
 from recon.two_view.learned_matching import match_by_model
 from recon.two_view.match_photos import match_photos
+from recon.verdict.judge import judge
 from recon.work.folder import Work
 
 RIGHT_PX = 3.0
@@ -42,7 +43,8 @@ RIGHT_PX = 3.0
 @dataclass(frozen=True)
 class Scores:
     """Of one scene and number of photos: photos ``placed``, AUC in percent at 5 and 30 degrees,
-    focal error in percent; of the matcher's own matches, over all pairs: CPU seconds a pair, the
+    focal error in percent; the ``verdict`` on the cameras, "-" where none is placed beside another;
+    of the matcher's own matches, over all pairs: CPU seconds a pair, the
     share of right ones, and the robust deviation of these from their epipolar lines in pixels of
     the matched picture. NaN where there are none.
     """
@@ -54,6 +56,7 @@ class Scores:
     auc5: float
     auc30: float
     focal: float
+    verdict: str
     cpu_seconds: float
     right: float
     sigma_px: float
@@ -79,6 +82,7 @@ def score(scene: Path, count: int, matcher: str, work: Work) -> Scores:
     focals = [
         K[0, 0] / c.intrinsics[0, 0] - 1 for K, c in zip(found.intrinsics, cameras, strict=True)
     ]
+    verdict = judge(inputs.photos, found, learned=inputs.matcher is not None)
     learned = [m for m, before in zip(matches, sift, strict=True) if m is not before]
     residuals = [_residuals(inputs, truth, m) for m in learned if len(m)]
     every = np.concatenate(residuals) if residuals else np.zeros(0)
@@ -91,6 +95,7 @@ def score(scene: Path, count: int, matcher: str, work: Work) -> Scores:
         auc_at(errors.pose_deg, 5),
         auc_at(errors.pose_deg, 30),
         100 * float(np.median(np.abs(focals))),
+        "-" if verdict is None else verdict.word,
         seconds / max(len(sift), 1),
         float((every < RIGHT_PX).mean()) if len(every) else np.nan,
         float(MAD_TO_SIGMA * np.median(right)) if len(right) else np.nan,
@@ -108,11 +113,14 @@ def _residuals(inputs: Inputs, truth: SceneTruth, pair: PairMatches) -> Array:
     essential = cross_matrix(pose[:3, 3]) @ pose[:3, :3]
     fundamental = np.linalg.inv(i.intrinsics).T @ essential @ np.linalg.inv(j.intrinsics)
     error = np.abs(sampson_px(fundamental, pair.xy_i, pair.xy_j))
-    return np.asarray(error * inputs.matcher.sigma_px / pair.sigma_px)
+    sides = [max(inputs.photos[k].width, inputs.photos[k].height) for k in (pair.i, pair.j)]
+    return np.asarray(error * min(1.0, inputs.matcher.long_side / float(np.mean(sides))))
 
 
 def table(results: Sequence[Scores]) -> str:
-    """Return a Markdown table: a row per scene and matcher, AUC@5 / @30 by number of photos."""
+    """Return a Markdown table: a row per scene and matcher, AUC@5 / @30 by number of photos, with
+    the verdict where that isn't sound.
+    """
     counts = sorted({r.photos for r in results})
     head = (
         "scene",
@@ -134,7 +142,8 @@ def table(results: Sequence[Scores]) -> str:
                 auc5, auc30 = (
                     np.mean([getattr(r, k) for r in of_count]) for k in ("auc5", "auc30")
                 )
-                cells.append(f"{auc5:.1f} / {auc30:.1f}")
+                told = {r.verdict for r in of_count} - {"sound"} if name != "mean" else set()
+                cells.append(" ".join([f"{auc5:.1f} / {auc30:.1f}", *told]))
             cost, right, sigma = (
                 np.nanmean([getattr(r, k) for r in some] or [np.nan])
                 if np.isfinite([getattr(r, k) for r in some]).any()

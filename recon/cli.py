@@ -181,10 +181,12 @@ def _write(command: Command, output: OutputFolder, listener: ProgressBars) -> Sc
 
 def _write_scene(command: Command, output: OutputFolder, listener: ProgressBars) -> Scene:
     from recon.export import load_scene
+    from recon.matchers.load import fetch_matcher
     from recon.pipeline import reconstruct
     from recon.save import save_into
     from recon.work.folder import Work
 
+    fetch_matcher(command.options.matcher)
     work = Work(_work_folder(output))
     if command.fresh:
         work.delete()
@@ -224,13 +226,16 @@ def _write_each(command: Command, output: OutputFolder, listener: ProgressBars) 
     if command.view:
         raise InputError("--view shows one scene: with --mode depth, open the folders one by one")
     with listener:
-        saved = save_each(
+        done = save_each(
             command.photos, command.options, output, export=command.export, listener=listener
         )
     sys.stdout.write(
-        f"{saved} photos, each in a folder of {command.out}; all of them on one page: "
+        f"{done.saved} photos, each in a folder of {command.out}; all of them on one page: "
+        f"{command.out / 'report.html'}\n"
     )
-    sys.stdout.write(f"{command.out / 'report.html'}\n")
+    if done.left_out:
+        named = ", ".join(done.left_out[:10]) + (", ..." if len(done.left_out) > 10 else "")
+        sys.stdout.write(f"{len(done.left_out)} left out (see the warnings): {named}\n")
 
 
 def _view(command: Command, scene: Scene) -> None:

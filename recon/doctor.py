@@ -21,7 +21,10 @@ from pointmap.version import answer_version
 _EXTRAS = {
     "browser viewer": (("viser", "websockets"), "pip install 'pointmap[browser]'"),
     "depth as OpenEXR": (("OpenEXR",), "pip install 'pointmap[exr]'"),
-    "depth models": (("transformers", "diffusers"), "pip install 'pointmap[models]'"),
+    "depth models": (
+        ("transformers", "diffusers", "onnxruntime"),
+        "pip install 'pointmap[models]'",
+    ),
     "learned matchers": (("kornia",), "pip install 'pointmap[models]'"),
 }
 _LOW_DISK_GB = 5.0

@@ -94,9 +94,10 @@ class Options:
     (depth-anything-v2-small, zoedepth, depth-pro, ...), a Hugging Face id or a folder. Needs pip
     install 'pointmap[models]'."""
     matcher: str = "auto"
-    """What matches photos. sift: key points of SIFT. xfeat, disk, aliked, loftr: that learned
-    matcher for all pairs. auto: SIFT, and for up to 6 photos, or pairs that SIFT leaves open, the
-    first of those whose weights are here. Needs pip install 'pointmap[models]'."""
+    """What matches photos. sift: key points of SIFT. xfeat, disk, aliked, loftr, efficientloftr, a
+    Hugging Face id or a folder: that learned matcher for all pairs. auto: SIFT, and for up to 6
+    photos, or pairs that SIFT leaves open, the first of xfeat, disk, aliked and loftr whose weights
+    are here. Needs pip install 'pointmap[models]'."""
     adapt: float | None = None
     """Seconds to adapt the network to these very photos (60 to 300); kept only if it helps."""
     pose_from: PoseFrom = "auto"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pointmap
 from pointmap.errors import InputError
-from pointmap.images import find_videos
+from pointmap.images import find_photos, find_videos
 from recon.depth_models.predict_maps import model_records
 from recon.export.file_names import depth_stems
 from recon.export.json_file import plain, write_json
@@ -28,6 +29,14 @@ from recon.work.folder import Work
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class SavedPhotos:
+    """How many photos were ``saved``, and the names of those ``left_out``, each with a warning."""
+
+    saved: int
+    left_out: tuple[str, ...]
+
+
 def save_each(
     photos: Sequence[str | Path],
     options: Options,
@@ -35,8 +44,8 @@ def save_each(
     *,
     export: ExportOptions | None = None,
     listener: StageListener | None = None,
-) -> int:
-    """Write a scene folder per photo, named after it, into ``output``; return their number.
+) -> SavedPhotos:
+    """Write a scene folder per photo, named after it, into ``output``; return how many.
 
     Photos that cannot be used are left out with a warning; one scene is in memory at a time.
     ``report.html`` shows them all. The folder appears complete or not at all. Raises ``InputError``
@@ -44,7 +53,7 @@ def save_each(
     :meth:`recon.export.staging.OutputFolder.staged` does.
     """
     # viz depends on recon, not the other way: it is imported where it is called.
-    from viz.pages.depth_report import DepthCard, depth_card, depth_report
+    from viz.pages.depth_report import depth_card, write_depth_report
 
     options = replace(options, depth_products=True)
     options.check()
@@ -56,8 +65,12 @@ def save_each(
         raise InputError(
             "--scale-from names photos of one scene; with --mode depth only network or model"
         )
-    cards = list[DepthCard]()
-    with output.staged() as staging, Run(listener) as run:
+    saved = set[Path]()
+    with (
+        output.staged() as staging,
+        Run(listener) as run,
+        TemporaryFile("w+", encoding="utf-8") as cards,
+    ):
         work = Work()
         frames: dict[Path, list[Path]] = {}
         if videos := find_videos(photos, recursive=options.recursive):
@@ -105,13 +118,16 @@ def save_each(
                     export=export or ExportOptions(),
                     report=False,
                 )
-                cards.append(depth_card(scene, stem))
-        if not cards:
+                cards.write(depth_card(scene, stem))
+                saved.add(photo.path)
+        if not saved:
             raise InputError(f"no depth in any of the {len(stems)} photos (see the warnings)")
-        page = depth_report(cards, run.warnings)
-        (staging / "report.html").write_text(page, encoding="utf-8")
+        cards.seek(0)
+        with (staging / "report.html").open("w", encoding="utf-8") as page:
+            write_depth_report(page, cards, len(saved), run.warnings)
         _write_run(staging, options, models, run)
-    return len(cards)
+    given = find_photos(photos, frames=frames)
+    return SavedPhotos(len(saved), tuple(path.name for path in given if path not in saved))
 
 
 def _folder_names(names: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from pointmap.images import Photo, find_videos, natural_key
 from recon.adaptation import AdaptOptions, adapted_depths
 from recon.alignment.align_scene import align_scene
 from recon.alignment.further_groups import further_groups
+from recon.alignment.with_depth_maps import with_depth_maps
 from recon.alignment.zooms import cameras_by_zoom
 from recon.assemble import assemble_scene, assemble_views, in_order
 from recon.depth.dense_depths import dense_depths
@@ -237,11 +238,20 @@ def _alignment(
         names = [item_key(features, k) for k in range(len(features))]
         learned = inputs.matcher is not None
         depends_on = names, inputs.known, evidence, learned, options.align, options.seed
-        return inputs.work.once(
-            content_key("alignment", 7, *depends_on),
+        alignment = inputs.work.once(
+            content_key("alignment", 9, *depends_on),
             lambda: align_scene(
                 inputs, features, evidence, options.align, seed=options.seed, advance=advance
             ),
+        )
+        # Maps of files are of no known kind; cameras that are known stay as they are.
+        known = any(pose is not None for pose in inputs.known.cam_to_world)
+        if inputs.depth_model is None or inputs.maps is None or known:
+            return alignment
+        maps = inputs.maps
+        return inputs.work.once(
+            content_key("alignment with maps", 1, alignment, maps, evidence.focals),
+            lambda: with_depth_maps(inputs.photos, alignment, maps, evidence.focals),
         )
 
 
@@ -255,7 +265,7 @@ def _aligned_scene(
 ) -> Scene:
     """Return the scene of solved cameras; ``place`` is added to the stages' names."""
     with run.stage(f"Judging the cameras{place}"):
-        verdict = judge(inputs.photos, alignment)
+        verdict = judge(inputs.photos, alignment, learned=inputs.matcher is not None)
     if verdict is not None and verdict.word != "sound":
         logger.warning("the cameras%s are %s: %s", place, verdict.word, verdict.reason)
     with run.stage(f"Depth{place}") as advance:

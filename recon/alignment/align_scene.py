@@ -1,5 +1,5 @@
-"""Align the photos, match those that few features hold again, align once more; then part photos
-of places that only look alike, or that hardly anything joins.
+"""Align the photos, match those that came to stand close, and those that few features hold, align
+once more; then part photos of places that only look alike, or that hardly anything joins.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from pointmap.camera import Mask
 from recon.alignment.align import align
 from recon.alignment.bridges import without_lone_bridges
 from recon.alignment.doppelgangers import contradicting_group
+from recon.alignment.explained import pair_fits
 from recon.alignment.hanging_groups import hanging_group
+from recon.alignment.pairs_by_place import edges_by_place
 from recon.alignment.refinement import AlignOptions
 from recon.progress import Advance, unheard
 from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
@@ -52,6 +54,8 @@ def align_scene(
 ) -> Alignment:
     """Return the cameras of all photos in original pixels, known lenses as they were given.
 
+    Photos that stand where they would see the same things are matched where they have not been; if
+    that tells something new, all is aligned anew (:mod:`recon.alignment.pairs_by_place`).
     Photos that few features hold are matched again at twice the size. What that gives is taken
     unless fewer photos are placed with it. Photos of a place that only looks like that of the
     others are parted from them, and told of (:mod:`recon.alignment.doppelgangers`), and so are
@@ -77,6 +81,23 @@ def align_scene(
         )
 
     alignment = aligned()
+    # Cameras that are known hold whatever the photos show.
+    moves = all(pose is None for pose in known)
+    focals = _focals_px(inputs, alignment)
+    if moves and (
+        further := edges_by_place(inputs.photos, features, evidence.matches, alignment, focals)
+    ):
+        before = evidence
+        every = sorted([*evidence.edges, *further], key=lambda e: (e.matches.i, e.matches.j))
+        evidence = replace(evidence, edges=every)
+        trial = aligned()
+        logger.debug("%d edges between photos that stand close", len(further))
+        if _explained(inputs.photos, trial) > _explained(
+            inputs.photos, replace(alignment, edges=trial.edges)
+        ):
+            alignment = trial
+        else:
+            evidence = before
     first = features, evidence
     loose = photos_with_few_matches(alignment)
     second = _matched_again(inputs, features, evidence, alignment, loose, advance)
@@ -87,8 +108,7 @@ def align_scene(
             alignment = trial
         else:
             features, evidence = first
-    # Cameras that are known hold whatever the photos show.
-    for _ in range(_DIVISIONS if all(pose is None for pose in known) else 0):
+    for _ in range(_DIVISIONS if moves else 0):
         group = _of_another_place(inputs.photos, alignment)
         if group is None:
             break
@@ -99,6 +119,20 @@ def align_scene(
         if reason is not None:
             logger.warning("%s could not be placed: %s", photo.name, reason)
     return alignment
+
+
+def _focals_px(inputs: Inputs, alignment: Alignment) -> list[float]:
+    """Return the photos' focal lengths as they are known or were found, in original pixels."""
+    return [
+        float(K[0, 0]) if focal is None else focal
+        for K, focal in zip(alignment.intrinsics, inputs.known.focals_px, strict=True)
+    ]
+
+
+def _explained(photos: Sequence[Photo], alignment: Alignment) -> float:
+    """Return how many verified matches fit the cameras."""
+    fits = pair_fits(photos, alignment)
+    return float(fits.matches @ fits.share)
 
 
 def _placed(alignment: Alignment) -> int:
@@ -157,9 +191,6 @@ def _matched_again(
         advance(len(looked_at), len(involved))
         return known.ideal(photo, magnified_features(photos[photo]))
 
-    focals = [
-        float(K[0, 0]) if focal is None else focal
-        for K, focal in zip(alignment.intrinsics, known.focals_px, strict=True)
-    ]
+    focals = _focals_px(inputs, alignment)
     found = match_again(photos, features, finer, chosen, evidence.edges, focals)
     return replace(found, edges=without_lone_bridges(evidence.edges, found.edges, len(photos)))

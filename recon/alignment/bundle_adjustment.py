@@ -27,8 +27,8 @@ _BEHIND = 1e3
 # How many sigmas from 0 a k1 is still drawn there in earnest.
 _K1_TAIL = 20.0
 # Unknowns of a camera: its pose; then the logarithm of its focal length, and k1.
-_POSE, _LENS = 6, 2
-_WIDTH = _POSE + _LENS
+# Unknowns of a camera's pose, of the depths that are known of its points (their scale), of a lens.
+_POSE, _SCALE, _LENS = 6, 1, 2
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,10 @@ class BundleProblem:
     ``fixed_pose`` (C,) and ``fixed_focal`` (G,) come back bit-equal. ``focal_prior_px`` (G,) with
     ``focal_log_sigma`` (G,) (inf: none) pulls the focals. ``k1`` (G,) goes with each focal;
     ``k1_sigma`` (G,) pulls it to 0 (less so when many sigmas off), and a sigma of 0 holds it
-    bit-equal. With no fixed pose, the first camera stays where it is and the scale is held by one
-    coordinate of the camera farthest from it.
+    bit-equal. ``known_z`` (M,): how far along z something else says that each point is from its
+    camera, 0 where nothing does, off by ``known_z_log_sigma`` in its logarithm and, all of a
+    camera's, by one factor, which is found. With no fixed pose, the first camera stays where it is
+    and the scale is held by one coordinate of the camera farthest from it.
     """
 
     cam_to_world: Array
@@ -61,6 +63,13 @@ class BundleProblem:
     focal_log_sigma: Array
     k1: Array
     k1_sigma: Array
+    known_z: Array | None = None
+    known_z_log_sigma: float = 1.0
+
+    @property
+    def own_columns(self) -> int:
+        """Unknowns of each camera by itself."""
+        return _POSE if self.known_z is None else _POSE + _SCALE
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,9 @@ class BundleOptions:
 
     loss: Literal["square", "huber", "cauchy"] = "cauchy"
     loss_scale: float = 2.0
+    damping: float = 1e-4
+    """Of the first step, as a share of the diagonal: next to plain Gauss-Newton, as the start is
+    near the minimum. The longer a walk, the less of it holds up its bending as a whole."""
     max_iterations: int = 50
     tolerance: float = 1e-7
     """Stop when an accepted step lowers the cost by less than this fraction."""
@@ -97,36 +109,39 @@ class BundleResult:
 
 @dataclass(frozen=True)
 class _State:
-    """``rotation`` (C, 3, 3) from the world to the camera, ``centre`` (C, 3) in the world."""
+    """``rotation`` (C, 3, 3) from the world to the camera, ``centre`` (C, 3) in the world;
+    ``log_scale`` (C,): what known depths of each camera are to be multiplied by.
+    """
 
     rotation: Array
     centre: Array
     log_focal: Array
     k1: Array
     points: Array
+    log_scale: Array
 
 
 @dataclass(frozen=True)
 class _Linear:
-    """Weighted Jacobians to point (3 columns) and camera (8), and residuals (1), side by side:
-    ``joined`` (M, 2, 12).
+    """Weighted Jacobians to point (3 columns) and camera (8, or 9 with depths that are known), and
+    residuals (1), side by side: ``joined`` (M, R, 12 or 13), R = 2 for x and y, or 3 with depths.
     """
 
     joined: Array
 
     @property
     def point(self) -> Array:
-        """Jacobians to the point (M, 2, 3)."""
+        """Jacobians to the point (M, R, 3)."""
         return self.joined[:, :, :3]
 
     @property
     def camera(self) -> Array:
-        """Jacobians to the camera (M, 2, 8)."""
+        """Jacobians to the camera (M, R, 8 or 9)."""
         return self.joined[:, :, 3:-1]
 
     @property
     def residual(self) -> Array:
-        """Residuals (M, 2)."""
+        """Residuals (M, R)."""
         return self.joined[:, :, -1]
 
 
@@ -144,6 +159,7 @@ def bundle_adjust(problem: BundleProblem, options: BundleOptions | None = None) 
         point_index=problem.point_index[order],
         xy=problem.xy[order],
         sigma_px=problem.sigma_px[order],
+        known_z=None if problem.known_z is None else problem.known_z[order],
     )
     state, cost, iterations, converged = _minimise(sorted_problem, options)
     residuals = np.full((len(order), 2), np.nan)
@@ -168,13 +184,13 @@ def _minimise(problem: BundleProblem, options: BundleOptions) -> tuple[_State, f
         np.log(problem.focals_px),
         problem.k1.copy(),
         problem.points.copy(),
+        np.zeros(len(problem.cam_to_world)),
     )
     cost = _cost(problem, state, options)
     if len(problem.xy) == 0:
         return state, cost, 0, False
     system = _Schur(problem)
-    # Of the diagonal: next to plain Gauss-Newton, as the start is near the minimum.
-    damping, growth = 1e-4, 2.0
+    damping, growth = options.damping, 2.0
     for iteration in range(1, options.max_iterations + 1):
         linear = _linearise(problem, state, options)
         system.build(linear, state)
@@ -187,7 +203,7 @@ def _minimise(problem: BundleProblem, options: BundleOptions) -> tuple[_State, f
                 # Nielsen's rule: trust the model as far as it predicted the decrease.
                 gain = (cost - trial_cost) / max(step[2], 1e-300)
                 if trial_cost < cost:
-                    motion = _motion(state, step[0])
+                    motion = _motion(problem, state, step[0])
                     damping *= max(0.1, 1 - (2 * gain - 1) ** 3)
                     damping, growth, accepted = max(damping, 1e-12), 2.0, True
                     break
@@ -216,9 +232,25 @@ def _residuals(problem: BundleProblem, state: _State) -> tuple[Array, Mask]:
     return np.where(in_front[:, None], residual, _BEHIND), in_front
 
 
+def _z_residuals(problem: BundleProblem, state: _State) -> tuple[Array, Array]:
+    """Return how far depths are from the known ones, in sigmas (M,), 0 where none is known or the
+    point lies behind its camera; and 1 / (z sigma) (M,), what they change by with z.
+    """
+    assert problem.known_z is not None
+    cam = problem.camera_index
+    z = _rotate(state.rotation[cam], state.points[problem.point_index] - state.centre[cam])[:, 2]
+    told = (problem.known_z > 0) & (z > 1e-9)
+    ratio = np.where(told, z, 1.0) / np.where(told, problem.known_z, 1.0)
+    slope = np.where(told, 1 / np.where(told, z, 1.0), 0.0) / problem.known_z_log_sigma
+    off = np.where(told, np.log(ratio) - state.log_scale[cam], 0.0)
+    return off / problem.known_z_log_sigma, slope
+
+
 def _cost(problem: BundleProblem, state: _State, options: BundleOptions) -> float:
     squared = (_residuals(problem, state)[0] ** 2).sum(axis=1)
     prior = (_focal_prior(problem, state) ** 2).sum() + _k1_prior(problem, state)[0].sum()
+    if problem.known_z is not None:
+        prior += _loss(_z_residuals(problem, state)[0] ** 2, options)[0].sum()
     return 0.5 * float(_loss(squared, options)[0].sum() + prior)
 
 
@@ -270,30 +302,43 @@ def _linearise(problem: BundleProblem, state: _State, options: BundleOptions) ->
     to_frame = np.empty((len(cam), 2, 3))
     to_frame[:, :, :2] = to_flat / z[:, None, None]
     to_frame[:, :, 2] = -(to_frame[:, :, :2] @ flat[:, :, None])[:, :, 0]
-    joined = np.empty((len(cam), 2, 3 + _WIDTH + 1))
+    rows = 2
+    if problem.known_z is not None:
+        rows = 3
+        off, along_z = _z_residuals(problem, state)
+        root = np.sqrt(_loss(off**2, options)[1])
+        to_frame = np.concatenate([to_frame, np.zeros((len(cam), 1, 3))], axis=1)
+        to_frame[:, 2, 2] = root * along_z
+    lens = 3 + problem.own_columns
+    joined = np.zeros((len(cam), rows, lens + _LENS + 1))
     joined[:, :, :3] = to_frame @ rotation
     # g . (w x p) = w . (p x g), with g a row of to_frame.
     joined[:, :, 3:6] = np.cross(p[:, None], to_frame)
     joined[:, :, 6:9] = -joined[:, :, :3]
-    joined[:, :, 9] = (slope * (1 + k1 * square))[:, None] * flat
-    joined[:, :, 10] = (slope * square)[:, None] * flat
-    joined[:, :, 11] = residual * scale[:, None]
+    joined[:, :2, lens] = (slope * (1 + k1 * square))[:, None] * flat
+    joined[:, :2, lens + 1] = (slope * square)[:, None] * flat
+    joined[:, :2, -1] = residual * scale[:, None]
+    if problem.known_z is not None:
+        joined[:, 2, 3 + _POSE] = np.where(along_z > 0, -root / problem.known_z_log_sigma, 0.0)
+        joined[:, 2, -1] = off * root
     return _Linear(joined)
 
 
 class _Schur:
     """The normal equations with the points eliminated; structure once, values per step.
 
-    Unknowns of the cameras: six per pose, then two per focal (its logarithm, and k1). Everything is
-    kept as sparse blocks: two cameras are coupled only where they share a point, or a focal.
+    Unknowns of the cameras: six per pose, and one of the depths known there, if any are; then two
+    per focal (its logarithm, and k1). Everything is kept as sparse blocks: two cameras are coupled
+    only where they share a point, or a focal.
     """
 
     def __init__(self, problem: BundleProblem) -> None:
         self.problem = problem
         cameras, groups = len(problem.cam_to_world), len(problem.focals_px)
-        self.size = _POSE * cameras + _LENS * groups
-        pose_columns = np.arange(_POSE * cameras).reshape(cameras, _POSE)
-        lens_columns = (_POSE * cameras + np.arange(_LENS * groups)).reshape(groups, _LENS)
+        self.own = own = problem.own_columns
+        self.size = own * cameras + _LENS * groups
+        pose_columns = np.arange(own * cameras).reshape(cameras, own)
+        lens_columns = (own * cameras + np.arange(_LENS * groups)).reshape(groups, _LENS)
         self.columns = np.concatenate([pose_columns, lens_columns[problem.focal_index]], axis=1)
         held = np.stack([problem.fixed_focal, problem.k1_sigma == 0], axis=1)
         self.free = ~np.concatenate([_fixed_pose_columns(problem).ravel(), held.ravel()])
@@ -317,9 +362,10 @@ class _Schur:
     def build(self, linear: _Linear, state: _State) -> None:
         """Form Hessian blocks and gradients of both kinds of parameters."""
         blocks, gradients = self._camera_blocks(linear)
-        self.pose_hessian, self.pose_lens = blocks[:, :_POSE, :_POSE], blocks[:, :_POSE, _POSE:]
+        own = self.own
+        self.pose_hessian, self.pose_lens = blocks[:, :own, :own], blocks[:, :own, own:]
         self.lens_hessian = np.zeros((len(self.problem.focals_px), _LENS, _LENS))
-        np.add.at(self.lens_hessian, self.problem.focal_index, blocks[:, _POSE:, _POSE:])
+        np.add.at(self.lens_hessian, self.problem.focal_index, blocks[:, own:, own:])
         self.gradient = np.zeros(self.size)
         np.add.at(self.gradient, self.columns, gradients)
         self._add_priors(state)
@@ -330,15 +376,16 @@ class _Schur:
         self.cross = products[:, :, 3:-1]
 
     def _camera_blocks(self, linear: _Linear) -> tuple[Array, Array]:
-        """Return each camera's Hessian block (C, 8, 8) and gradient (C, 8)."""
+        """Return each camera's Hessian block (C, 8, 8) and gradient (C, 8); 9 with known depths."""
         rows = linear.joined[self.by_camera, :, 3:]
-        squares = np.zeros((len(self.columns), _WIDTH + 1, _WIDTH + 1))
+        width = self.own + _LENS
+        squares = np.zeros((len(self.columns), width + 1, width + 1))
         start = 0
         for camera, end in enumerate(self.camera_ends.tolist()):
-            mine = rows[start:end].reshape(-1, _WIDTH + 1)
+            mine = rows[start:end].reshape(-1, width + 1)
             squares[camera] = mine.T @ mine
             start = end
-        return squares[:, :_WIDTH, :_WIDTH], squares[:, :_WIDTH, _WIDTH]
+        return squares[:, :width, :width], squares[:, :width, width]
 
     def _add_priors(self, state: _State) -> None:
         problem = self.problem
@@ -386,8 +433,8 @@ class _Schur:
         (M, 3, 8).
         """
         height, lenses = 3 * len(self.seen), self.lens_hessian.shape[0]
-        pose_blocks = np.ascontiguousarray(E[:, :, :_POSE])
-        lens_blocks = np.add.reduceat(E[:, :, _POSE:], self.lens_starts)
+        pose_blocks = np.ascontiguousarray(E[:, :, : self.own])
+        lens_blocks = np.add.reduceat(E[:, :, self.own :], self.lens_starts)
         to_pose = sparse.bsr_array(
             (pose_blocks, self.problem.camera_index, self.row_ends),
             shape=(height, self.size - _LENS * lenses),
@@ -411,10 +458,12 @@ class _Schur:
         """
         cameras, groups = len(self.pose_hessian), len(self.lens_hessian)
         each, every = np.arange(cameras + 1), np.arange(groups + 1)
-        poses = sparse.bsr_array((self.pose_hessian, each[:-1], each), shape=2 * (6 * cameras,))
+        poses = sparse.bsr_array(
+            (self.pose_hessian, each[:-1], each), shape=2 * (self.own * cameras,)
+        )
         lenses = sparse.bsr_array((self.lens_hessian, every[:-1], every), shape=2 * (2 * groups,))
         both = sparse.bsr_array(
-            (self.pose_lens, self.problem.focal_index, each), shape=(6 * cameras, 2 * groups)
+            (self.pose_lens, self.problem.focal_index, each), shape=(self.own * cameras, 2 * groups)
         )
         added = damping * np.maximum(np.concatenate([poses.diagonal(), lenses.diagonal()]), 1e-12)
         both = both - both_share
@@ -427,13 +476,17 @@ class _Schur:
 
 
 def _fixed_pose_columns(problem: BundleProblem) -> Mask:
-    """Return which pose parameters (C, 6) stand still: the given ones and the gauge."""
-    fixed = np.repeat(problem.fixed_pose[:, None], _POSE, axis=1)
+    """Return which unknowns of each camera (C, 6 or 7) stand still: given poses and the gauge."""
+    fixed = np.repeat(problem.fixed_pose[:, None], problem.own_columns, axis=1)
     anchors = np.flatnonzero(problem.fixed_pose)
+    if problem.known_z is not None:
+        told: Mask = np.zeros(len(fixed), bool)
+        told[problem.camera_index[problem.known_z > 0]] = True
+        fixed[:, _POSE] = ~told
     if len(anchors) >= 2 or len(problem.cam_to_world) == 0:
         return fixed
     anchor = int(anchors[0]) if len(anchors) else 0
-    fixed[anchor] = True
+    fixed[anchor, :_POSE] = True
     baseline = problem.cam_to_world[:, :3, 3] - problem.cam_to_world[anchor, :3, 3]
     far = int(np.argmax(np.linalg.norm(baseline, axis=1)))
     if far != anchor and len(anchors) == 0:
@@ -444,23 +497,27 @@ def _fixed_pose_columns(problem: BundleProblem) -> Mask:
 
 def _step(problem: BundleProblem, state: _State, camera: Array, points: Array) -> _State:
     cameras = len(state.rotation)
-    pose = camera[: _POSE * cameras].reshape(cameras, _POSE)
-    log_focal, k1 = camera[_POSE * cameras :].reshape(-1, _LENS).T
+    own = problem.own_columns
+    pose = camera[: own * cameras].reshape(cameras, own)
+    log_focal, k1 = camera[own * cameras :].reshape(-1, _LENS).T
+    log_scale = state.log_scale if own == _POSE else state.log_scale + pose[:, _POSE]
     return _State(
         rotation_exp(pose[:, :3]) @ state.rotation,
-        state.centre + pose[:, 3:],
+        state.centre + pose[:, 3:_POSE],
         state.log_focal + np.clip(log_focal, -0.5, 0.5),
         state.k1 + np.clip(k1, -0.1, 0.1),
         state.points + points,
+        log_scale,
     )
 
 
-def _motion(state: _State, camera: Array) -> float:
+def _motion(problem: BundleProblem, state: _State, camera: Array) -> float:
     """Return the largest entry of a camera step (D,), of the centres as a share of the extent."""
     size = camera.copy()
     extent = float(np.ptp(state.centre, axis=0).max())
-    pose = size[: _POSE * len(state.centre)].reshape(-1, _POSE)
-    pose[:, 3:] /= max(extent, 1e-12)
+    own = problem.own_columns
+    pose = size[: own * len(state.centre)].reshape(-1, own)
+    pose[:, 3:_POSE] /= max(extent, 1e-12)
     return float(np.abs(size).max(initial=0.0))
 
 

@@ -11,6 +11,7 @@ from pointmap.masks import eroded
 from recon.depth.anchored_prior import DepthOptions, counted, tied_depth
 from recon.depth.given_maps_in_scene import priors_from_scene
 from recon.depth.one_place import in_one_scale
+from recon.depth.prompted_maps import prompted_maps
 from recon.progress import Advance, unheard
 from recon.stage_results import Alignment, DenseDepths, DepthMap, PairEvidence, PhotoPrior
 from recon.stereo.refine import refine_depths
@@ -43,8 +44,9 @@ def dense_depths(
     frames = inputs.frames(long_side)
     priors = evidence.priors
     if inputs.maps is not None:
+        maps = prompted_maps(inputs, frames, alignment)
         priors, alignment = priors_from_scene(
-            inputs.maps, frames, alignment, priors, evidence.network_priors or priors
+            maps, frames, alignment, priors, evidence.network_priors or priors
         )
     alignment = in_one_scale(alignment, priors, inputs.photos)
     placed = [k for k, pose in enumerate(alignment.cam_to_world) if pose is not None]

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from pointmap.errors import InputError
 from pointmap.outside.json_object import parse_object
 from pointmap.outside.regular_file import read_regular
-from recon.depth_models.folder import folder_key, library_errors
 from recon.depth_models.protocol import DepthPrediction
-from recon.depth_models.transformers_depth import quiet_transformers
 from recon.prediction.affine_fit import MapKind
+from recon.pretrained.folder import folder_key, library_errors
+from recon.pretrained.transformers_folder import quiet_transformers
 
 if TYPE_CHECKING:
     import torch

@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pointmap import hub
 from pointmap.errors import InputError
-from recon.depth_models.folder import licence_of
+from recon.depth_models.moge_onnx import MODEL_FILE
 from recon.depth_models.protocol import DepthModel
-from recon.depth_models.table import KNOWN_MODELS, Library, known_model, may_be_sold
+from recon.depth_models.table import KNOWN_MODELS, Library, known_model
+from recon.pretrained.folder import licence_of
+from recon.pretrained.licences import warn_of_licence
 
 if TYPE_CHECKING:
     import torch
 
-logger = logging.getLogger(__name__)
-
 # The files of a repository that are needed, or tell its licence; diffusers has folders of them.
-_PATTERNS = ("*.json", "*.txt", "*.safetensors", "README.md")
+# ONNX files in folders are other forms of the weights beside them.
+_PATTERNS = ("*.json", "*.txt", "*.safetensors", "README.md", MODEL_FILE, f"{MODEL_FILE}_data")
 
 
 def load_depth_model(given: str, *, device: torch.device) -> DepthModel:
     """Return the model that ``given`` names: a short name, an id on the hub, or a folder.
 
-    It is downloaded unless it is in the cache. Raises ``InputError`` where it cannot be had or
+    Either name may end in @ and a revision (:func:`pointmap.hub.download_folder`). It is
+    downloaded unless it is in the cache. Raises ``InputError`` where it cannot be had or
     used.
     """
     folder, library, licence = locate_depth_model(given)
-    if not may_be_sold(licence):
-        logger.warning("the weights of %s are for non-commercial use alone: %s", given, licence)
+    warn_of_licence(given, licence)
     if library == "transformers":
         from recon.depth_models.transformers_depth import load_transformers
 
         return load_transformers(folder, name=given, licence=licence, device=device)
+    if library == "onnxruntime":
+        from recon.depth_models.moge_onnx import load_moge
+
+        return load_moge(folder, name=given, licence=licence, device=device)
     from recon.depth_models.diffusers_depth import load_marigold
 
     return load_marigold(folder, name=given, licence=licence, device=device)
@@ -44,13 +48,14 @@ def locate_depth_model(given: str) -> tuple[Path, Library, str]:
     folder = Path(given).expanduser()
     if folder.is_dir():
         return folder, _library_of(folder), licence_of(folder)
-    known = known_model(given)
+    name, at, revision = given.partition("@")
+    known = known_model(name)
     if known is None and not hub.is_repository(given):
         raise InputError(
             f"--depth-model {given}: neither a folder nor a known name; give an id on the Hugging "
             f"Face hub, or one of {', '.join(m.name for m in KNOWN_MODELS)}"
         )
-    folder = hub.download_folder(given if known is None else known.id, _PATTERNS)
+    folder = hub.download_folder(given if known is None else f"{known.id}{at}{revision}", _PATTERNS)
     if known is not None:
         return folder, known.library, known.licence
     return folder, _library_of(folder), licence_of(folder)
@@ -58,4 +63,7 @@ def locate_depth_model(given: str) -> tuple[Path, Library, str]:
 
 def _library_of(folder: Path) -> Library:
     """Return the library that a model's folder was written for."""
-    return "diffusers" if (folder / "model_index.json").is_file() else "transformers"
+    if (folder / "model_index.json").is_file():
+        return "diffusers"
+    alone = (folder / MODEL_FILE).is_file() and not (folder / "config.json").exists()
+    return "onnxruntime" if alone else "transformers"

@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pointmap.images import ResizedPhoto
 from pointmap.masks import resized_mask
-from recon.depth_models.protocol import DepthModel
+from recon.depth_models.protocol import DepthModel, PromptedDepthModel
 from recon.prediction.given_maps import PriorMap
 from recon.progress import Advance, unheard
 from recon.scene import ModelRecord
@@ -50,12 +51,18 @@ def model_records(inputs: Inputs) -> tuple[ModelRecord, ...]:
     )
 
 
-def predict_map(model: DepthModel, photo: ResizedPhoto) -> PriorMap:
+def predict_map(
+    model: DepthModel, photo: ResizedPhoto, known_depth: NDArray[np.float32] | None = None
+) -> PriorMap:
     """Return what a model says of one photo; a map of zeros, with a warning, where that is nothing.
 
-    ``photo``: resized to about :data:`LONG_SIDE`.
+    ``photo``: resized to about :data:`LONG_SIDE`; ``known_depth`` (h, w): for a model that takes it
+    (:class:`recon.depth_models.protocol.PromptedDepthModel`).
     """
-    found = model.predict(photo.pixels)
+    if known_depth is not None and isinstance(model, PromptedDepthModel):
+        found = model.predict_prompted(photo.pixels, known_depth)
+    else:
+        found = model.predict(photo.pixels)
     values = np.where(np.isfinite(found.values), found.values, 0).astype(np.float32)
     if photo.usable is not None:
         values = np.where(resized_mask(photo.usable, *values.shape[::-1]), values, 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,3 +49,17 @@ class DepthModel(Protocol):
 
     def predict(self, pixels: NDArray[np.uint8]) -> DepthPrediction:
         """Return what the model says of a photo (h, w, 3), RGB, upright."""
+
+
+@runtime_checkable
+class PromptedDepthModel(DepthModel, Protocol):
+    """A model that also takes what is known of a photo's depth, and asks for it where it can be
+    had: once the cameras are solved.
+    """
+
+    def predict_prompted(
+        self, pixels: NDArray[np.uint8], depth: NDArray[np.float32]
+    ) -> DepthPrediction:
+        """Return what the model says of a photo (h, w, 3) of which a coarse ``depth`` (h', w') over
+        the whole photo is known, along z, in any unit; of the same kind as without it.
+        """

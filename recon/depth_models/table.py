@@ -7,7 +7,7 @@ from typing import Literal
 
 from recon.prediction.affine_fit import MapKind
 
-Library = Literal["transformers", "diffusers"]
+Library = Literal["transformers", "diffusers", "onnxruntime"]
 
 
 @dataclass(frozen=True)
@@ -26,17 +26,15 @@ class KnownModel:
     licence: str
 
 
-def may_be_sold(licence: str) -> bool:
-    """Return whether a licence allows commercial use, as far as its name tells."""
-    name = licence.casefold()
-    return not any(part in name for part in ("-nc", "noncommercial", "amlr", "research"))
-
-
 def _hf(name: str, id: str, kind: MapKind, millions: int, licence: str) -> KnownModel:
     return KnownModel(name, id, "transformers", kind, millions, licence)
 
 
 # fmt: off
+# Looked up on the models' pages on the hub, 28 November 2026. Where a page names none, the licence
+# of the project that publishes the weights stands: Depth Anything V2's metric ones (its README:
+# small ones Apache-2.0, larger ones CC-BY-NC-4.0), MoGe-2's small and base files (microsoft/MoGe).
+# Intel/dpt-hybrid-midas is not here: it has pickled weights alone.
 _V1, _V2 = "LiheYoung/depth-anything", "depth-anything/Depth-Anything-V2"
 _APACHE, _NC = "Apache-2.0", "CC-BY-NC-4.0"
 KNOWN_MODELS: tuple[KnownModel, ...] = (
@@ -48,14 +46,19 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
     _hf("depth-anything-small", f"{_V1}-small-hf", "disparity", 25, _APACHE),
     _hf("depth-anything-large", f"{_V1}-large-hf", "disparity", 335, _APACHE),
     _hf("midas", "Intel/dpt-large", "disparity", 342, _APACHE),
-    _hf("midas-hybrid", "Intel/dpt-hybrid-midas", "disparity", 123, _APACHE),
     _hf("midas-beit", "Intel/dpt-beit-large-512", "disparity", 345, "MIT"),
     _hf("zoedepth", "Intel/zoedepth-nyu-kitti", "metres", 346, "MIT"),
     _hf("glpn-indoor", "vinvino02/glpn-nyu", "metres", 61, _APACHE),
     _hf("glpn-outdoor", "vinvino02/glpn-kitti", "metres", 61, _APACHE),
     _hf("depth-pro", "apple/DepthPro-hf", "metres", 952, "Apple-AMLR (research alone)"),
-    _hf("prompt-depth-anything", "depth-anything/prompt-depth-anything-vits-hf", "metres", 25,
+    _hf("prompt-depth-anything", "depth-anything/prompt-depth-anything-vits-hf", "depth", 25,
         _APACHE),
+    KnownModel("moge-2-small", "Ruicheng/moge-2-vits-normal-onnx", "onnxruntime", "metres", 35,
+               "MIT"),
+    KnownModel("moge-2-base", "Ruicheng/moge-2-vitb-normal-onnx", "onnxruntime", "metres", 104,
+               "MIT"),
+    KnownModel("moge-2-large", "Ruicheng/moge-2-vitl-normal-onnx", "onnxruntime", "metres", 331,
+               "MIT"),
     KnownModel("marigold", "prs-eth/marigold-depth-v1-0", "diffusers", "depth", 949, _APACHE),
 )
 # fmt: on

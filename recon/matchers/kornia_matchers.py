@@ -6,6 +6,7 @@ Weights are downloaded by kornia, once, into torch's cache (``$TORCH_HOME/hub/ch
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,25 +35,25 @@ _REMEMBERED = 32
 @dataclass(frozen=True)
 class KnownMatcher:
     """One of the library's matchers: its weights' ``files`` in torch's cache, their licence, the
-    size of pictures that it is given, and the accuracy of its matches there (benchmarks.matchers;
-    of XFeat alone it was measured).
+    size of pictures that it is given, and the accuracy of its matches there if it was measured
+    (benchmarks.matchers).
     """
 
     name: str
     files: tuple[str, ...]
     licence: str
     long_side: int
-    sigma_px: float
+    sigma_px: float | None
 
 
 # fmt: off
 KORNIA_MATCHERS = (
     KnownMatcher("xfeat", ("xfeat.pt", "xfeat-lighterglue.pt"), "Apache-2.0", 1024, 0.6),
     KnownMatcher("disk", ("depth-save.pth", "disk_lightglue_v0-1_arxiv-pth"), "Apache-2.0",
-                 1024, 0.6),
+                 1024, None),
     KnownMatcher("aliked", ("aliked-n16.pth", "aliked_lightglue_v0-1_arxiv-pth"), "BSD-3-Clause",
-                 1024, 0.6),
-    KnownMatcher("loftr", ("loftr_outdoor.ckpt",), "Apache-2.0", 640, 1.0),
+                 1024, None),
+    KnownMatcher("loftr", ("loftr_outdoor.ckpt",), "Apache-2.0", 640, None),
 )
 # fmt: on
 
@@ -81,9 +82,12 @@ def load_kornia_matcher(known: KnownMatcher, *, device: torch.device) -> Matcher
             "pip install -U 'pointmap[models]'"
         )
     try:
-        if known.name == "loftr":
-            return _Loftr.load(known, device)
-        return _KeyPointMatcher.load(known, device)
+        # Of each try to download, on the way to the error that is told below.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if known.name == "loftr":
+                return _Loftr.load(known, device)
+            return _KeyPointMatcher.load(known, device)
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         reason = str(error).strip().partition("\n")[0][:200]
         raise InputError(
@@ -120,7 +124,7 @@ class _KorniaMatcher:
         return self.known.long_side
 
     @property
-    def sigma_px(self) -> float:
+    def sigma_px(self) -> float | None:
         return self.known.sigma_px
 
     @property

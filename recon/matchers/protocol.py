@@ -44,8 +44,10 @@ class Matcher(Protocol):
         """Long side, in pixels, of the pictures it is best given; both are multiples of 32."""
 
     @property
-    def sigma_px(self) -> float:
-        """How accurate right matches are, in pixels of those pictures (see benchmarks.matchers)."""
+    def sigma_px(self) -> float | None:
+        """How accurate right matches are, in pixels of those pictures, where that was measured (see
+        benchmarks.matchers); None: it is estimated from the matches of the photos at hand.
+        """
 
     def match(self, pixels_i: NDArray[np.uint8], pixels_j: NDArray[np.uint8]) -> FoundMatches:
         """Return the matches of two pictures (h, w, 3), RGB, upright."""

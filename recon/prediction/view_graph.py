@@ -150,10 +150,7 @@ def pairs_beyond(
     """
     count = len(np.asarray(descriptors))
     vectors = _usable(descriptors, count)
-    steps = _adjacency(count, {pair: float(s > 0) for pair, s in strengths.items()})
-    near = steps
-    for _ in range(_STEPS_AWAY - 1):
-        near = near + near @ steps
+    near = reached(count, strengths)
     found: set[Pair] = set()
     for photos, similarity in _blocks(vectors):
         rows, others = near[photos].nonzero()
@@ -166,6 +163,17 @@ def pairs_beyond(
             for row, k in np.argwhere(alike > 0).tolist()
         )
     return _graph(found - strengths.keys())
+
+
+def reached(count: int, strengths: Mapping[Pair, float]) -> csr_array:
+    """Return a matrix (N, N), not zero where three steps or fewer from strong pair to strong pair
+    lead, ``strengths`` as in :func:`further_pairs`.
+    """
+    steps = _adjacency(count, {pair: float(s > 0) for pair, s in strengths.items()})
+    near = steps
+    for _ in range(_STEPS_AWAY - 1):
+        near = near + near @ steps
+    return near
 
 
 def further_pairs(count: int, strengths: Mapping[Pair, float], *, per_photo: int) -> ViewGraph:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -31,11 +32,35 @@ _PHOTO_DOUBTFUL_DEG, _PHOTO_WRONG_DEG = 5.0, 15.0
 _SAME_DEG = 0.5
 
 
-def judge(photos: Sequence[Photo], alignment: Alignment) -> Verdict | None:
-    """Return how far the cameras of a scene can be believed; None with fewer than two placed."""
-    if sum(pose is not None for pose in alignment.cam_to_world) < 2:
+def judge(
+    photos: Sequence[Photo], alignment: Alignment, *, learned: bool = False
+) -> Verdict | None:
+    """Return how far the cameras of a scene can be believed; None with fewer than two placed.
+
+    ``learned``: matches may be those of a learned matcher, which gives as many where two photos
+    show hardly anything of the same.
+    """
+    placed = sum(pose is not None for pose in alignment.cam_to_world)
+    if placed < 2:
         return None
-    return verdict_of(scene_evidence(photos, alignment), [photo.name for photo in photos])
+    verdict = verdict_of(scene_evidence(photos, alignment), [photo.name for photo in photos])
+    if learned and placed == 2 and verdict.word == "sound" and _most_disagree(alignment):
+        return replace(
+            verdict,
+            word="doubtful",
+            probability_wrong=_DOUBTFUL,
+            reason="most matches of the two photos contradict their cameras, and other cameras may "
+            "have as many: add photos in between",
+            photos=tuple(replace(photo, word="doubtful") for photo in verdict.photos),
+        )
+    return verdict
+
+
+def _most_disagree(alignment: Alignment) -> bool:
+    """Return whether most matches of the pairs that were used don't agree with their poses."""
+    edges = [e for e, used in zip(alignment.edges, alignment.used_edges, strict=True) if used]
+    agreeing = sum(int(edge.pose.inliers.sum()) for edge in edges)
+    return agreeing < 0.5 * sum(len(edge.matches) for edge in edges)
 
 
 def verdict_of(evidence: SceneEvidence, names: Sequence[str]) -> Verdict:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -45,6 +46,26 @@ class Oracle:
         depth = METRES * self.shots[k].depth
         values = 3 / depth + 0.1 if self.kind == "disparity" else depth
         return DepthPrediction(values, focal_px=0.95 * WIDTH)
+
+
+@dataclass
+class Prompted(Oracle):
+    """Knows the scene's unit when it is told some depth, and nothing at all before that."""
+
+    kind: MapKind = "depth"
+    told: list[NDArray[np.float32]] = field(default_factory=list)
+
+    def predict(self, pixels: NDArray[np.uint8]) -> DepthPrediction:
+        slope = np.linspace(1, 2, pixels.shape[1], dtype=np.float32)
+        return DepthPrediction(np.repeat(slope[None], pixels.shape[0], 0))
+
+    def predict_prompted(
+        self, pixels: NDArray[np.uint8], depth: NDArray[np.float32]
+    ) -> DepthPrediction:
+        true = super().predict(pixels).values
+        self.told.append(depth)
+        small = cv2.resize(true, depth.shape[::-1], interpolation=cv2.INTER_AREA)
+        return DepthPrediction(true * np.median(depth / small))
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +123,24 @@ def test_a_model_in_metres_gives_a_scene_in_metres(
     other = Oracle(shots, content_key="other")
     recon.reconstruct(folder / "photos", settings, depth_model=other, work=work)
     assert sorted(other.asked) == [0, 1, 2]
+
+
+def test_a_model_that_takes_known_depth_is_told_the_scene_points(
+    folder: Path, shots: list[Shot]
+) -> None:
+    model, settings = Prompted(shots), options(folder, refine_depth=False)
+    scene = recon.reconstruct(folder / "photos", settings, depth_model=model)
+    assert sorted(model.asked) == [0, 1, 2] and all(view.registered for view in scene.views)
+    for view, shot, told in zip(scene.views, shots, model.told, strict=True):
+        h, w = view.depth.shape
+        true = cv2.resize(shot.depth, (w, h), interpolation=cv2.INTER_NEAREST)
+        ratio = view.depth[view.depth > 0] / true[view.depth > 0]
+        # Its depth, in scene units: the same factor as what it was told.
+        assert np.abs(ratio / np.median(ratio) - 1).mean() < 0.02
+        coarse = cv2.resize(shot.depth, told.shape[::-1], interpolation=cv2.INTER_NEAREST)
+        told_ratio = np.median(told / coarse)
+        assert told_ratio == pytest.approx(np.median(ratio), rel=0.05)
+        assert np.median(np.abs(told / coarse / told_ratio - 1)) < 0.05
 
 
 @pytest.mark.parametrize("kind", ["metres", "disparity"])

@@ -212,13 +212,16 @@ def test_a_scale_that_cannot_be_measured_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two photos of nothing in common and a grey one, with awkward names."""
+    """Two photos of nothing in common, a grey one and a damaged one, with awkward names."""
     folder = tmp_path_factory.mktemp("album")
     pose = shoot(1)[0].cam_to_world
     for name, width, height in (("run.json.png", 96, 64), ("b.png", 64, 96)):
         K = pinhole(80, width, height)
         Image.fromarray(render(K, pose, width, height, surfaces=ROOM).pixels).save(folder / name)
     Image.new("RGB", (80, 60), (90, 90, 90)).save(folder / "grey.png")
+    # Opens, and ends in the middle of its pixels.
+    whole = (folder / "b.png").read_bytes()
+    (folder / "half.png").write_bytes(whole[: len(whole) // 2])
     return folder
 
 
@@ -229,7 +232,10 @@ def test_a_folder_of_unrelated_photos_becomes_a_folder_each(
     command = [str(album), "--mode", "depth", "--out", str(out), "--device", "cpu"]
     assert main(command) == 0
     printed = capsys.readouterr()
-    assert "2 photos" in printed.out and "grey.png shows one single colour" in printed.err
+    assert "2 photos" in printed.out and "left out (see the warnings): grey.png, half.png" in (
+        printed.out
+    )
+    assert "grey.png shows one single colour" in printed.err
     scene = load_scene(out / "b")
     view = scene.views[0]
     assert (view.camera.width, view.camera.height) == (64, 96)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
+from typing import TextIO
 from urllib.parse import quote
 
 import numpy as np
@@ -18,15 +19,8 @@ from viz.pages.report_photos import number, picture_tag, shrunk
 _SIDE = 360  # long side of a picture: three stand beside each other
 
 
-@dataclass(frozen=True)
-class DepthCard:
-    """A finished photo's part of the page, as HTML."""
-
-    html: str
-
-
-def depth_card(scene: Scene, folder: str) -> DepthCard:
-    """Return the card of a one-photo ``scene``, whose files lie in ``folder`` beside the page."""
+def depth_card(scene: Scene, folder: str) -> str:
+    """Return the HTML of a one-photo ``scene``, whose files lie in ``folder`` beside the page."""
     from recon.depth.derived_maps import depth_normals
 
     view = scene.views[0]
@@ -54,7 +48,7 @@ def depth_card(scene: Scene, folder: str) -> DepthCard:
             ("products", "depth products"),
         )
     )
-    return DepthCard(
+    return (
         f"<article class='card'><header><h3>{escape(view.name)}</h3></header>"
         f"<div class='maps'>{figures}</div><p class='soft'>Focal length {number(focal)} px "
         f"({across:.0f}° across), {len(scene.cloud.points):,} points, "
@@ -62,17 +56,25 @@ def depth_card(scene: Scene, folder: str) -> DepthCard:
     )
 
 
-def depth_report(cards: Sequence[DepthCard], warnings: Sequence[str]) -> str:
-    """Return the whole page; its pictures are inside it, the linked files beside it."""
-    title = f"Depth of {len(cards)} photo{'s' if len(cards) != 1 else ''}"
+def write_depth_report(page: TextIO, cards: TextIO, count: int, warnings: Sequence[str]) -> None:
+    """Write the whole page; its pictures are inside it, the linked files beside it.
+
+    ``cards``: what :func:`depth_card` returned for ``count`` photos, from its start on. They are
+    never in memory together.
+    """
+    title = f"Depth of {count} photo{'s' if count != 1 else ''}"
     style = files("viz.pages").joinpath("report.css").read_text(encoding="utf-8")
     listed = "".join(f"<li>{escape(text)}</li>" for text in warnings)
     warned = f"<ul class='warnings'>{listed}</ul>" if listed else ""
-    return (
+    page.write(
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"{policy_tag([])}<title>{title}</title><style>{style}</style></head><body><main><h1>{title}</h1>"
         "<p class='soft'>Each photo by itself: its scale is open, and the network alone says what "
-        f"is near.</p>{warned}<div class='two'>{''.join(card.html for card in cards)}</div>"
-        "<footer>Made by pointmap. This page needs no network.</footer></main></body></html>\n"
+        f"is near.</p>{warned}<div class='two'>"
+    )
+    shutil.copyfileobj(cards, page)
+    page.write(
+        "</div><footer>Made by pointmap. This page needs no network.</footer></main></body>"
+        "</html>\n"
     )

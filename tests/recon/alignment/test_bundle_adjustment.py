@@ -102,26 +102,42 @@ def state_of(problem: BundleProblem) -> bundle_adjustment._State:
         np.log(problem.focals_px),
         problem.k1,
         problem.points,
+        np.linspace(-0.2, 0.3, len(problem.cam_to_world)),
     )
 
 
+def with_known_z(problem: BundleProblem) -> BundleProblem:
+    """Depths that are known of two points in three, a little off."""
+    rng = np.random.default_rng(3)
+    known = rng.uniform(2, 5, len(problem.xy)) * (np.arange(len(problem.xy)) % 3 > 0)
+    return replace(problem, known_z=known, known_z_log_sigma=0.4)
+
+
+@pytest.mark.parametrize("known_z", [False, True])
 @pytest.mark.parametrize("k1", [0.0, -0.1])
-def test_jacobian_agrees_with_finite_differences(k1: float):
+def test_jacobian_agrees_with_finite_differences(k1: float, known_z: bool):
     scene = arc_scene(4, 30)
     problem = replace(perturbed(scene), k1=np.array([k1]))
+    if known_z:
+        problem = with_known_z(problem)
     state = state_of(problem)
     linear = bundle_adjustment._linearise(problem, state, BundleOptions(loss="square"))
     cameras, step = len(problem.cam_to_world), 1e-6
 
     def residuals(camera: Array, points: Array) -> Array:
-        return bundle_adjustment._residuals(
-            problem, bundle_adjustment._step(problem, state, camera, points)
-        )[0]
+        moved = bundle_adjustment._step(problem, state, camera, points)
+        found = bundle_adjustment._residuals(problem, moved)[0]
+        if not known_z:
+            return found
+        depths = bundle_adjustment._z_residuals(problem, moved)[0]
+        return np.concatenate([found, depths[:, None]], 1)
 
-    none = np.zeros(6 * cameras + 2), np.zeros_like(problem.points)
-    for k in range(8):
+    own = problem.own_columns
+    assert own == (7 if known_z else 6)
+    none = np.zeros(own * cameras + 2), np.zeros_like(problem.points)
+    for k in range(own + 2):
         camera = none[0].copy()
-        camera[np.arange(cameras) * 6 + k if k < 6 else k - 8] = step
+        camera[np.arange(cameras) * own + k if k < own else k - own - 2] = step
         slope = (residuals(camera, none[1]) - residuals(-camera, none[1])) / (2 * step)
         assert np.allclose(linear.camera[:, :, k], slope, rtol=1e-5, atol=1e-4)
     for k in range(3):
@@ -131,8 +147,12 @@ def test_jacobian_agrees_with_finite_differences(k1: float):
         assert np.allclose(linear.point[:, :, k], slope, rtol=1e-5, atol=1e-4)
 
 
-def test_the_schur_step_is_the_full_newton_step():
+@pytest.mark.parametrize("known_z", [False, True])
+def test_the_schur_step_is_the_full_newton_step(known_z: bool):
     problem = replace(perturbed(arc_scene(3, 12)), k1_sigma=np.array([1e6]))
+    rows = 2
+    if known_z:
+        problem, rows = with_known_z(problem), 3
     state = state_of(problem)
     order = np.argsort(problem.point_index, kind="stable")
     problem = replace(
@@ -140,6 +160,7 @@ def test_the_schur_step_is_the_full_newton_step():
         camera_index=problem.camera_index[order],
         point_index=problem.point_index[order],
         xy=problem.xy[order],
+        known_z=None if problem.known_z is None else problem.known_z[order],
     )
     linear = bundle_adjustment._linearise(problem, state, BundleOptions())
     system = bundle_adjustment._Schur(problem)
@@ -148,12 +169,13 @@ def test_the_schur_step_is_the_full_newton_step():
     step = system.solve(damping)
     assert step is not None
     size, points = system.size, len(problem.points)
-    J = np.zeros((2 * len(problem.xy), size + 3 * points))
+    J = np.zeros((rows * len(problem.xy), size + 3 * points))
     for row, (camera, point) in enumerate(
         zip(problem.camera_index, problem.point_index, strict=True)
     ):
-        J[2 * row : 2 * row + 2, system.columns[camera]] = linear.camera[row]
-        J[2 * row : 2 * row + 2, size + 3 * point : size + 3 * point + 3] = linear.point[row]
+        mine = slice(rows * row, rows * row + rows)
+        J[mine, system.columns[camera]] = linear.camera[row]
+        J[mine, size + 3 * point : size + 3 * point + 3] = linear.point[row]
     free = np.concatenate([system.free, np.isin(np.arange(3 * points) // 3, problem.point_index)])
     J = J[:, free]
     normal = J.T @ J

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recon.depth_models.table import KNOWN_MODELS, known_model, may_be_sold
+from recon.depth_models.table import KNOWN_MODELS, known_model
+from recon.pretrained.licences import may_be_sold
 
 PAGE = Path(__file__).parents[3] / "docs/how-to/depth-models.md"
 

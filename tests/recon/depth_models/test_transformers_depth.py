@@ -21,11 +21,11 @@ import transformers
 from tiny_depth_models import MODELS, write_model
 
 from pointmap.errors import InputError
-from recon.depth_models import load_depth_model
+from recon.depth_models import PromptedDepthModel, load_depth_model
 from recon.depth_models.transformers_depth import TransformersDepth
 
 CPU = torch.device("cpu")
-KINDS = {"dpt": "disparity", "depth-anything": "disparity"}
+KINDS = {"dpt": "disparity", "depth-anything": "disparity", "prompt-depth-anything": "depth"}
 SIZES = ((97, 141), (150, 83), (64, 64), (97, 141))
 
 
@@ -62,6 +62,37 @@ def test_maps_are_those_of_the_librarys_own_pipeline(name: str, folders: Path) -
         assert off <= 1e-5 * spread
     assert model.kind == KINDS.get(name, "metres")
     assert (found.focal_px is not None) == (name == "depth-pro")
+
+
+def test_a_prompted_model_is_told_depth_as_the_library_has_it(folders: Path) -> None:
+    path = write_model("prompt-depth-anything", folders / "prompted")
+    model = load(path)
+    assert isinstance(model, PromptedDepthModel)
+    assert not isinstance(load(write_model("dpt", folders / "dpt")), PromptedDepthModel)
+    processor = transformers.AutoImageProcessor.from_pretrained(path)
+    network = transformers.AutoModelForDepthEstimation.from_pretrained(path).eval()
+    rng = np.random.default_rng(0)
+    for height, width in SIZES:
+        pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
+        depth = rng.uniform(1, 4, (height // 4, width // 4)).astype(np.float32)
+        given = processor(
+            images=Image.fromarray(pixels),
+            prompt_depth=(1000 * depth).astype(np.float32),  # millimetres
+            return_tensors="pt",
+        )
+        with torch.inference_mode():
+            outputs = network(**given)
+        (expected,) = processor.post_process_depth_estimation(outputs, [(height, width)])
+        found = model.predict_prompted(pixels, depth).values
+        assert found.shape == (height, width)
+        spread = float(np.ptp(expected["predicted_depth"].numpy()))
+        np.testing.assert_allclose(
+            found, expected["predicted_depth"].numpy(), atol=1e-5 * max(spread, 1)
+        )
+        # In whatever unit it is told.
+        np.testing.assert_allclose(
+            model.predict_prompted(pixels, 8 * depth).values, 8 * found, rtol=1e-4
+        )
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -171,16 +202,18 @@ def test_unknown_names_and_missing_libraries_are_said(
 ) -> None:
     with pytest.raises(InputError, match=r"neither a folder nor a known name.*depth-anything-v2"):
         load_depth_model("deptanything", device=CPU)
-    monkeypatch.setattr("recon.depth_models.transformers_depth.version", lambda name: "4.40.2")
+    monkeypatch.setattr("recon.pretrained.transformers_folder.version", lambda name: "4.40.2")
     with pytest.raises(InputError, match=r"transformers 4\.40\.2 is too old"):
         load(folder)
 
 
 def test_offline_the_command_that_fetches_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    for given in ("somebody/some-model", "zoedepth"):
+    for given in ("somebody/some-model", "zoedepth", "moge-2-small", "marigold"):
         with pytest.raises(InputError, match=r"run: hf download [\w/-]+$"):
             load_depth_model(given, device=CPU)
+    with pytest.raises(InputError, match=r"download Intel/zoedepth-nyu-kitti --revision 0f3a$"):
+        load_depth_model("zoedepth@0f3a", device=CPU)
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"model_type": NaN}', "\xff", ""])

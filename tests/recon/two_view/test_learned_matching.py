@@ -36,7 +36,8 @@ class Oracle:
     licence: str = "MIT"
     content_key: str = "oracle"
     long_side: int = WIDTH
-    sigma_px: float = 0.25
+    sigma_px: float | None = 0.25
+    off_px: float = 0.0
     asked: list[tuple[int, int]] = field(default_factory=list)
     blind: bool = False
 
@@ -53,7 +54,8 @@ class Oracle:
         world = transform_points(self.shots[0].cam_to_world, rays)
         (xy_i, seen_i), (xy_j, seen_j) = (visible(self.shots[k], world, 0.01) for k in (i, j))
         both = np.flatnonzero(seen_i & seen_j & (not self.blind))
-        return FoundMatches(xy_i[both], xy_j[both], both, both)
+        noise = np.random.default_rng((1, i, j)).normal(0, self.off_px, (2, len(both), 2))
+        return FoundMatches(xy_i[both] + noise[0], xy_j[both] + noise[1], both, both)
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +123,22 @@ def test_when_told_so_all_pairs_are_its_own(inputs: Inputs) -> None:
     features, before = sift([(0, 1)])
     matches, _ = match_by_model(inputs, features, before, always=True)
     assert all(m.sigma_px == pytest.approx(0.25) for m in matches)
+
+
+@pytest.mark.parametrize("off_px", [0.3, 0.6, 1.2])
+def test_the_accuracy_that_a_matcher_does_not_know_is_that_of_its_matches(
+    inputs: Inputs, off_px: float
+) -> None:
+    assert isinstance(inputs.matcher, Oracle)
+    inputs.matcher.sigma_px, inputs.matcher.off_px = None, off_px
+    features, before = sift([])
+    matches, _ = match_by_model(inputs, features, before, always=True)
+    assert len({m.sigma_px for m in matches}) == 1
+    assert matches[0].sigma_px == pytest.approx(off_px, rel=0.3)
+    # Too few to tell.
+    inputs.matcher.blind, inputs.matcher.content_key = True, "blind"
+    matches, _ = match_by_model(inputs, features, before, always=True)
+    assert matches[0].sigma_px == pytest.approx(1)
 
 
 def test_a_matcher_that_finds_nothing_changes_nothing(inputs: Inputs) -> None:

@@ -71,6 +71,29 @@ def test_a_right_scene_is_sound_and_its_errors_are_as_expected(right: Alignment)
     assert np.median(direction) / 2 < verdict.direction_error_deg < 0.5
 
 
+def test_two_photos_whose_learned_matches_mostly_disagree_are_doubtful() -> None:
+    pair = _solved(_scene().xy[:2])
+    assert judge(PHOTOS[:2], pair, learned=True) == judge(PHOTOS[:2], pair)
+    (edge,) = pair.edges
+    # Twice as many that agree with nothing.
+    matches = edge.matches
+    often = replace(
+        matches,
+        xy_i=np.tile(matches.xy_i, (3, 1)),
+        xy_j=np.tile(matches.xy_j, (3, 1)),
+        index_i=np.tile(matches.index_i, 3),
+        index_j=np.tile(matches.index_j, 3),
+    )
+    inliers = np.concatenate([edge.pose.inliers, np.zeros(2 * len(matches), bool)])
+    worse = replace(edge, matches=often, pose=replace(edge.pose, inliers=inliers))
+    verdict = judge(PHOTOS[:2], replace(pair, edges=(worse,)), learned=True)
+    before = judge(PHOTOS[:2], replace(pair, edges=(worse,)))
+    assert verdict is not None and before is not None
+    assert verdict.word == "doubtful" and {photo.word for photo in verdict.photos} == {"doubtful"}
+    if before.word == "sound":
+        assert "most matches of the two photos contradict" in verdict.reason
+
+
 def test_it_is_the_same_each_time(right: Alignment) -> None:
     assert judge(PHOTOS, right) == judge(PHOTOS, right)
 

@@ -14,6 +14,8 @@ from pointmap.outside.regular_file import read_regular
 from recon.work.content_key import content_key
 
 _MOST_CARD_BYTES = 2**20
+# Settings and weights; ONNX keeps large ones in a second file.
+_CONTENT = (".json", ".safetensors", ".onnx", ".onnx_data", ".data")
 # Model cards begin with a block of YAML between lines of three dashes.
 _LICENCE = re.compile(r"^license(?:_name)?:\s*['\"]?([^\s'\"]+)", re.MULTILINE)
 
@@ -33,11 +35,7 @@ def licence_of(folder: Path) -> str:
 
 def folder_key(folder: Path) -> str:
     """Return a name of what a model's folder holds: its settings and weights."""
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix in (".json", ".safetensors", ".onnx", ".data") and path.is_file()
-    )
+    files = sorted(path for path in folder.rglob("*") if path.suffix in _CONTENT and path.is_file())
     parts = [(path.relative_to(folder).as_posix(), _digest(path, _stamp(path))) for path in files]
     return content_key("model folder", 1, parts)
 
@@ -54,13 +52,13 @@ def _digest(path: Path, stamp: tuple[int, int]) -> str:
 
 
 @contextmanager
-def library_errors(folder: Path) -> Iterator[None]:
-    """Turn whatever the library raises about a folder into one line."""
+def library_errors(folder: Path, *others: type[Exception]) -> Iterator[None]:
+    """Turn whatever the library raises about a folder into one line; ``others``: errors of its own
+    that are none of Python's.
+    """
     from safetensors import SafetensorError
 
-    try:
-        yield
-    except (
+    caught: tuple[type[Exception], ...] = (
         OSError,
         ValueError,
         LookupError,
@@ -69,7 +67,11 @@ def library_errors(folder: Path) -> Iterator[None]:
         AttributeError,
         ImportError,
         SafetensorError,
-    ) as error:
+        *others,
+    )
+    try:
+        yield
+    except caught as error:
         reason = str(error).strip().partition("\n")[0][:200]
         raise InputError(
             f"{folder} cannot be loaded by the library ({type(error).__name__}: {reason}); "

@@ -1,0 +1,1 @@
+"""What depth models and matchers of other libraries have in common: folders, licences, weights."""
