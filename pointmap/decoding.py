@@ -6,8 +6,10 @@ also where the decoder itself already reduced the picture.
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -18,19 +20,20 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from pointmap.outside.regular_file import MAX_FILE_BYTES, open_regular
+from pointmap.raw_photos import BYTES_PER_PIXEL, develop, is_raw, reads_raw
 
 MAX_MEGAPIXELS = 250
 """Larger declared sizes are refused before decoding, and so are those that would take more than
 ``MAX_DECODED_BYTES`` of memory. A file of 34 bytes can declare any."""
 MAX_DECODED_BYTES = 1.2e9
 
-PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "HEIF", "BMP", "GIF")
+PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "HEIF", "BMP", "GIF", "AVIF", "JPEG2000")
 """Pillow's names of the formats that a photo may have, whatever its file is called."""
 
-_FLIP_OR_TURN = {
+FLIP_OR_TURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -40,7 +43,7 @@ _FLIP_OR_TURN = {
     8: Image.Transpose.ROTATE_90,
 }
 # Bytes a pixel takes while a picture is read, measured: by format, or else by Pillow's mode.
-_BYTES_OF_FORMAT = {"WEBP": 16.2, "HEIF": 7.5}
+_BYTES_OF_FORMAT = {"WEBP": 16.2, "HEIF": 7.5, "AVIF": 10.4, "JPEG2000": 19.6}
 _BYTES_OF_MODE = {"1": 2.1, "L": 1.1, "RGB": 4.3, "CMYK": 4.3, "YCbCr": 4.3, "P": 5.3, "I;16": 6.1}
 _BYTES_WITH_ALPHA, _BYTES_OF_OTHERS = 8.4, 13.0
 # A progressive JPEG is gone over once for every scan: usual are 10.
@@ -51,6 +54,7 @@ _JPEG_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])")
 _END, _SCAN = 0xD9, 0xDA
 # What sensors make of a pixel, which programs store in 16 bits as it is.
 _GREY_BITS = (8, 10, 12, 14, 16)
+_ORIENTATION, _TURNED = 0x0112, "pointmap turned"
 # Pictures that take more are read one at a time, however many threads there are.
 _LARGE_BYTES = 128e6
 _limit_lock, _large_lock = threading.Lock(), threading.Lock()
@@ -65,6 +69,13 @@ def _register_heif() -> None:
     import pillow_heif
 
     pillow_heif.register_heif_opener()
+
+
+@lru_cache
+def _known(formats: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of the formats that this build of Pillow knows."""
+    Image.init()
+    return tuple(name for name in formats if name in Image.OPEN)
 
 
 @contextmanager
@@ -85,19 +96,44 @@ def open_picture(path: Path, formats: tuple[str, ...] = PHOTO_FORMATS) -> Iterat
             file = stack.enter_context(open_regular(path))
             if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
                 raise UnusablePicture(f"larger than {MAX_FILE_BYTES / 2**30:.0f} GB")
+            if is_raw(path) and formats == PHOTO_FORMATS:
+                if not reads_raw():
+                    raise UnusablePicture("camera raw, which pip install 'pointmap[raw]' reads")
+                stack.enter_context(_large_lock)
+                yield develop(file, min(1e6 * MAX_MEGAPIXELS, MAX_DECODED_BYTES / BYTES_PER_PIXEL))
+                return
             with _own_size_limit():
                 # Without formats Pillow goes by content and hands EPS to Ghostscript, a program
                 # that writes files. Here is the only call, so that none can forget them.
-                image = Image.open(file, formats=formats)  # noqa: TID251
+                image = Image.open(file, formats=_known(formats))  # noqa: TID251
                 if _checked_bytes(image, file) > _LARGE_BYTES:
                     stack.enter_context(_large_lock)
                 if not _reduces_while_decoding(image):
+                    low = _low_bytes_mode(image)
+                    # Pillow makes it upright and forgets that it was not.
+                    image.info[_TURNED] = image.format == "TIFF" and _orientation(image) != 1
                     image.load()
+                    if low is not None and _is_dark(image):
+                        file.seek(0)
+                        with Image.open(file, formats=(str(image.format),)) as again:  # noqa: TID251
+                            _use_low_bytes(image, again, low)
             yield image
     except UnusablePicture:
         raise
     except Exception as error:  # decoders raise anything on a crafted or damaged file
         raise UnusablePicture(_reason(path, formats, error)) from error
+
+
+def stored_turned(image: Image.Image) -> bool:
+    """Return whether the decoder has turned or mirrored an opened picture to make it upright."""
+    return bool(image.info.get(_TURNED))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # Pillow's EXIF parser raises whatever a broken tag makes it stumble over
+        return 1
 
 
 def _checked_bytes(image: Image.Image, file: IO[bytes]) -> float:
@@ -171,9 +207,9 @@ def decode(image: Image.Image, width: int, height: int, orientation: int = 1) ->
     """Return pixels (height, width, 3) uint8 RGB of an opened picture, upright and resized.
 
     ``width``, ``height`` are those after ``orientation`` (EXIF, 1 to 8) is applied. Transparent
-    pixels are laid over white; of grey values of 16 bits, or of the 10, 12 or 14 that a sensor
-    fills of them, the high 8 remain; CMYK, grey and palette pictures become RGB. Raises
-    ``UnusablePicture`` for floating-point pixels, whose range nobody knows.
+    pixels are laid over white; of values of 16 bits, or of the 10, 12 or 14 that a sensor fills of
+    them, the high 8 remain; CMYK, grey and palette pictures become RGB, colours of another profile
+    sRGB. Raises ``UnusablePicture`` for floating-point pixels, whose range nobody knows.
     """
     size = (height, width) if orientation >= 5 else (width, height)
     box: tuple[float, float, float, float] = (0, 0, *image.size)
@@ -187,9 +223,9 @@ def decode(image: Image.Image, width: int, height: int, orientation: int = 1) ->
     sampling = Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC
     if size != filterable.size or box != (0, 0, *size):
         filterable = filterable.resize(size, sampling, box=box, reducing_gap=3.0)
-    rgb = _over_white(filterable)
-    if orientation in _FLIP_OR_TURN:
-        rgb = rgb.transpose(_FLIP_OR_TURN[orientation])
+    rgb = _as_srgb(filterable, image.info.get("icc_profile"))
+    if orientation in FLIP_OR_TURN:
+        rgb = rgb.transpose(FLIP_OR_TURN[orientation])
     return np.array(rgb)
 
 
@@ -210,6 +246,79 @@ def _filterable(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         return image.convert("RGBA")
     return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _low_bytes_mode(image: Image.Image) -> str | None:
+    """Return Pillow's name of the low bytes of a colour picture of 16 bits, of which it reads the
+    high ones; None of others.
+    """
+    if not isinstance(image, ImageFile.ImageFile) or not image.tile:
+        return None
+    arguments = image.tile[0].args
+    raw = arguments[0] if isinstance(arguments, tuple) else arguments
+    if image.mode not in ("RGB", "RGBA") or not isinstance(raw, str) or ";16" not in raw:
+        return None
+    high_first = raw.endswith("B") or (raw.endswith("N") and sys.byteorder == "big")
+    return f"{image.mode};16{'L' if high_first else 'B'}"
+
+
+def _is_dark(image: Image.Image) -> bool:
+    """Return whether the high bytes of all colours say that 14 bits or fewer are used."""
+    return int(np.asarray(image)[..., :3].max(initial=0)) < 1 << (14 - 8)
+
+
+def _use_low_bytes(image: Image.Image, again: Image.Image, mode: str) -> None:
+    """Make a dark picture of 16 bits what the bits that it uses say; ``again``: the same, opened
+    anew.
+    """
+    assert isinstance(again, ImageFile.ImageFile)
+    again.tile = [
+        tile._replace(args=(mode, *tile.args[1:]) if isinstance(tile.args, tuple) else mode)
+        for tile in again.tile
+    ]
+    again.load()
+    high, low = (np.asarray(part)[..., :3].astype(np.uint16) for part in (image, again))
+    values = (high << 8) + low
+    used = next(bits for bits in _GREY_BITS if values.max(initial=0) < 1 << bits)
+    colours = Image.fromarray((values >> (used - 8)).astype(np.uint8))
+    if image.mode == "RGBA":
+        colours.putalpha(image.getchannel("A"))
+    image.paste(colours)
+
+
+def _as_srgb(image: Image.Image, profile: object) -> Image.Image:
+    """Return a picture in a mode that can be filtered as RGB in sRGB, its colours being of an ICC
+    ``profile``, if that is one.
+    """
+    change = None
+    if isinstance(profile, bytes) and image.mode in ("RGB", "RGBA", "CMYK"):
+        change = _to_srgb(profile, "CMYK" if image.mode == "CMYK" else "RGB")
+    if change is not None and image.mode == "CMYK":
+        return change.apply(image)
+    rgb = _over_white(image)
+    return rgb if change is None else change.apply(rgb)
+
+
+@lru_cache(maxsize=16)
+def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """Return what takes colours of an ICC profile to sRGB; None where they are, or nobody knows."""
+    try:
+        given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        space = str(given.profile.xcolor_space).strip()
+        described = str(given.profile.profile_description or "")
+        # Most pictures say that they are what they would be without a profile.
+        if space != mode or "srgb" in described.casefold():
+            return None
+        return ImageCms.buildTransform(
+            given,
+            ImageCms.createProfile("sRGB"),
+            mode,
+            "RGB",
+            ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+    except (ImageCms.PyCMSError, ImportError, OSError, TypeError, ValueError):
+        return None
 
 
 def _over_white(image: Image.Image) -> Image.Image:

@@ -41,6 +41,9 @@ class Encoded(Protocol):
     def sizes(self) -> Sequence[Size]:
         """Per photo the (height, width) the network sees, pixels."""
 
+    def usable(self, k: int) -> NDArray[np.bool_] | None:
+        """Which pixels of photo ``k``, whose tokens were asked for, count; None where all do."""
+
 
 @dataclass(frozen=True)
 class EncodedPhotos:
@@ -52,6 +55,12 @@ class EncodedPhotos:
     """Per photo the (height, width) the network saw, pixels."""
     descriptors: Float32
     """(photos, C) mean tokens of unit length: a global descriptor, for the view graph."""
+    masks: tuple[NDArray[np.bool_] | None, ...] = ()
+    """Per photo which of its pixels count, None where all do."""
+
+    def usable(self, k: int) -> NDArray[np.bool_] | None:
+        """Return which pixels of photo ``k`` count, None where all do."""
+        return self.masks[k] if self.masks else None
 
 
 class EncodedOnDemand(Sequence[Tensor]):
@@ -72,6 +81,7 @@ class EncodedOnDemand(Sequence[Tensor]):
         self._network, self._photos, self._device = network.to(device), photos, device
         self._dtype = dtype or choose_dtype(device)
         self._kept: OrderedDict[int, Tensor] = OrderedDict()
+        self._masks: dict[int, NDArray[np.bool_]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -83,6 +93,10 @@ class EncodedOnDemand(Sequence[Tensor]):
     def sizes(self) -> Sequence[Size]:
         """Per photo the (height, width) the network sees, pixels."""
         return [_network_size(self._network, photo)[::-1] for photo in self._photos]
+
+    def usable(self, k: int) -> NDArray[np.bool_] | None:
+        """Return which pixels of photo ``k``, whose tokens were asked for, count; None: all do."""
+        return self._masks.get(k)
 
     def __len__(self) -> int:
         return len(self._photos)
@@ -97,6 +111,8 @@ class EncodedOnDemand(Sequence[Tensor]):
         (tokens,), _ = _encode(self._network, pixels, self._device, self._dtype)
         with self._lock:
             self._kept[k] = tokens
+            if photo.usable is not None:
+                self._masks[k] = photo.usable
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         return tokens
@@ -151,7 +167,10 @@ def encode_photos(
             on_progress(len(tokens), len(photos))
     order = range(len(photos))
     return EncodedPhotos(
-        tuple(tokens[k] for k in order), sizes, np.stack([descriptors[k] for k in order])
+        tuple(tokens[k] for k in order),
+        sizes,
+        np.stack([descriptors[k] for k in order]),
+        tuple(photo.usable for photo in photos),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -17,3 +18,8 @@ class InputError(Exception):
 def one_line(message: str) -> str:
     """Return a message with control characters escaped: names in it may come from anywhere."""
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], message)
+
+
+def some_of(names: Sequence[str]) -> str:
+    """Return the first three names, for a message that says how many there are."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -19,18 +19,34 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.decoding import UnusablePicture, decode, open_picture
+from pointmap.decoding import UnusablePicture, decode, open_picture, stored_turned
 from pointmap.errors import InputError
 from pointmap.exif import read_exif
+from pointmap.left_out import live_movies, tell_left_out
+from pointmap.masks import (
+    continued,
+    is_invisible,
+    opaque_pixels,
+    read_mask,
+    resized_mask,
+    upright,
+)
 from pointmap.outside.patterns import TooMany, matching_paths
 from pointmap.outside.regular_file import home_expanded
+from pointmap.photo_names import photo_names
+from pointmap.raw_photos import is_raw, reads_raw
 from pointmap.video import VIDEO_EXTENSIONS
 
 logger = logging.getLogger(__name__)
 
 PHOTO_EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".heic", ".heif", ".bmp"}
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".heic", ".heif"),
+        *(".avif", ".jp2", ".j2k", ".jpf", ".jpx", ".gif", ".bmp"),
+    }
 )
+"""How files of a folder are called that are taken for photos; camera raw files, too, where rawpy is
+installed (:mod:`pointmap.raw_photos`)."""
 MIN_SIDE_PX = 32
 
 
@@ -38,12 +54,15 @@ MIN_SIDE_PX = 32
 class Photo:
     """One usable photo.
 
-    ``name`` is the file name, altered only where two photos of different folders share it;
+    ``name`` is the file name, or the way to it where photos of several folders share one
+    (:func:`pointmap.photo_names.photo_names`);
     ``width``, ``height`` in pixels AFTER EXIF orientation; ``orientation`` is
     the EXIF value 1 to 8 that the loader applies; ``exif_focal_px`` the focal length in original
     pixels, or None; photos with equal ``camera_key`` were taken with one camera, lens and zoom
     setting, as far as the files tell, and share a focal length; ``video``: the file name of the
-    video that it is a frame of, or None.
+    video that it is a frame of, or None; ``mask``: a picture that is 0 where the photo is to be
+    ignored (:mod:`pointmap.masks`), or None; ``turned``: whether the file holds the picture turned
+    or mirrored, whoever makes it upright (the decoder does that for TIFF).
     """
 
     path: Path
@@ -54,6 +73,8 @@ class Photo:
     camera_key: str
     orientation: int = 1
     video: str | None = None
+    mask: Path | None = None
+    turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,10 +87,15 @@ class Rejected:
 
 @dataclass(frozen=True)
 class ResizedPhoto:
-    """The whole photo at another size: ``pixels`` (h, w, 3) uint8 RGB."""
+    """The whole photo at another size: ``pixels`` (h, w, 3) uint8 RGB.
+
+    ``usable`` (h, w): which pixels count, None where all do. Over those that are masked or
+    transparent, ``pixels`` continue the colours of the others.
+    """
 
     photo: Photo
     pixels: NDArray[np.uint8]
+    usable: NDArray[np.bool_] | None = None
 
     @property
     def scale_x(self) -> float:
@@ -83,19 +109,29 @@ class ResizedPhoto:
 
 
 def find_photos(
-    inputs: Iterable[str | Path], *, frames: Mapping[Path, Sequence[Path]] | None = None
+    inputs: Iterable[str | Path],
+    *,
+    frames: Mapping[Path, Sequence[Path]] | None = None,
+    recursive: bool = False,
 ) -> list[Path]:
     """Return the photo files that files, folders, glob patterns and videos stand for, each once.
 
-    Folders (not their subfolders) and patterns give the files with a photo's extension in natural
-    order (``2.jpg`` before ``10.jpg``); files named one by one are taken as they are. In the place
-    of a video come its ``frames``, as :func:`pointmap.video.frames.choose_frames` returns them.
-    Raises ``InputError`` for a path that does not exist, a pattern without a match, a video without
-    frames, and when nothing is found at all.
+    Folders (``recursive``: their subfolders, too) and patterns give the files with a photo's
+    extension in natural order (``2.jpg`` before ``10.jpg``); files named one by one are taken as
+    they are, but for films that phones keep beside photos. Pictures and films in a folder that are
+    not taken are warned of. In the place of a video come its ``frames``, as
+    :func:`pointmap.video.frames.choose_frames` returns them. Raises ``InputError`` for a path that
+    does not exist, a pattern without a match, a video without frames, and when nothing is found at
+    all.
     """
     frames = frames or {}
     photos: list[Path] = []
-    for path in _files_of(inputs):
+    files, others = _files_of(inputs, recursive)
+    movies = live_movies(files)
+    tell_left_out(others, movies, files)
+    for path in files:
+        if path in movies:
+            continue
         if not is_video(path):
             photos.append(path)
         elif path in frames:
@@ -105,13 +141,15 @@ def find_photos(
     return photos
 
 
-def find_videos(inputs: Iterable[str | Path]) -> list[Path]:
+def find_videos(inputs: Iterable[str | Path], *, recursive: bool = False) -> list[Path]:
     """Return the videos that are named among the inputs, or matched by a pattern that ends as one.
 
-    A folder's videos are not among them: phones keep a short film beside many a photo. Raises
-    ``InputError`` as :func:`find_photos` does.
+    A folder's videos are not among them, nor films beside a photo of the same name: phones keep a
+    short one beside many a photo. Raises ``InputError`` as :func:`find_photos` does.
     """
-    return [path for path in _files_of(inputs) if is_video(path)]
+    files, _ = _files_of(inputs, recursive)
+    movies = live_movies(files)
+    return [path for path in files if is_video(path) and path not in movies]
 
 
 def is_video(path: Path) -> bool:
@@ -119,28 +157,38 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_EXTENSIONS
 
 
-def _files_of(inputs: Iterable[str | Path]) -> list[Path]:
-    """Return photos and videos in the order in which they were given, each once."""
+def _files_of(inputs: Iterable[str | Path], recursive: bool) -> tuple[list[Path], list[Path]]:
+    """Return photos and videos in the order in which they were given, each once, and the folders'
+    other files.
+    """
     inputs = list(inputs)
     files: dict[Path, Path] = {}
+    others: dict[Path, Path] = {}
     for given in inputs:
-        for path in _expand(str(given)):
-            files.setdefault(path.resolve(), path)
+        taken, left = _expand(str(given), recursive)
+        files |= {path.resolve(): path for path in taken if path.resolve() not in files}
+        others |= {path.resolve(): path for path in left}
     if not files:
         where = f" found in {', '.join(str(given) for given in inputs)}" if inputs else " given"
+        deeper = "" if recursive else " (with --recursive also of subfolders)"
         extensions = " ".join(sorted(extension[1:] for extension in PHOTO_EXTENSIONS))
-        raise InputError(f"no photos{where}; name videos, or files or folders with {extensions}")
-    return list(files.values())
+        raise InputError(
+            f"no photos{where}; name videos, or files or folders{deeper} with {extensions}"
+        )
+    return list(files.values()), [path for at, path in others.items() if at not in files]
 
 
-def _expand(given: str) -> list[Path]:
-    """Return the files that one argument stands for."""
+def _expand(given: str, recursive: bool) -> tuple[list[Path], list[Path]]:
+    """Return the files that one argument stands for, and of a folder those that are not taken."""
     path = home_expanded(given)
     try:
         if path.is_dir():
-            return _visible(path.iterdir(), PHOTO_EXTENSIONS)
+            pattern = glob.escape(str(path)) + ("/**/*" if recursive else "/*")
+            inside = _visible(matching_paths(pattern))
+            taken = _photos_among(inside)
+            return taken, [other for other in inside if other not in set(taken)]
         if path.is_file():
-            return [path]
+            return [path], []
         if path.exists():
             raise InputError(f"{given} is neither a file nor a folder")
     except OSError as error:
@@ -155,18 +203,23 @@ def _expand(given: str) -> list[Path]:
         ) from None
     if not matches:
         raise InputError(f"no file matches {given}")
-    return _visible(matches, VIDEO_EXTENSIONS if is_video(path) else PHOTO_EXTENSIONS)
+    files = _visible(matches)
+    return [f for f in files if is_video(f)] if is_video(path) else _photos_among(files), []
 
 
-def _visible(paths: Iterable[Path], extensions: frozenset[str]) -> list[Path]:
-    """Return the visible files with one of these extensions, in natural order."""
-    files = [
-        path
-        for path in paths
-        # Files like ._IMG_1.jpg are what macOS leaves beside photos on foreign disks.
-        if path.suffix.lower() in extensions and path.name[0] != "." and path.is_file()
-    ]
-    return sorted(files, key=natural_key)
+def _visible(paths: Iterable[Path]) -> list[Path]:
+    """Return the visible files in natural order."""
+    # Files like ._IMG_1.jpg are what macOS leaves beside photos on foreign disks.
+    return sorted((p for p in paths if p.name[0] != "." and p.is_file()), key=natural_key)
+
+
+def _photos_among(files: Sequence[Path]) -> list[Path]:
+    """Return those called as photos; a raw file only where there is no photo of its name."""
+    photos = {path for path in files if path.suffix.lower() in PHOTO_EXTENSIONS}
+    if reads_raw():
+        developed = {(path.parent, path.stem) for path in photos}
+        photos |= {p for p in files if is_raw(p) and (p.parent, p.stem) not in developed}
+    return [path for path in files if path in photos]
 
 
 def natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
@@ -183,36 +236,36 @@ def open_photos(paths: Sequence[Path]) -> tuple[list[Photo], list[Rejected]]:
     """
     photos: list[Photo] = []
     rejected: list[Rejected] = []
-    taken: set[str] = set()
-    for path in paths:
+    for path, name in zip(paths, photo_names(paths), strict=True):
         try:
-            photo = _describe(path, taken)
+            photos.append(_describe(path, name))
         except UnusablePicture as error:
             rejected.append(Rejected(path, str(error)))
-        else:
-            photos.append(photo)
-            taken.add(photo.name.casefold())
     return photos, rejected
 
 
-def _describe(path: Path, taken: set[str]) -> Photo:
-    """Return the photo in ``path``, under a name that is not ``taken``.
+def _describe(path: Path, name: str) -> Photo:
+    """Return the photo in ``path``, called ``name``.
 
     Raises ``UnusablePicture`` when it cannot be decoded or is too small.
     """
     with open_picture(path) as image:
         hints = read_exif(image)
+        turned = hints.orientation != 1 or stored_turned(image)
         width, height = image.size
         if min(width, height) < MIN_SIDE_PX:
             raise UnusablePicture(
                 f"only {width}x{height} pixels; at least {MIN_SIDE_PX} on each side are needed"
             )
         decode(image, MIN_SIDE_PX, MIN_SIDE_PX)
+        if is_invisible(image):
+            logger.warning("%s is transparent everywhere: its transparency is ignored", path.name)
     if hints.orientation >= 5:
         width, height = height, width
     camera_key = f"{hints.camera}|{max(width, height)}x{min(width, height)}"
-    name = unique_name(path, taken)
-    return Photo(path, name, width, height, hints.focal_px, camera_key, hints.orientation)
+    return Photo(
+        path, name, width, height, hints.focal_px, camera_key, hints.orientation, turned=turned
+    )
 
 
 def as_frame(photo: Photo, video: str) -> Photo:
@@ -225,25 +278,17 @@ def as_frame(photo: Photo, video: str) -> Photo:
     return replace(photo, video=video, camera_key=f"video {clip}")
 
 
-def unique_name(path: Path, taken: set[str]) -> str:
-    """Return the file name, or one with the folder or a number added, that is not ``taken``.
-
-    ``taken``: names in :meth:`str.casefold`ed form.
-    """
-    candidates = [path.name, f"{path.resolve().parent.name}_{path.name}"]
-    numbered = (f"{path.stem}_{n}{path.suffix}" for n in range(2, len(taken) + 3))
-    return next(name for name in [*candidates, *numbered] if name.casefold() not in taken)
-
-
 def load_photo(photo: Photo, *, long_side: int, multiple: int = 1) -> ResizedPhoto:
     """Load a photo with its long side at most ``long_side`` pixels.
 
     ``multiple=1`` keeps the aspect ratio to the pixel and never enlarges. A larger ``multiple`` (16
     for the network) makes both sides multiples of it: of the sizes with a long side in
     [0.85 long_side, long_side] the one that keeps the aspect ratio best, enlarging if need be.
-    Decodes JPEG at a reduced size, so that memory stays bounded also for very large photos.
+    Decodes JPEG at a reduced size, so that memory stays bounded also for very large photos. What
+    is transparent, or masked by ``photo.mask``, is not usable.
 
-    Raises ``InputError`` when the file can no longer be read or has changed since it was opened.
+    Raises ``InputError`` when the file, or the mask, can no longer be read or has changed since it
+    was opened.
     """
     width, height = resized_size(photo.width, photo.height, long_side, multiple)
     try:
@@ -252,9 +297,19 @@ def load_photo(photo: Photo, *, long_side: int, multiple: int = 1) -> ResizedPho
             if stored != (photo.width, photo.height):
                 raise UnusablePicture("changed since the start")
             pixels = decode(image, width, height, photo.orientation)
+            opaque = opaque_pixels(image)
     except UnusablePicture as error:
         raise InputError(f"{photo.path}: {error}") from error
-    return ResizedPhoto(photo, pixels)
+    parts = [] if opaque is None else [upright(opaque, photo.orientation)]
+    if photo.mask is not None:
+        try:
+            parts.append(read_mask(photo.mask, (photo.width, photo.height), photo.orientation))
+        except UnusablePicture as error:
+            raise InputError(f"{photo.mask}: {error}") from error
+    if not parts:
+        return ResizedPhoto(photo, pixels)
+    usable = np.all([resized_mask(part, width, height) for part in parts], axis=0)
+    return ResizedPhoto(photo, continued(pixels, usable), usable)
 
 
 def resized_size(width: int, height: int, long_side: int, multiple: int = 1) -> tuple[int, int]:

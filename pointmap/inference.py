@@ -57,7 +57,7 @@ class PairPrediction:
     """The pointmaps of photos i and j, both in camera i's frame, at the network's resolution.
 
     The scale of each prediction is arbitrary. A pixel for which the network overflowed has a
-    point of zeros and the lowest confidence, 1.
+    point of zeros and the lowest confidence, 1; one that is masked or transparent has 0.
     """
 
     i: int
@@ -65,11 +65,11 @@ class PairPrediction:
     points_i: Float32
     """(hi, wi, 3) points of photo i's pixels."""
     confidence_i: Float32
-    """(hi, wi), at least 1."""
+    """(hi, wi), at least 1, but 0 where the photo doesn't count."""
     points_j: Float32
     """(hj, wj, 3) points of photo j's pixels, in camera i's frame too."""
     confidence_j: Float32
-    """(hj, wj), at least 1."""
+    """(hj, wj), likewise."""
     features_i: LocalFeatures | None = None
     """Photo i's local features as seen beside photo j, where the network has them (MASt3R)."""
     features_j: LocalFeatures | None = None
@@ -83,7 +83,7 @@ class LocalFeatures:
     descriptors: Float16
     """(h, w, D) unit vectors; zeros where the network overflowed."""
     confidence: Float32
-    """(h, w), above 0; 0 where the network overflowed."""
+    """(h, w), above 0; 0 where the network overflowed or the photo doesn't count."""
 
 
 def predict_pairs(
@@ -165,13 +165,28 @@ def predict_batches(
         if len(launched) <= ahead:
             continue
         finished, calls = launched.popleft()
-        made = {(p.i, p.j): p for call in calls for p in call.predictions()}
+        made = {(p.i, p.j): _masked(p, encoded) for call in calls for p in call.predictions()}
         yield [
             made.pop(pair)
             for i, j in finished
             if not (i in known and j in known)
             for pair in dict.fromkeys([(i, j), (j, i)])
         ]
+
+
+def _masked(prediction: PairPrediction, encoded: Encoded) -> PairPrediction:
+    """Return the prediction with confidence 0 where its photos don't count."""
+    for k, confidence, features in (
+        (prediction.i, prediction.confidence_i, prediction.features_i),
+        (prediction.j, prediction.confidence_j, prediction.features_j),
+    ):
+        usable = encoded.usable(k)
+        if usable is not None:
+            # Arrays of its own, which nobody else has seen yet.
+            confidence[~usable] = 0
+            if features is not None:
+                features.confidence[~usable] = 0
+    return prediction
 
 
 def _places(pairs: set[tuple[int, int]]) -> dict[int, int]:

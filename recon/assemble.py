@@ -71,6 +71,11 @@ class StoredMaps:
         known = self.depths[self.number]
         return self._unknown() if known is None else known.confidence
 
+    @property
+    def usable(self) -> NDArray[np.bool_] | None:
+        """Which pixels (h, w) are neither masked nor transparent; None: all."""
+        return self.frames[self.number].usable
+
     def _unknown(self) -> NDArray[np.float32]:
         return np.zeros(self.pixels.shape[:2], np.float32)
 
@@ -92,8 +97,9 @@ def assemble_views(
             ),
             maps=StoredMaps(dense.frames, dense.depths, k),
             reason=alignment.reasons[k],
-            turned=photo.orientation != 1,
+            turned=photo.turned,
             video=photo.video,
+            mask=photo.mask,
         )
         for k, photo in enumerate(photos)
     )

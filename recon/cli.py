@@ -339,6 +339,8 @@ def _print_summary(scene: Scene, folder: Path) -> None:
     table.add_row("focal length", _focal_text(focals))
     table.add_row("points", f"{len(scene.cloud.points):,}")
     table.add_row("triangles", f"{len(scene.surface.faces):,}")
+    glb = folder / "scene.glb"
+    table.add_row("scene.glb", f"{glb.stat().st_size / 1e6:.1f} MB")
     table.add_row("seconds", f"{sum(stage.seconds for stage in scene.stages):.0f}")
     table.add_row("warnings", str(len(scene.warnings)))
     for model in scene.models:

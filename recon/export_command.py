@@ -142,7 +142,10 @@ def _write(
     from recon.export.splat import write_splat
     from recon.export.staging import real_path
     from recon.export.tum import write_tum
+    from recon.export.upright import copy_name
 
+    # Photos that others can't use as they are have copies in the scene.
+    copies = source / "colmap/images"
     if {"ply", "nerfstudio"} & set(formats):
         write_cloud_ply(folder / "points.ply", scene.cloud)
     if "ply" in formats:
@@ -157,10 +160,9 @@ def _write(
         write_cameras(folder / "cameras.json", scene)
     if "colmap" in formats:
         (folder / "colmap/sparse/0").mkdir(parents=True)
-        write_colmap(folder / "colmap/sparse/0", scene)
+        names = [copy_name(view) if copies.is_dir() else view.name for view in scene.views]
+        write_colmap(folder / "colmap/sparse/0", scene, names)
     if "nerfstudio" in formats:
-        # Photos that a camera stored turned have upright copies in the scene.
-        copies = source / "colmap/images"
         photos = Path(os.path.relpath(real_path(copies), target)).as_posix()
         write_transforms(
             folder / "transforms.json",

@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pointmap.errors import InputError
+from pointmap.errors import InputError, some_of
 from pointmap.file_digest import file_sha256
 from pointmap.images import (
     Photo,
@@ -24,6 +24,7 @@ from pointmap.video.frames import choose_frames
 from recon.depth_models import DepthModel, load_depth_model
 from recon.known_cameras import KnownCameras, load_known_cameras
 from recon.localise.extension import extended
+from recon.masks import mask_digest, masked, with_masks
 from recon.matchers import Matcher, load_matcher
 from recon.prediction.given_maps import PriorMap, read_prior_maps
 from recon.progress import Advance
@@ -66,8 +67,10 @@ class Inputs:
         Raises ``InputError`` for a file that has become unreadable meanwhile.
         """
         return tuple(
-            content_key("photo", 1, digest, photo.camera_key, photo.exif_focal_px)
-            for photo, (_, digest) in zip(self.photos, self._contents, strict=True)
+            content_key("photo", 2, digest, mask, photo.camera_key, photo.exif_focal_px)
+            for photo, (_, digest), mask in zip(
+                self.photos, self._contents, self._masks, strict=True
+            )
         )
 
     @cached_property
@@ -85,6 +88,13 @@ class Inputs:
     def _contents(self) -> tuple[tuple[os.stat_result, str], ...]:
         """Per photo how its file lay there, and the SHA-256 of what it held."""
         return tuple(_content(photo) for photo in self.photos)
+
+    @cached_property
+    def _masks(self) -> tuple[str | None, ...]:
+        """Per photo the SHA-256 of its mask file, None where it has none."""
+        return tuple(
+            None if photo.mask is None else mask_digest(photo.mask) for photo in self.photos
+        )
 
     def load(self, number: int, *, long_side: int, multiple: int = 1) -> ResizedPhoto:
         """Return one photo resized (see :func:`pointmap.images.load_photo`).
@@ -193,6 +203,8 @@ def read_inputs(
     frames: Mapping[Path, Sequence[Path]] | None = None,
     weights: str | None = None,
     device: str | None = None,
+    recursive: bool = False,
+    masks: str | None = None,
     known_cameras: str | None = None,
     extend: str | None = None,
     prior_depth: str | None = None,
@@ -211,9 +223,15 @@ def read_inputs(
     from pointmap.checkpoint import load_network
     from pointmap.inference import choose_device
 
-    opened = _without_copies(open_usable(photos, frames))
+    opened = with_masks(masks, _without_copies(open_usable(photos, frames, recursive=recursive)))
     if extend is None:
         known = load_known_cameras(known_cameras, opened)
+        pairs = zip(known.lenses, known.cam_to_world, strict=True)
+        count = sum(lens is not None or pose is not None for lens, pose in pairs)
+        if known_cameras is not None and count < len(opened):
+            logger.warning("%s knows %d of the %d photos", known_cameras, count, len(opened))
+        if masks is None and any(known.masks):
+            opened = masked(opened, known.masks)
     else:
         opened, known = extended(extend, opened)
     maps = None
@@ -258,13 +276,16 @@ def video_frames(
 
 
 def open_usable(
-    inputs: Sequence[str | Path], frames: Mapping[Path, Sequence[Path]] | None = None
+    inputs: Sequence[str | Path],
+    frames: Mapping[Path, Sequence[Path]] | None = None,
+    *,
+    recursive: bool = False,
 ) -> list[Photo]:
     """Return the photos that can be used; ``InputError`` when there is none.
 
-    ``frames``: as in :func:`read_inputs`.
+    ``frames``, ``recursive``: as in :func:`read_inputs`.
     """
-    opened, rejected = open_photos(find_photos(inputs, frames=frames))
+    opened, rejected = open_photos(find_photos(inputs, frames=frames, recursive=recursive))
     for failure in rejected:
         logger.warning("%s is left out: %s", failure.path.name, failure.reason)
     if not opened:
@@ -293,6 +314,6 @@ def _without_copies(photos: Sequence[Photo]) -> list[Photo]:
         if original is not photo:
             copies.append(f"{photo.name} of {original.name}")
     if copies:
-        named = ", ".join(copies[:3]) + (", ..." if len(copies) > 3 else "")
+        named = some_of(copies)
         logger.warning("%d photos are left out, as copies of others: %s", len(copies), named)
     return list(first.values())

@@ -8,9 +8,10 @@ it: key points move along their rays to where that pinhole shows them, and back 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,13 +62,15 @@ class KnownCameras:
     """What is known of all photos, in their order: a lens and a pose each, None where not known.
 
     ``units``: "metres" if the known poses are in metres, and so hold the scene to them; ``world``:
-    the frame of the known poses, None where there is none.
+    the frame of the known poses, None where there is none; ``masks``: the photos' mask files that
+    came with the cameras, empty without any.
     """
 
     lenses: tuple[KnownLens | None, ...]
     cam_to_world: tuple[Array | None, ...]
     units: str = "scene"
     world: World | None = None
+    masks: tuple[Path | None, ...] = ()
 
     @property
     def focals_px(self) -> list[float | None]:
@@ -96,17 +99,17 @@ def load_known_cameras(path: str | None, photos: Sequence[Photo]) -> KnownCamera
     """Read what is known of ``photos`` from a ``cameras.json``, nerfstudio's ``transforms.json`` or
     the folder of a COLMAP model.
 
-    Cameras belong to photos by file name, with or without folders in it. Photos that the file does
-    not name are not known. In a ``cameras.json``, ``K`` or ``cam_to_world`` may be null, which
-    leaves them open. No ``path``: nothing is known. Raises ``InputError`` when the file cannot be
-    used: none of its names is a photo's, a size differs, or a matrix is not what it should be.
+    Cameras belong to photos by name, or by as much of the way to the photo as the file tells.
+    Nothing is known of photos that the file does not name. In a ``cameras.json``, ``K`` or
+    ``cam_to_world`` may be null, which leaves them open. No ``path``: nothing is known.
+    Raises ``InputError`` when the file cannot be used: none of its names is a photo's, one may be
+    several photos', a size differs, or a matrix is not what it should be.
     """
     nothing: tuple[None, ...] = (None,) * len(photos)
     if path is None:
         return KnownCameras(nothing, nothing)
     listed, units, world = _read(Path(path))
-    by_name = {Path(name).name: camera for name, camera in listed.items()} | listed
-    found = [by_name.get(photo.name) for photo in photos]
+    found = _of_photos(listed, photos, path)
     if not any(found):
         raise InputError(f"{path} names none of the photos: its names must be the photos' files")
     for photo, camera in zip(photos, found, strict=True):
@@ -126,6 +129,54 @@ def load_known_cameras(path: str | None, photos: Sequence[Photo]) -> KnownCamera
         poses,
         units if held else "scene",
         world if any(pose is not None for pose in poses) else None,
+        tuple(None if camera is None else camera.mask for camera in found),
+    )
+
+
+def _of_photos(
+    listed: Mapping[str, ListedCamera], photos: Sequence[Photo], path: str
+) -> list[ListedCamera | None]:
+    """Return each photo's camera, None where the file has none.
+
+    A camera's name fits a photo as far as the ends of the two paths are the same.
+    """
+    by_file: dict[str, list[str]] = {}
+    for name in listed:
+        by_file.setdefault(PurePosixPath(name).name, []).append(name)
+    best: dict[str, tuple[int, list[int]]] = {}
+    for k, photo in enumerate(photos):
+        # Of formats that few programs read they have copies (recon.export.upright).
+        called = photo.name, f"{photo.name}.jpg", *by_file.get(photo.path.name, [])
+        fits = {name: _fit(name, photo) for name in called if name in listed}
+        most = max(fits.values(), default=0)
+        chosen = [name for name, fit in fits.items() if fit == most]
+        if len(chosen) > 1:
+            raise _ambiguous(path, photo.name, chosen)
+        for name in chosen:
+            before, numbers = best.get(name, (0, []))
+            if most >= before:
+                best[name] = most, [*(numbers if most == before else []), k]
+    found: list[ListedCamera | None] = [None] * len(photos)
+    for name, (_, numbers) in best.items():
+        if len(numbers) > 1:
+            raise _ambiguous(path, name, [photos[k].name for k in numbers])
+        found[numbers[0]] = listed[name]
+    return found
+
+
+def _fit(name: str, photo: Photo) -> int:
+    """Return how many parts at the ends of a camera's name and a photo's path are the same."""
+    own = photo.path.absolute().parts
+    if name in (photo.name, f"{photo.name}.jpg"):
+        return len(own) + 1
+    pairs = zip(reversed(PurePosixPath(name).parts), reversed(own), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _ambiguous(path: str, name: str, others: Sequence[str]) -> InputError:
+    return InputError(
+        f"{path}: which camera is that of {name} cannot be told ({', '.join(others[:3])}): "
+        "keep the photos' folders in its names"
     )
 
 

@@ -212,6 +212,10 @@ class _ScaledMaps:
     def confidence(self) -> NDArray[np.float32]:
         return self.maps.confidence
 
+    @property
+    def usable(self) -> NDArray[np.bool_] | None:
+        return self.maps.usable
+
 
 def _view(scene: Scene, name: str) -> View:
     view = next(view for view in scene.views if view.name == name)

@@ -64,6 +64,12 @@ class Options:
     as naver/DUSt3R_ViTLarge_BaseDecoder_512_dpt; the bundled one by default."""
     device: str | None = None
     """cpu, cuda or mps; the best one at hand by default."""
+    recursive: bool = False
+    """Also take the photos in subfolders of the folders given."""
+    masks: str | None = None
+    """Folder of masks, pictures that are 0 where a photo is to be ignored: NAME.EXT.png for the
+    photo NAME.EXT (COLMAP's convention), or NAME.png. Transparent parts of photos are ignored in
+    any case."""
     known_cameras: str | None = None
     """Cameras that are known and stay as they are: a cameras.json, nerfstudio's
     transforms.json or a COLMAP model folder."""

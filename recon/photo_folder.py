@@ -74,7 +74,7 @@ def save_each(
     ):
         work = Work()
         frames: dict[Path, list[Path]] = {}
-        if videos := find_videos(photos):
+        if videos := find_videos(photos, recursive=options.recursive):
             with run.stage("Choosing frames") as advance:
                 frames = video_frames(videos, work, target=options.frames, advance=advance)
         with run.stage("Reading photos"):
@@ -83,6 +83,8 @@ def save_each(
                 frames=frames,
                 weights=options.weights,
                 device=options.device,
+                recursive=options.recursive,
+                masks=options.masks,
                 depth_model=options.depth_model,
                 work=work,
             )

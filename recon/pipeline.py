@@ -25,6 +25,7 @@ from recon.known_cameras import check_focal
 from recon.matchers import Matcher
 from recon.metric_scale import check_scale_source, in_metres
 from recon.options import Options
+from recon.poor_photos import tell_poor_photos
 from recon.prediction.network_pairs import network_pairs
 from recon.prediction.predict_scene import predict_scene
 from recon.progress import Run, StageListener
@@ -80,7 +81,7 @@ def reconstruct(
     given = [photos] if isinstance(photos, (str, Path)) else list(photos)
     frames: dict[Path, list[Path]] = {}
     with work.held(), Run(listener) as run:
-        if videos := find_videos(given):
+        if videos := find_videos(given, recursive=options.recursive):
             with run.stage("Choosing frames") as advance:
                 frames = video_frames(videos, work, target=options.frames, advance=advance)
         with run.stage("Reading photos"):
@@ -89,6 +90,8 @@ def reconstruct(
                 frames=frames,
                 weights=options.weights,
                 device=options.device,
+                recursive=options.recursive,
+                masks=options.masks,
                 known_cameras=options.known_cameras,
                 extend=options.extend,
                 prior_depth=options.prior_depth,
@@ -101,6 +104,7 @@ def reconstruct(
                 options.scale_from, names, weights=options.weights, model=inputs.depth_model
             )
             check_focal(options.focal.focal_px, inputs.photos)
+            tell_poor_photos(inputs)
         inputs = inputs.of_photos(_working_order(inputs.photos, options))
         while True:
             try:
@@ -304,7 +308,9 @@ def _aligned_scene(
     with run.stage(f"Fusing the surface{place}"):
         # Depth does not depend on the frame of the world; from here on everything does.
         views, world, turn = settled(solved, options.world, inputs.known.world)
-        fused = fuse_views(views, options.fusion, device=inputs.device, work=inputs.work)
+        fused = fuse_views(
+            views, options.fusion, device=inputs.device, work=inputs.work, world=world
+        )
     scene = assemble_scene(evidence, alignment, views, fused, turn)
     return replace(scene, units=inputs.known.units, world=world, verdict=verdict)
 

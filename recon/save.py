@@ -21,7 +21,7 @@ from recon.export.run_json import write_run
 from recon.export.splat import write_splat
 from recon.export.staging import OutputFolder, real_path, reserved_folder
 from recon.export.tum import write_tum
-from recon.export.upright import write_upright_photos
+from recon.export.upright import copy_name, needs_copies, write_upright_photos
 from recon.scene import Scene, View
 from recon.work.threads import in_threads
 
@@ -91,14 +91,13 @@ def write_files(
         pass
     write_cloud_ply(staging / "points.ply", reconstruction.cloud)
     write_mesh_ply(staging / "mesh.ply", reconstruction.surface)
-    write_glb(staging / "scene.glb", reconstruction)
+    write_glb(staging / "scene.glb", reconstruction, export.glb_triangles)
     if "obj" in export.formats or reconstruction.textured is not None:
         write_obj(staging, reconstruction)
     if "splat" in export.formats:
         write_splat(staging / "splat.ply", reconstruction.cloud)
     write_depth_files(staging, reconstruction, export)
     (staging / "colmap/sparse/0").mkdir(parents=True)
-    write_colmap(staging / "colmap/sparse/0", reconstruction)
     frames = {view.name for view in reconstruction.views if _goes_along(view, scene_folder)}
     if frames:
         kept = [view for view in reconstruction.views if view.name in frames]
@@ -106,9 +105,12 @@ def write_files(
     placed = [view for view in reconstruction.views if view.registered]
     # COLMAP looks for all photos in one folder.
     mixed = len({view.name in frames for view in placed}) == 2
-    copies = "colmap/images" if mixed or any(view.turned for view in placed) else None
+    others = [view for view in placed if view.name not in frames]
+    copies = "colmap/images" if mixed or needs_copies(others) else None
     if copies:
         write_upright_photos(staging / copies, placed)
+    names = [copy_name(view) if copies else view.name for view in reconstruction.views]
+    write_colmap(staging / "colmap/sparse/0", reconstruction, names)
     with_frames = _with_paths(reconstruction, frames, scene_folder / _FRAMES)
     write_transforms(
         staging / "transforms.json", with_frames, scene_folder=scene_folder, photos=copies
@@ -134,9 +136,9 @@ def _goes_along(view: View, scene_folder: Path) -> bool:
 
 
 def _with_paths(reconstruction: Scene, names: Set[str], folder: Path) -> Scene:
-    """Return the scene with the photos of these ``names`` where they will finally lie."""
+    """Return the scene with the photos of these ``names`` where their copies will finally lie."""
     views = (
-        replace(view, path=folder / view.name) if view.name in names else view
+        replace(view, path=folder / copy_name(view), turned=False) if view.name in names else view
         for view in reconstruction.views
     )
     return replace(reconstruction, views=tuple(views))

@@ -56,6 +56,10 @@ class Maps(Protocol):
     def confidence(self) -> NDArray[np.float32]:
         """Confidence (h, w) in [0, 1]."""
 
+    @property
+    def usable(self) -> NDArray[np.bool_] | None:
+        """Which pixels (h, w) are neither masked nor transparent; None: all."""
+
 
 @dataclass(frozen=True)
 class LoadedMaps:
@@ -64,6 +68,7 @@ class LoadedMaps:
     pixels: NDArray[np.uint8]
     depth: NDArray[np.float32]
     confidence: NDArray[np.float32]
+    usable: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,8 @@ class View:
 
     ``reason`` says in words why the photo has no ``cam_to_world``; None when it has one.
     ``turned``: the file holds the picture turned or mirrored, and its EXIF orientation says so.
-    ``video``: the file name of the video that the photo is a frame of, or None.
+    ``video``: the file name of the video that the photo is a frame of, or None; ``mask``: the
+    picture that is 0 where the photo is to be ignored, or None.
     """
 
     name: str
@@ -82,6 +88,7 @@ class View:
     reason: str | None = None
     turned: bool = False
     video: str | None = None
+    mask: Path | None = None
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
@@ -97,6 +104,13 @@ class View:
     def confidence(self) -> NDArray[np.float32]:
         """Confidence (h, w) in [0, 1]; may be read from a file."""
         return self.maps.confidence
+
+    @property
+    def usable(self) -> NDArray[np.bool_] | None:
+        """Which pixels (h, w) are neither masked nor transparent; None: all. May be read from a
+        file.
+        """
+        return self.maps.usable
 
     @property
     def registered(self) -> bool:
@@ -310,7 +324,7 @@ class Scene:
     scale_spread: float | None = None
     """Typical relative deviation of the photos' metres where a depth model told them."""
     textured: TexturedMesh | None = None
-    """The surface under the photos, when ``FusionOptions.texture`` asked for it; not read back."""
+    """The surface under the photos, when ``FusionOptions.texture`` asked for it."""
     statistics: dict[str, float] = field(default_factory=dict)
     """Of the surface: voxel size, pieces found, floaters removed and the like, by name."""
     other_places: tuple[tuple[str, ...], ...] = ()
@@ -318,7 +332,7 @@ class Scene:
     verdict: Verdict | None = None
     """How far the cameras can be believed; None of one photo, and of scenes written before."""
     further: tuple[Scene, ...] = ()
-    """The scenes of those, where ``Options.all_scenes`` asked for them; not read back."""
+    """The scenes of those, where ``Options.all_scenes`` asked for them."""
     holds: object | None = field(default=None, repr=False, compare=False)
     """Keeps frames of videos on disk until the scene goes; a saved scene has copies of its own."""
 

@@ -10,7 +10,7 @@ import numpy as np
 from pointmap.camera import pinhole
 from pointmap.errors import InputError
 from pointmap.images import Photo, load_photo
-from recon.depth.anchored_prior import upsample_prior
+from recon.depth.anchored_prior import counted, upsample_prior
 from recon.depth.depth_mesh import mesh_from_depth, under_photo
 from recon.depth.derived_maps import joint_bilateral
 from recon.depth_models import DepthModel
@@ -71,7 +71,7 @@ def photo_scene(
     if depth_model is not None:
         maps = (predict_map(depth_model, load_photo(photo, long_side=LONG_SIDE)),)
         prior = prior_alone(maps[0], photo, network_prior)
-    depth = upsample_prior(prior, *frame.pixels.shape[:2])
+    depth = counted(upsample_prior(prior, *frame.pixels.shape[:2]), frame)
     if not depth.confidence.any():
         raise InputError(
             f"{photo.name}: the network is sure of no pixel's depth; give another checkpoint"
@@ -85,9 +85,10 @@ def photo_scene(
         photo.name,
         photo.path,
         camera,
-        LoadedMaps(frame.pixels, smooth, depth.confidence),
-        turned=photo.orientation != 1,
+        LoadedMaps(frame.pixels, smooth, depth.confidence, frame.usable),
+        turned=photo.turned,
         video=photo.video,
+        mask=photo.mask,
     )
     (view,), found, _ = settled([view], world)
     surface = mesh_from_depth(view)

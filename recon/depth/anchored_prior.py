@@ -15,6 +15,7 @@ import numpy as np
 
 from pointmap.camera import Array, invert_rigid, transform_points
 from pointmap.images import ResizedPhoto
+from pointmap.masks import eroded
 from pointmap.metrics import MAD_TO_SIGMA
 from recon.stage_results import Alignment, DepthMap, PhotoPrior
 
@@ -107,6 +108,16 @@ def upsample_prior(prior: PhotoPrior, height: int, width: int) -> DepthMap:
     return DepthMap(
         depth.astype(np.float32), np.where(usable, sure, 0).clip(0, 1).astype(np.float32)
     )
+
+
+def counted(depth: DepthMap, frame: ResizedPhoto) -> DepthMap:
+    """Return the depth of a frame's pixels that count; those beside a mask hold some of what
+    doesn't.
+    """
+    if frame.usable is None:
+        return depth
+    counts = eroded(frame.usable)
+    return DepthMap(depth.depth * counts, depth.confidence * counts)
 
 
 def photo_anchors(alignment: Alignment, index: int, frame: ResizedPhoto) -> Anchors:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from pointmap.camera import scale_intrinsics
 from pointmap.images import ResizedPhoto
-from recon.depth.anchored_prior import DepthOptions, tied_depth
+from pointmap.masks import eroded
+from recon.depth.anchored_prior import DepthOptions, counted, tied_depth
 from recon.depth.given_maps_in_scene import priors_from_scene
+from recon.depth.one_place import in_one_scale
 from recon.depth.prompted_maps import prompted_maps
 from recon.progress import Advance, unheard
 from recon.stage_results import Alignment, DenseDepths, DepthMap, PairEvidence, PhotoPrior
@@ -48,11 +50,12 @@ def dense_depths(
         priors, alignment = priors_from_scene(
             maps, frames, alignment, priors, evidence.network_priors or priors
         )
+    alignment = in_one_scale(alignment, priors, inputs.photos)
     placed = [k for k, pose in enumerate(alignment.cam_to_world) if pose is not None]
     names = [str(inputs.photos[k].path) for k in placed]
     depths: Sequence[DepthMap] = inputs.work.each(
         [_tied_key(frames, priors, alignment, k, len(placed), prior) for k in placed],
-        lambda k: tied_depth(priors[k], alignment, k, frames[k], prior),
+        lambda k: counted(tied_depth(priors[k], alignment, k, frames[k], prior), frames[k]),
         of=placed,
         at_once=None,
         needs=_NEEDS,
@@ -124,4 +127,5 @@ class _StereoViews(OnDemand[StereoView]):
             prior=self._depths[index],
             points=alignment.tracks.points[seen],
             point_ids=seen,
+            usable=None if frame.usable is None else eroded(frame.usable),
         )

@@ -18,6 +18,7 @@ from pointmap.camera import (
     project,
     transform_points,
 )
+from pointmap.errors import some_of
 from recon.depth.anchored_prior import Anchors, photo_anchors, shape_error, upsample_prior
 from recon.prediction.affine_fit import KINDS, AffineFit, Kind, fit_affine
 from recon.stage_results import Alignment, PhotoPrior
@@ -71,7 +72,7 @@ def priors_from_scene(
         logger.warning(
             "%d depth maps fit the scene worse than the network's depth and are left out: %s",
             len(left_out),
-            ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else ""),
+            some_of(left_out),
         )
     kinds = {fit.kind for fit in fits.values()}
     depth_scale = alignment.depth_scale.copy()

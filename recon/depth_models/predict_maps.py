@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.images import ResizedPhoto
+from pointmap.masks import resized_mask
 from recon.depth_models.protocol import DepthModel, PromptedDepthModel
 from recon.prediction.given_maps import PriorMap
 from recon.progress import Advance, unheard
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # Of predict_map, for results that were kept.
-_VERSION = 1
+_VERSION = 2
 LONG_SIDE = 1536
 """Long side of the photos that models are given: as much as the largest of them uses."""
 
@@ -63,6 +64,8 @@ def predict_map(
     else:
         found = model.predict(photo.pixels)
     values = np.where(np.isfinite(found.values), found.values, 0).astype(np.float32)
+    if photo.usable is not None:
+        values = np.where(resized_mask(photo.usable, *values.shape[::-1]), values, 0)
     known = values[values != 0]
     if not known.size or np.ptp(known) == 0:
         logger.warning(

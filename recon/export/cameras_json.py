@@ -106,7 +106,7 @@ class ListedCamera:
     ``intrinsics`` (3, 3) in pixels of the original photo, the centre of the top-left pixel at
     (0.5, 0.5), with the radial distortion ``k1``; ``cam_to_world`` (4, 4); ``size`` (width,
     height). Each of them is None where the file leaves it open. ``entry`` is all it says, ``place``
-    file and photo for messages.
+    file and photo for messages; ``mask``: the photo's mask file, if the file names one.
     """
 
     place: str
@@ -115,6 +115,7 @@ class ListedCamera:
     cam_to_world: Array | None
     size: tuple[int, int] | None
     entry: Mapping[str, Any] = field(default_factory=dict)
+    mask: Path | None = None
 
     def camera(self) -> Camera:
         """Return the camera; raise ``InputError`` where intrinsics or size are left open."""

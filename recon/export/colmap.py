@@ -12,7 +12,7 @@ import logging
 import signal
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,20 +38,27 @@ _FATAL = [
 _KEYPOINT = np.dtype([("x", "<f8"), ("y", "<f8"), ("point", "<u8")])
 
 
-def write_colmap(folder: Path, reconstruction: Scene) -> None:
+def write_colmap(folder: Path, reconstruction: Scene, names: Sequence[str] | None = None) -> None:
     """Write cameras, images, points3D, rigs and frames (``.bin``) into the existing ``folder``.
+
+    ``names``: of all photos' files, where they are not the photos' own names.
 
     Every placed photo is in it, as image number (its position + 1); photos with equal intrinsics
     and size share a camera. A track needs two observations in placed photos to be written: with
     fewer it is no evidence for a point. Raises ``OSError`` when the disk is full.
     """
-    model = to_pycolmap(reconstruction)
+    model = to_pycolmap(reconstruction, names)
     model.write(str(folder))
     _check_complete(folder, model)
 
 
-def to_pycolmap(reconstruction: Scene) -> pycolmap.Reconstruction:
-    """Return the scene as a ``pycolmap.Reconstruction`` with reprojection errors computed."""
+def to_pycolmap(
+    reconstruction: Scene, names: Sequence[str] | None = None
+) -> pycolmap.Reconstruction:
+    """Return the scene as a ``pycolmap.Reconstruction`` with reprojection errors computed.
+
+    ``names``: as in :func:`write_colmap`.
+    """
     pycolmap = _pycolmap()
 
     model = pycolmap.Reconstruction()
@@ -71,7 +78,9 @@ def to_pycolmap(reconstruction: Scene) -> pycolmap.Reconstruction:
         keypoint[rows] = np.arange(len(rows))
         image = pycolmap.Image(
             # Undecodable file names arrive as lone surrogates, which COLMAP's UTF-8 cannot hold.
-            name=view.name.encode("utf-8", errors="replace").decode("utf-8"),
+            name=(view.name if names is None else names[index])
+            .encode("utf-8", errors="replace")
+            .decode("utf-8"),
             keypoints=np.ascontiguousarray(tracks.xy[rows], np.float64),
             camera_id=camera_ids[key],
             image_id=index + 1,

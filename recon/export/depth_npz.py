@@ -29,7 +29,8 @@ class StoredDepth:
 
     ``depth`` (h, w) float32 along z in scene units, 0 = unknown; ``confidence`` (h, w) float32 in
     [0, 1]; ``image`` (h, w, 3) uint8 RGB; ``intrinsics`` (3, 3) at this resolution and ``k1``, the
-    radial distortion.
+    radial distortion; ``usable`` (h, w): which pixels are neither masked nor transparent, None:
+    all.
     """
 
     depth: NDArray[np.float32]
@@ -37,10 +38,12 @@ class StoredDepth:
     image: NDArray[np.uint8]
     intrinsics: Array
     k1: float
+    usable: NDArray[np.bool_] | None = None
 
 
 def write_depth_npz(path: Path, view: View) -> None:
-    """Write ``depth``, ``confidence``, ``K``, ``k1`` and ``image`` (the photo at this resolution).
+    """Write ``depth``, ``confidence``, ``K``, ``k1`` and ``image`` (the photo at this resolution),
+    and ``usable`` where some of it is masked or transparent.
 
     What is no finite positive depth is written as 0, the one mark for unknown. Depth is rounded to
     within 0.025 % of itself and confidence to 1/256, which compress well.
@@ -48,6 +51,7 @@ def write_depth_npz(path: Path, view: View) -> None:
     depth = view.depth
     height, width = depth.shape
     known = np.isfinite(depth) & (depth > 0)
+    usable: dict[str, Any] = {} if view.usable is None else {"usable": view.usable}
     confidence = np.nan_to_num(view.confidence) * np.float32(_CONFIDENCE_STEPS)
     # Little is not nothing, which marks depth that nothing is known of.
     steps = np.maximum(np.round(confidence), confidence > 0).astype(np.float32)
@@ -59,6 +63,7 @@ def write_depth_npz(path: Path, view: View) -> None:
             K=view.camera.intrinsics_at(width, height),
             k1=np.float64(view.camera.k1),
             image=view.pixels,
+            **usable,
         )
 
 
@@ -81,7 +86,7 @@ def write_depth_png(path: Path, view: View) -> None:
 def read_depth_npz(path: Path) -> StoredDepth:
     """Read what :func:`write_depth_npz` wrote; ``InputError`` when it is missing or broken."""
     try:
-        arrays = read_npz(path, ("depth", "confidence", "K", "k1", "image"))
+        arrays = read_npz(path, ("depth", "confidence", "K", "k1", "image", "usable"))
         return _checked(arrays)
     except FileNotFoundError:
         raise InputError(f"{path} is missing: reconstruct the scene again") from None
@@ -104,12 +109,15 @@ def _checked(arrays: Mapping[str, NDArray[Any]]) -> StoredDepth:
         intrinsics=arrays["K"].astype(np.float64),
         # Files written before lenses were estimated are of pinholes.
         k1=number(arrays.get("k1", np.float64(0)).item(), "k1", -MAX_K1, MAX_K1),
+        usable=arrays["usable"].astype(bool) if "usable" in arrays else None,
     )
     size = stored.depth.shape
     if stored.depth.ndim != 2 or not stored.depth.size:
         raise ValueError(f"depth has shape {size}")
     if stored.confidence.shape != size or stored.image.shape != (*size, 3):
         raise ValueError("depth, confidence and image are of different sizes")
+    if stored.usable is not None and stored.usable.shape != size:
+        raise ValueError("depth and usable are of different sizes")
     if not (np.abs(stored.depth).max() <= MAX_LENGTH and np.isfinite(stored.confidence).all()):
         raise ValueError("depth or confidence is not finite")
     K = matrix(stored.intrinsics.tolist(), "K", 3, 3, FOCAL_RANGE_PX[1])

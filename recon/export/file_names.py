@@ -19,8 +19,8 @@ def depth_stems(names: Sequence[str]) -> list[str]:
     """Return one file stem per photo name, unique also where capitals don't count.
 
     A stem that only one photo has is that photo's. Of ``a.jpg``, ``a.png`` the first keeps ``a``,
-    the next becomes ``a_png``, then ``a_png_2``. Very long ones are cut. Depends on nothing
-    but the names and their order.
+    the next becomes ``a_png``, then ``a_png_2``. One too long for what is put behind it is cut.
+    Depends on nothing but the names and their order.
     """
     stems = [shortened(_FORBIDDEN.sub("_", _stem(name))) for name in names]
     counts = Counter(map(_key, stems))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,9 @@ from pointmap.errors import InputError
 from recon.export.cameras_json import read_cameras, units_of, world_of
 from recon.export.colmap import read_colmap
 from recon.export.depth_npz import read_depth_npz
+from recon.export.obj import read_textured
 from recon.export.ply import read_cloud_ply, read_mesh_ply
-from recon.export.run_json import photo_paths, read_run
+from recon.export.run_json import mask_paths, photo_paths, read_run
 from recon.scene import LoadedMaps, Mesh, PointCloud, Scene, View
 
 logger = logging.getLogger(__name__)
@@ -34,18 +37,22 @@ def load_scene(folder: str | Path) -> Scene:
     cameras, listed = read_cameras(folder / "cameras.json")
     run = read_run(folder)
     paths = photo_paths(run, folder)
-    videos = {photo.name: photo.video for photo in run.photos}
+    masks = mask_paths(run, folder)
+    listed_photos = {photo.name: photo for photo in run.photos}
     views = []
     for name, camera in cameras.items():
         depth = read_depth_npz(camera.depth_file(folder))
+        photo = listed_photos.get(name)
         views.append(
             View(
                 name=name,
                 path=paths.get(name, folder / name),
                 camera=camera.camera(),
-                maps=LoadedMaps(depth.image, depth.depth, depth.confidence),
+                maps=LoadedMaps(depth.image, depth.depth, depth.confidence, depth.usable),
                 reason=camera.reason,
-                video=videos.get(name),
+                turned=photo is not None and photo.turned,
+                video=None if photo is None else photo.video,
+                mask=masks.get(name),
             )
         )
     return Scene(
@@ -64,7 +71,18 @@ def load_scene(folder: str | Path) -> Scene:
         statistics=run.surface,
         other_places=run.other_places,
         verdict=run.verdict,
+        textured=read_textured(folder),
+        further=tuple(_further(folder)),
     )
+
+
+def _further(folder: Path) -> Iterator[Scene]:
+    """Yield the scenes of other places that were written into ``folder``."""
+    for number in itertools.count(2):
+        place = folder / f"scene-{number}"
+        if not (place / "run.json").is_file():
+            return
+        yield load_scene(place)
 
 
 def _cloud(path: Path) -> PointCloud:

@@ -9,6 +9,7 @@ import numpy as np
 
 from recon.export.file_names import relative_photo_path
 from recon.export.json_file import write_json
+from recon.export.upright import copy_name
 from recon.scene import Camera, Scene
 
 # Camera axes of OpenGL (x right, y up, z backward) to OpenCV's, and back: its own inverse.
@@ -20,7 +21,8 @@ def write_transforms(
 ) -> None:
     """Write the placed photos; ``scene_folder`` is where the file will finally lie.
 
-    ``photos``: the folder inside it that holds upright copies to use, under the photos' names.
+    ``photos``: the folder inside it that holds upright copies to use
+    (:func:`recon.export.upright.write_upright_photos`).
 
     The world stays ours, so that ``points.ply`` fits; only the camera axes turn to OpenGL's. Pixel
     centres are at +0.5 in both. Intrinsics stand once at the top when all photos share them, and
@@ -29,17 +31,24 @@ def write_transforms(
     """
     views = [view for view in reconstruction.views if view.registered]
     intrinsics = [_intrinsics(view.camera) for view in views]
+    # nerfstudio wants masks of all photos, or none.
+    masked = bool(views) and all(view.mask is not None for view in views)
     shared = bool(views) and all(item == intrinsics[0] for item in intrinsics)
     frames = []
     for view, lens in zip(views, intrinsics, strict=True):
         frames.append(
             {
                 "file_path": (
-                    f"{photos}/{view.name}"
+                    f"{photos}/{copy_name(view)}"
                     if photos
                     else relative_photo_path(view.path, scene_folder)
                 ),
                 **({} if shared else lens),
+                **(
+                    {"mask_path": relative_photo_path(view.mask, scene_folder)}
+                    if masked and view.mask is not None
+                    else {}
+                ),
                 "transform_matrix": (view.camera.cam_to_world @ OPENGL_TO_OPENCV).tolist(),
             }
         )

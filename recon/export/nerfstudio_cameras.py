@@ -76,7 +76,16 @@ def _listed(path: Path, name: str, said: Mapping[str, Any]) -> ListedCamera:
             f"{path}: the lens {model} of {name} has more than one radial"
             " coefficient: undistort the photos first (colmap image_undistorter)"
         )
-    return ListedCamera(f"{path}: {name}", intrinsics, k1, pose @ OPENGL_TO_OPENCV, size)
+    mask = said.get("mask_path")
+    named = isinstance(mask, str) and mask and "\0" not in mask
+    return ListedCamera(
+        f"{path}: {name}",
+        intrinsics,
+        k1,
+        pose @ OPENGL_TO_OPENCV,
+        size,
+        mask=path.parent / str(mask) if named else None,
+    )
 
 
 def _intrinsics(said: Mapping[str, Any], size: tuple[int, int] | None) -> Array | None:

@@ -22,10 +22,17 @@ class ExportOptions:
     depth_resolution: Literal["working", "original"] = "working"
     """Size of those depth files: as computed, or as the photos, along the photos' edges."""
 
+    glb_triangles: int = 500_000
+    """Upper bound of scene.glb's triangles, for phones and browsers: 15 MB. mesh.ply has all."""
+
     def check(self) -> None:
         """Raise ``InputError`` for what could not be written, before the long work."""
         if "depth-exr" in self.formats and find_spec("OpenEXR") is None:
             raise InputError("depth-exr needs the package OpenEXR: pip install 'pointmap[exr]'")
+        if not 1 <= self.glb_triangles <= 1e9:
+            raise InputError(
+                f"--glb-triangles must be between 1 and 1e+09; got {self.glb_triangles}"
+            )
         if self.depth_resolution == "original" and not any("depth" in f for f in self.formats):
             raise InputError(
                 "--depth-resolution original says how large to write depth files: add "

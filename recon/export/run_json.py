@@ -44,7 +44,9 @@ def write_run(path: Path, reconstruction: Scene, *, scene_folder: Path) -> None:
             "path": relative_photo_path(view.path, scene_folder),
             "width": int(view.camera.width),
             "height": int(view.camera.height),
+            "turned": view.turned,
             "video": view.video,
+            "mask": None if view.mask is None else relative_photo_path(view.mask, scene_folder),
             "registered": view.registered,
             "reason": view.reason,
         }
@@ -80,11 +82,13 @@ def write_run(path: Path, reconstruction: Scene, *, scene_folder: Path) -> None:
 
 @dataclass(frozen=True)
 class RunPhoto:
-    """One photo of a ``run.json``: ``path`` from the scene's folder."""
+    """One photo of a ``run.json``: ``path`` from the scene's folder, and so its ``mask``'s."""
 
     name: str
     path: str
     video: str | None = None
+    turned: bool = False
+    mask: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ def read_run(folder: Path) -> Run:
         count = len(run.photos)
         if not all(0 <= k < count for pair in run.pairs for k in (pair.i, pair.j)):
             raise ValueError("a pair of photos that are not there")
-        if any("\0" in photo.path for photo in run.photos):
+        if any("\0" in photo.path + (photo.mask or "") for photo in run.photos):
             raise ValueError("a path that is none")
     except ValueError as error:
         raise InputError(
@@ -125,6 +129,16 @@ def photo_paths(run: Run, folder: Path) -> dict[str, Path]:
     # Photo paths go up from where the folder really lies, whatever link led here.
     real = real_path(folder)
     return {photo.name: Path(os.path.normpath(real / photo.path)) for photo in run.photos}
+
+
+def mask_paths(run: Run, folder: Path) -> dict[str, Path]:
+    """Return {photo name: where its mask lies}, of the photos that have one."""
+    real = real_path(folder)
+    return {
+        photo.name: Path(os.path.normpath(real / photo.mask))
+        for photo in run.photos
+        if photo.mask is not None
+    }
 
 
 def _versions() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from pointmap.errors import InputError
+from pointmap.errors import InputError, some_of
 from pointmap.outside.regular_file import home_expanded
 from recon.export.ownership import delete_ours, sort_files
 from recon.export.renames import exchange, rename_no_replace, rename_to_free
@@ -176,7 +176,7 @@ def _check_replaceable(target: Path, *, overwrite: bool) -> dict[str, str]:
         )
     ours, others = sort_files(target)
     if others:
-        shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+        shown = some_of(others)
         raise InputError(
             f"{target} holds files that are not of a saved scene, or were changed since ({shown}), "
             "so it is not overwritten: move them away or choose another folder"

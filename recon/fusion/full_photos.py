@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,7 +30,8 @@ def full_photo(view: View, scale: float) -> NDArray[np.uint8]:
     try:
         photos, _ = open_photos([view.path])
         if photos and (photos[0].width, photos[0].height) == (camera.width, camera.height):
-            pixels = load_photo(photos[0], long_side=max(width, height)).pixels
+            photo = replace(photos[0], mask=view.mask)
+            pixels = load_photo(photo, long_side=max(width, height)).pixels
     except InputError:
         pass  # It vanished just now.
     if pixels.shape[:2] != (height, width):

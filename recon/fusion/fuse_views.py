@@ -10,7 +10,7 @@ from recon.fusion.cloud import points_of
 from recon.fusion.options import FusionOptions
 from recon.fusion.surface import Surface, surface_of, textured
 from recon.fusion.usable_depth import automatic_voxel_size, usable_depths
-from recon.scene import PointCloud, View
+from recon.scene import PointCloud, View, World
 from recon.work.content_key import content_key
 from recon.work.folder import Work
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 # Of fuse_views, for results that were kept.
-_VERSION = 4
+_VERSION = 5
+_MOST_TILT_DEG = 5.0
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,25 @@ class Fused:
 
 
 def fuse_views(
-    views: Sequence[View], options: FusionOptions, *, device: torch.device, work: Work
+    views: Sequence[View],
+    options: FusionOptions,
+    *,
+    device: torch.device,
+    work: Work,
+    world: World | None = None,
 ) -> Fused:
-    """Return the cloud and the surface of all placed views; empty where none has usable depth."""
+    """Return the cloud and the surface of all placed views; empty where none has usable depth.
+
+    ``world``: what is known of their frame.
+    """
+    sigma_deg = None if world is None else world.up_sigma_deg
+    # A horizon that may be far off tells sky from nothing.
+    up = world.up if world is not None and (sigma_deg or 0.0) < _MOST_TILT_DEG else None
     # Apple's devices have no double precision.
     fast = str(device) if device.type == "cuda" else "cpu"
 
     def fuse() -> Fused:
-        depths, settled = usable_depths(views, options), options
+        depths, settled = usable_depths(views, options, up=up), options
         if depths and options.voxel_size is None:
             settled = replace(options, voxel_size=automatic_voxel_size(depths, options))
         cloud = points_of(depths, settled)
@@ -46,4 +58,4 @@ def fuse_views(
         return Fused(cloud, textured(surface, views, settled, work.pieces))
 
     seen = [(view.camera, view.maps) for view in views]
-    return work.once(content_key("fusion", _VERSION, seen, options), fuse)
+    return work.once(content_key("fusion", _VERSION, seen, options, up), fuse)

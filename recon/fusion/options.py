@@ -19,6 +19,9 @@ class FusionOptions:
     )
     """complete: also what was inferred, not measured (plain walls), where more photos agree on it
     than look past it. measured: only depth of at least the confidence below."""
+    sky: Annotated[Literal["auto", "keep"], tyro.conf.arg(prefix_name=False)] = "auto"
+    """auto: leave out sky, which matching gives the depth of what stands before it. keep: take
+    nothing for sky, as of a room with plain, bright walls."""
     voxel_size: float | None = None
     """Edge of a voxel in scene units; None takes 1.5 pixels at the median depth."""
     truncation: float | None = None

@@ -6,8 +6,13 @@ by the roof), so that a rim of sky would be fused into the roof.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+from pointmap.camera import Array
 
 # Neighbouring pixels (of 256 levels, after a light blur) further apart belong to different things.
 _SMOOTH = 4.0
@@ -16,20 +21,40 @@ _SMOOTH = 4.0
 _LEAST_SHARE = 0.01
 _MOSTLY = 0.7
 _ABOVE = 0.9
+# Where up is known, a sky lies above the horizon, but for this much of an error, and can reach far
+# down. It is then no darker than the photo's middle level, and no redder than blue, but for so many
+# levels: plain walls are often warm.
+_HORIZON_SLACK_DEG, _LEVELS = 1.5, 4.0
+# Gradients of haze match at some depth here and there, by chance or by what JPEG makes of them. So
+# much more of a region above the horizon may be confirmed if it is blue (by so many levels), if it
+# is brighter than nearly all the rest, and if all other photos see sky in its directions.
+_BLUE, _BLUE_LEVELS, _BRIGHT, _VOTED = 0.1, 10.0, 0.1, 0.25
+_BRIGHTER_THAN = 0.9
+# Directions are told apart by cells of so many degrees.
+_CELL_DEG = 3
 # Around a sky, pixels mix its colour with the outline's.
 _RIM_PX = 2
 
 
-def sky_mask(pixels: NDArray[np.uint8], confirmed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def sky_mask(
+    pixels: NDArray[np.uint8],
+    confirmed: NDArray[np.bool_],
+    usable: NDArray[np.bool_] | None = None,
+    risen: NDArray[np.bool_] | None = None,
+    votes: NDArray[np.float32] | None = None,
+) -> NDArray[np.bool_]:
     """Return the pixels (h, w) that show sky.
 
-    A smooth region that reaches the picture's upper border, lies in its upper half, and on most of
-    which photos confirmed no depth is one. A plain ceiling looks the same; it has little measured
-    depth to lose.
+    A smooth region that reaches the picture's upper border, lies in its upper half (or is bright,
+    not red, and above the horizon), and on most of which photos confirmed no depth is one. A plain
+    ceiling looks the same; it has little measured depth to lose.
 
     Args:
         pixels: the photo (h, w, 3) RGB, upright.
         confirmed: (h, w) where depth is confirmed by other photos.
+        usable: (h, w) what is neither masked nor transparent; None: everything.
+        risen: (h, w) what is seen above the horizon; None where nobody knows up.
+        votes: (h, w) share of the photos that see sky in a pixel's direction (:class:`SkyVotes`).
     """
     import cv2
 
@@ -39,12 +64,21 @@ def sky_mask(pixels: NDArray[np.uint8], confirmed: NDArray[np.bool_]) -> NDArray
     down = np.abs(np.diff(blurred, axis=0)).max(-1)
     step[:, 1:] = across
     step[1:] = np.maximum(step[1:], down)
+    if usable is not None:
+        step[~usable] = np.inf
     count, labels = cv2.connectedComponents((step < _SMOOTH).astype(np.uint8), connectivity=4)
     area = np.bincount(labels.ravel(), minlength=count)
     unconfirmed = area - np.bincount(labels[confirmed], minlength=count)
     above = np.bincount(labels[: len(labels) // 2].ravel(), minlength=count)
-    is_sky = (area >= _LEAST_SHARE * labels.size) & (unconfirmed >= _MOSTLY * area)
-    is_sky &= above >= _ABOVE * area
+    is_sky = (above >= _ABOVE * area) & (unconfirmed >= _MOSTLY * area)
+    if risen is not None:
+        high = np.bincount(labels[risen], minlength=count) >= _ABOVE * area
+        like, allowed = _like_sky(blurred, labels, count)
+        if votes is not None:
+            voted = np.bincount(labels.ravel(), votes.ravel(), count) / np.maximum(area, 1)
+            allowed = allowed + _VOTED * voted
+        is_sky |= high & like & (unconfirmed >= (_MOSTLY - allowed) * area)
+    is_sky &= area >= _LEAST_SHARE * labels.size
     reaches_top = np.zeros(count, bool)
     reaches_top[labels[0]] = True
     # Number 0 is what is not smooth.
@@ -52,3 +86,66 @@ def sky_mask(pixels: NDArray[np.uint8], confirmed: NDArray[np.bool_]) -> NDArray
     sky = (is_sky & reaches_top)[labels]
     kernel = np.ones((2 * _RIM_PX + 1, 2 * _RIM_PX + 1), np.uint8)
     return cv2.dilate(sky.astype(np.uint8), kernel).astype(bool)
+
+
+def above_horizon(up: Sequence[float], directions: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which unit ``directions`` (3, ...) of the world rise, or nearly; ``up`` (3,) is up."""
+    rise = np.tensordot(np.asarray(up, np.float32), directions, 1)
+    return np.asarray(rise > -np.sin(np.radians(_HORIZON_SLACK_DEG)))
+
+
+def ray_directions(cam_to_world: Array, rays: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return ``rays`` (3, h, w) of a camera's frame as unit directions of the world."""
+    turned = np.tensordot(cam_to_world[:3, :3].astype(np.float32), rays, 1)
+    return np.asarray(turned / np.linalg.norm(turned, axis=0), np.float32)
+
+
+class SkyVotes:
+    """In which directions photos see sky: what is infinitely far lies in one direction for all."""
+
+    def __init__(self) -> None:
+        self._shape = 180 // _CELL_DEG, 360 // _CELL_DEG
+        self._seen, self._sky = np.zeros((2, self._shape[0] * self._shape[1]), np.float32)
+
+    def add(self, directions: NDArray[np.float32], sky: NDArray[np.bool_]) -> None:
+        """Take in what a photo sees in unit ``directions`` (3, ...) of the world, and where that is
+        ``sky`` (...).
+        """
+        cells = self._cells(directions)
+        every = np.bincount(cells.ravel(), minlength=len(self._seen))
+        self._seen += every > 0
+        self._sky += np.bincount(cells[sky], minlength=len(self._sky)) > 0.5 * np.maximum(every, 1)
+
+    def share(self, directions: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the share of the photos that see sky in ``directions`` (3, ...), of those that see
+        anything there.
+        """
+        cells = self._cells(directions)
+        return np.asarray(self._sky[cells] / np.maximum(self._seen[cells], 1), np.float32)
+
+    def _cells(self, directions: NDArray[np.float32]) -> NDArray[np.int64]:
+        x, y, z = directions
+        row = np.degrees(np.arccos(np.clip(z, -1, 1))) // _CELL_DEG
+        column = (np.degrees(np.arctan2(y, x)) % 360) // _CELL_DEG
+        rows, columns = self._shape
+        cells = np.minimum(row, rows - 1) * columns + np.minimum(column, columns - 1)
+        return np.asarray(cells.astype(np.int64))
+
+
+def _like_sky(
+    pixels: NDArray[np.float32], labels: NDArray[Any], count: int
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Return which of the regions ``labels`` (h, w) of pixels (h, w, 3) may be sky by their
+    colours, and how much more of each may be confirmed as it has a sky's.
+    """
+    size = np.maximum(np.bincount(labels.ravel(), minlength=count), 1)
+    red, green, blue = (
+        np.bincount(labels.ravel(), pixels[..., k].ravel(), count) / size for k in range(3)
+    )
+    level, every = (red + green + blue) / 3, pixels.mean(-1)
+    like = (level >= float(np.median(every)) - _LEVELS) & (red <= blue + _LEVELS)
+    largest = int(np.argmax(np.where(like, size, 0)))
+    others = every[labels != largest]
+    brightest = float(np.quantile(others, _BRIGHTER_THAN)) if len(others) else 255.0
+    allowed = _BLUE * (blue - red >= _BLUE_LEVELS) + _BRIGHT * (level >= brightest)
+    return like, np.asarray(allowed, np.float64)

@@ -25,7 +25,7 @@ from pointmap.camera import (
 )
 from recon.depth.derived_maps import on_edge
 from recon.fusion.options import FusionOptions
-from recon.fusion.sky import sky_mask
+from recon.fusion.sky import SkyVotes, above_horizon, ray_directions, sky_mask
 from recon.scene import View
 from recon.work.threads import in_threads
 
@@ -40,6 +40,8 @@ _AREA_CELL = 8
 _CELLS_WAITING = 2**18
 # Pixels of a photo, about, from which a quantile of confidence is taken.
 _SAMPLED = 20_000
+# Every so many-th pixel, across and down, votes for a sky.
+_VOTING_STEP = 4
 
 
 @dataclass(frozen=True)
@@ -123,41 +125,83 @@ class _Masked:
     sure: int
 
 
-def usable_depths(views: Sequence[View], options: FusionOptions) -> list[UsableDepth]:
+def usable_depths(
+    views: Sequence[View], options: FusionOptions, *, up: Sequence[float] | None = None
+) -> list[UsableDepth]:
     """Return the registered views that keep any depth once sky, unsure pixels and edges are masked.
 
     Of a complete surface less sure depth stays, however unsure, where more photos found the same
     than look past it: a plain wall, which matching cannot confirm but on which what was inferred
     for several photos meets. Where less than a twentieth of all depth is sure enough (one photo, or
     depth that was never compared between photos) the surest nine tenths are taken instead of next
-    to nothing.
+    to nothing. ``up`` (3,): where up is in the world, if that is known.
     """
     placed = [view for view in views if view.registered]
-    masked = _masked(placed, options.min_confidence, options)
+    masked = _masked(placed, options.min_confidence, options, up)
     if sum(m.sure for m in masked) <= 0.05 * sum(m.measured for m in masked):
-        masked = _masked(placed, _surest_nine_tenths(placed, options.min_confidence), options)
+        masked = _masked(placed, _surest_nine_tenths(placed, options.min_confidence), options, up)
     others = witnesses([m.usable for m in masked])
     supported = list(in_threads(lambda pair: _supported(*pair), zip(masked, others, strict=True)))
     return [usable for usable in supported if usable.rounded.any()]
 
 
-def _masked(placed: Sequence[View], sure: float, options: FusionOptions) -> list[_Masked]:
-    several = len(placed) > 1
+def _masked(
+    placed: Sequence[View], sure: float, options: FusionOptions, up: Sequence[float] | None
+) -> list[_Masked]:
     least = 0.0 if options.surface == "complete" else sure
+    finder = None if len(placed) == 1 or options.sky == "keep" else _SkyFinder(placed, sure, up)
     jump = options.max_depth_jump
-    return list(in_threads(lambda view: _mask(view, sure, least, jump, several), placed))
+    return list(in_threads(lambda view: _mask(view, sure, least, jump, finder), placed))
 
 
-def _mask(view: View, sure: float, least: float, max_jump: float, several: bool) -> _Masked:
-    """Return the view's depth without sky (of ``several`` views), guesses and edges."""
+class _SkyFinder:
+    """Finds the sky in views, by what is confirmed with confidence ``sure`` and, where ``up`` is
+    known, by the horizon and by what other photos see in the same directions.
+    """
+
+    def __init__(self, placed: Sequence[View], sure: float, up: Sequence[float] | None) -> None:
+        self._sure, self._up = sure, up
+        self._votes: SkyVotes | None = None
+        if up is None:
+            return
+        # Photos that are sure of a sky by themselves vote.
+        votes = SkyVotes()
+        every = np.s_[..., ::_VOTING_STEP, ::_VOTING_STEP]
+        for view, sky in zip(placed, in_threads(self.sky, placed), strict=True):
+            votes.add(self._directions(view)[every], sky[every])
+        self._votes = votes
+
+    def sky(self, view: View) -> NDArray[np.bool_]:
+        """Return which pixels (h, w) of a view show sky."""
+        depth, confidence = view.depth, view.confidence
+        confirmed = _measured(depth, confidence) & (confidence >= self._sure)
+        risen = votes = None
+        if self._up is not None:
+            directions = self._directions(view)
+            risen = above_horizon(self._up, directions)
+            votes = None if self._votes is None else self._votes.share(directions)
+        return sky_mask(view.pixels, confirmed, view.usable, risen, votes)
+
+    def _directions(self, view: View) -> NDArray[np.float32]:
+        assert view.camera.cam_to_world is not None
+        height, width = view.depth.shape
+        K = view.camera.intrinsics_at(width, height)
+        rays = _rays(width, height, K.tobytes(), view.camera.k1)
+        return ray_directions(view.camera.cam_to_world, rays)
+
+
+def _mask(
+    view: View, sure: float, least: float, max_jump: float, finder: _SkyFinder | None
+) -> _Masked:
+    """Return the view's depth without guesses and edges, and without the sky that is found."""
     assert view.camera.cam_to_world is not None
     # Each of them may be read from a file.
     depth, confidence = view.depth, view.confidence
     measured = _measured(depth, confidence)
     confirmed = measured & (confidence >= sure)
     known = measured & (confidence >= least)
-    if several and known.any():
-        known &= ~sky_mask(view.pixels, confirmed)
+    if finder is not None and known.any():
+        known &= ~finder.sky(view)
     sure_known = known & confirmed
 
     def whole(where: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ from pointmap.camera import (
     project,
     transform_points,
 )
+from pointmap.masks import eroded
 from recon.scene import Mesh, View
 from recon.stage_results import CONFIRMED
 
@@ -59,6 +60,8 @@ def _visibility(mesh: Mesh, view: View, caster: object) -> Visibility:
     column, row = xy.astype(int).T
     first = _first_depth(view, caster)
     visible = inside & (camera[:, 2] / (1 + _TOLERANCE) < first[row, column])
+    if view.usable is not None:
+        visible &= eroded(view.usable)[row, column]
     a, b, c = (xy[mesh.faces[:, k]] for k in range(3))
     # Triangles seen from the front turn clockwise in the photo, where y points down.
     ab, ac = b - a, c - a

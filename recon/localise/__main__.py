@@ -42,6 +42,9 @@ class Command:
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Also write the cameras to this file, in the form of the scene's cameras.json."""
 
+    masks: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Masks of the photos, as run_recon.py takes them. Those of the scene's photos are known."""
+
     seed: int = 0
     """Seed of every random choice."""
 
@@ -59,13 +62,15 @@ def _run(command: Command) -> int:
     from recon.inputs import open_usable
     from recon.localise.localise import localise_photos
     from recon.localise.solved_scene import read_solved_scene
+    from recon.masks import with_masks
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if command.json is not None:
         _check_writable(command.json, command.scene)
     scene = read_solved_scene(command.scene)
     found = []
-    for one in localise_photos(scene, open_usable(command.photos), seed=command.seed):
+    photos = with_masks(command.masks, open_usable(command.photos))
+    for one in localise_photos(scene, photos, seed=command.seed):
         sys.stdout.write(_description(one, scene.units))
         sys.stdout.flush()
         found.append(one)

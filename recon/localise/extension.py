@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pointmap.errors import InputError
-from pointmap.images import Photo, as_frame, unique_name
+from pointmap.images import Photo, as_frame
+from pointmap.photo_names import unique_name
 from recon.known_cameras import KnownCameras, load_known_cameras
 from recon.localise.solved_scene import SolvedScene, read_solved_scene
 

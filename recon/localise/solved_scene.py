@@ -14,7 +14,7 @@ from pointmap.images import Photo, ResizedPhoto, load_photo, open_photos
 from recon.export.cameras_json import read_cameras, units_of, world_of
 from recon.export.colmap import read_colmap
 from recon.export.depth_npz import StoredDepth, read_depth_npz
-from recon.export.run_json import photo_paths, read_run
+from recon.export.run_json import mask_paths, photo_paths, read_run
 from recon.scene import Camera, Tracks, World
 
 logger = logging.getLogger(__name__)
@@ -25,14 +25,16 @@ class SolvedScene:
     """What :func:`read_solved_scene` returns.
 
     ``cameras`` of all photos by name, in the scene's order, with ``depth_files`` and, where
-    ``run.json`` tells, ``photo_files`` and the ``videos`` that photos are frames of; ``tracks``
-    with ``view_index`` into that order; ``units`` and ``world`` as in :class:`recon.scene.Scene`.
+    ``run.json`` tells, ``photo_files``, the ``videos`` that photos are frames of and their
+    ``masks``; ``tracks`` with ``view_index`` into that order; ``units`` and ``world`` as in
+    :class:`recon.scene.Scene`.
     """
 
     folder: Path
     cameras: Mapping[str, Camera]
     photo_files: Mapping[str, Path]
     videos: Mapping[str, str]
+    masks: Mapping[str, Path]
     depth_files: Mapping[str, Path]
     tracks: Tracks
     units: str
@@ -55,8 +57,9 @@ class SolvedScene:
             path, camera = self.photo_files.get(name), self.cameras[name]
             opened, _ = open_photos([] if path is None else [path])
             size = camera.width, camera.height
-            same = [replace(p, name=name) for p in opened if (p.width, p.height) == size]
-            self._opened[name] = same[0] if same else None
+            same = [p for p in opened if (p.width, p.height) == size]
+            mask = self.masks.get(name)
+            self._opened[name] = replace(same[0], name=name, mask=mask) if same else None
         return self._opened[name]
 
     def picture(self, name: str, *, long_side: int) -> ResizedPhoto:
@@ -106,6 +109,7 @@ def read_solved_scene(folder: str | Path) -> SolvedScene:
         cameras={name: camera.camera() for name, camera in listed.items()},
         photo_files=photo_paths(run, folder),
         videos={photo.name: photo.video for photo in run.photos if photo.video},
+        masks=mask_paths(run, folder),
         depth_files={name: camera.depth_file(folder) for name, camera in listed.items()},
         tracks=read_colmap(folder / "colmap/sparse/0", len(listed)),
         units=units_of(whole),

@@ -17,8 +17,8 @@ from recon.matchers.protocol import FoundMatches
 from recon.pretrained.folder import folder_key, library_errors
 from recon.pretrained.transformers_folder import (
     check_kind,
-    check_transformers,
     check_size,
+    check_transformers,
     check_weights,
     model_config,
     quiet_transformers,

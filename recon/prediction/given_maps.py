@@ -113,7 +113,8 @@ class PriorMap:
 
 
 def read_prior_maps(folder: Path, photos: Sequence[Photo]) -> list[PriorMap]:
-    """Return the map of every photo: STEM.npy, STEM.npz or STEM.png (8 or 16 bit) in ``folder``.
+    """Return the map of every photo: STEM.npy, STEM.npz or STEM.png (8 or 16 bit) in ``folder``,
+    in subfolders of it where photos' names have some.
 
     A map covers its whole photo, upright, at any size of the same shape; 0 marks unknown pixels. An
     npz holds one array. Raises ``InputError`` that names the photo or file and the remedy.
@@ -122,7 +123,8 @@ def read_prior_maps(folder: Path, photos: Sequence[Photo]) -> list[PriorMap]:
         raise InputError(f"{folder} is no folder; give the one that holds a depth map per photo")
     maps = []
     for photo in photos:
-        stem = photo.path.stem
+        # Of photos of several folders that share a file name, the way is part of the name.
+        stem = str(Path(photo.name).with_suffix("")) if "/" in photo.name else photo.path.stem
         paths = [p for p in (folder / f"{stem}{suffix}" for suffix in _SUFFIXES) if p.is_file()]
         if not paths:
             raise InputError(

@@ -291,7 +291,8 @@ class _Stereo:
             return frame.prior.depth_map()
         neighbours = self._sure(i, checked, self._photo)
         lent = borrowed_depth(frame.photo, [self._photo(j) for j in self._sources[i]], neighbours)
-        return self._filled(self._confirmed(lent, neighbours), frame, neighbours)
+        own = frame.counted(self._confirmed(lent, neighbours))
+        return self._filled(own, frame, neighbours)
 
     def _sure(
         self, i: int, checked: Sequence[DepthMap], photo: Callable[[int], Photo2D]
@@ -311,7 +312,8 @@ class _Stereo:
 
     def _filled(self, own: Estimate, frame: _Frame, sure: Sequence[DeviceDepth]) -> DepthMap:
         reprojected = reproject_confirmed(frame.photo, sure)
-        return fill_unconfirmed(own, frame.prior, reprojected, frame.pixels).depth_map()
+        filled = fill_unconfirmed(own, frame.prior, reprojected, frame.pixels)
+        return frame.counted(filled).depth_map()
 
     def _each(
         self,
@@ -405,11 +407,14 @@ class _Search:
 
 @dataclass(frozen=True)
 class _Frame:
-    """A view on the device: its photo, ``pixels`` (h, w, 3) in [0, 1], and its prior."""
+    """A view on the device: its photo, ``pixels`` (h, w, 3) in [0, 1], its prior, and where there
+    may be depth (h, w), None for everywhere.
+    """
 
     photo: Photo2D
     pixels: Tensor
     prior: Estimate
+    usable: Tensor | None = None
 
     @staticmethod
     def of(view: StereoView, device: torch.device) -> _Frame:
@@ -421,13 +426,24 @@ class _Frame:
             torch.from_numpy(np.asarray(view.cam_to_world, np.float64)).to(device),
             view.k1,
         )
-        return _Frame(photo, pixels, Estimate.of(view.prior, device))
+        usable = None if view.usable is None else torch.from_numpy(view.usable).to(device)
+        return _Frame(photo, pixels, Estimate.of(view.prior, device), usable)
 
     def halved(self) -> _Frame:
         photo = self.photo.halved()
         height, width = photo.grey.shape
         pixels = F.interpolate(self.pixels.permute(2, 0, 1)[None], (height, width), mode="area")[0]
-        return _Frame(photo, pixels.permute(1, 2, 0), self.prior.resized(height, width))
+        usable = self.usable
+        if usable is not None:
+            whole = usable[None, None].float()
+            usable = F.interpolate(whole, (height, width), mode="area")[0, 0] > 0.999
+        return _Frame(photo, pixels.permute(1, 2, 0), self.prior.resized(height, width), usable)
+
+    def counted(self, found: Estimate) -> Estimate:
+        """Return what was found, without depth where there may be none."""
+        if self.usable is None:
+            return found
+        return Estimate(found.depth * self.usable, found.confidence * self.usable)
 
 
 def _depth(
@@ -438,6 +454,8 @@ def _depth(
     # Sky and other things out of range end up at the first or last plane.
     within = (inverse > low + step) & (inverse < high - step)
     depth = torch.where(within, 1 / inverse.clamp_min(low), 0.0)
+    if frame.usable is not None:
+        within &= frame.usable
     known = frame.prior.depth > 0
     surface = torch.where(known, 1 / frame.prior.depth.clamp_min(1e-12), inverse)
     scores = scorer(torch.stack([inverse, surface]))

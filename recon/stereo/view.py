@@ -18,7 +18,8 @@ class StereoView:
     ``pixels`` (h, w, 3) uint8 RGB; ``intrinsics`` (3, 3) at this resolution and the lens's ``k1``;
     ``cam_to_world`` (4, 4); ``prior`` is the depth to start from and to fall back to (0 = unknown);
     ``points`` (P, 3) world are the scene points seen in this photo, ``point_ids`` (P,) their
-    identity across photos. Both may be empty.
+    identity across photos. Both may be empty. ``usable`` (h, w): where there may be depth, None for
+    everywhere.
     """
 
     pixels: NDArray[np.uint8]
@@ -28,6 +29,7 @@ class StereoView:
     points: Array
     point_ids: NDArray[np.int64]
     k1: float = 0.0
+    usable: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)

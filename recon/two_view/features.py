@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.images import ResizedPhoto
+from pointmap.masks import eroded
 from recon.progress import Advance, unheard
 from recon.stage_results import SIFT_SIGMA_PX, PairMatches, PhotoFeatures
 from recon.work.content_key import content_key
@@ -42,8 +43,9 @@ def extract_features(
 
     ``photo``: resized to about :data:`FEATURE_LONG_SIDE`. At most ``limit`` key points, those of
     the strongest response. The contrast threshold is a quarter of OpenCV's default, so that a
-    640 px photo gives thousands. A photo without texture gives none (arrays of length 0).
-    ``magnify`` enlarges the picture first: smaller key points, no more accurate ones.
+    640 px photo gives thousands. A photo without texture gives none (arrays of length 0), and
+    there is none where the photo is masked or transparent, or right beside that. ``magnify``
+    enlarges the picture first: smaller key points, no more accurate ones.
     """
     import cv2
 
@@ -56,7 +58,7 @@ def extract_features(
     if magnify != 1:
         size = round(magnify * width), round(magnify * height)
         grey = cv2.resize(grey, size, interpolation=cv2.INTER_CUBIC)
-    keypoints, descriptors = sift.detectAndCompute(grey, None)
+    keypoints, descriptors = sift.detectAndCompute(grey, _where(photo, grey.shape))
     scale = np.array([photo.photo.width / width, photo.photo.height / height])
     sigma_px = SIFT_SIGMA_PX * float(scale.mean())
     if not keypoints:
@@ -104,6 +106,17 @@ def _mutual_neighbours(
     best_i, distinct_j = _best_and_distinct(descriptors_j[asked], descriptors_i, ratio)
     keep = (best_i[place] == index_i) & distinct_j[place]
     return index_i[keep], best_j[index_i[keep]]
+
+
+def _where(photo: ResizedPhoto, size: tuple[int, ...]) -> NDArray[np.uint8] | None:
+    """Return where key points may be, (h, w) of that size, None for everywhere."""
+    import cv2
+
+    if photo.usable is None:
+        return None
+    # Colours are continued over what is masked, but what they meet there is no corner of a thing.
+    inner = eroded(photo.usable).astype(np.uint8)
+    return cv2.resize(inner, size[::-1], interpolation=cv2.INTER_NEAREST).astype(np.uint8)
 
 
 def _best_and_distinct(

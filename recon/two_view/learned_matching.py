@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array
-from recon.matchers import Matcher
+from pointmap.images import ResizedPhoto
+from pointmap.masks import eroded
+from recon.matchers import FoundMatches, Matcher
 from recon.prediction.network_pairs import SURE_MATCHES, unsure_pairs
 from recon.progress import Advance, unheard
 from recon.stage_results import REFERENCE_LONG_SIDE, PairMatches, PhotoFeatures
@@ -105,7 +107,7 @@ def _match(inputs: Inputs, matcher: Matcher, pair: PairMatches) -> PairMatches:
     pictures = [
         inputs.load(k, long_side=matcher.long_side, multiple=_MULTIPLE) for k in (pair.i, pair.j)
     ]
-    found = matcher.match(pictures[0].pixels, pictures[1].pixels)
+    found = _counting(matcher.match(pictures[0].pixels, pictures[1].pixels), pictures)
     scales = [np.array([picture.scale_x, picture.scale_y]) for picture in pictures]
     sigma_px = (matcher.sigma_px or _UNTIL_THEN_PX) / float(np.mean(scales))
     xy = []
@@ -116,6 +118,22 @@ def _match(inputs: Inputs, matcher: Matcher, pair: PairMatches) -> PairMatches:
     index_i = none if found.index_i is None else found.index_i
     index_j = none if found.index_j is None else found.index_j
     return PairMatches(pair.i, pair.j, xy[0], xy[1], index_i, index_j.copy(), sigma_px)
+
+
+def _counting(found: FoundMatches, pictures: Sequence[ResizedPhoto]) -> FoundMatches:
+    """Return the matches without those of masked or transparent pixels."""
+    keep = np.ones(len(found.xy_i), bool)
+    for picture, xy in zip(pictures, (found.xy_i, found.xy_j), strict=True):
+        if picture.usable is not None:
+            height, width = picture.usable.shape
+            column, row = np.clip(xy.astype(int), 0, [width - 1, height - 1]).T
+            keep &= eroded(picture.usable)[row, column]
+    return FoundMatches(
+        found.xy_i[keep],
+        found.xy_j[keep],
+        None if found.index_i is None else found.index_i[keep],
+        None if found.index_j is None else found.index_j[keep],
+    )
 
 
 def _sigma_px(inputs: Inputs, found: Sequence[PairMatches]) -> float:

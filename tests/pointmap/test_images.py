@@ -27,6 +27,7 @@ from pointmap.images import (
     open_photos,
     resized_size,
 )
+from pointmap.photo_names import photo_names
 
 SIZES = [(1001, 667), (667, 1001), (500, 500), (2000, 600)]
 # Places between the margins, in fractions: no symmetry, and up to the far edges, where a reader
@@ -201,12 +202,13 @@ def test_modes_become_rgb(tmp_path: Path) -> None:
         assert np.abs(loaded.astype(int) - pixels).max() <= 2, name
 
 
-def test_transparency_lies_over_white(tmp_path: Path) -> None:
+def test_transparent_pixels_are_not_usable_and_show_the_colours_beside_them(tmp_path: Path) -> None:
     rgba = np.zeros((40, 60, 4), np.uint8)
     rgba[:, 30:] = (10, 200, 30, 255)
     Image.fromarray(rgba).save(tmp_path / "a.png")
-    pixels = load_photo(open_one(tmp_path / "a.png"), long_side=60).pixels
-    assert (pixels[:, :30] == 255).all() and (pixels[:, 30:] == (10, 200, 30)).all()
+    photo = load_photo(open_one(tmp_path / "a.png"), long_side=60)
+    assert photo.usable is not None and not photo.usable[:, :30].any()
+    assert photo.usable[:, 30:].all() and (photo.pixels == (10, 200, 30)).all()
 
 
 def test_first_frame_of_an_animation(tmp_path: Path) -> None:
@@ -366,7 +368,7 @@ def test_a_pipe_named_as_a_video_is_not_waited_for(tmp_path: Path) -> None:
         find_videos([tmp_path / "pipe.mp4"])
 
 
-def test_names_are_unique(tmp_path: Path) -> None:
+def test_names_are_unique_ways_from_the_common_folder(tmp_path: Path) -> None:
     paths = []
     for relative in ("a/1.jpg", "b/1.jpg", "b/1.png", "c/B/1.JPG", "d/b/1.jpg", "d/2.jpg"):
         path = tmp_path / relative
@@ -374,8 +376,14 @@ def test_names_are_unique(tmp_path: Path) -> None:
         Image.new("L", (40, 40)).save(path)
         paths.append(path)
     names = [photo.name for photo in open_photos(paths)[0]]
+    assert names == ["a/1.jpg", "b/1.jpg", "b/1.png", "c/B/1.JPG", "d/b/1.jpg", "d/2.jpg"]
+    assert [photo.name for photo in open_photos(paths[4:])[0]] == ["1.jpg", "2.jpg"]
     # Not even capitals may tell two names apart: some file systems do not.
-    assert names == ["1.jpg", "b_1.jpg", "1.png", "1_2.JPG", "1_3.jpg", "2.jpg"]
+    assert photo_names([Path("a/1.jpg"), Path("a/1.JPG"), Path("A/1.jpg")]) == [
+        "a/1.jpg",
+        "1.JPG",
+        "A_1.jpg",
+    ]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads peak memory from /proc")

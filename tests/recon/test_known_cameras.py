@@ -15,6 +15,7 @@ from pointmap.camera import Array, invert_rigid, pixel_rays, project, transform_
 from pointmap.errors import InputError
 from pointmap.images import Photo
 from pointmap.network import DUSt3R
+from pointmap.photo_names import photo_names
 from recon.alignment import align
 from recon.evaluation.scene import read_truth
 from recon.export.cameras_json import read_cameras, write_cameras
@@ -105,6 +106,46 @@ def test_a_colmap_model_is_read(tmp_path: Path, k1: float) -> None:
         assert np.array_equal(known.lenses[k].intrinsics, camera.intrinsics)
         assert known.lenses[k].k1 == k1
         assert np.allclose(known.cam_to_world[k], camera.cam_to_world, atol=1e-12)
+
+
+def in_folders(*names: str) -> list[Photo]:
+    paths = [Path("/trip") / name for name in names]
+    return [
+        replace(photo, path=path, name=name)
+        for photo, path, name in zip(photos(len(names)), paths, photo_names(paths), strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        (("left/0.jpg", "right/0.jpg"), (0, 1)),
+        (("./images/right/0.jpg", "../images/left/0.jpg"), (1, 0)),
+        (("right/0.jpg",), (None, 0)),
+        (("elsewhere/1.jpg", "left/0.jpg"), (1, None)),
+    ],
+)
+def test_cameras_belong_to_photos_by_their_way(
+    tmp_path: Path, listed: tuple[str, ...], expected: tuple[int | None, ...]
+) -> None:
+    poses = [np.eye(4) + k * np.eye(4, k=3) for k in range(len(listed))]
+    entries = {name: entry(ODD, pose) for name, pose in zip(listed, poses, strict=True)}
+    path = write(tmp_path / "cameras.json", entries)
+    found = load_known_cameras(path, in_folders("left/0.jpg", "right/0.jpg")).cam_to_world
+    for pose, number in zip(found, expected, strict=True):
+        assert pose is None if number is None else np.array_equal(pose, poses[number])
+
+
+@pytest.mark.parametrize(
+    ("listed", "names"),
+    [(("0.jpg",), ("left/0.jpg", "right/0.jpg")), (("a/0.jpg", "b/0.jpg"), ("c/0.jpg", "c/1.jpg"))],
+)
+def test_cameras_of_which_nobody_knows_whose_they_are_are_an_error(
+    tmp_path: Path, listed: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    path = write(tmp_path / "cameras.json", {name: entry(ODD, np.eye(4)) for name in listed})
+    with pytest.raises(InputError, match="cannot be told"):
+        load_known_cameras(path, in_folders(*names))
 
 
 def test_a_lens_of_many_coefficients_is_refused(tmp_path: Path) -> None:

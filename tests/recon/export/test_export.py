@@ -158,6 +158,12 @@ class TestNames:
     ) -> None:
         assert depth_stems(names) == stems
 
+    def test_stems_leave_room_for_endings(self) -> None:
+        names = [f"{'x' * 240}{end}.jpg" for end in ("a", "b")] + ["ü" * 126 + ".jpg", "y.jpg"]
+        stems = depth_stems(names)
+        assert len(set(stems)) == 4 and stems[3] == "y"
+        assert all(len(stem.encode()) <= 200 for stem in stems)
+
     def test_photo_paths_are_relative_even_through_links(self, tmp_path: Path) -> None:
         (tmp_path / "real/photos").mkdir(parents=True)
         (tmp_path / "link").symlink_to(tmp_path / "real/photos")

@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 from scene_factory import make_scene
 
+from pointmap.images import open_photos
+from recon.known_cameras import load_known_cameras
 from recon.reconstruction import Reconstruction
 from recon.save import save_scene
 
@@ -63,6 +65,49 @@ def test_readers_without_exif_see_what_our_cameras_describe(
     assert tags[MAKE] == "Maker"
     assert tags.get(ORIENTATION, 1) == 1
     assert (out / "colmap/images/a.jpg").read_bytes() == scene.views[0].path.read_bytes()
+
+
+def test_what_few_programs_read_is_copied_as_jpeg(tmp_path: Path) -> None:
+    import pillow_heif
+
+    names = ("a.jpg", "b.heic", "c.webp", "d.tif")
+    scene = make_scene(tmp_path / "photos", names=names, write_photos=False)
+    pillow_heif.register_heif_opener()
+    pictures = []
+    for view in scene.views:
+        view.path.parent.mkdir(exist_ok=True)
+        size = view.camera.width, view.camera.height
+        pictures.append(Image.fromarray(view.pixels).resize(size, Image.Resampling.BICUBIC))
+        pictures[-1].save(view.path)
+    out = save_scene(scene, tmp_path / "out")
+    copied = sorted(path.name for path in (out / "colmap/images").iterdir())
+    assert copied == ["a.jpg", "b.heic.jpg", "c.webp.jpg", "d.tif"]
+    frames = json.loads((out / "transforms.json").read_text())["frames"]
+    assert [Path(frame["file_path"]).name for frame in frames] == copied
+    for path, picture in zip(copied, pictures, strict=True):
+        with Image.open(out / "colmap/images" / path) as copy:
+            off = np.abs(np.asarray(copy.convert("RGB")).astype(int) - np.asarray(picture))
+        assert off.mean() < 4
+    # The model names the copies, and is known by the photos all the same.
+    photos = open_photos([view.path for view in scene.views])[0]
+    known = load_known_cameras(str(out / "colmap/sparse/0"), photos)
+    assert all(pose is not None for pose in known.cam_to_world)
+
+
+def test_photos_of_several_folders_are_found_in_one(tmp_path: Path) -> None:
+    names = ("left/0.jpg", "right/0.jpg")
+    scene = make_scene(tmp_path / "photos", names=names)
+    for view in scene.views:
+        view.path.parent.mkdir(parents=True)
+        _store(view.path, view.pixels, 1)
+    out = save_scene(scene, tmp_path / "out")
+    assert not (out / "colmap/images").exists()
+    bare = [dataclasses.replace(view, name=f"{k}.jpg") for k, view in enumerate(scene.views)]
+    for view in bare:
+        view.path.rename(view.path.with_name(view.name))
+    bare = [dataclasses.replace(view, path=view.path.with_name(view.name)) for view in bare]
+    out = save_scene(dataclasses.replace(scene, views=tuple(bare)), tmp_path / "two")
+    assert sorted(path.name for path in (out / "colmap/images").iterdir()) == ["0.jpg", "1.jpg"]
 
 
 def test_upright_photos_are_not_copied(scene: Reconstruction, tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from synthetic import Shot, shoot, view_of
 
+from pointmap.camera import pinhole, pixel_centres, pixel_rays
 from recon.fusion.options import FusionOptions
-from recon.fusion.sky import sky_mask
+from recon.fusion.sky import SkyVotes, above_horizon, ray_directions, sky_mask
 from recon.fusion.usable_depth import usable_depths
 
 HEIGHT, WIDTH, ROOF, FAT = 96, 128, 40, 8
@@ -45,7 +48,59 @@ def test_a_confirmed_ceiling_and_a_wall_down_to_the_floor_are_no_sky(
     assert not sky_mask(photo, confirmed)[:, 4:30].any()
 
 
-def test_fusion_leaves_the_sky_out() -> None:
+def test_a_sky_down_to_a_low_horizon_is_known_by_it(photo: np.ndarray) -> None:
+    low = HEIGHT - 24
+    photo[:low] = (190, 200, 230)
+    confirmed = np.zeros((HEIGHT, WIDTH), bool)
+    confirmed[low:] = True
+    above = np.broadcast_to(np.arange(HEIGHT)[:, None] < low, confirmed.shape)
+    assert not sky_mask(photo, confirmed)[:low].any()
+    assert sky_mask(photo, confirmed, risen=above)[:low].all()
+    # A wall that goes on below the horizon, and one in warm light.
+    assert not sky_mask(photo, confirmed, risen=above & (np.arange(HEIGHT) < 50)[:, None]).any()
+    photo[:low] = (230, 205, 190)
+    assert not sky_mask(photo, confirmed, risen=above).any()
+
+
+def test_rays_above_the_horizon_are_those_that_rise() -> None:
+    K = pinhole(100.0, WIDTH, HEIGHT)
+    rays = np.moveaxis(pixel_rays(pixel_centres(WIDTH, HEIGHT), K), -1, 0).astype(np.float32)
+    level = np.eye(4)
+    level[:3, :3] = [[1, 0, 0], [0, 0, 1], [0, -1, 0]]  # y down becomes z up
+    directions = ray_directions(level, rays)
+    above = above_horizon((0, 0, 1), directions)
+    assert above[: HEIGHT // 2].all() and not above[HEIGHT // 2 + 4 :].any()
+    assert not above_horizon((0, 0, -1), directions)[: HEIGHT // 2 - 4].any()
+
+
+def test_photos_that_are_sure_of_a_sky_vote_for_it_in_others(photo: np.ndarray) -> None:
+    low = HEIGHT - 24
+    photo[:low] = (195, 198, 200)
+    risen = np.broadcast_to(np.arange(HEIGHT)[:, None] < low, (HEIGHT, WIDTH))
+    confirmed = np.random.default_rng(0).random((HEIGHT, WIDTH)) < 0.55
+    assert not sky_mask(photo, confirmed, risen=risen).any()
+    K = pinhole(100.0, WIDTH, HEIGHT)
+    rays = np.moveaxis(pixel_rays(pixel_centres(WIDTH, HEIGHT), K), -1, 0).astype(np.float32)
+    directions = ray_directions(np.eye(4), rays)
+    votes = SkyVotes()
+    votes.add(directions, risen)
+    share = votes.share(directions)
+    assert share[: low - 8].min() == 1 and share[low + 8 :].max() == 0
+    assert sky_mask(photo, confirmed, risen=risen, votes=share)[: low - 8].all()
+    votes.add(directions, np.zeros_like(risen))
+    assert votes.share(directions)[: low - 8].max() == 0.5
+
+
+def test_what_is_masked_joins_nothing_to_the_sky(photo: np.ndarray, confirmed: np.ndarray) -> None:
+    photo[ROOF:, :40] = 219  # a plain thing that a mask continues into the sky
+    confirmed[ROOF:, :40] = False
+    usable = np.ones((HEIGHT, WIDTH), bool)
+    usable[ROOF - 4 : ROOF + 4, :44] = False
+    assert not sky_mask(photo, confirmed, usable)[ROOF + 8 :, :36].any()
+
+
+@pytest.mark.parametrize("sky", ["auto", "keep"])
+def test_fusion_leaves_the_sky_out_unless_it_is_kept(sky: Literal["auto", "keep"]) -> None:
     shots: list[Shot] = shoot(2, width=WIDTH, height=HEIGHT, wavelength=1.0)
     views = []
     for shot in shots:
@@ -54,6 +109,6 @@ def test_fusion_leaves_the_sky_out() -> None:
         confidence = np.ones(shot.depth.shape, np.float32)
         confidence[: ROOF - FAT] = 0.2
         views.append(view_of(shot, pixels=noise, confidence=confidence))
-    for depth in usable_depths(views, FusionOptions()):
-        assert not depth.depth[:ROOF].any()
+    for depth in usable_depths(views, FusionOptions(sky=sky)):
+        assert depth.depth[:ROOF].any() == (sky == "keep")
         assert (depth.depth[ROOF + 4 :] > 0).mean() > 0.9

@@ -221,7 +221,7 @@ def test_the_command_writes_cameras_and_leaves_the_scene_as_it_is(
     assert "new.png: " in printed and "cam_to_world" in printed
     cameras, whole = read_cameras(written)
     assert whole["units"] == "scene" and whole["pixel_centre"] == 0.5
-    assert list(cameras) == ["new.png", "plain.png", "copy of one.png", "4.png", "again_new.png"]
+    assert list(cameras) == ["new.png", "plain.png", "copy of one.png", "4.png", "again/new.png"]
     assert_at(cameras["new.png"].cam_to_world, POSE)
     assert cameras["plain.png"].cam_to_world is None
     assert cameras["plain.png"].entry["reason"] and not cameras["plain.png"].entry["registered"]
@@ -229,7 +229,7 @@ def test_the_command_writes_cameras_and_leaves_the_scene_as_it_is(
     kept = load_scene(material / "scene").cameras["1.png"]
     assert np.array_equal(cameras["copy of one.png"].cam_to_world, kept.cam_to_world)
     assert_at(cameras["4.png"].cam_to_world, room_shots(5)[4].cam_to_world)
-    twin = cameras["again_new.png"].cam_to_world
+    twin = cameras["again/new.png"].cam_to_world
     assert np.array_equal(twin, cameras["new.png"].cam_to_world)
     assert main([str(material / "scene"), str(plain)]) == 2
 

@@ -1,0 +1,84 @@
+"""What lies beside photos and is not taken: named, so that nobody misses it unknowingly."""
+
+from __future__ import annotations
+
+import logging
+import mimetypes
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from pointmap.errors import some_of
+from pointmap.raw_photos import RAW_EXTENSIONS
+from pointmap.video import VIDEO_EXTENSIONS
+
+logger = logging.getLogger(__name__)
+
+# Pictures that Python's table of types does not know.
+_MORE_PICTURES = frozenset({".exr", ".hdr", ".jxl", ".psd", ".tga", ".dds", ".insp", ".mpo"})
+
+
+def live_movies(files: Collection[Path]) -> set[Path]:
+    """Return the films among ``files`` that phones keep beside a photo: ``IMG_1.MOV`` of
+    ``IMG_1.HEIC`` in one folder.
+    """
+    films = [path for path in files if path.suffix.lower() == ".mov"]
+    if not films:
+        return set()
+    photos = {
+        (path.parent, path.stem)
+        for path in files
+        if path.suffix.lower() not in VIDEO_EXTENSIONS and _is_picture(path)
+    }
+    return {path for path in films if (path.parent, path.stem) in photos}
+
+
+def tell_left_out(others: Iterable[Path], movies: Iterable[Path], taken: Collection[Path]) -> None:
+    """Warn of pictures and films among ``others``, files of the folders that were given beside
+    those ``taken``, and of ``movies`` beside photos; with how many of each there are.
+    """
+    beside = {(path.parent, path.stem) for path in taken}
+    films, live = list[Path](), list(movies)
+    doubles, raw, unknown = list[Path](), list[Path](), list[Path]()
+    for path in others:
+        suffix, has_photo = path.suffix.lower(), (path.parent, path.stem) in beside
+        if suffix in VIDEO_EXTENSIONS:
+            (live if suffix == ".mov" and has_photo else films).append(path)
+        elif suffix in RAW_EXTENSIONS:
+            (doubles if has_photo else raw).append(path)
+        elif _is_picture(path):
+            unknown.append(path)
+    if live:
+        logger.warning(
+            "%d films beside photos of the same name (Live Photos) are left out: %s",
+            *_named(live),
+        )
+    if films:
+        logger.warning(
+            "%d videos in folders are left out, name them to use their frames: %s", *_named(films)
+        )
+    if doubles:
+        logger.warning(
+            "%d camera raw files beside photos of the same name are left out: %s",
+            *_named(doubles),
+        )
+    if raw:
+        logger.warning(
+            "%d camera raw files are left out, pip install 'pointmap[raw]' reads them: %s",
+            *_named(raw),
+        )
+    if unknown:
+        logger.warning(
+            "%d pictures are left out, as of kinds that are not read: %s", *_named(unknown)
+        )
+
+
+def _is_picture(path: Path) -> bool:
+    kind = mimetypes.guess_type(path.name)[0] or ""
+    suffix = path.suffix.lower()
+    known = suffix in _MORE_PICTURES or suffix in RAW_EXTENSIONS or suffix in (".heic", ".heif")
+    return known or kind.startswith("image/")
+
+
+def _named(paths: Sequence[Path]) -> tuple[int, str]:
+    """Return how many there are, and the names of some."""
+    return len(paths), some_of([path.name for path in paths])

@@ -1,0 +1,128 @@
+"""Pixels of a photo that don't count: what a mask file leaves out, or what is transparent.
+
+A mask is a picture of its photo's size, 0 where the photo is to be ignored, as COLMAP and
+nerfstudio have it. At a smaller size a pixel counts only if all that it covers does, so that
+nothing of what is ignored gets into it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pointmap.decoding import FLIP_OR_TURN, UnusablePicture, open_picture
+
+RIM_PX = 2
+"""Pixels beside what is masked that hold some of it, in the way masks are cut out and pictures
+compared (windows of 5 x 5)."""
+
+# From this alpha on, of 255, a pixel counts as there.
+_OPAQUE = 128
+# A mask of another size is the same picture made smaller or larger if its sides agree to a pixel
+# of the smaller one, or to this share.
+_ASPECT_TOLERANCE = 0.005
+
+
+def opaque_pixels(image: Image.Image) -> NDArray[np.bool_] | None:
+    """Return which pixels (h, w) of an opened, decoded picture are opaque, as it is stored.
+
+    None where all are, and where none is: then the channel holds something else.
+    """
+    if not image.has_transparency_data:
+        return None
+    rgba = image if image.mode in ("RGBA", "LA", "PA") else image.convert("RGBA")
+    opaque = np.asarray(rgba.getchannel("A")) >= _OPAQUE
+    return opaque if opaque.any() and not opaque.all() else None
+
+
+def is_invisible(image: Image.Image) -> bool:
+    """Return whether an opened, decoded picture is transparent everywhere."""
+    if not image.has_transparency_data:
+        return False
+    rgba = image if image.mode in ("RGBA", "LA", "PA") else image.convert("RGBA")
+    return int(np.asarray(rgba.getchannel("A")).max(initial=0)) < _OPAQUE
+
+
+def read_mask(path: Path, size: tuple[int, int], orientation: int) -> NDArray[np.bool_]:
+    """Return which pixels (h, w) count by the mask file of a photo, upright, at the mask's size.
+
+    ``size``: the photo's width and height, upright; ``orientation``: what its EXIF says.
+
+    What is 0 does not count; of a mask with transparent parts, what is transparent. A mask of the
+    size in which a turned photo is stored is turned with it. Raises ``UnusablePicture`` when it
+    cannot be read, or is of another shape than the photo.
+    """
+    with open_picture(path) as image:
+        image.load()
+        counts = opaque_pixels(image)
+        if counts is None:
+            grey = image if image.mode in ("L", "I", "1") or image.mode[:2] == "I;" else None
+            values = np.asarray(image.convert("RGB") if grey is None else grey)
+            counts = np.asarray((values if values.ndim == 2 else values.max(axis=2)) > 0)
+    if orientation >= 5 and not _same_shape(counts, size) and _same_shape(counts.T, size):
+        counts = upright(counts, orientation)
+    if not _same_shape(counts, size):
+        raise UnusablePicture(
+            f"{counts.shape[1]}x{counts.shape[0]} pixels, but the photo has {size[0]}x{size[1]}: "
+            "a mask has its photo's size, or is the same picture at another one"
+        )
+    return counts
+
+
+def _same_shape(counts: NDArray[np.bool_], size: tuple[int, int]) -> bool:
+    height, width = counts.shape
+    off = abs(width * size[1] - height * size[0])
+    return off <= max(_ASPECT_TOLERANCE * height * size[0], *size, width, height)
+
+
+def upright(stored: NDArray[np.bool_], orientation: int) -> NDArray[np.bool_]:
+    """Return a map of a photo's stored pixels turned as its EXIF ``orientation`` says."""
+    if orientation not in FLIP_OR_TURN:
+        return stored
+    return np.asarray(Image.fromarray(stored).transpose(FLIP_OR_TURN[orientation]))
+
+
+def resized_mask(counts: NDArray[np.bool_], width: int, height: int) -> NDArray[np.bool_]:
+    """Return a mask (h, w) at another size; a pixel counts if all that it covers does."""
+    if counts.shape == (height, width):
+        return counts
+    picture = Image.fromarray(255 * counts.astype(np.uint8))
+    return np.asarray(picture.resize((width, height), Image.Resampling.BOX)) == 255
+
+
+def eroded(usable: NDArray[np.bool_], rim_px: int = RIM_PX) -> NDArray[np.bool_]:
+    """Return ``usable`` (h, w) without the pixels within ``rim_px`` of one that is not."""
+    import cv2
+
+    kernel = np.ones((2 * rim_px + 1, 2 * rim_px + 1), np.uint8)
+    return cv2.erode(usable.astype(np.uint8), kernel).astype(bool)
+
+
+def continued(pixels: NDArray[np.uint8], usable: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return pixels (h, w, 3) with the colours of ``usable`` ones (h, w) continued over the others.
+
+    Smooth colours have no features, match nothing, and make no edge where a mask ends; nothing of
+    what is ignored is left to be seen by anyone. Means are taken over ever larger squares that
+    hold something (push-pull, Gortler et al. 1996, section 3.5).
+    """
+    import cv2
+
+    weight = usable.astype(np.float32)
+    levels = [(pixels * weight[..., None], weight)]
+    while max(levels[-1][1].shape) > 1:
+        colour, weight = levels[-1]
+        size = (-(-weight.shape[1] // 2), -(-weight.shape[0] // 2))
+        both = np.dstack([colour, weight])
+        both = cv2.resize(both, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+        both = both.reshape(*size[::-1], 4)
+        levels.append((both[..., :3], both[..., 3]))
+    filled = np.full((1, 1, 3), 128, np.float32)
+    for colour, weight in reversed(levels):
+        height, width = weight.shape
+        coarse = cv2.resize(filled, (width, height), interpolation=cv2.INTER_LINEAR)
+        mean = colour / np.maximum(weight, 1e-6)[..., None]
+        filled = np.where(weight[..., None] > 0, mean, coarse).astype(np.float32)
+    return np.where(usable[..., None], pixels, np.round(filled).astype(np.uint8))

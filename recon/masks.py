@@ -1,0 +1,103 @@
+"""Masks of photos: found by the photos' names in a folder, and checked before the work begins."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pointmap.decoding import UnusablePicture
+from pointmap.errors import InputError, some_of
+from pointmap.file_digest import file_sha256
+from pointmap.images import Photo
+from pointmap.masks import read_mask
+
+logger = logging.getLogger(__name__)
+
+
+def with_masks(folder: str | Path | None, photos: Sequence[Photo]) -> list[Photo]:
+    """Return the photos with their masks of ``folder``, those without one as they are.
+
+    The mask of ``left/a.jpg`` is ``left/a.jpg.png`` (COLMAP's convention) or ``left/a.png``, or in
+    the folder itself ``a.jpg.png`` or ``a.png``, if no other photo's is called so. Photos that are
+    masked everywhere are left out with a warning; how many have no mask is warned of. No
+    ``folder``: no masks. Raises ``InputError`` when it is no folder, has no photo's mask, or a mask
+    cannot be read, has another shape than its photo, or may be that of two photos.
+    """
+    if folder is None:
+        return list(photos)
+    folder = Path(folder)
+    if not os.path.isdir(folder):
+        raise InputError(f"{folder} is no folder: --masks takes one with a mask NAME.EXT.png each")
+    paths = [_mask_of(photo, folder) for photo in photos]
+    # Masks may lie among the photos, and would be taken for some.
+    masks = {path.resolve() for path in paths if path is not None}
+    kept = [k for k, photo in enumerate(photos) if photo.path.resolve() not in masks]
+    photos, paths = [photos[k] for k in kept], [paths[k] for k in kept]
+    found = [path for path in paths if path is not None]
+    if not found:
+        raise InputError(
+            f"{folder} has no photo's mask: that of {photos[0].path.name} would be called "
+            f"{photos[0].path.name}.png"
+        )
+    twice = next((path for path in found if found.count(path) > 1), None)
+    if twice is not None:
+        raise InputError(
+            f"{twice} may be the mask of several photos: put masks into subfolders called as those "
+            "of the photos"
+        )
+    result = masked(photos, paths)
+    left = [photo for photo in result if photo.mask is None or _leaves_something(photo, photo.mask)]
+    if len(left) < len(result):
+        gone = [photo.name for photo in result if photo not in left]
+        logger.warning("%d photos are left out, as masked everywhere: %s", len(gone), some_of(gone))
+    if not left:
+        raise InputError(f"the masks in {folder} leave nothing of any photo: 0 is what is ignored")
+    if len(found) < len(photos):
+        without = [photo.name for photo in left if photo.mask is None]
+        logger.warning("%d photos have no mask in %s: %s", len(without), folder, some_of(without))
+    return left
+
+
+def masked(photos: Sequence[Photo], masks: Sequence[Path | None]) -> list[Photo]:
+    """Return the photos with these masks; ``InputError`` for one that cannot be that of its photo.
+
+    A photo without one stays as it is.
+    """
+    pairs = zip(photos, masks, strict=True)
+    result = [photo if mask is None else replace(photo, mask=mask) for photo, mask in pairs]
+    for photo in result:
+        if photo.mask is not None:
+            _leaves_something(photo, photo.mask)
+    return result
+
+
+def mask_digest(path: Path) -> str:
+    """Return the SHA-256 of a mask file; ``InputError`` when it has become unreadable."""
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _mask_of(photo: Photo, folder: Path) -> Path | None:
+    """Return the photo's mask file, the most specific one; None where there is none."""
+    *parents, name = photo.path.absolute().parts[1:]
+    # Few folders deep: a photo's whole path is hardly repeated below the masks.
+    for depth in range(min(len(parents), 4), -1, -1):
+        place = folder.joinpath(*parents[len(parents) - depth :])
+        for called in (f"{name}.png", f"{Path(name).stem}.png"):
+            path = place / called
+            # A folder of photos is not one of masks.
+            if path.is_file() and not path.samefile(photo.path):
+                return path
+    return None
+
+
+def _leaves_something(photo: Photo, mask: Path) -> bool:
+    try:
+        return bool(read_mask(mask, (photo.width, photo.height), photo.orientation).any())
+    except UnusablePicture as error:
+        raise InputError(f"{mask}: {error}") from error

@@ -1,0 +1,77 @@
+"""Photos that show little: named before the work, which nobody could save them by."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointmap.errors import some_of
+from pointmap.images import ResizedPhoto
+from recon.work.content_key import content_key
+
+if TYPE_CHECKING:
+    from recon.inputs import Inputs
+
+logger = logging.getLogger(__name__)
+
+# Of what is measured, for results that were kept.
+_VERSION = 1
+_LONG_SIDE = 640
+# Nineteen pixels of twenty below this level of 255.
+_BLACK, _QUANTILE = 25.0, 0.95
+# Blur from which a photo counts as blurred, if it has so much more than the others: sharp photos
+# of seven scenes have 0.27 to 0.48 and the worst of a hand-held video 0.64; a mean over 9 of 640
+# pixels makes 0.67 to 0.74 of them. Some things are smooth, so that others have to be compared.
+_BLURRED, _MORE = 0.66, 0.15
+
+
+def tell_poor_photos(inputs: Inputs) -> None:
+    """Warn of photos that are nearly black, or blurred beside the others."""
+    found = inputs.work.each(
+        [content_key("brightness and blur", _VERSION, key) for key in inputs.photo_keys],
+        lambda k: brightness_and_blur(inputs.load(k, long_side=_LONG_SIDE)),
+        at_once=None,
+    )
+    brightness, blur = np.array(list(found)).T
+    names = [photo.name for photo in inputs.photos]
+    black = brightness < _BLACK
+    blurred = (blur > _BLURRED) & (blur > np.median(blur) + _MORE) & ~black
+    if black.any():
+        logger.warning(
+            "%d photos are nearly black: %s", black.sum(), some_of(_chosen(names, black))
+        )
+    if blurred.any():
+        logger.warning(
+            "%d photos are blurred beside the others: %s",
+            blurred.sum(),
+            some_of(_chosen(names, blurred)),
+        )
+
+
+def brightness_and_blur(photo: ResizedPhoto) -> tuple[float, float]:
+    """Return the level (0 to 255) that nearly all of a photo is below, and how blurred it is, from
+    0 to 1: the share of its differences between neighbours that blurring it once more leaves
+    (Crete et al., "The blur effect", 2007), in the direction in which that is more.
+    """
+    import cv2
+
+    grey = cv2.cvtColor(photo.pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    counted = grey if photo.usable is None else grey[photo.usable]
+    brightness = float(np.quantile(counted, _QUANTILE)) if counted.size else 255.0
+    # Noise is no sharpness.
+    grey = cv2.GaussianBlur(grey, (0, 0), 0.7)
+    blur = 0.0
+    for axis, kernel in ((1, (9, 1)), (0, (1, 9))):
+        step = np.abs(np.diff(grey, axis=axis))
+        smooth = np.abs(np.diff(cv2.blur(grey, kernel), axis=axis))
+        left = 1 - np.maximum(step - smooth, 0).sum() / max(float(step.sum()), 1e-6)
+        blur = max(blur, float(left))
+    return brightness, blur
+
+
+def _chosen(names: Sequence[str], which: NDArray[np.bool_]) -> list[str]:
+    return [name for name, is_one in zip(names, which, strict=True) if is_one]

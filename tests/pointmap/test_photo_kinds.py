@@ -1,0 +1,202 @@
+"""Kinds of photos that cameras, phones and editors write: read as what they show, one test each."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, features
+
+from pointmap import raw_photos
+from pointmap.images import find_photos, find_videos, load_photo, open_photos
+
+WIDTH, HEIGHT = 64, 48
+
+
+def ramp() -> np.ndarray:
+    """Return a smooth picture (h, w, 3), as compression keeps it, not equal in any direction."""
+    x, y = np.meshgrid(np.linspace(0, 1, WIDTH), np.linspace(0, 1, HEIGHT))
+    return np.round(np.stack([40 + 180 * x, 30 + 200 * y, 220 - 150 * x * y], -1)).astype(np.uint8)
+
+
+def read(path: Path) -> np.ndarray:
+    (photo,), _ = open_photos([path])
+    return load_photo(photo, long_side=WIDTH).pixels
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.jfif", "JPEG"),
+        ("a.jpe", "JPEG"),
+        ("a.avif", "AVIF"),
+        ("a.jp2", "JPEG2000"),
+        ("a.gif", "GIF"),
+    ],
+)
+def test_further_formats_are_found_and_read(name: str, kind: str, tmp_path: Path) -> None:
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this build of Pillow does not know AVIF")
+    Image.fromarray(ramp()).save(tmp_path / name, kind)
+    (path,) = find_photos([tmp_path])
+    assert np.abs(read(path).astype(int) - ramp()).mean() < 8
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+def test_colours_of_few_bits_in_sixteen_are_not_dark(
+    suffix: str, bits: int, tmp_path: Path
+) -> None:
+    deep = ramp().astype(np.uint16) << (bits - 8)
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(cv2.imencode(suffix, deep[..., ::-1])[1].tobytes())
+    assert np.abs(read(path).astype(int) - ramp()).max() <= 1
+
+
+def other_profile() -> bytes:
+    """Return sRGB's profile under another name, red and green primaries exchanged."""
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    place = {
+        bytes(data[at : at + 4]): at + 4
+        for at in range(132, 132 + 12 * int.from_bytes(data[128:132], "big"), 12)
+    }
+    red, green = place[b"rXYZ"], place[b"gXYZ"]
+    data[red : red + 8], data[green : green + 8] = data[green : green + 8], data[red : red + 8]
+    return bytes(data).replace("sRGB".encode("utf-16-be"), "test".encode("utf-16-be"))
+
+
+def test_colours_of_another_profile_become_srgb(tmp_path: Path) -> None:
+    plain, tagged = tmp_path / "plain.png", tmp_path / "tagged.png"
+    Image.fromarray(ramp()).save(plain)
+    Image.fromarray(ramp()).save(tagged, icc_profile=other_profile())
+    exchanged = read(plain)[..., [1, 0, 2]].astype(int)
+    assert np.abs(read(tagged) - exchanged).max() <= 2
+    # Damaged, or what pixels are without any.
+    own = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for number, profile in enumerate((b"nothing", own, own[:200])):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(ramp()).save(path, icc_profile=profile)
+        assert (read(path) == read(plain)).all()
+
+
+def test_a_turned_tiff_is_upright_and_known_to_be_turned(tmp_path: Path) -> None:
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    stored = Image.fromarray(np.ascontiguousarray(np.rot90(ramp())))
+    stored.save(tmp_path / "turned.tif", exif=tags)
+    Image.fromarray(ramp()).save(tmp_path / "upright.tif")
+    photos, _ = open_photos([tmp_path / "turned.tif", tmp_path / "upright.tif"])
+    assert [(p.width, p.height, p.turned) for p in photos] == [
+        (WIDTH, HEIGHT, True),
+        (WIDTH, HEIGHT, False),
+    ]
+    assert (read(photos[0].path) == ramp()).all()
+
+
+@pytest.fixture
+def rawpy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A stand-in for rawpy, whose raw files are JPEGs."""
+
+    class Raw:
+        def __init__(self, file: io.BufferedReader) -> None:
+            with Image.open(file) as picture:
+                self.pixels = np.asarray(picture)
+            self.sizes = types.SimpleNamespace(raw_width=WIDTH, raw_height=HEIGHT)
+
+        def __enter__(self) -> Raw:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+        def postprocess(self, **_: object) -> np.ndarray:
+            return self.pixels
+
+    module = types.ModuleType("rawpy")
+    module.imread, module.LibRawError = Raw, RuntimeError  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "rawpy", module)
+    monkeypatch.setattr(raw_photos.importlib.util, "find_spec", lambda name: module)
+    raw_photos.reads_raw.cache_clear()
+    yield
+    raw_photos.reads_raw.cache_clear()
+
+
+@pytest.fixture
+def no_rawpy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(raw_photos.importlib.util, "find_spec", lambda name: None)
+    raw_photos.reads_raw.cache_clear()
+    yield
+    raw_photos.reads_raw.cache_clear()
+
+
+@pytest.fixture
+def raw_folder(tmp_path: Path) -> Path:
+    for name in ("1.NEF", "2.NEF", "2.jpg"):
+        Image.fromarray(ramp()).save(tmp_path / name, "JPEG", quality=95)
+    return tmp_path
+
+
+def test_camera_raw_is_developed_once(
+    raw_folder: Path, rawpy: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        paths = find_photos([raw_folder])
+    assert [path.name for path in paths] == ["1.NEF", "2.jpg"]
+    assert caplog.messages == [
+        "1 camera raw files beside photos of the same name are left out: 2.NEF"
+    ]
+    assert np.abs(read(paths[0]).astype(int) - ramp()).mean() < 4
+
+
+def test_camera_raw_without_a_developer_is_named(
+    raw_folder: Path, no_rawpy: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert [path.name for path in find_photos([raw_folder])] == ["2.jpg"]
+    assert any("pip install 'pointmap[raw]' reads them: 1.NEF" in text for text in caplog.messages)
+    _, (rejected,) = open_photos([raw_folder / "1.NEF"])
+    assert "pointmap[raw]" in rejected.reason
+
+
+def test_what_is_left_out_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Image.fromarray(ramp()).save(tmp_path / "IMG_1.jpg")
+    for name in ("IMG_1.MOV", "IMG_1.AAE", "clip.mp4", "a.psd", "b.tga", "notes.txt", "c.json"):
+        (tmp_path / name).touch()
+    with caplog.at_level(logging.WARNING):
+        assert [path.name for path in find_photos([tmp_path])] == ["IMG_1.jpg"]
+    assert caplog.messages == [
+        "1 films beside photos of the same name (Live Photos) are left out: IMG_1.MOV",
+        "1 videos in folders are left out, name them to use their frames: clip.mp4",
+        "2 pictures are left out, as of kinds that are not read: a.psd, b.tga",
+    ]
+
+
+def test_a_live_photos_film_is_no_input_but_a_film_alone_is(tmp_path: Path) -> None:
+    Image.fromarray(ramp()).save(tmp_path / "IMG_1.jpg")
+    for name in ("IMG_1.MOV", "IMG_2.MOV"):
+        (tmp_path / name).touch()
+    # As a shell hands on photos/*.
+    given = sorted(tmp_path.iterdir())
+    assert find_videos(given) == [tmp_path / "IMG_2.MOV"]
+    assert find_photos(given[:2]) == [tmp_path / "IMG_1.jpg"]
+
+
+def test_subfolders_are_looked_into_when_that_is_asked_for(tmp_path: Path) -> None:
+    for name in ("b/2.jpg", "a/10.jpg", "a/9.jpg", "0.jpg", ".hidden/1.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(ramp()).save(tmp_path / name)
+    assert find_photos([tmp_path]) == [tmp_path / "0.jpg"]
+    found = find_photos([tmp_path], recursive=True)
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == [
+        "0.jpg",
+        "a/9.jpg",
+        "a/10.jpg",
+        "b/2.jpg",
+    ]

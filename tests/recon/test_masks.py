@@ -1,0 +1,120 @@
+"""Masks found by the photos' names, and bad ones."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pointmap.errors import InputError
+from pointmap.images import Photo, open_photos
+from recon.export.nerfstudio_cameras import read_transforms
+from recon.masks import with_masks
+
+SIZE = (64, 48)
+
+
+def save(path: Path, value: int | Sequence[int] = 255, size: tuple[int, int] = SIZE) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L" if isinstance(value, int) else "RGB", size, value).save(path)  # type: ignore[arg-type]
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[Photo]:
+    names = ("left/0.jpg", "right/0.jpg", "right/1.jpg")
+    return open_photos([save(tmp_path / "photos" / name, (9, 90, 9)) for name in names])[0]
+
+
+def masks_of(photos: Sequence[Photo], folder: Path) -> list[str | None]:
+    return [
+        None if photo.mask is None else photo.mask.relative_to(folder).as_posix()
+        for photo in with_masks(folder, photos)
+    ]
+
+
+def test_masks_are_found_by_name_and_folder(photos: list[Photo], tmp_path: Path) -> None:
+    folder = tmp_path / "masks"
+    for name in ("left/0.jpg.png", "right/0.png", "1.jpg.png", "0.jpg.png"):
+        save(folder / name)
+    assert masks_of(photos, folder) == ["left/0.jpg.png", "right/0.png", "1.jpg.png"]
+    assert with_masks(None, photos) == photos
+
+
+def test_masks_beside_the_photos_are_no_photos(tmp_path: Path) -> None:
+    paths = [save(tmp_path / name) for name in ("a.jpg", "a.jpg.png", "b.jpg", "b.jpg.png")]
+    photos = with_masks(tmp_path, open_photos(paths)[0])
+    assert [photo.name for photo in photos] == ["a.jpg", "b.jpg"]
+
+
+def test_photos_without_a_mask_are_used_whole_and_counted(
+    photos: list[Photo], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path / "masks/right/0.jpg.png")
+    with caplog.at_level(logging.WARNING):
+        assert masks_of(photos, tmp_path / "masks") == [None, "right/0.jpg.png", None]
+    assert caplog.messages == [
+        f"2 photos have no mask in {tmp_path}/masks: left/0.jpg, right/1.jpg"
+    ]
+
+
+def test_photos_masked_everywhere_are_left_out(
+    photos: list[Photo], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for photo, value in zip(photos, (0, 255, 1), strict=True):
+        save(tmp_path / "masks" / f"{photo.name}.png", value)
+    with caplog.at_level(logging.WARNING):
+        assert masks_of(photos, tmp_path / "masks") == ["right/0.jpg.png", "right/1.jpg.png"]
+    assert caplog.messages == ["1 photos are left out, as masked everywhere: left/0.jpg"]
+
+
+def nothing(folder: Path) -> None:
+    save(folder / "other.png")
+
+
+def ambiguous(folder: Path) -> None:
+    save(folder / "0.jpg.png")
+
+
+def other_size(folder: Path) -> None:
+    save(folder / "left/0.jpg.png", size=(48, 48))
+
+
+def all_black(folder: Path) -> None:
+    for name in ("left/0", "right/0", "right/1"):
+        save(folder / f"{name}.jpg.png", 0)
+
+
+def damaged(folder: Path) -> None:
+    save(folder / "left/0.jpg.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (nothing, r"has no photo's mask: that of 0\.jpg would be called 0\.jpg\.png"),
+        (ambiguous, r"0\.jpg\.png may be the mask of several photos"),
+        (other_size, r"left/0\.jpg\.png: 48x48 pixels, but the photo has 64x48"),
+        (all_black, "leave nothing of any photo"),
+        (damaged, r"left/0\.jpg\.png: not a picture"),
+        (lambda folder: None, "is no folder"),
+    ],
+)
+def test_bad_masks_are_errors(
+    make: Callable[[Path], None], message: str, photos: list[Photo], tmp_path: Path
+) -> None:
+    make(tmp_path / "masks")
+    with pytest.raises(InputError, match=message):
+        with_masks(tmp_path / "masks", photos)
+
+
+def test_a_transforms_json_names_masks(tmp_path: Path) -> None:
+    frame = {"file_path": "a.jpg", "transform_matrix": np.eye(4).tolist()}
+    data = {"frames": [frame | {"mask_path": "masks/a.png"}, frame | {"file_path": "b.jpg"}]}
+    listed = read_transforms(tmp_path / "transforms.json", json.loads(json.dumps(data)))
+    assert listed["a.jpg"].mask == tmp_path / "masks/a.png" and listed["b.jpg"].mask is None
