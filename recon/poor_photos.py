@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +59,7 @@ def brightness_and_blur(photo: ResizedPhoto) -> tuple[float, float]:
     """
     import cv2
 
-    grey = cv2.cvtColor(photo.pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    grey: NDArray[Any] = cv2.cvtColor(photo.pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
     counted = grey if photo.usable is None else grey[photo.usable]
     brightness = float(np.quantile(counted, _QUANTILE)) if counted.size else 255.0
     # Noise is no sharpness.

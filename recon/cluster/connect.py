@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from pointmap.errors import InputError
 from recon.work.pieces import Here, PieceMap
@@ -42,10 +43,12 @@ def pieces_on(cluster: str) -> Iterator[PieceMap]:
 
     from recon.cluster.ray_pieces import RayPieces
 
-    loopback = {"_node_ip_address": "127.0.0.1"} if address.startswith(_LOOPBACK) else {}
+    options: dict[str, Any] = {"logging_level": "ERROR"}
+    if address.startswith(_LOOPBACK):
+        options["_node_ip_address"] = "127.0.0.1"
     try:
         # Warnings of tasks come back with them.
-        ray.init(address=address, logging_level="ERROR", log_to_driver=False, **loopback)
+        ray.init(address=address, log_to_driver=False, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise InputError(
             f"cannot join the cluster at {address} ({error}): run this command on one of its "

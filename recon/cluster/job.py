@@ -7,7 +7,7 @@ network by its weights, which lie once in the shared memory of each node.
 from __future__ import annotations
 
 import io
-import pickle
+import pickle  # nosec B403
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -97,7 +97,7 @@ def _far_enough(alignment: Alignment, priors: Sequence[PhotoPrior], scale: Array
     extent = float(np.linalg.norm(np.ptp(centres, axis=0)))
     depths = [
         scale[k] * np.median(depth)
-        for k in np.flatnonzero(np.isfinite(scale))
+        for k in np.flatnonzero(np.isfinite(scale)).tolist()
         if len(depth := priors[k].points[..., 2][priors[k].confidence > 0])
     ]
     if not depths or extent <= 1e-9 * float(np.median(depths)):

@@ -90,12 +90,12 @@ def texture_mesh(
     gains = photo_gains(samples, len(mesh.vertices))
     width, height = (int(np.ceil(n)) + _MARGIN for n in layout.texel.max(0, initial=0))
     texture = np.zeros((height + _LEVELS * _CELL, max(width, _LEVELS**2 * _CELL), 3), np.uint8)
-    size_px = texture.shape[1], texture.shape[0]
+    texture_px = texture.shape[1], texture.shape[0]
 
     def parts(numbers: Sequence[int]) -> Iterator[list[_Part]]:
         for number in numbers:
             pixels = levelled(full_photo(placed[number], layout.scale), gains[number])
-            yield list(_parts(pixels.round().astype(np.uint8), layout, number, size_px))
+            yield list(_parts(pixels.round().astype(np.uint8), layout, number, texture_px))
 
     shown = np.unique(layout.view).tolist()
     for cut in pieces.stream(parts, shown, needs=_PAINT):

@@ -177,8 +177,8 @@ def _agreeing(inputs: Inputs, matches: PairMatches, *, sigmas: float = 2.0) -> A
         return np.zeros(0)
     # OpenCV's takes photo i's points to lines of photo j, ours the other way.
     kept = agrees.ravel() > 0
-    fundamental = np.asarray(fundamental.T, np.float64)
-    return sampson_px(fundamental, matches.xy_i[kept], matches.xy_j[kept])
+    ours: Array = np.asarray(fundamental.T, np.float64)
+    return sampson_px(ours, matches.xy_i[kept], matches.xy_j[kept])
 
 
 def _numbered(

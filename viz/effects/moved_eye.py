@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,7 @@ class MovedEye:
         from viz.effects.loops import warp
 
         h, w = self.photo.depth.shape
-        out = np.zeros((h, w, 3), np.uint8)
+        out: NDArray[Any] = np.zeros((h, w, 3), np.uint8)
         nearest = np.zeros((h, w), np.float32)
         y, x = np.mgrid[:h, :w].astype(np.float32)
         middle_x, middle_y = (w - 1) / 2, (h - 1) / 2

@@ -7,6 +7,7 @@ background behind the near side of each step in depth.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,13 +111,13 @@ def filled(depth: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     import cv2
 
-    weights = [(depth > 0).astype(np.float32)]
-    sums = [depth * weights[0]]
+    weights: list[NDArray[Any]] = [(depth > 0).astype(np.float32)]
+    sums: list[NDArray[Any]] = [depth * weights[0]]
     while min(sums[-1].shape) > 1:
         sums.append(cv2.pyrDown(sums[-1]))
         weights.append(cv2.pyrDown(weights[-1]))
     whole = float(depth[depth > 0].mean())
-    guess = np.full(sums[-1].shape, whole, np.float32)
+    guess: NDArray[Any] = np.full(sums[-1].shape, whole, np.float32)
     for total, weight in zip(reversed(sums), reversed(weights), strict=True):
         size = (total.shape[1], total.shape[0])
         guess = cv2.resize(guess, size, interpolation=cv2.INTER_LINEAR)

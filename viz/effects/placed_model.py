@@ -87,7 +87,8 @@ def place_model(
         rigid(axes, foot), (vertices - middle) * (height / (high[1] - low[1]))
     )
     caster = _caster(placed, model)
-    picture = photo.pixels * _light(photo, caster, foot, height)[..., None]
+    light = _light(photo, caster, foot, height)[..., None]
+    picture: Array = photo.pixels.astype(np.float64) * light
     _draw(picture, photo, caster, placed, model, axes[:, 1])
     return np.rint(np.clip(picture, 0, 255)).astype(np.uint8)
 
@@ -106,8 +107,8 @@ def _caster(vertices: Array, model: trimesh.Trimesh) -> Any:
 
     caster = o3d.t.geometry.RaycastingScene()
     caster.add_triangles(
-        o3d.core.Tensor(vertices.astype(np.float32)),
-        o3d.core.Tensor(np.asarray(model.faces, np.uint32)),
+        o3d.core.Tensor.from_numpy(vertices.astype(np.float32)),
+        o3d.core.Tensor.from_numpy(np.array(model.faces, np.uint32)),
     )
     return caster
 
@@ -126,7 +127,7 @@ def _light(photo: PhotoDepth, caster: Any, foot: Array, height: float) -> NDArra
     for direction in directions:
         rays = np.hstack([starts, np.broadcast_to(direction, starts.shape)]).astype(np.float32)
         hit = caster.test_occlusions(
-            o3d.core.Tensor(rays), tnear=0.0, tfar=float((1 + _SHADOW_REACH) * height)
+            o3d.core.Tensor.from_numpy(rays), tnear=0.0, tfar=float((1 + _SHADOW_REACH) * height)
         )
         taken += hit.numpy()
     light = np.ones((h, w), np.float32)
@@ -172,7 +173,7 @@ def _draw(
     pixels = pixel_centres(across, down) / n + [left, top]
     along = pixel_rays(pixels, photo.intrinsics, photo.k1)
     rays = np.concatenate([np.zeros_like(along), along], axis=-1).astype(np.float32)
-    cast = caster.cast_rays(o3d.core.Tensor(rays))
+    cast = caster.cast_rays(o3d.core.Tensor.from_numpy(rays))
     depth = cast["t_hit"].numpy()  # the rays' z is 1
     real = photo.depth[top:bottom, left:right].repeat(n, axis=0).repeat(n, axis=1)
     shown = np.isfinite(depth) & (depth < real * (1 + _SLACK))

@@ -29,7 +29,8 @@ def packed(columns: Sequence[NDArray[np.integer[Any]]], *, widths: Sequence[int]
 def _planes(column: NDArray[np.integer[Any]], width: int) -> bytes:
     """Return the bytes of a column's steps, modulo 2 to the ``width`` bytes."""
     bits = 8 * width
-    steps: NDArray[np.int64] = np.diff(column.astype(np.int64), prepend=np.int64(0))
+    values = column.astype(np.int64)
+    steps = values - np.concatenate([[0], values[:-1]])
     half = 1 << (bits - 1)
     steps = np.mod(steps + half, 2 * half) - half
     folded = ((steps << 1) ^ (steps >> 63)).astype("<u8")

@@ -109,8 +109,9 @@ def _cut() -> str:
         "</label>"
         for says, face in _FACES.items()
     )
+    # HTML has selects, too.
     return (
-        "<div class='tools cut' role='group' aria-label='Cut' hidden>"
+        "<div class='tools cut' role='group' aria-label='Cut' hidden>"  # nosec B608
         f"{sides}<label>Section <select data-section><option value=''>none</option>"
         "<option value='floor'>from above</option><option value='front'>from the front</option>"
         "<option value='side'>from the side</option></select></label>"
