@@ -72,6 +72,7 @@ NOT_RUN = {
     ("official-checkpoints", "needs the network, to download the checkpoint"),
     ("train", "needs a GPU, or runs for minutes"),
     ("view-and-share", "draws for a minute where there is no graphics card"),
+    ("view-and-share", "needs a model of yours, and a film takes a while"),
     ("view-and-share", "opens a window, or serves until Ctrl-C"),
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from contextlib import ExitStack
@@ -13,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from pointmap.commands import run_command
 from pointmap.errors import InputError
 from pointmap.version import answer_version
-from recon.lossy_streams import lossy_streams
 
 if TYPE_CHECKING:
     from recon.batch.processes import BatchFolder, Scenes
     from recon.batch.scene_list import SceneEntry
 
-EXIT_INPUT_ERROR, EXIT_SOME_FAILED = 2, 3
+EXIT_SOME_FAILED = 3
 _LOCK = ".lock"
 # How often the page is written while scenes come in.
 _PAGE_SECONDS = 10.0
@@ -62,19 +61,9 @@ def main(arguments: list[str] | None = None, prog: str = "python -m recon.batch"
     given = sys.argv[1:] if arguments is None else list(arguments)
     cut = given.index("--") if "--" in given else len(given)
     command, options = tyro.cli(Command, args=given[:cut], prog=prog), given[cut + 1 :]
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
-    with lossy_streams():
-        try:
-            return _run(command, options, prog)
-        except InputError as error:
-            sys.stderr.write(f"error: {error}\n")
-            return EXIT_INPUT_ERROR
-        except KeyboardInterrupt:
-            sys.stderr.write("interrupted: the same command goes on from here\n")
-            return 128 + signal.SIGINT
+    return run_command(
+        lambda: _run(command, options, prog), left=lambda: "the same command goes on from here"
+    )
 
 
 def _run(command: Command, options: list[str], prog: str) -> int:
