@@ -87,7 +87,7 @@ class Packer:
 
     def job(self, make: Callable[..., object]) -> Job:
         """Return ``make`` as a job."""
-        import cloudpickle
+        from ray import cloudpickle
 
         packer, networks = self, list[Any]()
 

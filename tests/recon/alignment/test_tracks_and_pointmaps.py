@@ -86,15 +86,18 @@ def test_the_pipeline_places_photos_without_any_texture(
     for k in range(4):
         Image.new("RGB", (4 * WIDTH, 4 * HEIGHT), (128, 128, 120 + k)).save(tmp_path / f"{k}.png")
     config = SimpleNamespace(img_size=(WIDTH, WIDTH), patch_size=16, descriptor_dim=0)
-    both = [p for j in range(4) for i in range(j) for p in ((i, j), (j, i))]
     monkeypatch.setattr(
         "pointmap.checkpoint.load_network", lambda _: SimpleNamespace(config=config)
     )
     monkeypatch.setattr("recon.inputs.Inputs.network_key", "one that knows the room")
-    monkeypatch.setattr("pointmap.inference.EncodedOnDemand", lambda *_, **__: None)
-    monkeypatch.setattr(
-        "pointmap.inference.predict_pairs", lambda *_, **__: predictions(scene, both)
-    )
+    encoded = SimpleNamespace(sizes=[(WIDTH, HEIGHT)] * 4)
+
+    def predicted(network, encoded, batches, **_):
+        for batch in batches:
+            yield list(predictions(scene, [p for i, j in batch for p in ((i, j), (j, i))]))
+
+    monkeypatch.setattr("pointmap.inference.EncodedOnDemand", lambda *_, **__: encoded)
+    monkeypatch.setattr("pointmap.inference.predict_batches", predicted)
     found = reconstruct(tmp_path, Options(refine_depth=False, depth_size=WIDTH))
     assert all(view.registered for view in found.views)
     assert {pair.method for pair in found.pairs} == {"pointmaps"}
