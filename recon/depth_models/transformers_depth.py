@@ -16,11 +16,9 @@ from recon.prediction.affine_fit import MapKind
 from recon.pretrained.folder import folder_key, library_errors
 from recon.pretrained.transformers_folder import (
     check_kind,
-    check_size,
     check_transformers,
-    check_weights,
+    loaded,
     model_config,
-    quiet_transformers,
 )
 
 if TYPE_CHECKING:
@@ -105,22 +103,10 @@ def load_transformers(
     fitting version of the library.
     """
     check_transformers("--depth-model")
-    from transformers import AutoImageProcessor, AutoModelForDepthEstimation
+    from transformers import AutoModelForDepthEstimation
 
     kind = _kind(folder)
-    with quiet_transformers(), library_errors(folder):
-        check_size(folder, AutoModelForDepthEstimation)
-        # No code from the folder is run: without trust_remote_code the library has its own alone.
-        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-        network, info = AutoModelForDepthEstimation.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-            dtype="float32",
-        )
-    check_weights(folder, network, info)
-    network = network.eval().to(device)
+    processor, network = loaded(folder, AutoModelForDepthEstimation, device)
     prompted = network.config.model_type == _PROMPTED
     return (PromptedTransformersDepth if prompted else TransformersDepth)(
         name, folder, kind, licence, folder_key(folder), processor, network, device

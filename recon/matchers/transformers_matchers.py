@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 
 from pointmap.camera import Array
 from recon.matchers.protocol import FoundMatches
-from recon.pretrained.folder import folder_key, library_errors
+from recon.pretrained.folder import folder_key
 from recon.pretrained.transformers_folder import (
     check_kind,
-    check_size,
     check_transformers,
-    check_weights,
+    loaded,
     model_config,
-    quiet_transformers,
 )
 
 if TYPE_CHECKING:
@@ -133,23 +131,11 @@ def load_transformers_matcher(
     fitting version of the library.
     """
     check_transformers("--matcher")
-    from transformers import AutoImageProcessor, AutoModelForKeypointMatching
+    from transformers import AutoModelForKeypointMatching
 
     config = model_config(folder)
     check_kind(folder, config, "matcher", task="ForKeypointMatching", known=tuple(_KINDS))
-    with quiet_transformers(), library_errors(folder):
-        # No code from the folder is run: without trust_remote_code the library has its own alone.
-        check_size(folder, AutoModelForKeypointMatching)
-        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-        network, info = AutoModelForKeypointMatching.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-            dtype="float32",
-        )
-    check_weights(folder, network, info)
-    network = network.eval().to(device)
+    processor, network = loaded(folder, AutoModelForKeypointMatching, device)
     kind = _KINDS[config["model_type"]]
     if not kind.key_points:
         _pair_cells(network)

@@ -8,11 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pointmap.errors import InputError
 from pointmap.outside.regular_file import check_regular
-from recon.pretrained.folder import read_settings
+from recon.pretrained.folder import library_errors, read_settings
+
+if TYPE_CHECKING:
+    import torch
 
 _LEAST_VERSION = (5, 0)
 # Of the pictures that a model may ask for, in pixels; Depth Pro has 1536.
@@ -72,7 +75,30 @@ def check_kind(
         raise InputError(f"{folder}: no weights (.safetensors) in the folder; download it again")
 
 
-def check_size(folder: Path, library_class: Any) -> None:
+def loaded(folder: Path, library_class: Any, device: torch.device) -> tuple[Any, Any]:
+    """Return the image processor and the network in ``folder``, the latter on its device.
+
+    ``library_class``: that loads it (AutoModelFor...). Raises ``InputError`` for weights that are
+    missing or unfit, and whatever else the library finds wrong.
+    """
+    from transformers import AutoImageProcessor
+
+    with quiet_transformers(), library_errors(folder):
+        _check_size(folder, library_class)
+        # No code from the folder is run: without trust_remote_code the library has its own alone.
+        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+        network, info = library_class.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            dtype="float32",
+        )
+    _check_weights(folder, network, info)
+    return processor, network.eval().to(device)
+
+
+def _check_size(folder: Path, library_class: Any) -> None:
     """Raise ``ValueError`` when the settings ask for pictures beyond any model's, or for far more
     weights than the files hold; ``library_class``: that will load them (AutoModelFor...).
 
@@ -97,7 +123,7 @@ def check_size(folder: Path, library_class: Any) -> None:
         raise ValueError(f"config.json asks for {asked:,} weights, and the files hold {held:,}")
 
 
-def check_weights(folder: Path, network: Any, info: dict[str, Any]) -> None:
+def _check_weights(folder: Path, network: Any, info: dict[str, Any]) -> None:
     """Raise ``InputError`` where weights are missing, misshapen or not finite; ``info``: of
     from_pretrained.
     """
