@@ -2,7 +2,9 @@
 
 Levenberg-Marquardt on the Schur complement (Triggs et al. 2000, "Bundle adjustment: a modern
 synthesis", section 6): the points are eliminated block by block, the cameras' reduced system is
-solved densely. Everything is vectorised over observations, so that a dozen photos take a second.
+solved by a sparse factorisation, of few cameras by a dense one
+(:mod:`recon.alignment.positive_system`). Everything is vectorised over observations, so that a
+dozen photos take a second.
 
 A camera is ``p = R (x - c)``, ``q = p[:2] / p[2]``, ``xy = focal (1 + k1 |q|^2) q + principal``:
 square pixels, principal point as given (the photo's centre), one coefficient of radial distortion.
