@@ -23,7 +23,7 @@ class ExportOptions:
     """Size of those depth files: as computed, or as the photos, along the photos' edges."""
 
     glb_triangles: int = 500_000
-    """Upper bound of scene.glb's triangles, about 12 MB, for phones and browsers. mesh.ply has all."""
+    """Most triangles in scene.glb, about 12 MB, for phones and browsers. mesh.ply has all."""
 
     def check(self) -> None:
         """Raise ``InputError`` for what could not be written, before the long work."""
