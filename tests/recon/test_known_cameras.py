@@ -14,6 +14,7 @@ from tiny_network import tiny_config
 from pointmap.camera import Array, invert_rigid, pixel_rays, project, transform_points
 from pointmap.errors import InputError
 from pointmap.images import Photo
+from pointmap.lens import Lens
 from pointmap.network import DUSt3R
 from pointmap.photo_names import photo_names
 from recon.alignment import align
@@ -64,7 +65,7 @@ def test_a_scene_of_ours_is_read_bit_equal(tmp_path: Path) -> None:
     known = load_known_cameras(str(tmp_path / "cameras.json"), photos_of(scene))
     for view, lens, pose in zip(scene.views, known.lenses, known.cam_to_world, strict=True):
         assert np.array_equal(lens.intrinsics, view.camera.intrinsics)
-        assert lens.k1 == view.camera.k1
+        assert lens.lens == view.camera.lens
         given = view.camera.cam_to_world
         assert pose is None if given is None else np.array_equal(pose, given)
 
@@ -104,7 +105,7 @@ def test_a_colmap_model_is_read(tmp_path: Path, k1: float) -> None:
     for k in (0, 1, 3):
         camera = scene.views[k].camera
         assert np.array_equal(known.lenses[k].intrinsics, camera.intrinsics)
-        assert known.lenses[k].k1 == k1
+        assert known.lenses[k].lens == Lens.radial(k1)
         assert np.allclose(known.cam_to_world[k], camera.cam_to_world, atol=1e-12)
 
 
@@ -188,7 +189,7 @@ def test_any_lens_is_an_ideal_pinhole_and_back(tmp_path: Path, k1: float) -> Non
     lens = load_known_cameras(path, photos(1)).lenses[0]
     xy = np.random.default_rng(0).uniform(0, [WIDTH, HEIGHT], (50, 2))
     ideal = lens.to_ideal(xy)
-    assert np.allclose(pixel_rays(ideal, lens.ideal), pixel_rays(xy, ODD, k1))
+    assert np.allclose(pixel_rays(ideal, lens.ideal), pixel_rays(xy, ODD, Lens.radial(k1)))
     assert lens.ideal[0, 0] == lens.ideal[1, 1] == lens.focal_px
     assert lens.ideal[:2, 2].tolist() == [WIDTH / 2, HEIGHT / 2]
     assert np.allclose(lens.to_original(ideal), xy)
@@ -208,7 +209,9 @@ def test_odd_lenses_come_through_the_alignment_bit_equal(tmp_path: Path) -> None
     told = evidence(photos(6), edges, known.focals_px, focal_log_sigma=0.0)
     found = align(photos(6), told, known_cam_to_world=known.cam_to_world)
     found = known.restored(found)
-    assert all(np.array_equal(K, ODD) for K in found.intrinsics) and set(found.k1) == {-0.05}
+    assert all(np.array_equal(K, ODD) for K in found.intrinsics) and set(found.lenses) == {
+        Lens.radial(-0.05)
+    }
     for k, pose in enumerate(found.cam_to_world):
         assert np.array_equal(pose, poses[k]) if k < 3 else np.allclose(pose, poses[k], atol=1e-4)
     # Key points are back in the photos' own pixels, and the points project onto them.

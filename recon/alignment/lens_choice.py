@@ -1,0 +1,137 @@
+"""What the lenses are: a pinhole with one radial coefficient, or more where the photos show it.
+
+Cameras that can do more always fit better what they are fitted to. So models are compared by
+matches that none of them was fitted to: a tenth of each pair's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from pointmap.camera import Mask
+from pointmap.images import Photo
+from recon.alignment.align import align
+from recon.alignment.cameras import Cameras
+from recon.alignment.refinement import AlignOptions, LensModel
+from recon.alignment.tracks import build_match_table, match_midpoints
+from recon.stage_results import REFERENCE_LONG_SIDE, Alignment, PairEdge, PairEvidence
+from recon.verdict.uncertainty import uncertainty
+
+logger = logging.getLogger(__name__)
+
+LensKind = Literal["auto", "pinhole", "radial", "fisheye"]
+
+# Of fewer photos the matches leave open what is the lens and what the place.
+_FEWEST_PHOTOS = 3
+# A richer camera has to leave less than this share of the squared errors, and to move cameras by
+# more than this (degrees) and than what their own errors do, before it is tried.
+_LEFT, _SHIFT_DEG = 0.97, 0.05
+# What is held out: a share of each pair's matches, the same in every trial.
+_HELD_OUT, _SEED = 0.1, 0
+# A held-out match that misses by so many pixels, at 640 px, is as wrong as any.
+_MISSES_PX = 4.0
+# A model has to lower what held-out matches miss by to this share of what a simpler one leaves.
+_BETTER = 0.97
+_TRIED = (
+    LensModel(centre=True),
+    LensModel(k2=True),
+    LensModel(k2=True, centre=True),
+)
+
+
+def with_chosen_lenses(
+    photos: Sequence[Photo],
+    evidence: PairEvidence,
+    alignment: Alignment,
+    options: AlignOptions,
+) -> Alignment:
+    """Return the alignment with the lenses that the photos show; as it is where one radial
+    coefficient and a centred principal point say as much, or where cameras are known.
+    """
+    placed = sum(pose is not None for pose in alignment.cam_to_world)
+    if placed < _FEWEST_PHOTOS or not len(alignment.tracks.points):
+        return alignment
+    if not any(sigma > 0 for sigma in evidence.focals.log_sigma) or not _asked_for(
+        photos, alignment
+    ):
+        return alignment
+    told = replace(evidence, edges=list(alignment.edges))
+    learned, held_out = _split(told)
+    first = align(photos, learned, options, start=alignment)
+    best, model, cost = first, None, misses(photos, first, held_out)
+    for tried in _TRIED:
+        trial = align(photos, learned, options, start=best, lens=tried)
+        found = misses(photos, trial, held_out)
+        logger.debug("lenses with %s: held-out matches miss by %.4f, not %.4f", tried, found, cost)
+        if found < _BETTER * cost:
+            best, model, cost = trial, tried, found
+    if model is None:
+        return alignment
+    chosen = align(photos, told, options, start=best, lens=model)
+    placed_now = sum(pose is not None for pose in chosen.cam_to_world)
+    return chosen if placed_now >= placed else alignment
+
+
+def _asked_for(photos: Sequence[Photo], alignment: Alignment) -> bool:
+    """Return whether a richer camera would move the photos beyond what their errors do."""
+    errors = uncertainty(photos, alignment)
+    shift = float(np.nanmedian(errors.shift_deg)) if np.isfinite(errors.shift_deg).any() else 0.0
+    logger.debug("a richer camera moves photos by %.3f degrees, leaves %.3f", shift, errors.left)
+    return errors.left < _LEFT and shift > _SHIFT_DEG
+
+
+def _split(evidence: PairEvidence) -> tuple[PairEvidence, list[PairEdge]]:
+    """Return the evidence without a tenth of each edge's matches, and edges of that tenth."""
+    rng = np.random.default_rng(_SEED)
+    learned, held_out = [], []
+    for edge in evidence.edges:
+        out = rng.random(len(edge.matches)) < _HELD_OUT
+        learned.append(_part(edge, ~out))
+        held_out.append(_part(edge, out))
+    return replace(evidence, edges=learned), held_out
+
+
+def _part(edge: PairEdge, rows: Mask) -> PairEdge:
+    pose = replace(edge.pose, inliers=edge.pose.inliers[rows])
+    return replace(edge, matches=edge.matches.select(rows), pose=pose)
+
+
+def misses(photos: Sequence[Photo], alignment: Alignment, edges: Sequence[PairEdge]) -> float:
+    """Return how far matches miss the cameras, 0 to 1: the mean over all matches of ``edges`` of
+    the squared reprojection error of the midpoint of their two rays, bounded.
+    """
+    table = build_match_table(edges)
+    cameras = cameras_of(photos, alignment)
+    view = table.node_view
+    rows = np.arange(len(table.first))
+    if not len(rows):
+        return 0.0
+    points, _ = match_midpoints(table, cameras, rows)
+    errors = [
+        cameras.errors_px(view[nodes], table.node_xy[nodes], points) / cameras.unit_px[view[nodes]]
+        for nodes in (table.first, table.second)
+    ]
+    placed = cameras.registered[view[table.first]] & cameras.registered[view[table.second]]
+    worst = np.where(placed, np.maximum(*errors), np.inf)
+    return float(np.square(np.minimum(worst / _MISSES_PX, 1.0)).mean())
+
+
+def cameras_of(photos: Sequence[Photo], alignment: Alignment) -> Cameras:
+    """Return the cameras of an alignment whose lenses were solved for."""
+    poses = [np.eye(4) if pose is None else pose for pose in alignment.cam_to_world]
+    k1, k2 = np.array([lens.k1_k2 for lens in alignment.lenses]).T
+    return Cameras(
+        np.stack(poses),
+        np.array([pose is not None for pose in alignment.cam_to_world]),
+        alignment.intrinsics[:, 0, 0],
+        alignment.intrinsics[:, :2, 2],
+        np.array([max(p.width, p.height) for p in photos]) / REFERENCE_LONG_SIDE,
+        k1,
+        k2,
+        np.array([lens.is_fisheye for lens in alignment.lenses]),
+    )
