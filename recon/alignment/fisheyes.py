@@ -115,7 +115,7 @@ def fisheye_focal(photos: Sequence[Photo], matches: Sequence[PairMatches]) -> fl
     if not pairs:
         return None
     support = in_threads(lambda pair: [_support(pair, photos, f) for f in _FOCALS.tolist()], pairs)
-    total = np.sum(support, axis=0)
+    total = np.sum(list(support), axis=0)
     logger.debug("fitting matches by focal length of a fisheye: %s", total.round(1).tolist())
     return float(_FOCALS[int(np.argmax(total))])
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from pointmap.camera import Mask
 from pointmap.images import Photo
+from pointmap.lens import Lens
 from recon.alignment.align import align
 from recon.alignment.cameras import Cameras
 from recon.alignment.refinement import AlignOptions, LensModel
@@ -35,13 +36,11 @@ _LEFT, _SHIFT_DEG = 0.97, 0.05
 _HELD_OUT, _SEED = 0.1, 0
 # A held-out match that misses by so many pixels, at 640 px, is as wrong as any.
 _MISSES_PX = 4.0
-# A model has to lower what held-out matches miss by to this share of what a simpler one leaves.
+# A richer model has to lower what held-out matches miss by to this share of what a simpler one
+# leaves.
 _BETTER = 0.97
-_TRIED = (
-    LensModel(centre=True),
-    LensModel(k2=True),
-    LensModel(k2=True, centre=True),
-)
+_RICHEST = LensModel(k2=True, centre=True)
+_BETWEEN = LensModel(k2=True), LensModel(centre=True)
 
 
 def with_chosen_lenses(
@@ -63,18 +62,33 @@ def with_chosen_lenses(
     told = replace(evidence, edges=list(alignment.edges))
     learned, held_out = _split(told)
     first = align(photos, learned, options, start=alignment)
-    best, model, cost = first, None, misses(photos, first, held_out)
-    for tried in _TRIED:
-        trial = align(photos, learned, options, start=best, lens=tried)
-        found = misses(photos, trial, held_out)
-        logger.debug("lenses with %s: held-out matches miss by %.4f, not %.4f", tried, found, cost)
-        if found < _BETTER * cost:
-            best, model, cost = trial, tried, found
-    if model is None:
+    model, best = _RICHEST, align(photos, learned, options, start=alignment, lens=_RICHEST)
+    before, cost = (misses(photos, one, held_out) for one in (first, best))
+    logger.debug("with richer lenses held-out matches miss by %.4f, not %.4f", cost, before)
+    if cost >= _BETTER * before:
         return alignment
+    for simpler in _BETWEEN:
+        start = _held_to(simpler, best, photos)
+        trial = align(photos, learned, options, start=start, lens=simpler)
+        found = misses(photos, trial, held_out)
+        logger.debug("with %s by %.4f", simpler, found)
+        if cost >= _BETTER * found:
+            continue
+        model, best = simpler, trial
+        break
     chosen = align(photos, told, options, start=best, lens=model)
     placed_now = sum(pose is not None for pose in chosen.cam_to_world)
     return chosen if placed_now >= placed else alignment
+
+
+def _held_to(model: LensModel, alignment: Alignment, photos: Sequence[Photo]) -> Alignment:
+    """Return the alignment with lenses as simple as a model."""
+    intrinsics, lenses = alignment.intrinsics.copy(), alignment.lenses
+    if not model.centre:
+        intrinsics[:, :2, 2] = [[photo.width / 2, photo.height / 2] for photo in photos]
+    if not model.k2:
+        lenses = tuple(Lens.solved(lens.k1_k2[0], 0.0, lens.is_fisheye) for lens in lenses)
+    return replace(alignment, intrinsics=intrinsics, lenses=lenses)
 
 
 def _asked_for(photos: Sequence[Photo], alignment: Alignment) -> bool:

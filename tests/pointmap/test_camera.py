@@ -91,6 +91,7 @@ def test_the_pinhole_picture_holds_all_of_the_photo(k1: float) -> None:
 
 def test_unprojected_depth_keeps_its_z() -> None:
     depth = np.random.default_rng(2).uniform(1, 5, (24, 32))
-    points = unproject(depth, pinhole(30.0, 32, 24), -0.05)
+    K, lens = pinhole(30.0, 32, 24), Lens.radial(-0.05)
+    points = unproject(depth, K, lens)
     assert np.array_equal(points[..., 2], depth)
-    assert np.allclose(project(points, pinhole(30.0, 32, 24), -0.05), pixel_centres(32, 24))
+    assert np.allclose(project(points, K, lens), pixel_centres(32, 24))

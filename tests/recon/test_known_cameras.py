@@ -149,17 +149,28 @@ def test_cameras_of_which_nobody_knows_whose_they_are_are_an_error(
         load_known_cameras(path, in_folders(*names))
 
 
-def test_a_lens_of_many_coefficients_is_refused(tmp_path: Path) -> None:
+def test_a_colmap_model_of_any_lens_is_read(tmp_path: Path) -> None:
     import pycolmap
 
     scene = make_scene(tmp_path)
     write_colmap(tmp_path, scene)
     model = pycolmap.Reconstruction(str(tmp_path))
     camera = next(iter(model.cameras.values()))
-    camera.model = pycolmap.CameraModelId.RADIAL
-    camera.params = [600.0, 320.0, 240.0, 0.01, 0.002]
+    given = [-0.02, 0.01, 0.001, -0.002, 0.001, 0.0005, 0.001, -0.001]
+    for name in ("FULL_OPENCV", "THIN_PRISM_FISHEYE"):
+        camera.model = getattr(pycolmap.CameraModelId, name)
+        camera.params = [600.0, 610.0, 320.0, 240.0, *given]
+        model.write(str(tmp_path))
+        lens = load_known_cameras(str(tmp_path), photos_of(scene)).lenses[0]
+        assert lens is not None and lens.lens == Lens(name, tuple(given))
+        xy = np.random.default_rng(0).uniform(0, [640, 480], (50, 2))
+        rays = camera.cam_from_img(xy)
+        np.testing.assert_allclose(pixel_rays(xy, lens.intrinsics, lens.lens)[:, :2], rays)
+        np.testing.assert_allclose(lens.to_original(lens.to_ideal(xy)), xy, atol=1e-5)
+    camera.model = pycolmap.CameraModelId.EQUIRECTANGULAR
+    camera.params = [640.0, 320.0]
     model.write(str(tmp_path))
-    with pytest.raises(InputError, match="undistort the photos"):
+    with pytest.raises(InputError, match="panorama"):
         load_known_cameras(str(tmp_path), photos_of(scene))
 
 
@@ -195,23 +206,32 @@ def test_any_lens_is_an_ideal_pinhole_and_back(tmp_path: Path, k1: float) -> Non
     assert np.allclose(lens.to_original(ideal), xy)
 
 
-def test_odd_lenses_come_through_the_alignment_bit_equal(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "lens",
+    [
+        Lens.radial(-0.05),
+        Lens("OPENCV", (-0.05, 0.01, 0.002, -0.001)),
+        Lens("OPENCV_FISHEYE", (0.01, 0.0, 0.002, 0.0)),
+    ],
+    ids=lambda lens: lens.model,
+)
+def test_odd_lenses_come_through_the_alignment_bit_equal(tmp_path: Path, lens: Lens) -> None:
     """All photos have an off-centre lens with skew and distortion; all but the last are known."""
     scene = arc_scene(6, 200)
     poses = scene.cam_to_world
-    images = {f"{k}.jpg": entry(ODD, poses[k] if k < 3 else None, -0.05) for k in range(6)}
+    images = {f"{k}.jpg": entry(ODD, poses[k] if k < 3 else None) for k in range(6)}
+    for one in images.values():
+        one["distortion"] = {"model": lens.model, **lens.parameters}
     known = load_known_cameras(write(tmp_path / "known.json", images), photos(6))
     bent = [
-        project(transform_points(invert_rigid(pose), scene.points), ODD, -0.05) for pose in poses
+        project(transform_points(invert_rigid(pose), scene.points), ODD, lens) for pose in poses
     ]
-    ideal = [lens.to_ideal(xy) for lens, xy in zip(known.lenses, bent, strict=True)]
+    ideal = [one.to_ideal(xy) for one, xy in zip(known.lenses, bent, strict=True)]
     edges, _ = scene_edges(replace(scene, xy=np.where(np.isfinite(scene.xy), ideal, np.nan)))
     told = evidence(photos(6), edges, known.focals_px, focal_log_sigma=0.0)
     found = align(photos(6), told, known_cam_to_world=known.cam_to_world)
     found = known.restored(found)
-    assert all(np.array_equal(K, ODD) for K in found.intrinsics) and set(found.lenses) == {
-        Lens.radial(-0.05)
-    }
+    assert all(np.array_equal(K, ODD) for K in found.intrinsics) and set(found.lenses) == {lens}
     for k, pose in enumerate(found.cam_to_world):
         assert np.array_equal(pose, poses[k]) if k < 3 else np.allclose(pose, poses[k], atol=1e-4)
     # Key points are back in the photos' own pixels, and the points project onto them.
