@@ -73,9 +73,8 @@ def with_chosen_lenses(
         found = misses(photos, trial, held_out)
         logger.debug("with %s by %.4f", simpler, found)
         if cost >= _BETTER * found:
-            continue
-        model, best = simpler, trial
-        break
+            model, best = simpler, trial
+            break
     chosen = align(photos, told, options, start=best, lens=model)
     placed_now = sum(pose is not None for pose in chosen.cam_to_world)
     return chosen if placed_now >= placed else alignment
