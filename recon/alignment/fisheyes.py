@@ -33,7 +33,8 @@ from recon.stage_results import (
 from recon.two_view.epipolar import find_pose, refine_pose
 from recon.two_view.focal_lengths import FocalOptions, telling_pairs
 from recon.two_view.gather_evidence import gather_evidence
-from recon.verdict.judge import judge
+from recon.verdict.evidence import scene_evidence
+from recon.verdict.judge import probability_wrong
 from recon.work.on_demand import Mapped
 from recon.work.threads import in_threads
 
@@ -49,6 +50,9 @@ _FOCALS = np.geomspace(0.26, 1.0, 10)
 _LOG_SIGMA = 0.1
 # Pairs that are asked, and matches of each.
 _PAIRS, _MATCHES = 8, 300
+# Scenes of which a richer camera would leave less than this share of the squared errors are looked
+# at, and those more likely wrong than not; pairs then have to fit fisheyes this much better.
+_LEFT, _DOUBTFUL, _PAIRS_BETTER = 0.8, 0.5, 1.02
 # A ray fits its epipolar plane within so many pixels of the fisheye, at 640 px.
 _FITS_PX = 2.0
 # Of all matches, a fisheye has to leave this share of what pinholes miss by.
@@ -69,20 +73,25 @@ def as_fisheyes(
     always: bool = False,
 ) -> tuple[PairEvidence, Alignment] | None:
     """Return evidence and cameras of photos that fisheyes took; None where they explain the matches
-    no better than the pinholes ``before``, or these are sound, unless they are to be taken so
-    ``always``.
+    no better than the pinholes ``before``, or nothing speaks against these, unless they are to be
+    taken so ``always``.
 
     Photos whose EXIF tells a focal length are taken at its word.
     """
     photos, (pinholes, alignment) = inputs.photos, before
     if any(source in ("given", "exif") for source in pinholes.focals.sources) and not always:
         return None
-    if not always:
-        verdict = judge(photos, alignment)
-        if verdict is None or verdict.word == "sound":
-            return None
-    share = fisheye_focal(photos, matches)
-    if share is None:
+    if not always and not _doubtful(photos, alignment):
+        return None
+    pairs = telling_pairs(matches, photos)[:_PAIRS]
+    share, support = _focal(photos, pairs)
+    solved = [
+        KnownLens(K, alignment.lenses[k], _centred(K, photos[k]))
+        for k, K in enumerate(alignment.intrinsics)
+    ]
+    straight = sum(_support(pair, photos, solved) for pair in pairs)
+    logger.debug("%.0f matches fit fisheyes pair by pair, %.0f pinholes", support, straight)
+    if share is None or (not always and support < _PAIRS_BETTER * straight):
         return None
     lenses = [_lens(photo, share) for photo in photos]
     evidence = _related(inputs, features, matches, seen, lenses, focal)
@@ -107,27 +116,37 @@ def as_fisheyes(
     return evidence, trial
 
 
-def fisheye_focal(photos: Sequence[Photo], matches: Sequence[PairMatches]) -> float | None:
-    """Return the focal length over the long side at which most matches fit an equidistant fisheye;
-    None without pairs that tell.
+def _doubtful(photos: Sequence[Photo], alignment: Alignment) -> bool:
+    """Return whether the cameras are not sound, or richer ones would fit far better."""
+    evidence = scene_evidence(photos, alignment)
+    if not np.isfinite(evidence.shift_deg):
+        return False
+    return evidence.left < _LEFT or probability_wrong(evidence) >= _DOUBTFUL
+
+
+def _focal(photos: Sequence[Photo], pairs: Sequence[PairMatches]) -> tuple[float | None, float]:
+    """Return the focal length over the long side at which most matches fit an equidistant fisheye,
+    and how many; None without pairs that tell.
     """
-    pairs = telling_pairs(matches, photos)[:_PAIRS]
-    if not pairs:
-        return None
-    support = in_threads(lambda pair: [_support(pair, photos, f) for f in _FOCALS.tolist()], pairs)
-    total = np.sum(list(support), axis=0)
+    tried = [[_lens(photo, share) for photo in photos] for share in _FOCALS.tolist()]
+    support = list(
+        in_threads(lambda pair: [_support(pair, photos, lenses) for lenses in tried], pairs)
+    )
+    if not support:
+        return None, 0.0
+    total = np.sum(support, axis=0)
     logger.debug("fitting matches by focal length of a fisheye: %s", total.round(1).tolist())
-    return float(_FOCALS[int(np.argmax(total))])
+    return float(_FOCALS[int(np.argmax(total))]), float(total.max())
 
 
-def _support(pair: PairMatches, photos: Sequence[Photo], share: float) -> float:
-    """Return how many matches of a pair fit fisheyes of a focal length, weighed by how well."""
+def _support(pair: PairMatches, photos: Sequence[Photo], known: Sequence[KnownLens]) -> float:
+    """Return how many matches of a pair fit lenses, weighed by how well."""
     if len(pair) > _MATCHES:
         kept = np.zeros(len(pair), bool)
         kept[np.linspace(0, len(pair) - 1, _MATCHES).astype(int)] = True
         pair = pair.select(kept)
     ends = (pair.i, pair.xy_i), (pair.j, pair.xy_j)
-    lenses = [_lens(photos[k], share) for k, _ in ends]
+    lenses = [known[k] for k, _ in ends]
     ideal = [lens.to_ideal(xy) for lens, (_, xy) in zip(lenses, ends, strict=True)]
     unit = max(photos[pair.i].width, photos[pair.i].height) / REFERENCE_LONG_SIDE
     K_i, K_j = (lens.ideal for lens in lenses)
@@ -151,6 +170,10 @@ def _unit(rays: Array) -> Array:
     return np.asarray(rays / np.linalg.norm(rays, axis=1, keepdims=True))
 
 
+def _centred(K: Array, photo: Photo) -> Array:
+    return pinhole(float(K[0, 0]), photo.width, photo.height)
+
+
 def _lens(photo: Photo, share: float) -> KnownLens:
     """Return an equidistant fisheye of a photo and the pinhole of its centre's scale."""
     K = pinhole(share * max(photo.width, photo.height), photo.width, photo.height)
@@ -171,8 +194,15 @@ def _related(
         xy_i, xy_j = lenses[pair.i].to_ideal(pair.xy_i), lenses[pair.j].to_ideal(pair.xy_j)
         return replace(pair, xy_i=xy_i, xy_j=xy_j)
 
+    given = {(pair.i, pair.j): pair for pair in matches}
+
     def bent(edge: PairEdge) -> PairEdge:
         pair = edge.matches
+        same = given[pair.i, pair.j]
+        if np.array_equal(pair.index_i, same.index_i) and np.array_equal(
+            pair.index_j, same.index_j
+        ):
+            return replace(edge, matches=same)
         xy_i, xy_j = lenses[pair.i].to_original(pair.xy_i), lenses[pair.j].to_original(pair.xy_j)
         return replace(edge, matches=replace(pair, xy_i=xy_i, xy_j=xy_j))
 
