@@ -259,7 +259,7 @@ def _alignment(
         learned = inputs.matcher is not None
         depends_on = names, inputs.known, evidence, learned, options.align, options.seed
         alignment = inputs.work.once(
-            content_key("alignment", 9, *depends_on),
+            content_key("alignment", 10, *depends_on),
             lambda: align_scene(
                 inputs, features, evidence, options.align, seed=options.seed, advance=advance
             ),
