@@ -257,11 +257,19 @@ def _alignment(
     with run.stage(f"Aligning cameras{place}") as advance:
         names = [item_key(features, k) for k in range(len(features))]
         learned = inputs.matcher is not None
-        depends_on = names, inputs.known, evidence, learned, options.align, options.seed
+        # Pairs that were asked for are all that are looked at.
+        by_place = options.graph.strategy == "auto"
+        depends_on = names, inputs.known, evidence, learned, by_place, options.align, options.seed
         alignment = inputs.work.once(
             content_key("alignment", 10, *depends_on),
             lambda: align_scene(
-                inputs, features, evidence, options.align, seed=options.seed, advance=advance
+                inputs,
+                features,
+                evidence,
+                options.align,
+                by_place=by_place,
+                seed=options.seed,
+                advance=advance,
             ),
         )
         # Maps of files are of no known kind; cameras that are known stay as they are.
