@@ -86,13 +86,12 @@ def align_scene(
     # Cameras that are known hold whatever the photos show.
     moves = all(pose is None for pose in known)
     focals = _focals_px(inputs, alignment)
-    if (
-        moves
-        and by_place
-        and (
-            further := edges_by_place(inputs.photos, features, evidence.matches, alignment, focals)
-        )
-    ):
+    further = (
+        edges_by_place(inputs.photos, features, evidence.matches, alignment, focals)
+        if moves and by_place
+        else []
+    )
+    if further:
         before = evidence
         every = sorted([*evidence.edges, *further], key=lambda e: (e.matches.i, e.matches.j))
         evidence = replace(evidence, edges=every)
