@@ -328,13 +328,11 @@ def _one_photo(inputs: Inputs, options: Options, run: Run) -> Scene:
         logger.warning("--adapt needs photos that confirm each other: one alone has none")
     with run.stage("Depth"):
         return photo_scene(
-            inputs.photos[0],
-            inputs.network,
-            device=inputs.device,
+            inputs,
+            0,
             long_side=options.depth_size,
             focal=options.focal,
             fusion=options.fusion,
             scale_from=options.scale_from,
-            depth_model=inputs.depth_model,
             world=options.world,
         )
