@@ -305,8 +305,11 @@ def _alignment(
     with run.stage(f"Aligning cameras{place}") as advance:
         names = [item_key(features, k) for k in range(len(features))]
         learned = inputs.matcher is not None
+        # Pairs that were asked for are all that are looked at.
+        by_place = options.graph.strategy == "auto"
         lens = LensModel(k1=options.lens != "pinhole")
-        depends_on = names, inputs.known, evidence, learned, options.align, options.seed, lens
+        how = by_place, options.align, options.seed, lens
+        depends_on = names, inputs.known, evidence, learned, how
         alignment = inputs.work.once(
             content_key("alignment", 10, *depends_on),
             lambda: align_scene(
@@ -314,6 +317,7 @@ def _alignment(
                 features,
                 evidence,
                 options.align,
+                by_place=by_place,
                 seed=options.seed,
                 lens=lens,
                 advance=advance,
@@ -375,13 +379,11 @@ def _one_photo(inputs: Inputs, options: Options, run: Run) -> Scene:
         logger.warning("--adapt needs photos that confirm each other: one alone has none")
     with run.stage("Depth"):
         return photo_scene(
-            inputs.photos[0],
-            inputs.network,
-            device=inputs.device,
+            inputs,
+            0,
             long_side=options.depth_size,
             focal=options.focal,
             fusion=options.fusion,
             scale_from=options.scale_from,
-            depth_model=inputs.depth_model,
             world=options.world,
         )

@@ -88,10 +88,9 @@ def render(
     *,
     surfaces: Sequence[Surface] = ROOM,
     wavelength: float = 0.25,
-    k1: float = 0.0,
+    lens: Lens = PINHOLE,
 ) -> Shot:
     """Ray-cast ``surfaces`` through every pixel centre; pixels that miss get depth 0 and black."""
-    lens = Lens.radial(k1)
     rays = pixel_rays(pixel_centres(width, height), intrinsics, lens) @ cam_to_world[:3, :3].T
     origin = cam_to_world[:3, 3]
     depth = np.full((height, width), np.inf)
@@ -149,12 +148,12 @@ def shoot(
     span_deg: float = 60.0,
     wavelength: float = 0.25,
     surfaces: Sequence[Surface] = ROOM,
-    k1: float = 0.0,
+    lens: Lens = PINHOLE,
 ) -> list[Shot]:
     """Render ``count`` photos of ``surfaces`` from an arc of cameras."""
     K = pinhole(0.95 * width, width, height)
     return [
-        render(K, pose, width, height, surfaces=surfaces, wavelength=wavelength, k1=k1)
+        render(K, pose, width, height, surfaces=surfaces, wavelength=wavelength, lens=lens)
         for pose in arc_of_cameras(count, span_deg=span_deg)
     ]
 

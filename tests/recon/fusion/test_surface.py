@@ -88,7 +88,7 @@ def test_half_a_pixel_off_shows_in_mesh_and_cloud(shots: list[Shot]) -> None:
 
 @pytest.mark.parametrize("k1", [-0.2, 0.2])
 def test_mesh_and_cloud_are_as_true_through_a_lens(k1: float) -> None:
-    bent = shoot(5, width=160, height=120, wavelength=1.0, k1=k1)
+    bent = shoot(5, width=160, height=120, wavelength=1.0, lens=Lens.radial(k1))
     plain = shoot(5, width=160, height=120, wavelength=1.0)
     found = {}
     for name, taken in (("bent", bent), ("plain", plain)):

@@ -52,7 +52,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def new_shot(width: int, height: int, focal: float, k1: float = 0.0) -> Shot:
     K = pinhole(focal, width, height)
-    return render(K, POSE, width, height, wavelength=WAVELENGTH, k1=k1)
+    return render(K, POSE, width, height, wavelength=WAVELENGTH, lens=Lens.radial(k1))
 
 
 def localised(scene: Path, photo: Path) -> Localised:
@@ -96,7 +96,7 @@ def test_the_camera_of_the_scenes_photos_is_taken_as_it_is(tmp_path: Path) -> No
     K = pinhole(230, WIDTH, HEIGHT) + np.array([[0, 0, 4], [0, 0, -3], [0, 0, 0]])
 
     def bent(pose: Array) -> Shot:
-        return render(K, pose, WIDTH, HEIGHT, wavelength=WAVELENGTH, k1=-0.03)
+        return render(K, pose, WIDTH, HEIGHT, wavelength=WAVELENGTH, lens=Lens.radial(-0.03))
 
     shots = [bent(shot.cam_to_world) for shot in room_shots(4)]
     scene = true_scene(shots, tmp_path / "photos")
