@@ -33,10 +33,12 @@ def view_of(shot: Shot) -> StereoView:
 @pytest.mark.parametrize("lens", LENSES.values(), ids=LENSES)
 def test_depth_goes_to_the_pinhole_and_back(lens: Lens) -> None:
     straight = shoot(1, width=160, height=120)[0]
-    shot = render(pinhole(110.0, 160, 120), straight.cam_to_world, 160, 120, lens=lens)
+    shot = render(
+        pinhole(110.0, 160, 120), straight.cam_to_world, 160, 120, wavelength=1.0, lens=lens
+    )
     seen = as_pinhole(view_of(shot), lens)
     height, width = seen.prior.depth.shape
-    ideal = render(seen.intrinsics, shot.cam_to_world, width, height)
+    ideal = render(seen.intrinsics, shot.cam_to_world, width, height, wavelength=1.0)
     known = (seen.prior.depth > 0) & (ideal.depth > 0)
     assert known.mean() > 0.6 and not (seen.prior.depth > 0)[~seen.usable].any()
     ratio = (seen.prior.depth / np.maximum(ideal.depth, 1e-9))[known]
