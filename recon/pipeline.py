@@ -240,6 +240,9 @@ def _with_lenses(
     known = inputs.known
     if any(one is not None for one in (*known.lenses, *known.cam_to_world)):
         return found
+    if inputs.depth_model is not None and inputs.maps is not None:
+        # Maps have held the cameras, and with other lenses would have to once more.
+        return found
     with run.stage("Choosing lenses"):
         evidence, alignment = found
         always = options.lens == "fisheye"

@@ -32,6 +32,8 @@ _FEWEST_PHOTOS = 3
 # A richer camera has to leave less than this share of the squared errors before it is tried, or a
 # little more if it moves cameras by more than this (degrees) and than what their own errors do.
 _LEFT, _MOVING_LEFT, _SHIFT_DEG = 0.9, 0.97, 0.05
+# Of many photos trials take as long as aligning them did: there it has to move them by this much.
+_MANY_PHOTOS, _FAR_DEG = 60, 0.5
 # What is held out: a share of each pair's matches, the same in every trial.
 _HELD_OUT, _SEED = 0.1, 0
 # A held-out match that misses by so many pixels, at 640 px, is as wrong as any.
@@ -95,6 +97,8 @@ def _asked_for(photos: Sequence[Photo], alignment: Alignment) -> bool:
     errors = uncertainty(photos, alignment)
     shift = float(np.nanmedian(errors.shift_deg)) if np.isfinite(errors.shift_deg).any() else 0.0
     logger.debug("a richer camera moves photos by %.3f degrees, leaves %.3f", shift, errors.left)
+    if len(photos) > _MANY_PHOTOS:
+        return errors.left < _LEFT and shift > _FAR_DEG
     return errors.left < (_MOVING_LEFT if shift > _SHIFT_DEG else _LEFT)
 
 
