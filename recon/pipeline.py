@@ -266,8 +266,15 @@ def _with_lenses(
         if options.lens == "pinhole":
             return found
         chosen = inputs.work.once(
-            content_key("lenses", 1, *found, options.align),
-            lambda: with_chosen_lenses(inputs.photos, evidence, alignment, options.align),
+            content_key("lenses", 1, *found, options.align, options.seed),
+            lambda: with_chosen_lenses(
+                inputs.photos,
+                evidence,
+                alignment,
+                options.align,
+                features=features,
+                seed=options.seed,
+            ),
         )
         return evidence, chosen
 

@@ -20,7 +20,13 @@ from recon.alignment.align import align
 from recon.alignment.cameras import Cameras
 from recon.alignment.refinement import AlignOptions, LensModel
 from recon.alignment.tracks import build_match_table, match_midpoints
-from recon.stage_results import REFERENCE_LONG_SIDE, Alignment, PairEdge, PairEvidence
+from recon.stage_results import (
+    REFERENCE_LONG_SIDE,
+    Alignment,
+    PairEdge,
+    PairEvidence,
+    PhotoFeatures,
+)
 from recon.verdict.uncertainty import uncertainty
 
 logger = logging.getLogger(__name__)
@@ -50,9 +56,13 @@ def with_chosen_lenses(
     evidence: PairEvidence,
     alignment: Alignment,
     options: AlignOptions,
+    *,
+    features: Sequence[PhotoFeatures] | None = None,
+    seed: int = 0,
 ) -> Alignment:
     """Return the alignment with the lenses that the photos show; as it is where one radial
-    coefficient and a centred principal point say as much, or where cameras are known.
+    coefficient and a centred principal point say as much, or where focal lengths are known.
+    ``features``, ``seed``: as in :func:`recon.alignment.align.align`.
     """
     placed = sum(pose is not None for pose in alignment.cam_to_world)
     if placed < _FEWEST_PHOTOS or not len(alignment.tracks.points):
@@ -77,7 +87,7 @@ def with_chosen_lenses(
         if cost >= _BETTER * found:
             model, best = simpler, trial
             break
-    chosen = align(photos, told, options, start=best, lens=model)
+    chosen = align(photos, told, options, seed=seed, features=features, start=best, lens=model)
     placed_now = sum(pose is not None for pose in chosen.cam_to_world)
     return chosen if placed_now >= placed else alignment
 

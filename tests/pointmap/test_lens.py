@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pycolmap
 import pytest
@@ -5,6 +7,7 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 from pointmap.camera import Array, pinhole, pinhole_grid, pixel_centres, pixel_rays, project
+from pointmap.images import open_photos
 from pointmap.lens import MODELS, ONE_FOCAL, PINHOLE, Lens, distort, radial_scale, undistort
 from pointmap.outside.values import checked_lens
 from pointmap.panorama import LOOKED_AT, looks_like_panorama, says_panorama
@@ -96,7 +99,7 @@ def test_the_pinhole_of_a_fisheye_is_bounded_and_keeps_rays() -> None:
     assert_allclose(project(rays[inside], K, lens), xy[inside], atol=1e-6)
 
 
-def test_panoramas_are_told_from_wide_photos() -> None:
+def test_panoramas_are_told_from_wide_photos(tmp_path: Path) -> None:
     rng, (height, width) = np.random.default_rng(1), LOOKED_AT
     around = np.cumsum(rng.normal(0, 6, (height, width, 3)), axis=1)
     # It closes up: no drift from its one side to the other; and rows at the poles are one colour.
@@ -107,6 +110,12 @@ def test_panoramas_are_told_from_wide_photos() -> None:
     assert not looks_like_panorama(np.roll(panorama, height // 2, axis=0))
     assert not looks_like_panorama(np.concatenate([panorama[:, : width // 2]] * 2, axis=1)[:, ::-1])
     assert not looks_like_panorama(np.full((height, width, 3), 90, np.uint8))
+    for name, pixels in (("around.png", panorama), ("wide.png", panorama[:, ::-1] // 2)):
+        shifted = np.roll(pixels, 64, axis=0) if name == "wide.png" else pixels
+        Image.fromarray(shifted).save(tmp_path / name)
+    photos, rejected = open_photos([tmp_path / "around.png", tmp_path / "wide.png"])
+    assert [photo.name for photo in photos] == ["wide.png"]
+    assert "panorama" in rejected[0].reason
     image = Image.new("RGB", (64, 32))
     image.info["xmp"] = b'<x GPano:ProjectionType="equirectangular"/>'
     assert says_panorama(image) and not says_panorama(Image.new("RGB", (64, 32)))
