@@ -37,7 +37,7 @@ LensKind = Literal["auto", "pinhole", "radial", "fisheye"]
 _FEWEST_PHOTOS = 3
 # A richer camera has to leave less than this share of the squared errors before it is tried, or a
 # little more if it moves cameras by more than this (degrees) and than what their own errors do.
-_LEFT, _MOVING_LEFT, _SHIFT_DEG = 0.9, 0.97, 0.05
+_LEFT, _MOVING_LEFT, _SHIFT_DEG = 0.85, 0.92, 0.2
 # Of many photos trials take as long as aligning them did: there it has to move them by this much.
 _MANY_PHOTOS, _FAR_DEG = 60, 0.5
 # What is held out: a share of each pair's matches, the same in every trial.
