@@ -17,7 +17,7 @@ from pointmap.lens import Lens
 from recon.alignment.align import align
 from recon.alignment.fisheyes import as_fisheyes
 from recon.alignment.lens_choice import with_chosen_lenses
-from recon.alignment.refinement import AlignOptions
+from recon.alignment.refinement import AlignOptions, LensModel
 from recon.inputs import Inputs
 from recon.known_cameras import KnownCameras
 from recon.stage_results import NetworkResult, PairEvidence, PairMatches, PhotoFeatures
@@ -85,6 +85,8 @@ def test_a_lens_of_one_coefficient_stays_one_to_the_last_bit() -> None:
     evidence = evidence_of(matches)
     alignment = align(PHOTOS, evidence)
     assert with_chosen_lenses(PHOTOS, evidence, alignment, AlignOptions()) is alignment
+    assert all(alignment.lenses)
+    assert not any(align(PHOTOS, evidence, lens=LensModel(k1=False)).lenses)
     inputs, seen = material(matches)
     given = (evidence, alignment), FocalOptions(), AlignOptions()
     assert as_fisheyes(inputs, [], evidence.matches, seen, *given) is None
