@@ -104,7 +104,7 @@ def as_fisheyes(
         lens=LensModel(fisheye=True),
     )
     every = [_unverified(pair) for pair in matches]
-    as_pinholes, as_bent = (misses(photos, one, every) for one in (alignment, trial))
+    as_pinholes, as_bent = (misses(photos, one, every).mean() for one in (alignment, trial))
     logger.debug("matches miss fisheyes by %.4f, pinholes by %.4f", as_bent, as_pinholes)
     if not always and not as_bent < _BETTER * as_pinholes:
         return None

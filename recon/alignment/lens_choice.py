@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from pointmap.camera import Mask
+from pointmap.camera import Array, Mask
 from pointmap.images import Photo
 from pointmap.lens import Lens
 from recon.alignment.align import align
@@ -76,15 +76,15 @@ def with_chosen_lenses(
     first = align(photos, learned, options, start=alignment)
     model, best = _RICHEST, align(photos, learned, options, start=alignment, lens=_RICHEST)
     before, cost = (misses(photos, one, held_out) for one in (first, best))
-    logger.debug("with richer lenses held-out matches miss by %.4f, not %.4f", cost, before)
-    if cost >= _BETTER * before:
+    # Wrong matches fit nothing, and would hide what right ones tell.
+    right = np.minimum(before, cost) < 1
+    if not right.any() or cost[right].mean() >= _BETTER * before[right].mean():
         return alignment
     for simpler in _BETWEEN:
         start = _held_to(simpler, best, photos)
         trial = align(photos, learned, options, start=start, lens=simpler)
         found = misses(photos, trial, held_out)
-        logger.debug("with %s by %.4f", simpler, found)
-        if cost >= _BETTER * found:
+        if cost[right].mean() >= _BETTER * found[right].mean():
             model, best = simpler, trial
             break
     chosen = align(photos, told, options, seed=seed, features=features, start=best, lens=model)
@@ -128,16 +128,16 @@ def _part(edge: PairEdge, rows: Mask) -> PairEdge:
     return replace(edge, matches=edge.matches.select(rows), pose=pose)
 
 
-def misses(photos: Sequence[Photo], alignment: Alignment, edges: Sequence[PairEdge]) -> float:
-    """Return how far matches miss the cameras, 0 to 1: the mean over all matches of ``edges`` of
-    the squared reprojection error of the midpoint of their two rays, bounded.
+def misses(photos: Sequence[Photo], alignment: Alignment, edges: Sequence[PairEdge]) -> Array:
+    """Return how far each match (M,) of ``edges`` misses the cameras, 0 to 1: the squared
+    reprojection error of the midpoint of its two rays, bounded.
     """
     table = build_match_table(edges)
     cameras = cameras_of(photos, alignment)
     view = table.node_view
     rows = np.arange(len(table.first))
     if not len(rows):
-        return 0.0
+        return np.zeros(0)
     points, _ = match_midpoints(table, cameras, rows)
     errors = [
         cameras.errors_px(view[nodes], table.node_xy[nodes], points) / cameras.unit_px[view[nodes]]
@@ -145,7 +145,7 @@ def misses(photos: Sequence[Photo], alignment: Alignment, edges: Sequence[PairEd
     ]
     placed = cameras.registered[view[table.first]] & cameras.registered[view[table.second]]
     worst = np.where(placed, np.maximum(*errors), np.inf)
-    return float(np.square(np.minimum(worst / _MISSES_PX, 1.0)).mean())
+    return np.asarray(np.square(np.minimum(worst / _MISSES_PX, 1.0)))
 
 
 def cameras_of(photos: Sequence[Photo], alignment: Alignment) -> Cameras:
