@@ -74,7 +74,7 @@ def write_depth_npz(path: Path, view: View) -> None:
         )
 
 
-def lens_arrays(lens: Lens) -> dict[str, NDArray[Any]]:
+def lens_arrays(lens: Lens) -> dict[str, Any]:
     """Return what a file of depth says of its lens: ``k1``, the radial coefficient, or COLMAP's
     number of the ``camera_model`` and its ``coefficients``.
     """
