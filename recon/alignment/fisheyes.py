@@ -147,14 +147,14 @@ def _support(pair: PairMatches, photos: Sequence[Photo], known: Sequence[KnownLe
         pair = pair.select(kept)
     ends = (pair.i, pair.xy_i), (pair.j, pair.xy_j)
     lenses = [known[k] for k, _ in ends]
-    ideal = [lens.to_ideal(xy) for lens, (_, xy) in zip(lenses, ends, strict=True)]
+    xy_i, xy_j = (lens.to_ideal(xy) for lens, (_, xy) in zip(lenses, ends, strict=True))
     unit = max(photos[pair.i].width, photos[pair.i].height) / REFERENCE_LONG_SIDE
     K_i, K_j = (lens.ideal for lens in lenses)
-    pose = find_pose(*ideal, K_i, K_j, threshold_px=2 * unit)
+    pose = find_pose(xy_i, xy_j, K_i, K_j, threshold_px=2 * unit)
     if pose is None:
         return 0.0
-    pose, _ = refine_pose(pose, *ideal, K_i, K_j, scale_px=2 * unit)
-    rays = [_unit(pixel_rays(xy, lens.ideal)) for lens, xy in zip(lenses, ideal, strict=True)]
+    pose, _ = refine_pose(pose, xy_i, xy_j, K_i, K_j, scale_px=2 * unit)
+    rays = _unit(pixel_rays(xy_i, K_i)), _unit(pixel_rays(xy_j, K_j))
     E = cross_matrix(pose[:3, 3]) @ pose[:3, :3]
     planes = rays[1] @ E.T, rays[0] @ E
     # Sine of the angle between a ray and the epipolar plane of the other one.

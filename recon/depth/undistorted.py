@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,7 +33,7 @@ def as_pinhole(view: StereoView, lens: Lens) -> StereoView:
         return view
     height, width = view.pixels.shape[:2]
     intrinsics, xy = _grid(width, height, view.intrinsics.tobytes(), lens)
-    inside = ((xy >= 0) & (xy <= [width, height])).all(axis=-1)
+    inside: NDArray[np.bool_] = np.asarray(((xy >= 0) & (xy <= [width, height])).all(axis=-1))
     if view.usable is not None:
         inside &= _nearest(view.usable.astype(np.uint8), xy) > 0
     pixels = cv2.remap(
@@ -85,11 +86,12 @@ def resampled(found: DepthMap, xy: Array, jump: float = _JUMP) -> DepthMap:
     )
 
 
-def opencv_maps(xy: Array) -> list[NDArray[np.float32]]:
+def opencv_maps(xy: Array) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return what OpenCV wants, which counts pixels from the centre of the first; beyond the lens
     there is nothing.
     """
-    return list(np.moveaxis(np.nan_to_num(xy - 0.5, nan=-1e4).astype(np.float32), -1, 0))
+    x, y = np.moveaxis(np.nan_to_num(xy - 0.5, nan=-1e4).astype(np.float32), -1, 0)
+    return x, y
 
 
 @lru_cache(maxsize=4)
@@ -98,5 +100,5 @@ def _grid(width: int, height: int, intrinsics: bytes, lens: Lens) -> tuple[Array
     return pinhole_grid(width, height, np.frombuffer(intrinsics).reshape(3, 3), lens)
 
 
-def _nearest(values: NDArray[np.generic], xy: Array) -> NDArray[np.generic]:
+def _nearest(values: NDArray[Any], xy: Array) -> NDArray[Any]:
     return np.asarray(cv2.remap(values, *opencv_maps(xy), cv2.INTER_NEAREST))
