@@ -23,6 +23,7 @@ from recon.known_cameras import KnownCameras
 from recon.stage_results import NetworkResult, PairEvidence, PairMatches, PhotoFeatures
 from recon.two_view.focal_lengths import FocalOptions, solve_focals
 from recon.two_view.relative_pose import verify_pair
+from recon.work.packing import pack
 
 COUNT = 5
 PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", WIDTH, HEIGHT, None, "phone") for k in range(COUNT)]
@@ -117,6 +118,7 @@ def test_a_fisheye_is_found_by_its_matches(caplog: pytest.LogCaptureFixture) -> 
         given = (evidence, before), FocalOptions(), AlignOptions()
         found = as_fisheyes(inputs, features, matches, seen, *given)
     assert found is not None and "fisheye" in caplog.text
+    assert pack(found)
     solved = found[1]
     assert {one.model for one in solved.lenses} == {"OPENCV_FISHEYE"}
     assert np.allclose(solved.intrinsics[:, 0, 0], 305.0, rtol=0.01)
