@@ -262,7 +262,8 @@ def _with_lenses(
                 ),
             )
             if bent is not None:
-                return bent
+                priors = evidence.priors, evidence.network_priors
+                return replace(bent[0], priors=priors[0], network_priors=priors[1]), bent[1]
         if options.lens == "pinhole":
             return found
         chosen = inputs.work.once(
