@@ -1,0 +1,1 @@
+"""Where a film's eye goes: view points, one per frame."""
