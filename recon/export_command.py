@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from recon.scene import Scene
 
 Format = Literal[
-    "ply", "glb", "obj", "splat", "cameras", "colmap", "nerfstudio", "tum",
+    "ply", "glb", "obj", "splat", "spz", "cameras", "colmap", "nerfstudio", "tum",
     "depth-npz", "depth-png", "depth-exr",
 ]  # fmt: skip
-_DEPTH_MAPS: tuple[Literal["depth-npz", "depth-png", "depth-exr"], ...] = (
-    "depth-npz", "depth-png", "depth-exr",
+_CHECKED: tuple[Literal["spz", "depth-npz", "depth-png", "depth-exr"], ...] = (
+    "spz", "depth-npz", "depth-png", "depth-exr",
 )  # fmt: skip
 
 
@@ -46,9 +46,10 @@ class Command:
     """Folder of the scene."""
 
     format: tuple[Format, ...]
-    """ply (points.ply and mesh.ply), glb (scene.glb), obj (mesh.obj), splat (splat.ply), cameras
-    (cameras.json), colmap (colmap/sparse/0), nerfstudio (transforms.json and points.ply), tum
-    (cameras.tum), or depth maps in the folders depth_npz, depth_png (16 bit), depth_exr."""
+    """ply (points.ply and mesh.ply), glb (scene.glb), obj (mesh.obj), splat (splat.ply), spz
+    (splat.spz), cameras (cameras.json), colmap (colmap/sparse/0), nerfstudio (transforms.json and
+    points.ply), tum (cameras.tum), or depth maps in the folders depth_npz, depth_png (16 bit),
+    depth_exr."""
 
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """Folder to write to. It must not exist yet, or be empty."""
@@ -89,7 +90,7 @@ def export(command: Command) -> list[Path]:
     from recon.export.load import load_scene
     from recon.export.staging import reserved_folder
 
-    options = ExportOptions(formats=tuple(f for f in _DEPTH_MAPS if f in command.format))
+    options = ExportOptions(formats=tuple(f for f in _CHECKED if f in command.format))
     options.check()
     _check(command)
     with reserved_folder(command.out, overwrite=False) as output:
@@ -146,7 +147,7 @@ def _write(
     from recon.export.nerfstudio import write_transforms
     from recon.export.obj import write_obj
     from recon.export.ply import write_cloud_ply, write_mesh_ply
-    from recon.export.splat import write_splat
+    from recon.export.splat import write_splat, write_spz
     from recon.export.staging import real_path
     from recon.export.tum import write_tum
     from recon.export.upright import copy_name
@@ -164,6 +165,8 @@ def _write(
         write_obj(folder, scene)
     if "splat" in formats:
         write_splat(folder / "splat.ply", scene.cloud)
+    if "spz" in formats:
+        write_spz(folder / "splat.spz", scene.cloud)
     if "cameras" in formats:
         write_cameras(folder / "cameras.json", scene)
     if "colmap" in formats:

@@ -3,6 +3,7 @@
 Format: the PLY of Kerbl et al., "3D Gaussian Splatting", SIGGRAPH 2023, without view-dependent
 colour: position, normal, colour as the constant spherical harmonic, logit of the opacity, logarithm
 of the three standard deviations, and a quaternion w x y z whose third axis is the normal.
+``splat.spz`` holds the same in a tenth of the bytes (https://github.com/nianticlabs/spz).
 """
 
 from __future__ import annotations
@@ -36,6 +37,37 @@ def write_splat(path: Path, cloud: PointCloud) -> None:
     A cloud's point stands for a voxel of surface: its Gaussian is as wide as its neighbours are
     apart, flat along its normal, and as opaque as it is sure.
     """
+    table = _gaussians(cloud)
+    head = ["ply", "format binary_little_endian 1.0", f"element vertex {len(table)}"]
+    head += [f"property float {name}" for name in _COLUMNS]
+    path.write_bytes(("\n".join([*head, "end_header"]) + "\n").encode("ascii") + table.tobytes())
+
+
+def write_spz(path: Path, cloud: PointCloud) -> None:
+    """Write the Gaussians of :func:`write_splat` as SPZ, with the package gsply.
+
+    Places are rounded to 2^-24 of the farthest one's distance, sizes to 6 %, colours to a level or
+    two. Axes stay the scene's, whatever a viewer takes for up.
+    """
+    import gsply
+
+    table = np.ascontiguousarray(_gaussians(cloud), np.float32)
+    farthest = float(np.abs(table[:, :3]).max(initial=1e-6))
+    data = gsply.GSData(
+        means=table[:, 0:3].copy(),
+        scales=table[:, 10:13].copy(),
+        quats=table[:, 13:17].copy(),
+        opacities=table[:, 9].copy(),
+        sh0=table[:, 6:9].copy(),
+        shN=np.zeros((len(table), 0, 3), np.float32),
+    )
+    # Places are signed numbers of 24 bits with this many behind the point.
+    bits = int(np.clip(np.floor(np.log2((2**23 - 1) / farthest)), 0, 23))
+    gsply.write_spz(path, data, fractional_bits=bits)
+
+
+def _gaussians(cloud: PointCloud) -> NDArray[np.float32]:
+    """Return a row of :data:`_COLUMNS` per finite point."""
     keep = np.isfinite(cloud.points).all(axis=1)
     points, normals = cloud.points[keep], cloud.normals[keep]
     table = np.zeros((len(points), len(_COLUMNS)), "<f4")
@@ -48,9 +80,7 @@ def write_splat(path: Path, cloud: PointCloud) -> None:
         table[:, 9] = np.log(opacity / (1 - opacity))
         table[:, 10], table[:, 11], table[:, 12] = along, along, along + np.log(_ACROSS)
         table[:, 13:17] = _towards(normals)
-    head = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}"]
-    head += [f"property float {name}" for name in _COLUMNS]
-    path.write_bytes(("\n".join([*head, "end_header"]) + "\n").encode("ascii") + table.tobytes())
+    return table
 
 
 def _spacing(points: NDArray[np.float32]) -> Array:

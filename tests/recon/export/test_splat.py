@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from recon.export.splat import write_splat
+from recon.export.splat import write_splat, write_spz
 from recon.scene import PointCloud
 
 
@@ -72,3 +72,22 @@ def test_few_points_and_those_that_are_nowhere(count: int, tmp_path: Path) -> No
     found = read(tmp_path / "splat.ply")
     assert len(found["x"]) == count
     assert all(np.isfinite(column).all() for column in found.values())
+
+
+def test_spz_holds_the_same_gaussians(tmp_path: Path) -> None:
+    gsply = pytest.importorskip("gsply")
+    cloud = sheet(np.array([0.6, -0.48, -0.64]))
+    for scale in (1.0, 1e4):
+        large = PointCloud(scale * cloud.points, cloud.colours, cloud.normals, cloud.confidence)
+        write_splat(tmp_path / "splat.ply", large)
+        write_spz(tmp_path / "splat.spz", large)
+        found, true = gsply.read_spz(tmp_path / "splat.spz"), read(tmp_path / "splat.ply")
+        np.testing.assert_allclose(found.means, large.points, atol=2e-6 * scale)
+        colours = np.stack([true[f"f_dc_{k}"] for k in range(3)], -1)
+        np.testing.assert_allclose(np.asarray(found.sh0).reshape(-1, 3), colours, atol=0.03)
+        turned, meant = (
+            Rotation.from_quat(np.roll(quats, -1, axis=1)).as_matrix()[:, :, 2]
+            for quats in (found.quats, np.stack([true[f"rot_{k}"] for k in range(4)], -1))
+        )
+        np.testing.assert_allclose(turned, meant, atol=0.01)
+    assert (tmp_path / "splat.spz").stat().st_size < (tmp_path / "splat.ply").stat().st_size / 4
