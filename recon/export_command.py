@@ -164,9 +164,9 @@ def _write(
     if "obj" in formats:
         write_obj(folder, scene)
     if "splat" in formats:
-        write_splat(folder / "splat.ply", scene.cloud)
+        write_splat(folder / "splat.ply", scene.cloud, scene.surface)
     if "spz" in formats:
-        write_spz(folder / "splat.spz", scene.cloud)
+        write_spz(folder / "splat.spz", scene.cloud, scene.surface)
     if "cameras" in formats:
         write_cameras(folder / "cameras.json", scene)
     if "colmap" in formats:

@@ -95,9 +95,9 @@ def write_files(
     if "obj" in export.formats or reconstruction.textured is not None:
         write_obj(staging, reconstruction)
     if "splat" in export.formats:
-        write_splat(staging / "splat.ply", reconstruction.cloud)
+        write_splat(staging / "splat.ply", reconstruction.cloud, reconstruction.surface)
     if "spz" in export.formats:
-        write_spz(staging / "splat.spz", reconstruction.cloud)
+        write_spz(staging / "splat.spz", reconstruction.cloud, reconstruction.surface)
     write_depth_files(staging, reconstruction, export)
     (staging / "colmap/sparse/0").mkdir(parents=True)
     frames = {view.name for view in reconstruction.views if _goes_along(view, scene_folder)}
