@@ -257,11 +257,19 @@ def _alignment(
     with run.stage(f"Aligning cameras{place}") as advance:
         names = [item_key(features, k) for k in range(len(features))]
         learned = inputs.matcher is not None
-        depends_on = names, inputs.known, evidence, learned, options.align, options.seed
+        # Pairs that were asked for are all that are looked at.
+        by_place = options.graph.strategy == "auto"
+        depends_on = names, inputs.known, evidence, learned, by_place, options.align, options.seed
         alignment = inputs.work.once(
-            content_key("alignment", 9, *depends_on),
+            content_key("alignment", 10, *depends_on),
             lambda: align_scene(
-                inputs, features, evidence, options.align, seed=options.seed, advance=advance
+                inputs,
+                features,
+                evidence,
+                options.align,
+                by_place=by_place,
+                seed=options.seed,
+                advance=advance,
             ),
         )
         # Maps of files are of no known kind; cameras that are known stay as they are.
@@ -320,13 +328,11 @@ def _one_photo(inputs: Inputs, options: Options, run: Run) -> Scene:
         logger.warning("--adapt needs photos that confirm each other: one alone has none")
     with run.stage("Depth"):
         return photo_scene(
-            inputs.photos[0],
-            inputs.network,
-            device=inputs.device,
+            inputs,
+            0,
             long_side=options.depth_size,
             focal=options.focal,
             fusion=options.fusion,
             scale_from=options.scale_from,
-            depth_model=inputs.depth_model,
             world=options.world,
         )

@@ -16,8 +16,8 @@ from pointmap.errors import InputError
 from pointmap.version import answer_version
 from recon.scene import Scene
 from viz.effects.write_effect import EffectOptions
-from viz.video import Film
-from viz.viewers.browser import DEFAULT_PORT
+from viz.paths import Film
+from viz.viewers.browser_guard import DEFAULT_PORT
 
 logger = logging.getLogger(__name__)
 

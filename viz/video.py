@@ -19,6 +19,7 @@ from recon.scene import Scene
 from recon.work.lock import Busy, exclusive_file
 from viz.drawing.render import Drawer, drawing
 from viz.drawing.viewpoint import Viewpoint, best_show, registered_cameras
+from viz.paths import Film
 from viz.paths.flight import FRAMES_PER_SECOND, flight
 from viz.paths.photo_to_photo import PhotoFrame, mixed, photo_over, photo_to_photo
 from viz.paths.turntable import turntable
@@ -27,9 +28,6 @@ logger = logging.getLogger(__name__)
 
 ENDINGS = (".mp4", ".webm")
 """Files that :func:`write_video` writes, see :func:`encode_film`."""
-
-Film = Literal["flight", "turntable", "photos"]
-"""Which way a film goes: past the photos' places, about the scene, or from photo to photo."""
 
 WIDTH, HEIGHT = 1280, 720
 _ROUND_S = 12.0  # of a turntable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 from scene_factory import empty_cloud, empty_mesh
 from synthetic import ROOM, Plane, Shot, render, shoot
 
+import recon.single_photo
 from pointmap.camera import invert_rigid, pinhole, project, rigid, transform_points
 from pointmap.errors import InputError
 from recon.cli import main
@@ -271,3 +273,26 @@ def test_a_network_that_is_sure_of_nothing_is_an_input_error(
     assert "sure of no pixel" in capsys.readouterr().err
     assert main([str(album), "--mode", "depth", "--out", str(tmp_path / "y")]) == 2
     assert not (tmp_path / "y").exists()
+
+
+def test_a_stopped_run_over_many_photos_goes_on(
+    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    command = [str(album), "--mode", "depth", "--out", str(out), "--depth-size", "64"]
+    predicted: list[str] = []
+    real = recon.single_photo.predict_alone
+
+    def until_the_second(photos, network, *, device):
+        predicted.append(photos[0].name)
+        if len(predicted) == 2:
+            raise KeyboardInterrupt
+        return real(photos, network, device=device)
+
+    monkeypatch.setattr("recon.single_photo.predict_alone", until_the_second)
+    assert main(command) == 128 + signal.SIGINT
+    assert not out.exists() and (tmp_path / "out.work").is_dir()
+    assert main(command) == 0
+    first, second, *others = predicted
+    assert others[0] == second and first not in others
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
