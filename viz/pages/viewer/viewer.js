@@ -36,6 +36,7 @@
     if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
     const before = performance.now();
     painter.draw(state, width, height, { quick });
+    canvas.dataset.level = quick ? "coarse" : "fine";
     if (!quick) {
       gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4));  // waits for the card
       cost = performance.now() - before;
