@@ -20,7 +20,7 @@ from recon.alignment.doppelgangers import contradicting_group
 from recon.alignment.explained import pair_fits
 from recon.alignment.hanging_groups import hanging_group
 from recon.alignment.pairs_by_place import edges_by_place
-from recon.alignment.refinement import AlignOptions
+from recon.alignment.refinement import AlignOptions, LensModel
 from recon.progress import Advance, unheard
 from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
 from recon.two_view.magnified_matching import (
@@ -51,6 +51,7 @@ def align_scene(
     *,
     by_place: bool = True,
     seed: int = 0,
+    lens: LensModel | None = None,
     advance: Advance = unheard,
 ) -> Alignment:
     """Return the cameras of all photos in original pixels, known lenses as they were given.
@@ -80,6 +81,7 @@ def align_scene(
             features=features,
             known_cam_to_world=known,
             start=start,
+            lens=lens,
         )
 
     alignment = aligned()

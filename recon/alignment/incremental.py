@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pointmap.camera import Array, Index, Mask, invert_rigid, pinhole
-from recon.alignment.bundle_adjustment import BundleOptions
+from recon.alignment.camera_model import BundleOptions
 from recon.alignment.cameras import Cameras
 from recon.alignment.first_cameras import PoseGraph
 from recon.alignment.refinement import (
@@ -176,10 +176,9 @@ def place_photo(
         return None
     world_to_cam = ransac_pnp(
         points,
-        xy,
+        cameras.pinhole_pixels(np.full(len(xy), view), xy),
         pinhole(cameras.focals_px[view], *(2 * cameras.principal[view])),
         setup.options.first_threshold_px * cameras.unit_px[view],
-        k1=cameras.k1[view],
         p3p=True,
         iterations=_PNP_ITERATIONS,
         confidence=_PNP_CONFIDENCE,

@@ -16,6 +16,7 @@ from synthetic import ROOM, Plane, Shot, render, shoot
 import recon.single_photo
 from pointmap.camera import invert_rigid, pinhole, project, rigid, transform_points
 from pointmap.errors import InputError
+from pointmap.lens import Lens
 from recon.cli import main
 from recon.depth.depth_mesh import mesh_from_depth, under_photo
 from recon.export import load_scene
@@ -30,7 +31,7 @@ from recon.stage_results import PhotoPrior
 
 def view_of(shot: Shot, name: str = "a.jpg", k1: float = 0.0) -> View:
     height, width = shot.depth.shape
-    camera = Camera(shot.intrinsics, width, height, shot.cam_to_world, k1)
+    camera = Camera(shot.intrinsics, width, height, shot.cam_to_world, Lens.radial(k1))
     return View(
         name, Path(name), camera, LoadedMaps(shot.pixels, shot.depth, np.ones_like(shot.depth))
     )
