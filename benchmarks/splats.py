@@ -154,7 +154,7 @@ def without_distortion(pixels: NDArray[np.uint8], camera: Camera) -> tuple[Array
     K = camera.intrinsics_at(width, height)
     rays = np.ones((height, width, 3))
     rays[..., :2] = (pixel_centres(width, height) - K[:2, 2]) / [K[0, 0], K[1, 1]]
-    at = (project(rays, K, camera.k1) - 0.5).astype(np.float32)
+    at = (project(rays, K, camera.lens) - 0.5).astype(np.float32)
     x, y = np.ascontiguousarray(at[..., 0]), np.ascontiguousarray(at[..., 1])
     seen = cv2.remap(pixels, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return seen.astype(np.float64), K

@@ -70,7 +70,7 @@ def _shown(view: View, points: Array) -> tuple[Mask, Array]:
     depth, camera = view.depth, view.camera
     assert camera.cam_to_world is not None
     in_camera = transform_points(invert_rigid(camera.cam_to_world), points)
-    xy = project(in_camera, camera.intrinsics, camera.k1)
+    xy = project(in_camera, camera.intrinsics, camera.lens)
     with np.errstate(invalid="ignore"):
         rows = np.flatnonzero(((xy >= 0) & (xy < [camera.width, camera.height])).all(axis=1))
     height, width = depth.shape

@@ -168,10 +168,11 @@ def test_from_photo_to_photo_each_lies_over_its_own_view(tmp_path: Path) -> None
     from scene_factory import _render
 
     from pointmap.camera import pinhole
+    from pointmap.lens import PINHOLE
 
     focal = 100 / np.tan(np.radians(stays[0].field_of_view_deg) / 2)
     pose = scene.views[0].camera.cam_to_world
-    _, points = _render(pinhole(float(focal), 320, 200), pose, 320, 200, 0.0)
+    _, points = _render(pinhole(float(focal), 320, 200), pose, 320, 200, PINHOLE)
     whole = there == 1
     assert 0.4 < whole.mean() < 1
     off = np.abs(over[whole].astype(int) - colours_at(points)[whole])

@@ -160,7 +160,7 @@ def _before_surface(view: View, points: Array) -> NDArray[np.bool_]:
     depth, pose = view.depth, view.camera.cam_to_world
     assert pose is not None
     in_camera = transform_points(invert_rigid(pose), points)
-    pixels = project(in_camera, view.depth_intrinsics, view.camera.k1)
+    pixels = project(in_camera, view.depth_intrinsics, view.camera.lens)
     height, width = depth.shape
     with np.errstate(invalid="ignore"):
         inside = (in_camera[:, 2] > 0) & ((pixels >= 0) & (pixels < [width, height])).all(axis=1)

@@ -93,7 +93,7 @@ def photo_over(
     K = pinhole(focal, width, height)
     rays = np.ones((height, width, 3))
     rays[..., :2] = (pixel_centres(width, height) - K[:2, 2]) / focal
-    at = project(rays, camera.intrinsics_at(pixels.shape[1], pixels.shape[0]), camera.k1)
+    at = project(rays, camera.intrinsics_at(pixels.shape[1], pixels.shape[0]), camera.lens)
     x, y = np.moveaxis((np.nan_to_num(at, nan=-1e4) - 0.5).astype(np.float32), -1, 0)
     drawn = cv2.remap(pixels, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     whole = np.ones(pixels.shape[:2], np.float32)
