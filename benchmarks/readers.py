@@ -166,7 +166,7 @@ def expected(scene: Scene, file: str) -> tuple[np.ndarray, np.ndarray | None]:
         poses = [v.camera.cam_to_world for v in scene.views if v.camera.cam_to_world is not None]
         return np.array(poses)[:, :3, 3], None
     if file == "splat.ply":
-        return scene.cloud.points, scene.cloud.colours
+        return scene.surface.vertices, scene.surface.colours
     return scene.surface.vertices, scene.surface.colours
 
 

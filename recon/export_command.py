@@ -16,16 +16,17 @@ from pointmap.commands import run_command
 from pointmap.errors import InputError
 from pointmap.version import answer_version
 from recon.export.options import ExportOptions
+from recon.export.seed_points import MOST, seed_tracks
 
 if TYPE_CHECKING:
     from recon.scene import Scene
 
 Format = Literal[
-    "ply", "glb", "obj", "splat", "cameras", "colmap", "nerfstudio", "tum",
+    "ply", "glb", "obj", "splat", "spz", "cameras", "colmap", "nerfstudio", "tum",
     "depth-npz", "depth-png", "depth-exr",
 ]  # fmt: skip
-_DEPTH_MAPS: tuple[Literal["depth-npz", "depth-png", "depth-exr"], ...] = (
-    "depth-npz", "depth-png", "depth-exr",
+_CHECKED: tuple[Literal["spz", "depth-npz", "depth-png", "depth-exr"], ...] = (
+    "spz", "depth-npz", "depth-png", "depth-exr",
 )  # fmt: skip
 
 
@@ -45,9 +46,10 @@ class Command:
     """Folder of the scene."""
 
     format: tuple[Format, ...]
-    """ply (points.ply and mesh.ply), glb (scene.glb), obj (mesh.obj), splat (splat.ply), cameras
-    (cameras.json), colmap (colmap/sparse/0), nerfstudio (transforms.json and points.ply), tum
-    (cameras.tum), or depth maps in the folders depth_npz, depth_png (16 bit), depth_exr."""
+    """ply (points.ply and mesh.ply), glb (scene.glb), obj (mesh.obj), splat (splat.ply), spz
+    (splat.spz), cameras (cameras.json), colmap (colmap/sparse/0), nerfstudio (transforms.json and
+    points.ply), tum (cameras.tum), or depth maps in the folders depth_npz, depth_png (16 bit),
+    depth_exr."""
 
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """Folder to write to. It must not exist yet, or be empty."""
@@ -60,6 +62,10 @@ class Command:
 
     scale: float = 1.0
     """Multiply every length by this, such as 1000 for millimetres of a scene in metres."""
+
+    colmap_points: int | None = None
+    """In place of the points that bundle adjustment used, write about this many to colmap, spread
+    evenly over the surface, each with the photos that see it: to train Gaussian splats from."""
 
     up: Literal["z", "y"] | None = None
     """Turn the scene so that this axis is up. By default the scene keeps its frame (z up, unless it
@@ -84,13 +90,13 @@ def export(command: Command) -> list[Path]:
     from recon.export.load import load_scene
     from recon.export.staging import reserved_folder
 
-    options = ExportOptions(formats=tuple(f for f in _DEPTH_MAPS if f in command.format))
+    options = ExportOptions(formats=tuple(f for f in _CHECKED if f in command.format))
     options.check()
     _check(command)
     with reserved_folder(command.out, overwrite=False) as output:
         scene = _changed(load_scene(command.scene), command)
         with output.staged() as staging:
-            _write(scene, command.scene, staging, output.target, options, command.format)
+            _write(scene, command, staging, output.target, options)
     return sorted(path for path in command.out.rglob("*") if path.is_file())
 
 
@@ -102,6 +108,11 @@ def _check(command: Command) -> None:
         raise InputError(f"--scale must be between 1e-09 and 1e+09; got {command.scale:g}")
     if command.decimate is not None and command.decimate < 1:
         raise InputError(f"--decimate must be at least 1; got {command.decimate}")
+    points = command.colmap_points
+    if points is not None and not 8 <= points <= MOST:
+        raise InputError(f"--colmap-points must be between 8 and {MOST}; got {points}")
+    if points is not None and "colmap" not in command.format:
+        raise InputError("--colmap-points says what --format colmap writes: add it")
     box = command.crop
     if box is not None and not all(a < b for a, b in zip(box[:3], box[3:], strict=True)):
         raise InputError("--crop takes x y z of the low corner, then of the high corner")
@@ -124,14 +135,11 @@ def _changed(scene: Scene, command: Command) -> Scene:
 
 
 def _write(
-    scene: Scene,
-    source: Path,
-    folder: Path,
-    target: Path,
-    options: ExportOptions,
-    formats: Sequence[str],
+    scene: Scene, command: Command, folder: Path, target: Path, options: ExportOptions
 ) -> None:
-    """Write ``formats`` of the scene in ``source`` to ``folder``, which will lie at ``target``."""
+    """Write the ``command``'s formats of its changed ``scene`` to ``folder``, which will lie at
+    ``target``.
+    """
     from recon.export.cameras_json import write_cameras
     from recon.export.colmap import write_colmap
     from recon.export.depth_formats import write_depth_files
@@ -139,13 +147,14 @@ def _write(
     from recon.export.nerfstudio import write_transforms
     from recon.export.obj import write_obj
     from recon.export.ply import write_cloud_ply, write_mesh_ply
-    from recon.export.splat import write_splat
+    from recon.export.splat import write_splat, write_spz
     from recon.export.staging import real_path
     from recon.export.tum import write_tum
     from recon.export.upright import copy_name
 
+    formats = command.format
     # Photos that others can't use as they are have copies in the scene.
-    copies = source / "colmap/images"
+    copies = command.scene / "colmap/images"
     if {"ply", "nerfstudio"} & set(formats):
         write_cloud_ply(folder / "points.ply", scene.cloud)
     if "ply" in formats:
@@ -155,13 +164,17 @@ def _write(
     if "obj" in formats:
         write_obj(folder, scene)
     if "splat" in formats:
-        write_splat(folder / "splat.ply", scene.cloud)
+        write_splat(folder / "splat.ply", scene.cloud, scene.surface)
+    if "spz" in formats:
+        write_spz(folder / "splat.spz", scene.cloud, scene.surface)
     if "cameras" in formats:
         write_cameras(folder / "cameras.json", scene)
     if "colmap" in formats:
         (folder / "colmap/sparse/0").mkdir(parents=True)
         names = [copy_name(view) if copies.is_dir() else view.name for view in scene.views]
-        write_colmap(folder / "colmap/sparse/0", scene, names)
+        seeds = command.colmap_points
+        seeded = scene if seeds is None else replace(scene, tracks=seed_tracks(scene, seeds))
+        write_colmap(folder / "colmap/sparse/0", seeded, names)
     if "nerfstudio" in formats:
         photos = Path(os.path.relpath(real_path(copies), target)).as_posix()
         write_transforms(

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recon.export.options import ExportOptions
 from recon.save import save_scene
 from recon.scene import Scene
+
+if TYPE_CHECKING:
+    from viz.pages.match_pictures import PairPicture
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,16 @@ class Reconstruction(Scene):
         from viz.pages.notebook import notebook_html
 
         return notebook_html(self)
+
+    def pair(self, first: str, second: str) -> PairPicture:
+        """Return a picture of two photos, by name, with the places that both of them hold joined
+        by lines; a notebook shows it where it ends a cell.
+
+        Raises ``pointmap.errors.InputError`` for a name that the scene does not have.
+        """
+        from viz.pages.match_pictures import pair_picture
+
+        return pair_picture(self, first, second)
 
     def save(
         self, folder: str | Path, *, overwrite: bool = False, export: ExportOptions | None = None

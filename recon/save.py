@@ -18,7 +18,7 @@ from recon.export.options import ExportOptions
 from recon.export.ply import write_cloud_ply, write_mesh_ply
 from recon.export.products import write_products
 from recon.export.run_json import write_run
-from recon.export.splat import write_splat
+from recon.export.splat import write_splat, write_spz
 from recon.export.staging import OutputFolder, real_path, reserved_folder
 from recon.export.tum import write_tum
 from recon.export.upright import copy_name, needs_copies, write_upright_photos
@@ -95,7 +95,9 @@ def write_files(
     if "obj" in export.formats or reconstruction.textured is not None:
         write_obj(staging, reconstruction)
     if "splat" in export.formats:
-        write_splat(staging / "splat.ply", reconstruction.cloud)
+        write_splat(staging / "splat.ply", reconstruction.cloud, reconstruction.surface)
+    if "spz" in export.formats:
+        write_spz(staging / "splat.spz", reconstruction.cloud, reconstruction.surface)
     write_depth_files(staging, reconstruction, export)
     (staging / "colmap/sparse/0").mkdir(parents=True)
     frames = {view.name for view in reconstruction.views if _goes_along(view, scene_folder)}

@@ -124,6 +124,13 @@ class View:
         height, width = self.depth.shape
         return self.camera.intrinsics_at(width, height)
 
+    def _repr_png_(self) -> bytes:
+        # A notebook shows this where a view ends a cell: the photo, its depth, how sure that is.
+        from recon.export.colour import confidence_to_rgb, depth_to_rgb, png
+
+        maps = [self.pixels, depth_to_rgb(self.depth), confidence_to_rgb(self.confidence)]
+        return png(np.hstack(maps))
+
 
 @dataclass(frozen=True)
 class Tracks:

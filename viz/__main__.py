@@ -16,6 +16,7 @@ from pointmap.errors import InputError
 from pointmap.version import answer_version
 from recon.scene import Scene
 from viz.effects.write_effect import EffectOptions
+from viz.paths import Film
 from viz.viewers.browser_guard import DEFAULT_PORT
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ def view(
     scene: Annotated[Path, tyro.conf.Positional],
     *,
     save: Path | None = None,
+    film: Film = "flight",
     browser: bool = False,
     port: int = DEFAULT_PORT,
     effect: Annotated[EffectOptions, tyro.conf.OmitArgPrefixes] = EffectOptions(),  # noqa: B008
@@ -36,8 +38,10 @@ def view(
     Args:
         scene: The scene's folder (the --out of run_recon.py).
         save: Write to this file and open no window: a picture (.png, .jpg), a page that
-            shows the scene in any browser without a network (.html), a film along the path of the
-            cameras (.mp4, .webm).
+            shows the scene in any browser without a network (.html), a film (.mp4, .webm).
+        film: Which way a film goes: flight (smoothly past the photos' places, through no wall),
+            turntable (about the scene), photos (from one to the next, each fading in over the
+            scene).
         browser: Show the scene in a browser instead: serves it on this machine until Ctrl-C.
         port: Port of the browser viewer; the next free one where it is taken.
         effect: A photo with an effect of its depth, written to --save.
@@ -57,14 +61,14 @@ def view(
 
         logger.info("wrote %s", write_effect(reconstruction, effect, save))
     elif save is not None:
-        logger.info("wrote %s", _save(reconstruction, save))
+        logger.info("wrote %s", _save(reconstruction, save, film))
     elif browser:
         browse(reconstruction, port=port)
     else:
         show(reconstruction, picture=scene / VIEWER_PICTURE)
 
 
-def _save(reconstruction: Scene, path: Path) -> Path:
+def _save(reconstruction: Scene, path: Path, film: Film) -> Path:
     """Write what the ending of ``path`` asks for. Raises InputError when that cannot be."""
     from viz.pages.scene_page import write_scene_page
     from viz.video import ENDINGS
@@ -72,7 +76,7 @@ def _save(reconstruction: Scene, path: Path) -> Path:
 
     ending = path.suffix.lower()
     if ending in ENDINGS:
-        return _save_video(reconstruction, path)
+        return _save_video(reconstruction, path, film)
     if ending not in (".html", ".htm"):
         return save_picture(reconstruction, path)
     try:
@@ -81,7 +85,7 @@ def _save(reconstruction: Scene, path: Path) -> Path:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _save_video(reconstruction: Scene, path: Path) -> Path:
+def _save_video(reconstruction: Scene, path: Path, film: Film) -> Path:
     from rich.console import Console
     from rich.progress import Progress
 
@@ -92,6 +96,7 @@ def _save_video(reconstruction: Scene, path: Path) -> Path:
         return write_video(
             reconstruction,
             path,
+            film=film,
             advance=lambda done, total: bars.update(bar, completed=done, total=total),
         )
 

@@ -1,6 +1,4 @@
-"""A film of the scene: along the path of the cameras, or swinging about the scene when there are
-too few of them. Drawn off-screen, so that no display is needed.
-"""
+"""Films of a scene, drawn off-screen, so that no display is needed."""
 
 from __future__ import annotations
 
@@ -14,21 +12,17 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.camera import Array
 from pointmap.errors import InputError
 from recon.export.renames import rename_to_free
 from recon.progress import Advance, unheard
 from recon.scene import Scene
 from recon.work.lock import Busy, exclusive_file
 from viz.drawing.render import Drawer, drawing
-from viz.drawing.viewpoint import (
-    Viewpoint,
-    automatic_viewpoint,
-    best_show,
-    photo_viewpoint,
-    registered_cameras,
-    scene_frame,
-)
+from viz.drawing.viewpoint import Viewpoint, best_show, registered_cameras
+from viz.paths import Film
+from viz.paths.flight import FRAMES_PER_SECOND, flight
+from viz.paths.photo_to_photo import PhotoFrame, mixed, photo_over, photo_to_photo
+from viz.paths.turntable import turntable
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +30,7 @@ ENDINGS = (".mp4", ".webm")
 """Files that :func:`write_video` writes, see :func:`encode_film`."""
 
 WIDTH, HEIGHT = 1280, 720
-_FRAMES_PER_SECOND = 24  # cinema's
-_SECONDS_PER_CAMERA = 1.0  # slow enough to see what each photo saw
-_LEAST_S, _MOST_S = 8.0, 40.0  # length of a film, seconds
-_LEAST_CAMERAS = 4  # fewer make no path
-_SWING_DEG = 35.0  # to either side without a path: farther, the backs of surfaces show
+_ROUND_S = 12.0  # of a turntable
 
 
 def check_video_path(path: Path, *, overwrite: bool = True) -> None:
@@ -57,12 +47,13 @@ def write_video(
     reconstruction: Scene,
     path: str | Path,
     *,
+    film: Film = "flight",
     width: int = WIDTH,
     height: int = HEIGHT,
     overwrite: bool = True,
     advance: Advance = unheard,
 ) -> Path:
-    """Write the film of the scene to ``path`` (.mp4 or .webm) and return it.
+    """Write a film of the scene to ``path`` (.mp4 or .webm) and return it.
 
     Without ``overwrite``, a file that is there already stays and the film's name gets a number.
     ``width`` and ``height`` are even; ``advance`` is told of (done, all) frames. The file appears
@@ -70,8 +61,8 @@ def write_video(
     """
     path = Path(path)
     check_video_path(path)
-    views = flight(reconstruction, aspect=width / height)
-    along = len(registered_cameras(reconstruction)) >= _LEAST_CAMERAS
+    frames = _frames(reconstruction, film, width / height)
+    eyes = [frame.eye if isinstance(frame, Viewpoint) else frame.view.eye for frame in frames]
     try:
         with _unfinished(path) as name:
             with drawing(
@@ -80,11 +71,11 @@ def write_video(
                 height=height,
                 show=best_show(reconstruction),
                 # Outlines of cameras that the film flies through would cross the picture.
-                cameras=not along,
-                lit_from=np.mean([view.eye for view in views], axis=0),
+                cameras=film == "turntable",
+                lit_from=np.mean(eyes, axis=0),
             ) as draw:
-                frames = _drawn(draw, views, advance)
-                encode_film(name, frames, (width, height), _FRAMES_PER_SECOND)
+                pictures = _drawn(draw, reconstruction, frames, advance)
+                encode_film(name, pictures, (width, height), FRAMES_PER_SECOND)
             if overwrite:
                 os.replace(name, path)
             else:
@@ -94,96 +85,34 @@ def write_video(
     return path
 
 
-def flight(reconstruction: Scene, *, aspect: float) -> list[Viewpoint]:
-    """Return the film's view points, one per frame.
-
-    Four or more cameras: along a smooth curve through them, each looking where its photo looked,
-    at a steady pace. Fewer: a swing about the scene.
-    """
-    stops = [
-        photo_viewpoint(reconstruction, index, aspect=aspect)
-        for index, _, _ in registered_cameras(reconstruction)
-    ]
-    if len(stops) < _LEAST_CAMERAS:
-        return _swing(reconstruction, aspect)
-    stops = [stops[k] for k in _tour(stops, scene_frame(reconstruction).radius)]
-    seconds = np.clip(_SECONDS_PER_CAMERA * len(stops), _LEAST_S, _MOST_S)
-    field = float(np.median([stop.field_of_view_deg for stop in stops]))
-    rows = np.array([np.concatenate([stop.eye, stop.target, stop.up]) for stop in stops])
-    curve = _smooth_curve(rows, round(seconds * _FRAMES_PER_SECOND))
-    return [Viewpoint(row[:3], row[3:6], row[6:], field) for row in curve]
-
-
-def _swing(reconstruction: Scene, aspect: float) -> list[Viewpoint]:
-    """Return views that go to one side, to the other and back, so that the film can be looped."""
-    count = round(_LEAST_S * _FRAMES_PER_SECOND)
-    turns = np.sin(2 * np.pi * np.arange(count) / count)
-    still = automatic_viewpoint(reconstruction, aspect=aspect, yaw_deg=0.0)
-    down = scene_frame(reconstruction).axes[:, 1]
-    return [
-        Viewpoint(
-            still.target + _turned(still.eye - still.target, down, np.radians(_SWING_DEG) * turn),
-            still.target,
-            still.up,
-            still.field_of_view_deg,
-        )
-        for turn in turns
-    ]
-
-
-def _turned(vector: Array, axis: Array, angle: float) -> Array:
-    """Return ``vector`` (3,) turned about the unit ``axis`` (3,) by ``angle`` in radians."""
-    from scipy.spatial.transform import Rotation
-
-    turned: Array = Rotation.from_rotvec(angle * axis).apply(vector)
-    return turned
-
-
-def _tour(stops: list[Viewpoint], radius: float) -> list[int]:
-    """Return an order of ``stops`` without long ways: from an outermost one always to the next.
-
-    Photos that look elsewhere are far, too: half a turn counts as two of the scene's ``radius``.
-    """
-    eyes = np.array([stop.eye for stop in stops]) / radius
-    forwards = np.array([stop.target - stop.eye for stop in stops])
-    forwards /= np.linalg.norm(forwards, axis=1, keepdims=True)
-    places = np.hstack([eyes, forwards])
-    apart = np.linalg.norm(places[:, None] - places[None], axis=-1)
-    order = [int(np.argmax(apart[int(np.argmax(apart.sum(axis=1)))]))]
-    left = set(range(len(stops))) - set(order)
-    while left:
-        order.append(min(left, key=lambda k: apart[order[-1], k]))
-        left.remove(order[-1])
-    return order
-
-
-def _smooth_curve(rows: Array, count: int) -> Array:
-    """Return ``count`` rows (count, 9) at a steady pace along a smooth curve through ``rows``.
-
-    The pace follows eye and target together; it starts and ends gently. The curve is a monotone
-    cubic (Fritsch and Carlson 1980), which never swings beyond the cameras as other splines do.
-    """
-    from scipy.interpolate import PchipInterpolator
-
-    steps = np.linalg.norm(np.diff(rows[:, :6], axis=0), axis=1)
-    # Two photos from one place share a stop.
-    keep = np.concatenate([[True], steps > 1e-6 * max(float(steps.sum()), 1e-12)])
-    rows, steps = rows[keep], np.linalg.norm(np.diff(rows[keep][:, :6], axis=0), axis=1)
-    if len(rows) < 2:
-        return np.repeat(rows, count, axis=0)
-    way = np.concatenate([[0.0], np.cumsum(steps)])
-    time = np.linspace(0, 1, count)
-    gentle = time - np.sin(2 * np.pi * time) / (2 * np.pi)
-    curve: Array = PchipInterpolator(way, rows)(way[-1] * (0.7 * time + 0.3 * gentle))
-    return curve
+def _frames(scene: Scene, film: Film, aspect: float) -> Sequence[Viewpoint | PhotoFrame]:
+    if film == "turntable":
+        return turntable(scene, aspect=aspect, count=round(_ROUND_S * FRAMES_PER_SECOND))
+    if film == "photos" and registered_cameras(scene):
+        return photo_to_photo(scene, aspect=aspect)
+    return flight(scene, aspect=aspect)
 
 
 def _drawn(
-    draw: Drawer, views: Sequence[Viewpoint], advance: Advance
+    draw: Drawer,
+    scene: Scene,
+    frames: Sequence[Viewpoint | PhotoFrame],
+    advance: Advance,
 ) -> Iterator[NDArray[np.uint8]]:
-    for number, view in enumerate(views):
-        yield draw(view)
-        advance(number + 1, len(views))
+    standing: tuple[Viewpoint, NDArray[np.uint8]] | None = None
+    laid: tuple[int, NDArray[np.uint8], NDArray[np.float32]] | None = None
+    for number, frame in enumerate(frames):
+        view = frame if isinstance(frame, Viewpoint) else frame.view
+        if standing is None or standing[0] is not view:
+            standing = view, draw(view)
+        picture = standing[1]
+        if isinstance(frame, PhotoFrame) and frame.share > 0:
+            if laid is None or laid[0] != frame.index:
+                height, width = picture.shape[:2]
+                laid = frame.index, *photo_over(scene.views[frame.index], view, width, height)
+            picture = mixed(picture, laid[1], laid[2], frame.share)
+        yield picture
+        advance(number + 1, len(frames))
 
 
 def write_frames(path: Path, frames: Sequence[NDArray[np.uint8]], frames_per_second: int) -> Path:

@@ -23,6 +23,7 @@ from pointmap.camera import Array, invert_rigid
 from pointmap.lens import ONE_FOCAL
 from pointmap.outside.regular_file import read_regular
 from pointmap.outside.values import MAX_LENGTH, MAX_SIDE_PX
+from recon.export.usable_tracks import in_placed_photos, of_two_photos
 from recon.scene import Camera, Scene, Tracks
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def to_pycolmap(
     pycolmap = _pycolmap()
 
     model = pycolmap.Reconstruction()
-    tracks = _written_observations(reconstruction)
+    tracks = of_two_photos(in_placed_photos(reconstruction))
     camera_ids: dict[tuple[object, ...], int] = {}
     # COLMAP keeps the positions per photo and refers to them by their number there.
     keypoint = np.zeros(len(tracks.xy), np.int64)
@@ -207,24 +208,6 @@ def _camera(number: int, camera: Camera) -> pycolmap.Camera:
         width=int(camera.width),
         height=int(camera.height),
         params=params,
-    )
-
-
-def _written_observations(reconstruction: Scene) -> Tracks:
-    """Return the tracks with observations of unplaced photos, then short tracks, left out."""
-    tracks = reconstruction.tracks
-    placed = np.array([view.registered for view in reconstruction.views], bool)
-    rows = placed[tracks.view_index] if len(placed) else np.zeros(0, bool)
-    lengths = np.bincount(tracks.point_index[rows], minlength=len(tracks.points))
-    keep = lengths >= 2
-    rows &= keep[tracks.point_index]
-    new_index = np.cumsum(keep) - 1
-    return Tracks(
-        points=tracks.points[keep],
-        colours=tracks.colours[keep],
-        point_index=new_index[tracks.point_index[rows]],
-        view_index=tracks.view_index[rows],
-        xy=tracks.xy[rows],
     )
 
 

@@ -6,6 +6,8 @@ and the viewers alike, so that a depth looks the same wherever it is shown.
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -108,3 +110,12 @@ def normals_to_rgb(normals: ArrayLike) -> NDArray[np.uint8]:
     normals = np.asarray(normals, np.float64)
     rgb = np.rint((normals * [1.0, -1.0, -1.0] + 1) * 127.5).astype(np.uint8)
     return np.where((normals != 0).any(-1, keepdims=True), rgb, np.uint8(UNKNOWN_GREY))
+
+
+def png(picture: NDArray[np.uint8]) -> bytes:
+    """Return a picture (h, w, 3) as the bytes of a PNG file."""
+    from PIL import Image
+
+    file = BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    return file.getvalue()

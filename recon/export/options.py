@@ -8,7 +8,7 @@ from typing import Literal
 
 from pointmap.errors import InputError
 
-Format = Literal["obj", "splat", "depth-npz", "depth-png", "depth-exr"]
+Format = Literal["obj", "splat", "spz", "depth-npz", "depth-png", "depth-exr"]
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,9 @@ class ExportOptions:
     """Which further files a scene gets."""
 
     formats: tuple[Format, ...] = ()
-    """Also write: obj (the mesh), splat (the cloud as Gaussians, in the PLY of 3DGS), depth-npz,
-    depth-png (16 bit, with its scale in a JSON file) or depth-exr (float; needs the package
-    OpenEXR)."""
+    """Also write: obj (the mesh), splat (the cloud as Gaussians, in the PLY of 3DGS), spz (these,
+    small; needs the package gsply), depth-npz, depth-png (16 bit, with its scale in a JSON file) or
+    depth-exr (float; needs the package OpenEXR)."""
     depth_resolution: Literal["working", "original"] = "working"
     """Size of those depth files: as computed, or as the photos, along the photos' edges."""
 
@@ -29,6 +29,8 @@ class ExportOptions:
         """Raise ``InputError`` for what could not be written, before the long work."""
         if "depth-exr" in self.formats and find_spec("OpenEXR") is None:
             raise InputError("depth-exr needs the package OpenEXR: pip install 'pointmap[exr]'")
+        if "spz" in self.formats and find_spec("gsply") is None:
+            raise InputError("spz needs the package gsply: pip install 'pointmap[spz]'")
         if not 1 <= self.glb_triangles <= 1e9:
             raise InputError(
                 f"--glb-triangles must be between 1 and 1e+09; got {self.glb_triangles}"

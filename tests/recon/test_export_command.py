@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
-from scene_factory import make_scene
+from scene_factory import WALL_Z, make_scene
+from scipy.spatial import cKDTree
 
 from recon.changed_scene import turned
 from recon.export.load import load_scene
@@ -71,6 +72,40 @@ def test_a_box_is_cut_out_and_lengths_are_multiplied(scene: Path, tmp_path: Path
         pose = whole.cameras[name].cam_to_world
         assert pose is not None
         np.testing.assert_allclose(np.array(entry["cam_to_world"])[:3, 3], 10 * pose[:3, 3])
+
+
+def test_points_to_train_splats_from_are_spread_over_what_two_photos_see(
+    scene: Path, tmp_path: Path
+) -> None:
+    import pycolmap
+
+    out = tmp_path / "o"
+    asked = ["--format", "colmap", "--colmap-points", "150", "--out", str(out)]
+    assert main([str(scene), *asked]) == 0
+    model = pycolmap.Reconstruction(str(out / "colmap/sparse/0"))
+    points = np.array([point.xyz for point in model.points3D.values()])
+    assert 75 < len(points) <= 150
+    assert min(point.track.length() for point in model.points3D.values()) >= 2
+    # On the ball or the wall, where the photos say that they are; tracks have half a pixel's noise.
+    on_ball = np.abs(np.linalg.norm(points, axis=1) - 1) < 0.01
+    assert (on_ball | (np.abs(points[:, 2] - WALL_Z) < 0.01)).all() and 10 < on_ball.sum()
+    assert model.compute_mean_reprojection_error() < 1
+    whole, hidden = load_scene(scene), []
+    for number, image in model.images.items():
+        view = whole.views[number - 1]
+        h, w = view.depth.shape
+        for keypoint in image.points2D:
+            z = (image.cam_from_world() * model.points3D[keypoint.point3D_id].xyz)[2]
+            x, y = (keypoint.xy / 10).astype(int).clip(0, [w - 1, h - 1])
+            seen = view.depth[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2]
+            hidden.append(np.abs(seen / z - 1).min() > 0.03)
+    assert np.mean(hidden) < 0.01  # tracks at the ball's very rim
+    # Evenly: no two as close as the cloud's are.
+    apart = cKDTree(points).query(points, k=2)[0][:, 1]
+    dense = cKDTree(whole.cloud.points).query(whole.cloud.points, k=2)[0][:, 1]
+    assert np.median(apart) > 1.5 * np.median(dense)
+    assert main([str(scene), "--format", "ply", "--colmap-points", "150", "--out", "x"]) == 2
+    assert main([str(scene), *asked[:3], "1", "--out", str(tmp_path / "p")]) == 2
 
 
 def test_the_mesh_is_simplified(scene: Path, tmp_path: Path) -> None:

@@ -365,6 +365,53 @@ def test_without_webgl_a_picture_and_a_sentence_are_left(page: Page) -> None:
                     "(b) => b.offsetParent !== null).length") == 0  # fmt: skip
 
 
+def test_while_it_turns_a_slow_machine_draws_the_coarse_surface(
+    browser: Chromium,
+    scene: Reconstruction,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("viz.pages.scene_data._COARSE", 60)
+    page = Page(browser, tmp_path / "page.html")
+    page.path.write_text(scene_page_html(scene), encoding="utf-8")
+    browser("Page.enable")
+    # A card that takes 30 ms for a frame.
+    slow = browser(
+        "Page.addScriptToEvaluateOnNewDocument",
+        source="const read = WebGL2RenderingContext.prototype.readPixels;"
+        "WebGL2RenderingContext.prototype.readPixels = function (...what) {"
+        " const end = performance.now() + 30; while (performance.now() < end);"
+        " return read.apply(this, what); };",
+    )
+    page.open()
+    browser("Page.removeScriptToEvaluateOnNewDocument", identifier=slow["identifier"])
+    page.press("[data-show=cameras]")
+    fine = ink(page.picture())
+    levels = page.run(
+        "new Promise((done) => { const canvas = document.querySelector('canvas'), seen = [];"
+        "canvas.focus();"
+        "canvas.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight', bubbles: true}));"
+        "const watch = () => { seen.push(canvas.dataset.level);"
+        " canvas.dataset.rest === 'yes' ? done(seen.join(' ')) : requestAnimationFrame(watch); };"
+        "requestAnimationFrame(watch); })"
+    ).split()
+    assert "coarse" in levels and levels[-1] == "fine"
+    assert (ink(page.picture()) ^ fine).mean() < 0.05
+
+
+def test_the_whole_screen_and_back(page: Page) -> None:
+    page.run("document.querySelector('canvas').focus()")
+    small = page.box("canvas")
+    page.browser.key("f")
+    wait_until(lambda: page.run("document.fullscreenElement !== null"))
+    assert page.run("document.fullscreenElement.id") == "viewer"
+    page.settle()
+    large = page.box("canvas")
+    assert large[2] * large[3] > small[2] * small[3]
+    page.browser.key("f")
+    wait_until(lambda: page.run("document.fullscreenElement === null"))
+
+
 def test_the_scene_comes_back_when_the_graphics_card_was_lost(page: Page) -> None:
     before = page.picture()
     page.run("window.lost = document.querySelector('canvas').getContext('webgl2')"

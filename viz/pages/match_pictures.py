@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array
-from recon.export.colour import camera_colours
+from pointmap.errors import InputError
+from recon.export.colour import camera_colours, png
 from recon.scene import Scene, View
 from viz.pages.report_photos import picture_tag
 
@@ -33,6 +34,32 @@ class SharedPoints:
     j: int
     xy_i: Array
     xy_j: Array
+
+
+@dataclass(frozen=True)
+class PairPicture:
+    """Two photos side by side, their ``matches`` joined by lines: ``pixels`` (h, w, 3)."""
+
+    first: str
+    second: str
+    matches: int
+    pixels: NDArray[np.uint8] = field(repr=False)
+
+    def _repr_png_(self) -> bytes:
+        return png(self.pixels)
+
+
+def pair_picture(scene: Scene, first: str, second: str) -> PairPicture:
+    """Return the picture of two photos of ``scene``, by their names.
+
+    Raises ``InputError`` for a name that it does not have.
+    """
+    names = [view.name for view in scene.views]
+    for name in (first, second):
+        if name not in names:
+            raise InputError(f"the scene has no photo {name}: it has {', '.join(names[:8])}")
+    shared = shared_points(scene, names.index(first), names.index(second))
+    return PairPicture(first, second, len(shared.xy_i), match_picture(scene, shared))
 
 
 def match_section(reconstruction: Scene) -> str:
@@ -95,7 +122,8 @@ def match_picture(
     sheet.paste(photos[0], (0, 0))
     sheet.paste(photos[1], (left, 0))
     order = np.argsort(shared.xy_i[:, 0], kind="stable")
-    order = order[np.unique(np.linspace(0, len(order) - 1, _LINES).astype(int))]
+    if len(order):
+        order = order[np.unique(np.linspace(0, len(order) - 1, _LINES).astype(int))]
     colours = camera_colours(len(order))
     drawn = ImageDraw.Draw(sheet)
     starts = shared.xy_i[order] * _scale(first, photos[0])

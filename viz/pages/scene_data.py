@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pointmap.camera import Array
 from pointmap.lens import Lens
 from recon.export.colour import camera_colours, colour_map, confidence_to_rgb
+from recon.export.grid_cells import grid_cells
 from recon.scene import Camera, Mesh, PointCloud, Scene
 from viz.drawing.colouring import confidence_near
 from viz.drawing.render import BACKGROUND
@@ -102,7 +103,7 @@ def thin_mesh(mesh: Mesh, most_vertices: int) -> Mesh:
     used = np.unique(mesh.faces)
     if len(used) <= most_vertices:
         return mesh
-    cluster = _grid_cells(mesh.vertices[used], most_vertices)
+    cluster = grid_cells(mesh.vertices[used], most_vertices)
     count = int(cluster.max()) + 1
     of_vertex = np.zeros(len(mesh.vertices), np.int64)
     of_vertex[used] = cluster
@@ -122,27 +123,6 @@ def thin_mesh(mesh: Mesh, most_vertices: int) -> Mesh:
     )
 
 
-def _grid_cells(places: NDArray[np.floating], most: int) -> NDArray[np.int64]:
-    """Return for each place (N, 3) its cell's number in the finest cubic grid of ``most`` cells.
-
-    Cells are numbered from 0 without gaps; ``most`` is at least 8.
-    """
-    places = places - places.min(axis=0)
-    extent = float(places.max()) or 1.0
-    fine, coarse = 1e-4 * extent, extent
-
-    def keys(cell: float) -> NDArray[np.int64]:
-        return np.floor(places / cell).astype(np.int64) @ np.array([1 << 40, 1 << 20, 1])
-
-    for _ in range(9):
-        cell = np.sqrt(fine * coarse)
-        if len(np.unique(keys(cell))) <= most:
-            coarse = cell
-        else:
-            fine = cell
-    return np.unique(keys(coarse), return_inverse=True)[1].reshape(-1)
-
-
 def _smallest_first(faces: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return ``faces`` (F, 3) each turned, not mirrored, to begin with its smallest index."""
     start = faces.argmin(axis=1)[:, None]
@@ -156,7 +136,7 @@ def _chosen_points(cloud: PointCloud, frame: SceneFrame, most: int) -> NDArray[n
     if len(chosen) > most:
         # One point per cell: even cover tells more than a random choice of the same number.
         chosen = chosen[:: max(1, len(chosen) // _MOST_SEARCHED)]
-        chosen = chosen[np.unique(_grid_cells(places[chosen], most), return_index=True)[1]]
+        chosen = chosen[np.unique(grid_cells(places[chosen], most), return_index=True)[1]]
     # Every eighth point, then those halfway between, and so on.
     return np.concatenate([chosen[start::8] for start in (0, 4, 2, 6, 1, 5, 3, 7)])
 

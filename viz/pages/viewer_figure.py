@@ -25,6 +25,8 @@ VIEWER_SCRIPTS = tuple(
         "painter",
         "pointing",
         "link",
+        "moving",
+        "handles",
         "viewer",
     )
 )
@@ -39,6 +41,12 @@ _FACES = {
     "Top": "1,1",
     "Back": "2,0",
     "Front": "2,1",
+}
+_SECTIONS = {
+    "": "none",
+    "floor": "from above",
+    "front": "from the front",
+    "side": "from the side",
 }
 _KEYS = (
     "Arrow keys turn, with shift they move; + and - zoom; Home resets. M measures, Enter takes the "
@@ -109,12 +117,12 @@ def _cut() -> str:
         "</label>"
         for says, face in _FACES.items()
     )
-    # HTML has selects, too.
+    section = "".join(
+        f"<option value='{value}'>{says}</option>" for value, says in _SECTIONS.items()
+    )
     return (
-        "<div class='tools cut' role='group' aria-label='Cut' hidden>"  # nosec B608
-        f"{sides}<label>Section <select data-section><option value=''>none</option>"
-        "<option value='floor'>from above</option><option value='front'>from the front</option>"
-        "<option value='side'>from the side</option></select></label>"
+        f"<div class='tools cut' role='group' aria-label='Cut' hidden>{sides}"
+        f"<label>Section <select data-section>{section}</select></label>"
         "<label>Depth <input type='range' data-depth min='0' max='100' step='0.25'></label>"
         "<button data-do='whole'>Whole scene</button><p data-box></p></div>"
     )

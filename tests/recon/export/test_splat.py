@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from scene_factory import colours_at, empty_cloud, empty_mesh
 from scipy.spatial.transform import Rotation
 
-from recon.export.splat import write_splat
-from recon.scene import PointCloud
+from recon.export.ply import write_mesh_ply
+from recon.export.splat import write_splat, write_spz
+from recon.scene import Mesh, PointCloud
 
 
 def sheet(normal: np.ndarray, spacing: float = 0.1) -> PointCloud:
@@ -38,7 +41,7 @@ def test_gaussians_lie_in_the_surface_as_wide_as_its_points_are_apart(
     normal: tuple[float, float, float], tmp_path: Path
 ) -> None:
     cloud = sheet(np.array(normal, float))
-    write_splat(tmp_path / "splat.ply", cloud)
+    write_splat(tmp_path / "splat.ply", cloud, empty_mesh())
     found = read(tmp_path / "splat.ply")
     w, x, y, z = (found[f"rot_{k}"] for k in range(4))
     axes = Rotation.from_quat(np.stack([x, y, z, w], -1)).as_matrix()
@@ -51,7 +54,7 @@ def test_gaussians_lie_in_the_surface_as_wide_as_its_points_are_apart(
 
 def test_colour_and_opacity_come_back(tmp_path: Path) -> None:
     cloud = sheet(np.array([0.0, 0, 1]))
-    write_splat(tmp_path / "splat.ply", cloud)
+    write_splat(tmp_path / "splat.ply", cloud, empty_mesh())
     found = read(tmp_path / "splat.ply")
     rgb = 0.5 + 0.28209479177387814 * np.stack([found[f"f_dc_{k}"] for k in range(3)], -1)
     np.testing.assert_allclose(rgb, cloud.colours / 255, atol=1e-6)
@@ -68,7 +71,56 @@ def test_few_points_and_those_that_are_nowhere(count: int, tmp_path: Path) -> No
     few = PointCloud(
         points, *(a[: count + 1] for a in (cloud.colours, cloud.normals, cloud.confidence))
     )
-    write_splat(tmp_path / "splat.ply", few)
+    write_splat(tmp_path / "splat.ply", few, empty_mesh())
     found = read(tmp_path / "splat.ply")
     assert len(found["x"]) == count
     assert all(np.isfinite(column).all() for column in found.values())
+
+
+def test_a_surface_shows_its_colours_without_gaps(tmp_path: Path) -> None:
+    """A square of coarse triangles, stretched two to one: drawn as splats are, it looks as drawn as
+    a mesh, from aside as well.
+    """
+    from benchmarks.splats import GREY, draw_mesh, draw_splats, read_splat
+
+    u, v = np.meshgrid(np.arange(0, 41), np.arange(0, 81))
+    points = np.stack([u * 0.1 - 2, v * 0.05 - 2, 0.2 * np.sin(u / 8)], -1).reshape(-1, 3)
+    k = np.arange(points.shape[0]).reshape(u.shape)
+    a, b, c, d = (x.ravel() for x in (k[:-1, :-1], k[:-1, 1:], k[1:, 1:], k[1:, :-1]))
+    faces = np.concatenate([np.stack([a, c, b], 1), np.stack([a, d, c], 1)]).astype(np.int32)
+    normals = np.tile(np.array([0, 0, -1], np.float32), (len(points), 1))
+    mesh = Mesh(points.astype(np.float32), faces, colours_at(points), normals)
+    write_splat(tmp_path / "splat.ply", empty_cloud(), mesh)
+    splats = read_splat(tmp_path / "splat.ply")
+    write_mesh_ply(tmp_path / "mesh.ply", mesh)
+    K = np.array([[150.0, 0, 60], [0, 150, 60], [0, 0, 1]])
+    for angle in (0, 40):
+        world_to_cam = np.eye(4)
+        world_to_cam[:3, :3] = Rotation.from_euler("y", angle, degrees=True).as_matrix()
+        world_to_cam[:3, 3] = [0, 0, 7]
+        true, there = draw_mesh(tmp_path, K, world_to_cam, (120, 120))
+        drawn = draw_splats(splats, K, world_to_cam, (120, 120))
+        assert 0.3 < there.mean() < 0.9
+        inner = cv2.erode(there.astype(np.uint8), np.ones((5, 5))) > 0
+        assert np.abs(drawn - true)[inner].mean() < 6
+        outer = cv2.dilate(there.astype(np.uint8), np.ones((13, 13))) == 0
+        assert np.abs(drawn - GREY)[outer].max() < 3
+
+
+def test_spz_holds_the_same_gaussians(tmp_path: Path) -> None:
+    gsply = pytest.importorskip("gsply")
+    cloud = sheet(np.array([0.6, -0.48, -0.64]))
+    for scale in (1.0, 1e4):
+        large = PointCloud(scale * cloud.points, cloud.colours, cloud.normals, cloud.confidence)
+        write_splat(tmp_path / "splat.ply", large, empty_mesh())
+        write_spz(tmp_path / "splat.spz", large, empty_mesh())
+        found, true = gsply.read_spz(tmp_path / "splat.spz"), read(tmp_path / "splat.ply")
+        np.testing.assert_allclose(found.means, large.points, atol=2e-6 * scale)
+        colours = np.stack([true[f"f_dc_{k}"] for k in range(3)], -1)
+        np.testing.assert_allclose(np.asarray(found.sh0).reshape(-1, 3), colours, atol=0.03)
+        turned, meant = (
+            Rotation.from_quat(np.roll(quats, -1, axis=1)).as_matrix()[:, :, 2]
+            for quats in (found.quats, np.stack([true[f"rot_{k}"] for k in range(4)], -1))
+        )
+        np.testing.assert_allclose(turned, meant, atol=0.01)
+    assert (tmp_path / "splat.spz").stat().st_size < (tmp_path / "splat.ply").stat().st_size / 4

@@ -29,13 +29,14 @@
   const size = () => [canvas.clientWidth, canvas.clientHeight];
 
   // Drawing: while something moves perhaps the coarse surface, the fine one when it rests.
-  let waiting = false, resting = 0, flight = 0, cost = 0, changed = false;
+  let waiting = false, resting = 0, cost = 0, changed = false;
   const draw = (quick) => {
     const ratio = Math.min(window.devicePixelRatio || 1, 2);
     const [width, height] = size().map((length) => Math.max(1, Math.round(length * ratio)));
     if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
     const before = performance.now();
     painter.draw(state, width, height, { quick });
+    canvas.dataset.level = quick ? "coarse" : "fine";
     if (!quick) {
       gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4));  // waits for the card
       cost = performance.now() - before;
@@ -46,7 +47,7 @@
     canvas.dataset.drawn = Number(canvas.dataset.drawn || 0) + 1;
   };
   const rest = () => {
-    if (flight) return;
+    if (flying()) return;
     draw(false);
     canvas.dataset.rest = "yes";
     if (!changed) return;
@@ -70,46 +71,7 @@
     redraw();
   };
 
-  // Moving the eye.
-  const halt = () => {
-    cancelAnimationFrame(flight);
-    flight = 0;
-  };
-  const animate = (duration, step, after) => {
-    halt();
-    const begin = performance.now();
-    const next = (time) => {
-      const share = calm ? 1 : Math.min(1, Math.max(0, (time - begin) / duration));
-      step(share * share * (3 - 2 * share));
-      flight = share < 1 ? requestAnimationFrame(next) : 0;
-      touched();
-      if (share === 1 && after) after();
-    };
-    flight = requestAnimationFrame(next);
-  };
-  const fly = (to, after) => {
-    const from = state.view;
-    animate(700, (share) => { state.view = share < 1 ? viewpoint.inBetween(from, to, share) : to; }, after);
-  };
-  const shift = (change) => {
-    halt();
-    // Whoever leaves a photo's place comes upright again, step by step.
-    const { roll, shift: aside } = state.view;
-    state.view = { ...state.view, roll: 0.9 * roll, shift: vectors.scaled(aside, 0.9), ...change(state.view) };
-    touched();
-  };
-  const turn = (dx, dy) => shift(({ yaw, pitch }) => ({
-    yaw: yaw - dx * 0.006, pitch: Math.max(-1.55, Math.min(1.55, pitch + dy * 0.006)),
-  }));
-  const move = (dx, dy) => shift((view) => {
-    const [right, up] = viewpoint.axes(view);
-    const step = view.distance * viewpoint.matrices(view, ...size()).perPixel;
-    return { target: vectors.add(view.target, vectors.add(
-      vectors.scaled(up, step * dy), vectors.scaled(right, -step * dx))) };
-  });
-  const zoom = (factor) => shift(({ distance }) => ({
-    distance: Math.max(0.02, Math.min(30, distance * factor)),
-  }));
+  const { animate, fly, turn, move, zoom, flying } = makeMover(state, { size, calm, touched });
   const pick = (place) => picking.at(painter, data, state, ...size(), place);
   const focus = (place) => {
     const target = pick(place);
@@ -173,30 +135,7 @@
     state.box = cutting.moved(data, state.box, face, to);
     refresh();
   };
-  const handles = faces.map((face) => {
-    const handle = document.createElement("span");
-    handle.className = "handle";
-    one(".stage").append(handle);
-    const middle = () => vectors.between(...state.box, 0.5).map(
-      (value, axis) => (axis === face[0] ? state.box[face[1]][axis] : value));
-    const ahead = () => middle().map((value, axis) => value + (axis === face[0] ? 0.05 : 0));
-    handle.addEventListener("pointerdown", (event) => handle.setPointerCapture(event.pointerId));
-    handle.addEventListener("pointermove", (event) => {
-      if (!handle.hasPointerCapture(event.pointerId)) return;
-      const [x, y] = viewpoint.seen(state.view, ...size(), middle());
-      const [u, v] = viewpoint.seen(state.view, ...size(), ahead());
-      const square = (u - x) ** 2 + (v - y) ** 2;
-      if (square < 1) return;  // it points at the eye
-      const along = (event.movementX * (u - x) + event.movementY * (v - y)) / square;
-      stretch(face, state.box[face[1]][face[0]] + 0.05 * along);
-    });
-    return { handle, middle };
-  });
-  const placeHandles = () => handles.forEach(({ handle, middle }) => {
-    const [x, y, depth] = viewpoint.seen(state.view, ...size(), middle());
-    handle.hidden = !state.cut || depth <= 0;
-    handle.style.transform = `translate(${x}px, ${y}px)`;
-  });
+  const placeHandles = makeHandles(one(".stage"), faces, state, { size, stretch });
   const boxText = () => {
     const [low, high] = cutting.corners(data, state.box), { radius, unit, level } = data.frame;
     const sides = vectors.scaled(vectors.subtract(state.box[1], state.box[0]), radius);
