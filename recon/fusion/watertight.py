@@ -32,7 +32,6 @@ def closed_surface(surface: o3d.geometry.TriangleMesh, voxel: float) -> o3d.geom
 
     Every edge of the result has two triangles.
     """
-    import open3d as o3d
 
     surface.compute_vertex_normals()
     points, normals = np.asarray(surface.vertices), np.asarray(surface.vertex_normals)
