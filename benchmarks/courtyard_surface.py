@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,8 +70,6 @@ def true_views(truth_json: Path = SAMPLE) -> dict[str, TrueView]:
 
 def courtyard(folder: Path, options: FusionOptions | None = None) -> CourtyardScores:
     """Fuse the saved scene of the sample photos again and compare it with the truth."""
-    import time
-
     scene = load_scene(folder)
     start = time.process_time()
     fused = fuse_views(
