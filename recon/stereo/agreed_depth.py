@@ -20,8 +20,6 @@ from recon.stereo.photo import Photo2D
 _SAME = 0.025
 # What differs by more than this is another surface.
 _REACH = 0.12
-# Fewer photos than this, itself counted, agree by chance.
-_LEAST = 2.5
 
 
 def agreed_depth(own: Estimate, others: Sequence[DeviceDepth], photo: Photo2D) -> Estimate:
@@ -44,10 +42,9 @@ def agreed_depth(own: Estimate, others: Sequence[DeviceDepth], photo: Photo2D) -
         more = total > most
         most = torch.where(more, total, most)
         chosen = torch.where(more, (near * off).sum(0) / near.sum(0), chosen)
-    depth, confidence = own.depth.clone(), own.confidence.clone()
+    depth = own.depth.clone()
     depth[unsure] = (log_own + chosen).exp()
-    confidence[unsure] *= most >= _LEAST
-    return Estimate(depth, confidence)
+    return Estimate(depth, own.confidence)
 
 
 def _filled_in(depth: Tensor) -> Tensor:
