@@ -197,7 +197,7 @@ def _sky(out: Path) -> list[str]:
         kernel = np.ones((2 * _RIM + 1, 2 * _RIM + 1), np.uint8)
         sky = cv2.erode(filled[1:-1, 1:-1], kernel).astype(bool)
         points = transform_points(invert_rigid(view.camera.cam_to_world), middles)
-        xy = np.nan_to_num(project(points, view.depth_intrinsics, view.camera.k1), nan=-1.0)
+        xy = np.nan_to_num(project(points, view.depth_intrinsics, view.camera.lens), nan=-1.0)
         inside = (points[:, 2] > 0) & (xy >= 0).all(1) & (xy < [width, height]).all(1)
         column, row = np.where(inside[:, None], xy, 0).astype(int).T
         seen += inside

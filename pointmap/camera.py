@@ -8,9 +8,8 @@ Conventions, here and everywhere above the network:
 - the centre of the top-left pixel is (0.5, 0.5), so a photo of width W spans x from 0 to W and the
   centre of the photo is (W / 2, H / 2);
 - ``intrinsics`` is the 3x3 matrix K in those pixel coordinates;
-- ``k1`` is the lens's radial distortion, COLMAP's SIMPLE_RADIAL: what a pinhole shows at ``(x, y)``
-  on the plane z = 1 appears at ``(1 + k1 (x^2 + y^2)) (x, y)``. It doesn't depend on the photo's
-  size. 0 is a pinhole.
+- a :class:`~pointmap.lens.Lens` says how what a pinhole shows on the plane z = 1 is bent; it
+  doesn't depend on the photo's size.
 
 Arrays are NumPy, float64 unless said otherwise.
 """
@@ -20,11 +19,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pointmap.lens import PINHOLE, Lens
+
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-_NEWTON_ROUNDS = 12
+# Slope of the farthest ray of a pinhole that stands in for another lens, and how many times the
+# photo's pixels it may have: a fisheye's border would make its picture grow without bounds.
+_PINHOLE_REACH = float(np.tan(np.radians(65.0)))
+_MOST_PIXELS = 2.0
 
 
 def pinhole(focal_px: float, width: int, height: int) -> Array:
@@ -46,54 +50,23 @@ def pixel_centres(width: int, height: int) -> Array:
     return np.stack([x, y], axis=-1)
 
 
-def distort(flat: ArrayLike, k1: ArrayLike) -> Array:
-    """Return where a lens shows points (..., 2) of the plane z = 1; ``k1`` broadcasts to (...).
-
-    With ``k1`` < 0 the model folds back at r^2 = -1 / (3 k1); what lies beyond has no image and is
-    NaN.
-    """
-    flat = np.asarray(flat, np.float64)
-    bend = np.asarray(k1, np.float64) * (flat**2).sum(axis=-1)
-    return flat * np.where(bend > -1 / 3, 1 + bend, np.nan)[..., None]
-
-
-def undistort(flat: ArrayLike, k1: ArrayLike) -> Array:
-    """Return the points (..., 2) of the plane z = 1 that :func:`distort` takes to ``flat``.
-
-    What lies farther out than the lens can show comes out at the edge of what it can. Newton's
-    iterations on the radius; they approach from one side, so nothing is overshot.
-    """
-    flat, k1 = np.asarray(flat, np.float64), np.asarray(k1, np.float64)
-    if not k1.any():
-        return flat
-    seen = np.sqrt((flat**2).sum(axis=-1))
-    # Radius of the fold, and how far out it appears.
-    fold = np.where(k1 < 0, 1 / np.sqrt(np.maximum(-3 * k1, 1e-300)), np.inf)
-    shown = np.minimum(seen, 2 / 3 * fold)
-    radius = shown.copy()
-    for _ in range(_NEWTON_ROUNDS):
-        slope = np.maximum(1 + 3 * k1 * radius**2, 1e-9)
-        radius = np.minimum(radius - (radius + k1 * radius**3 - shown) / slope, fold)
-    return flat * np.where(seen > 0, radius / np.where(seen > 0, seen, 1.0), 1.0)[..., None]
-
-
-def pixel_rays(pixels: ArrayLike, intrinsics: ArrayLike, k1: float = 0.0) -> Array:
+def pixel_rays(pixels: ArrayLike, intrinsics: ArrayLike, lens: Lens = PINHOLE) -> Array:
     """Return rays (..., 3) with z = 1, in the camera frame, through pixels (..., 2)."""
     pixels, K = np.asarray(pixels, np.float64), np.asarray(intrinsics, np.float64)
     y = (pixels[..., 1] - K[1, 2]) / K[1, 1]
     x = (pixels[..., 0] - K[0, 2] - K[0, 1] * y) / K[0, 0]
-    flat = undistort(np.stack([x, y], axis=-1), k1)
+    flat = lens.undistort(np.stack([x, y], axis=-1))
     return np.concatenate([flat, np.ones_like(x)[..., None]], axis=-1)
 
 
-def unproject(depth: ArrayLike, intrinsics: ArrayLike, k1: float = 0.0) -> Array:
+def unproject(depth: ArrayLike, intrinsics: ArrayLike, lens: Lens = PINHOLE) -> Array:
     """Return camera-frame points (H, W, 3) of a z-depth map (H, W)."""
     depth = np.asarray(depth, np.float64)
     height, width = depth.shape
-    return pixel_rays(pixel_centres(width, height), intrinsics, k1) * depth[..., None]
+    return pixel_rays(pixel_centres(width, height), intrinsics, lens) * depth[..., None]
 
 
-def project(points: ArrayLike, intrinsics: ArrayLike, k1: float = 0.0) -> Array:
+def project(points: ArrayLike, intrinsics: ArrayLike, lens: Lens = PINHOLE) -> Array:
     """Return pixels (..., 2) of camera-frame points (..., 3).
 
     Points with z <= 0, or beyond what the lens shows, have no image; they come out as NaN.
@@ -101,25 +74,31 @@ def project(points: ArrayLike, intrinsics: ArrayLike, k1: float = 0.0) -> Array:
     points, K = np.asarray(points, np.float64), np.asarray(intrinsics, np.float64)
     z = np.where(points[..., 2] > 0, points[..., 2], np.nan)
     flat = points[..., :2] / z[..., None]
-    x, y = np.moveaxis(flat if k1 == 0 else distort(flat, k1), -1, 0)
+    x, y = np.moveaxis(lens.distort(flat), -1, 0)
     return np.stack([K[0, 0] * x + K[0, 1] * y + K[0, 2], K[1, 1] * y + K[1, 2]], axis=-1)
 
 
-def pinhole_grid(width: int, height: int, intrinsics: ArrayLike, k1: float) -> tuple[Array, Array]:
-    """Return K (3, 3) of a pinhole that sees all of a distorted photo, and where its pixels are.
+def pinhole_grid(width: int, height: int, intrinsics: ArrayLike, lens: Lens) -> tuple[Array, Array]:
+    """Return K (3, 3) of a pinhole that sees all of a bent photo, and where its pixels are.
 
     The second value (H, W, 2) is the place of each of the pinhole's pixels in the photo; it may lie
-    outside, and is NaN beyond what the lens shows. The scale at the centre stays; the picture is as
-    large as the photo's border reaches.
+    outside, and is NaN beyond what the lens shows. The picture is as large as the photo's border
+    reaches, but for what lies more than 65 degrees from the axis. The scale at the centre stays,
+    unless the picture would have more than twice as many pixels as the photo.
     """
     border = np.stack(np.meshgrid(np.arange(width + 1.0), np.arange(height + 1.0)), axis=-1)
     border = np.concatenate([border[0], border[-1], border[:, 0], border[:, -1]])
-    seen = project(pixel_rays(border, intrinsics, k1), intrinsics)
+    rays = pixel_rays(border, intrinsics, lens)
+    slope = np.linalg.norm(rays[:, :2], axis=1, keepdims=True)
+    rays[:, :2] *= np.minimum(1.0, _PINHOLE_REACH / np.maximum(slope, 1e-12))
+    seen = project(rays, intrinsics)
     low, high = np.floor(seen.min(axis=0)), np.ceil(seen.max(axis=0))
+    shrunk = min(1.0, float(np.sqrt(_MOST_PIXELS * width * height / np.prod(high - low))))
     moved = np.array(intrinsics, np.float64)
     moved[:2, 2] -= low
-    columns, rows = (high - low).astype(int)
-    return moved, project(pixel_rays(pixel_centres(columns, rows), moved), intrinsics, k1)
+    moved[:2] *= shrunk
+    columns, rows = np.ceil((high - low) * shrunk).astype(int)
+    return moved, project(pixel_rays(pixel_centres(columns, rows), moved), intrinsics, lens)
 
 
 def rigid(rotation: ArrayLike, translation: ArrayLike) -> Array:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from pointmap.decoding import UnusablePicture, decode, open_picture, stored_turned
 from pointmap.errors import InputError
@@ -33,6 +34,7 @@ from pointmap.masks import (
 )
 from pointmap.outside.patterns import TooMany, matching_paths
 from pointmap.outside.regular_file import home_expanded
+from pointmap.panorama import LOOKED_AT, looks_like_panorama, says_panorama
 from pointmap.photo_names import photo_names
 from pointmap.raw_photos import is_raw, reads_raw
 from pointmap.video import VIDEO_EXTENSIONS
@@ -258,6 +260,11 @@ def _describe(path: Path, name: str) -> Photo:
                 f"only {width}x{height} pixels; at least {MIN_SIDE_PX} on each side are needed"
             )
         decode(image, MIN_SIDE_PX, MIN_SIDE_PX)
+        if _is_panorama(image):
+            raise UnusablePicture(
+                "it is a panorama that shows all around, which no lens takes: cut it into "
+                "perspective views first (docs/how-to/known-cameras.md says how)"
+            )
         if is_invisible(image):
             logger.warning("%s is transparent everywhere: its transparency is ignored", path.name)
     if hints.orientation >= 5:
@@ -266,6 +273,16 @@ def _describe(path: Path, name: str) -> Photo:
     return Photo(
         path, name, width, height, hints.focal_px, camera_key, hints.orientation, turned=turned
     )
+
+
+def _is_panorama(image: Image.Image) -> bool:
+    """Return whether an opened picture is equirectangular, by its metadata or what it shows."""
+    if says_panorama(image):
+        return True
+    if image.width != 2 * image.height:
+        return False
+    height, width = LOOKED_AT
+    return looks_like_panorama(decode(image, width, height))
 
 
 def as_frame(photo: Photo, video: str) -> Photo:

@@ -254,7 +254,7 @@ def _reprojection(
     sure = depth.confidence[row, column] > CONFIRMED
     row, column = row[sure], column[sure]
     xy = np.stack([column + 0.5, row + 0.5], 1) / [frames[view].scale_x, frames[view].scale_y]
-    rays = pixel_rays(xy, alignment.intrinsics[view], alignment.k1[view])
+    rays = pixel_rays(xy, alignment.intrinsics[view], alignment.lenses[view])
     cam_to_world = alignment.cam_to_world[view]
     assert cam_to_world is not None
     true, said = (
@@ -271,7 +271,7 @@ def _reprojection(
             project(
                 transform_points(invert_rigid(other), points),
                 alignment.intrinsics[j],
-                alignment.k1[j],
+                alignment.lenses[j],
             )
             for points in (true, said)
         )

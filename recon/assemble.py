@@ -93,7 +93,7 @@ def assemble_views(
                 photo.width,
                 photo.height,
                 alignment.cam_to_world[k],
-                float(alignment.k1[k]),
+                alignment.lenses[k],
             ),
             maps=StoredMaps(dense.frames, dense.depths, k),
             reason=alignment.reasons[k],

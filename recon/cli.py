@@ -175,12 +175,9 @@ def _write_scene(command: Command, output: OutputFolder, listener: ProgressBars)
     from recon.matchers.load import fetch_matcher
     from recon.pipeline import reconstruct
     from recon.save import save_into
-    from recon.work.folder import Work
 
     fetch_matcher(command.options.matcher)
-    work = Work(_work_folder(output))
-    if command.fresh:
-        work.delete()
+    work = _work(command, output)
     with pieces_on(command.cluster) as work.pieces, listener:
         with _suspecting(work):
             scene = reconstruct(command.photos, command.options, listener=listener, work=work)
@@ -195,15 +192,10 @@ def _write_scene(command: Command, output: OutputFolder, listener: ProgressBars)
             )
             if film != command.video:
                 logger.warning("%s has appeared meanwhile: the film is in %s", command.video, film)
-    if command.keep_work:
-        work.delete_unused()
-        size = work.size_bytes() / 2**20
-        sys.stdout.write(f"the work is kept in {work.folder} ({size:,.0f} MB)\n")
-    else:
-        if command.view:
-            # What is viewed is read from the work; from now on, from the scene.
-            scene = replace(scene, views=load_scene(output.target).views)
-        work.delete()
+    if command.view and not command.keep_work:
+        # What is viewed is read from the work; from now on, from the scene.
+        scene = replace(scene, views=load_scene(output.target).views)
+    _end_work(command, work)
     return scene
 
 
@@ -226,6 +218,26 @@ def _suspecting(work: Work) -> Iterator[None]:
         ) from error
 
 
+def _work(command: Command, output: OutputFolder) -> Work:
+    """Return what earlier runs of the command have found, nothing if it is to start anew."""
+    from recon.work.folder import Work
+
+    work = Work(_work_folder(output))
+    if command.fresh:
+        work.delete()
+    return work
+
+
+def _end_work(command: Command, work: Work) -> None:
+    """Delete what was found on the way to what is written now, unless it is to be kept."""
+    if not command.keep_work:
+        work.delete()
+        return
+    work.delete_unused()
+    size = work.size_bytes() / 2**20
+    sys.stdout.write(f"the work is kept in {work.folder} ({size:,.0f} MB)\n")
+
+
 def _work_folder(output: OutputFolder) -> Path:
     """Return where a run keeps what its stages find until its scene is written."""
     return output.target.with_name(f"{output.target.name}.work")
@@ -238,10 +250,17 @@ def _write_each(command: Command, output: OutputFolder, listener: ProgressBars) 
         raise InputError("--cluster is for scenes: it doesn't go with --mode depth")
     if command.view:
         raise InputError("--view shows one scene: with --mode depth, open the folders one by one")
-    with listener:
+    work = _work(command, output)
+    with listener, _suspecting(work):
         done = save_each(
-            command.photos, command.options, output, export=command.export, listener=listener
+            command.photos,
+            command.options,
+            output,
+            work=work,
+            export=command.export,
+            listener=listener,
         )
+    _end_work(command, work)
     sys.stdout.write(
         f"{done.saved} photos, each in a folder of {command.out}; all of them on one page: "
         f"{command.out / 'report.html'}\n"

@@ -18,6 +18,7 @@ import numpy as np
 
 from pointmap.camera import Array, pinhole, pixel_rays, project
 from pointmap.errors import InputError
+from pointmap.lens import Lens
 from recon.export.cameras_json import ListedCamera, listed_cameras, units_of, world_of
 from recon.export.json_file import read_json
 from recon.scene import World
@@ -31,16 +32,16 @@ _ROTATION_TOLERANCE = 1e-6
 # Focal lengths over the long side: from 157 degrees of view to a third of a degree.
 _FOCALS = (0.1, 200.0)
 _OFF_CENTRE = 20.0
-# |k1| r^2 at the corner: how much the lens stretches or shrinks there.
+# |k1| r^2 + |k2| r^4 at the corner: how much the lens stretches or shrinks there.
 _MOST_BENT = 10.0
 
 
 @dataclass(frozen=True)
 class KnownLens:
-    """A known lens and the ideal pinhole in its place: K (3, 3) and k1, ``ideal`` K (3, 3)."""
+    """A known lens and the ideal pinhole in its place: K (3, 3), ``lens``, ``ideal`` K (3, 3)."""
 
     intrinsics: Array
-    k1: float
+    lens: Lens
     ideal: Array
 
     @property
@@ -50,11 +51,11 @@ class KnownLens:
 
     def to_ideal(self, xy: Array) -> Array:
         """Return original pixels (M, 2) as the ideal pinhole shows them."""
-        return project(pixel_rays(xy, self.intrinsics, self.k1), self.ideal)
+        return project(pixel_rays(xy, self.intrinsics, self.lens), self.ideal)
 
     def to_original(self, xy: Array) -> Array:
         """Return pixels (M, 2) of the ideal pinhole as the photo shows them."""
-        return project(pixel_rays(xy, self.ideal), self.intrinsics, self.k1)
+        return project(pixel_rays(xy, self.ideal), self.intrinsics, self.lens)
 
 
 @dataclass(frozen=True)
@@ -84,15 +85,15 @@ class KnownCameras:
 
     def restored(self, alignment: Alignment) -> Alignment:
         """Return the alignment of the ideal pinholes with the known lenses in their place."""
-        intrinsics, k1 = alignment.intrinsics.copy(), alignment.k1.copy()
+        intrinsics, lenses = alignment.intrinsics.copy(), list(alignment.lenses)
         xy = alignment.tracks.xy.copy()
         for k, lens in enumerate(self.lenses):
             if lens is not None:
-                intrinsics[k], k1[k] = lens.intrinsics, lens.k1
+                intrinsics[k], lenses[k] = lens.intrinsics, lens.lens
                 mine = alignment.tracks.seen_by(k)
                 xy[mine] = lens.to_original(xy[mine])
         tracks = replace(alignment.tracks, xy=xy)
-        return replace(alignment, intrinsics=intrinsics, k1=k1, tracks=tracks)
+        return replace(alignment, intrinsics=intrinsics, lenses=tuple(lenses), tracks=tracks)
 
 
 def load_known_cameras(path: str | None, photos: Sequence[Photo]) -> KnownCameras:
@@ -207,18 +208,27 @@ def _check_lens(camera: ListedCamera, photo: Photo) -> None:
         problem = f"a principal point {_OFF_CENTRE:g} times the photo's long side off its centre"
     elif abs(skew) > fx:
         problem = "axes that lie nearer to each other than 45 degrees"
-    elif abs(camera.k1) * farthest**2 > _MOST_BENT:
+    elif _bent(camera.lens, farthest) > _MOST_BENT:
         problem = "a distortion that leaves nothing of the picture in its corners"
     else:
         return
-    raise InputError(f"{camera.place}: K and k1 describe {problem}: give the photo's own camera")
+    raise InputError(
+        f"{camera.place}: K and distortion describe {problem}: give the photo's own camera"
+    )
+
+
+def _bent(lens: Lens, farthest: float) -> float:
+    """Return how much a polynomial lens stretches or shrinks what it shows that far out."""
+    if not (lens.is_radial or lens.is_fisheye):
+        return 0.0
+    return sum(abs(k) * farthest ** (2 * n) for n, k in enumerate(lens.k1_k2, 1))
 
 
 def _lens(camera: ListedCamera | None, photo: Photo) -> KnownLens | None:
     if camera is None or camera.intrinsics is None:
         return None
     focal = float(np.sqrt(camera.intrinsics[0, 0] * camera.intrinsics[1, 1]))
-    return KnownLens(camera.intrinsics, camera.k1, pinhole(focal, photo.width, photo.height))
+    return KnownLens(camera.intrinsics, camera.lens, pinhole(focal, photo.width, photo.height))
 
 
 def _read(path: Path) -> tuple[dict[str, ListedCamera], str, World]:
@@ -233,7 +243,7 @@ def _read(path: Path) -> tuple[dict[str, ListedCamera], str, World]:
             name: ListedCamera(
                 f"{path}: {name}",
                 camera.intrinsics,
-                camera.k1,
+                camera.lens,
                 camera.cam_to_world,
                 (camera.width, camera.height),
             )

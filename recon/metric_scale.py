@@ -244,7 +244,7 @@ def _point(view: View, x: float, y: float) -> Array:
             f"--scale-from: the depth at pixel {x:g},{y:g} of {view.name} is not known; "
             "mark another one"
         )
-    return z * pixel_rays(np.array([x, y]), camera.intrinsics, camera.k1)
+    return z * pixel_rays(np.array([x, y]), camera.intrinsics, camera.lens)
 
 
 def _ratio(metres: float, units: float, source: ScaleSource) -> float:

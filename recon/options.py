@@ -9,6 +9,7 @@ from typing import Literal
 from pointmap.errors import InputError
 from pointmap.outside.values import FOCAL_RANGE_PX
 from recon.alignment import AlignOptions
+from recon.alignment.lens_choice import LensKind
 from recon.depth.anchored_prior import DepthOptions
 from recon.fusion import FusionOptions
 from recon.metric_scale import parse_scale
@@ -100,6 +101,10 @@ class Options:
     are here. Needs pip install 'pointmap[models]'."""
     adapt: float | None = None
     """Seconds to adapt the network to these very photos (60 to 300); kept only if it helps."""
+    lens: LensKind = "auto"
+    """What lenses may be. auto: a pinhole with one radial coefficient; where the photos show it a
+    second one, a principal point off the centre, or a fisheye. pinhole: nothing bends. radial: as
+    auto, but no fisheye. fisheye: all photos were taken with one."""
     pose_from: PoseFrom = "auto"
     """What tells how two photos stand to each other. auto: their feature matches, and pointmaps
     where those fail. matches: feature matches alone (essential matrix). procrustes, pnp: the

@@ -42,11 +42,13 @@ def save_each(
     options: Options,
     output: OutputFolder,
     *,
+    work: Work,
     export: ExportOptions | None = None,
     listener: StageListener | None = None,
 ) -> SavedPhotos:
     """Write a scene folder per photo, named after it, into ``output``; return how many.
 
+    What models say of each photo is kept in ``work``: a run that was stopped goes on from there.
     Photos that cannot be used are left out with a warning; one scene is in memory at a time.
     ``report.html`` shows them all. The folder appears complete or not at all. Raises ``InputError``
     when no photo is left, where the scale of a whole scene is asked for, and as
@@ -67,12 +69,12 @@ def save_each(
         )
     saved = set[Path]()
     with (
+        work.held(),
         output.staged() as staging,
         Run(listener) as run,
         # Undecodable file names arrive as lone surrogates.
         TemporaryFile("w+", encoding="utf-8", errors="backslashreplace") as cards,
     ):
-        work = Work()
         frames: dict[Path, list[Path]] = {}
         if videos := find_videos(photos, recursive=options.recursive):
             with run.stage("Choosing frames") as advance:
@@ -98,14 +100,12 @@ def save_each(
                 advance(number, len(stems))
                 try:
                     scene = photo_scene(
-                        photo,
-                        inputs.network,
-                        device=inputs.device,
+                        inputs,
+                        number,
                         long_side=options.depth_size,
                         focal=options.focal,
                         fusion=options.fusion,
                         scale_from=options.scale_from,
-                        depth_model=inputs.depth_model,
                         world=options.world,
                     )
                 except InputError as error:

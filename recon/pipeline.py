@@ -12,7 +12,10 @@ from pointmap.errors import InputError
 from pointmap.images import Photo, find_videos, natural_key
 from recon.adaptation import AdaptOptions, adapted_depths
 from recon.alignment.align_scene import align_scene
+from recon.alignment.fisheyes import as_fisheyes
 from recon.alignment.further_groups import further_groups
+from recon.alignment.lens_choice import with_chosen_lenses
+from recon.alignment.refinement import LensModel
 from recon.alignment.with_depth_maps import with_depth_maps
 from recon.alignment.zooms import cameras_by_zoom
 from recon.assemble import assemble_scene, assemble_views, in_order
@@ -196,6 +199,9 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
         evidence, alignment = _cameras(
             inputs, features, matches, seen, options, run, " at several zooms"
         )
+    evidence, alignment = _with_lenses(
+        inputs, features, matches, seen, (evidence, alignment), options, run
+    )
     groups = further_groups(alignment)
     scene = in_metres(
         _aligned_scene(inputs, evidence, alignment, options, run),
@@ -219,6 +225,59 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
             further.append(_aligned_scene(part[0], part[2], own, options, run, place))
     names = tuple(tuple(inputs.photos[k].name for k in group) for group in groups)
     return replace(scene, other_places=names, further=tuple(further))
+
+
+def _with_lenses(
+    inputs: Inputs,
+    features: Sequence[PhotoFeatures],
+    matches: Sequence[PairMatches],
+    seen: NetworkResult,
+    found: tuple[PairEvidence, Alignment],
+    options: Options,
+    run: Run,
+) -> tuple[PairEvidence, Alignment]:
+    """Return what was ``found`` with the lenses that the photos show, as far as they may be."""
+    known = inputs.known
+    if any(one is not None for one in (*known.lenses, *known.cam_to_world)):
+        return found
+    if inputs.depth_model is not None and inputs.maps is not None:
+        # Maps have held the cameras, and with other lenses would have to once more.
+        return found
+    with run.stage("Choosing lenses"):
+        evidence, alignment = found
+        always = options.lens == "fisheye"
+        if always or options.lens == "auto":
+            bent = inputs.work.once(
+                content_key("fisheyes", 1, *found, matches, options.align, always, options.seed),
+                lambda: as_fisheyes(
+                    inputs,
+                    features,
+                    matches,
+                    seen,
+                    found,
+                    options.focal,
+                    options.align,
+                    seed=options.seed,
+                    always=always,
+                ),
+            )
+            if bent is not None:
+                priors = evidence.priors, evidence.network_priors
+                return replace(bent[0], priors=priors[0], network_priors=priors[1]), bent[1]
+        if options.lens == "pinhole":
+            return found
+        chosen = inputs.work.once(
+            content_key("lenses", 1, *found, options.align, options.seed),
+            lambda: with_chosen_lenses(
+                inputs.photos,
+                evidence,
+                alignment,
+                options.align,
+                features=features,
+                seed=options.seed,
+            ),
+        )
+        return evidence, chosen
 
 
 def _cameras(
@@ -257,11 +316,22 @@ def _alignment(
     with run.stage(f"Aligning cameras{place}") as advance:
         names = [item_key(features, k) for k in range(len(features))]
         learned = inputs.matcher is not None
-        depends_on = names, inputs.known, evidence, learned, options.align, options.seed
+        # Pairs that were asked for are all that are looked at.
+        by_place = options.graph.strategy == "auto"
+        lens = LensModel(k1=options.lens != "pinhole")
+        how = by_place, options.align, options.seed, lens
+        depends_on = names, inputs.known, evidence, learned, how
         alignment = inputs.work.once(
-            content_key("alignment", 9, *depends_on),
+            content_key("alignment", 10, *depends_on),
             lambda: align_scene(
-                inputs, features, evidence, options.align, seed=options.seed, advance=advance
+                inputs,
+                features,
+                evidence,
+                options.align,
+                by_place=by_place,
+                seed=options.seed,
+                lens=lens,
+                advance=advance,
             ),
         )
         # Maps of files are of no known kind; cameras that are known stay as they are.
@@ -320,13 +390,11 @@ def _one_photo(inputs: Inputs, options: Options, run: Run) -> Scene:
         logger.warning("--adapt needs photos that confirm each other: one alone has none")
     with run.stage("Depth"):
         return photo_scene(
-            inputs.photos[0],
-            inputs.network,
-            device=inputs.device,
+            inputs,
+            0,
             long_side=options.depth_size,
             focal=options.focal,
             fusion=options.fusion,
             scale_from=options.scale_from,
-            depth_model=inputs.depth_model,
             world=options.world,
         )

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, scale_intrinsics
+from pointmap.lens import PINHOLE, Lens
 
 
 @dataclass(frozen=True)
@@ -22,15 +23,15 @@ class Camera:
     """One photo's camera, in the coordinates of the ORIGINAL photo after EXIF orientation.
 
     ``intrinsics`` (3, 3); ``width``, ``height`` in pixels; ``cam_to_world`` (4, 4), or None when
-    the photo could not be placed; ``k1`` radial distortion, 0 for a pinhole, of the photo at any
-    size. Pixels and points meet in ``pointmap.camera.project`` and ``pixel_rays``.
+    the photo could not be placed; the ``lens``, of the photo at any size. Pixels and points meet in
+    ``pointmap.camera.project`` and ``pixel_rays``.
     """
 
     intrinsics: Array
     width: int
     height: int
     cam_to_world: Array | None
-    k1: float = 0.0
+    lens: Lens = PINHOLE
 
     def intrinsics_at(self, width: int, height: int) -> Array:
         """Return K (3, 3) of this photo resized to ``width`` x ``height``."""

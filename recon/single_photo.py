@@ -9,25 +9,29 @@ import numpy as np
 
 from pointmap.camera import pinhole
 from pointmap.errors import InputError
-from pointmap.images import Photo, load_photo
+from pointmap.images import Photo
 from recon.depth.anchored_prior import counted, upsample_prior
 from recon.depth.depth_mesh import mesh_from_depth, under_photo
 from recon.depth.derived_maps import joint_bilateral
-from recon.depth_models import DepthModel
-from recon.depth_models.predict_maps import LONG_SIDE, predict_map
+from recon.depth_models.predict_maps import with_model_maps
 from recon.fusion import FusionOptions, fuse_points
 from recon.metric_scale import in_metres
-from recon.prediction.given_maps import PriorMap, prior_alone
+from recon.prediction.given_maps import prior_alone
 from recon.prediction.photo_prior import PriorAccumulator
 from recon.scene import Camera, LoadedMaps, Scene, Tracks, View, WorldKind
 from recon.stage_results import PhotoPrior
 from recon.two_view.focal_lengths import FocalOptions, solve_focals
+from recon.work.content_key import content_key
 from recon.world.frame import settled
 
 if TYPE_CHECKING:
     import torch
 
     from pointmap.network import PointmapNetwork
+    from recon.inputs import Inputs
+
+# Of predict_alone, for results that were kept.
+_VERSION = 1
 
 
 def predict_alone(
@@ -45,32 +49,35 @@ def predict_alone(
 
 
 def photo_scene(
-    photo: Photo,
-    network: PointmapNetwork,
+    inputs: Inputs,
+    number: int,
     *,
-    device: torch.device,
     long_side: int,
     focal: FocalOptions,
     fusion: FusionOptions,
     scale_from: str | None = None,
-    depth_model: DepthModel | None = None,
     world: WorldKind = "upright",
 ) -> Scene:
     """Return the scene of one photo: camera, depth, cloud and mesh, in a ``world`` of that kind.
 
     Depth has ``long_side`` pixels at most. The focal length is the given one, EXIF's or the
-    network's. A ``depth_model`` takes the network's place, as far as it says something. In metres
-    if ``scale_from`` says what tells them. Raises ``InputError`` for a photo
-    that shows nothing (one single colour), and when the network predicts nothing usable.
+    network's. A depth model of the ``inputs`` takes the network's place, as far as it says
+    something; what either says is kept in their work. In metres if ``scale_from`` says what tells
+    them. Raises ``InputError`` for a photo that shows nothing (one single colour), and when the
+    network predicts nothing usable.
     """
-    frame = load_photo(photo, long_side=long_side)
+    # Of this photo alone: another one that has become unreadable is none of its concern.
+    alone = inputs.of_photos([number])
+    photo, network, device = alone.photos[0], inputs.network, inputs.device
+    frame = alone.load(0, long_side=long_side)
     if np.ptp(frame.pixels.reshape(-1, 3), axis=0).max() == 0:
         raise InputError(f"{photo.name} shows one single colour: there is no depth in it")
-    prior = network_prior = next(predict_alone([photo], network, device=device))
-    maps: tuple[PriorMap, ...] = ()
-    if depth_model is not None:
-        maps = (predict_map(depth_model, load_photo(photo, long_side=LONG_SIDE)),)
-        prior = prior_alone(maps[0], photo, network_prior)
+    network_prior = inputs.work.once(
+        content_key("photo alone", _VERSION, inputs.network_key, alone.photo_keys),
+        lambda: next(predict_alone([photo], network, device=device)),
+    )
+    maps = with_model_maps(alone).maps or ()
+    prior = prior_alone(maps[0], photo, network_prior) if maps else network_prior
     depth = counted(upsample_prior(prior, *frame.pixels.shape[:2]), frame)
     if not depth.confidence.any():
         raise InputError(

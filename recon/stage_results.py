@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pointmap.camera import Array
 from pointmap.images import ResizedPhoto
+from pointmap.lens import Lens
 from recon.scene import Tracks
 from recon.work.on_demand import Chosen
 
@@ -256,17 +257,16 @@ class PairEvidence:
 class Alignment:
     """Cameras of all photos, in the order of the photos.
 
-    ``intrinsics`` (N, 3, 3) in original pixels; ``k1`` (N,) radial distortion; ``cam_to_world``:
-    (4, 4) each, None for a photo that could not be placed, with the ``reasons`` in words (None
-    where placed); ``tracks`` with ``view_index`` into the photos; ``edges`` E, of the pairs that it
-    was made of, ``used_edges`` (E,) bool, those that agree with the result; ``pointmap_pairs``
-    (T, 2), i < j, pairs whose pointmaps do;
-    ``depth_scale`` (N,): what takes the photo's prior to scene units by its pointmaps, NaN where
-    they don't tell.
+    ``intrinsics`` (N, 3, 3) in original pixels; the ``lenses``; ``cam_to_world``: (4, 4) each, None
+    for a photo that could not be placed, with the ``reasons`` in words (None where placed);
+    ``tracks`` with ``view_index`` into the photos; ``edges`` E, of the pairs that it was made of,
+    ``used_edges`` (E,) bool, those that agree with the result; ``pointmap_pairs`` (T, 2), i < j,
+    pairs whose pointmaps do; ``depth_scale`` (N,): what takes the photo's prior to scene units by
+    its pointmaps, NaN where they don't tell.
     """
 
     intrinsics: Array
-    k1: Array
+    lenses: tuple[Lens, ...]
     cam_to_world: tuple[Array | None, ...]
     reasons: tuple[str | None, ...]
     tracks: Tracks

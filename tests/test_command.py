@@ -27,6 +27,15 @@ def test_help_is_there_before_anything_large_is_imported() -> None:
     assert "'nothing'" in said.stderr and "doctor" in said.stderr
 
 
+def test_commands_begin_before_anything_large_is_imported() -> None:
+    # An interrupt until then would end in a traceback.
+    commands = "viz", "recon.localise", "recon.batch", "recon.evaluation"
+    modules = ", ".join(f"{command}.__main__" for command in commands)
+    code = f"import sys, {modules}\nassert not {{'torch', 'open3d', 'trimesh'}} & set(sys.modules)"
+    root = Path(__file__).parents[1]
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_calls_itself_by_its_name(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

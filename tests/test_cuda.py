@@ -95,9 +95,8 @@ def test_paths_are_summed_without_waiting(gpu: torch.device) -> None:
     assert (found.cpu() - expected).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("k1", [0.0, -0.2], ids=["pinhole", "lens"])
-def test_hypotheses_are_scored_without_waiting(gpu: torch.device, k1: float) -> None:
-    shots = shoot(3, width=48, height=36, span_deg=20, wavelength=0.5, k1=k1)
+def test_hypotheses_are_scored_without_waiting(gpu: torch.device) -> None:
+    shots = shoot(3, width=48, height=36, span_deg=20, wavelength=0.5)
 
     def scorer(device: torch.device) -> torch_sweep.PhotoScorer:
         first, *others = (
@@ -105,7 +104,6 @@ def test_hypotheses_are_scored_without_waiting(gpu: torch.device, k1: float) -> 
                 torch.from_numpy(shot.pixels.mean(-1).astype(np.float32) / 255).to(device),
                 torch.from_numpy(shot.intrinsics).to(device),
                 torch.from_numpy(shot.cam_to_world).to(device),
-                shot.k1,
             )
             for shot in shots
         )

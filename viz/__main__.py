@@ -16,7 +16,7 @@ from pointmap.errors import InputError
 from pointmap.version import answer_version
 from recon.scene import Scene
 from viz.effects.write_effect import EffectOptions
-from viz.viewers.browser import DEFAULT_PORT
+from viz.viewers.browser_guard import DEFAULT_PORT
 
 logger = logging.getLogger(__name__)
 

@@ -69,7 +69,7 @@ class NetworkConfig:
             ("enc", self.enc_embed_dim, self.enc_num_heads),
             ("dec", self.dec_embed_dim, self.dec_num_heads),
         ):
-            if width < 1 or width % heads or width // heads % 4:
+            if min(width, heads) < 1 or width % heads or width // heads % 4:
                 raise InputError(
                     f"{side}_embed_dim={width} with {side}_num_heads={heads}: the width of a head "
                     "must be a whole multiple of 4"
@@ -132,7 +132,8 @@ class DUSt3RConfig(NetworkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.feature_dim, *self.layer_dims) < 1 or self.last_dim == 0:
+        last_dim = 1 if self.last_dim is None else self.last_dim
+        if min(self.feature_dim, *self.layer_dims, last_dim) < 1:
             raise InputError("feature_dim, last_dim and layer_dims must be > 0")
         if len(self.layer_dims) != 4 or len(self.dpt_hooks) != 4:
             raise InputError("layer_dims and hooks must have four entries")

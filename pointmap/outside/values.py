@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from pointmap.camera import Array
+from pointmap.lens import MODELS, Lens
 
 MAX_SIDE_PX = 1_000_000
 """No photo is larger; also of numbers that are to be sides of one."""
@@ -37,6 +39,23 @@ def whole(value: Any, name: str, low: int, high: int) -> int:
     if not checked.is_integer():
         raise ValueError(f"{name} must be a whole number")
     return int(checked)
+
+
+def checked_lens(model: str, coefficients: Sequence[Any]) -> Lens:
+    """Return the lens of one of COLMAP's models; ``ValueError`` when its numbers are those of none.
+
+    Models that are radial polynomials of one or two coefficients come back as the simplest of them.
+    """
+    names = MODELS.get(model)
+    if names is None:
+        raise ValueError(f"a lens called {model[:40]}")
+    if len(coefficients) != len(names):
+        raise ValueError(f"{len(coefficients)} coefficients of a lens {model}: it has {len(names)}")
+    lens = Lens(
+        model,
+        tuple(number(k, n, -MAX_K1, MAX_K1) for n, k in zip(names, coefficients, strict=True)),
+    )
+    return Lens.radial(*lens.k1_k2) if lens.is_radial else lens
 
 
 def matrix(value: Any, name: str, rows: int, columns: int, most: float) -> Array:

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.camera import Array, Index, Mask, invert_rigid, pinhole, transform_points
+from pointmap.camera import Array, Index, Mask, invert_rigid, transform_points
 from recon.alignment.cameras import Cameras
 from recon.alignment.first_cameras import PoseGraph, first_cameras, largest_component
 from recon.alignment.incremental import best_pair, grow, move_misplaced, start_from_pair
 from recon.alignment.known_poses import pin_known_poses
 from recon.alignment.refinement import (
     AlignOptions,
+    FreedLenses,
+    LensModel,
     Setup,
     Structure,
     agreeing_edges,
@@ -53,6 +55,9 @@ _COMPLETION_ROUNDS = 3
 # How far, relative to its distance from the centre, a lens is first believed to move a photo's
 # corner. Small, because matches of one photo share their errors: thousands weigh like hundreds.
 _LENS_SIGMA = 0.0014
+# The same of its second coefficient, and how far a principal point may be off the photo's centre,
+# as a share of the way to its corner: both are freed only where photos ask for it.
+_K2_SIGMA, _CENTRE_SIGMA = 0.1, 0.2
 _STILL = frozenset({"pure_rotation", "no_parallax"})
 
 
@@ -65,6 +70,7 @@ def align(
     features: Sequence[PhotoFeatures] | None = None,
     known_cam_to_world: Sequence[Array | None] | None = None,
     start: Alignment | None = None,
+    lens: LensModel | None = None,
 ) -> Alignment:
     """Place all photos (one or more) that verified edges or trustworthy pointmaps connect; return
     cameras and tracks.
@@ -78,19 +84,20 @@ def align(
     known, which come back bit-equal.
 
     ``start``: what an earlier call with mostly the same evidence returned. Its cameras are gone on
-    from, unless they turn out not to explain the evidence well.
+    from, unless they turn out not to explain the evidence well. ``lens``: of the photos whose focal
+    length isn't known, by default a pinhole with one radial coefficient.
 
     The largest connected component of edges becomes the scene; components are never merged.
     """
     options = options or AlignOptions()
     edges, priors = evidence.edges, evidence.priors
     reach_px = np.array([np.hypot(p.width, p.height) / 2 for p in photos])
-    setup = _setup(evidence.focals, edges, reach_px, options)
+    setup = _setup(evidence.focals, edges, reach_px, options, lens or LensModel())
     graph = _pose_graph(edges)
     predicted = Mapped(_predicted_depth, priors)
     known = known_cam_to_world or [None] * len(photos)
     given = np.array([pose is not None for pose in known])
-    unplaced = _unmatched(photos, setup)
+    unplaced = _unmatched(photos, setup, fisheye=lens is not None and lens.fisheye)
     pinned = replace(setup, known_pose=given)
     structure = None if start is None else _going_on(pinned, unplaced, graph, start, seed)
     if structure is not None:
@@ -130,12 +137,13 @@ def _result(
 ) -> Alignment:
     structure = scene.structure
     cameras, tracks, table = structure.cameras, structure.tracks, setup.table
-    focals = zip(cameras.focals_px, photos, strict=True)
-    intrinsics = [pinhole(focal, photo.width, photo.height) for focal, photo in focals]
+    intrinsics = np.tile(np.eye(3), (len(photos), 1, 1))
+    intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = cameras.focals_px
+    intrinsics[:, :2, 2] = cameras.principal
     placed = zip(cameras.cam_to_world, cameras.registered, strict=True)
     return Alignment(
-        intrinsics=np.array(intrinsics).reshape(-1, 3, 3),
-        k1=cameras.k1,
+        intrinsics=intrinsics,
+        lenses=cameras.lenses,
         cam_to_world=tuple(pose if registered else None for pose, registered in placed),
         reasons=_reasons(structure, *related),
         tracks=Tracks(
@@ -153,7 +161,11 @@ def _result(
 
 
 def _setup(
-    focals: Focals, edges: Sequence[PairEdge], reach_px: Array, options: AlignOptions
+    focals: Focals,
+    edges: Sequence[PairEdge],
+    reach_px: Array,
+    options: AlignOptions,
+    lens: LensModel,
 ) -> Setup:
     """Return the unchanging part of the problem; photos of one focal group share a lens.
 
@@ -167,27 +179,29 @@ def _setup(
     groups = np.unique(keys, return_inverse=True)[1] if keys else np.zeros(0, np.int64)
     guess_px, sigmas = focals.focals_px, focals.log_sigma
     members = [np.flatnonzero(groups == g) for g in range(int(groups.max(initial=-1)) + 1)]
+    # A camera whose focal is known is known to be a pinhole.
+    free = np.array([float(sigmas[m[0]] > 0) for m in members])
+    reach = np.array([float(np.median(reach_px[m])) for m in members])
+    slope = np.array([float(np.median(guess_px[m] / reach_px[m])) for m in members])
+    freed = None
+    if lens.k2 or lens.centre:
+        freed = FreedLenses(
+            _K2_SIGMA * slope**4 * free * lens.k2, _CENTRE_SIGMA * reach * free * lens.centre
+        )
     return Setup(
         table=build_match_table(edges),
         edges=len(edges),
         focal_group=groups.astype(np.int64),
         focal_prior_px=np.array([float(np.median(guess_px[m])) for m in members]),
         focal_log_sigma=np.array([float(np.median(sigmas[m])) for m in members]),
-        # A camera whose focal is known is known to be a pinhole.
-        k1_sigma=np.array(
-            [
-                _LENS_SIGMA
-                * float(np.median((guess_px[m] / reach_px[m]) ** 2))
-                * (sigmas[m[0]] > 0)
-                for m in members
-            ]
-        ),
+        k1_sigma=_LENS_SIGMA * slope**2 * free * lens.k1,
         known_pose=np.zeros(len(guess_px), bool),
         options=options,
+        freed=freed,
     )
 
 
-def _unmatched(photos: Sequence[Photo], setup: Setup) -> Structure:
+def _unmatched(photos: Sequence[Photo], setup: Setup, *, fisheye: bool = False) -> Structure:
     """Return the scene without any match: the first photo alone."""
     sizes = np.array([[p.width, p.height] for p in photos], np.float64).reshape(-1, 2)
     none = np.zeros(0, np.int64)
@@ -198,6 +212,8 @@ def _unmatched(photos: Sequence[Photo], setup: Setup) -> Structure:
         sizes / 2,
         sizes.max(axis=1, initial=0) / REFERENCE_LONG_SIDE,
         np.zeros(len(photos)),
+        np.zeros(len(photos)),
+        fisheye & (setup.focal_log_sigma[setup.focal_group] > 0),
     )
     return Structure(cameras, TrackSet(np.zeros((0, 3)), none, none))
 
@@ -234,7 +250,10 @@ def _going_on(
         cam_to_world=np.stack(poses),
         registered=placed,
         focals_px=start.intrinsics[:, 0, 0].copy(),
-        k1=start.k1.copy(),
+        principal=start.intrinsics[:, :2, 2].copy(),
+        k1=np.array([lens.k1_k2[0] for lens in start.lenses]),
+        k2=np.array([lens.k1_k2[1] for lens in start.lenses]),
+        fisheye=unplaced.cameras.fisheye,
     )
     every = np.ones(len(graph.pairs), bool)
     component = largest_component(len(placed), graph.pairs, graph.weights, every)

@@ -20,7 +20,7 @@ from recon.alignment.doppelgangers import contradicting_group
 from recon.alignment.explained import pair_fits
 from recon.alignment.hanging_groups import hanging_group
 from recon.alignment.pairs_by_place import edges_by_place
-from recon.alignment.refinement import AlignOptions
+from recon.alignment.refinement import AlignOptions, LensModel
 from recon.progress import Advance, unheard
 from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
 from recon.two_view.magnified_matching import (
@@ -49,13 +49,16 @@ def align_scene(
     evidence: PairEvidence,
     options: AlignOptions,
     *,
+    by_place: bool = True,
     seed: int = 0,
+    lens: LensModel | None = None,
     advance: Advance = unheard,
 ) -> Alignment:
     """Return the cameras of all photos in original pixels, known lenses as they were given.
 
-    Photos that stand where they would see the same things are matched where they have not been; if
-    that tells something new, all is aligned anew (:mod:`recon.alignment.pairs_by_place`).
+    Photos that stand where they would see the same things are matched where they have not been,
+    unless ``by_place`` says that pairs are not to be added; if that tells something new, all is
+    aligned anew (:mod:`recon.alignment.pairs_by_place`).
     Photos that few features hold are matched again at twice the size. What that gives is taken
     unless fewer photos are placed with it. Photos of a place that only looks like that of the
     others are parted from them, and told of (:mod:`recon.alignment.doppelgangers`), and so are
@@ -78,15 +81,19 @@ def align_scene(
             features=features,
             known_cam_to_world=known,
             start=start,
+            lens=lens,
         )
 
     alignment = aligned()
     # Cameras that are known hold whatever the photos show.
     moves = all(pose is None for pose in known)
     focals = _focals_px(inputs, alignment)
-    if moves and (
-        further := edges_by_place(inputs.photos, features, evidence.matches, alignment, focals)
-    ):
+    further = (
+        edges_by_place(inputs.photos, features, evidence.matches, alignment, focals)
+        if moves and by_place
+        else []
+    )
+    if further:
         before = evidence
         every = sorted([*evidence.edges, *further], key=lambda e: (e.matches.i, e.matches.j))
         evidence = replace(evidence, edges=every)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pointmap.camera import Array, Index, Mask, distort, undistort
+from pointmap.camera import Array, Index, Mask
+from pointmap.lens import Lens, distort, undistort
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,8 @@ class Cameras:
 
     ``cam_to_world`` (N, 4, 4), of use where ``registered`` (N,); ``focals_px`` (N,); ``principal``
     (N, 2) px; ``unit_px`` (N,): how many original pixels one pixel of a 640 px photo is. Pixel
-    thresholds are stated at 640 px and multiplied by it; ``k1`` (N,) radial distortion.
+    thresholds are stated at 640 px and multiplied by it; ``k1``, ``k2`` (N,) and ``fisheye`` (N,):
+    the lens (:mod:`pointmap.lens`).
     """
 
     cam_to_world: Array
@@ -24,6 +26,14 @@ class Cameras:
     principal: Array
     unit_px: Array
     k1: Array
+    k2: Array
+    fisheye: Mask
+
+    @property
+    def lenses(self) -> tuple[Lens, ...]:
+        """The lens of each photo."""
+        lenses = zip(self.k1.tolist(), self.k2.tolist(), self.fisheye.tolist(), strict=True)
+        return tuple(Lens.solved(*lens) for lens in lenses)
 
     def only(self, photo: int) -> Cameras:
         """Return the camera of one photo, by itself."""
@@ -35,11 +45,19 @@ class Cameras:
             self.principal[one],
             self.unit_px[one],
             self.k1[one],
+            self.k2[one],
+            self.fisheye[one],
         )
 
     def on_plane(self, view: Index, xy: Array) -> Array:
         """Return where rays through pixels ``xy`` (M, 2) of photos ``view`` (M,) meet z = 1."""
-        return undistort((xy - self.principal[view]) / self.focals_px[view, None], self.k1[view])
+        flat = (xy - self.principal[view]) / self.focals_px[view, None]
+        return undistort(flat, self.k1[view], self.k2[view], self.fisheye[view])
+
+    def pinhole_pixels(self, view: Index, xy: Array) -> Array:
+        """Return pixels ``xy`` (M, 2) of photos ``view`` (M,) where a pinhole would show them."""
+        flat = self.on_plane(view, xy)
+        return np.asarray(self.focals_px[view, None] * flat + self.principal[view])
 
     def directions(self, view: Index, xy: Array) -> Array:
         """Return world unit rays (M, 3) through pixels ``xy`` (M, 2) of photos ``view`` (M,)."""
@@ -57,7 +75,8 @@ class Cameras:
         """Return reprojection errors (M,) of world points (M, 3); inf behind the camera."""
         p = self.to_camera(view, points)
         z = np.where(p[:, 2] > 0, p[:, 2], 1.0)
-        flat = distort(p[:, :2] / z[:, None], self.k1[view])
+        lens = self.k1[view], self.k2[view], self.fisheye[view]
+        flat = distort(p[:, :2] / z[:, None], *lens)
         pixels = self.focals_px[view, None] * flat + self.principal[view]
         error = np.linalg.norm(pixels - xy, axis=1)
         return np.where((p[:, 2] > 0) & np.isfinite(error), error, np.inf)

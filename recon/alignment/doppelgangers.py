@@ -140,7 +140,7 @@ def _cells(photo: Photo, alignment: Alignment, i: int, j: int, firm: Mask) -> li
     cosine = (towards_i * towards_j).sum(axis=1) / np.maximum(far_i * far_j, 1e-12)
     in_camera = towards_j @ pose_j[:3, :3]
     depth = in_camera[:, 2]
-    share = project(in_camera, alignment.intrinsics[j], float(alignment.k1[j])) / size
+    share = project(in_camera, alignment.intrinsics[j], alignment.lenses[j]) / size
     inside = (depth > 0) & ((share > _MARGIN) & (share < 1 - _MARGIN)).all(axis=1)
     inside &= np.abs(np.log2(far_i / np.maximum(far_j, 1e-12))) < _SCALE_OCTAVES
     cell = _cell_of(np.where(inside[:, None], share, 0.0))

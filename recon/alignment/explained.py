@@ -64,7 +64,7 @@ def _fitting(
     pose_i, pose_j = alignment.cam_to_world[i], alignment.cam_to_world[j]
     assert pose_i is not None and pose_j is not None
     x_i, x_j = (
-        pixel_rays(xy[inliers], alignment.intrinsics[k], float(alignment.k1[k]))
+        pixel_rays(xy[inliers], alignment.intrinsics[k], alignment.lenses[k])
         for k, xy in ((i, edge.matches.xy_i), (j, edge.matches.xy_j))
     )
     motion = invert_rigid(pose_i) @ pose_j

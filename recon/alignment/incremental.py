@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pointmap.camera import Array, Index, Mask, invert_rigid, pinhole
-from recon.alignment.bundle_adjustment import BundleOptions
+from recon.alignment.camera_model import BundleOptions
 from recon.alignment.cameras import Cameras
 from recon.alignment.first_cameras import PoseGraph
 from recon.alignment.refinement import (
@@ -17,7 +17,6 @@ from recon.alignment.refinement import (
     Structure,
     adjust,
     agreeing_edges,
-    refine,
     triangulate_scene,
     trim,
 )
@@ -94,7 +93,8 @@ def move_misplaced(setup: Setup, structure: Structure, *, seed: int) -> Structur
     A pair has a second relative pose that explains it nearly as well when what both see is flat; a
     photo tied to the scene by such a pair may be wrong without a residual to show for it. Points
     seen by two other photos tell: if most of them miss where the photo is, and PnP finds a pose
-    that half as many more fit, the photo moves there.
+    that half as many more fit, the photo moves there. The points are made anew then, but nothing is
+    adjusted yet.
     """
     cameras = structure.cameras
     poses = cameras.cam_to_world.copy()
@@ -119,7 +119,9 @@ def move_misplaced(setup: Setup, structure: Structure, *, seed: int) -> Structur
             logger.debug("photo %d moved: %d of %d points fitted", view, fitting, len(xy))
     if not moved:
         return structure
-    return refine(setup, replace(cameras, cam_to_world=poses))
+    cameras = replace(cameras, cam_to_world=poses)
+    use = agreeing_edges(setup, cameras)[setup.table.edge]
+    return triangulate_scene(setup, cameras, setup.options.threshold_px, use=use)
 
 
 @dataclass(frozen=True)
@@ -174,10 +176,9 @@ def place_photo(
         return None
     world_to_cam = ransac_pnp(
         points,
-        xy,
+        cameras.pinhole_pixels(np.full(len(xy), view), xy),
         pinhole(cameras.focals_px[view], *(2 * cameras.principal[view])),
         setup.options.first_threshold_px * cameras.unit_px[view],
-        k1=cameras.k1[view],
         p3p=True,
         iterations=_PNP_ITERATIONS,
         confidence=_PNP_CONFIDENCE,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pointmap.camera import Array, Index, Mask
-from recon.alignment.bundle_adjustment import BundleOptions, BundleProblem, bundle_adjust
+from recon.alignment.bundle_adjustment import bundle_adjust
+from recon.alignment.camera_model import BundleOptions, BundleProblem, RichLenses
 from recon.alignment.cameras import Cameras
 from recon.alignment.tracks import (
     MatchTable,
@@ -59,13 +60,36 @@ class AlignOptions:
 
 
 @dataclass(frozen=True)
+class LensModel:
+    """What lenses can do that aren't known: whether they are a ``fisheye``, and what is solved for
+    beside their focal length: ``k1``, ``k2``, and the principal point, ``centre``.
+    """
+
+    fisheye: bool = False
+    k1: bool = True
+    k2: bool = False
+    centre: bool = False
+
+
+@dataclass(frozen=True)
+class FreedLenses:
+    """What is solved for beside focal lengths and k1, of each lens (G,): ``k2_sigma``, how far the
+    second coefficient may be from 0, and ``centre_sigma_px``, how far the principal point may be
+    from where it is; 0 for what is held.
+    """
+
+    k2_sigma: Array
+    centre_sigma_px: Array
+
+
+@dataclass(frozen=True)
 class Setup:
     """What stays the same while a scene is built.
 
     ``table``: the matches of all ``edges`` edges.
     ``focal_group`` (N,) int names each photo's focal; ``focal_prior_px``, ``focal_log_sigma`` (G,)
     with sigma 0 for a known focal; ``k1_sigma`` (G,) the same of its radial distortion, drawn to 0;
-    ``known_pose`` (N,) bool.
+    ``known_pose`` (N,) bool; ``freed``: what else of the lenses is solved for, if anything.
     """
 
     table: MatchTable
@@ -76,6 +100,7 @@ class Setup:
     k1_sigma: Array
     known_pose: Mask
     options: AlignOptions
+    freed: FreedLenses | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +162,15 @@ def adjust(
     member = seen[np.unique(focal_index, return_index=True)[1]]
     known_focal = setup.focal_log_sigma[groups] == 0
     sigma = np.maximum(table.node_sigma_px[tracks.node], _MODEL_SIGMA_PX * cameras.unit_px[view])
+    more, freed = None, setup.freed
+    if freed is not None or cameras.fisheye[seen].any() or cameras.k2[seen].any():
+        none = np.zeros(len(groups))
+        more = RichLenses(
+            cameras.fisheye[member],
+            cameras.k2[member],
+            none if freed is None else freed.k2_sigma[groups],
+            none if freed is None else freed.centre_sigma_px[groups],
+        )
     result = bundle_adjust(
         BundleProblem(
             cam_to_world=cameras.cam_to_world[seen],
@@ -154,6 +188,7 @@ def adjust(
             focal_log_sigma=setup.focal_log_sigma[groups],
             k1=cameras.k1[member],
             k1_sigma=np.where(free_lens[member], setup.k1_sigma[groups], 0.0),
+            more=more,
         ),
         options,
     )
@@ -165,6 +200,11 @@ def adjust(
     focals, k1 = cameras.focals_px.copy(), cameras.k1.copy()
     focals[sharing], k1[sharing] = result.focals_px[number], result.k1[number]
     cameras = replace(cameras, cam_to_world=cam_to_world, focals_px=focals, k1=k1)
+    if more is not None:
+        k2, principal = cameras.k2.copy(), cameras.principal.copy()
+        k2[sharing] = result.k2[number]
+        principal[sharing] += result.shift_px[number]
+        cameras = replace(cameras, k2=k2, principal=principal)
     return Structure(cameras, TrackSet(result.points, tracks.point, tracks.node))
 
 
@@ -199,7 +239,7 @@ def refine(setup: Setup, cameras: Cameras, *, trusted: Mask | None = None) -> St
         is_last = step == len(thresholds) - 1
         if is_last:
             cameras = _without_faint_lenses(cameras)
-            free_lens = cameras.k1 != 0
+            free_lens = (cameras.k1 != 0) | cameras.fisheye
         many = cameras.registered.sum() > _FEW_PHOTOS
         few = not is_last and many
         structure = triangulate_scene(setup, cameras, threshold, use=use, few=few)
@@ -219,7 +259,8 @@ def _without_faint_lenses(cameras: Cameras) -> Cameras:
     """Return the cameras with k1 = 0 where it moves the photo's corner by less than a pixel."""
     reach = np.linalg.norm(cameras.principal, axis=1)
     moved_px = np.abs(cameras.k1) * (reach / cameras.focals_px) ** 2 * reach
-    return replace(cameras, k1=np.where(moved_px < cameras.unit_px, 0.0, cameras.k1))
+    faint = (moved_px < cameras.unit_px) & (cameras.k2 == 0) & ~cameras.fisheye
+    return replace(cameras, k1=np.where(faint, 0.0, cameras.k1))
 
 
 def share_explained(setup: Setup, cameras: Cameras, *, threshold_px: float | None = None) -> Array:

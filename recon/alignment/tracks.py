@@ -29,7 +29,7 @@ from recon.stage_results import PairEdge
 # right almost surely.
 _HYPOTHESES = 12
 # Cells over a photo, and chains that each of them chooses, where a part of all tracks is enough.
-_GRID, _CHAINS_PER_CELL = np.array([6, 5]), 4
+_GRID, _CHAINS_PER_CELL = np.array([6, 5]), 2
 # A chain of two things gives a track in either pass.
 _PASSES = 2
 

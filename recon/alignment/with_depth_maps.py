@@ -15,7 +15,9 @@ import numpy as np
 
 from pointmap.camera import Array, Mask, invert_rigid, project, transform_points
 from pointmap.images import Photo
-from recon.alignment.bundle_adjustment import BundleOptions, BundleProblem, bundle_adjust
+from pointmap.lens import Lens
+from recon.alignment.bundle_adjustment import bundle_adjust
+from recon.alignment.camera_model import BundleOptions, BundleProblem, RichLenses
 from recon.prediction.affine_fit import AffineFit, fit_affine
 from recon.prediction.given_maps import PriorMap
 from recon.stage_results import REFERENCE_LONG_SIDE, Alignment, Focals
@@ -99,6 +101,9 @@ def _problem(
     camera = np.searchsorted(numbers, tracks.view_index)
     sigma = focals.log_sigma[numbers][first]
     none = np.zeros(len(groups))
+    lenses = [alignment.lenses[numbers[k]] for k in first]
+    k1, k2 = np.array([lens.k1_k2 for lens in lenses]).T
+    fisheye = np.array([lens.is_fisheye for lens in lenses])
     return BundleProblem(
         cam_to_world=np.array([alignment.cam_to_world[k] for k in numbers]),
         principal=K[:, :2, 2],
@@ -113,9 +118,16 @@ def _problem(
         fixed_focal=sigma == 0,
         focal_prior_px=focals.focals_px[numbers][first],
         focal_log_sigma=sigma,
-        k1=alignment.k1[numbers][first],
+        k1=k1,
         k1_sigma=none,
+        more=RichLenses(fisheye, k2, none, none),
     )
+
+
+def _lens(problem: BundleProblem, group: int) -> Lens:
+    assert problem.more is not None
+    more = problem.more
+    return Lens.solved(problem.k1[group], more.k2[group], bool(more.fisheye[group]))
 
 
 def _fitting(problem: BundleProblem) -> int:
@@ -127,7 +139,7 @@ def _fitting(problem: BundleProblem) -> int:
         K = np.diag([problem.focals_px[group], problem.focals_px[group], 1.0])
         K[:2, 2] = problem.principal[n]
         points = transform_points(invert_rigid(pose), problem.points[problem.point_index[rows]])
-        off = project(points, K, float(problem.k1[group])) - problem.xy[rows]
+        off = project(points, K, _lens(problem, group)) - problem.xy[rows]
         fits = np.linalg.norm(off, axis=1) < _FITS * problem.sigma_px[rows]
         count += int((fits & (points[:, 2] > 0)).sum())
     return count

@@ -83,6 +83,6 @@ def _squared_errors(photos: Sequence[Photo], alignment: Alignment) -> Array:
         if pose is not None:
             rows = tracks.seen_by(k)
             points = (tracks.points[tracks.point_index[rows]] - pose[:3, 3]) @ pose[:3, :3]
-            xy = project(points, alignment.intrinsics[k], float(alignment.k1[k]))
+            xy = project(points, alignment.intrinsics[k], alignment.lenses[k])
             errors.append(np.square((xy - tracks.xy[rows]) / unit_px(photos[k])).sum(axis=1))
     return np.concatenate(errors)

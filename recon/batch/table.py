@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from viz.pages.batch_page import BatchRow
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.table import Table
 
     from recon.batch.outcome import Outcome
@@ -51,12 +53,13 @@ def page_rows(entries: Sequence[SceneEntry], scenes: Scenes, folder: BatchFolder
         if outcome is None:
             continue
         failed = outcome.reason is not None
-        report = None if failed else _link(folder, entry.name)
+        # Of a scene that there is not, what was said on the way.
+        shown = folder.log(entry.name) if failed else folder.scene(entry.name) / "report.html"
         placed = "" if failed else f"{outcome.placed} of {outcome.photos}"
         rows.append(
             BatchRow(
                 entry.name,
-                report,
+                _link(folder, shown),
                 outcome.thumbnail,
                 placed,
                 outcome.reason or outcome.verdict,
@@ -68,9 +71,8 @@ def page_rows(entries: Sequence[SceneEntry], scenes: Scenes, folder: BatchFolder
     return rows
 
 
-def _link(folder: BatchFolder, name: str) -> str | None:
-    report = folder.scene(name) / "report.html"
-    return report.relative_to(folder.root).as_posix() if report.is_file() else None
+def _link(folder: BatchFolder, path: Path) -> str | None:
+    return path.relative_to(folder.root).as_posix() if path.is_file() else None
 
 
 def _table() -> Table:
@@ -87,7 +89,9 @@ def _cells(outcome: Outcome) -> tuple[str, str, str, str, str]:
     if outcome.reason is not None:
         return name, "", f"[red]no scene:[/] {_escaped(outcome.reason)}", time_taken, ""
     placed = f"{outcome.placed} of {outcome.photos}"
-    return name, placed, _escaped(outcome.verdict), time_taken, str(len(outcome.warnings))
+    # Of what is in order, a word is enough here.
+    verdict = "sound" if outcome.verdict.startswith("sound:") else _escaped(outcome.verdict)
+    return name, placed, verdict, time_taken, str(len(outcome.warnings))
 
 
 def _duration(seconds: float) -> str:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pointmap.camera import scale_intrinsics
+from pointmap.camera import Array, scale_intrinsics
 from pointmap.images import ResizedPhoto
 from pointmap.masks import eroded
 from recon.depth.anchored_prior import DepthOptions, counted, tied_depth
 from recon.depth.given_maps_in_scene import priors_from_scene
 from recon.depth.one_place import in_one_scale
 from recon.depth.prompted_maps import prompted_maps
+from recon.depth.undistorted import as_pinhole, in_photo
 from recon.progress import Advance, unheard
 from recon.stage_results import Alignment, DenseDepths, DepthMap, PairEvidence, PhotoPrior
 from recon.stereo.refine import refine_depths
 from recon.stereo.view import StereoOptions, StereoView
 from recon.work.content_key import content_key, item_key
-from recon.work.on_demand import OnDemand, Scattered
+from recon.work.on_demand import Mapped, OnDemand, Scattered
 from recon.work.pieces import Needs
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def dense_depths(
         photos=lambda n: [names[n]],
     )
     if stereo is not None and len(placed) > 1:
-        depths = refine_depths(
+        refined = refine_depths(
             _StereoViews(frames, alignment, placed, depths),
             options=stereo,
             device=inputs.device,
@@ -70,6 +71,13 @@ def dense_depths(
             names=names,
             on_progress=advance,
         )
+
+        def back(n: int) -> DepthMap:
+            k = placed[n]
+            K = _intrinsics(alignment, k, frames[k])
+            return in_photo(refined[n], tied[n], K, alignment.lenses[k])
+
+        tied, depths = depths, Mapped(back, range(len(placed)))
     return DenseDepths(frames, priors, Scattered(depths, placed, len(frames)))
 
 
@@ -119,13 +127,18 @@ class _StereoViews(OnDemand[StereoView]):
         frame, cam_to_world = self._frames[k], alignment.cam_to_world[k]
         assert cam_to_world is not None
         seen = alignment.tracks.point_index[alignment.tracks.seen_by(k)]
-        return StereoView(
+        view = StereoView(
             pixels=frame.pixels,
-            intrinsics=scale_intrinsics(alignment.intrinsics[k], frame.scale_x, frame.scale_y),
-            k1=float(alignment.k1[k]),
+            intrinsics=_intrinsics(alignment, k, frame),
             cam_to_world=cam_to_world,
             prior=self._depths[index],
             points=alignment.tracks.points[seen],
             point_ids=seen,
             usable=None if frame.usable is None else eroded(frame.usable),
         )
+        return as_pinhole(view, alignment.lenses[k])
+
+
+def _intrinsics(alignment: Alignment, k: int, frame: ResizedPhoto) -> Array:
+    """Return K (3, 3) of a photo at its frame's size."""
+    return scale_intrinsics(alignment.intrinsics[k], frame.scale_x, frame.scale_y)

@@ -19,13 +19,13 @@ def mesh_from_depth(view: View, *, max_jump: float = 0.05) -> Mesh:
     """
     assert view.camera.cam_to_world is not None
     depth = remove_flying_pixels(view.depth, max_jump=max_jump)
-    K, k1 = view.depth_intrinsics, view.camera.k1
+    K, lens = view.depth_intrinsics, view.camera.lens
     faces = _faces(depth, max_jump)
     used = np.unique(faces)
     number = np.zeros(depth.size, np.int32)
     number[used] = np.arange(len(used), dtype=np.int32)
-    points = unproject(depth, K, k1).reshape(-1, 3)[used]
-    normals = depth_normals(depth, K, k1).reshape(-1, 3)[used]
+    points = unproject(depth, K, lens).reshape(-1, 3)[used]
+    normals = depth_normals(depth, K, lens).reshape(-1, 3)[used]
     return Mesh(
         transform_points(view.camera.cam_to_world, points).astype(np.float32),
         number[faces],
@@ -39,7 +39,7 @@ def under_photo(mesh: Mesh, view: View) -> TexturedMesh:
     assert view.camera.cam_to_world is not None
     camera = transform_points(invert_rigid(view.camera.cam_to_world), mesh.vertices)
     height, width = view.depth.shape
-    uv = project(camera, view.depth_intrinsics, view.camera.k1) / [width, height]
+    uv = project(camera, view.depth_intrinsics, view.camera.lens) / [width, height]
     return TexturedMesh(mesh.vertices, mesh.faces, mesh.normals, uv.astype(np.float32), view.pixels)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pointmap.camera import Array, pixel_centres, pixel_rays, unproject
 from pointmap.errors import InputError
+from pointmap.lens import PINHOLE, Lens
 
 
 def check_depth(depth: ArrayLike) -> Array:
@@ -41,24 +42,26 @@ def disparity_to_depth(disparity: ArrayLike, *, focal_px: float, baseline: float
     return depth_to_disparity(disparity, focal_px=focal_px, baseline=baseline)
 
 
-def ray_distance(depth: ArrayLike, intrinsics: ArrayLike, k1: float = 0.0) -> Array:
+def ray_distance(depth: ArrayLike, intrinsics: ArrayLike, lens: Lens = PINHOLE) -> Array:
     """Return the distance (h, w) from the camera's centre along each pixel's ray."""
     depth = check_depth(depth)
-    return depth * _ray_lengths(depth.shape, intrinsics, k1)
+    return depth * _ray_lengths(depth.shape, intrinsics, lens)
 
 
-def ray_distance_to_depth(distance: ArrayLike, intrinsics: ArrayLike, k1: float = 0.0) -> Array:
+def ray_distance_to_depth(
+    distance: ArrayLike, intrinsics: ArrayLike, lens: Lens = PINHOLE
+) -> Array:
     """Return depth along z (h, w) of distances along the rays."""
     distance = check_depth(distance)
-    return distance / _ray_lengths(distance.shape, intrinsics, k1)
+    return distance / _ray_lengths(distance.shape, intrinsics, lens)
 
 
-def _ray_lengths(shape: tuple[int, ...], intrinsics: ArrayLike, k1: float) -> Array:
+def _ray_lengths(shape: tuple[int, ...], intrinsics: ArrayLike, lens: Lens) -> Array:
     height, width = shape
-    return np.linalg.norm(pixel_rays(pixel_centres(width, height), intrinsics, k1), axis=-1)
+    return np.linalg.norm(pixel_rays(pixel_centres(width, height), intrinsics, lens), axis=-1)
 
 
-def depth_normals(depth: ArrayLike, intrinsics: ArrayLike, k1: float = 0.0) -> Array:
+def depth_normals(depth: ArrayLike, intrinsics: ArrayLike, lens: Lens = PINHOLE) -> Array:
     """Return unit normals (h, w, 3) in the camera's frame, towards the camera.
 
     From the neighbours left and right, above and below, each on the nearer surface of the two where
@@ -67,7 +70,7 @@ def depth_normals(depth: ArrayLike, intrinsics: ArrayLike, k1: float = 0.0) -> A
     """
     depth = check_depth(depth)
     known = depth > 0
-    points = unproject(depth, intrinsics, k1)
+    points = unproject(depth, intrinsics, lens)
     cut = depth_steps(depth)
     tangents = [_tangent(points, known, cut[axis], axis) for axis in (1, 0)]
     (x1, y1, z1), (x0, y0, z0) = (np.moveaxis(tangent, -1, 0) for tangent in tangents[::-1])

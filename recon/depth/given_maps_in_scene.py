@@ -135,7 +135,7 @@ def _seen_by_neighbours(
         assert there is not None
         world = transform_points(there, _thinned(priors[n], alignment, n, photos[n]))
         points = transform_points(invert_rigid(here), world)
-        xy, z = project(points, alignment.intrinsics[k], float(alignment.k1[k])), points[:, 2]
+        xy, z = project(points, alignment.intrinsics[k], alignment.lenses[k]), points[:, 2]
         seen = (z > 0) & ((xy >= 0) & (xy < [photos[k].width, photos[k].height])).all(axis=1)
         parts.append((xy[seen], z[seen]))
     best = sorted(parts, key=lambda part: len(part[1]), reverse=True)[:_NEIGHBOURS]
@@ -155,7 +155,7 @@ def _thinned(
     z = prior.points[grid][..., 2].astype(np.float64)
     xy = pixel_centres(width, height)[grid] * [photo.width / width, photo.height / height]
     known = (prior.confidence[grid] > 0) & (z > 0)
-    rays = pixel_rays(xy[known], alignment.intrinsics[number], float(alignment.k1[number]))
+    rays = pixel_rays(xy[known], alignment.intrinsics[number], alignment.lenses[number])
     return np.asarray(rays * z[known][:, None], np.float64)
 
 

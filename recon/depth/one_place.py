@@ -86,7 +86,7 @@ def _distances(prior: PhotoPrior, alignment: Alignment, k: int, photo: Photo, xy
     place = xy * [width / photo.width, height / photo.height]
     column, row = np.clip(place.astype(np.int64), 0, [width - 1, height - 1]).T
     depth = np.where(prior.confidence[row, column] > 0, prior.points[row, column, 2], 0)
-    rays = pixel_rays(xy, alignment.intrinsics[k], float(alignment.k1[k]))
+    rays = pixel_rays(xy, alignment.intrinsics[k], alignment.lenses[k])
     return np.asarray(np.maximum(depth, 0) * np.linalg.norm(rays, axis=1))
 
 

@@ -131,7 +131,9 @@ def _rays(camera: Camera, depth: Array) -> NDArray[np.float32]:
     """Return origins and directions (h, w, 6) of the rays of a depth map's pixels."""
     height, width = depth.shape
     assert camera.cam_to_world is not None
-    rays = pixel_rays(pixel_centres(width, height), camera.intrinsics_at(width, height), camera.k1)
+    rays = pixel_rays(
+        pixel_centres(width, height), camera.intrinsics_at(width, height), camera.lens
+    )
     directions = rays @ camera.cam_to_world[:3, :3].T
     origins = np.broadcast_to(camera.cam_to_world[:3, 3], directions.shape)
     return np.concatenate([origins, directions], axis=-1).astype(np.float32)

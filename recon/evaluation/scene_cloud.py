@@ -74,7 +74,7 @@ def _pixel_pairs(view: TrueView) -> tuple[Array, Array]:
     pixels = pixel_centres(width, height).reshape(-1, 2)[both]
     sides = []
     for camera, z in ((view.camera, depth), (view.true_camera, view.true_depth)):
-        rays = pixel_rays(pixels, camera.intrinsics_at(width, height), camera.k1)
+        rays = pixel_rays(pixels, camera.intrinsics_at(width, height), camera.lens)
         assert camera.cam_to_world is not None
         sides.append(transform_points(camera.cam_to_world, rays * z.ravel()[both, None]))
     return sides[0], sides[1]
@@ -89,7 +89,9 @@ def _true_cloud(views: Sequence[TrueView]) -> tuple[Array, Array]:
         height, width = depth.shape
         K = camera.intrinsics_at(width, height)
         assert camera.cam_to_world is not None
-        points.append(transform_points(camera.cam_to_world, unproject(depth, K, camera.k1)[known]))
-        normal = depth_normals(depth, K, camera.k1)[known]
+        points.append(
+            transform_points(camera.cam_to_world, unproject(depth, K, camera.lens)[known])
+        )
+        normal = depth_normals(depth, K, camera.lens)[known]
         normals.append(normal @ camera.cam_to_world[:3, :3].T)
     return np.concatenate(points), np.concatenate(normals)

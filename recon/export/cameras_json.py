@@ -11,11 +11,12 @@ import numpy as np
 
 from pointmap.camera import Array
 from pointmap.errors import InputError
+from pointmap.lens import MODELS, Lens
 from pointmap.outside.values import (
     FOCAL_RANGE_PX,
-    MAX_K1,
     MAX_LENGTH,
     MAX_SIDE_PX,
+    checked_lens,
     matrix,
     number,
     whole,
@@ -28,8 +29,9 @@ from recon.scene import Camera, Scene, World, WorldKind
 def write_cameras(path: Path, reconstruction: Scene) -> None:
     """Write ``cameras.json``, photos in their order.
 
-    ``distortion`` is always there, in COLMAP's model of that name: with ``(x, y, 1)`` along a ray,
-    its pixel is ``K (d x, d y, 1)``, ``d = 1 + k1 (x^2 + y^2)``; k1 = 0 is a pinhole.
+    ``distortion`` is always there: one of COLMAP's models and its coefficients by their names
+    (:data:`pointmap.lens.MODELS`). With ``(x, y, 1)`` along a ray, its pixel is ``K (d x, d y,
+    1)``; for SIMPLE_RADIAL ``d = 1 + k1 (x^2 + y^2)``, and k1 = 0 is a pinhole.
 
     Where the cameras were judged, ``verdict`` says how far each photo can be believed
     (:class:`recon.scene.PhotoVerdict`), and of all of them one word.
@@ -61,7 +63,7 @@ def camera_entry(camera: Camera, reason: str | None) -> dict[str, Any]:
     pose = camera.cam_to_world
     return {
         "K": np.asarray(camera.intrinsics, np.float64).tolist(),
-        "distortion": {"model": "SIMPLE_RADIAL", "k1": float(camera.k1)},
+        "distortion": {"model": camera.lens.model, **camera.lens.parameters},
         "cam_to_world": None if pose is None else np.asarray(pose, np.float64).tolist(),
         "width": int(camera.width),
         "height": int(camera.height),
@@ -104,14 +106,14 @@ class ListedCamera:
     """What a file says of one photo's camera.
 
     ``intrinsics`` (3, 3) in pixels of the original photo, the centre of the top-left pixel at
-    (0.5, 0.5), with the radial distortion ``k1``; ``cam_to_world`` (4, 4); ``size`` (width,
+    (0.5, 0.5), with the ``lens``; ``cam_to_world`` (4, 4); ``size`` (width,
     height). Each of them is None where the file leaves it open. ``entry`` is all it says, ``place``
     file and photo for messages; ``mask``: the photo's mask file, if the file names one.
     """
 
     place: str
     intrinsics: Array | None
-    k1: float
+    lens: Lens
     cam_to_world: Array | None
     size: tuple[int, int] | None
     entry: Mapping[str, Any] = field(default_factory=dict)
@@ -121,7 +123,7 @@ class ListedCamera:
         """Return the camera; raise ``InputError`` where intrinsics or size are left open."""
         if self.intrinsics is None or self.size is None:
             raise InputError(f"{self.place} has no K, width or height: all of them are needed")
-        return Camera(self.intrinsics, *self.size, self.cam_to_world, self.k1)
+        return Camera(self.intrinsics, *self.size, self.cam_to_world, self.lens)
 
     @property
     def reason(self) -> str | None:
@@ -198,17 +200,26 @@ def _listed(path: Path, name: str, entry: Any, shift: float) -> ListedCamera:
         if pose is not None:
             pose = matrix(pose, "cam_to_world", 4, 4, MAX_LENGTH)
         # Scenes written before lenses were estimated are of pinholes.
-        distortion = entry.get("distortion") or {"k1": 0.0}
-        if not isinstance(distortion, dict) or "k1" not in distortion:
-            raise ValueError("distortion has no k1")
-        k1 = number(distortion["k1"], "k1", -MAX_K1, MAX_K1)
+        lens = _lens(entry.get("distortion") or {"k1": 0.0})
         size = None
         if "width" in entry:
             width, height = (whole(entry.get(s), s, 1, MAX_SIDE_PX) for s in ("width", "height"))
             size = (width, height)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-    return ListedCamera(f"{path}: {name}", K, k1, pose, size, entry)
+    return ListedCamera(f"{path}: {name}", K, lens, pose, size, entry)
+
+
+def _lens(distortion: Any) -> Lens:
+    """Return what ``distortion`` says of a lens; without a model one radial coefficient."""
+    model = distortion.get("model", "SIMPLE_RADIAL") if isinstance(distortion, dict) else None
+    if not isinstance(model, str):
+        raise ValueError("distortion is none")
+    names = MODELS.get(model, ())
+    missing = [name for name in names if name not in distortion]
+    if missing:
+        raise ValueError(f"distortion has no {missing[0]}")
+    return checked_lens(model, [distortion[name] for name in names])
 
 
 def _intrinsics(value: Any) -> Array:

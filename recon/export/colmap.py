@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pointmap.camera import Array, invert_rigid
+from pointmap.lens import ONE_FOCAL
 from pointmap.outside.regular_file import read_regular
 from pointmap.outside.values import MAX_LENGTH, MAX_SIDE_PX
 from recon.scene import Camera, Scene, Tracks
@@ -69,8 +70,8 @@ def to_pycolmap(
     for index, view in enumerate(reconstruction.views):
         if view.camera.cam_to_world is None:
             continue
-        lens = (*view.camera.intrinsics.ravel().tolist(), view.camera.k1)
-        key = (view.camera.width, view.camera.height, *lens)
+        K = view.camera.intrinsics.ravel().tolist()
+        key = (view.camera.width, view.camera.height, *K, view.camera.lens)
         if key not in camera_ids:
             camera_ids[key] = len(camera_ids) + 1
             model.add_camera_with_trivial_rig(_camera(camera_ids[key], view.camera))
@@ -190,16 +191,16 @@ def _signal_handlers_kept() -> Iterator[None]:
 def _camera(number: int, camera: Camera) -> pycolmap.Camera:
     pycolmap = _pycolmap()
 
-    K, k1 = camera.intrinsics, camera.k1
-    if K[0, 0] == K[1, 1]:
-        model, params = "SIMPLE_PINHOLE", [K[0, 0], K[0, 2], K[1, 2]]
-    else:
-        model, params = "PINHOLE", [K[0, 0], K[1, 1], K[0, 2], K[1, 2]]
-    if k1 and model == "SIMPLE_PINHOLE":
-        model, params = "SIMPLE_RADIAL", [*params, k1]
-    elif k1:
-        # The simplest of COLMAP's models with two focal lengths; its k1 means the same.
-        model, params = "OPENCV", [*params, k1, 0.0, 0.0, 0.0]
+    K, lens = camera.intrinsics, camera.lens
+    one_focal = bool(K[0, 0] == K[1, 1])
+    model, coefficients = lens.model, lens.coefficients
+    if not lens:
+        model, coefficients = "SIMPLE_PINHOLE" if one_focal else "PINHOLE", ()
+    elif lens.is_radial and not one_focal:
+        # The simplest of COLMAP's models with two focal lengths; its k1 and k2 mean the same.
+        model, coefficients = "OPENCV", (*lens.k1_k2, 0.0, 0.0)
+    focals = [K[0, 0]] if model in ONE_FOCAL else [K[0, 0], K[1, 1]]
+    params = [*focals, K[0, 2], K[1, 2], *coefficients]
     return pycolmap.Camera(
         camera_id=number,
         model=model,

@@ -17,39 +17,20 @@ import numpy as np
 
 from pointmap.camera import Array, invert_rigid
 from pointmap.errors import InputError
+from pointmap.lens import MODELS, ONE_FOCAL, PINHOLE, Lens
 from pointmap.outside.regular_file import read_regular
-from pointmap.outside.values import FOCAL_RANGE_PX, MAX_K1, MAX_LENGTH, MAX_SIDE_PX, number, whole
+from pointmap.outside.values import (
+    FOCAL_RANGE_PX,
+    MAX_LENGTH,
+    MAX_SIDE_PX,
+    checked_lens,
+    number,
+    whole,
+)
 from recon.scene import Camera
 
-# Names in the order of COLMAP's numbers, with the count of parameters.
-_MODELS = (
-    ("SIMPLE_PINHOLE", 3),
-    ("PINHOLE", 4),
-    ("SIMPLE_RADIAL", 4),
-    ("RADIAL", 5),
-    ("OPENCV", 8),
-    ("OPENCV_FISHEYE", 8),
-    ("FULL_OPENCV", 12),
-    ("FOV", 5),
-    ("SIMPLE_RADIAL_FISHEYE", 4),
-    ("RADIAL_FISHEYE", 5),
-    ("THIN_PRISM_FISHEYE", 12),
-    ("RAD_TAN_THIN_PRISM_FISHEYE", 16),
-    ("SIMPLE_DIVISION", 4),
-    ("DIVISION", 5),
-    ("SIMPLE_FISHEYE", 3),
-    ("FISHEYE", 4),
-    ("EUCM", 6),
-    ("EQUIRECTANGULAR", 2),
-)
-# Lenses that a pinhole and one radial coefficient can stand for, and whether they have two focals.
-_TWO_FOCALS = {
-    "SIMPLE_PINHOLE": False,
-    "PINHOLE": True,
-    "SIMPLE_RADIAL": False,
-    "RADIAL": False,
-    "OPENCV": True,
-}
+# The one of COLMAP's models, of number 17, that is no central projection on a plane.
+_PANORAMA = "EQUIRECTANGULAR"
 # How far a quaternion's length may be off 1: what three decimals leave.
 _UNIT_TOLERANCE = 2e-3
 # Of an image in images.bin, before its name: number, quaternion, translation, number of its camera.
@@ -59,13 +40,12 @@ _KEYPOINT_BYTES = 24
 
 @dataclass(frozen=True)
 class _Lens:
-    """Of a lens that no pinhole and radial coefficients stand for, ``intrinsics`` are None."""
+    """A camera before it has a pose; of a panorama, ``intrinsics`` are None."""
 
-    model: str
     width: int
     height: int
     intrinsics: Array | None
-    coefficients: Sequence[float]
+    lens: Lens
 
 
 @dataclass(frozen=True)
@@ -79,8 +59,7 @@ class _Image:
 def read_colmap_cameras(folder: Path) -> dict[str, Camera]:
     """Return {image name: camera} of a model, .bin where it has both.
 
-    Raises ``InputError`` when there is no model, a camera cannot be right, or a lens has more than
-    one radial coefficient.
+    Raises ``InputError`` when there is no model, a camera cannot be right, or is a panorama's.
     """
     try:
         if (folder / "cameras.bin").exists():
@@ -106,12 +85,12 @@ def read_colmap_cameras(folder: Path) -> dict[str, Camera]:
 
 
 def _camera(folder: Path, image: _Image, lens: _Lens, pose: Array) -> Camera:
-    if lens.intrinsics is None or any(lens.coefficients[1:]):
+    if lens.intrinsics is None:
         raise InputError(
-            f"{folder}: the lens {lens.model} of {image.name} has more than one radial"
-            " coefficient: undistort the photos first (colmap image_undistorter)"
+            f"{folder}: {image.name} is a panorama, which no lens takes: cut it into perspective"
+            " views first (colmap's panorama_sfm.py does)"
         )
-    return Camera(lens.intrinsics, lens.width, lens.height, pose, sum(lens.coefficients))
+    return Camera(lens.intrinsics, lens.width, lens.height, pose, lens.lens)
 
 
 def _cam_to_world(image: _Image) -> Array:
@@ -134,16 +113,13 @@ def _cam_to_world(image: _Image) -> Array:
 
 def _lens(model: str, width: int, height: int, parameters: Sequence[float]) -> _Lens:
     """Return a lens; ``ValueError`` when its numbers are those of none."""
-    count = dict(_MODELS).get(model)
-    if count is None:
-        raise ValueError(f"a lens called {model[:40]}")
-    if len(parameters) != count:
-        raise ValueError(f"{len(parameters)} parameters of a lens {model}, which has {count}")
     for side in (width, height):
         whole(side, "the size of a camera", 1, MAX_SIDE_PX)
-    if model not in _TWO_FOCALS:
-        return _Lens(model, width, height, None, ())
-    second = 1 if _TWO_FOCALS[model] else 0
+    if model == _PANORAMA:
+        return _Lens(width, height, None, PINHOLE)
+    second = 0 if model in ONE_FOCAL else 1
+    if len(parameters) < second + 3:
+        raise ValueError(f"{len(parameters)} parameters of a lens {model[:40]}")
     rest = parameters[second + 1 :]
     fx, fy = (
         number(parameters[k], "the focal length of a camera", *FOCAL_RANGE_PX) for k in (0, second)
@@ -152,18 +128,21 @@ def _lens(model: str, width: int, height: int, parameters: Sequence[float]) -> _
         number(c, "the principal point of a camera", -FOCAL_RANGE_PX[1], FOCAL_RANGE_PX[1])
         for c in rest[:2]
     )
-    coefficients = tuple(number(k, "the distortion of a camera", -MAX_K1, MAX_K1) for k in rest[2:])
     K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float64)
-    return _Lens(model, width, height, K, coefficients)
+    return _Lens(width, height, K, checked_lens(model, rest[2:]))
 
 
 def _binary_lenses(data: bytes) -> Iterator[tuple[int, _Lens]]:
     (count,), at = struct.unpack_from("<Q", data), 8
     for _ in range(count):
         camera, model, width, height = struct.unpack_from("<IiQQ", data, at)
-        if not 0 <= model < len(_MODELS):
+        names = [*MODELS, _PANORAMA]
+        if not 0 <= model < len(names):
             raise ValueError(f"a lens of number {model}")
-        name, parameters = _MODELS[model]
+        name = names[model]
+        parameters = 2
+        if name != _PANORAMA:
+            parameters = (3 if name in ONE_FOCAL else 4) + len(MODELS[name])
         at += 24
         yield camera, _lens(name, width, height, struct.unpack_from(f"<{parameters}d", data, at))
         at += 8 * parameters

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from recon.export.depth_npz import lens_arrays
 from recon.export.file_names import depth_stems
 from recon.export.json_file import write_json
 from recon.export.options import ExportOptions
@@ -85,7 +86,7 @@ def _write_npz(path: Path, depth: DepthMap, view: View) -> None:
             depth=depth.depth,
             confidence=depth.confidence,
             K=view.camera.intrinsics_at(width, height),
-            k1=np.float64(view.camera.k1),
+            **lens_arrays(view.camera.lens),
         )
 
 

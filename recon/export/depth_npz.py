@@ -12,8 +12,15 @@ from numpy.typing import NDArray
 
 from pointmap.camera import Array
 from pointmap.errors import InputError
+from pointmap.lens import MODELS, Lens
 from pointmap.outside.arrays import read_npz
-from pointmap.outside.values import FOCAL_RANGE_PX, MAX_K1, MAX_LENGTH, matrix, number
+from pointmap.outside.values import (
+    FOCAL_RANGE_PX,
+    MAX_LENGTH,
+    checked_lens,
+    matrix,
+    whole,
+)
 from recon.scene import View
 
 # Bits of the mantissa that depth keeps of 23, so that files are small: off by 0.025 % at most, a
@@ -28,8 +35,8 @@ class StoredDepth:
     """What a depth file holds, all at one resolution that covers the whole photo.
 
     ``depth`` (h, w) float32 along z in scene units, 0 = unknown; ``confidence`` (h, w) float32 in
-    [0, 1]; ``image`` (h, w, 3) uint8 RGB; ``intrinsics`` (3, 3) at this resolution and ``k1``, the
-    radial distortion; ``usable`` (h, w): which pixels are neither masked nor transparent, None:
+    [0, 1]; ``image`` (h, w, 3) uint8 RGB; ``intrinsics`` (3, 3) at this resolution and the
+    ``lens``; ``usable`` (h, w): which pixels are neither masked nor transparent, None:
     all.
     """
 
@@ -37,13 +44,13 @@ class StoredDepth:
     confidence: NDArray[np.float32]
     image: NDArray[np.uint8]
     intrinsics: Array
-    k1: float
+    lens: Lens
     usable: NDArray[np.bool_] | None = None
 
 
 def write_depth_npz(path: Path, view: View) -> None:
-    """Write ``depth``, ``confidence``, ``K``, ``k1`` and ``image`` (the photo at this resolution),
-    and ``usable`` where some of it is masked or transparent.
+    """Write ``depth``, ``confidence``, ``K``, the lens (:func:`lens_arrays`) and ``image`` (the
+    photo at this resolution), and ``usable`` where some of it is masked or transparent.
 
     What is no finite positive depth is written as 0, the one mark for unknown. Depth is rounded to
     within 0.025 % of itself and confidence to 1/256, which compress well.
@@ -61,10 +68,32 @@ def write_depth_npz(path: Path, view: View) -> None:
             depth=rounded(np.where(known, depth, 0).astype(np.float32)),
             confidence=steps / np.float32(_CONFIDENCE_STEPS),
             K=view.camera.intrinsics_at(width, height),
-            k1=np.float64(view.camera.k1),
+            **lens_arrays(view.camera.lens),
             image=view.pixels,
             **usable,
         )
+
+
+def lens_arrays(lens: Lens) -> dict[str, Any]:
+    """Return what a file of depth says of its lens: ``k1``, the radial coefficient, or COLMAP's
+    number of the ``camera_model`` and its ``coefficients``.
+    """
+    if lens.model == "SIMPLE_RADIAL":
+        return {"k1": np.asarray(lens.coefficients[0], np.float64)}
+    return {
+        "camera_model": np.asarray(list(MODELS).index(lens.model)),
+        "coefficients": np.array(lens.coefficients, np.float64),
+    }
+
+
+def _lens(arrays: Mapping[str, NDArray[Any]]) -> Lens:
+    if "camera_model" in arrays:
+        names = list(MODELS)
+        number_of_it = whole(arrays["camera_model"].item(), "camera_model", 0, len(names) - 1)
+        values = arrays.get("coefficients", np.zeros(0)).ravel().tolist()
+        return checked_lens(names[number_of_it], values)
+    # Files written before lenses were estimated are of pinholes.
+    return checked_lens("SIMPLE_RADIAL", [arrays.get("k1", np.float64(0)).item()])
 
 
 def rounded(depth: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -86,7 +115,10 @@ def write_depth_png(path: Path, view: View) -> None:
 def read_depth_npz(path: Path) -> StoredDepth:
     """Read what :func:`write_depth_npz` wrote; ``InputError`` when it is missing or broken."""
     try:
-        arrays = read_npz(path, ("depth", "confidence", "K", "k1", "image", "usable"))
+        arrays = read_npz(
+            path,
+            ("depth", "confidence", "K", "k1", "camera_model", "coefficients", "image", "usable"),
+        )
         return _checked(arrays)
     except FileNotFoundError:
         raise InputError(f"{path} is missing: reconstruct the scene again") from None
@@ -107,8 +139,7 @@ def _checked(arrays: Mapping[str, NDArray[Any]]) -> StoredDepth:
         confidence=arrays["confidence"].astype(np.float32),
         image=arrays["image"].astype(np.uint8),
         intrinsics=arrays["K"].astype(np.float64),
-        # Files written before lenses were estimated are of pinholes.
-        k1=number(arrays.get("k1", np.float64(0)).item(), "k1", -MAX_K1, MAX_K1),
+        lens=_lens(arrays),
         usable=arrays["usable"].astype(bool) if "usable" in arrays else None,
     )
     size = stored.depth.shape

@@ -143,7 +143,7 @@ def _frustum(camera: Camera, size: float, colour: tuple[float, float, float], y_
 
     assert camera.cam_to_world is not None
     w, h = camera.width, camera.height
-    corners = size * pixel_rays([(0, 0), (w, 0), (w, h), (0, h)], camera.intrinsics, camera.k1)
+    corners = size * pixel_rays([(0, 0), (w, 0), (w, h), (0, h)], camera.intrinsics, camera.lens)
     points = transform_points(camera.cam_to_world, np.vstack([np.zeros((1, 3)), corners]))
     sides = [(0, 2, 1), (0, 3, 2), (0, 4, 3), (0, 1, 4)]
     mesh = trimesh.Trimesh(transform_points(y_up, points), sides, process=False)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pointmap.lens import MODELS
 from recon.export.file_names import relative_photo_path
 from recon.export.json_file import write_json
 from recon.export.upright import copy_name
@@ -55,7 +56,8 @@ def write_transforms(
     write_json(
         path,
         {
-            "camera_model": "OPENCV",
+            # nerfstudio takes one model for all photos.
+            "camera_model": intrinsics[0]["camera_model"] if views else "OPENCV",
             **(intrinsics[0] if shared else {}),
             # instant-ngp alone: its box of 1 cuts off what lies behind a captured object.
             "aabb_scale": 16,
@@ -66,7 +68,12 @@ def write_transforms(
 
 
 def _intrinsics(camera: Camera) -> dict[str, Any]:
-    K = np.asarray(camera.intrinsics, np.float64)
+    K, lens = np.asarray(camera.intrinsics, np.float64), camera.lens
+    model, coefficients = lens.model, lens.coefficients
+    if lens.is_radial:
+        model, coefficients = "OPENCV", (*lens.k1_k2, 0.0, 0.0)
+    elif lens.is_fisheye:
+        model, coefficients = "OPENCV_FISHEYE", (*lens.k1_k2, 0.0, 0.0)
     return {
         "fl_x": float(K[0, 0]),
         "fl_y": float(K[1, 1]),
@@ -74,6 +81,6 @@ def _intrinsics(camera: Camera) -> dict[str, Any]:
         "cy": float(K[1, 2]),
         "w": int(camera.width),
         "h": int(camera.height),
-        "k1": float(camera.k1),
-        **{name: 0.0 for name in ("k2", "p1", "p2")},
+        "camera_model": model,
+        **dict(zip(MODELS[model], coefficients, strict=True)),
     }

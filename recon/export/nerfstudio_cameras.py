@@ -14,11 +14,13 @@ import numpy as np
 
 from pointmap.camera import Array
 from pointmap.errors import InputError
+from pointmap.lens import MODELS, PINHOLE, Lens
 from pointmap.outside.values import (
     FOCAL_RANGE_PX,
     MAX_K1,
     MAX_LENGTH,
     MAX_SIDE_PX,
+    checked_lens,
     matrix,
     number,
     whole,
@@ -26,8 +28,8 @@ from pointmap.outside.values import (
 from recon.export.cameras_json import ListedCamera
 from recon.export.nerfstudio import OPENGL_TO_OPENCV
 
-_PINHOLES = frozenset({"OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL"})
-_BEYOND_K1 = ("k2", "k3", "k4", "p1", "p2")
+# Coefficients that nerfstudio knows; which of them a lens has, its camera_model tells.
+_COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2")
 
 
 def read_transforms(path: Path, data: Mapping[str, Any]) -> dict[str, ListedCamera]:
@@ -35,8 +37,8 @@ def read_transforms(path: Path, data: Mapping[str, Any]) -> dict[str, ListedCame
 
     Intrinsics stand at the top or with a frame, whose own count; pixel centres are at 0.5. A frame
     without a focal length (``fl_x`` or ``camera_angle_x``) leaves them open. Camera axes become
-    OpenCV's, the world stays. Raises ``InputError`` when the file is of another form, or a lens has
-    more than one radial coefficient.
+    OpenCV's, the world stays. Raises ``InputError`` when the file is of another form, or a lens of
+    none of COLMAP's models.
     """
     frames = data.get("frames")
     cameras: dict[str, ListedCamera] = {}
@@ -67,25 +69,47 @@ def _listed(path: Path, name: str, said: Mapping[str, Any]) -> ListedCamera:
                 whole(said.get("h"), "h", 1, MAX_SIDE_PX),
             )
         intrinsics = _intrinsics(said, size)
-        k1, *others = (number(said.get(k, 0), k, -MAX_K1, MAX_K1) for k in ("k1", *_BEYOND_K1))
+        lens = None if intrinsics is None else _lens(said)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-    model = str(said.get("camera_model", "OPENCV"))[:40]
-    if intrinsics is not None and (any(others) or model not in _PINHOLES):
+    if intrinsics is not None and lens is None:
         raise InputError(
-            f"{path}: the lens {model} of {name} has more than one radial"
-            " coefficient: undistort the photos first (colmap image_undistorter)"
+            f"{path}: {name} has a lens that no model of COLMAP's stands for: undistort the photos"
+            " first (colmap image_undistorter)"
         )
     mask = said.get("mask_path")
     named = isinstance(mask, str) and mask and "\0" not in mask
     return ListedCamera(
         f"{path}: {name}",
         intrinsics,
-        k1,
+        lens or PINHOLE,
         pose @ OPENGL_TO_OPENCV,
         size,
         mask=path.parent / str(mask) if named else None,
     )
+
+
+def _lens(said: Mapping[str, Any]) -> Lens | None:
+    """Return the lens; None for one of another model than COLMAP's, or beyond its own model.
+
+    An OPENCV with a third coefficient is a FULL_OPENCV; of nerfstudio's fourth COLMAP knows none.
+    """
+    model = str(said.get("camera_model", "OPENCV"))
+    if model not in MODELS:
+        return None
+    if model in ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL"):
+        model = "OPENCV"
+    values = {
+        n: number(said.get(n, 0), n, -MAX_K1, MAX_K1) for n in {*_COEFFICIENTS, *MODELS[model]}
+    }
+    if model == "OPENCV" and values["k3"]:
+        model = "FULL_OPENCV"
+        if values["k4"]:
+            return None
+        values |= {"k5": 0.0, "k6": 0.0}
+    elif any(values[n] for n in _COEFFICIENTS if n not in MODELS[model]):
+        return None
+    return checked_lens(model, [values[n] for n in MODELS[model]])
 
 
 def _intrinsics(said: Mapping[str, Any], size: tuple[int, int] | None) -> Array | None:

@@ -27,14 +27,14 @@ def write_products(folder: Path, stem: str, view: View, *, units: str) -> None:
 
     from recon.export.colour import normals_to_rgb, value_picture
 
-    K, k1 = view.depth_intrinsics, view.camera.k1
+    K, lens = view.depth_intrinsics, view.camera.lens
     depth = remove_flying_pixels(view.depth)
     maps = {
         "depth": depth,
         "inverse_depth": depth_to_disparity(depth, focal_px=1, baseline=1),
-        "ray_distance": ray_distance(depth, K, k1),
+        "ray_distance": ray_distance(depth, K, lens),
     }
-    normals = depth_normals(depth, K, k1)
+    normals = depth_normals(depth, K, lens)
     with (folder / f"{stem}.npz").open("wb") as stream:
         np.savez_compressed(
             stream,

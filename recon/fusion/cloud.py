@@ -203,7 +203,7 @@ def _photo_points(
     if options.crop is not None:
         inside = inside_box(world, options.crop)
         world, pixel = world[inside], pixel[inside]
-    normals = depth_normals(frame.depth, frame.intrinsics, frame.k1).reshape(-1, 3)[pixel]
+    normals = depth_normals(frame.depth, frame.intrinsics, frame.lens).reshape(-1, 3)[pixel]
     return PointCloud(
         world.astype(np.float32),
         frame.pixels.reshape(-1, 3)[pixel],

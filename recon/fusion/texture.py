@@ -232,7 +232,7 @@ def _photo_positions(
         mine, camera = view == number, photo.camera
         assert camera.cam_to_world is not None
         points = transform_points(invert_rigid(camera.cam_to_world), mesh.vertices[vertex[mine]])
-        xy[mine] = project(points, camera.intrinsics, camera.k1) / [camera.width, camera.height]
+        xy[mine] = project(points, camera.intrinsics, camera.lens) / [camera.width, camera.height]
     return xy
 
 

@@ -23,10 +23,13 @@ from pointmap.camera import (
     pixel_rays,
     transform_points,
 )
+from pointmap.lens import PINHOLE, Lens
 from recon.depth.derived_maps import on_edge
+from recon.depth.undistorted import opencv_maps, resampled
 from recon.fusion.options import FusionOptions
 from recon.fusion.sky import SkyVotes, above_horizon, ray_directions, sky_mask
 from recon.scene import View
+from recon.stage_results import DepthMap
 from recon.work.threads import in_threads
 
 # The largest half-precision number, nearly: depth so many times the median is as good as infinite.
@@ -53,7 +56,7 @@ class Frame:
     pixels: NDArray[np.uint8]
     intrinsics: Array
     cam_to_world: Array
-    k1: float = 0.0
+    lens: Lens = PINHOLE
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class UsableDepth:
     unit: float
     intrinsics: Array
     cam_to_world: Array
-    k1: float
+    lens: Lens
 
     @property
     def rounded(self) -> NDArray[np.float16]:
@@ -89,7 +92,7 @@ class UsableDepth:
     def rays(self, where: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return rays (3, P) with z = 1 through the pixels ``where`` (h, w)."""
         height, width = self.rounded.shape
-        return _rays(width, height, self.intrinsics.tobytes(), self.k1)[:, where]
+        return _rays(width, height, self.intrinsics.tobytes(), self.lens)[:, where]
 
     def points(self, where: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return the points (3, P) in the camera's frame of the pixels ``where`` (h, w)."""
@@ -109,7 +112,7 @@ class UsableDepth:
             self.view.pixels,
             self.intrinsics,
             self.cam_to_world,
-            self.k1,
+            self.lens,
         )
 
 
@@ -186,7 +189,7 @@ class _SkyFinder:
         assert view.camera.cam_to_world is not None
         height, width = view.depth.shape
         K = view.camera.intrinsics_at(width, height)
-        rays = _rays(width, height, K.tobytes(), view.camera.k1)
+        rays = _rays(width, height, K.tobytes(), view.camera.lens)
         return ray_directions(view.camera.cam_to_world, rays)
 
 
@@ -218,7 +221,7 @@ def _mask(
         unit,
         view.camera.intrinsics_at(*depth.shape[::-1]),
         view.camera.cam_to_world,
-        view.camera.k1,
+        view.camera.lens,
     )
     return _Masked(
         usable,
@@ -315,27 +318,18 @@ def count_votes(
 
 
 def as_pinhole(frame: Frame, max_depth_jump: float) -> Frame:
-    """Return the frame as a pinhole would have taken it: itself when there is no distortion.
-
-    Depth along z is the same on both sides, as each pixel keeps its ray. It is interpolated on
-    surfaces (inverse depth, linear on planes) and taken from the nearest pixel between them.
-    """
+    """Return the frame as a pinhole would have taken it: itself when there is no distortion."""
     import cv2
 
-    if frame.k1 == 0:
+    if not frame.lens:
         return frame
     height, width = frame.depth.shape
-    intrinsics, xy = pinhole_grid(width, height, frame.intrinsics, frame.k1)
-    # OpenCV counts pixels from the centre of the first; beyond the lens there is nothing.
-    x, y = np.moveaxis(np.nan_to_num(xy - 0.5, nan=-1e4).astype(np.float32), -1, 0)
-    near = cv2.remap(frame.depth, x, y, cv2.INTER_NEAREST)
-    inverse = np.where(frame.depth > 0, 1 / np.maximum(frame.depth, 1e-12), 0).astype(np.float32)
-    smooth = 1 / np.maximum(cv2.remap(inverse, x, y, cv2.INTER_LINEAR), 1e-12)
-    on_surface = np.abs(smooth - near) < max_depth_jump * near
+    intrinsics, xy = pinhole_grid(width, height, frame.intrinsics, frame.lens)
+    place = resampled(DepthMap(frame.depth, frame.confidence), xy, max_depth_jump)
     return Frame(
-        np.where(on_surface, smooth, near).astype(np.float32),
-        cv2.remap(frame.confidence, x, y, cv2.INTER_NEAREST).astype(np.float32),
-        cv2.remap(frame.pixels, x, y, cv2.INTER_LINEAR).astype(np.uint8),
+        place.depth,
+        place.confidence,
+        cv2.remap(frame.pixels, *opencv_maps(xy), cv2.INTER_LINEAR).astype(np.uint8),
         intrinsics,
         frame.cam_to_world,
     )
@@ -408,14 +402,14 @@ def _look_up(other: UsableDepth, own: UsableDepth, points: NDArray[np.float32]) 
     inverse = z.clamp_min_(1e-12).reciprocal_()
     u.mul_(inverse)
     v.mul_(inverse)
-    if other.k1:
+    if other.lens:
         y = (v - K[1, 2]) / K[1, 1]
         x = (u - K[0, 2] - K[0, 1] * y) / K[0, 0]
-        bend = other.k1 * (x * x + y * y)
-        # Beyond its fold a lens shows nothing (pointmap.camera.distort).
-        bend = torch.where(bend > -1 / 3, bend, 1e6)
-        u.add_(bend * (u - K[0, 2]))
-        v.add_(bend * (v - K[1, 2]))
+        bent = other.lens.distort(torch.stack([x, y], -1).numpy())
+        # Beyond its fold a lens shows nothing.
+        x, y = torch.from_numpy(np.nan_to_num(bent.astype(np.float32), nan=1e6)).unbind(-1)
+        u = K[0, 0] * x + K[0, 1] * y + K[0, 2]
+        v = K[1, 1] * y + K[1, 2]
     column, row = u.add_(1).clamp_(0, width + 1).int(), v.add_(1).clamp_(0, height + 1).int()
     pixel = row.mul_(width + 2).add_(column)
     found = torch.from_numpy(other.padded).ravel().index_select(0, pixel)
@@ -423,10 +417,10 @@ def _look_up(other: UsableDepth, own: UsableDepth, points: NDArray[np.float32]) 
 
 
 @lru_cache(maxsize=4)
-def _rays(width: int, height: int, intrinsics: bytes, k1: float) -> NDArray[np.float32]:
+def _rays(width: int, height: int, intrinsics: bytes, lens: Lens) -> NDArray[np.float32]:
     """Return rays (3, h, w) with z = 1; photos of one camera share them."""
     K = np.frombuffer(intrinsics).reshape(3, 3)
-    rays = pixel_rays(pixel_centres(width, height), K, k1)
+    rays = pixel_rays(pixel_centres(width, height), K, lens)
     return np.ascontiguousarray(np.moveaxis(rays, -1, 0), np.float32)
 
 

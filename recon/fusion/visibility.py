@@ -53,7 +53,7 @@ def _visibility(mesh: Mesh, view: View, caster: object) -> Visibility:
     assert cam_to_world is not None
     camera = transform_points(invert_rigid(cam_to_world), mesh.vertices)
     height, width = view.depth.shape
-    xy = project(camera, view.depth_intrinsics, view.camera.k1)
+    xy = project(camera, view.depth_intrinsics, view.camera.lens)
     with np.errstate(invalid="ignore"):
         inside = np.all((xy >= 0) & (xy < [width, height]), axis=-1)
     xy = np.where(inside[:, None], xy, 0)
@@ -77,7 +77,7 @@ def _first_depth(view: View, caster: object) -> NDArray[np.float32]:
 
     assert view.camera.cam_to_world is not None
     height, width = view.depth.shape
-    rays = pixel_rays(pixel_centres(width, height), view.depth_intrinsics, view.camera.k1)
+    rays = pixel_rays(pixel_centres(width, height), view.depth_intrinsics, view.camera.lens)
     # Not normalised: with z = 1, the distance along a ray is the depth.
     directions = rays @ view.camera.cam_to_world[:3, :3].T
     origins = np.broadcast_to(view.camera.cam_to_world[:3, 3], directions.shape)

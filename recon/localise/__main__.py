@@ -103,7 +103,8 @@ def _description(one: Localised, units: str) -> str:
         )
     return (
         f"{name}: {said}\n"
-        f"  K             {one.camera.intrinsics.tolist()}  k1 {one.camera.k1:g}\n"
+        f"  K             {one.camera.intrinsics.tolist()}\n"
+        f"  lens          {one.camera.lens.model} {one.camera.lens.parameters}\n"
         f"  cam_to_world  {pose.tolist()}\n"
     )
 

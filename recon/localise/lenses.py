@@ -36,4 +36,4 @@ def _held_as(photo: Photo, camera: Camera) -> Camera:
     if size != (camera.width, camera.height):
         # Which way it was turned is not known, nor with it where an odd principal point goes.
         K = pinhole(float(K[0, 0] * K[1, 1]) ** 0.5, *size)
-    return Camera(K, *size, None, camera.k1)
+    return Camera(K, *size, None, camera.lens)

@@ -16,6 +16,7 @@ from pointmap.camera import (
     rotation_exp,
     transform_points,
 )
+from pointmap.lens import Lens as Distortion
 from recon.alignment.refinement import AlignOptions
 from recon.scene import Camera
 from recon.stage_results import REFERENCE_LONG_SIDE
@@ -65,7 +66,7 @@ class Lens:
     """A lens before the photo is placed, as a camera without a pose.
 
     ``log_sigma``: standard deviation of its focal length's logarithm; 0 for a lens that is known
-    and stays as it is, k1 included. ``source`` in words.
+    and stays as it is, distortion included. ``source`` in words.
     """
 
     camera: Camera
@@ -138,7 +139,7 @@ def _first_pose(seen: Sightings, camera: Camera, iterations: int, seed: int) -> 
         seen.xy,
         camera.intrinsics,
         _first_threshold_px(camera),
-        k1=camera.k1,
+        lens=camera.lens,
         p3p=True,
         iterations=iterations,
         confidence=_CONFIDENCE,
@@ -191,7 +192,10 @@ def _adjusted(
     k1_sigma = _LENS_SIGMA * (lens.camera.intrinsics[0, 0] / reach_px) ** 2
     sigma = np.array([lens.log_sigma, k1_sigma])
     begun = np.array(
-        [np.log(start.intrinsics[0, 0] / lens.camera.intrinsics[0, 0]), start.k1 - lens.camera.k1]
+        [
+            np.log(start.intrinsics[0, 0] / lens.camera.intrinsics[0, 0]),
+            start.lens.k1_k2[0] - lens.camera.lens.k1_k2[0],
+        ]
     )
     first = np.zeros(free)
     if free == 8:
@@ -202,7 +206,7 @@ def _adjusted(
 
     def residuals(x: Array) -> Array:
         camera = camera_at(x)
-        pixels = project(_in_camera(seen.points, camera), camera.intrinsics, camera.k1)
+        pixels = project(_in_camera(seen.points, camera), camera.intrinsics, camera.lens)
         # Points behind the camera are as wrong as points can be.
         off = np.nan_to_num((pixels - seen.xy) / scale_px, nan=1e3)
         return np.concatenate([off.ravel(), x[6:]])
@@ -228,7 +232,8 @@ def _moved(start: Camera, lens: Lens, x: Array, sigma: Array) -> Camera:
         return moved
     intrinsics = lens.camera.intrinsics.copy()
     intrinsics[[0, 1], [0, 1]] *= np.exp(np.clip(x[6] * sigma[0], -2, 2))
-    return replace(moved, intrinsics=intrinsics, k1=lens.camera.k1 + x[7] * sigma[1])
+    k1 = lens.camera.lens.k1_k2[0] + x[7] * sigma[1]
+    return replace(moved, intrinsics=intrinsics, lens=Distortion.radial(k1))
 
 
 def _in_camera(points: Array, camera: Camera) -> Array:
@@ -239,7 +244,7 @@ def _in_camera(points: Array, camera: Camera) -> Array:
 
 def _errors_px(seen: Sightings, camera: Camera) -> Array:
     """Return reprojection errors (M,), infinite behind the camera."""
-    pixels = project(_in_camera(seen.points, camera), camera.intrinsics, camera.k1)
+    pixels = project(_in_camera(seen.points, camera), camera.intrinsics, camera.lens)
     return np.nan_to_num(np.linalg.norm(pixels - seen.xy, axis=1), nan=np.inf)
 
 

@@ -52,6 +52,6 @@ def _from_depth(camera: Camera, stored: StoredDepth, xy: Array) -> Array:
     s, t = np.clip(at - corner, 0, 1).T
     weights = np.stack([(1 - s) * (1 - t), s * (1 - t), (1 - s) * t, s * t])
     z = 1 / (weights / np.where(known, four, 1.0)).sum(axis=0)
-    rays = pixel_rays(xy, camera.intrinsics, camera.k1)
+    rays = pixel_rays(xy, camera.intrinsics, camera.lens)
     points = transform_points(camera.cam_to_world, rays * z[:, None])
     return np.where(known[:, None], points, np.nan)

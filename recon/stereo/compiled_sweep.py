@@ -25,7 +25,7 @@ class PhotoScorer:
 
     def __init__(self, reference: Photo2D, sources: Sequence[Photo2D]) -> None:
         self.reference, self.sources = reference, sources
-        x, y = reference.pinhole_pixels().float().numpy().transpose(2, 0, 1)
+        x, y = reference.pixel_centres().float().numpy().transpose(2, 0, 1)
         terms = [torch.cat([A, b[None]]).numpy() for A, b in
                  (pixel_terms(reference, source) for source in sources)]  # fmt: skip
         shapes = [source.grey.shape for source in sources]
@@ -35,7 +35,6 @@ class PhotoScorer:
             np.ascontiguousarray(y),
             np.pad(reference.grey.numpy(), ((0, 0), (WINDOW, WINDOW)), mode="edge"),
             np.reshape(terms, (-1, 4, 3)).astype(np.float32),
-            np.reshape([_lens(source) for source in sources], (-1, 6)).astype(np.float32),
             np.concatenate([np.zeros(0, np.float32), *(s.grey.numpy().ravel() for s in sources)]),
             np.array([[start, *shape] for start, shape in zip(starts, shapes, strict=True)],
                      np.int64).reshape(-1, 3),
@@ -71,12 +70,6 @@ class PhotoScorer:
             volume, self.reference.grey.contiguous().numpy(), *map(np.float32, smoothness)
         )
         return torch.from_numpy(label), torch.from_numpy(energy)
-
-
-def _lens(photo: Photo2D) -> tuple[float, ...]:
-    """Return k1, fx, skew, cx, fy, cy."""
-    (fx, skew, cx), (_, fy, cy) = photo.intrinsics[:2].tolist()
-    return photo.k1, fx, skew, cx, fy, cy
 
 
 def median_filter(values: Tensor) -> Tensor:

@@ -99,19 +99,17 @@ def _there_and_back(
     there = A + inverse[..., None] * b
     u, v, z = _dehomogenise(there)
     height, width = other.depth.shape
-    shown_u, shown_v = other.photo.through_lens(u, v)
-    grid = torch.stack([shown_u * (2 / width) - 1, shown_v * (2 / height) - 1], -1)[None]
+    grid = torch.stack([u * (2 / width) - 1, v * (2 / height) - 1], -1)[None]
     other_inverse = torch.where(other.depth > 0, 1 / other.depth.clamp_min(1e-12), 0.0)
     found = F.grid_sample(other_inverse[None, None], grid, mode="bilinear", align_corners=False)[
         0, 0
     ]
-    inside = (z > 0) & (shown_u >= 0) & (shown_u <= width) & (found > 0)
-    inside &= (shown_v >= 0) & (shown_v <= height)
+    inside = (z > 0) & (u >= 0) & (u <= width) & (found > 0)
+    inside &= (v >= 0) & (v <= height)
     ones = torch.ones_like(u)
     back_A, back_b = pixel_terms(other.photo, reference)
     back = torch.stack([u, v, ones], -1) @ back_A.T + found[..., None] * back_b
     x, y, z_ratio = _dehomogenise(back)
-    x, y = reference.through_lens(x, y)
     h, w = inverse.shape
     rows = torch.arange(h, device=u.device)[:, None] + 0.5
     columns = torch.arange(w, device=u.device)[None] + 0.5
@@ -154,7 +152,6 @@ def seen_from(photo: Photo2D, other: DeviceDepth) -> Tensor:
     inverse = torch.where(known, 1 / other.depth.clamp_min(1e-12), 0.0)
     A, b = epipolar_terms(other.photo, photo)
     u, v, z = _dehomogenise(A + inverse[..., None] * b)
-    u, v = photo.through_lens(u, v)
     inside = known & (z > 0) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
     nearest = torch.full((height * width,), torch.inf, device=photo.grey.device)
     pixel = v[inside].long() * width + u[inside].long()

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pointmap.camera import pixel_centres, pixel_rays, project
-
 WINDOW = 2
 """Windows that are compared, pixels to either side: 5 x 5 keeps edges and is still distinct."""
 NOISE_VARIANCE = 3e-5
@@ -34,17 +32,11 @@ another surface, however much farther."""
 
 @dataclass(frozen=True)
 class Photo2D:
-    """A grey photo and its camera on the device: ``grey`` (h, w) in [0, 1], K and poses float64,
-    radial distortion ``k1``.
-
-    Geometry between photos is done in pinhole pixels (K alone); only the rays of a photo's own
-    pixels, and looking it up at a place, pass through the lens.
-    """
+    """A grey photo and its camera on the device: ``grey`` (h, w) in [0, 1], K and poses float64."""
 
     grey: Tensor
     intrinsics: Tensor
     cam_to_world: Tensor
-    k1: float = 0.0
 
     def halved(self) -> Photo2D:
         """Return the photo averaged down to half its size, K following."""
@@ -53,32 +45,15 @@ class Photo2D:
         grey = F.interpolate(self.grey[None, None], size, mode="area")[0, 0]
         scale = torch.tensor([size[1] / width, size[0] / height, 1.0], dtype=torch.float64)
         scaled = scale.to(self.intrinsics.device)[:, None] * self.intrinsics
-        return Photo2D(grey, scaled, self.cam_to_world, self.k1)
+        return Photo2D(grey, scaled, self.cam_to_world)
 
-    def pinhole_pixels(self) -> Tensor:
-        """Return where a pinhole of the same K shows what each pixel sees (h, w, 2), float64."""
-        height, width = self.grey.shape
-        if self.k1:
-            K = self.intrinsics.cpu().numpy()
-            pixels = project(pixel_rays(pixel_centres(width, height), K, self.k1), K)
-            return torch.from_numpy(pixels).to(self.grey.device)
+    def pixel_centres(self) -> Tensor:
+        """Return where the photo's pixels are (h, w, 2), float64."""
         x, y = (
             torch.arange(side, device=self.grey.device, dtype=torch.float64) + 0.5
-            for side in (width, height)
+            for side in reversed(self.grey.shape)
         )
         return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
-
-    def through_lens(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Return where the photo shows pinhole pixels u, v, and far outside beyond the lens."""
-        if self.k1 == 0:
-            return u, v
-        # Numbers on the device, of which the host need not know.
-        (fx, skew, cx), (_, fy, cy) = self.intrinsics[:2]
-        y = (v - cy) / fy
-        x = (u - cx - skew * y) / fx
-        bend = self.k1 * (x * x + y * y)
-        bend = torch.where(bend > -1 / 3, bend, 1e6)
-        return u + bend * (u - cx), v + bend * (v - cy)
 
 
 @dataclass(frozen=True)
@@ -94,10 +69,10 @@ class Votes:
 def epipolar_terms(reference: Photo2D, source: Photo2D) -> tuple[Tensor, Tensor]:
     """Return A (h, w, 3) and b (3,): reference pixel at inverse depth r is at A + r b in source.
 
-    A + r b is homogeneous pinhole pixels of source, its third entry proportional to depth there:
+    A + r b is homogeneous pixels of source, its third entry proportional to depth there:
     K_s (R K_r^-1 x / r + t) = (A + r b) / r.
     """
-    pixels = reference.pinhole_pixels()
+    pixels = reference.pixel_centres()
     homogeneous = torch.cat([pixels, torch.ones_like(pixels[..., :1])], -1)
     rays = homogeneous @ _inverse(reference.intrinsics).T
     relative = _inverse(source.cam_to_world) @ reference.cam_to_world
@@ -107,7 +82,7 @@ def epipolar_terms(reference: Photo2D, source: Photo2D) -> tuple[Tensor, Tensor]
 
 
 def pixel_terms(source: Photo2D, target: Photo2D) -> tuple[Tensor, Tensor]:
-    """Return A (3, 3), b (3,): pinhole pixel x of source at inverse depth r is at A x + r b in
+    """Return A (3, 3), b (3,): pixel x of source at inverse depth r is at A x + r b in
     target, see :func:`epipolar_terms`.
     """
     relative = _inverse(target.cam_to_world) @ source.cam_to_world

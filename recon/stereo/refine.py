@@ -450,7 +450,6 @@ class _Frame:
             pixels @ torch.tensor([0.299, 0.587, 0.114], device=device),
             torch.from_numpy(np.asarray(view.intrinsics, np.float64)).to(device),
             torch.from_numpy(np.asarray(view.cam_to_world, np.float64)).to(device),
-            view.k1,
         )
         usable = None if view.usable is None else torch.from_numpy(view.usable).to(device)
         return _Frame(photo, pixels, Estimate.of(view.prior, device), usable)

@@ -45,7 +45,6 @@ class PhotoOverview:
     """
 
     intrinsics: Array
-    k1: float
     width: int
     height: int
     cam_to_world: Array
@@ -60,7 +59,6 @@ class PhotoOverview:
         height, width = view.pixels.shape[:2]
         return PhotoOverview(
             view.intrinsics,
-            view.k1,
             width,
             height,
             view.cam_to_world,
@@ -205,14 +203,14 @@ def _prior_points(view: StereoView) -> Array:
         )
     )
     z = view.prior.depth[row, column].astype(np.float64)
-    rays = pixel_rays(np.stack([column + 0.5, row + 0.5], -1), view.intrinsics, view.k1)
+    rays = pixel_rays(np.stack([column + 0.5, row + 0.5], -1), view.intrinsics)
     return transform_points(view.cam_to_world, rays * z[:, None])[z > 0]
 
 
 def _inside(photo: PhotoOverview, points: Array) -> NDArray[np.bool_]:
     """Return which world points (P, 3) project into the photo."""
     in_camera = transform_points(invert_rigid(photo.cam_to_world), points)
-    xy = project(in_camera, photo.intrinsics, photo.k1)
+    xy = project(in_camera, photo.intrinsics)
     with np.errstate(invalid="ignore"):
         return np.all((xy >= 0) & (xy <= [photo.width, photo.height]), axis=-1)
 

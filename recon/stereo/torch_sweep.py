@@ -39,7 +39,6 @@ def warp(source: Photo2D, A: Tensor, b: Tensor, inverse_depth: Tensor) -> tuple[
     scale = 1.0 / z.clamp_min(LEAST_DEPTH)
     u = (A[..., 0] + inverse_depth * b[0]) * scale
     v = (A[..., 1] + inverse_depth * b[1]) * scale
-    u, v = source.through_lens(u, v)
     seen = (z > LEAST_DEPTH) & (u >= 0) & (u <= width) & (v >= 0) & (v <= height)
     grid = torch.stack([u * (2 / width) - 1, v * (2 / height) - 1], -1)
     count, h, w, _ = grid.shape

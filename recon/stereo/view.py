@@ -15,7 +15,8 @@ from recon.stage_results import DepthMap
 class StereoView:
     """One registered photo at the resolution of its depth map.
 
-    ``pixels`` (h, w, 3) uint8 RGB; ``intrinsics`` (3, 3) at this resolution and the lens's ``k1``;
+    ``pixels`` (h, w, 3) uint8 RGB; ``intrinsics`` (3, 3) at this resolution, of a pinhole:
+    photos of other lenses are resampled first (:mod:`recon.depth.undistorted`);
     ``cam_to_world`` (4, 4); ``prior`` is the depth to start from and to fall back to (0 = unknown);
     ``points`` (P, 3) world are the scene points seen in this photo, ``point_ids`` (P,) their
     identity across photos. Both may be empty. ``usable`` (h, w): where there may be depth, None for
@@ -28,7 +29,6 @@ class StereoView:
     prior: DepthMap
     points: Array
     point_ids: NDArray[np.int64]
-    k1: float = 0.0
     usable: NDArray[np.bool_] | None = None
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pointmap.camera import Array, rigid
+from pointmap.camera import Array, pixel_rays, project, rigid
+from pointmap.lens import PINHOLE, Lens
 
 
 def ransac_pnp(
@@ -13,7 +14,7 @@ def ransac_pnp(
     K: Array,
     threshold_px: float,
     *,
-    k1: float | None = None,
+    lens: Lens = PINHOLE,
     p3p: bool = False,
     iterations: int = 200,
     confidence: float = 0.99,
@@ -24,20 +25,19 @@ def ransac_pnp(
 
     SQPnP (Terzakis and Lourakis, ECCV 2020) in RANSAC, or P3P with ``p3p``, whose smaller samples
     bear more wrong matches; then Levenberg-Marquardt on the inliers, those within ``threshold_px``.
-    RANSAC ends after ``iterations`` or when it is sure enough, ``confidence``. ``k1``: radial
-    distortion, None for a pinhole. None with fewer than ``least_inliers``, or no finite result. The
-    same input gives the same pose.
+    RANSAC ends after ``iterations`` or when it is sure enough, ``confidence``. None with fewer than
+    ``least_inliers``, or no finite result. The same input gives the same pose.
     """
     import cv2
 
-    # The same model as OpenCV's first coefficient.
-    lens = None if k1 is None else np.array([k1, 0.0, 0.0, 0.0])
+    if lens:
+        pixels = project(pixel_rays(pixels, K, lens), K)
     cv2.setRNGSeed(seed)  # RANSAC draws from OpenCV's global generator
     found, turn, shift, inliers = cv2.solvePnPRansac(
         np.ascontiguousarray(points),
         np.ascontiguousarray(pixels),
         K,
-        lens,
+        None,
         iterationsCount=iterations,
         reprojectionError=threshold_px,
         confidence=confidence,
@@ -46,6 +46,6 @@ def ransac_pnp(
     if not found or inliers is None or len(inliers) < least_inliers:
         return None
     inliers = inliers.ravel()
-    turn, shift = cv2.solvePnPRefineLM(points[inliers], pixels[inliers], K, lens, turn, shift)
+    turn, shift = cv2.solvePnPRefineLM(points[inliers], pixels[inliers], K, None, turn, shift)
     pose = rigid(cv2.Rodrigues(turn)[0], shift.ravel())
     return pose if np.isfinite(pose).all() else None

@@ -90,7 +90,7 @@ def focal_from_epipolar(
     long_side = max(max(photos[k].width, photos[k].height) for k in (pairs[0].i, pairs[0].j))
     grid = _GRID * long_side
     profiles = in_threads(
-        lambda pair: _pair_profile(pair, photos, known, grid), _telling_pairs(pairs, photos)
+        lambda pair: _pair_profile(pair, photos, known, grid), telling_pairs(pairs, photos)
     )
     costs = [profile for profile in profiles if profile is not None]
     if not costs:
@@ -126,7 +126,7 @@ def _pair_likelihood(log_grid: Array, cost: Array, fine: Array) -> Array:
     return (1 - _WRONG_PAIRS) * density + _WRONG_PAIRS / (fine[-1] - fine[0])
 
 
-def _telling_pairs(pairs: Sequence[PairMatches], photos: Sequence[Photo]) -> list[PairMatches]:
+def telling_pairs(pairs: Sequence[PairMatches], photos: Sequence[Photo]) -> list[PairMatches]:
     """Return the pairs most likely to tell the focal length.
 
     Many matches and much displacement between the photos; beyond 15 % of the picture, more

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from pointmap.camera import Array, Index, Mask, rotation_exp
+from pointmap.camera import Array, Index, Mask, pixel_rays, project, rotation_exp
 from pointmap.images import Photo
+from pointmap.lens import PINHOLE, radial_scale
 from recon.alignment.explained import unit_px
 from recon.alignment.positive_system import solve_positive
 from recon.stage_results import Alignment
@@ -171,11 +172,20 @@ def _reduced_system(
         return None
     points, point = np.unique(tracks.point_index[rows], return_inverse=True)
     poses = np.stack([np.asarray(alignment.cam_to_world[k]) for k in seen])
-    K, k1 = alignment.intrinsics[seen], alignment.k1[seen]
+    K, xy = alignment.intrinsics[seen], tracks.xy[rows]
+    lenses_of = [alignment.lenses[k] for k in seen]
+    for n, given in enumerate(lenses_of):
+        if not (given.is_radial or given.is_fisheye):
+            # Known to the last coefficient: as a pinhole in its place shows it.
+            xy[camera == n] = project(pixel_rays(xy[camera == n], K[n], given), K[n])
+            lenses_of[n] = PINHOLE
+    k1, k2 = np.array([one.k1_k2 for one in lenses_of]).T
+    fisheye = np.array([one.is_fisheye for one in lenses_of])
     unit = np.array([unit_px(photos[k]) for k in seen])
     long_side = np.array([max(photos[k].width, photos[k].height) for k in seen], np.float64)
     # Photos of one lens, as far as was solved: those of equal focal length and distortion.
-    lens = np.unique(np.stack([K[:, 0, 0] / long_side, k1], axis=1), axis=0, return_inverse=True)[1]
+    told = np.stack([K[:, 0, 0] / long_side, k1, k2, fisheye], axis=1)
+    lens = np.unique(told, axis=0, return_inverse=True)[1]
     lens = lens.ravel()
     rotation = poses[:, :3, :3].transpose(0, 2, 1)[camera]
     p = np.einsum("mab,mb->ma", rotation, tracks.points[points][point] - poses[camera, :3, 3])
@@ -184,16 +194,16 @@ def _reduced_system(
     flat = p[:, :2] / z[:, None]
     square = (flat**2).sum(axis=1)
     focal = K[camera, 0, 0]
-    bend = 1 + k1[camera] * square
+    bent = radial_scale(square, k1[camera], k2[camera], fisheye[camera])
     sigma = _SIGMA_PX * unit[camera]
-    pixels = (focal * bend)[:, None] * flat + K[camera, :2, 2]
-    residual = (pixels - tracks.xy[rows]) / sigma[:, None]
+    pixels = (focal * bent.scale)[:, None] * flat + K[camera, :2, 2]
+    residual = (pixels - xy) / sigma[:, None]
     weight = 1 / (1 + (residual**2).sum(axis=1) / _LOSS_SCALE**2)
     scale = np.where(in_front, np.sqrt(weight), 0.0) / sigma
     residual = residual * (scale * sigma)[:, None]
     slope = scale * focal
-    to_flat = 2 * (k1[camera] * slope)[:, None, None] * flat[:, :, None] * flat[:, None, :]
-    to_flat[:, [0, 1], [0, 1]] += (slope * bend)[:, None]
+    to_flat = 2 * (bent.by_square * slope)[:, None, None] * flat[:, :, None] * flat[:, None, :]
+    to_flat[:, [0, 1], [0, 1]] += (slope * bent.scale)[:, None]
     to_frame = np.empty((len(rows), 2, 3))
     to_frame[:, :, :2] = to_flat / z[:, None, None]
     to_frame[:, :, 2] = -(to_frame[:, :, :2] @ flat[:, :, None])[:, :, 0]
@@ -205,10 +215,10 @@ def _reduced_system(
     jacobian = np.empty((len(rows), 2, width))
     jacobian[:, :, :3] = np.cross(p[:, None], to_frame)
     jacobian[:, :, 3:6] = -to_point
-    jacobian[:, :, 6] = jacobian[:, :, 7] = (slope * bend)[:, None] * flat
+    jacobian[:, :, 6] = jacobian[:, :, 7] = (slope * bent.scale)[:, None] * flat
     jacobian[:, :, 8:10] = (scale * long_side[camera])[:, None, None] * np.eye(2)
-    jacobian[:, :, 10] = (slope * square)[:, None] * flat
-    jacobian[:, :, 11] = (slope * square**2)[:, None] * flat
+    jacobian[:, :, 10] = (slope * bent.by_k1)[:, None] * flat
+    jacobian[:, :, 11] = (slope * bent.by_k2)[:, None] * flat
     columns = np.empty((len(rows), width), np.int64)
     columns[:, :6] = 6 * camera[:, None] + np.arange(6)
     columns[:, 6] = 6 * count + camera

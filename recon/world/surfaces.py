@@ -56,9 +56,9 @@ def _of_photo(view: View) -> tuple[Array, Array, NDArray[np.bool_]]:
     K[:2, 2] -= first + 0.5
     K = scale_intrinsics(K, 1 / step, 1 / step)
     K[:2, 2] += 0.5
-    k1, rotation, known = view.camera.k1, pose[:3, :3], sparse > 0
+    lens, rotation, known = view.camera.lens, pose[:3, :3], sparse > 0
     return (
-        unproject(sparse, K, k1)[known] @ rotation.T + pose[:3, 3],
-        depth_normals(sparse, K, k1)[known] @ rotation.T,
+        unproject(sparse, K, lens)[known] @ rotation.T + pose[:3, 3],
+        depth_normals(sparse, K, lens)[known] @ rotation.T,
         view.confidence[first::step, first::step][known] > CONFIRMED,
     )

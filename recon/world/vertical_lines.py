@@ -45,7 +45,7 @@ def find_lines(view: View) -> Lines:
     order = order[lengths[order] >= _SHORTEST]
     # OpenCV counts pixels from the first one's centre.
     K = view.camera.intrinsics_at(width, height)
-    rays = pixel_rays(ends[order] + 0.5, K, view.camera.k1) @ pose[:3, :3].T
+    rays = pixel_rays(ends[order] + 0.5, K, view.camera.lens) @ pose[:3, :3].T
     normals = np.cross(rays[:, 0], rays[:, 1])
     sizes = np.linalg.norm(normals, axis=1, keepdims=True)
     return Lines(normals / sizes.clip(1e-12), lengths[order])

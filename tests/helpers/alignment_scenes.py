@@ -19,6 +19,7 @@ from pointmap.camera import (
     transform_points,
 )
 from pointmap.images import Photo
+from pointmap.lens import Lens
 from recon.stage_results import (
     Alignment,
     Focals,
@@ -66,7 +67,9 @@ def arc_scene(
     eyes = np.stack([4 * np.sin(angles), rng.uniform(-0.5, 0.5, cameras), -4 * np.cos(angles)], 1)
     poses = np.stack([look_at(eye, rng.uniform(-0.2, 0.2, 3)) for eye in eyes])
     K = pinhole(FOCAL, WIDTH, HEIGHT)
-    xy = np.stack([project(transform_points(invert_rigid(pose), cloud), K, k1) for pose in poses])
+    xy = np.stack(
+        [project(transform_points(invert_rigid(pose), cloud), K, Lens.radial(k1)) for pose in poses]
+    )
     xy += rng.normal(0, noise_px, xy.shape) if noise_px else 0.0
     inside = (xy >= 0).all(axis=2) & (xy[..., 0] < WIDTH) & (xy[..., 1] < HEIGHT)
     inside &= rng.random(inside.shape) < visible

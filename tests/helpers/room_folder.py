@@ -42,7 +42,7 @@ def true_scene(
         height, width = shot.depth.shape
         path = save_photo(shot, photos / f"{k}.png")
         pose = None if k in unplaced else shot.cam_to_world
-        camera = Camera(shot.intrinsics, width, height, pose, shot.k1)
+        camera = Camera(shot.intrinsics, width, height, pose, shot.lens)
         maps = LoadedMaps(shot.pixels, shot.depth, np.full_like(shot.depth, 0.9))
         reason = "its matches contradict the scene" if pose is None else None
         views.append(View(path.name, path, camera, maps, reason))

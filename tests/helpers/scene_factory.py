@@ -20,6 +20,7 @@ from pointmap.camera import (
     rigid,
     transform_points,
 )
+from pointmap.lens import Lens
 from recon.reconstruction import Reconstruction
 from recon.scene import (
     Camera,
@@ -119,9 +120,9 @@ def _view(path: Path, name: str, index: int, angle: float, *, placed: bool, k1: 
     focal_y = 610.0 + 13 * (index % 2)
     K = np.array([[focal_x, 0, width / 2 + 3], [0, focal_y, height / 2 - 2], [0, 0, 1]])
     pose = _pose(angle)
-    camera = Camera(K, width, height, pose if placed else None, k1)
+    camera = Camera(K, width, height, pose if placed else None, Lens.radial(k1))
     h, w = height // 10, width // 10
-    depth, points = _render(camera.intrinsics_at(w, h), pose, w, h, k1)
+    depth, points = _render(camera.intrinsics_at(w, h), pose, w, h, Lens.radial(k1))
     depth[0, 0] = 0.0
     return View(
         name=name,
@@ -136,9 +137,9 @@ def _view(path: Path, name: str, index: int, angle: float, *, placed: bool, k1: 
     )
 
 
-def _render(K: Array, pose: Array, width: int, height: int, k1: float) -> tuple[Array, Array]:
+def _render(K: Array, pose: Array, width: int, height: int, lens: Lens) -> tuple[Array, Array]:
     """z-depth (h, w) and world points (h, w, 3) of the first hit: the ball, else the wall."""
-    rays = pixel_rays(pixel_centres(width, height), K, k1) @ pose[:3, :3].T
+    rays = pixel_rays(pixel_centres(width, height), K, lens) @ pose[:3, :3].T
     centre = pose[:3, 3]
     wall = (WALL_Z - centre[2]) / rays[..., 2]
     a, b, c = (rays**2).sum(-1), rays @ centre, centre @ centre - 1
@@ -160,7 +161,7 @@ def _tracks(views: list[View], rng: np.random.Generator, noise_px: float) -> Tra
         facing = ((view.camera.cam_to_world[:3, 3] - points) * points).sum(1) > 0
         rows = np.flatnonzero(facing)
         in_camera = transform_points(invert_rigid(view.camera.cam_to_world), points[rows])
-        positions.append(project(in_camera, view.camera.intrinsics, view.camera.k1))
+        positions.append(project(in_camera, view.camera.intrinsics, view.camera.lens))
         point_index.append(rows)
         view_index.append(np.full(len(rows), index))
     if not positions:
@@ -180,8 +181,8 @@ def _cloud(views: list[View]) -> PointCloud:
     for view in views:
         if view.camera.cam_to_world is not None:
             h, w = view.depth.shape
-            pose, k1 = view.camera.cam_to_world, view.camera.k1
-            _, points = _render(view.depth_intrinsics, pose, w, h, k1)
+            pose, lens = view.camera.cam_to_world, view.camera.lens
+            _, points = _render(view.depth_intrinsics, pose, w, h, lens)
             parts.append(points[1::5, 1::5].reshape(-1, 3))
     points = np.concatenate([*parts, np.zeros((0, 3))])
     on_ball = np.abs(np.linalg.norm(points, axis=1) - 1) < 1e-6

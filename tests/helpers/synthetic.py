@@ -22,6 +22,7 @@ from pointmap.camera import (
     rigid,
     transform_points,
 )
+from pointmap.lens import PINHOLE, Lens
 from recon.scene import Camera, LoadedMaps, Tracks, View
 
 
@@ -66,7 +67,7 @@ class Shot:
     depth: NDArray[np.float32]
     intrinsics: Array
     cam_to_world: Array
-    k1: float = 0.0
+    lens: Lens = PINHOLE
 
 
 def solid_texture(points: Array, wavelength: float = 0.25, seed: int = 0) -> Array:
@@ -87,10 +88,10 @@ def render(
     *,
     surfaces: Sequence[Surface] = ROOM,
     wavelength: float = 0.25,
-    k1: float = 0.0,
+    lens: Lens = PINHOLE,
 ) -> Shot:
     """Ray-cast ``surfaces`` through every pixel centre; pixels that miss get depth 0 and black."""
-    rays = pixel_rays(pixel_centres(width, height), intrinsics, k1) @ cam_to_world[:3, :3].T
+    rays = pixel_rays(pixel_centres(width, height), intrinsics, lens) @ cam_to_world[:3, :3].T
     origin = cam_to_world[:3, 3]
     depth = np.full((height, width), np.inf)
     contrast = np.zeros((height, width))
@@ -105,7 +106,7 @@ def render(
     colour = 0.5 + colour * contrast[..., None]
     colour[missed] = 0
     pixels = np.round(colour * 255).astype(np.uint8)
-    return Shot(pixels, depth.astype(np.float32), intrinsics, cam_to_world, k1)
+    return Shot(pixels, depth.astype(np.float32), intrinsics, cam_to_world, lens)
 
 
 def _hit(surface: Surface, rays: Array, origin: Array) -> Array:
@@ -147,12 +148,12 @@ def shoot(
     span_deg: float = 60.0,
     wavelength: float = 0.25,
     surfaces: Sequence[Surface] = ROOM,
-    k1: float = 0.0,
+    lens: Lens = PINHOLE,
 ) -> list[Shot]:
     """Render ``count`` photos of ``surfaces`` from an arc of cameras."""
     K = pinhole(0.95 * width, width, height)
     return [
-        render(K, pose, width, height, surfaces=surfaces, wavelength=wavelength, k1=k1)
+        render(K, pose, width, height, surfaces=surfaces, wavelength=wavelength, lens=lens)
         for pose in arc_of_cameras(count, span_deg=span_deg)
     ]
 
@@ -161,7 +162,7 @@ def visible(shot: Shot, points: Array, tolerance: float = 0.01) -> tuple[Array, 
     """Return pixels (P, 2) of world points and whether the photo truly sees each."""
     camera_points = transform_points(invert_rigid(shot.cam_to_world), points)
     height, width = shot.depth.shape
-    xy = project(camera_points, shot.intrinsics, shot.k1)
+    xy = project(camera_points, shot.intrinsics, shot.lens)
     inside = np.isfinite(xy).all(-1) & (xy >= 0).all(-1) & (xy < [width, height]).all(-1)
     column, row = np.where(inside[:, None], xy, 0).astype(int).T
     z = camera_points[:, 2]
@@ -177,7 +178,7 @@ def sample_tracks(shots: Sequence[Shot], per_shot: int = 60, seed: int = 0) -> T
         row, column = rng.integers(0, height, per_shot), rng.integers(0, width, per_shot)
         hit = shot.depth[row, column] > 0
         xy = np.stack([column + 0.5, row + 0.5], -1)[hit]
-        camera = pixel_rays(xy, shot.intrinsics, shot.k1) * shot.depth[row, column][hit, None]
+        camera = pixel_rays(xy, shot.intrinsics, shot.lens) * shot.depth[row, column][hit, None]
         points.append(transform_points(shot.cam_to_world, camera))
     world = np.concatenate(points)
     rows = []
@@ -198,5 +199,5 @@ def view_of(shot: Shot, *, shift_px: float = 0.0, **changes: np.ndarray) -> View
         "confidence": np.ones(shot.depth.shape, np.float32),
         "pixels": shot.pixels,
     }
-    camera = Camera(intrinsics, width, height, shot.cam_to_world, shot.k1)
+    camera = Camera(intrinsics, width, height, shot.cam_to_world, shot.lens)
     return View("a.jpg", Path("a.jpg"), camera, LoadedMaps(**(exact | changes)))

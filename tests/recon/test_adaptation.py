@@ -14,6 +14,7 @@ from synthetic import Shot, sample_tracks, shoot
 from pointmap.camera import Array, unproject
 from pointmap.errors import InputError
 from pointmap.images import Photo, ResizedPhoto
+from pointmap.lens import Lens
 from pointmap.network import DUSt3R, DUSt3RConfig
 from recon.adaptation import (
     Adaptation,
@@ -64,7 +65,7 @@ class World:
 def alignment_of(intrinsics: Array, poses: list[Array], tracks: Tracks) -> Alignment:
     return Alignment(
         intrinsics=intrinsics,
-        k1=np.zeros(len(poses)),
+        lenses=(Lens(),) * len(poses),
         cam_to_world=tuple(poses),
         reasons=(None,) * len(poses),
         tracks=tracks,

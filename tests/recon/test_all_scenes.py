@@ -60,7 +60,7 @@ def test_each_place_becomes_a_scene_in_its_own_folder(
     folder: Path, shots: dict[str, Shot], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [str(folder / "photos"), "--weights", str(folder / "tiny.safetensors")]
-    arguments += ["--depth-size", "96", "--no-refine-depth", "--all-scenes"]
+    arguments += ["--depth-size", "96", "--no-refine-depth", "--all-scenes", "--keep-work"]
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
     assert "2: this one, and scene-2" in capsys.readouterr().out
     for scene_folder, place, count in (("out", "a", 4), ("out/scene-2", "b", 3)):

@@ -14,6 +14,7 @@ from tiny_network import tiny_config
 from pointmap.camera import Array, invert_rigid, pixel_rays, project, transform_points
 from pointmap.errors import InputError
 from pointmap.images import Photo
+from pointmap.lens import Lens
 from pointmap.network import DUSt3R
 from pointmap.photo_names import photo_names
 from recon.alignment import align
@@ -64,7 +65,7 @@ def test_a_scene_of_ours_is_read_bit_equal(tmp_path: Path) -> None:
     known = load_known_cameras(str(tmp_path / "cameras.json"), photos_of(scene))
     for view, lens, pose in zip(scene.views, known.lenses, known.cam_to_world, strict=True):
         assert np.array_equal(lens.intrinsics, view.camera.intrinsics)
-        assert lens.k1 == view.camera.k1
+        assert lens.lens == view.camera.lens
         given = view.camera.cam_to_world
         assert pose is None if given is None else np.array_equal(pose, given)
 
@@ -104,7 +105,7 @@ def test_a_colmap_model_is_read(tmp_path: Path, k1: float) -> None:
     for k in (0, 1, 3):
         camera = scene.views[k].camera
         assert np.array_equal(known.lenses[k].intrinsics, camera.intrinsics)
-        assert known.lenses[k].k1 == k1
+        assert known.lenses[k].lens == Lens.radial(k1)
         assert np.allclose(known.cam_to_world[k], camera.cam_to_world, atol=1e-12)
 
 
@@ -148,17 +149,29 @@ def test_cameras_of_which_nobody_knows_whose_they_are_are_an_error(
         load_known_cameras(path, in_folders(*names))
 
 
-def test_a_lens_of_many_coefficients_is_refused(tmp_path: Path) -> None:
+def test_a_colmap_model_of_any_lens_is_read(tmp_path: Path) -> None:
     import pycolmap
 
     scene = make_scene(tmp_path)
     write_colmap(tmp_path, scene)
     model = pycolmap.Reconstruction(str(tmp_path))
-    camera = next(iter(model.cameras.values()))
-    camera.model = pycolmap.CameraModelId.RADIAL
-    camera.params = [600.0, 320.0, 240.0, 0.01, 0.002]
+    given = [-0.02, 0.01, 0.001, -0.002, 0.001, 0.0005, 0.001, -0.001]
+    for name in ("FULL_OPENCV", "THIN_PRISM_FISHEYE"):
+        for camera in model.cameras.values():
+            camera.model = getattr(pycolmap.CameraModelId, name)
+            camera.params = [600.0, 610.0, 320.0, 240.0, *given]
+        model.write(str(tmp_path))
+        lens = load_known_cameras(str(tmp_path), photos_of(scene)).lenses[0]
+        assert lens is not None and lens.lens == Lens(name, tuple(given))
+        xy = np.random.default_rng(0).uniform(0, [640, 480], (50, 2))
+        rays = camera.cam_from_img(xy)
+        np.testing.assert_allclose(pixel_rays(xy, lens.intrinsics, lens.lens)[:, :2], rays)
+        np.testing.assert_allclose(lens.to_original(lens.to_ideal(xy)), xy, atol=1e-5)
+    for camera in model.cameras.values():
+        camera.model = pycolmap.CameraModelId.EQUIRECTANGULAR
+        camera.params = [640.0, 320.0]
     model.write(str(tmp_path))
-    with pytest.raises(InputError, match="undistort the photos"):
+    with pytest.raises(InputError, match="panorama"):
         load_known_cameras(str(tmp_path), photos_of(scene))
 
 
@@ -188,27 +201,38 @@ def test_any_lens_is_an_ideal_pinhole_and_back(tmp_path: Path, k1: float) -> Non
     lens = load_known_cameras(path, photos(1)).lenses[0]
     xy = np.random.default_rng(0).uniform(0, [WIDTH, HEIGHT], (50, 2))
     ideal = lens.to_ideal(xy)
-    assert np.allclose(pixel_rays(ideal, lens.ideal), pixel_rays(xy, ODD, k1))
+    assert np.allclose(pixel_rays(ideal, lens.ideal), pixel_rays(xy, ODD, Lens.radial(k1)))
     assert lens.ideal[0, 0] == lens.ideal[1, 1] == lens.focal_px
     assert lens.ideal[:2, 2].tolist() == [WIDTH / 2, HEIGHT / 2]
     assert np.allclose(lens.to_original(ideal), xy)
 
 
-def test_odd_lenses_come_through_the_alignment_bit_equal(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "lens",
+    [
+        Lens.radial(-0.05),
+        Lens("OPENCV", (-0.05, 0.01, 0.002, -0.001)),
+        Lens("OPENCV_FISHEYE", (0.01, 0.0, 0.002, 0.0)),
+    ],
+    ids=lambda lens: lens.model,
+)
+def test_odd_lenses_come_through_the_alignment_bit_equal(tmp_path: Path, lens: Lens) -> None:
     """All photos have an off-centre lens with skew and distortion; all but the last are known."""
     scene = arc_scene(6, 200)
     poses = scene.cam_to_world
-    images = {f"{k}.jpg": entry(ODD, poses[k] if k < 3 else None, -0.05) for k in range(6)}
+    images = {f"{k}.jpg": entry(ODD, poses[k] if k < 3 else None) for k in range(6)}
+    for one in images.values():
+        one["distortion"] = {"model": lens.model, **lens.parameters}
     known = load_known_cameras(write(tmp_path / "known.json", images), photos(6))
     bent = [
-        project(transform_points(invert_rigid(pose), scene.points), ODD, -0.05) for pose in poses
+        project(transform_points(invert_rigid(pose), scene.points), ODD, lens) for pose in poses
     ]
-    ideal = [lens.to_ideal(xy) for lens, xy in zip(known.lenses, bent, strict=True)]
+    ideal = [one.to_ideal(xy) for one, xy in zip(known.lenses, bent, strict=True)]
     edges, _ = scene_edges(replace(scene, xy=np.where(np.isfinite(scene.xy), ideal, np.nan)))
     told = evidence(photos(6), edges, known.focals_px, focal_log_sigma=0.0)
     found = align(photos(6), told, known_cam_to_world=known.cam_to_world)
     found = known.restored(found)
-    assert all(np.array_equal(K, ODD) for K in found.intrinsics) and set(found.k1) == {-0.05}
+    assert all(np.array_equal(K, ODD) for K in found.intrinsics) and set(found.lenses) == {lens}
     for k, pose in enumerate(found.cam_to_world):
         assert np.array_equal(pose, poses[k]) if k < 3 else np.allclose(pose, poses[k], atol=1e-4)
     # Key points are back in the photos' own pixels, and the points project onto them.
@@ -217,7 +241,7 @@ def test_odd_lenses_come_through_the_alignment_bit_equal(tmp_path: Path) -> None
     for k, pose in enumerate(found.cam_to_world):
         mine = tracks.view_index == k
         points = transform_points(invert_rigid(pose), tracks.points[tracks.point_index[mine]])
-        assert np.abs(project(points, ODD, -0.05) - tracks.xy[mine]).max() < 0.05
+        assert np.abs(project(points, ODD, lens) - tracks.xy[mine]).max() < 0.05
 
 
 def test_a_photo_whose_camera_is_known_is_not_taken_for_a_photo_by_itself(tmp_path: Path) -> None:

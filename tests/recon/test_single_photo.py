@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from PIL import Image
 from scene_factory import empty_cloud, empty_mesh
 from synthetic import ROOM, Plane, Shot, render, shoot
 
+import recon.single_photo
 from pointmap.camera import invert_rigid, pinhole, project, rigid, transform_points
 from pointmap.errors import InputError
+from pointmap.lens import Lens
 from recon.cli import main
 from recon.depth.depth_mesh import mesh_from_depth, under_photo
 from recon.export import load_scene
@@ -28,7 +31,7 @@ from recon.stage_results import PhotoPrior
 
 def view_of(shot: Shot, name: str = "a.jpg", k1: float = 0.0) -> View:
     height, width = shot.depth.shape
-    camera = Camera(shot.intrinsics, width, height, shot.cam_to_world, k1)
+    camera = Camera(shot.intrinsics, width, height, shot.cam_to_world, Lens.radial(k1))
     return View(
         name, Path(name), camera, LoadedMaps(shot.pixels, shot.depth, np.ones_like(shot.depth))
     )
@@ -271,3 +274,26 @@ def test_a_network_that_is_sure_of_nothing_is_an_input_error(
     assert "sure of no pixel" in capsys.readouterr().err
     assert main([str(album), "--mode", "depth", "--out", str(tmp_path / "y")]) == 2
     assert not (tmp_path / "y").exists()
+
+
+def test_a_stopped_run_over_many_photos_goes_on(
+    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    command = [str(album), "--mode", "depth", "--out", str(out), "--depth-size", "64"]
+    predicted: list[str] = []
+    real = recon.single_photo.predict_alone
+
+    def until_the_second(photos, network, *, device):
+        predicted.append(photos[0].name)
+        if len(predicted) == 2:
+            raise KeyboardInterrupt
+        return real(photos, network, device=device)
+
+    monkeypatch.setattr("recon.single_photo.predict_alone", until_the_second)
+    assert main(command) == 128 + signal.SIGINT
+    assert not out.exists() and (tmp_path / "out.work").is_dir()
+    assert main(command) == 0
+    first, second, *others = predicted
+    assert others[0] == second and first not in others
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -75,7 +75,7 @@ class Page:
         """Where ``point`` is on the screen while the photo is looked from."""
         camera = scene.views[photo].camera
         in_camera = transform_points(invert_rigid(camera.cam_to_world), np.array([point]))
-        x, y = project(in_camera, camera.intrinsics, camera.k1)[0]
+        x, y = project(in_camera, camera.intrinsics, camera.lens)[0]
         left, top, width, height = self.box("canvas")
         scale = min(width / camera.width, height / camera.height)
         return (

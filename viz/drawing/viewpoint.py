@@ -213,7 +213,7 @@ def frustum_vertices(camera: Camera, cam_to_world: Array, depth: float) -> Array
     """
     w, h = camera.width, camera.height
     pixels = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float64)
-    rays = pixel_rays(pixels, camera.intrinsics, camera.k1) * depth
+    rays = pixel_rays(pixels, camera.intrinsics, camera.lens) * depth
     return transform_points(cam_to_world, np.vstack([np.zeros(3), rays]))
 
 

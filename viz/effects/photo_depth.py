@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pointmap.camera import Array
 from pointmap.errors import InputError
+from pointmap.lens import Lens
 from recon.depth.resampling import upsample_depth
 from recon.fusion.full_photos import full_photo
 from recon.scene import Scene, View
@@ -29,7 +30,7 @@ _SURE = 1e-3  # share of known neighbours from which a level of the pyramid coun
 class PhotoDepth:
     """``pixels`` (h, w, 3) uint8 and the ``depth`` (h, w) float32 along z, > 0 everywhere.
 
-    ``intrinsics`` (3, 3) are those of this size, ``k1`` the radial distortion, ``cam_to_world``
+    ``intrinsics`` (3, 3) are those of this size, the ``lens``, ``cam_to_world``
     (4, 4) or None. ``measured`` (h, w): where the depth was known, not filled in. ``up`` (3,): the
     direction away from the ground in the camera's frame, that of the picture where nothing tells.
     """
@@ -38,7 +39,7 @@ class PhotoDepth:
     pixels: NDArray[np.uint8]
     depth: NDArray[np.float32]
     intrinsics: Array
-    k1: float
+    lens: Lens
     cam_to_world: Array | None
     measured: NDArray[np.bool_]
     up: Array
@@ -65,7 +66,7 @@ def photo_depth(scene: Scene, name: str | None = None, *, long_side: int = 1280)
         pixels,
         filled(fine),
         view.camera.intrinsics_at(width, height),
-        view.camera.k1,
+        view.camera.lens,
         view.camera.cam_to_world,
         fine > 0,
         _up(scene, view),

@@ -75,7 +75,7 @@ def place_model(
     """
     y, x = place_in_photo(photo, at)
     K, depth = photo.intrinsics, float(photo.depth[y, x])
-    foot = pixel_rays(np.array([x + 0.5, y + 0.5]), K, photo.k1) * depth
+    foot = pixel_rays(np.array([x + 0.5, y + 0.5]), K, photo.lens) * depth
     height = size or _SHARE_OF_HEIGHT * depth * photo.depth.shape[0] / float(K[1, 1])
     axes = _standing(photo.up, foot)
     vertices = np.asarray(model.vertices, np.float64)
@@ -119,7 +119,7 @@ def _light(photo: PhotoDepth, caster: Any, foot: Array, height: float) -> NDArra
     import open3d as o3d
 
     h, w = photo.depth.shape
-    points = pixel_rays(pixel_centres(w, h), photo.intrinsics, photo.k1) * photo.depth[..., None]
+    points = pixel_rays(pixel_centres(w, h), photo.intrinsics, photo.lens) * photo.depth[..., None]
     near = np.linalg.norm(points - foot, axis=-1) < (1 + _SHADOW_REACH) * height
     starts = points[near] + 0.01 * height * photo.up
     taken = np.zeros(len(starts), np.float32)
@@ -163,7 +163,7 @@ def _draw(
     ahead = vertices[vertices[:, 2] > 1e-6]
     if len(ahead) == 0:
         return
-    seen = project(ahead, photo.intrinsics, photo.k1)
+    seen = project(ahead, photo.intrinsics, photo.lens)
     left, top = np.clip(np.floor(seen.min(axis=0)).astype(int) - 1, 0, [w, h])
     right, bottom = np.clip(np.ceil(seen.max(axis=0)).astype(int) + 1, 0, [w, h])
     if right <= left or bottom <= top:
@@ -171,7 +171,7 @@ def _draw(
     n = _SAMPLES
     across, down = n * (right - left), n * (bottom - top)
     pixels = pixel_centres(across, down) / n + [left, top]
-    along = pixel_rays(pixels, photo.intrinsics, photo.k1)
+    along = pixel_rays(pixels, photo.intrinsics, photo.lens)
     rays = np.concatenate([np.zeros_like(along), along], axis=-1).astype(np.float32)
     cast = caster.cast_rays(o3d.core.Tensor.from_numpy(rays))
     depth = cast["t_hit"].numpy()  # the rays' z is 1

@@ -15,12 +15,12 @@ from viz.pages.html_page import policy_tag
 class BatchRow:
     """A scene as the page shows it: what is said of it, all plain text.
 
-    ``report``: path of its report from the page's folder, None where there is none; ``thumbnail``:
-    a JPEG in base64, empty where there is none; ``failed``: whether ``said`` is the reason why.
+    ``more``: path from the page's folder of its report or, where ``said`` is why it ``failed``, of
+    its log; None where there is none. ``thumbnail``: a JPEG in base64, empty where there is none.
     """
 
     name: str
-    report: str | None
+    more: str | None
     thumbnail: str
     placed: str
     said: str
@@ -54,8 +54,8 @@ def _row(row: BatchRow) -> str:
     if row.thumbnail:
         source = f"data:image/jpeg;base64,{escape(row.thumbnail)}"
         picture = f'<img src="{source}" width="120" loading="lazy" alt="{name}">'
-    if row.report is not None:
-        name = f"<a href='{escape(quote(row.report))}'>{name}</a>"
+    if row.more is not None:
+        name = f"<a href='{escape(quote(row.more))}'>{name}</a>"
     said = escape(row.said)
     if row.failed:
         said = f"<span class='no'>no scene</span>: {said}"

@@ -29,7 +29,7 @@ def depth_card(scene: Scene, folder: str) -> str:
     unit = " m" if scene.units == "metres" else ""
     focal = float(view.camera.intrinsics[0, 0])
     across = 2 * np.degrees(np.arctan(view.camera.width / 2 / focal))
-    normals = depth_normals(view.depth, view.depth_intrinsics, view.camera.k1)
+    normals = depth_normals(view.depth, view.depth_intrinsics, view.camera.lens)
     pictures = (
         (view.pixels, "Photo"),
         (depth_to_rgb(view.depth, name="inferno"), f"Depth {low} – {high}{unit}"),

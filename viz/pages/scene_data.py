@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array
+from pointmap.lens import Lens
 from recon.export.colour import camera_colours, colour_map, confidence_to_rgb
 from recon.scene import Camera, Mesh, PointCloud, Scene
 from viz.drawing.colouring import confidence_near
@@ -240,7 +241,7 @@ def _camera_data(reconstruction: Scene, frame: SceneFrame) -> list[dict[str, Any
     return cameras
 
 
-def _lens(camera: Camera) -> dict[str, float]:
+def _lens(camera: Camera) -> dict[str, Any]:
     K = camera.intrinsics
     return {
         "fx": round(float(K[0, 0]), 3),
@@ -249,8 +250,14 @@ def _lens(camera: Camera) -> dict[str, float]:
         "cy": round(float(K[1, 2]), 3),
         "width": camera.width,
         "height": camera.height,
-        "k1": round(camera.k1, 6),
+        "bend": _bend(camera.lens),
     }
+
+
+def _bend(lens: Lens) -> list[float]:
+    """Return k1, k2 and whether it is a fisheye; what else some known lenses do isn't shown."""
+    k1, k2 = (lens.parameters.get(name, 0.0) for name in ("k1", "k2"))
+    return [round(k1, 6), round(k2, 6), float(lens.is_fisheye)]
 
 
 def _page_axes(frame: SceneFrame) -> Array:

@@ -29,11 +29,10 @@ from viz.drawing.viewpoint import (
     scene_frame,
 )
 from viz.pages.report_photos import shrunk
-from viz.viewers.browser_guard import guarded_server
+from viz.viewers.browser_guard import DEFAULT_PORT, guarded_server
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_PORT = 8080  # viser's own
 
 _THUMBNAIL = 256  # long side of the photo in a camera's outline, pixels
 

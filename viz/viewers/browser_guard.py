@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     Answer = Callable[[ServerConnection, Request], Response | None]
 
 LOOPBACK = "127.0.0.1"
+DEFAULT_PORT = 8080  # viser's own
 SERIES = "1.1"
 """The releases of viser that the guard was tried with."""
 

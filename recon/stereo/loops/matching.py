@@ -13,13 +13,11 @@ _SHARE = np.float32(1 / _SIDE**2)
 _LEAST_DEPTH, _NOISE, _NOT_SEEN = (
     np.float32(value) for value in (LEAST_DEPTH, NOISE_VARIANCE, NOT_SEEN)
 )
-_MOST_INWARD, _BEYOND_LENS = np.float32(-1 / 3), np.float32(1e6)
 
 
 @compiled()
-def _warp(x, y, inverse, terms, lens, height, width, u, v, seen):  # type: ignore[no-untyped-def]
+def _warp(x, y, inverse, terms, height, width, u, v, seen):  # type: ignore[no-untyped-def]
     """Find where a source shows a row of reference pixels."""
-    k1, fx, skew, cx, fy, cy = lens
     bottom, right = np.float32(height), np.float32(width)
     a, b, c, d = terms
     a0, a1, a2, b0, b1, b2, c0, c1, c2, d0, d1, d2 = (
@@ -31,15 +29,6 @@ def _warp(x, y, inverse, terms, lens, height, width, u, v, seen):  # type: ignor
         u[i] = (a0 * x[i] + a1 * y[i] + (a2 + r * d0)) * scale
         v[i] = (b0 * x[i] + b1 * y[i] + (b2 + r * d1)) * scale
         seen[i] = z
-    if k1 != _ZERO:
-        for i in range(len(x)):
-            from_cy = v[i] - cy
-            q = from_cy / fy
-            p = (u[i] - cx - skew * q) / fx
-            bend = k1 * (p * p + q * q)
-            bend = bend if bend > _MOST_INWARD else _BEYOND_LENS
-            u[i] += bend * (u[i] - cx)
-            v[i] += bend * from_cy
     for i in range(len(x)):
         inside = (u[i] >= _ZERO) & (u[i] <= right) & (v[i] >= _ZERO) & (v[i] <= bottom)
         seen[i] = _ONE if inside & (seen[i] > _LEAST_DEPTH) else _ZERO
@@ -145,15 +134,15 @@ def _mean_of_seen(best, count, result):  # type: ignore[no-untyped-def]
 
 
 @compiled(
-    "f4[:,:,::1](f4[:,::1],f4[:,::1],f4[:,::1],f4[:,:,::1],f4[:,::1],f4[::1],i8[:,::1],f4[:,:,::1],f4[:,::1],i8)"
+    "f4[:,:,::1](f4[:,::1],f4[:,::1],f4[:,::1],f4[:,:,::1],f4[::1],i8[:,::1],f4[:,:,::1],f4[:,::1],i8)"
 )
-def scores(x, y, padded, terms, lenses, greys, places, surfaces, step, count):  # type: ignore[no-untyped-def]
+def scores(x, y, padded, terms, greys, places, surfaces, step, count):  # type: ignore[no-untyped-def]
     """Return scores (h, D, w): hypothesis d is surfaces[d] + step d, of the last surface if d is
     larger.
 
     ``x``, ``y`` (h, w): where a pinhole shows the reference's pixels; ``padded`` (h, w + 4): its
     grey levels, the first and last of each row repeated; of each source ``terms`` (4, 3): A and b,
-    its lens, and in ``places`` start, height and width of its grey levels in ``greys``.
+    and in ``places`` start, height and width of its grey levels in ``greys``.
     """
     h, w = x.shape
     sources = len(terms)
@@ -188,7 +177,6 @@ def scores(x, y, padded, terms, lenses, greys, places, surfaces, step, count):  
                         y[row],
                         inverse,
                         terms[s],
-                        lenses[s],
                         height,
                         width,
                         u,

@@ -285,6 +285,9 @@ def test_arguments_survive_json_and_unknown_ones_are_named() -> None:
     "arguments",
     [
         {"enc_embed_dim": 100, "enc_num_heads": 12},
+        {"enc_num_heads": 0},
+        {"dec_num_heads": -2},
+        {"head_type": "dpt", "last_dim": -1},
         {"pos_embed": "cosine"},
         {"head_type": "gaussians"},
         {"head_type": "catmlp+dpt"},

@@ -20,9 +20,11 @@ from alignment_scenes import (
 from pointmap.camera import invert_rigid, pinhole, project, rigid, rotation_angle_deg
 from pointmap.camera import transform_points as moved
 from pointmap.images import Photo
+from pointmap.lens import Lens
 from recon.alignment import AlignOptions, align
 from recon.alignment.align import _pose_graph, _setup, _unmatched
 from recon.alignment.first_cameras import PoseGraph, first_cameras
+from recon.alignment.refinement import LensModel
 from recon.stage_results import (
     Alignment,
     Focals,
@@ -149,7 +151,7 @@ def test_the_second_pose_of_a_plane_is_taken_where_the_first_is_wrong():
         edges[k] = replace(edges[k], pose=replace(pose, alternative=right.cam2_to_cam1))
     graph = _pose_graph(edges)
     focals = Focals(np.full(6, FOCAL), np.zeros(6), ("given",) * 6, np.zeros(6, np.int64))
-    setup = _setup(focals, edges, np.full(6, 400.0), AlignOptions())
+    setup = _setup(focals, edges, np.full(6, 400.0), AlignOptions(), LensModel())
     cameras = _unmatched(photos(6), setup).cameras
     start = first_cameras(graph, cameras, setup.table, [], max_edge_error_deg=10.0)
     assert start.used.all()
@@ -169,7 +171,7 @@ def test_photos_one_ahead_of_the_other_are_not_put_in_one_place():
     graph = _pose_graph(edges)
     assert (~graph.moves).sum() == 5 and not graph.turns.any()
     focals = Focals(np.full(8, FOCAL), np.zeros(8), ("given",) * 8, np.zeros(8, np.int64))
-    setup = _setup(focals, edges, np.full(8, 400.0), AlignOptions())
+    setup = _setup(focals, edges, np.full(8, 400.0), AlignOptions(), LensModel())
     cameras = _unmatched(photos(8), setup).cameras
 
     def last_step(graph: PoseGraph) -> float:
@@ -370,7 +372,8 @@ def test_real_photos_with_repetitive_wallpaper():
 def test_the_lens_is_found_and_points_meet_the_pixels_through_it(k1: float):
     scene = arc_scene(8, 400, noise_px=0.3, k1=k1, extent=2.0)
     found = run(scene_edges(scene)[0], 8, focal=1.05 * FOCAL)
-    assert np.allclose(found.k1, k1, rtol=0.1) and len(set(found.k1)) == 1
+    assert np.allclose([lens.k1_k2[0] for lens in found.lenses], k1, rtol=0.1)
+    assert len(set(found.lenses)) == 1
     assert np.allclose(found.intrinsics[:, 0, 0], FOCAL, rtol=3e-3)
     rotation, direction = pose_errors_deg(found, scene.cam_to_world)
     assert rotation.max() < 0.1 and direction.max() < 0.4
@@ -378,7 +381,9 @@ def test_the_lens_is_found_and_points_meet_the_pixels_through_it(k1: float):
     for k, pose in enumerate(found.cam_to_world):
         rows = tracks.view_index == k
         points = moved(invert_rigid(pose), tracks.points[tracks.point_index[rows]])
-        error = np.linalg.norm(project(points, found.intrinsics[k], k1) - tracks.xy[rows], axis=1)
+        error = np.linalg.norm(
+            project(points, found.intrinsics[k], Lens.radial(k1)) - tracks.xy[rows], axis=1
+        )
         assert np.median(error) < 0.6
     # Points far from the centre are in use: a pinhole would have lost them.
     assert len(tracks.xy) > 0.85 * np.isfinite(scene.xy[..., 0]).sum()
@@ -387,13 +392,13 @@ def test_the_lens_is_found_and_points_meet_the_pixels_through_it(k1: float):
 @pytest.mark.parametrize("count", [2, 8])
 def test_a_pinhole_stays_one_to_the_last_bit(count: int):
     scene = arc_scene(count, 300, noise_px=0.5)
-    assert not run(scene_edges(scene)[0], count).k1.any()
+    assert not any(run(scene_edges(scene)[0], count).lenses)
 
 
 def test_a_camera_whose_focal_is_known_is_a_pinhole():
     scene = arc_scene(6, 300, noise_px=0.3, k1=-0.08, extent=2.0)
     found = run(scene_edges(scene)[0], 6, focal_log_sigma=np.where(np.arange(6) < 3, 0.0, 0.3))
-    assert not found.k1[:3].any() and found.k1[3:].all()
+    assert not any(found.lenses[:3]) and all(found.lenses[3:])
 
 
 def test_photos_join_a_large_scene_several_at_a_time(monkeypatch: pytest.MonkeyPatch):
@@ -406,7 +411,7 @@ def test_photos_join_a_large_scene_several_at_a_time(monkeypatch: pytest.MonkeyP
     edges, _ = scene_edges(scene, neighbours=6)
     focals = np.full(20, FOCAL)
     known = Focals(focals, np.zeros(20), ("given",) * 20, np.zeros(20, np.int64))
-    setup = _setup(known, edges, np.ones(20), AlignOptions())
+    setup = _setup(known, edges, np.ones(20), AlignOptions(), LensModel())
     unplaced = _unmatched(photos(20), setup).cameras
     cameras: Cameras = replace(
         unplaced, cam_to_world=scene.cam_to_world, registered=np.arange(20) < 17

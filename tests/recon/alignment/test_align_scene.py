@@ -8,22 +8,29 @@ import torch
 from tiny_network import tiny_config
 
 from benchmarks.alignment_scale import scored
-from benchmarks.walk_scenes import make_walk
+from benchmarks.walk_scenes import Walk, make_walk
 from pointmap.network import DUSt3R
 from recon.alignment import AlignOptions, align, align_scene
 from recon.inputs import Inputs
 from recon.known_cameras import KnownCameras
-from recon.stage_results import Alignment
+from recon.stage_results import Alignment, PairEdge
 from recon.two_view.magnified_matching import MatchedAgain
 
 LOOSE = 7
+
+
+def walk_inputs() -> tuple[Walk, Inputs]:
+    walk = make_walk(24, loop=60, seed=1)
+    known = KnownCameras((None,) * 24, (None,) * 24)
+    network = DUSt3R(tiny_config(64))
+    return walk, Inputs(tuple(walk.photos), known, None, network, torch.device("cpu"))
 
 
 def test_a_photo_that_few_matches_held_does_not_start_from_where_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # It may have been wrong, and better matches alone didn't lead out of it: fox-8 with 6 photos.
-    walk = make_walk(24, loop=60, seed=1)
+    walk, inputs = walk_inputs()
     starts: list[Alignment | None] = []
 
     def recorded(*arguments, start: Alignment | None = None, **settings) -> Alignment:
@@ -37,11 +44,26 @@ def test_a_photo_that_few_matches_held_does_not_start_from_where_it_was(
     monkeypatch.setattr(align_scene, "align", recorded)
     monkeypatch.setattr(align_scene, "match_again", matched_again)
     monkeypatch.setattr(align_scene, "photos_with_few_matches", lambda _: np.array([LOOSE]))
-    known = KnownCameras((None,) * 24, (None,) * 24)
-    inputs = Inputs(tuple(walk.photos), known, None, DUSt3R(tiny_config(64)), torch.device("cpu"))
     found = align_scene.align_scene(inputs, walk.features, walk.evidence, AlignOptions())
     first, second = starts
     assert first is None and second is not None
     assert [k for k, pose in enumerate(second.cam_to_world) if pose is None] == [LOOSE]
     assert found.cam_to_world[LOOSE] is not None
     assert scored(walk, found).max_position_m < 0.1
+
+
+@pytest.mark.parametrize("by_place", [True, False])
+def test_pairs_are_added_unless_all_were_chosen(
+    monkeypatch: pytest.MonkeyPatch, by_place: bool
+) -> None:
+    walk, inputs = walk_inputs()
+    looked_at: list[int] = []
+
+    def edges_by_place(photos, features, matches, alignment, focals_px) -> list[PairEdge]:
+        looked_at.append(len(matches))
+        return []
+
+    monkeypatch.setattr(align_scene, "edges_by_place", edges_by_place)
+    monkeypatch.setattr(align_scene, "photos_with_few_matches", lambda _: np.zeros(0, np.int64))
+    align_scene.align_scene(inputs, walk.features, walk.evidence, AlignOptions(), by_place=by_place)
+    assert len(looked_at) == by_place

@@ -5,13 +5,10 @@ import pytest
 from alignment_scenes import FOCAL, HEIGHT, WIDTH, Scene, arc_scene, turn
 
 from pointmap.camera import Array, fit_similarity, invert_rigid, rotation_angle_deg
-from recon.alignment import bundle_adjustment
-from recon.alignment.bundle_adjustment import (
-    BundleOptions,
-    BundleProblem,
-    BundleResult,
-    bundle_adjust,
-)
+from recon.alignment import camera_model
+from recon.alignment.bundle_adjustment import BundleResult, bundle_adjust
+from recon.alignment.camera_model import BundleOptions, BundleProblem
+from recon.alignment.normal_equations import NormalEquations
 
 
 def perturbed(scene: Scene, *, focal: float = 1.1, amount: float = 1.0, seed: int = 0):
@@ -95,15 +92,9 @@ def test_residuals_come_back_in_the_order_given():
     assert np.abs(first.residuals_px).max() > 0.1
 
 
-def state_of(problem: BundleProblem) -> bundle_adjustment._State:
-    return bundle_adjustment._State(
-        problem.cam_to_world[:, :3, :3].transpose(0, 2, 1),
-        problem.cam_to_world[:, :3, 3],
-        np.log(problem.focals_px),
-        problem.k1,
-        problem.points,
-        np.linspace(-0.2, 0.3, len(problem.cam_to_world)),
-    )
+def state_of(problem: BundleProblem) -> camera_model.State:
+    first = camera_model.State.first(problem)
+    return replace(first, log_scale=np.linspace(-0.2, 0.3, len(problem.cam_to_world)))
 
 
 def with_known_z(problem: BundleProblem) -> BundleProblem:
@@ -115,29 +106,34 @@ def with_known_z(problem: BundleProblem) -> BundleProblem:
 
 @pytest.mark.parametrize("known_z", [False, True])
 @pytest.mark.parametrize("k1", [0.0, -0.1])
-def test_jacobian_agrees_with_finite_differences(k1: float, known_z: bool):
+@pytest.mark.parametrize("more", [None, "radial", "fisheye"])
+def test_jacobian_agrees_with_finite_differences(k1: float, known_z: bool, more: str | None):
     scene = arc_scene(4, 30)
     problem = replace(perturbed(scene), k1=np.array([k1]))
+    if more is not None:
+        one = np.ones(1)
+        asked = camera_model.RichLenses(np.array([more == "fisheye"]), 0.05 * one, one, one)
+        problem = replace(problem, more=asked)
     if known_z:
         problem = with_known_z(problem)
     state = state_of(problem)
-    linear = bundle_adjustment._linearise(problem, state, BundleOptions(loss="square"))
+    linear = camera_model.linearise(problem, state, BundleOptions(loss="square"))
     cameras, step = len(problem.cam_to_world), 1e-6
 
     def residuals(camera: Array, points: Array) -> Array:
-        moved = bundle_adjustment._step(problem, state, camera, points)
-        found = bundle_adjustment._residuals(problem, moved)[0]
+        moved = state.moved(problem, camera, points)
+        found = camera_model.residuals(problem, moved)[0]
         if not known_z:
             return found
-        depths = bundle_adjustment._z_residuals(problem, moved)[0]
+        depths = camera_model._z_residuals(problem, moved)[0]
         return np.concatenate([found, depths[:, None]], 1)
 
-    own = problem.own_columns
+    own, lenses = problem.own_columns, problem.lens_columns
     assert own == (7 if known_z else 6)
-    none = np.zeros(own * cameras + 2), np.zeros_like(problem.points)
-    for k in range(own + 2):
+    none = np.zeros(own * cameras + lenses), np.zeros_like(problem.points)
+    for k in range(own + lenses):
         camera = none[0].copy()
-        camera[np.arange(cameras) * own + k if k < own else k - own - 2] = step
+        camera[np.arange(cameras) * own + k if k < own else k - own - lenses] = step
         slope = (residuals(camera, none[1]) - residuals(-camera, none[1])) / (2 * step)
         assert np.allclose(linear.camera[:, :, k], slope, rtol=1e-5, atol=1e-4)
     for k in range(3):
@@ -162,8 +158,8 @@ def test_the_schur_step_is_the_full_newton_step(known_z: bool):
         xy=problem.xy[order],
         known_z=None if problem.known_z is None else problem.known_z[order],
     )
-    linear = bundle_adjustment._linearise(problem, state, BundleOptions())
-    system = bundle_adjustment._Schur(problem)
+    linear = camera_model.linearise(problem, state, BundleOptions())
+    system = NormalEquations(problem)
     system.build(linear, state)
     damping = 1e-3
     step = system.solve(damping)

@@ -10,6 +10,7 @@ import pytest
 
 from pointmap.camera import Array, pinhole, project
 from pointmap.images import Photo
+from pointmap.lens import Lens
 from recon.alignment.doppelgangers import contradicting_group
 from recon.scene import Tracks
 from recon.stage_results import Alignment, PairEdge, PairMatches, RelativePose
@@ -75,7 +76,7 @@ def _scene(rng: np.random.Generator, *, two_places: bool, fence: bool = False) -
     edges = tuple(_edge(i, j) for i in range(12) for j in range(i + 1, 12))
     return Alignment(
         intrinsics=np.tile(K, (12, 1, 1)),
-        k1=np.zeros(12),
+        lenses=(Lens(),) * 12,
         cam_to_world=tuple(poses),
         reasons=(None,) * 12,
         tracks=tracks,

@@ -9,7 +9,8 @@ from scipy import sparse
 from benchmarks.alignment_scale import scored
 from benchmarks.walk_scenes import Walk, make_walk
 from recon.alignment import align, positive_system, refinement
-from recon.alignment.bundle_adjustment import BundleOptions, BundleProblem, BundleResult
+from recon.alignment.bundle_adjustment import BundleResult
+from recon.alignment.camera_model import BundleOptions, BundleProblem
 from recon.alignment.rotations import _triangles
 from recon.stage_results import Alignment
 

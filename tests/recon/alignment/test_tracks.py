@@ -23,7 +23,14 @@ def true_cameras(scene: Scene) -> Cameras:
     centre = np.tile([WIDTH / 2, HEIGHT / 2], (count, 1))
     placed = np.ones(count, bool)
     return Cameras(
-        scene.cam_to_world, placed, np.full(count, FOCAL), centre, np.ones(count), np.zeros(count)
+        scene.cam_to_world,
+        placed,
+        np.full(count, FOCAL),
+        centre,
+        np.ones(count),
+        np.zeros(count),
+        np.zeros(count),
+        np.zeros(count, bool),
     )
 
 

@@ -27,7 +27,14 @@ def rotations_only(cam_to_world: Array) -> Cameras:
     turned[:, :3, 3] = 0
     centre = np.tile([WIDTH / 2, HEIGHT / 2], (count, 1))
     return Cameras(
-        turned, np.ones(count, bool), np.full(count, FOCAL), centre, np.ones(count), np.zeros(count)
+        turned,
+        np.ones(count, bool),
+        np.full(count, FOCAL),
+        centre,
+        np.ones(count),
+        np.zeros(count),
+        np.zeros(count),
+        np.zeros(count, bool),
     )
 
 

@@ -13,6 +13,7 @@ from synthetic import Shot, shoot, visible
 
 from pointmap.camera import Array, pixel_rays, transform_points
 from pointmap.images import Photo
+from pointmap.lens import PINHOLE
 from recon.alignment.with_depth_maps import with_depth_maps
 from recon.prediction.given_maps import PriorMap
 from recon.scene import Tracks
@@ -67,7 +68,7 @@ def two_halves(shots: list[Shot], points: int = 60) -> Alignment:
     )  # fmt: skip
     none = np.zeros((0, 2), np.int64)
     return Alignment(
-        np.array([shot.intrinsics for shot in shots]), np.zeros(6), tuple(cameras), (None,) * 6,
+        np.array([shot.intrinsics for shot in shots]), (PINHOLE,) * 6, tuple(cameras), (None,) * 6,
         tracks, (), np.zeros(0, bool), none, np.full(6, np.nan),
     )  # fmt: skip
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import torch
@@ -80,6 +82,9 @@ def test_killed_on_the_way_it_goes_on_and_says_which_scenes_failed(
     page = (out / "index.html").read_text(encoding="utf-8")
     assert HOSTILE not in page and page.count("data:image/jpeg") == 2
     assert "script-src 'none'" in page
+    # Of a scene that there is not, what was said on the way.
+    logs = re.findall(r"href='(logs/[^']+)'", page)
+    assert logs and all((out / unquote(log)).is_file() for log in logs)
 
 
 def test_options_that_no_scene_can_take_are_refused_at_once(survey: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,8 @@ def nodes() -> Iterator[TwoNodes]:
 
     cluster = Cluster(initialize_head=True, head_node_args=NODE)
     try:
-        second = cluster.add_node(**NODE)
+        # (Ray believes what it is told; nothing here computes on a GPU.)
+        second = cluster.add_node(**NODE, num_gpus=1)
         with pieces_on(cluster.address) as pieces:
             assert isinstance(pieces, RayPieces)
             yield TwoNodes(cluster, second, pieces)
@@ -175,6 +176,39 @@ def test_input_errors_end_the_run_at_once(nodes: TwoNodes) -> None:
 
     with pytest.raises(InputError, match="mend it"):
         list(nodes.pieces.each(made, range(3), needs=NEEDS))
+
+
+def test_pieces_for_a_gpu_go_to_one_process_that_stays(nodes: TwoNodes, tmp_path: Path) -> None:
+    needs = replace(NEEDS, gpu=True, per_task=2)
+    dead = tmp_path / "dead"
+
+    def process(item: int) -> tuple[int, int]:
+        return item, os.getpid()
+
+    def dying_once(item: int) -> tuple[int, int]:
+        if item == 3 and not dead.exists():
+            dead.touch()
+            os._exit(1)
+        return item, os.getpid()
+
+    def of(make: Callable[[int], tuple[int, int]]) -> int:
+        found = list(nodes.pieces.each(make, range(6), needs=needs))
+        assert [item for item, _ in found] == list(range(6))
+        return found[-1][1]
+
+    nodes.pieces._packer.work = Work()
+    first = of(process)
+    assert of(process) == first
+    assert of(dying_once) != first and dead.exists()
+
+
+def test_a_cluster_without_a_gpu_says_so(nodes: TwoNodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = RayPieces()
+    pieces._packer.work = Work()
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    with pytest.raises(InputError, match="--num-gpus"):
+        list(pieces.each(str, [1], needs=replace(NEEDS, gpu=True)))
+    pieces.close()
 
 
 class Stopping:

@@ -7,6 +7,7 @@ from synthetic import Shot, sample_tracks, shoot
 
 from pointmap.camera import unproject
 from pointmap.images import Photo, ResizedPhoto
+from pointmap.lens import Lens
 from recon.depth.anchored_prior import DepthOptions, fuse_depths, upsample_prior
 from recon.scene import Tracks
 from recon.stage_results import Alignment, PhotoPrior
@@ -37,7 +38,7 @@ def aligned(shots: list[Shot], tracks: Tracks) -> Alignment:
     intrinsics = np.stack([np.diag([4, 4, 1]) @ shot.intrinsics for shot in shots])
     return Alignment(
         intrinsics=intrinsics,
-        k1=np.zeros(len(shots)),
+        lenses=(Lens(),) * len(shots),
         cam_to_world=tuple(shot.cam_to_world for shot in shots),
         reasons=(None,) * len(shots),
         tracks=tracks,

@@ -8,6 +8,7 @@ from synthetic import Plane, Sphere, render
 
 from pointmap.camera import pinhole
 from pointmap.errors import InputError
+from pointmap.lens import Lens
 from recon.depth.derived_maps import (
     depth_edges,
     depth_normals,
@@ -35,9 +36,9 @@ def test_disparity_is_that_of_a_stereo_pair_and_comes_back() -> None:
 
 
 def test_ray_distance_of_a_sphere_around_the_camera_is_its_radius() -> None:
-    depth = 3 / np.linalg.norm(rays(), axis=-1)
+    depth, bent = 3 / np.linalg.norm(rays(), axis=-1), Lens.radial(0.1)
     assert ray_distance(depth, K) == pytest.approx(np.full((60, 80), 3.0))
-    assert ray_distance_to_depth(ray_distance(depth, K, 0.1), K, 0.1) == pytest.approx(depth)
+    assert ray_distance_to_depth(ray_distance(depth, K, bent), K, bent) == pytest.approx(depth)
 
 
 def rays() -> np.ndarray:

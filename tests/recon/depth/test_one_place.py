@@ -11,6 +11,7 @@ from synthetic import Shot, render
 
 from pointmap.camera import pinhole, pixel_centres, project, rigid, rotation_exp, unproject
 from pointmap.images import Photo
+from pointmap.lens import Lens
 from recon.depth.one_place import in_one_scale
 from recon.scene import Tracks
 from recon.stage_results import Alignment, PairEdge, PairMatches, PhotoPrior, RelativePose
@@ -51,7 +52,7 @@ def aligned(shots: list[Shot]) -> Alignment:
     edges = tuple(edge(k, k + 1, shots) for k in range(COUNT - 1))
     return Alignment(
         intrinsics=np.stack([shot.intrinsics for shot in shots]),
-        k1=np.zeros(COUNT),
+        lenses=(Lens(),) * COUNT,
         cam_to_world=tuple(rigid(s.cam_to_world[:3, :3], np.zeros(3)) for s in shots),
         reasons=(None,) * COUNT,
         tracks=Tracks.empty(),

@@ -23,6 +23,7 @@ from scene_factory import (
 from view_maps import with_maps
 
 from pointmap.camera import invert_rigid, project, rotation_angle_deg, transform_points
+from pointmap.lens import Lens
 from recon.export.cameras_json import read_cameras, write_cameras
 from recon.export.depth_npz import (
     read_depth_npz,
@@ -86,14 +87,14 @@ class TestCamerasJson:
             "k1": -0.0123456789,
         }
         cameras, _ = read_cameras(tmp_path / "cameras.json")
-        assert {camera.k1 for camera in cameras.values()} == {-0.0123456789}
+        assert {camera.lens for camera in cameras.values()} == {Lens.radial(-0.0123456789)}
         # Scenes of before there was such an entry.
         data = json.loads(text)
         for entry in data["images"].values():
             del entry["distortion"]
         (tmp_path / "cameras.json").write_text(json.dumps(data), encoding="utf-8")
         cameras, _ = read_cameras(tmp_path / "cameras.json")
-        assert {camera.k1 for camera in cameras.values()} == {0.0}
+        assert {camera.lens for camera in cameras.values()} == {Lens()}
 
     def test_does_not_depend_on_where_the_photos_lie(self, tmp_path: Path) -> None:
         for place in ("one", "two/deeper"):
@@ -184,9 +185,11 @@ class TestDepthMaps:
             # A corner of the photo is the same corner of the depth map.
             corner = arrays["K"] @ np.linalg.inv(view.camera.intrinsics) @ [480, 640, 1]
             np.testing.assert_allclose(corner, [width, height, 1], atol=1e-9)
-        bent = dataclasses.replace(view, camera=dataclasses.replace(view.camera, k1=-0.02))
+        bent = dataclasses.replace(
+            view, camera=dataclasses.replace(view.camera, lens=Lens.radial(-0.02))
+        )
         write_depth_npz(tmp_path / "bent.npz", bent)
-        assert read_depth_npz(tmp_path / "bent.npz").k1 == -0.02
+        assert read_depth_npz(tmp_path / "bent.npz").lens == Lens.radial(-0.02)
 
     def test_depth_is_rounded_far_below_its_accuracy_and_only_once(self) -> None:
         depth = np.exp(np.random.default_rng(0).normal(0, 3, 10_000)).astype(np.float32)

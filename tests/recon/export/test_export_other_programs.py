@@ -71,7 +71,7 @@ class TestColmap:
         for point, index, xy in zip(tracks.point_index, tracks.view_index, tracks.xy, strict=True):
             camera = scene.views[index].camera
             in_camera = transform_points(invert_rigid(camera.cam_to_world), tracks.points[point])
-            difference = project(in_camera, camera.intrinsics, camera.k1) - xy
+            difference = project(in_camera, camera.intrinsics, camera.lens) - xy
             errors[point].append(float(np.linalg.norm(difference)))
         return [float(np.mean(each)) for each in errors if len(each) > 1]
 

@@ -14,6 +14,7 @@ from scene_factory import make_scene
 from pointmap.camera import invert_rigid, project, transform_points
 from pointmap.errors import InputError
 from pointmap.images import Photo
+from pointmap.lens import Lens
 from recon.export.nerfstudio import write_transforms
 from recon.known_cameras import load_known_cameras
 
@@ -42,7 +43,7 @@ def test_what_we_write_is_read_bit_equal(tmp_path: Path, k1: float) -> None:
     assert known.lenses[2] is None and known.cam_to_world[2] is None
     for k in (0, 1, 3):
         camera, lens = scene.views[k].camera, known.lenses[k]
-        assert lens is not None and lens.k1 == k1
+        assert lens is not None and lens.lens == Lens.radial(k1)
         assert np.array_equal(lens.intrinsics, camera.intrinsics)
         assert np.array_equal(known.cam_to_world[k], camera.cam_to_world)
 
@@ -68,7 +69,7 @@ def test_lenses_stand_at_the_top_or_with_a_frame(tmp_path: Path) -> None:
     assert first is not None and second is not None
     assert first.intrinsics.tolist() == [[500, 0, 321], [0, 510, 239], [0, 0, 1]]
     assert second.intrinsics.tolist() == [[700, 0, 321], [0, 700, 239], [0, 0, 1]]
-    assert (first.k1, second.k1) == (0.0, 0.01)
+    assert (first.lens, second.lens) == (Lens(), Lens.radial(0.01))
 
 
 def test_an_angle_of_view_is_a_focal_length(tmp_path: Path) -> None:
@@ -83,14 +84,28 @@ def test_an_angle_of_view_is_a_focal_length(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["k2", "k3", "k4", "p1", "p2"])
-def test_a_lens_of_many_coefficients_is_refused(tmp_path: Path, name: str) -> None:
-    path = write(tmp_path / "t.json", frame(), **LENS, **{name: 1e-4})
+@pytest.mark.parametrize(
+    ("said", "lens"),
+    [
+        ({"k1": 0.01, "k2": 1e-3}, Lens("RADIAL", (0.01, 1e-3))),
+        ({"p2": 1e-4}, Lens("OPENCV", (0.0, 0.0, 0.0, 1e-4))),
+        ({"k3": 1e-4}, Lens("FULL_OPENCV", (0.0, 0.0, 0.0, 0.0, 1e-4, 0.0, 0.0, 0.0))),
+        (
+            {"camera_model": "OPENCV_FISHEYE", "k1": 0.01, "k4": 1e-3},
+            Lens("OPENCV_FISHEYE", (0.01, 0.0, 0.0, 1e-3)),
+        ),
+    ],
+)
+def test_coefficients_are_those_of_the_lens(tmp_path: Path, said: dict, lens: Lens) -> None:
+    known = load_known_cameras(write(tmp_path / "t.json", frame(), **LENS, **said), PHOTOS)
+    assert known.lenses[0] is not None and known.lenses[0].lens == lens
+
+
+@pytest.mark.parametrize("said", [{"k4": 1e-4}, {"camera_model": "EQUIRECTANGULAR"}])
+def test_a_lens_that_colmap_does_not_know_is_refused(tmp_path: Path, said: dict) -> None:
+    path = write(tmp_path / "t.json", frame(), **LENS, **said)
     with pytest.raises(InputError, match="undistort the photos"):
         load_known_cameras(path, PHOTOS)
-    fisheye = write(tmp_path / "t.json", frame(), **LENS, camera_model="OPENCV_FISHEYE")
-    with pytest.raises(InputError, match="OPENCV_FISHEYE"):
-        load_known_cameras(fisheye, PHOTOS)
 
 
 @pytest.mark.parametrize("value", [0, -5.0, 1e308, 1e-308, True, None, "5", [5], {}, 10**400])

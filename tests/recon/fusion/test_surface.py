@@ -8,6 +8,7 @@ from fused_room import VOXEL, distance_to_room
 from synthetic import Shot, shoot, solid_texture, view_of
 
 from pointmap.camera import transform_points
+from pointmap.lens import Lens
 from recon.fusion import FusionOptions, fuse_mesh, fuse_points, fuse_surface
 from recon.fusion import tsdf as tsdf_module
 from recon.fusion.tsdf import in_order
@@ -63,7 +64,7 @@ def test_half_a_pixel_off_shows_in_mesh_and_cloud(shots: list[Shot]) -> None:
 
 @pytest.mark.parametrize("k1", [-0.2, 0.2])
 def test_mesh_and_cloud_are_as_true_through_a_lens(k1: float) -> None:
-    bent = shoot(5, width=160, height=120, wavelength=1.0, k1=k1)
+    bent = shoot(5, width=160, height=120, wavelength=1.0, lens=Lens.radial(k1))
     plain = shoot(5, width=160, height=120, wavelength=1.0)
     found = {}
     for name, taken in (("bent", bent), ("plain", plain)):
@@ -73,7 +74,7 @@ def test_mesh_and_cloud_are_as_true_through_a_lens(k1: float) -> None:
         found[name] = [*(np.quantile(d, q) for d in off for q in (0.5, 0.95)), len(surface.faces)]
     *errors, faces = np.array(found["bent"]) / found["plain"]
     assert max(errors) < 1.4 and faces > 0.8
-    ignored = fuse_points([view_of(replace(shot, k1=0.0)) for shot in bent])
+    ignored = fuse_points([view_of(replace(shot, lens=Lens())) for shot in bent])
     assert np.median(distance_to_room(ignored.points.astype(float))) > 5 * found["bent"][2]
 
 

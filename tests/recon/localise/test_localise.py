@@ -23,6 +23,7 @@ from pointmap.camera import (
     transform_points,
 )
 from pointmap.images import load_photo, open_photos
+from pointmap.lens import Lens
 from recon.export.cameras_json import read_cameras
 from recon.export.load import load_scene
 from recon.export.ownership import file_digests
@@ -51,7 +52,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def new_shot(width: int, height: int, focal: float, k1: float = 0.0) -> Shot:
     K = pinhole(focal, width, height)
-    return render(K, POSE, width, height, wavelength=WAVELENGTH, k1=k1)
+    return render(K, POSE, width, height, wavelength=WAVELENGTH, lens=Lens.radial(k1))
 
 
 def localised(scene: Path, photo: Path) -> Localised:
@@ -78,7 +79,7 @@ def test_a_photo_of_an_unknown_camera(
     assert_at(found.camera.cam_to_world, POSE)
     assert found.found is not None and found.found.lens.source == "estimated"
     assert abs(found.camera.intrinsics[0, 0] / focal - 1) < 0.01
-    assert abs(found.camera.k1 - k1) < 0.01
+    assert abs(found.camera.lens.k1_k2[0] - k1) < 0.01
     assert found.found.inliers > 200 and found.found.error_px < 0.5
 
 
@@ -95,7 +96,7 @@ def test_the_camera_of_the_scenes_photos_is_taken_as_it_is(tmp_path: Path) -> No
     K = pinhole(230, WIDTH, HEIGHT) + np.array([[0, 0, 4], [0, 0, -3], [0, 0, 0]])
 
     def bent(pose: Array) -> Shot:
-        return render(K, pose, WIDTH, HEIGHT, wavelength=WAVELENGTH, k1=-0.03)
+        return render(K, pose, WIDTH, HEIGHT, wavelength=WAVELENGTH, lens=Lens.radial(-0.03))
 
     shots = [bent(shot.cam_to_world) for shot in room_shots(4)]
     scene = true_scene(shots, tmp_path / "photos")
@@ -105,7 +106,7 @@ def test_the_camera_of_the_scenes_photos_is_taken_as_it_is(tmp_path: Path) -> No
     path = with_exif(tmp_path / "new.png", bent(POSE), model="A")
     found = localised(tmp_path / "scene", path)
     assert found.found is not None and found.found.lens.source == "the scene's camera"
-    assert np.array_equal(found.camera.intrinsics, K) and found.camera.k1 == -0.03
+    assert np.array_equal(found.camera.intrinsics, K) and found.camera.lens == Lens.radial(-0.03)
     assert_at(found.camera.cam_to_world, POSE)
     # 270 px of a diagonal of 300 are 38.9 mm of 43.3; whole millimetres are 2 % off.
     other = new_shot(WIDTH, HEIGHT, 270)
@@ -138,7 +139,7 @@ def feature_tracks(shots: list[Shot], photos: Path) -> Tracks:
         matches = match_features(features[i], features[j], i, j)
         shot = shots[i]
         column, row = matches.xy_i.astype(int).T
-        rays = pixel_rays(matches.xy_i, shot.intrinsics, shot.k1)
+        rays = pixel_rays(matches.xy_i, shot.intrinsics, shot.lens)
         world = transform_points(shot.cam_to_world, rays * shot.depth[row, column][:, None])
         there = transform_points(invert_rigid(shots[j].cam_to_world), world)
         good = np.linalg.norm(project(there, shots[j].intrinsics) - matches.xy_j, axis=1) < 1

@@ -7,12 +7,14 @@ import pytest
 from synthetic import look_at
 
 from pointmap.camera import Array, invert_rigid, pinhole, project, transform_points
+from pointmap.lens import Lens as Distortion
 from recon.localise.resection import Lens, Resection, Sightings, resect, resect_unknown
 from recon.scene import Camera
 
-WIDTH, HEIGHT, FOCAL, K1 = 640, 480, 560.0, -0.04
+WIDTH, HEIGHT, FOCAL = 640, 480, 560.0
+BENT = Distortion.radial(-0.04)
 POSE = look_at(np.array([0.5, -1.0, -3.6]), np.array([0.1, 0.3, 0.3]))
-KNOWN = Lens(Camera(pinhole(FOCAL, WIDTH, HEIGHT), WIDTH, HEIGHT, None, K1), 0.0, "known")
+KNOWN = Lens(Camera(pinhole(FOCAL, WIDTH, HEIGHT), WIDTH, HEIGHT, None, BENT), 0.0, "known")
 
 
 def sightings(right: int, wrong: int, *, reach: float = 1.0, seed: int = 0) -> Sightings:
@@ -21,7 +23,7 @@ def sightings(right: int, wrong: int, *, reach: float = 1.0, seed: int = 0) -> S
     centre = np.array([0.1, 0.3, 0.3])
     points = centre + rng.uniform(-reach, reach, (right + wrong, 3))
     in_camera = transform_points(invert_rigid(POSE), points)
-    xy = project(in_camera, KNOWN.camera.intrinsics, K1) + rng.normal(0, 0.5, (len(points), 2))
+    xy = project(in_camera, KNOWN.camera.intrinsics, BENT) + rng.normal(0, 0.5, (len(points), 2))
     xy[right:] = rng.uniform(0, [WIDTH, HEIGHT], (wrong, 2))
     return Sightings(np.arange(len(points)), xy, points)
 
@@ -39,7 +41,7 @@ def test_the_pose_is_found_among_wrong_matches(wrong: int) -> None:
     assert centre_error(known) < 0.01 and centre_error(unknown) < 0.06
     assert known is not None and unknown is not None
     assert known.inliers >= 57 and unknown.inliers >= 57 and known.certain and unknown.certain
-    assert known.camera.k1 == K1 and known.camera.intrinsics[0, 0] == FOCAL
+    assert known.camera.lens == BENT and known.camera.intrinsics[0, 0] == FOCAL
     assert abs(unknown.camera.intrinsics[0, 0] / FOCAL - 1) < 0.02
 
 

@@ -13,6 +13,7 @@ from synthetic import Shot, sample_tracks, shoot, visible
 from pointmap.camera import pixel_rays, transform_points
 from pointmap.errors import InputError
 from pointmap.images import Photo, ResizedPhoto
+from pointmap.lens import Lens
 from recon.depth.given_maps_in_scene import priors_from_scene
 from recon.prediction.given_maps import PriorMap, priors_from_matches, read_prior_maps
 from recon.scene import Tracks
@@ -110,7 +111,7 @@ def test_scene_points_scale_and_shift_the_maps_exactly_whatever_they_hold(
     tracks = Tracks(outliers, exact.colours, exact.point_index, exact.view_index, exact.xy)
     alignment = Alignment(
         intrinsics=np.stack([s.intrinsics for s in shots]),
-        k1=np.zeros(3),
+        lenses=(Lens(),) * 3,
         cam_to_world=(*(s.cam_to_world for s in shots[:2]), None),
         reasons=(None, None, "no matches"),
         tracks=tracks,
@@ -138,7 +139,7 @@ def solved(shots: list[Shot], tracks: Tracks) -> Alignment:
     """The true cameras."""
     return Alignment(
         intrinsics=np.stack([s.intrinsics for s in shots]),
-        k1=np.zeros(3),
+        lenses=(Lens(),) * 3,
         cam_to_world=tuple(s.cam_to_world for s in shots),
         reasons=(None,) * 3,
         tracks=tracks,

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -40,7 +38,6 @@ def stereo_views(shots: list[Shot], error: float = 0.1) -> list[StereoView]:
                 prior,
                 tracks.points[mine],
                 mine,
-                shot.k1,
             )
         )
     return views
@@ -49,7 +46,7 @@ def stereo_views(shots: list[Shot], error: float = 0.1) -> list[StereoView]:
 def seen_by_another(shots: list[Shot], index: int) -> np.ndarray:
     """Pixels (h, w) of a photo whose surface another photo truly sees."""
     shot = shots[index]
-    world = transform_points(shot.cam_to_world, unproject(shot.depth, shot.intrinsics, shot.k1))
+    world = transform_points(shot.cam_to_world, unproject(shot.depth, shot.intrinsics, shot.lens))
     seen = np.zeros(shot.depth.shape, bool)
     for j, other in enumerate(shots):
         if j != index:
@@ -91,32 +88,6 @@ def test_subpixel_depth_has_no_half_pixel_bias(room: tuple) -> None:
         ratio = (depth.depth / shot.depth)[depth.confidence > 0.35]
         # Half a pixel at these baselines would be 0.5 % and more.
         assert abs(np.median(ratio) - 1) < 0.001
-
-
-@pytest.fixture(scope="module")
-def bent() -> list[Shot]:
-    return shoot(3, width=144, height=108, span_deg=25, wavelength=0.5, k1=-0.2)
-
-
-def test_depth_is_exact_in_the_pixels_of_a_distorted_photo(bent: list[Shot]) -> None:
-    refined = refine_depths(stereo_views(bent))
-    for i, (shot, depth) in enumerate(zip(bent, refined, strict=True)):
-        ratio = depth.depth / np.maximum(shot.depth, 1e-9)
-        sure = (depth.confidence > 0.35) & (shot.depth > 0)
-        assert sure.sum() > 0.6 * seen_by_another(bent, i).sum()
-        assert abs(np.median(ratio[sure]) - 1) < 0.001
-        # The corners, which a pinhole's geometry would miss by several pixels, are as good.
-        corner = np.hypot(*np.indices(ratio.shape).T.T - [[[54]], [[72]]]) > 72
-        assert (np.abs(ratio - 1)[sure & corner] < 0.02).mean() > 0.9
-
-
-def test_depth_that_ignores_the_lens_is_wrong(bent: list[Shot]) -> None:
-    views = [replace(view, k1=0.0) for view in stereo_views(bent)]
-    off = [
-        np.abs(depth.depth / np.maximum(shot.depth, 1e-9) - 1)[depth.confidence > 0.35]
-        for depth, shot in zip(refine_depths(views), bent, strict=True)
-    ]
-    assert (np.concatenate(off) < 0.005).mean() < 0.6
 
 
 def test_two_photos_are_enough() -> None:
@@ -277,7 +248,7 @@ def test_what_is_known_spreads_along_its_colour() -> None:
 
 
 def test_confirmed_depth_of_another_photo_is_borrowed_at_the_right_pixels() -> None:
-    shots = shoot(3, width=80, height=60, span_deg=20, k1=-0.1)
+    shots = shoot(3, width=80, height=60, span_deg=20)
     given = [
         DeviceDepth(
             torch.from_numpy(shot.depth),
@@ -286,7 +257,6 @@ def test_confirmed_depth_of_another_photo_is_borrowed_at_the_right_pixels() -> N
                 torch.zeros(shot.depth.shape),
                 torch.from_numpy(shot.intrinsics),
                 torch.from_numpy(shot.cam_to_world),
-                shot.k1,
             ),
         )
         for shot in shots

@@ -26,14 +26,13 @@ def photo(shot: Shot) -> Photo2D:
         torch.from_numpy(shot.pixels.mean(-1).astype(np.float32) / 255),
         torch.from_numpy(shot.intrinsics),
         torch.from_numpy(shot.cam_to_world),
-        shot.k1,
     )
 
 
-@pytest.fixture(scope="module", params=[0.0, -0.2], ids=["pinhole", "lens"])
-def shots(request: pytest.FixtureRequest) -> list[Shot]:
+@pytest.fixture(scope="module")
+def shots() -> list[Shot]:
     """Four photos, the last one smaller than the others."""
-    given = dict(span_deg=20, wavelength=0.5, k1=request.param)
+    given = dict(span_deg=20, wavelength=0.5)
     large, small = shoot(4, width=128, height=96, **given), shoot(4, width=96, height=72, **given)
     return [*large[:3], small[3]]
 

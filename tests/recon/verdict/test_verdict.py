@@ -13,6 +13,7 @@ from alignment_scenes import HEIGHT, WIDTH, Scene, arc_scene, evidence, pose_err
 
 from pointmap.camera import Array, rotation_exp
 from pointmap.images import Photo
+from pointmap.lens import PINHOLE
 from recon.alignment.align import align
 from recon.alignment.explained import pair_fits
 from recon.scene import Tracks
@@ -185,7 +186,7 @@ def _turning(step_deg: float) -> Alignment:
             edges.append(edge)
     return Alignment(
         np.tile(K, (4, 1, 1)),
-        np.zeros(4),
+        (PINHOLE,) * 4,
         tuple(poses),
         (None,) * 4,
         Tracks.empty(),

@@ -7,6 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from pointmap.camera import Array, invert_rigid, pinhole, project, rigid, transform_points
+from pointmap.lens import Lens
 from recon.scene import Camera, LoadedMaps, View
 from recon.world.gravity import estimate_up
 from recon.world.surfaces import Surfaces
@@ -114,12 +115,12 @@ def test_lines_of_a_picture_lie_in_planes_with_up(k1: float) -> None:
     picture = np.full((480, 640, 3), 90, np.uint8)
     for x in np.linspace(-3, 3, 9):
         post = np.column_stack([np.full(40, x - 2), np.full(40, 6.0), np.linspace(-2, 4, 40)])
-        xy = project(transform_points(invert_rigid(pose), post), K, k1)
+        xy = project(transform_points(invert_rigid(pose), post), K, Lens.radial(k1))
         xy = xy[np.isfinite(xy).all(axis=1)]
         corners = np.round((xy - 0.5) * 16).astype(np.int32)[None]
         cv2.polylines(picture, list(corners), False, (220, 220, 220), 3, cv2.LINE_AA, 4)
     maps = LoadedMaps(picture, np.zeros((480, 640), np.float32), np.zeros((480, 640), np.float32))
-    lines = find_lines(View("a.jpg", "a.jpg", Camera(K, 640, 480, pose, k1), maps))  # type: ignore[arg-type]
+    lines = find_lines(View("a.jpg", "a.jpg", Camera(K, 640, 480, pose, Lens.radial(k1)), maps))  # type: ignore[arg-type]
     assert len(lines.lengths) >= 10
     off = np.degrees(np.arcsin(np.abs(lines.normals @ Z)))
     assert np.median(off) < 0.3

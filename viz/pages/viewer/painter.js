@@ -109,18 +109,18 @@ const makePainter = (gl, data) => {
     const camera = data.cameras.find((one) => one.index === state.photo);
     const texture = textures.get(state.photo);
     if (!texture || state.fade <= 0) return;
-    const { fx, fy, cx, cy, width, height, k1 } = camera.lens;
+    const { fx, fy, cx, cy, width, height, bend } = camera.lens;
     const [right, down, forward] = camera.axes;
     Object.entries({ eye: camera.eye, right, down, forward }).forEach(
       ([name, value]) => gl.uniform3fv(places[name], value));
     // A bent photo's edge lies a little beyond or within its straight one.
-    const margin = 1 + 2 * Math.abs(k1);
+    const margin = 1 + 2 * Math.abs(bend[0]) + 2 * bend[2];
     gl.uniform2f(places.from, -margin * cx / fx, -margin * cy / fy);
     gl.uniform2f(places.to, margin * (width - cx) / fx, margin * (height - cy) / fy);
     gl.uniform1f(places.ahead, camera.ahead);
     gl.uniform4f(places.lens, fx, fy, cx, cy);
     gl.uniform2f(places.size, width, height);
-    gl.uniform1f(places.k1, k1);
+    gl.uniform3fv(places.bend, bend);
     gl.uniform1f(places.fade, state.fade);
     gl.bindTexture(gl.TEXTURE_2D, texture);
     gl.bindVertexArray(null);

@@ -101,9 +101,12 @@ const shading = (function () {
          slope = mix(from, to, corner);
          vec3 p = eye + ahead * (slope.x * right + slope.y * down + forward);
          gl_Position = projection * view * vec4(p, 1.0); }`,
-      `uniform sampler2D picture; uniform vec4 lens; uniform vec2 size; uniform float k1, fade;
+      `uniform sampler2D picture; uniform vec4 lens; uniform vec2 size; uniform vec3 bend; uniform float fade;
        in vec2 slope; out vec4 o;
-       void main() { vec2 bent = slope * (1.0 + k1 * dot(slope, slope));
+       void main() { float r2 = dot(slope, slope), r = sqrt(r2), t = atan(r);
+         float t2 = bend.z > 0.5 ? t * t : r2;
+         vec2 bent = slope * (1.0 + t2 * (bend.x + bend.y * t2));
+         if (bend.z > 0.5 && r > 0.0) bent *= t / r;
          vec2 uv = (lens.xy * bent + lens.zw) / size;
          if (any(lessThan(uv, vec2(0.0))) || any(greaterThan(uv, vec2(1.0)))) discard;
          o = vec4(texture(picture, uv).rgb, fade); }`),
