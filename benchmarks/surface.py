@@ -1,9 +1,10 @@
 """How good the fused surface is: on exact depth, and how many floaters real scenes lose.
 
-    python -m benchmarks.surface [SAVED_SCENE...] [--json FILE]
+    python -m benchmarks.surface [SAVED_SCENE...] [--courtyard SAVED_SCENE] [--json FILE]
 
 Exact depth and poses of a box with balls, so that every error is the fusion's own. Saved scenes are
-those that run_recon.py wrote; their depth is fused again.
+those that run_recon.py wrote; their depth is fused again. The one of the sample photos is also
+compared with the solids they were rendered from.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.courtyard_surface import CourtyardScores, courtyard
 from benchmarks.pointmap_scenes import BALLS, HALF_BOX, RoomScene, make_room
 from pointmap.camera import (
     Array,
@@ -190,7 +192,9 @@ def cleaning(folder: Path) -> CleaningScores:
     )
 
 
-def _table(rows: Sequence[ExactScores] | Sequence[CleaningScores]) -> str:
+def _table(
+    rows: Sequence[ExactScores] | Sequence[CleaningScores] | Sequence[CourtyardScores],
+) -> str:
     cells = [{name: _text(value) for name, value in asdict(row).items()} for row in rows]
     names = list(cells[0])
     lines = [names, ["---"] * len(names), *(list(row.values()) for row in cells)]
@@ -207,6 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print both tables and write the JSON; see the module's docstring."""
     parser = argparse.ArgumentParser(prog="benchmarks.surface", description=__doc__)
     parser.add_argument("scenes", nargs="*", type=Path)
+    parser.add_argument("--courtyard", type=Path, help="a saved scene of the sample photos")
     parser.add_argument("--json", type=Path, help="file for all figures")
     given = parser.parse_args(arguments)
     measured = [exact()]
@@ -214,8 +219,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cleaned = [cleaning(folder) for folder in given.scenes]
     if cleaned:
         print(f"\n{_table(cleaned)}")
+    sample = [courtyard(given.courtyard)] if given.courtyard else []
+    if sample:
+        print(f"\n{_table(sample)}")
     if given.json:
-        rows = {"exact": [asdict(m) for m in measured], "scenes": [asdict(c) for c in cleaned]}
+        parts = {"exact": measured, "scenes": cleaned, "courtyard": sample}
+        rows = {name: [asdict(row) for row in part] for name, part in parts.items()}
         given.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     return 0
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from recon.fusion.options import FusionOptions
 from recon.fusion.usable_depth import inside_box
+from recon.fusion.watertight import closed_surface
 from recon.scene import Mesh
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ def clean(
 ) -> tuple[Mesh, dict[str, float]]:
     """Return the finished mesh, still grey, and what was found and removed in numbers.
 
-    In this order: crop, floaters away, small holes closed, smoothed, simplified.
+    In this order: crop, floaters away, small holes closed, all closed if asked for, smoothed,
+    simplified.
     """
     surface.remove_degenerate_triangles()
     if options.crop is not None:
@@ -33,6 +35,8 @@ def clean(
     if options.fill_holes > 0:
         surface = _closed(surface, options.fill_holes * voxel)
     counts["triangles_closing_holes"] = len(surface.triangles) - before
+    if options.watertight:
+        surface = closed_surface(surface, voxel)
     if options.smooth:
         from open3d.geometry import FilterScope
 

@@ -42,6 +42,9 @@ class FusionOptions:
     """Connected pieces with less than this share of all triangles are removed as floaters."""
     fill_holes: float = 4.0
     """Holes in the mesh up to this radius, in voxels, are closed; 0 leaves them."""
+    watertight: bool = False
+    """Close the mesh to the boundary of a solid, as printing in 3D needs it: smoothly where nobody
+    saw it, and by a box where the scene goes on."""
     smooth: int = 0
     """Rounds of smoothing (Taubin's, which does not shrink) of the mesh."""
     decimate: int | None = None

@@ -1,10 +1,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scene_factory import make_scene
 
 from benchmarks import surface
+from benchmarks.courtyard_surface import looked_past
+from benchmarks.stereo import TrueView
 
 
 def test_exact_depth_gives_a_surface_within_half_a_voxel() -> None:
@@ -28,3 +31,16 @@ def test_table_and_json(
     assert row["scene"] == "scene" and row["pieces"] > row["floaters_removed"] >= 0
     shown = capsys.readouterr().out
     assert str(scores.triangles) in shown and "floaters_removed" in shown
+
+
+def test_what_hangs_before_a_wall_or_the_sky_is_looked_past() -> None:
+    depth = np.full((40, 40), 4.0, np.float32)
+    depth[:20] = 0
+    K = np.array([[40.0, 0, 20], [0, 40, 20], [0, 0, 1]])
+    view = TrueView(np.zeros((40, 40, 0), np.uint8), depth, K, np.eye(4))
+    # On the wall, before it, behind it, before the sky, at the outline, beside the picture.
+    x, y, z = np.array(
+        [[0, 1, 4], [0, 1, 3], [0, 1, 5], [0, -1, 9], [0, 0.02, 3], [9, 0, 1]], float
+    ).T
+    found = looked_past(np.stack([x, y, z], -1), [view], 0.5)
+    assert found.tolist() == [False, True, False, True, True, False]
