@@ -100,7 +100,7 @@ def _open_edges(triangles: NDArray[np.int32]) -> NDArray[np.int32]:
     _, number, count = np.unique(
         np.sort(edges, axis=1), axis=0, return_inverse=True, return_counts=True
     )
-    return edges[count[number.ravel()] == 1]
+    return np.asarray(edges[count[number.ravel()] == 1])
 
 
 def _with_lids(mesh: o3d.geometry.TriangleMesh) -> o3d.geometry.TriangleMesh:
