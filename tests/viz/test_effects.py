@@ -14,6 +14,7 @@ from view_maps import with_maps
 
 from pointmap.camera import pinhole
 from pointmap.errors import InputError
+from pointmap.lens import PINHOLE
 from viz.__main__ import main
 from viz.effects.bokeh import bokeh
 from viz.effects.moved_eye import MovedEye, anaglyph, parallax_film, side_by_side
@@ -33,7 +34,7 @@ def photo() -> PhotoDepth:
     pixels[CARD], depth[CARD] = RED, NEAR
     known = np.ones(depth.shape, bool)
     up = np.array([0.0, -1.0, 0.0])
-    return PhotoDepth("a", pixels, depth, pinhole(100.0, 128, 96), 0.0, None, known, up)
+    return PhotoDepth("a", pixels, depth, pinhole(100.0, 128, 96), PINHOLE, None, known, up)
 
 
 def test_a_sharp_card_keeps_its_edge_and_its_blurred_ground_off(photo: PhotoDepth) -> None:
@@ -61,7 +62,7 @@ def test_a_lamp_out_of_focus_is_a_disc(photo: PhotoDepth) -> None:
     pixels, depth = np.zeros_like(photo.pixels), np.full_like(photo.depth, FAR)
     pixels[48, 100] = 255
     depth[:, :30] = NEAR
-    lamp = PhotoDepth("a", pixels, depth, photo.intrinsics, 0.0, None, photo.measured, photo.up)
+    lamp = PhotoDepth("a", pixels, depth, photo.intrinsics, PINHOLE, None, photo.measured, photo.up)
     seen = bokeh(lamp, focus=(0.1, 0.5), blur=6)[..., 0]
     rows, columns = np.nonzero(seen > 0.5 * seen[48, 100])
     radius = 0.06 * 128 * (1 - NEAR / FAR)
@@ -74,7 +75,7 @@ def test_what_is_hidden_continues_the_far_side(photo: PhotoDepth) -> None:
     stripes = photo.pixels.copy()
     stripes[::8, :40] = 0
     striped = PhotoDepth(
-        "a", stripes, photo.depth, photo.intrinsics, 0.0, None, photo.measured, photo.up
+        "a", stripes, photo.depth, photo.intrinsics, PINHOLE, None, photo.measured, photo.up
     )
     hidden = hidden_behind(striped, 10)
     assert hidden.there[48, 41:49].all() and not hidden.there[48, 60]
@@ -141,7 +142,7 @@ def test_the_ground_is_darker_where_the_model_stands(cube: Path) -> None:
     rays = np.stack([(x - 64) / 100, (y - 48) / 100, np.ones(size)], axis=-1)
     depth = (-2.0 / (rays @ up)).astype(np.float32)
     grey = np.full((*size, 3), 180, np.uint8)
-    floor = PhotoDepth("a", grey, depth, K, 0.0, None, np.ones(size, bool), up)
+    floor = PhotoDepth("a", grey, depth, K, PINHOLE, None, np.ones(size, bool), up)
     seen = place_model(floor, load_model(cube), at=(0.5, 0.6), size=0.6)
     box = blue(seen)
     rows, columns = np.nonzero(box)
