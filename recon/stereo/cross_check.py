@@ -135,7 +135,7 @@ def reproject_confirmed(photo: Photo2D, others: Sequence[DeviceDepth]) -> Estima
     none = torch.zeros_like(photo.grey)
     if not others:
         return Estimate(none, none)
-    maps = torch.stack([seen_from(photo, other) for other in others])
+    maps = torch.stack([_seen_from(photo, other) for other in others])
     nearest = maps.amin(0)
     agrees = (maps / nearest - 1).abs() < _SAME_DEPTH
     count = agrees.sum(0)
@@ -145,7 +145,7 @@ def reproject_confirmed(photo: Photo2D, others: Sequence[DeviceDepth]) -> Estima
     return Estimate(torch.where(count > 0, 1 / inverse.clamp_min(1e-12), 0.0), weight)
 
 
-def seen_from(photo: Photo2D, other: DeviceDepth) -> Tensor:
+def _seen_from(photo: Photo2D, other: DeviceDepth) -> Tensor:
     """Return the depth (h, w) of the other photo's points in this photo, inf where none falls."""
     height, width = photo.grey.shape
     known = other.depth > 0

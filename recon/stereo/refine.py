@@ -4,8 +4,7 @@ Per photo, at half resolution: a full search among planes that face the camera a
 shaped like the prior (normalised cross-correlation, best half of the sources, semi-global
 smoothing, the prior as a weak vote). What photos agree on is spread to where they do not, and that
 shape is searched around in turn, then in narrow steps at full resolution. Depth that no other photo
-confirms gives way to the prior, and to what the photos make of theirs together. Of many photos some
-are searched, and lend the others their depth.
+confirms gives way to the prior. Of many photos some are searched, and lend the others their depth.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from torch.nn import functional as F
 from pointmap.freed_memory import return_freed_memory
 from recon.progress import Advance, unheard
 from recon.stage_results import DepthMap
-from recon.stereo.agreed_depth import agreed_depth
 from recon.stereo.borrowed_depth import borrowed_depth
 from recon.stereo.cross_check import DeviceDepth, Estimate, confirm, reproject_confirmed
 from recon.stereo.fill_unconfirmed import fill_unconfirmed
@@ -50,8 +48,6 @@ _CACHE_BYTES, _LEAST_CACHED = 64 * 2**20, 16
 # Of refine_depths, for results that were kept.
 _VERSION = 3
 _NEEDS = Needs("Depth: stereo", memory_mb=1200)
-# Photos at most that are asked what they make of a place where nothing is confirmed.
-_ASKED = 12
 # Factors of depth to either side within which surfaces shaped like the prior, and like what the
 # first search left, are tried: a prior may be nearly a half off, what is known by then a seventh.
 _PRIOR_REACH = 1.45
@@ -104,8 +100,8 @@ class _Stereo:
         self._called = called
         self._cached = _cached_photos(views, device)
         self._names = [content_key("stereo view", _VERSION, view) for view in views]
-        self._sources, self._compared, self._asked, self._searched, self._ranges = work.once(
-            content_key("stereo photos", _VERSION, self._names, options), self._plan
+        self._sources, self._compared, self._searched, self._ranges = work.once(
+            content_key("stereo sources", _VERSION, self._names, options), self._plan
         )
         # Where in the results of the searches each photo's are.
         self._place = {i: n for n, i in enumerate(self._searched)}
@@ -130,21 +126,16 @@ class _Stereo:
 
     def _plan(
         self,
-    ) -> tuple[
-        list[list[int]], list[list[int]], list[list[int]], list[int], list[tuple[float, float]]
-    ]:
+    ) -> tuple[list[list[int]], list[list[int]], list[int], list[tuple[float, float]]]:
         """Return each photo's sources, the searched photos whose depth its own is compared with,
-        those that are asked where nothing is confirmed, which photos are searched, and the range of
-        each search.
+        which photos are searched, and the range of each search.
         """
         photos = [PhotoOverview.of(view) for view in self._views]
         searched = photos_to_search(photos)
-        ranked = choose_sources(photos, max(_ASKED, self._options.sources))
-        sources = compared = [found[: self._options.sources] for found in ranked]
+        sources = compared = choose_sources(photos, self._options.sources)
         if len(searched) < len(photos):
             compared = choose_sources(photos, self._options.sources, among=searched)
-        asked = [found[:_ASKED] for found in ranked]
-        return sources, compared, asked, searched, [inverse_range(view) for view in self._views]
+        return sources, compared, searched, [inverse_range(view) for view in self._views]
 
     def refined(self, on_progress: Advance) -> Sequence[DepthMap]:
         """Return the depth maps of all views."""
@@ -179,14 +170,8 @@ class _Stereo:
             )
             for i in others
         ]
-        own = dict(zip([*self._searched, *others], [*settled.filled, *borrowed], strict=True))
-        inferred = [own[i] for i in range(len(names))]
-        results = [
-            content_key(
-                "agreed depth", _VERSION, names[i], inferred[i], [inferred[j] for j in near]
-            )
-            for i, near in enumerate(self._asked)
-        ]
+        final = dict(zip([*self._searched, *others], [*settled.filled, *borrowed], strict=True))
+        results = [final[i] for i in range(len(names))]
         kept = self._work.found(results)
         if kept is not None:
             return kept
@@ -204,11 +189,9 @@ class _Stereo:
         self._settle(fine, settled, self._photo, lambda frame: frame)
         checked = Pieces[DepthMap](self._work, settled.checked)
         self._each(borrowed, lambda n: self._borrow(others[n], checked), others)
-        alone = Pieces[DepthMap](self._work, inferred)
-        agreed = self._each(results, lambda i: self._agreed(i, alone), range(len(names)))
-        for passed in (first, guessed.checked, guessed.filled, second, settled.checked, inferred):
+        for passed in (first, guessed.checked, guessed.filled, second, settled.checked):
             self._work.forget(passed)
-        return agreed
+        return Pieces[DepthMap](self._work, results)
 
     def _first(self, n: int) -> _Search:
         """Return what a full search finds at half resolution, nothing without sources or range."""
@@ -310,15 +293,6 @@ class _Stereo:
         lent = borrowed_depth(frame.photo, [self._photo(j) for j in self._sources[i]], neighbours)
         own = frame.counted(self._confirmed(lent, neighbours))
         return self._filled(own, frame, neighbours)
-
-    def _agreed(self, i: int, depths: Sequence[DepthMap]) -> DepthMap:
-        """Return a photo's depth, where nothing is confirmed as most of the others have it."""
-        others = []
-        for j in self._asked[i]:
-            estimate = Estimate.of(depths[j], self._device)
-            others.append(DeviceDepth(estimate.depth, estimate.confidence, self._photo(j)))
-        own = Estimate.of(depths[i], self._device)
-        return agreed_depth(own, others, self._photo(i)).depth_map()
 
     def _sure(
         self, i: int, checked: Sequence[DepthMap], photo: Callable[[int], Photo2D]
