@@ -8,7 +8,7 @@ import numpy as np
 
 from recon.fusion.options import FusionOptions
 from recon.fusion.usable_depth import inside_box
-from recon.fusion.watertight import closed_surface
+from recon.fusion.watertight import closed_surface, solid
 from recon.scene import Mesh
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def clean(
     """Return the finished mesh, still grey, and what was found and removed in numbers.
 
     In this order: crop, floaters away, small holes closed, all closed if asked for, smoothed,
-    simplified.
+    simplified; what was closed is made a solid.
     """
     surface.remove_degenerate_triangles()
     if options.crop is not None:
@@ -44,6 +44,8 @@ def clean(
     if options.decimate is not None and len(surface.triangles) > options.decimate:
         # The borders of what was seen would otherwise be eaten first.
         surface = surface.simplify_quadric_decimation(options.decimate, boundary_weight=3.0)
+    if options.watertight:
+        surface = solid(surface, voxel)
     surface.compute_vertex_normals()
     vertices = np.asarray(surface.vertices, np.float32)
     mesh = Mesh(

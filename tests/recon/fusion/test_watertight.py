@@ -7,10 +7,11 @@ from synthetic import Shot, Sphere, look_at, render, view_of
 
 from recon.fusion import FusionOptions, fuse_mesh
 from recon.fusion import watertight as watertight_module
-from recon.fusion.watertight import closed_surface
+from recon.fusion.watertight import closed_surface, solid
 from recon.scene import Mesh
 
 VOXEL, VOLUME = 0.1, 4 / 3 * np.pi
+SQUARE = (-1, -1), (1, -1), (1, 1), (-1, 1)
 
 
 def as_solid(mesh: Mesh) -> trimesh.Trimesh:
@@ -71,3 +72,54 @@ def test_a_border_that_the_box_leaves_open_gets_a_lid(monkeypatch: pytest.Monkey
     closed = closed_surface(sheet, 0.05)
     solid = trimesh.Trimesh(np.asarray(closed.vertices), np.asarray(closed.triangles))
     assert solid.is_watertight and solid.is_winding_consistent
+
+
+def test_sheets_that_touch_are_taken_apart() -> None:
+    # Seven cubes in a ring that meets itself along an edge, which so has four triangles.
+    cells = {(0, 1), (0, 0), (1, 0), (2, 0), (2, 1), (2, 2), (1, 2)}
+    sides = np.concatenate([np.eye(3, dtype=int), -np.eye(3, dtype=int)])
+    corners = []
+    for x, y in cells:
+        for side in sides:
+            if side[2] or (x + side[0], y + side[1]) not in cells:
+                u = np.roll(np.abs(side), 1)
+                v = np.cross(side, u)
+                middle = np.array([x, y, 0]) + 0.5 + 0.5 * side
+                corners += [middle + 0.5 * (p * u + q * v) for p, q in SQUARE]
+    places, number = np.unique(np.array(corners), axis=0, return_inverse=True)
+    quads = number.reshape(-1, 4)
+    ring = o3d.geometry.TriangleMesh(
+        o3d.utility.Vector3dVector(places),
+        o3d.utility.Vector3iVector(quads[:, [0, 1, 2, 0, 2, 3]].reshape(-1, 3).astype(np.int32)),
+    )
+    assert len(ring.get_non_manifold_edges(allow_boundary_edges=False)) == 1
+    made = solid(ring, 0.1)
+    # As a reader of the file sees it, which takes vertices in one place for one.
+    read = trimesh.Trimesh(np.asarray(made.vertices, np.float32), np.asarray(made.triangles))
+    assert read.is_watertight and read.is_winding_consistent and read.body_count == 1
+    assert read.volume == pytest.approx(7, rel=1e-3)
+    assert np.abs(read.bounds - [[0, 0, 0], [3, 3, 1]]).max() < 0.01
+
+
+def test_two_edges_between_the_same_vertices_become_two() -> None:
+    # A ring (torus of 4 x 8) whose hole is pinched to a slit: two of the four vertices about it are
+    # moved into the others, which so have two edges between them, one from either side.
+    s, t = np.mgrid[:4, :8]
+    around, tube = s * np.pi / 2, t * np.pi / 4
+    reach = 2 + np.cos(tube)
+    places = np.stack([reach * np.cos(around), reach * np.sin(around), np.sin(tube)], -1)
+    name = np.arange(32).reshape(4, 8)
+    name[1, 4], name[3, 4] = name[0, 4], name[2, 4]
+    a, b = name, np.roll(name, -1, axis=0)
+    c, d = np.roll(b, -1, axis=1), np.roll(a, -1, axis=1)
+    faces = np.concatenate([np.stack([a, b, c], -1), np.stack([a, c, d], -1)]).reshape(-1, 3)
+    ring = o3d.geometry.TriangleMesh(
+        o3d.utility.Vector3dVector(places.reshape(-1, 3)),
+        o3d.utility.Vector3iVector(faces.astype(np.int32)),
+    )
+    ring.remove_degenerate_triangles()
+    assert len(ring.get_non_manifold_edges(allow_boundary_edges=False)) == 1
+    made = solid(ring, 0.1)
+    read = trimesh.Trimesh(np.asarray(made.vertices, np.float32), np.asarray(made.triangles))
+    assert read.is_watertight and read.is_winding_consistent and read.body_count == 1
+    assert read.euler_number == 0 and len(read.vertices) == 30 + 2
