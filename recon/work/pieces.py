@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 class Needs:
     """What a task of a stage takes on a cluster, so that its scheduler can place it; one core each.
 
-    ``memory_mb``: room for its process, estimated and not measured yet;
+    ``memory_mb``: room for its process (``benchmarks.cluster`` prints what it takes);
     ``per_task``: pieces that go together, so that a task is worth sending; ``gpu``: whether it
     works on one, where the models that it needs then stay.
     """
