@@ -136,7 +136,7 @@ def _each_in_its_place(vertices: Array, triangles: Index, step: float) -> Array:
     a, b, c = (vertices[triangles[:, k]] for k in range(3))
     across = np.repeat(np.cross(b - a, c - a), 3, axis=0)
     outward = np.stack([np.bincount(triangles.ravel(), x, len(vertices)) for x in across.T], 1)
-    outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-300)
+    outward = outward / np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-300)
     single = vertices.astype(np.float32)
     order = np.lexsort(single.T)
     new = np.concatenate([[True], (np.diff(single[order], axis=0) != 0).any(axis=1)])
