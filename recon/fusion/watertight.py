@@ -218,11 +218,8 @@ def _largest(mesh: o3d.geometry.TriangleMesh) -> o3d.geometry.TriangleMesh:
 
 def _open_edges(triangles: NDArray[np.int32]) -> NDArray[np.int32]:
     """Return the edges (E, 2) with a triangle on one side only, in that triangle's direction."""
-    edges = triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
-    _, number, count = np.unique(
-        np.sort(edges, axis=1), axis=0, return_inverse=True, return_counts=True
-    )
-    return np.asarray(edges[count[number.ravel()] == 1])
+    name, count = _edges(triangles.astype(np.int64))
+    return triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)[count[name] == 1]
 
 
 def _with_lids(mesh: o3d.geometry.TriangleMesh) -> o3d.geometry.TriangleMesh:

@@ -20,6 +20,7 @@ from pointmap.camera import (
 )
 from pointmap.images import Photo
 from pointmap.lens import Lens
+from recon.alignment.cameras import Cameras
 from recon.stage_results import (
     Alignment,
     Focals,
@@ -32,6 +33,22 @@ from recon.stage_results import (
 )
 
 WIDTH, HEIGHT, FOCAL = 640, 480, 550.0
+
+
+def pinhole_cameras(cam_to_world: Array) -> Cameras:
+    """Return the cameras (N, 4, 4) of a scene, all placed and without distortion."""
+    count = len(cam_to_world)
+    none = np.zeros(count)
+    return Cameras(
+        cam_to_world,
+        np.ones(count, bool),
+        np.full(count, FOCAL),
+        np.tile([WIDTH / 2, HEIGHT / 2], (count, 1)),
+        np.ones(count),
+        none,
+        none,
+        np.zeros(count, bool),
+    )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from alignment_scenes import FOCAL, HEIGHT, WIDTH, Scene, arc_scene, scene_edges
+from alignment_scenes import FOCAL, HEIGHT, WIDTH, Scene, arc_scene, pinhole_cameras, scene_edges
 
 from pointmap.camera import Array
 from recon.alignment.cameras import Cameras
@@ -19,19 +19,7 @@ from recon.stage_results import PairEdge, PairMatches, RelativePose
 
 
 def true_cameras(scene: Scene) -> Cameras:
-    count = len(scene.cam_to_world)
-    centre = np.tile([WIDTH / 2, HEIGHT / 2], (count, 1))
-    placed = np.ones(count, bool)
-    return Cameras(
-        scene.cam_to_world,
-        placed,
-        np.full(count, FOCAL),
-        centre,
-        np.ones(count),
-        np.zeros(count),
-        np.zeros(count),
-        np.zeros(count, bool),
-    )
+    return pinhole_cameras(scene.cam_to_world)
 
 
 def tracks_of(table: MatchTable, scene: Scene, **changes) -> TrackSet:

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from alignment_scenes import FOCAL, HEIGHT, WIDTH, arc_scene, scene_edges
+from alignment_scenes import HEIGHT, WIDTH, arc_scene, pinhole_cameras, scene_edges
 
 from pointmap.camera import Array, fit_similarity, invert_rigid, transform_points
 from recon.alignment.cameras import Cameras
@@ -22,20 +22,9 @@ def centre_error(found: Array, truth: Array) -> float:
 
 
 def rotations_only(cam_to_world: Array) -> Cameras:
-    count = len(cam_to_world)
     turned = cam_to_world.copy()
     turned[:, :3, 3] = 0
-    centre = np.tile([WIDTH / 2, HEIGHT / 2], (count, 1))
-    return Cameras(
-        turned,
-        np.ones(count, bool),
-        np.full(count, FOCAL),
-        centre,
-        np.ones(count),
-        np.zeros(count),
-        np.zeros(count),
-        np.zeros(count, bool),
-    )
+    return pinhole_cameras(turned)
 
 
 def test_directions_from_matches_survive_outliers_and_keeps_the_sign():
