@@ -19,8 +19,8 @@ from recon.stereo.piecewise_planes import find_planes
 # a plane has to be seen to go on in it.
 _REACH = 0.02
 # Depth is behind another from this relative distance on; a plane farther than the second is not
-# guessed.
-_BEHIND, _FARTHEST = 0.03, 0.4
+# guessed; what differs by less than the third from an outline is as near as it.
+_BEHIND, _FARTHEST, _AS_NEAR = 0.03, 0.4, 0.05
 # A plane is seen where it holds this share of the sure pixels around, each relatively as near to it
 # as the second.
 _LEAST_SHARE, _ON_PLANE = 0.15, 0.015
@@ -29,16 +29,17 @@ _LEAST_SHARE, _ON_PLANE = 0.15, 0.015
 def background(
     depth: NDArray[np.float32],
     confidence: NDArray[np.float32],
-    sure: NDArray[np.bool_],
-    doubted: NDArray[np.bool_],
+    unsure: NDArray[np.bool_],
+    supported: NDArray[np.bool_],
     contradicted: Callable[[NDArray[np.bool_], NDArray[np.float32]], NDArray[np.bool_]],
 ) -> NDArray[np.float32]:
-    """Return depth (h, w) for ``doubted`` pixels beside the outlines of what is ``sure``: that of
-    the nearest plane behind both that goes on there, 0 where none does.
+    """Return depth (h, w) for ``unsure`` pixels beside the outlines of sure ones: that of the
+    nearest plane behind both that goes on there, 0 where none does.
 
-    ``depth`` and ``confidence`` (h, w) are the photo's; a lens bends planes too little within so
-    short a reach to count. ``contradicted(where, depth)`` tells which of the pixels ``where``
-    (h, w) other photos look past at ``depth`` (P,).
+    Those that other photos ``supported`` (h, w) stay, unless they are as near as the outline:
+    photos are wrong there alike. ``depth`` (0 = unknown) and ``confidence`` (h, w) are the photo's;
+    a lens bends planes too little within so short a reach to count. ``contradicted(where, depth)``
+    tells which of the pixels ``where`` (h, w) other photos look past at ``depth`` (P,).
     """
     import cv2
 
@@ -46,11 +47,12 @@ def background(
     radius = max(1, round(_REACH * max(height, width)))
     window = (2 * radius + 1, 2 * radius + 1)
     found = np.zeros_like(depth)
-    inverse = np.where(sure, 1 / np.maximum(depth, 1e-12), 0).astype(np.float32)
+    own = np.where(depth > 0, 1 / np.maximum(depth, 1e-12), 0).astype(np.float32)
+    sure = (depth > 0) & ~unsure
+    inverse = np.where(sure, own, 0)
     front = cv2.dilate(inverse, np.ones(window, np.uint8))
-    # As near as the thing in front, and as what was inferred.
-    own = np.where(doubted, 1 / np.maximum(depth, 1e-12), 0).astype(np.float32)
-    nearest = np.minimum(front, own) * (1 - _BEHIND)
+    asked = unsure & (~supported | (np.abs(front - own) < _AS_NEAR * own))
+    nearest = np.where(asked, np.minimum(front, own) * (1 - _BEHIND), 0)
     if not nearest.any():
         return found
     weight = np.where(sure, confidence, 0).astype(np.float32) ** 2
@@ -61,7 +63,7 @@ def background(
         plane = a + b * x + c * y
         belongs = (np.abs(plane - inverse) < _ON_PLANE * inverse).astype(np.float32)
         seen = cv2.boxFilter(belongs, -1, window) > np.maximum(_LEAST_SHARE * around, 1e-6)
-        fits = seen & (plane < nearest) & (plane > (1 - _FARTHEST) * own) & (own > 0)
+        fits = seen & (plane < nearest) & (plane > (1 - _FARTHEST) * own)
         # Nearer than what another plane gave.
         fits &= (plane * found > 1) | (found == 0)
         if fits.any():

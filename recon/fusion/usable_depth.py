@@ -247,23 +247,21 @@ def _supported(masked: _Masked, others: Sequence[UsableDepth]) -> UsableDepth:
     unsure = _unpacked(masked.unsure, shape)
     if not unsure.any():
         return usable
-    supported = replace(usable, padded=usable.padded.copy())
-    votes = count_votes(others, usable, usable.points(unsure))
-    supported.rounded[unsure] *= votes > 0
-    doubted = unsure.copy()
-    doubted[unsure] = votes <= 0
+    supported = np.zeros(shape, bool)
+    supported[unsure] = count_votes(others, usable, usable.points(unsure)) > 0
     behind = background(
         usable.depth,
         usable.view.confidence,
-        usable.known & ~unsure,
-        doubted,
+        unsure,
+        supported,
         lambda where, depth: count_votes(others, usable, usable.rays(where) * depth) < 0,
     )
     moved = behind > 0
-    supported.rounded[moved] = (behind[moved] / usable.unit).astype(np.float16)
-    supported = replace(supported, moved=np.packbits(moved))
-    supported.rounded[_speckle(supported.known)] = 0
-    return supported
+    kept = replace(usable, padded=usable.padded.copy(), moved=np.packbits(moved))
+    kept.rounded[unsure & ~supported] = 0
+    kept.rounded[moved] = (behind[moved] / usable.unit).astype(np.float16)
+    kept.rounded[_speckle(kept.known)] = 0
+    return kept
 
 
 def _unpacked(bits: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.bool_]:

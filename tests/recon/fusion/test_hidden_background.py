@@ -5,7 +5,7 @@ import pytest
 
 from recon.fusion.hidden_background import background
 from recon.fusion.options import FusionOptions
-from recon.fusion.usable_depth import UsableDepth, usable_depths
+from recon.fusion.usable_depth import usable_depths
 from recon.scene import Camera, LoadedMaps, View
 
 WIDTH, HEIGHT, FOCAL = 200, 150, 180.0
@@ -36,10 +36,8 @@ def _photo(shift: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _views() -> list[View]:
     K = np.array([[FOCAL, 0, WIDTH / 2], [0, FOCAL, HEIGHT / 2], [0, 0, 1]])
     views = []
-    # What two strips say alike would count as seen.
-    for number, (shift, off) in enumerate(((-0.6, 0.85), (0.0, 1.0), (0.6, 0.85))):
-        depth, confidence, wall = _photo(shift)
-        depth[wall > 0] *= off
+    for number, shift in enumerate((-0.6, 0.0, 0.6)):
+        depth, confidence, _ = _photo(shift)
         pose = np.eye(4)
         pose[0, 3] = shift
         pixels = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
@@ -49,13 +47,10 @@ def _views() -> list[View]:
     return views
 
 
-def _middle() -> UsableDepth:
-    return usable_depths(_views(), FusionOptions(sky="keep"))[1]
-
-
 def test_a_strip_beside_an_outline_gets_the_wall_that_goes_on_behind_it() -> None:
+    """The strips of all photos agree with each other, as windows that straddle an outline do."""
     _, _, wall = _photo(0.0)
-    strip, usable = wall > 0, _middle()
+    strip, usable = wall > 0, usable_depths(_views(), FusionOptions(sky="keep"))[1]
     # Pixels at the outline itself are masked as edges.
     placed = strip & usable.known
     assert placed.sum() > 0.7 * strip.sum()
@@ -64,15 +59,31 @@ def test_a_strip_beside_an_outline_gets_the_wall_that_goes_on_behind_it() -> Non
 
 
 @pytest.mark.parametrize("looked_past", [False, True])
-def test_only_doubted_depth_near_an_outline_moves_and_only_where_nobody_looks_past(
+def test_only_unsure_depth_near_an_outline_moves_and_only_where_nobody_looks_past(
     looked_past: bool,
 ) -> None:
     depth, confidence, wall = _photo(0.0)
-    doubted = confidence < 0.5
+    unsure = confidence < 0.5
     # As far from the card as no strip is.
-    doubted[:, :10] = True
+    unsure[:, :10] = True
     found = background(
-        depth, confidence, ~doubted, doubted, lambda where, at: np.full(len(at), looked_past)
+        depth,
+        confidence,
+        unsure,
+        np.zeros_like(unsure),
+        lambda where, at: np.full(len(at), looked_past),
     )
     assert not found[wall == 0].any()
     assert ((found > 0).sum() > 0.9 * (wall > 0).sum()) != looked_past
+
+
+def test_supported_depth_stays_unless_it_is_as_near_as_the_outline() -> None:
+    depth, confidence, wall = _photo(0.0)
+    unsure = confidence < 0.5
+    for factor, moves in ((1.0, True), (1.15, False)):
+        own = np.where(wall > 0, factor * CARD, depth).astype(np.float32)
+        found = background(
+            own, confidence, unsure, unsure, lambda where, at: np.zeros(len(at), bool)
+        )
+        assert ((found > 0).sum() > 0.9 * (wall > 0).sum()) == moves
+        assert moves or not found.any()
