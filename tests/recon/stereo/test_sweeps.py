@@ -11,9 +11,9 @@ import pytest
 import torch
 from synthetic import Shot, shoot
 
+from pointmap.compiled import compiled
 from recon.stage_results import DepthMap
 from recon.stereo import compiled_sweep, plane_sweep, refine_depths, torch_sweep
-from recon.stereo.loops.compiled import compiled
 from recon.stereo.loops.paths import least_energy
 from recon.stereo.photo import Photo2D, Votes
 from recon.stereo.view import StereoView

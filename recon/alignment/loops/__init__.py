@@ -1,0 +1,1 @@
+"""Loops over observations and points, compiled by numba when they are imported."""
