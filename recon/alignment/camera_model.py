@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from pointmap.camera import Array, Index, Mask, rotation_exp
-from recon.alignment.loops.observations import depths, jacobians, shown
+from recon.alignment import loops
 
 POSE = 6
 """Unknowns of a camera's pose."""
@@ -197,7 +197,7 @@ class Linear:
 
 def residuals(problem: BundleProblem, state: State) -> tuple[Array, Mask]:
     """Return residuals in sigmas (M, 2) and which points lie in front of their camera (M,)."""
-    pixels = shown(*_observed(problem, state))
+    pixels = loops.shown(*_observed(problem, state))
     in_front = np.isfinite(pixels[:, 0])
     expected = problem.principal + state.shift_px[problem.focal_index]
     pixels += expected[problem.camera_index]
@@ -223,7 +223,7 @@ def _z_residuals(problem: BundleProblem, state: State) -> tuple[Array, Array]:
     point lies behind its camera; and 1 / (z sigma) (M,), what they change by with z.
     """
     assert problem.known_z is not None
-    z = depths(*_observed(problem, state)[:5])
+    z = loops.depths(*_observed(problem, state)[:5])
     told = (problem.known_z > 0) & (z > 1e-9)
     ratio = np.where(told, z, 1.0) / np.where(told, problem.known_z, 1.0)
     slope = np.where(told, 1 / np.where(told, z, 1.0), 0.0) / problem.known_z_log_sigma
@@ -308,7 +308,7 @@ def linearise(problem: BundleProblem, state: State, options: BundleOptions) -> L
         along_z = root * slope
         joined[:, 2, -1] = off * root
     observed = _observed(problem, state)
-    jacobians(*observed, trust / problem.sigma_px, along_z, problem.own_columns, joined)
+    loops.jacobians(*observed, trust / problem.sigma_px, along_z, problem.own_columns, joined)
     if problem.known_z is not None:
         scaled = np.where(along_z > 0, -root / problem.known_z_log_sigma, 0.0)
         joined[:, 2, 3 + POSE] = scaled

@@ -8,7 +8,7 @@ import numpy as np
 
 from pointmap.camera import Array, Index, Mask
 from pointmap.lens import Lens, fold_radius, undistort
-from recon.alignment.loops.reprojection import agreement, errors_px
+from recon.alignment import loops
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Cameras:
     def errors_px(self, view: Index, xy: Array, points: Array) -> Array:
         """Return reprojection errors (M,) of world points (M, 3); inf behind the camera."""
         return np.asarray(
-            errors_px(
+            loops.errors_px(
                 *self._all(),
                 np.ascontiguousarray(view, np.int64),
                 *(np.ascontiguousarray(values, np.float64) for values in (xy, points)),
@@ -103,7 +103,7 @@ class Cameras:
         numbers = [np.ascontiguousarray(values, np.float64) for values in (xy, limits_px, points)]
         indices = [np.ascontiguousarray(values, np.int64) for values in (view, chain, ends)]
         return np.asarray(
-            agreement(*self._all(), indices[0], *numbers[:2], *indices[1:], numbers[2])
+            loops.agreement(*self._all(), indices[0], *numbers[:2], *indices[1:], numbers[2])
         )
 
     def _all(self) -> tuple[Array | Mask, ...]:

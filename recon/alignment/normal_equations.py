@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from pointmap.camera import Array, Index
+from recon.alignment import loops
 from recon.alignment.camera_model import (
     BundleProblem,
     Linear,
@@ -18,7 +19,6 @@ from recon.alignment.camera_model import (
     fixed_pose_columns,
     lens_priors,
 )
-from recon.alignment.loops import elimination
 from recon.alignment.positive_system import PositiveSolver
 
 
@@ -84,7 +84,7 @@ class NormalEquations:
         self.point_gradient = np.zeros((len(self.seen), 3))
         self.cross = np.empty((len(linear.joined), 3, width))
         of_points = self.point_hessian, self.point_gradient
-        elimination.add_products(linear.joined, *self.poses, sums, *of_points, self.cross)
+        loops.add_products(linear.joined, *self.poses, sums, *of_points, self.cross)
         # Upper halves were summed.
         sums += np.triu(sums, 1).transpose(0, 2, 1)
         self.pose_hessian, self.pose_lens = sums[:, :own, :own], sums[:, :own, own:-1]
@@ -106,26 +106,26 @@ class NormalEquations:
         to_poses = np.empty((len(self.cross), 3, self.own))
         to_lenses = np.zeros((len(self.lenses.column), 3, self.lens))
         ties = self.poses.ends, self.lens_block, self.cross
-        if not elimination.eliminate(V, g, *ties, root, to_poses, to_lenses):
+        if not loops.eliminate(V, g, *ties, root, to_poses, to_lenses):
             return None
         b = self.gradient.copy()
         poses = len(self.pose_hessian) * self.own
         from_points = b[:poses].reshape(-1, self.own), b[poses:].reshape(-1, self.lens)
-        elimination.subtract_from_rows(to_poses, *self.poses, g, from_points[0])
-        elimination.subtract_from_rows(to_lenses, *self.lenses, g, from_points[1])
+        loops.subtract_from_rows(to_poses, *self.poses, g, from_points[0])
+        loops.subtract_from_rows(to_lenses, *self.lenses, g, from_points[1])
         S, camera_damping = self.reduced.of(self, to_poses, to_lenses, damping)
         camera = self.solver.solve(S, np.where(self.free, -b, 0.0))
         if camera is None:
             return None
         camera = np.where(self.free, camera, 0.0)
         moved = -g
-        elimination.subtract_from_points(
+        loops.subtract_from_points(
             to_poses, *self.poses, camera[:poses].reshape(-1, self.own), moved
         )
-        elimination.subtract_from_points(
+        loops.subtract_from_points(
             to_lenses, *self.lenses, camera[poses:].reshape(-1, self.lens), moved
         )
-        elimination.solve_transposed(root, moved)
+        loops.solve_transposed(root, moved)
         point = np.zeros_like(self.problem.points)
         point[self.seen] = moved
         promise = -(self.gradient @ camera) - float((self.point_gradient * moved).sum())
@@ -204,11 +204,9 @@ class _ReducedSystem:
         poses, both, lenses = (np.zeros(shape) for shape in self.shapes)
         from_poses = to_poses, *equations.pose_rows
         pose_ties, lens_ties = (to_poses, *equations.poses), (to_lenses, *equations.lenses)
-        elimination.subtract_shares(*from_poses, *pose_ties, *self.poses, poses)
-        elimination.subtract_shares(*from_poses, *lens_ties, *self.both, both)
-        elimination.subtract_shares(
-            to_lenses, *equations.lens_rows, *lens_ties, *self.lenses, lenses
-        )
+        loops.subtract_shares(*from_poses, *pose_ties, *self.poses, poses)
+        loops.subtract_shares(*from_poses, *lens_ties, *self.both, both)
+        loops.subtract_shares(to_lenses, *equations.lens_rows, *lens_ties, *self.lenses, lenses)
         poses[self.poses.ends[:-1]] += equations.pose_hessian
         both[self.own_lens] += equations.pose_lens
         lenses[self.lenses.ends[:-1]] += equations.lens_hessian

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pointmap.camera import Array, Index
-from recon.alignment.loops.reprojection import ray_midpoints, refined_points, widest_chords
+from recon.alignment import loops
 
 if TYPE_CHECKING:
     from recon.alignment.cameras import Cameras
@@ -22,7 +22,7 @@ def midpoints(
     ``rays`` are unit vectors. The point may lie behind a camera: nothing is checked.
     """
     given = centres_1, rays_1, centres_2, rays_2
-    points, angles = ray_midpoints(*(np.ascontiguousarray(v, np.float64) for v in given))
+    points, angles = loops.ray_midpoints(*(np.ascontiguousarray(v, np.float64) for v in given))
     return points, np.degrees(angles)
 
 
@@ -44,7 +44,7 @@ def refine_points(
     """
     seen = cameras.on_plane(view, xy)
     return np.asarray(
-        refined_points(
+        loops.refined_points(
             cameras.world_to_cam_rotation,
             cameras.centre,
             np.ascontiguousarray(cameras.focals_px, np.float64),
@@ -61,7 +61,7 @@ def widest_angles_deg(cameras: Cameras, points: Array, *, point: Index, view: In
 
     ``point`` (M,) sorted, naming every point, and ``view`` (M,): the observations.
     """
-    chords = widest_chords(
+    chords = loops.widest_chords(
         cameras.centre,
         _ends(point, len(points)),
         np.ascontiguousarray(view, np.int64),

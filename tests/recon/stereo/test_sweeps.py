@@ -202,5 +202,5 @@ def test_compiled_loops_need_no_folder_to_be_kept_in(monkeypatch: pytest.MonkeyP
 
 
 def test_numba_is_imported_where_it_is_used() -> None:
-    code = "import sys, recon, recon.stereo.refine; sys.exit('numba' in sys.modules)"
+    code = "import sys, recon.cli, recon.stereo.refine; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
