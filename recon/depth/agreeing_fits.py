@@ -50,7 +50,7 @@ _LOSS = 2.0
 # Points close together share one error of the map; a fit is refused that leaves more than so many.
 _WORSE = 3.0
 # Rounds, and the step of a logarithm below which they end.
-_ROUNDS, _SETTLED = 30, 1e-4
+_ROUNDS, _SETTLED = 30, 1e-3
 # Farthest step of a round, and least share of the median value that a shifted value keeps.
 _STEP, _POSITIVE = 0.2, 0.02
 # Relative step of depth by which it is seen how what another photo says changes with it.
