@@ -267,7 +267,7 @@ def _with_lenses(
         if options.lens == "pinhole":
             return found
         chosen = inputs.work.once(
-            content_key("lenses", 1, *found, options.align, options.seed),
+            content_key("lenses", 2, *found, options.align, options.seed),
             lambda: with_chosen_lenses(
                 inputs.photos,
                 evidence,
