@@ -368,7 +368,9 @@ def _aligned_scene(
             stereo=options.stereo if options.refine_depth else None,
             advance=advance,
         )
-    verdict = judge_again(first_verdict, dense) if options.refine_depth else first_verdict
+    verdict = first_verdict
+    if options.refine_depth:
+        verdict = judge_again(first_verdict, alignment, dense)
     if verdict != first_verdict:
         _tell(verdict, place)
     if options.adapt is not None:

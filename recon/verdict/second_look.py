@@ -6,28 +6,28 @@ Stereo then looks along the wrong lines, and finds next to nothing where the mat
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 
-from recon.stage_results import CONFIRMED, DenseDepths, DepthMap
+from pointmap.camera import Array, invert_rigid, pixel_rays, project, transform_points
+from recon.scene import Verdict
+from recon.stage_results import CONFIRMED, Alignment, DenseDepths
 from recon.verdict.judge import doubted
-
-if TYPE_CHECKING:
-    from pointmap.images import ResizedPhoto
-    from recon.scene import Verdict
 
 # Scenes of so few photos are looked at; of more, other signs tell.
 _FEW_PHOTOS = 4
-# Share of the depth that stereo has to confirm: measured, 0 to 0.12 with cameras of two photos that
-# are off by more than 10 degrees, 0.2 to 0.9 with right ones (benchmarks/README.md).
-_AGREES = 0.15
-# Depth counts where a photo has texture, neighbouring pixels that differ by more levels of 255, in
-# so much of the picture or more.
+# Share of what they show both that stereo has to confirm. Measured (benchmarks/README.md): 0 to
+# 0.25 with cameras that are off by more than 10 degrees, 0.45 to 0.9 with right ones.
+_AGREES = 0.4
+# There is texture where neighbouring pixels differ by more levels of 255; it has to fill so much of
+# the picture.
 _TEXTURE_LEVELS, _LEAST = 4.0, 0.01
 
 
-def judge_again(verdict: Verdict | None, dense: DenseDepths) -> Verdict | None:
+def judge_again(
+    verdict: Verdict | None, alignment: Alignment, dense: DenseDepths
+) -> Verdict | None:
     """Return the verdict on a scene whose depth was refined by stereo: doubtful where it was sound
     and stereo does not agree.
 
@@ -35,31 +35,49 @@ def judge_again(verdict: Verdict | None, dense: DenseDepths) -> Verdict | None:
     """
     if verdict is None or verdict.word != "sound" or verdict.direction_error_deg is None:
         return verdict
-    numbers = [k for k, photo in enumerate(verdict.photos) if photo is not None]
-    if len(numbers) > _FEW_PHOTOS:
+    placed = [k for k, pose in enumerate(alignment.cam_to_world) if pose is not None]
+    if len(placed) > _FEW_PHOTOS:
         return verdict
-    shares = [_confirmed(dense.frames[k], dense.depths[k]) for k in numbers]
+    shares = [_confirmed(k, [j for j in placed if j != k], alignment, dense) for k in placed]
     told = [share for share in shares if share is not None]
     if not told or (agreeing := float(np.median(told))) >= _AGREES:
         return verdict
     return doubted(
         verdict,
-        f"compared pixel by pixel, the photos agree in {agreeing:.0%} of their depth only, though "
-        "their matches fit: add photos in between",
+        f"compared pixel by pixel, the photos agree in {agreeing:.0%} of what they share only, "
+        "though their matches fit: add photos in between",
     )
 
 
-def _confirmed(frame: ResizedPhoto, depth: DepthMap | None) -> float | None:
-    """Return the share of a photo's depth, where there is texture, that another photo confirms;
-    None where there is hardly any.
+def _confirmed(
+    k: int, others: Sequence[int], alignment: Alignment, dense: DenseDepths
+) -> float | None:
+    """Return the share of photo ``k``'s depth that another photo confirms, where it has texture and
+    lies in another's picture; None where there is hardly any.
     """
+    frame, depth = dense.frames[k], dense.depths[k]
     if depth is None:
         return None
     grey = frame.pixels.mean(axis=2)
     steps = np.abs(np.diff(grey, axis=1))[:-1], np.abs(np.diff(grey, axis=0))[:, :-1]
-    counted = np.zeros(grey.shape, bool)
-    counted[:-1, :-1] = np.maximum(*steps) > _TEXTURE_LEVELS
-    counted &= depth.depth > 0
-    if counted.mean() < _LEAST:
+    row, column = np.nonzero(np.maximum(*steps) > _TEXTURE_LEVELS)
+    z = depth.depth[row, column]
+    xy = (np.stack([column, row], axis=1) + 0.5) / [frame.scale_x, frame.scale_y]
+    rays = pixel_rays(xy, alignment.intrinsics[k], alignment.lenses[k])
+    points = transform_points(_pose(k, alignment), rays * z[:, None])
+    shared = np.zeros(len(z), bool)
+    for j in others:
+        photo = dense.frames[j].photo
+        there = transform_points(invert_rigid(_pose(j, alignment)), points)
+        at = project(there, alignment.intrinsics[j], alignment.lenses[j])
+        shared |= (there[:, 2] > 0) & ((at > 0) & (at < [photo.width, photo.height])).all(axis=1)
+    shared &= z > 0
+    if shared.sum() < _LEAST * grey.size:
         return None
-    return float((depth.confidence[counted] > CONFIRMED).mean())
+    return float((depth.confidence[row, column][shared] > CONFIRMED).mean())
+
+
+def _pose(k: int, alignment: Alignment) -> Array:
+    pose = alignment.cam_to_world[k]
+    assert pose is not None
+    return pose
