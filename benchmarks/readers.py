@@ -140,11 +140,16 @@ def pycolmap_model(folder: Path) -> Seen:
 
 
 def nerfstudio_poses(folder: Path) -> Seen:
-    """nerfstudio's dataparser: transforms.json, its cameras and its seed points."""
-    # nerfstudio/data/dataparsers/nerfstudio_dataparser.py: OpenGL cameras in a z-up world, whose
-    # "up" method of orientation averages the cameras' own up; then z has to be up already.
-    listed = json.loads((folder / "transforms.json").read_text())
-    poses = np.array([frame["transform_matrix"] for frame in listed["frames"]])
+    """nerfstudio's dataparser: the cameras of transforms.json."""
+    from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+
+    as_they_are = {"orientation_method": "none", "center_method": "none", "auto_scale_poses": False}
+    parser = NerfstudioDataParserConfig(data=folder, eval_mode="all", **as_they_are).setup()
+    read = parser.get_dataparser_outputs("train")
+    poses = read.cameras.camera_to_worlds.numpy()
+    if not all(path.is_file() for path in read.image_filenames):
+        raise ValueError("it does not find the photos")
+    # By itself it turns the mean of the cameras' own up to z, which then has to be near already.
     up = poses[:, :3, 1].mean(axis=0)
     tilt = np.degrees(np.arccos(np.clip(up[2] / np.linalg.norm(up), -1, 1)))
     if tilt > 35:
@@ -169,7 +174,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Seen]]] = {
     "Open3D": ("mesh.ply", open3d_ply),
     "Open3D ": ("scene.glb", open3d_glb),
     "COLMAP (pycolmap)": ("colmap/sparse/0", pycolmap_model),
-    "nerfstudio's steps": ("transforms.json", nerfstudio_poses),
+    "nerfstudio": ("transforms.json", nerfstudio_poses),
     "gsply": ("splat.ply", gsply_splat),
 }
 _TOLERANCE = 0.01  # of the box's diagonal
