@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recon.stereo.loops.compiled import compiled
+from pointmap.compiled import compiled
 
 _ZERO, _ONE, _NEARLY_ZERO = np.float32(0), np.float32(1), np.float32(1e-12)
 
