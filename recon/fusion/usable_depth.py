@@ -142,9 +142,10 @@ def usable_depths(
 
     Of a complete surface less sure depth stays, however unsure, where more photos found the same
     than look past it: a plain wall, which matching cannot confirm but on which what was inferred
-    for several photos meets. Where less than a twentieth of all depth is sure enough (one photo, or
-    depth that was never compared between photos) the surest nine tenths are taken instead of next
-    to nothing. ``up`` (3,): where up is in the world, if that is known.
+    for several photos meets. Planes that go on take the place of the rest. Where less than a
+    twentieth of all depth is sure enough (one photo, or depth that was never compared between
+    photos) the surest nine tenths are taken instead of next to nothing. ``up`` (3,): where up is in
+    the world, if that is known.
     """
     placed = [view for view in views if view.registered]
     masked = _masked(placed, options.min_confidence, options, up)
