@@ -23,7 +23,7 @@ from recon.stereo.piecewise_planes import find_planes
 _ON_PLANE, _MOSTLY, _EVERY = 0.015, 0.5, 2
 # How far from an outline, as a share of the photo's longer side, a strip reaches, and how far away
 # a plane has to be seen to go on in it, with at least so much of the sure pixels there.
-_REACH, _LEAST_SHARE = 0.02, 0.15
+_REACH, _LEAST_SHARE = 0.02, 0.5
 # Depth is behind another from this relative distance on; what differs by less than the second from
 # an outline is as near as it; no plane is taken whose inverse depth is below so much of what is
 # expected.
