@@ -22,8 +22,8 @@ from recon.stereo.piecewise_planes import find_planes
 # second pixel.
 _ON_PLANE, _MOSTLY, _EVERY = 0.015, 0.5, 2
 # How far from an outline, as a share of the photo's longer side, a strip reaches, and how far away
-# a plane has to be seen to go on in it, with at least so much of the sure pixels there.
-_REACH, _LEAST_SHARE = 0.02, 0.5
+# a plane has to be seen to go on in it.
+_REACH = 0.02
 # Depth is behind another from this relative distance on; what differs by less than the second from
 # an outline is as near as it; no plane is taken whose inverse depth is below so much of what is
 # expected.
@@ -62,7 +62,7 @@ def continued(
     def take(surface: NDArray[np.float32], fits: NDArray[np.bool_]) -> NDArray[np.bool_]:
         fits &= surface > _LEAST_INVERSE * own
         if fits.any():
-            fits[fits] = ~contradicted(fits, 1 / surface[fits])
+            fits[fits] = ~contradicted(fits, np.reciprocal(surface[fits]))
             found[fits] = surface[fits]
         return fits
 
@@ -71,7 +71,7 @@ def continued(
         taken = take(surface, unsure & ~supported & (share > most))
         most[taken] = share[taken]
     limit = np.where(found == 0, _behind_outlines(own, inverse, unsure, supported), 0)
-    for surface, seen in zip(surfaces, _seen_around(belongs, sure), strict=True):
+    for surface, seen in zip(surfaces, _seen_around(belongs, inverse), strict=True):
         # The nearest of those behind.
         take(surface, seen & (surface < limit) & (surface > found))
     return np.where(found > 0, 1 / np.maximum(found, 1e-12), 0)
@@ -107,13 +107,19 @@ def _behind_outlines(
     return np.where(asked, np.minimum(front, own) * np.float32(1 - _BEHIND), 0)
 
 
-def _seen_around(belongs: NDArray[np.float32], sure: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
-    """Return where (h, w) each plane is seen nearby."""
+def _seen_around(
+    belongs: NDArray[np.float32], inverse: NDArray[np.float32]
+) -> list[NDArray[np.bool_]]:
+    """Return where (h, w) each plane is seen nearby, behind what is in front there: it holds half
+    of what is sure there and lies behind (``inverse`` depth (h, w), 0 where not sure).
+    """
     import cv2
 
-    window = _window(sure.shape)
-    least = np.maximum(_LEAST_SHARE * cv2.boxFilter(sure.astype(np.float32), -1, window), 1e-6)
-    return [cv2.boxFilter(held, -1, window) > least for held in belongs]
+    window = _window(inverse.shape)
+    front = cv2.dilate(inverse, np.ones(window, np.uint8), iterations=2)
+    behind = ((inverse > 0) & (inverse < (1 - _BEHIND) * front)).astype(np.float32)
+    least = np.maximum(_MOSTLY * cv2.boxFilter(behind, -1, window), 1e-6)
+    return [cv2.boxFilter(held * behind, -1, window) > least for held in belongs]
 
 
 def _window(shape: tuple[int, ...]) -> tuple[int, int]:
