@@ -15,10 +15,11 @@ from pointmap.images import Photo
 from recon.alignment.align import align
 from recon.alignment.lens_choice import with_chosen_lenses
 from recon.alignment.refinement import AlignOptions
+from recon.alignment.zooms import cameras_by_zoom
 from recon.evaluation.scene import read_truth
 from recon.inputs import read_inputs
 from recon.options import Options
-from recon.stage_results import Alignment, PairEvidence, PairMatches
+from recon.stage_results import Alignment, Focals, PairEvidence, PairMatches
 from recon.two_view.features import find_features
 from recon.two_view.focal_lengths import FocalOptions, solve_focals
 from recon.two_view.match_photos import match_photos
@@ -216,18 +217,34 @@ def same(scene: Matched, rng: np.random.Generator) -> Matched:
 
 
 def solved(scene: Matched, rng: np.random.Generator, *, force: bool = False) -> Alignment:
-    """Return the cameras that the matches give; ``force``: with a wrong focal length held."""
-    photos = scene.photos
-    focals = solve_focals(photos, scene.matches, None, FocalOptions())
+    """Return the cameras that the matches give, with zooms and lenses found as the pipeline finds
+    them; ``force``: with a wrong focal length held.
+    """
+    photos, matches = scene.photos, scene.matches
+    focals = solve_focals(photos, matches, None, FocalOptions())
     if force:
         factor = np.exp(rng.choice([-1, 1]) * rng.uniform(0.3, 0.8))
         focals = replace(
             focals, focals_px=focals.focals_px * factor, log_sigma=np.zeros(len(photos))
         )
-    found = (verify_pair(photos, m, None, focals.focals_px) for m in scene.matches)
+    evidence, alignment = _aligned(photos, matches, focals)
+    if force:
+        return alignment
+    zooms = cameras_by_zoom(photos, evidence, alignment, AlignOptions())
+    if zooms is not None:
+        photos = tuple(replace(p, camera_key=key) for p, key in zip(photos, zooms, strict=True))
+        focals = solve_focals(photos, matches, None, FocalOptions())
+        evidence, alignment = _aligned(photos, matches, focals)
+    return with_chosen_lenses(photos, evidence, alignment, AlignOptions())
+
+
+def _aligned(
+    photos: Sequence[Photo], matches: Sequence[PairMatches], focals: Focals
+) -> tuple[PairEvidence, Alignment]:
+    found = (verify_pair(photos, m, None, focals.focals_px) for m in matches)
     edges = [edge for edge in found if edge is not None]
-    evidence = PairEvidence(list(scene.matches), edges, focals, [], [])
-    return with_chosen_lenses(photos, evidence, align(photos, evidence), AlignOptions())
+    evidence = PairEvidence(list(matches), edges, focals, [], [])
+    return evidence, align(photos, evidence)
 
 
 def disturbed(alignment: Alignment, kind: str, rng: np.random.Generator) -> Alignment:

@@ -25,8 +25,6 @@ Array = NDArray[np.float64]
 _NEWTON_ROUNDS, _MORE_ROUNDS, _DOUBLINGS = 12, 40, 30
 # A plane z = 1 has no place for what lies 90 degrees off the axis; a pixel this near to it has.
 _WIDEST = np.radians(89.0)
-# Below this squared radius a fisheye's g is taken from its series.
-_NEAR = 1e-8
 
 MODELS: Mapping[str, tuple[str, ...]] = {
     "SIMPLE_PINHOLE": (),
@@ -167,7 +165,7 @@ def distort(flat: Array, k1: ArrayLike, k2: ArrayLike, fisheye: ArrayLike) -> Ar
     """
     square = (flat**2).sum(axis=-1)
     along = np.where(fisheye, np.arctan(np.sqrt(square)) ** 2, square)
-    fold = _fold(np.asarray(k1, np.float64), np.asarray(k2, np.float64))
+    fold = fold_radius(np.asarray(k1, np.float64), np.asarray(k2, np.float64))
     scale = radial_scale(square, k1, k2, fisheye).scale
     return np.asarray(flat * np.where(along < fold**2, scale, np.nan)[..., None])
 
@@ -182,7 +180,7 @@ def undistort(flat: Array, k1: ArrayLike, k2: ArrayLike, fisheye: ArrayLike) -> 
     if not (k1.any() or k2.any() or fisheye.any()):
         return flat
     seen = np.sqrt((flat**2).sum(axis=-1))
-    fold = np.minimum(_fold(k1, k2), np.where(fisheye, _WIDEST, np.inf))
+    fold = np.minimum(fold_radius(k1, k2), np.where(fisheye, _WIDEST, np.inf))
     square = np.where(np.isfinite(fold), fold, 0.0) ** 2
     farthest = np.where(np.isfinite(fold), fold * (1 + square * (k1 + square * k2)), np.inf)
     radius = _radius(np.minimum(seen, farthest), k1, k2, fold)
@@ -193,7 +191,7 @@ def undistort(flat: Array, k1: ArrayLike, k2: ArrayLike, fisheye: ArrayLike) -> 
 @dataclass(frozen=True)
 class RadialScale:
     """By how much lenses scale a point's place, ``scale``, and how that changes with the point's
-    squared radius, with k1 and with k2; all (M,).
+    squared radius, with k1 and with k2; all (...).
     """
 
     scale: Array
@@ -203,32 +201,14 @@ class RadialScale:
 
 
 def radial_scale(square: Array, k1: ArrayLike, k2: ArrayLike, fisheye: ArrayLike) -> RadialScale:
-    """Return the scale of points at the squared radius ``square`` (M,) of the plane z = 1."""
-    k1, k2 = np.asarray(k1, np.float64), np.asarray(k2, np.float64)
-    scale, by_square = 1 + square * (k1 + square * k2), k1 + 2 * k2 * square
-    by_k1, by_k2 = square, square**2
-    if not np.any(fisheye):
-        return RadialScale(scale, np.asarray(by_square + 0 * square), by_k1, by_k2)
-    # With t = atan r: g = a(t) / r, dg/d(r^2) = (a'(t) / (1 + r^2) - g) / (2 r^2).
-    near = square < _NEAR
-    safe = np.where(near, 1.0, square)
-    radius = np.sqrt(safe)
-    angle = np.arctan(radius)
-    t2 = angle**2
-    g = angle * (1 + t2 * (k1 + t2 * k2)) / radius
-    slope = (1 + t2 * (3 * k1 + 5 * k2 * t2)) / (1 + safe)
-    bent = RadialScale(
-        np.where(near, 1 + (k1 - 1 / 3) * square, g),
-        np.where(near, k1 - 1 / 3, (slope - g) / (2 * safe)),
-        np.where(near, square, t2 * angle / radius),
-        np.where(near, 0.0, t2**2 * angle / radius),
-    )
-    return RadialScale(
-        np.where(fisheye, bent.scale, scale),
-        np.where(fisheye, bent.by_square, by_square),
-        np.where(fisheye, bent.by_k1, by_k1),
-        np.where(fisheye, bent.by_k2, by_k2),
-    )
+    """Return the scale of points at the squared radius ``square`` (...) of the plane z = 1."""
+    # Here, not above: who only needs pinholes need not wait for numba.
+    from pointmap.lens_loops import lens_scales
+
+    given = np.broadcast_arrays(square, k1, k2, np.asarray(fisheye, bool))
+    numbers = [np.ascontiguousarray(value, np.float64).ravel() for value in given[:3]]
+    found = lens_scales(*numbers, np.ascontiguousarray(given[3]).ravel())
+    return RadialScale(*found.reshape(4, *given[0].shape))
 
 
 def _radius(shown: Array, k1: Array, k2: Array, fold: Array) -> Array:
@@ -257,7 +237,7 @@ def _radius(shown: Array, k1: Array, k2: Array, fold: Array) -> Array:
     return np.asarray(radius)
 
 
-def _fold(k1: Array, k2: Array) -> Array:
+def fold_radius(k1: Array, k2: Array) -> Array:
     """Return the least t > 0 at which t (1 + k1 t^2 + k2 t^4) stops growing; inf without any."""
     # 1 + 3 k1 s + 5 k2 s^2 = 0 for s = t^2, by the form that is stable for small k2.
     under = np.square(3 * k1) - 20 * k2

@@ -33,7 +33,7 @@ from recon.prediction.network_pairs import network_pairs
 from recon.prediction.predict_scene import predict_scene
 from recon.progress import Run, StageListener
 from recon.reconstruction import Reconstruction
-from recon.scene import ModelRecord, Scene
+from recon.scene import ModelRecord, Scene, Verdict
 from recon.single_photo import photo_scene
 from recon.stage_results import (
     Alignment,
@@ -47,6 +47,7 @@ from recon.two_view.gather_evidence import gather_evidence
 from recon.two_view.learned_matching import match_by_model
 from recon.two_view.match_photos import match_photos
 from recon.verdict.judge import judge
+from recon.verdict.second_look import judge_again
 from recon.work.content_key import content_key, item_key
 from recon.work.folder import Work
 from recon.work.on_demand import Chosen
@@ -267,7 +268,7 @@ def _with_lenses(
         if options.lens == "pinhole":
             return found
         chosen = inputs.work.once(
-            content_key("lenses", 1, *found, options.align, options.seed),
+            content_key("lenses", 2, *found, options.align, options.seed),
             lambda: with_chosen_lenses(
                 inputs.photos,
                 evidence,
@@ -322,7 +323,7 @@ def _alignment(
         how = by_place, options.align, options.seed, lens
         depends_on = names, inputs.known, evidence, learned, how
         alignment = inputs.work.once(
-            content_key("alignment", 10, *depends_on),
+            content_key("alignment", 12, *depends_on),
             lambda: align_scene(
                 inputs,
                 features,
@@ -355,9 +356,8 @@ def _aligned_scene(
 ) -> Scene:
     """Return the scene of solved cameras; ``place`` is added to the stages' names."""
     with run.stage(f"Judging the cameras{place}"):
-        verdict = judge(inputs.photos, alignment, learned=inputs.matcher is not None)
-    if verdict is not None and verdict.word != "sound":
-        logger.warning("the cameras%s are %s: %s", place, verdict.word, verdict.reason)
+        first_verdict = judge(inputs.photos, alignment, learned=inputs.matcher is not None)
+    _tell(first_verdict, place)
     with run.stage(f"Depth{place}") as advance:
         dense = dense_depths(
             inputs,
@@ -368,6 +368,11 @@ def _aligned_scene(
             stereo=options.stereo if options.refine_depth else None,
             advance=advance,
         )
+    verdict = first_verdict
+    if options.refine_depth:
+        verdict = judge_again(first_verdict, alignment, dense)
+    if verdict != first_verdict:
+        _tell(verdict, place)
     if options.adapt is not None:
         with run.stage(f"Adapting the network{place}") as advance:
             adapt = AdaptOptions(options.adapt, seed=options.seed)
@@ -383,6 +388,12 @@ def _aligned_scene(
         )
     scene = assemble_scene(evidence, alignment, views, fused, turn)
     return replace(scene, units=inputs.known.units, world=world, verdict=verdict)
+
+
+def _tell(verdict: Verdict | None, place: str) -> None:
+    """Warn of cameras that are not sound."""
+    if verdict is not None and verdict.word != "sound":
+        logger.warning("the cameras%s are %s: %s", place, verdict.word, verdict.reason)
 
 
 def _one_photo(inputs: Inputs, options: Options, run: Run) -> Scene:

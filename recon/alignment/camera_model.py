@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from pointmap.camera import Array, Index, Mask, rotation_exp
-from pointmap.lens import radial_scale
+from recon.alignment import loops
 
 POSE = 6
 """Unknowns of a camera's pose."""
@@ -197,22 +197,25 @@ class Linear:
 
 def residuals(problem: BundleProblem, state: State) -> tuple[Array, Mask]:
     """Return residuals in sigmas (M, 2) and which points lie in front of their camera (M,)."""
-    cam = problem.camera_index
-    p = _rotate(state.rotation[cam], state.points[problem.point_index] - state.centre[cam])
-    in_front = p[:, 2] > 1e-9
-    z = np.where(in_front, p[:, 2], 1.0)
-    group = problem.focal_index[cam]
-    flat = p[:, :2] / z[:, None]
-    square = (flat**2).sum(axis=1)
-    scale = radial_scale(square, state.k1[group], state.k2[group], _fisheye(problem, group)).scale
-    pixels = (np.exp(state.log_focal)[group] * scale)[:, None] * flat + problem.principal[cam]
-    pixels = pixels + state.shift_px[group]
+    pixels = loops.shown(*_observed(problem, state))
+    in_front = np.isfinite(pixels[:, 0])
+    expected = problem.principal + state.shift_px[problem.focal_index]
+    pixels += expected[problem.camera_index]
     residual = (pixels - problem.xy) / problem.sigma_px[:, None]
     return np.where(in_front[:, None], residual, _BEHIND), in_front
 
 
-def _fisheye(problem: BundleProblem, group: Index) -> Mask | bool:
-    return False if problem.more is None else problem.more.fisheye[group]
+def _observed(problem: BundleProblem, state: State) -> tuple[Array | Index | Mask, ...]:
+    """Return what the loops over observations are given."""
+    lenses = len(problem.focals_px)
+    fisheye = np.zeros(lenses, bool) if problem.more is None else problem.more.fisheye
+    return (
+        *(np.ascontiguousarray(i, np.int64) for i in (problem.camera_index, problem.point_index)),
+        *(np.ascontiguousarray(v) for v in (state.rotation, state.centre, state.points)),
+        np.ascontiguousarray(problem.focal_index, np.int64),
+        *(np.ascontiguousarray(v) for v in (np.exp(state.log_focal), state.k1, state.k2)),
+        np.ascontiguousarray(fisheye),
+    )
 
 
 def _z_residuals(problem: BundleProblem, state: State) -> tuple[Array, Array]:
@@ -220,18 +223,17 @@ def _z_residuals(problem: BundleProblem, state: State) -> tuple[Array, Array]:
     point lies behind its camera; and 1 / (z sigma) (M,), what they change by with z.
     """
     assert problem.known_z is not None
-    cam = problem.camera_index
-    z = _rotate(state.rotation[cam], state.points[problem.point_index] - state.centre[cam])[:, 2]
+    z = loops.depths(*_observed(problem, state)[:5])
     told = (problem.known_z > 0) & (z > 1e-9)
     ratio = np.where(told, z, 1.0) / np.where(told, problem.known_z, 1.0)
     slope = np.where(told, 1 / np.where(told, z, 1.0), 0.0) / problem.known_z_log_sigma
-    off = np.where(told, np.log(ratio) - state.log_scale[cam], 0.0)
+    off = np.where(told, np.log(ratio) - state.log_scale[problem.camera_index], 0.0)
     return off / problem.known_z_log_sigma, slope
 
 
 def robust_cost(problem: BundleProblem, state: State, options: BundleOptions) -> float:
     """Return half the robust squared residuals in sigmas plus the priors' terms."""
-    squared = (residuals(problem, state)[0] ** 2).sum(axis=1)
+    squared = _squared(residuals(problem, state)[0])
     prior = (_focal_prior(problem, state) ** 2).sum() + _k1_prior(problem, state)[0].sum()
     if problem.more is not None:
         weights, values = _rich_prior(problem, state)
@@ -293,47 +295,28 @@ def lens_priors(problem: BundleProblem, state: State) -> tuple[Array, Array]:
 
 def linearise(problem: BundleProblem, state: State, options: BundleOptions) -> Linear:
     """Return the weighted residuals and Jacobians at a state."""
-    cam = problem.camera_index
-    rotation = state.rotation[cam]
-    p = _rotate(rotation, state.points[problem.point_index] - state.centre[cam])
     residual, in_front = residuals(problem, state)
-    weight = _loss((residual**2).sum(axis=1), options)[1]
-    trust = np.where(in_front, np.sqrt(weight), 0.0)
-    z = np.where(in_front, p[:, 2], 1.0)
-    group = problem.focal_index[cam]
-    flat = p[:, :2] / z[:, None]
-    square = (flat**2).sum(axis=1)
-    bent = radial_scale(square, state.k1[group], state.k2[group], _fisheye(problem, group))
-    slope = trust * np.exp(state.log_focal)[group] / problem.sigma_px
-    # d g q / dq = g I + 2 dg/d|q|^2 q q^T, and q = p[:2] / p[2].
-    to_flat = 2 * (bent.by_square * slope)[:, None, None] * flat[:, :, None] * flat[:, None, :]
-    to_flat[:, [0, 1], [0, 1]] += (slope * bent.scale)[:, None]
-    to_frame = np.empty((len(cam), 2, 3))
-    to_frame[:, :, :2] = to_flat / z[:, None, None]
-    to_frame[:, :, 2] = -(to_frame[:, :, :2] @ flat[:, :, None])[:, :, 0]
-    rows = 2
-    if problem.known_z is not None:
-        rows = 3
-        off, along_z = _z_residuals(problem, state)
-        root = np.sqrt(_loss(off**2, options)[1])
-        to_frame = np.concatenate([to_frame, np.zeros((len(cam), 1, 3))], axis=1)
-        to_frame[:, 2, 2] = root * along_z
-    lens = 3 + problem.own_columns
-    joined = np.zeros((len(cam), rows, lens + problem.lens_columns + 1))
-    joined[:, :, :3] = to_frame @ rotation
-    # g . (w x p) = w . (p x g), with g a row of to_frame.
-    joined[:, :, 3:6] = np.cross(p[:, None], to_frame)
-    joined[:, :, 6:9] = -joined[:, :, :3]
-    joined[:, :2, lens] = (slope * bent.scale)[:, None] * flat
-    joined[:, :2, lens + 1] = (slope * bent.by_k1)[:, None] * flat
-    if problem.more is not None:
-        joined[:, :2, lens + 2] = (slope * bent.by_k2)[:, None] * flat
-        joined[:, [0, 1], [lens + 3, lens + 4]] = (trust / problem.sigma_px)[:, None]
+    trust = np.where(in_front, np.sqrt(_loss(_squared(residual), options)[1]), 0.0)
+    rows = 2 if problem.known_z is None else 3
+    width = problem.own_columns + problem.lens_columns
+    joined = np.empty((len(residual), rows, 3 + width + 1))
     joined[:, :2, -1] = residual * trust[:, None]
+    along_z = np.zeros(0)
     if problem.known_z is not None:
-        joined[:, 2, 3 + POSE] = np.where(along_z > 0, -root / problem.known_z_log_sigma, 0.0)
+        off, slope = _z_residuals(problem, state)
+        root = np.sqrt(_loss(off**2, options)[1])
+        along_z = root * slope
         joined[:, 2, -1] = off * root
+    observed = _observed(problem, state)
+    loops.jacobians(*observed, trust / problem.sigma_px, along_z, problem.own_columns, joined)
+    if problem.known_z is not None:
+        scaled = np.where(along_z > 0, -root / problem.known_z_log_sigma, 0.0)
+        joined[:, 2, 3 + POSE] = scaled
     return Linear(joined)
+
+
+def _squared(residual: Array) -> Array:
+    return np.asarray(residual[:, 0] ** 2 + residual[:, 1] ** 2)
 
 
 def fixed_pose_columns(problem: BundleProblem) -> Mask:
@@ -354,7 +337,3 @@ def fixed_pose_columns(problem: BundleProblem) -> Mask:
         # Scaling the scene about the anchor moves this coordinate the most.
         fixed[far, 3 + int(np.argmax(np.abs(baseline[far])))] = True
     return fixed
-
-
-def _rotate(rotations: Array, vectors: Array) -> Array:
-    return (rotations @ vectors[:, :, None])[:, :, 0]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pointmap.camera import Array, Index, Mask
-from pointmap.lens import Lens, distort, undistort
+from pointmap.lens import Lens, fold_radius, undistort
+from recon.alignment import loops
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,16 @@ class Cameras:
         """The lens of each photo."""
         lenses = zip(self.k1.tolist(), self.k2.tolist(), self.fisheye.tolist(), strict=True)
         return tuple(Lens.solved(*lens) for lens in lenses)
+
+    @property
+    def world_to_cam_rotation(self) -> Array:
+        """The rotation (N, 3, 3) from the world to each photo's frame."""
+        return np.ascontiguousarray(self.cam_to_world[:, :3, :3].transpose(0, 2, 1), np.float64)
+
+    @property
+    def centre(self) -> Array:
+        """Where each photo was taken (N, 3)."""
+        return np.ascontiguousarray(self.cam_to_world[:, :3, 3], np.float64)
 
     def only(self, photo: int) -> Cameras:
         """Return the camera of one photo, by itself."""
@@ -73,13 +84,37 @@ class Cameras:
 
     def errors_px(self, view: Index, xy: Array, points: Array) -> Array:
         """Return reprojection errors (M,) of world points (M, 3); inf behind the camera."""
-        p = self.to_camera(view, points)
-        z = np.where(p[:, 2] > 0, p[:, 2], 1.0)
-        lens = self.k1[view], self.k2[view], self.fisheye[view]
-        flat = distort(p[:, :2] / z[:, None], *lens)
-        pixels = self.focals_px[view, None] * flat + self.principal[view]
-        error = np.linalg.norm(pixels - xy, axis=1)
-        return np.where((p[:, 2] > 0) & np.isfinite(error), error, np.inf)
+        return np.asarray(
+            loops.errors_px(
+                *self._all(),
+                np.ascontiguousarray(view, np.int64),
+                *(np.ascontiguousarray(values, np.float64) for values in (xy, points)),
+            )
+        )
+
+    def agreement(
+        self, view: Index, xy: Array, limits_px: Array, *, ends: Index, chain: Index, points: Array
+    ) -> Array:
+        """Return how well points (T, 3) fit what photos see of their ``chain`` (T,): MSAC's score.
+
+        A chain's observations are ``ends[c]`` to ``ends[c + 1]`` of ``view`` (M,), ``xy`` (M, 2)
+        and ``limits_px`` (M,), up to which an error counts.
+        """
+        numbers = [np.ascontiguousarray(values, np.float64) for values in (xy, limits_px, points)]
+        indices = [np.ascontiguousarray(values, np.int64) for values in (view, chain, ends)]
+        return np.asarray(
+            loops.agreement(*self._all(), indices[0], *numbers[:2], *indices[1:], numbers[2])
+        )
+
+    def _all(self) -> tuple[Array | Mask, ...]:
+        """Return what the loops over observations are given of all photos."""
+        lens = self.focals_px, self.principal, self.k1, self.k2, fold_radius(self.k1, self.k2)
+        return (
+            self.world_to_cam_rotation,
+            self.centre,
+            *(np.ascontiguousarray(values, np.float64) for values in lens),
+            np.ascontiguousarray(self.fisheye),
+        )
 
 
 def _rotate(rotations: Array, vectors: Array) -> Array:

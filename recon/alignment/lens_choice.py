@@ -27,7 +27,7 @@ from recon.stage_results import (
     PairEvidence,
     PhotoFeatures,
 )
-from recon.verdict.uncertainty import uncertainty
+from recon.verdict.uncertainty import centre_sigma, uncertainty
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +47,10 @@ _MISSES_PX = 4.0
 # A richer model has to lower what held-out matches miss by to this share of what a simpler one
 # leaves.
 _BETTER = 0.97
-_RICHEST = LensModel(k2=True, centre=True)
-_BETWEEN = LensModel(k2=True), LensModel(centre=True)
+# Principal points are solved for where observations hold them to this share of the long side.
+_CENTRE_SIGMA = 0.1
+# The richest model first.
+_MODELS = LensModel(k2=True, centre=True), LensModel(k2=True), LensModel(centre=True)
 
 
 def with_chosen_lenses(
@@ -62,6 +64,7 @@ def with_chosen_lenses(
 ) -> Alignment:
     """Return the alignment with the lenses that the photos show; as it is where one radial
     coefficient and a centred principal point say as much, or where focal lengths are known.
+    Principal points stay centred where the photos hardly hold them.
     ``features``, ``seed``: as in :func:`recon.alignment.align.align`.
     """
     placed = sum(pose is not None for pose in alignment.cam_to_world)
@@ -74,13 +77,16 @@ def with_chosen_lenses(
     told = replace(evidence, edges=list(alignment.edges))
     learned, held_out = _split(told)
     first = align(photos, learned, options, start=alignment)
-    model, best = _RICHEST, align(photos, learned, options, start=alignment, lens=_RICHEST)
+    sigma = centre_sigma(photos, alignment)
+    logger.debug("principal points are held to %.3f of the long side", sigma)
+    model, *simpler_ones = [m for m in _MODELS if sigma < _CENTRE_SIGMA or not m.centre]
+    best = align(photos, learned, options, start=alignment, lens=model)
     before, cost = (misses(photos, one, held_out) for one in (first, best))
     # Wrong matches fit nothing, and would hide what right ones tell.
     right = np.minimum(before, cost) < 1
     if not right.any() or cost[right].mean() >= _BETTER * before[right].mean():
         return alignment
-    for simpler in _BETWEEN:
+    for simpler in simpler_ones:
         start = _held_to(simpler, best, photos)
         trial = align(photos, learned, options, start=start, lens=simpler)
         found = misses(photos, trial, held_out)

@@ -5,10 +5,13 @@ Triggs et al. 2000, "Bundle adjustment: a modern synthesis", section 6.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy import sparse
 
-from pointmap.camera import Array
+from pointmap.camera import Array, Index
+from recon.alignment import loops
 from recon.alignment.camera_model import (
     BundleProblem,
     Linear,
@@ -16,7 +19,24 @@ from recon.alignment.camera_model import (
     fixed_pose_columns,
     lens_priors,
 )
-from recon.alignment.positive_system import solve_positive
+from recon.alignment.positive_system import PositiveSolver
+
+
+class _Blocks(NamedTuple):
+    """Where blocks stand: those of row i are ``ends[i]`` to ``ends[i + 1]`` of ``column``."""
+
+    ends: Index
+    column: Index
+
+    @staticmethod
+    def of(pattern: sparse.csr_array) -> _Blocks:
+        pattern.sort_indices()
+        return _Blocks(pattern.indptr.astype(np.int64), pattern.indices.astype(np.int64))
+
+    def array(self, data: Index, columns: int) -> sparse.bsr_array:
+        """Return the matrix of ``data`` (N, a, b)."""
+        shape = data.shape[1] * (len(self.ends) - 1), data.shape[2] * columns
+        return sparse.bsr_array((data, self.column, self.ends), shape=shape)
 
 
 class NormalEquations:
@@ -25,7 +45,7 @@ class NormalEquations:
     Unknowns of the cameras: six per pose, and one of the depths known there, if any are; then two
     per lens (logarithm of the focal length, and k1), or five (k2 and the principal point, too).
     Everything is kept as sparse blocks: two cameras are coupled only where they share a point, or a
-    focal.
+    focal. Observations are sorted by point, and those of a point by lens.
     """
 
     def __init__(self, problem: BundleProblem) -> None:
@@ -41,50 +61,37 @@ class NormalEquations:
         self.free = ~np.concatenate([fixed_pose_columns(problem).ravel(), held.ravel()])
         counts = np.bincount(problem.point_index, minlength=len(problem.points))
         self.seen = np.flatnonzero(counts)
-        self.row_ends = np.concatenate([[0], np.cumsum(counts[self.seen])])
-        self.row = np.repeat(np.arange(len(self.seen)), counts[self.seen])
-        # Within a point, observations are sorted by focal: each (point, focal) is one block.
+        ends = np.concatenate([[0], np.cumsum(counts[self.seen])]).astype(np.int64)
+        point = np.repeat(np.arange(len(self.seen)), counts[self.seen])
+        # What ties points to poses: a block for each observation; to lenses: one for each point
+        # and lens, the sum of what the observations give.
+        self.poses = _Blocks(ends, problem.camera_index.astype(np.int64))
         group = problem.focal_index[problem.camera_index]
-        changes = (np.diff(self.row) > 0) | (np.diff(group) != 0)
-        self.lens_starts = np.concatenate([[0], 1 + np.flatnonzero(changes)])
-        self.lens_group = group[self.lens_starts]
-        self.lens_ends = np.searchsorted(self.lens_starts, self.row_ends)
-        self.by_camera = np.argsort(problem.camera_index, kind="stable")
-        self.camera_ends = np.cumsum(np.bincount(problem.camera_index, minlength=cameras))
-        every = np.arange(len(problem.xy))
-        self.add_by_point = sparse.csr_array(
-            (np.ones(len(every)), every, self.row_ends), shape=(len(self.seen), len(every))
-        )
+        changes = np.concatenate([[True], (np.diff(point) > 0) | (np.diff(group) != 0)])
+        self.lens_block = np.cumsum(changes) - 1
+        starts = np.flatnonzero(changes)
+        self.lenses = _Blocks(np.searchsorted(starts, ends), group[starts].astype(np.int64))
+        self.pose_rows = _rows(self.poses.column, point, cameras)
+        self.lens_rows = _rows(self.lenses.column, point[starts], groups)
+        self.reduced = _ReducedSystem(self, cameras, groups)
+        self.solver = PositiveSolver()
 
     def build(self, linear: Linear, state: State) -> None:
         """Form Hessian blocks and gradients of both kinds of parameters."""
-        blocks, gradients = self._camera_blocks(linear)
-        own = self.own
-        self.pose_hessian, self.pose_lens = blocks[:, :own, :own], blocks[:, :own, own:]
+        own, width = self.own, self.own + self.lens
+        sums = np.zeros((len(self.columns), width + 1, width + 1))
+        self.point_hessian = np.zeros((len(self.seen), 3, 3))
+        self.point_gradient = np.zeros((len(self.seen), 3))
+        self.cross = np.empty((len(linear.joined), 3, width))
+        of_points = self.point_hessian, self.point_gradient
+        loops.add_products(linear.joined, *self.poses, sums, *of_points, self.cross)
+        # Upper halves were summed.
+        sums += np.triu(sums, 1).transpose(0, 2, 1)
+        self.pose_hessian, self.pose_lens = sums[:, :own, :own], sums[:, :own, own:-1]
         self.lens_hessian = np.zeros((len(self.problem.focals_px), self.lens, self.lens))
-        np.add.at(self.lens_hessian, self.problem.focal_index, blocks[:, own:, own:])
+        np.add.at(self.lens_hessian, self.problem.focal_index, sums[:, own:-1, own:-1])
         self.gradient = np.zeros(self.size)
-        np.add.at(self.gradient, self.columns, gradients)
-        self._add_priors(state)
-        products = linear.point.transpose(0, 2, 1) @ linear.joined
-        sums = self.add_by_point @ products.reshape(len(products), -1)
-        sums = sums.reshape(-1, *products.shape[1:])
-        self.point_hessian, self.point_gradient = sums[:, :, :3], sums[:, :, -1]
-        self.cross = products[:, :, 3:-1]
-
-    def _camera_blocks(self, linear: Linear) -> tuple[Array, Array]:
-        """Return each camera's Hessian block and gradient."""
-        rows = linear.joined[self.by_camera, :, 3:]
-        width = self.own + self.lens
-        squares = np.zeros((len(self.columns), width + 1, width + 1))
-        start = 0
-        for camera, end in enumerate(self.camera_ends.tolist()):
-            mine = rows[start:end].reshape(-1, width + 1)
-            squares[camera] = mine.T @ mine
-            start = end
-        return squares[:, :width, :width], squares[:, :width, width]
-
-    def _add_priors(self, state: State) -> None:
+        np.add.at(self.gradient, self.columns, sums[:, :-1, -1])
         weights, gradients = lens_priors(self.problem, state)
         each = np.arange(self.lens)
         self.lens_hessian[:, each, each] += weights
@@ -92,80 +99,127 @@ class NormalEquations:
 
     def solve(self, damping: float) -> tuple[Array, Array, float] | None:
         """Return camera step (D,), point step (P, 3) and the decrease the model promises."""
-        V = self.point_hessian.copy()
-        diagonal = np.einsum("pii->pi", V)
+        diagonal = np.einsum("pii->pi", self.point_hessian)
         point_damping = damping * diagonal + 1e-12 * diagonal.sum(axis=1, keepdims=True) + 1e-30
-        diagonal += point_damping
-        try:
-            root_inverse = np.linalg.inv(np.linalg.cholesky(V))
-        except np.linalg.LinAlgError:
+        V = self.point_hessian + point_damping[:, :, None] * np.eye(3)
+        root, g = np.empty_like(V), self.point_gradient.copy()
+        to_poses = np.empty((len(self.cross), 3, self.own))
+        to_lenses = np.zeros((len(self.lenses.column), 3, self.lens))
+        ties = self.poses.ends, self.lens_block, self.cross
+        if not loops.eliminate(V, g, *ties, root, to_poses, to_lenses):
             return None
-        E = root_inverse[self.row] @ self.cross
-        g = (root_inverse @ self.point_gradient[:, :, None])[:, :, 0].ravel()
-        to_pose, to_lens = self._to_points(E)
-        from_pose, from_lens = to_pose.T, to_lens.T
-        b = self.gradient - np.concatenate([from_pose @ g, from_lens @ g])
-        S, camera_damping = self._reduced(
-            from_pose @ to_pose, from_pose @ to_lens, from_lens @ to_lens, damping
-        )
-        camera = solve_positive(S, np.where(self.free, -b, 0.0))
+        b = self.gradient.copy()
+        poses = len(self.pose_hessian) * self.own
+        from_points = b[:poses].reshape(-1, self.own), b[poses:].reshape(-1, self.lens)
+        loops.subtract_from_rows(to_poses, *self.poses, g, from_points[0])
+        loops.subtract_from_rows(to_lenses, *self.lenses, g, from_points[1])
+        S, camera_damping = self.reduced.of(self, to_poses, to_lenses, damping)
+        camera = self.solver.solve(S, np.where(self.free, -b, 0.0))
         if camera is None:
             return None
         camera = np.where(self.free, camera, 0.0)
-        poses = self.size - to_lens.shape[1]
-        v = -(g + to_pose @ camera[:poses] + to_lens @ camera[poses:]).reshape(-1, 3)
+        moved = -g
+        loops.subtract_from_points(
+            to_poses, *self.poses, camera[:poses].reshape(-1, self.own), moved
+        )
+        loops.subtract_from_points(
+            to_lenses, *self.lenses, camera[poses:].reshape(-1, self.lens), moved
+        )
+        loops.solve_transposed(root, moved)
         point = np.zeros_like(self.problem.points)
-        point[self.seen] = (root_inverse.transpose(0, 2, 1) @ v[:, :, None])[:, :, 0]
-        moved = point[self.seen]
+        point[self.seen] = moved
         promise = -(self.gradient @ camera) - float((self.point_gradient * moved).sum())
         promise += camera @ (camera_damping * camera) + float((point_damping * moved**2).sum())
         return camera, point, float(0.5 * promise)
 
-    def _to_points(self, E: Array) -> tuple[sparse.bsr_array, sparse.bsr_array]:
-        """Return what ties points to poses (3 P', 6 C) and to lenses (3 P', 2 G), of blocks ``E``
-        (M, 3, 8).
-        """
-        height, lenses = 3 * len(self.seen), self.lens_hessian.shape[0]
-        pose_blocks = np.ascontiguousarray(E[:, :, : self.own])
-        lens_blocks = np.add.reduceat(E[:, :, self.own :], self.lens_starts)
-        to_pose = sparse.bsr_array(
-            (pose_blocks, self.problem.camera_index, self.row_ends),
-            shape=(height, self.size - self.lens * lenses),
-        )
-        to_lens = sparse.bsr_array(
-            (lens_blocks, self.lens_group, self.lens_ends), shape=(height, self.lens * lenses)
-        )
-        return to_pose, to_lens
 
-    def _reduced(
-        self,
-        poses_share: sparse.bsr_array,
-        both_share: sparse.bsr_array,
-        lenses_share: sparse.bsr_array,
-        damping: float,
+class _ReducedSystem:
+    """The cameras' damped equations: which blocks there are, and where their numbers go.
+
+    Of blocks that mirror one another the one above the diagonal is formed.
+    """
+
+    def __init__(self, equations: NormalEquations, cameras: int, groups: int) -> None:
+        seen = [
+            sparse.csr_array(
+                (np.ones(len(blocks.column), np.int32), blocks.column, blocks.ends),
+                shape=(len(equations.seen), columns),
+            )
+            for blocks, columns in ((equations.poses, cameras), (equations.lenses, groups))
+        ]
+        focal_index = equations.problem.focal_index
+        own_lens = sparse.csr_array(
+            (np.ones(cameras, np.int32), (np.arange(cameras), focal_index)), shape=(cameras, groups)
+        )
+        diagonals = [sparse.eye_array(n, dtype=np.int32, format="csr") for n in (cameras, groups)]
+        self.poses, self.lenses = (
+            _Blocks.of(sparse.csr_array(sparse.triu(one.T @ one + diagonal)))
+            for one, diagonal in zip(seen, diagonals, strict=True)
+        )
+        self.both = _Blocks.of(sparse.csr_array(seen[0].T @ seen[1] + own_lens))
+        rows = np.repeat(np.arange(cameras), np.diff(self.both.ends))
+        self.own_lens = np.flatnonzero(self.both.column == focal_index[rows])
+        a, b = equations.own, equations.lens
+        self.shapes = (
+            (len(self.poses.column), a, a),
+            (len(self.both.column), a, b),
+            (len(self.lenses.column), b, b),
+        )
+        sizes = [int(np.prod(shape)) for shape in self.shapes]
+        # Assembled once, of numbers that say which number it is.
+        numbers = np.split(1 + np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+        poses, both, lenses = (n.reshape(s) for n, s in zip(numbers, self.shapes, strict=True))
+        upper = self._assembled(poses, both, lenses)
+        # Below the diagonal it is the mirror image; the diagonal's blocks, the first of each row,
+        # are whole.
+        poses, lenses = poses.copy(), lenses.copy()
+        poses[self.poses.ends[:-1]] = lenses[self.lenses.ends[:-1]] = 0
+        beside = self._assembled(poses, both, lenses)
+        beside.eliminate_zeros()
+        self.matrix = sparse.csc_array(upper + beside.T)
+        self.number = self.matrix.data - 1
+        row, column = (
+            self.matrix.indices,
+            np.repeat(np.arange(equations.size), np.diff(self.matrix.indptr)),
+        )
+        self.kept = equations.free[row] & equations.free[column]
+        self.diagonal = np.flatnonzero(row == column)
+
+    def _assembled(self, poses: Index, both: Index, lenses: Index) -> sparse.csc_array:
+        cameras, groups = len(self.poses.ends) - 1, len(self.lenses.ends) - 1
+        beside = self.both.array(both, groups)
+        rows = [
+            [self.poses.array(poses, cameras), beside],
+            [None, self.lenses.array(lenses, groups)],
+        ]
+        return sparse.block_array(rows, format="csc")
+
+    def of(
+        self, equations: NormalEquations, to_poses: Array, to_lenses: Array, damping: float
     ) -> tuple[sparse.csc_array, Array]:
-        """Return the cameras' damped system (D, D), held unknowns apart, and the damping (D,).
+        """Return the system (D, D), held unknowns apart, and the damping (D,).
 
-        ``poses_share`` (6 C, 6 C), ``both_share`` (6 C, 2 G), ``lenses_share`` (2 G, 2 G): what the
-        points take from it.
+        ``to_poses`` (M, 3, 6), ``to_lenses`` (K, 3, 2): what ties points to them.
         """
-        cameras, groups = len(self.pose_hessian), len(self.lens_hessian)
-        each, every = np.arange(cameras + 1), np.arange(groups + 1)
-        poses = sparse.bsr_array(
-            (self.pose_hessian, each[:-1], each), shape=2 * (self.own * cameras,)
-        )
-        lenses = sparse.bsr_array(
-            (self.lens_hessian, every[:-1], every), shape=2 * (self.lens * groups,)
-        )
-        both = sparse.bsr_array(
-            (self.pose_lens, self.problem.focal_index, each),
-            shape=(self.own * cameras, self.lens * groups),
-        )
-        added = damping * np.maximum(np.concatenate([poses.diagonal(), lenses.diagonal()]), 1e-12)
-        both = both - both_share
-        S = sparse.block_array(
-            [[poses - poses_share, both], [both.T, lenses - lenses_share]], format="csc"
-        )
-        S.data *= self.free[S.indices] & np.repeat(self.free, np.diff(S.indptr))
-        S = S + sparse.diags_array(np.where(self.free, added, 1.0), format="csc")
-        return S, added
+        poses, both, lenses = (np.zeros(shape) for shape in self.shapes)
+        from_poses = to_poses, *equations.pose_rows
+        pose_ties, lens_ties = (to_poses, *equations.poses), (to_lenses, *equations.lenses)
+        loops.subtract_shares(*from_poses, *pose_ties, *self.poses, poses)
+        loops.subtract_shares(*from_poses, *lens_ties, *self.both, both)
+        loops.subtract_shares(to_lenses, *equations.lens_rows, *lens_ties, *self.lenses, lenses)
+        poses[self.poses.ends[:-1]] += equations.pose_hessian
+        both[self.own_lens] += equations.pose_lens
+        lenses[self.lenses.ends[:-1]] += equations.lens_hessian
+        values = np.concatenate([poses.ravel(), both.ravel(), lenses.ravel()])
+        data = np.where(self.kept, values[self.number], 0.0)
+        hessians = equations.pose_hessian, equations.lens_hessian
+        own = np.concatenate([np.einsum("nii->ni", one).ravel() for one in hessians])
+        added = damping * np.maximum(own, 1e-12)
+        data[self.diagonal] += np.where(equations.free, added, 1.0)
+        return sparse.csc_array((data, self.matrix.indices, self.matrix.indptr)), added
+
+
+def _rows(column: Index, point: Index, columns: int) -> tuple[Index, Index, Index]:
+    """Return the blocks of each column in turn, where each column begins, and their points."""
+    ends = np.concatenate([[0], np.cumsum(np.bincount(column, minlength=columns))])
+    return np.argsort(column, kind="stable"), ends.astype(np.int64), point

@@ -155,9 +155,11 @@ def adjust(
     cameras, tracks, table = structure.cameras, structure.tracks, setup.table
     free_lens = np.zeros(len(cameras.k1), bool) if free_lens is None else free_lens
     view = table.node_view[tracks.node]
-    seen, camera_index = np.unique(view, return_inverse=True)
+    seen = np.flatnonzero(np.bincount(view))
     if len(seen) == 0:
         return structure
+    number = np.zeros(len(cameras.registered), np.int64)
+    number[seen] = np.arange(len(seen))
     groups, focal_index = np.unique(setup.focal_group[seen], return_inverse=True)
     member = seen[np.unique(focal_index, return_index=True)[1]]
     known_focal = setup.focal_log_sigma[groups] == 0
@@ -178,7 +180,7 @@ def adjust(
             focals_px=cameras.focals_px[member],
             focal_index=focal_index,
             points=tracks.points,
-            camera_index=camera_index,
+            camera_index=number[view],
             point_index=tracks.point,
             xy=table.node_xy[tracks.node],
             sigma_px=sigma,
@@ -196,14 +198,14 @@ def adjust(
     cam_to_world[seen] = result.cam_to_world
     # Photos that see nothing follow those of their camera that do.
     sharing = np.flatnonzero(np.isin(setup.focal_group, groups))
-    number = np.searchsorted(groups, setup.focal_group[sharing])
+    lens = np.searchsorted(groups, setup.focal_group[sharing])
     focals, k1 = cameras.focals_px.copy(), cameras.k1.copy()
-    focals[sharing], k1[sharing] = result.focals_px[number], result.k1[number]
+    focals[sharing], k1[sharing] = result.focals_px[lens], result.k1[lens]
     cameras = replace(cameras, cam_to_world=cam_to_world, focals_px=focals, k1=k1)
     if more is not None:
         k2, principal = cameras.k2.copy(), cameras.principal.copy()
-        k2[sharing] = result.k2[number]
-        principal[sharing] += result.shift_px[number]
+        k2[sharing] = result.k2[lens]
+        principal[sharing] += result.shift_px[lens]
         cameras = replace(cameras, k2=k2, principal=principal)
     return Structure(cameras, TrackSet(result.points, tracks.point, tracks.node))
 

@@ -17,9 +17,7 @@ from scipy.sparse import csgraph
 from pointmap.camera import Array, Index, Mask
 from recon.alignment.cameras import Cameras
 from recon.alignment.triangulation import (
-    angles_deg,
     midpoints,
-    ragged_range,
     refine_points,
     widest_angles_deg,
 )
@@ -80,10 +78,9 @@ def build_match_table(edges: Sequence[PairEdge]) -> MatchTable:
     sigma = np.tile(np.concatenate([np.full(len(m), m.sigma_px) for _, m, _ in parts]), 2)
     # A pointmap match is no key point: a number of its own keeps it out of every chain.
     distinct = np.where(keypoint >= 0, keypoint, -1 - np.arange(len(keypoint)))
-    _, unique, node = np.unique(
-        np.stack([view, distinct], axis=1), axis=0, return_index=True, return_inverse=True
-    )
-    node = node.ravel()
+    lowest = int(distinct.min())
+    name = view * (int(distinct.max()) - lowest + 1) + distinct - lowest
+    _, unique, node = np.unique(name, return_index=True, return_inverse=True)
     total = sum(sizes)
     return MatchTable(
         node_view=view[unique].astype(np.int64),
@@ -183,7 +180,7 @@ def match_midpoints(table: MatchTable, cameras: Cameras, rows: Index) -> tuple[A
     centres = cameras.cam_to_world[:, :3, 3]
     centres_1 = centres[table.node_view[table.first[rows]]]
     centres_2 = centres[table.node_view[table.second[rows]]]
-    return midpoints(centres_1, rays_1, centres_2, rays_2), angles_deg(rays_1, rays_2)
+    return midpoints(centres_1, rays_1, centres_2, rays_2)
 
 
 def _one_pass(
@@ -207,21 +204,18 @@ def _one_pass(
     order = np.lexsort((-angles, chain_of_match))
     rank = np.arange(len(order)) - np.searchsorted(chain_of_match[order], chain_of_match[order])
     tried = order[rank < _HYPOTHESES]
-    counts = np.bincount(chain_of_node)
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    chain = chain_of_match[tried]
-    hypothesis = np.repeat(np.arange(len(tried)), counts[chain])
-    node = nodes[ragged_range(starts[chain], counts[chain])]
-    error = cameras.errors_px(table.node_view[node], table.node_xy[node], points[tried][hypothesis])
-    # MSAC's score: how far inside the limit the chain's nodes are.
-    agreement = np.maximum(1 - (error / limits[node]) ** 2, 0)
-    score = np.bincount(hypothesis, agreement, minlength=len(tried))
+    ends = np.concatenate([[0], np.cumsum(np.bincount(chain_of_node))])
+    view, xy, chain = table.node_view[nodes], table.node_xy[nodes], chain_of_match[tried]
+    given = {"ends": ends, "chain": chain, "points": points[tried]}
+    score = cameras.agreement(view, xy, limits[nodes], **given)
     ranked = np.lexsort((-score, chain))
     winners = ranked[np.concatenate([[True], chain[ranked][1:] != chain[ranked][:-1]])]
-    row = np.isin(hypothesis, winners) & (error < limits[node])
-    number = np.full(len(tried), -1)
-    number[winners] = np.arange(len(winners))
-    kept = _one_per_photo(number[hypothesis[row]], node[row], error[row], table)
+    number = np.full(len(ends) - 1, -1)
+    number[chain[winners]] = np.arange(len(winners))
+    point = number[chain_of_node]
+    error = cameras.errors_px(view, xy, points[tried[winners]][point])
+    row = (point >= 0) & (error < limits[nodes])
+    kept = _one_per_photo(point[row], nodes[row], error[row], table)
     return _settle(table, cameras, limits, TrackSet(points[tried[winners]], *kept), min_angle_deg)
 
 
@@ -362,5 +356,6 @@ def keep_observations(tracks: TrackSet, keep: Mask) -> TrackSet:
     """Return the tracks with the observations ``keep`` (M,); a point left with one goes too."""
     counts = np.bincount(tracks.point[keep], minlength=len(tracks.points))
     keep = keep & (counts >= 2)[tracks.point]
-    names, point = np.unique(tracks.point[keep], return_inverse=True)
-    return TrackSet(tracks.points[names], point.astype(np.int64), tracks.node[keep])
+    named = counts >= 2
+    number = np.cumsum(named) - 1
+    return TrackSet(tracks.points[named], number[tracks.point[keep]], tracks.node[keep])

@@ -117,7 +117,7 @@ def edge_depths(
     edge = table.edge[rows]
     baseline = directions[edge]
     rays_1, rays_2 = match_rays(table, cameras, rows)
-    points = midpoints(np.zeros_like(baseline), rays_1, baseline, rays_2)
+    points, _ = midpoints(np.zeros_like(baseline), rays_1, baseline, rays_2)
     forward = cameras.cam_to_world[edges[edge], :3, 2]
     z_1 = (points * forward[:, 0]).sum(axis=1)
     z_2 = ((points - baseline) * forward[:, 1]).sum(axis=1)

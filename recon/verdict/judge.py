@@ -45,15 +45,23 @@ def judge(
         return None
     verdict = verdict_of(scene_evidence(photos, alignment), [photo.name for photo in photos])
     if learned and placed == 2 and verdict.word == "sound" and _most_disagree(alignment):
-        return replace(
+        return doubted(
             verdict,
-            word="doubtful",
-            probability_wrong=_DOUBTFUL,
-            reason="most matches of the two photos contradict their cameras, and other cameras may "
-            "have as many: add photos in between",
-            photos=tuple(photo and replace(photo, word="doubtful") for photo in verdict.photos),
+            "most matches of the two photos contradict their cameras, and other cameras may have "
+            "as many: add photos in between",
         )
     return verdict
+
+
+def doubted(verdict: Verdict, reason: str) -> Verdict:
+    """Return a verdict of sound cameras made doubtful."""
+    return replace(
+        verdict,
+        word="doubtful",
+        probability_wrong=_DOUBTFUL,
+        reason=reason,
+        photos=tuple(photo and replace(photo, word="doubtful") for photo in verdict.photos),
+    )
 
 
 def _most_disagree(alignment: Alignment) -> bool:

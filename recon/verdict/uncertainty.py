@@ -34,6 +34,8 @@ _SIGMA_PX, _LOSS_SCALE = 0.5, 2.0
 _USUAL = 0.003, (0.2, 0.01, 0.01, 0.01, 0.01)
 _RICHER = 0.1, (0.2, 0.1, 0.1, 0.1, 0.1)
 _POSE, _LENS = 6, 5
+# Where among the lens's five unknowns the principal point is, and how far it may be off by itself.
+_CENTRE, _ANYWHERE = np.array([1, 2]), 1.0
 # Errors may be so much smaller or larger than that (variances).
 _SPREAD = 0.1, 16.0
 # Draws from the cameras' distribution, and pairs of photos at most that are compared.
@@ -121,6 +123,28 @@ def uncertainty(photos: Sequence[Photo], alignment: Alignment, *, seed: int = 0)
         values[system.seen] = _by_photo(of_pairs, pairs, len(system.seen))
     left = 1 + float((system.free * system.gradient) @ step) / max(system.cost, 1e-12)
     return Uncertainty(by_photo[0], by_photo[1], by_photo[2], max(left, 0.0))
+
+
+def centre_sigma(photos: Sequence[Photo], alignment: Alignment) -> float:
+    """Return how well the observations hold principal points: the standard deviation of the least
+    certain one, in shares of the photo's long side, all else of the cameras being free.
+
+    Photos that all turn about one axis, as on a turntable, hardly tell a principal point along it
+    from another tilt of the cameras and focal length.
+    """
+    system = _reduced_system(photos, alignment, np.random.default_rng(0))
+    if system is None:
+        return np.inf
+    own, (focal, _, _, k1, k2) = _RICHER
+    prior = system.prior((own, (focal, _ANYWHERE, _ANYWHERE, k1, k2)))
+    first = len(prior) - _LENS * system.lenses
+    columns = (first + _LENS * np.arange(system.lenses)[:, None] + _CENTRE).ravel()
+    asked = np.zeros((len(prior), len(columns)))
+    asked[columns, np.arange(len(columns))] = 1.0
+    covariance = system.solve(prior, asked)
+    if covariance is None:
+        return np.inf
+    return float(np.sqrt(covariance[columns, np.arange(len(columns))].max()))
 
 
 def _some_pairs(count: int, rng: np.random.Generator) -> Index:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from recon.stereo.loops.compiled import compiled
+from pointmap.compiled import compiled
 
 
 @compiled()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recon.stereo.loops.compiled import compiled
+from pointmap.compiled import compiled
 from recon.stereo.photo import LEAST_DEPTH, NOISE_VARIANCE, NOT_SEEN, WINDOW
 
 _SIDE = 2 * WINDOW + 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recon.stereo.loops.compiled import compiled
+from pointmap.compiled import compiled
 from recon.stereo.photo import EDGE_STEP, GUESS_WIDTH
 
 _ZERO, _EIGHTH, _HALF, _ONE, _TWO = (np.float32(value) for value in (0, 1 / 8, 0.5, 1, 2))

@@ -14,7 +14,7 @@ from recon.alignment.tracks import (
     keep_observations,
     triangulate_tracks,
 )
-from recon.alignment.triangulation import midpoints, pairs_within, refine_points, widest_angles_deg
+from recon.alignment.triangulation import midpoints, refine_points, widest_angles_deg
 from recon.stage_results import PairEdge, PairMatches, RelativePose
 
 
@@ -175,8 +175,10 @@ def test_midpoint_of_two_rays():
     centres = np.array([[0.0, 0, 0]]), np.array([[2.0, 0, 0]])
     diagonal = np.array([[1.0, 0, 1]]) / np.sqrt(2)
     mirrored = diagonal * [-1, 1, 1]
-    assert np.allclose(midpoints(centres[0], diagonal, centres[1], mirrored), [[1, 0, 1]])
-    assert np.isnan(midpoints(centres[0], diagonal, centres[1], diagonal)).all()
+    points, angles = midpoints(centres[0], diagonal, centres[1], mirrored)
+    assert np.allclose(points, [[1, 0, 1]]) and np.allclose(angles, 90)
+    points, angles = midpoints(centres[0], diagonal, centres[1], diagonal)
+    assert np.isnan(points).all() and np.allclose(angles, 0, atol=1e-6)
 
 
 def test_refined_points_beat_midpoints():
@@ -199,8 +201,3 @@ def test_widest_angle_counts_every_pair_of_photos():
     rays = scene.points[3] - scene.cam_to_world[view[point == 3], :3, 3]
     rays /= np.linalg.norm(rays, axis=1, keepdims=True)
     assert found[3] == pytest.approx(np.degrees(np.arccos((rays @ rays.T).min())), abs=1e-6)
-
-
-def test_pairs_within_groups():
-    first, second = pairs_within(np.array([2, 1]))
-    assert list(zip(first, second, strict=True)) == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 2)]

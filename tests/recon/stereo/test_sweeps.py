@@ -11,9 +11,9 @@ import pytest
 import torch
 from synthetic import Shot, shoot
 
+from pointmap.compiled import compiled
 from recon.stage_results import DepthMap
 from recon.stereo import compiled_sweep, plane_sweep, refine_depths, torch_sweep
-from recon.stereo.loops.compiled import compiled
 from recon.stereo.loops.paths import least_energy
 from recon.stereo.photo import Photo2D, Votes
 from recon.stereo.view import StereoView
@@ -202,5 +202,5 @@ def test_compiled_loops_need_no_folder_to_be_kept_in(monkeypatch: pytest.MonkeyP
 
 
 def test_numba_is_imported_where_it_is_used() -> None:
-    code = "import sys, recon, recon.stereo.refine; sys.exit('numba' in sys.modules)"
+    code = "import sys, recon.cli, recon.stereo.refine; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
