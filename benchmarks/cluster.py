@@ -41,8 +41,8 @@ _BLOCK_PHOTOS = 500
 @dataclass
 class Figures:
     """What one run took: per stage wall and CPU seconds of the driver; per stage of tasks, their
-    usage; CPU seconds of Ray's own processes, of the start of workers, and of a task that does
-    nothing, for the driver.
+    usage; CPU seconds of Ray's own processes, of worker processes beside their tasks, and of a task
+    that does nothing, for the driver.
     """
 
     nodes: int
@@ -51,6 +51,7 @@ class Figures:
     pairs: int = 0
     photos: int = 0
     ray_seconds: float = 0.0
+    beside_seconds: float = 0.0
     task_seconds: float = 0.0
     work_bytes: int = 0
 
@@ -109,11 +110,14 @@ def run_one(photos: Sequence[Path], out: Path, nodes: int, options: Sequence[str
                 # Workers start before the clock does.
                 _empty(pieces, 4 * nodes)
                 pieces.usage.clear()  # type: ignore[attr-defined]
-                before = _ray_seconds()
+                ray_before, workers_before = _process_seconds()
                 work = Work(Path(f"{out}.work"), pieces)
                 scene = reconstruct(photos, command.options, work=work)
-                figures.ray_seconds = _ray_seconds() - before
+                ray_after, workers_after = _process_seconds()
                 figures.usage = {k: asdict(u) for k, u in pieces.usage.items()}  # type: ignore[attr-defined]
+                figures.ray_seconds = ray_after - ray_before
+                in_tasks = sum(usage["cpu_seconds"] for usage in figures.usage.values())
+                figures.beside_seconds = workers_after - workers_before - in_tasks
                 start = time.process_time()
                 _empty(pieces, _EMPTY_TASKS)
                 figures.task_seconds = (time.process_time() - start) / _EMPTY_TASKS
@@ -135,19 +139,26 @@ def _empty(pieces: Any, count: int) -> None:
     list(pieces.each(abs, range(count), needs=Needs("nothing", memory_mb=100)))
 
 
-def _ray_seconds() -> float:
-    """Return what Ray's own processes have computed so far, without the workers."""
+def _process_seconds() -> tuple[float, float]:
+    """Return what Ray's own processes have computed so far, and what the workers have.
+
+    Workers are called ``ray::`` and what they do, or ``ray::IDLE``. Of those that have ended since,
+    their raylet knows.
+    """
     import psutil
 
-    seconds = 0.0
+    own, workers = 0.0, 0.0
     for process in psutil.Process().children(recursive=True):
         try:
-            if not process.name().startswith("ray::make_pieces"):
-                times = process.cpu_times()
-                seconds += times.user + times.system
+            times, title = process.cpu_times(), " ".join(process.cmdline())
         except psutil.Error:
             continue
-    return seconds
+        workers += times.children_user + times.children_system
+        if title.startswith("ray::"):
+            workers += times.user + times.system
+        else:
+            own += times.user + times.system
+    return own, workers
 
 
 def differing(first: Path, second: Path) -> list[str]:
@@ -172,6 +183,12 @@ def compared(figures: Sequence[Figures]) -> str:
         ["CPU s of tasks", "-", f"{tasks:.1f}", f"{two.worker_seconds:.1f}"],
         ["CPU s of the driver in them", *(f"{f.driver_seconds:.1f}" for f in figures)],
         ["CPU s of Ray itself", "-", f"{one.ray_seconds:.1f}", f"{two.ray_seconds:.1f}"],
+        [
+            "CPU s of workers beside tasks",
+            "-",
+            f"{one.beside_seconds:.1f}",
+            f"{two.beside_seconds:.1f}",
+        ],
         ["speed-up by the clock", "", "1", f"{one.wall_seconds / two.wall_seconds:.2f}"],
         [
             "speed-up of tasks by CPU seconds",
@@ -208,7 +225,8 @@ def compared(figures: Sequence[Figures]) -> str:
 
 
 def _overhead(here: Figures, run: Figures, ray: int) -> str:
-    spent = run.worker_seconds + run.driver_seconds + ray * run.ray_seconds
+    spent = run.worker_seconds + run.driver_seconds
+    spent += ray * (run.ray_seconds + run.beside_seconds)
     return f"{100 * (spent / here.driver_seconds - 1):.1f}"
 
 

@@ -4,14 +4,16 @@
 
 Each reader opens the files as its program does and tells the box of what it read, in its own axes,
 and the mean colour. Both are compared with the scene's own. Readers that are not installed are
-listed as such: bpy (Blender's importers), pymeshlab, gsply, nerfstudio from PyPI; gltf-validator
-and @playcanvas/splat-transform from npm, found in ``--node-modules``.
+listed as such: bpy (Blender's importers), pymeshlab, gsply, nerfstudio from PyPI; CloudCompare from
+the system's packages; gltf-validator and @playcanvas/splat-transform from npm, found in
+``--node-modules``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -67,6 +69,30 @@ def pymeshlab_ply(folder: Path) -> Seen:
     return mesh.vertex_matrix(), 255 * mesh.vertex_color_matrix()[:, :3]
 
 
+def cloudcompare_ply(folder: Path) -> Seen:
+    """CloudCompare: mesh.ply by its command line, which writes the vertices anew."""
+    import open3d as o3d
+
+    program = shutil.which("CloudCompare") or shutil.which("cloudcompare")
+    if program is None:
+        raise ImportError("CloudCompare")
+    with tempfile.TemporaryDirectory() as scratch:
+        # It writes beside what it reads, too.
+        shutil.copy(folder / "mesh.ply", scratch)
+        command = [program, "-SILENT", "-AUTO_SAVE", "OFF", "-O", f"{scratch}/mesh.ply"]
+        command += ["-C_EXPORT_FMT", "PLY", "-EXTRACT_VERTICES"]
+        command += ["-SAVE_CLOUDS", "FILE", f"{scratch}/vertices.ply"]
+        subprocess.run(
+            command,
+            env=os.environ | {"QT_QPA_PLATFORM": "offscreen"},
+            capture_output=True,
+            timeout=300,
+            check=True,
+        )
+        cloud = o3d.io.read_point_cloud(f"{scratch}/vertices.ply")
+    return np.asarray(cloud.points), 255 * np.asarray(cloud.colors)
+
+
 def blender_glb(folder: Path) -> Seen:
     """Blender: scene.glb through its importer, which turns y up to z up."""
     import bpy
@@ -114,11 +140,16 @@ def pycolmap_model(folder: Path) -> Seen:
 
 
 def nerfstudio_poses(folder: Path) -> Seen:
-    """nerfstudio's dataparser: transforms.json, its cameras and its seed points."""
-    # nerfstudio/data/dataparsers/nerfstudio_dataparser.py: OpenGL cameras in a z-up world, whose
-    # "up" method of orientation averages the cameras' own up; then z has to be up already.
-    listed = json.loads((folder / "transforms.json").read_text())
-    poses = np.array([frame["transform_matrix"] for frame in listed["frames"]])
+    """nerfstudio's dataparser: the cameras of transforms.json."""
+    from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+
+    as_they_are = {"orientation_method": "none", "center_method": "none", "auto_scale_poses": False}
+    parser = NerfstudioDataParserConfig(data=folder, eval_mode="all", **as_they_are).setup()
+    read = parser.get_dataparser_outputs("train")
+    poses = read.cameras.camera_to_worlds.numpy()
+    if not all(path.is_file() for path in read.image_filenames):
+        raise ValueError("it does not find the photos")
+    # By itself it turns the mean of the cameras' own up to z, which then has to be near already.
     up = poses[:, :3, 1].mean(axis=0)
     tilt = np.degrees(np.arccos(np.clip(up[2] / np.linalg.norm(up), -1, 1)))
     if tilt > 35:
@@ -138,11 +169,12 @@ READERS: dict[str, tuple[str, Callable[[Path], Seen]]] = {
     "Blender (bpy)": ("scene.glb", blender_glb),
     "Blender (bpy) ": ("mesh.ply", blender_ply),
     "MeshLab (pymeshlab)": ("mesh.ply", pymeshlab_ply),
+    "CloudCompare": ("mesh.ply", cloudcompare_ply),
     "trimesh": ("scene.glb", trimesh_glb),
     "Open3D": ("mesh.ply", open3d_ply),
     "Open3D ": ("scene.glb", open3d_glb),
     "COLMAP (pycolmap)": ("colmap/sparse/0", pycolmap_model),
-    "nerfstudio's steps": ("transforms.json", nerfstudio_poses),
+    "nerfstudio": ("transforms.json", nerfstudio_poses),
     "gsply": ("splat.ply", gsply_splat),
 }
 _TOLERANCE = 0.01  # of the box's diagonal
@@ -165,8 +197,6 @@ def expected(scene: Scene, file: str) -> tuple[np.ndarray, np.ndarray | None]:
     if file == "transforms.json":
         poses = [v.camera.cam_to_world for v in scene.views if v.camera.cam_to_world is not None]
         return np.array(poses)[:, :3, 3], None
-    if file == "splat.ply":
-        return scene.surface.vertices, scene.surface.colours
     return scene.surface.vertices, scene.surface.colours
 
 

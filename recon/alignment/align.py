@@ -425,6 +425,8 @@ def _colours(
         ends = np.searchsorted(view[order], np.arange(len(features) + 1))
         for photo in np.flatnonzero(np.diff(ends)).tolist():
             rows = order[ends[photo] : ends[photo + 1]]
+            # Key points that were found since, at twice the size, come after those that are known.
+            rows = rows[keypoint[rows] < len(features[photo].colours)]
             np.add.at(total, tracks.point[rows], features[photo].colours[keypoint[rows]])
             np.add.at(count, tracks.point[rows], 1)
     return np.rint(total / np.maximum(count, 1)[:, None]).astype(np.uint8)

@@ -19,6 +19,7 @@ from pointmap.camera import (
     transform_points,
 )
 from pointmap.errors import some_of
+from recon.depth.agreeing_fits import PlacedMap, agreeing_fits
 from recon.depth.anchored_prior import Anchors, photo_anchors, shape_error, upsample_prior
 from recon.prediction.affine_fit import KINDS, AffineFit, Kind, fit_affine
 from recon.stage_results import Alignment, PhotoPrior
@@ -47,17 +48,18 @@ def priors_from_scene(
 ) -> tuple[list[PhotoPrior], Alignment]:
     """Return a prior per photo whose map is scaled and shifted to the solved scene points.
 
-    Maps of unknown kind all get the one that fits the points better. A photo without enough points
-    is fitted to what its neighbours' maps show of the same place. ``before``: the priors of photos
-    that are left; ``network``: the network's, which come back where they fit the points better
-    than the map. With them the alignment, which knows which priors are in scene units by now.
+    Maps of unknown kind all get the one that fits the points better, and all are brought to agree
+    (:func:`recon.depth.agreeing_fits.agreeing_fits`). A photo without enough points is fitted to
+    what its neighbours' maps show of the same place. ``before``: the priors of photos that are
+    left; ``network``: the network's, which come back where they fit the points better than the map.
+    With them the alignment, which knows which priors are in scene units by now.
     """
     anchors = {
         k: photo_anchors(alignment, k, frame)
         for k, frame in enumerate(frames)
         if alignment.cam_to_world[k] is not None
     }
-    fits = _fits(maps, frames, anchors)
+    fits = _agreeing(maps, frames, alignment, anchors, _fits(maps, frames, anchors))
     priors = list(before)
     left_out = []
     for k, fit in fits.items():
@@ -99,6 +101,24 @@ def _fits(
                 fits[kind][k] = fit
     # A kind that fits more photos wins before one that fits them better.
     return fits[max(KINDS, key=lambda kind: (len(fits[kind]), -_typical_error(fits[kind])))]
+
+
+def _agreeing(
+    maps: Sequence[PriorMap],
+    frames: Sequence[ResizedPhoto],
+    alignment: Alignment,
+    anchors: Mapping[int, Anchors],
+    fits: Mapping[int, AffineFit],
+) -> dict[int, AffineFit]:
+    """Return the fits such that the maps meet each other, too."""
+    placed = []
+    for k, fit in fits.items():
+        cam_to_world = alignment.cam_to_world[k]
+        assert cam_to_world is not None
+        xy = anchors[k].xy / [frames[k].scale_x, frames[k].scale_y]
+        camera = cam_to_world, alignment.intrinsics[k], alignment.lenses[k]
+        placed.append(PlacedMap(maps[k], frames[k].photo, fit, *camera, xy, anchors[k].z))
+    return dict(zip(fits, agreeing_fits(placed), strict=True))
 
 
 def _fit(map_: PriorMap, xy: Array, z: Array, photo: Photo, kind: Kind) -> AffineFit | None:

@@ -28,6 +28,9 @@ _OPACITY = (0.6, 0.99)
 # Of the Gaussians of a surface: their width and how far they lie below it, in distances between
 # neighbouring vertices (root mean square). Chosen by benchmarks.splats.
 _LAYERS = ((0.3, 0.06), (0.6, 0.6))
+# How far a vertex's colour is led away from its neighbours', in differences from their mean:
+# Gaussians of a neighbourhood mix where triangles show a vertex's own colour.
+_SHARPER = 0.3
 _COLUMNS = (
     "x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity",
     "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3",
@@ -89,13 +92,15 @@ def _of_surface(surface: Mesh) -> NDArray[np.float32]:
 
     Composited by the distance of their middles, neighbours cover each other like shingles: wide
     ones shift and blur what they show, narrow ones let the background through. So narrow ones stand
-    before wide ones, which lie a little below the surface.
+    before wide ones, which lie a little below the surface. What they mix is sharpened before
+    (unsharp masking over the neighbours of each vertex).
     """
     from scipy.spatial.transform import Rotation
 
     used = np.unique(surface.faces)
-    spread, axes = _one_rings(surface)
-    spread, axes = spread[used], axes[used]
+    spread, axes, mean = _one_rings(surface)
+    spread, axes, own = spread[used], axes[used], surface.colours[used].astype(np.float64)
+    colours = own + _SHARPER * (own - mean[used])
     vertices, normals = surface.vertices[used], axes[:, :, 2]
     quat_wxyz = np.roll(Rotation.from_matrix(axes).as_quat(), 1, axis=1)
     layers = []
@@ -103,21 +108,25 @@ def _of_surface(surface: Mesh) -> NDArray[np.float32]:
         sigmas = width * np.column_stack([spread, _ACROSS * spread[:, 1]])
         points = vertices - below * spread[:, 1:] * normals
         opacity = np.full(len(points), _OPACITY[1])
-        layers.append(_table(points, normals, surface.colours[used], opacity, sigmas, quat_wxyz))
+        layers.append(_table(points, normals, colours, opacity, sigmas, quat_wxyz))
     return np.concatenate(layers)
 
 
-def _one_rings(surface: Mesh) -> tuple[Array, Array]:
+def _one_rings(surface: Mesh) -> tuple[Array, Array, Array]:
     """Return how far each vertex's neighbours are from it, root mean square along two axes in the
-    surface (V, 2), the longer one last, and these axes with the normal as columns (V, 3, 3).
+    surface (V, 2), the longer one last; these axes with the normal as columns (V, 3, 3); and the
+    neighbours' mean colour (V, 3).
     """
     vertices, faces = surface.vertices.astype(np.float64), surface.faces
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     edges = np.concatenate([edges, edges[:, ::-1]])
     off = vertices[edges[:, 1]] - vertices[edges[:, 0]]
     count = np.bincount(edges[:, 0], minlength=len(vertices)).clip(1)
-    moments = np.zeros((len(vertices), 3, 3))
+    moments, mean = np.zeros((len(vertices), 3, 3)), np.zeros((len(vertices), 3))
     for i in range(3):
+        mean[:, i] = (
+            np.bincount(edges[:, 0], surface.colours[edges[:, 1], i], len(vertices)) / count
+        )
         for j in range(3):
             moments[:, i, j] = np.bincount(edges[:, 0], off[:, i] * off[:, j], len(vertices))
     normals = surface.normals.astype(np.float64)
@@ -132,13 +141,13 @@ def _one_rings(surface: Mesh) -> tuple[Array, Array]:
     # Right-handed, the normal last.
     turned = (np.cross(first, second) * normals).sum(axis=1, keepdims=True) < 0
     first = np.where(turned, -first, first)
-    return spread, np.stack([first, second, np.cross(first, second)], axis=2)
+    return spread, np.stack([first, second, np.cross(first, second)], axis=2), mean
 
 
 def _table(
     points: NDArray[np.floating],
     normals: NDArray[np.floating],
-    colours: NDArray[np.uint8],
+    colours: NDArray[np.uint8] | Array,
     opacity: Array,
     sigmas: Array,
     quat_wxyz: Array,

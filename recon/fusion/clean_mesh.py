@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon.fusion.options import FusionOptions
+from recon.fusion.pieces_of_mesh import pieces_of
 from recon.fusion.usable_depth import inside_box
 from recon.fusion.watertight import closed_surface, solid
 from recon.scene import Mesh
@@ -85,19 +86,10 @@ def empty_mesh() -> Mesh:
 
 
 def _remove_floaters(surface: o3d.geometry.TriangleMesh, min_component: float) -> dict[str, float]:
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    # By shared vertices; Open3D's own clusters (by shared edges) take many times as long.
-    faces = np.asarray(surface.triangles)
-    start, end = faces[:, :2].T.ravel(), faces[:, 1:].T.ravel()
-    count = len(surface.vertices)
-    joined = coo_matrix((np.ones(len(start), bool), (start, end)), shape=(count, count))
-    labels = connected_components(joined, directed=False)[1][faces[:, 0]]
-    _, labels, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    piece, counts = pieces_of(surface)
     # Relative to the whole, but never more than the largest piece.
     small = counts < min(min_component * counts.sum(), counts.max())
-    surface.remove_triangles_by_mask(small[labels])
+    surface.remove_triangles_by_mask(small[piece])
     surface.remove_unreferenced_vertices()
     return {
         "pieces": len(counts),

@@ -31,8 +31,8 @@ BLOCK = 8
 BYTES_PER_BLOCK = (2 * 2 + 4) * 4 * BLOCK**3
 # Cells whose surroundings are listed at once.
 _PART = 2**16
-# Blocks handled at once on a CPU, whose cache then holds what is computed of them, and on a GPU.
-_CHUNK, _GPU_CHUNK = 2**8, 2**14
+# Blocks handled at once by one thread of a CPU, and on a GPU.
+_CHUNK, _GPU_CHUNK = 2**10, 2**14
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,6 @@ def integrate(
 def _add(volume: Volume, frame: Frame, truncation: float) -> None:
     """Average one frame into the volume."""
     device = volume.weight.device
-    height, width = frame.depth.shape
-    # Depth and weight of a pixel in one number, so that one look finds both; one more pixel, of
-    # weight 0, for what lies outside.
-    picture = np.zeros(height * width + 1, np.complex64)
-    picture.real[:-1] = frame.depth.ravel()
-    picture.imag[:-1] = (pixel_weight(frame, volume.voxel_size) * (frame.depth > 0)).ravel()
-    looked_up = torch.from_numpy(picture).to(device)
     world_to_cam = torch.from_numpy(invert_rigid(frame.cam_to_world)).to(device)
     to_pixel = torch.from_numpy(frame.intrinsics).to(device) @ world_to_cam[:3]
     corner = torch.arange(BLOCK, device=device)
@@ -94,11 +87,54 @@ def _add(volume: Volume, frame: Frame, truncation: float) -> None:
     inside = torch.cartesian_prod(corner, corner, corner).flip(-1).to(torch.float64)
     steps = (inside * volume.voxel_size @ to_pixel[:, :3].T).float().T.contiguous()
     depth = torch.from_numpy(frame.depth).to(device)
+    weight = torch.from_numpy(pixel_weight(frame, volume.voxel_size)).to(device) * (depth > 0)
     visible = _visible_blocks(volume, depth, to_pixel, truncation)
     corners = volume.blocks[visible].to(torch.float64) * (BLOCK * volume.voxel_size)
     bases = (corners @ to_pixel[:, :3].T + to_pixel[:, 3]).float()
+    average = _average_compiled if device.type == "cpu" else _average
+    average(volume, depth, weight, visible, bases, steps, truncation)
 
-    def average(part: slice) -> None:
+
+def _average_compiled(
+    volume: Volume,
+    depth: Tensor,
+    weight: Tensor,
+    visible: Tensor,
+    bases: Tensor,
+    steps: Tensor,
+    truncation: float,
+) -> None:
+    """:func:`_average` on a CPU, equal but for rounding, in a fifth of the time."""
+    from recon.fusion.compiled_averaging import average
+
+    volume_arrays = volume.distance.numpy(), volume.weight.numpy()
+    pictures = depth.contiguous().numpy(), weight.contiguous().numpy()
+
+    def one(part: slice) -> None:
+        blocks = visible[part].numpy(), bases[part].numpy()
+        average(*volume_arrays, *blocks, steps.numpy(), *pictures, np.float32(truncation))
+
+    for _ in in_threads(one, _slices(len(visible), _CHUNK)):
+        pass
+
+
+def _average(
+    volume: Volume,
+    depth: Tensor,
+    weight: Tensor,
+    visible: Tensor,
+    bases: Tensor,
+    steps: Tensor,
+    truncation: float,
+) -> None:
+    """Average ``depth`` (h, w) by its ``weight`` (h, w) into the ``visible`` (N,) blocks, whose
+    first voxels are at homogeneous pixels ``bases`` (N, 3), the others ``steps`` (3, 512) on.
+    """
+    height, width = depth.shape
+    # Depth and weight of a pixel in one number, so that one look finds both; one more pixel, of
+    # weight 0, for what lies outside.
+    looked_up = F.pad(torch.complex(depth, weight).flatten(), (0, 1))
+    for part in _slices(len(visible), _GPU_CHUNK):
         rows, base = visible[part], bases[part]
         x, y, z = (base[:, k, None] + steps[k] for k in range(3))
         nearer = z.reciprocal()
@@ -108,21 +144,16 @@ def _add(volume: Volume, frame: Frame, truncation: float) -> None:
         pixel = torch.where(seen, pixel, height * width)
         found = torch.view_as_real(looked_up[pixel])
         distance = (found[..., 0] - z).mul_(1 / truncation)
-        weight = found[..., 1] * (distance > -1)
+        new = found[..., 1] * (distance > -1)
         before = volume.distance[rows]
-        total = volume.weight[rows].add_(weight)
-        share = weight.div_(total.clamp_min(1e-12))
+        total = volume.weight[rows].add_(new)
+        share = new.div_(total.clamp_min(1e-12))
         volume.weight[rows] = total
         volume.distance[rows] = before.lerp_(distance.clamp_(-1, 1), share)
 
-    size = _CHUNK if device.type == "cpu" else _GPU_CHUNK
-    parts = [slice(start, start + size) for start in range(0, len(visible), size)]
-    if device.type == "cpu":
-        for _ in in_threads(average, parts):
-            pass
-    else:
-        for part in parts:
-            average(part)
+
+def _slices(count: int, size: int) -> list[slice]:
+    return [slice(start, start + size) for start in range(0, count, size)]
 
 
 def pixel_weight(frame: Frame, voxel: float) -> NDArray[np.float32]:
@@ -204,7 +235,9 @@ def in_order(mesh: o3d.geometry.TriangleMesh) -> o3d.geometry.TriangleMesh:
     # From its first vertex on, in the same sense of rotation.
     turned = (triangles.argmin(axis=1)[:, None] + np.arange(3)) % 3
     triangles = np.take_along_axis(triangles, turned, axis=1)
-    triangles = triangles[np.lexsort(triangles.T[::-1])]
+    # Two numbers of 32 bits in one take half the time.
+    first_two = triangles[:, 0].astype(np.int64) << 32 | triangles[:, 1]
+    triangles = triangles[np.lexsort((triangles[:, 2], first_two))]
     return o3d.geometry.TriangleMesh(
         o3d.utility.Vector3dVector(vertices[order]), o3d.utility.Vector3iVector(triangles)
     )

@@ -26,6 +26,7 @@ from pointmap.camera import (
 from pointmap.lens import PINHOLE, Lens
 from recon.depth.derived_maps import on_edge
 from recon.depth.undistorted import opencv_maps, resampled
+from recon.fusion.hidden_background import background
 from recon.fusion.options import FusionOptions
 from recon.fusion.sky import SkyVotes, above_horizon, ray_directions, sky_mask
 from recon.scene import View
@@ -67,7 +68,8 @@ class UsableDepth:
     """What stays in memory of a ``view``: its usable depth, 2 bytes a pixel, and its camera.
 
     ``padded`` (h + 2, w + 2) float16 times ``unit`` is depth to 0.05 %, 0 where masked and in a rim
-    of one pixel around the photo.
+    of one pixel around the photo. ``moved``: packed bits of the pixels where it is another than the
+    view's, None for none.
     """
 
     view: View
@@ -76,6 +78,7 @@ class UsableDepth:
     intrinsics: Array
     cam_to_world: Array
     lens: Lens
+    moved: NDArray[np.uint8] | None = None
 
     @property
     def rounded(self) -> NDArray[np.float16]:
@@ -108,9 +111,13 @@ class UsableDepth:
         return rotation @ self.points(self.known) + centre
 
     def frame(self) -> Frame:
-        """Return the depth as it was measured, with its confidence and its colours."""
+        """Return the depth as it was measured, or moved, with its confidence and its colours."""
+        depth = np.where(self.known, self.view.depth, 0).astype(np.float32)
+        if self.moved is not None:
+            moved = _unpacked(self.moved, depth.shape)
+            depth[moved] = self.depth[moved]
         return Frame(
-            np.where(self.known, self.view.depth, 0).astype(np.float32),
+            depth,
             self.view.confidence.astype(np.float32),
             self.view.pixels,
             self.intrinsics,
@@ -236,16 +243,33 @@ def _mask(
 
 
 def _supported(masked: _Masked, others: Sequence[UsableDepth]) -> UsableDepth:
-    """Return the depth without that of low confidence that the others don't support."""
+    """Return the depth without that of low confidence that the others don't support; beside
+    outlines the background takes its place.
+    """
     usable = masked.usable
     shape = usable.rounded.shape
-    unsure = np.unpackbits(masked.unsure, count=usable.rounded.size).reshape(shape).astype(bool)
+    unsure = _unpacked(masked.unsure, shape)
     if not unsure.any():
         return usable
-    supported = replace(usable, padded=usable.padded.copy())
-    supported.rounded[unsure] *= count_votes(others, usable, usable.points(unsure)) > 0
-    supported.rounded[_speckle(supported.known)] = 0
-    return supported
+    supported = np.zeros(shape, bool)
+    supported[unsure] = count_votes(others, usable, usable.points(unsure)) > 0
+    behind = background(
+        usable.depth,
+        usable.view.confidence,
+        unsure,
+        supported,
+        lambda where, depth: count_votes(others, usable, usable.rays(where) * depth) < 0,
+    )
+    moved = behind > 0
+    kept = replace(usable, padded=usable.padded.copy(), moved=np.packbits(moved))
+    kept.rounded[unsure & ~supported] = 0
+    kept.rounded[moved] = (behind[moved] / usable.unit).astype(np.float16)
+    kept.rounded[_speckle(kept.known)] = 0
+    return kept
+
+
+def _unpacked(bits: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    return np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(bool)
 
 
 def witnesses(depths: Sequence[UsableDepth], count: int = 12) -> list[list[UsableDepth]]:

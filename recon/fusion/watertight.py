@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, Index
+from recon.fusion.pieces_of_mesh import pieces_of
 from recon.fusion.tsdf import in_order
 
 if TYPE_CHECKING:
@@ -210,8 +211,8 @@ def _behind(points: Array, mesh: o3d.geometry.TriangleMesh) -> NDArray[np.bool_]
 
 def _largest(mesh: o3d.geometry.TriangleMesh) -> o3d.geometry.TriangleMesh:
     """Return the piece of most triangles."""
-    labels, counts, _ = (np.asarray(found) for found in mesh.cluster_connected_triangles())
-    mesh.remove_triangles_by_mask(labels != counts.argmax())
+    piece, counts = pieces_of(mesh)
+    mesh.remove_triangles_by_mask(piece != counts.argmax())
     mesh.remove_unreferenced_vertices()
     return mesh
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pointmap.camera import Array
 from recon.stereo.colour_fill import spread_along_colours
 
-_MOST_PLANES, _TRIALS = 12, 300
+_MOST_PLANES, _TRIALS, _AT_ONCE = 12, 300, 16
 _LEAST_SHARE = 0.01
 """A plane holds at least this share of what is known."""
 _SPACING, _REACH = 1 / 100, 0.15
@@ -101,10 +102,10 @@ def find_planes(inverse: Tensor, weight: Tensor) -> Array:
     if len(v) < _FEWEST:
         return np.zeros((0, 3))
     tried = _planes_of_three(at, v, _REACH * longer)
-    on = (np.abs(tried @ at.T - v) < _ON_PLANE * v).astype(np.float64)
+    on = _on_planes(tried, at, v)
+    votes = on @ left
     least = _LEAST_SHARE * left.sum()
     while len(tried) and len(found) < _MOST_PLANES:
-        votes = on @ left
         best = int(votes.argmax())
         if votes[best] < least:
             break
@@ -115,21 +116,40 @@ def find_planes(inverse: Tensor, weight: Tensor) -> Array:
             weighted = at * (chosen / v**2)[:, None]
             plane = np.linalg.lstsq(weighted.T @ at, weighted.T @ v, rcond=None)[0]
         found.append(plane)
-        left = np.where((on[best] > 0) | (np.abs(at @ plane - v) < _NEAR_PLANE * v), 0.0, left)
+        taken = (left > 0) & (on[best] | (np.abs(at @ plane - v) < _NEAR_PLANE * v))
+        votes -= on[:, taken] @ left[taken]
+        left[taken] = 0.0
     return np.reshape(found, (-1, 3))
+
+
+def _on_planes(planes: Array, at: Array, v: Array) -> NDArray[np.bool_]:
+    """Return which pixels (N,) with inverse depth ``v`` at (1, x, y) are on which planes: (T, N).
+
+    A few planes at once and in place: all differences together would wait for memory.
+    """
+    on = np.empty((len(planes), len(v)), bool)
+    limit = _ON_PLANE * v
+    for start in range(0, len(planes), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        off = planes[part] @ at.T
+        off -= v
+        np.less(np.abs(off, out=off), limit, out=on[part])
+    return on
 
 
 def _planes_of_three(at: Array, v: Array, reach: float) -> Array:
     """Return planes (T, 3) through random pixels (T of 3) that are not farther apart than
     ``reach``; the same ones every time.
     """
+    from scipy.spatial import cKDTree
+
     rng = np.random.default_rng(0)
+    known = cKDTree(at[:, 1:])
     corners = [rng.integers(len(v), size=_TRIALS)]
     for _ in range(2):
         # What is known nearest to a random place around the first.
         place = at[corners[0], 1:] + rng.uniform(-reach, reach, (_TRIALS, 2))
-        distance = (place**2).sum(1)[:, None] - 2 * place @ at[:, 1:].T + (at[:, 1:] ** 2).sum(1)
-        corners.append(distance.argmin(1))
+        corners.append(known.query(place)[1])
     triples = np.stack(corners, 1)
     wide = np.abs(np.linalg.det(at[triples])) > _FLAT * reach**2
     triples = triples[wide]

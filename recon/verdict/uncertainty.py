@@ -18,7 +18,14 @@ from scipy import sparse
 
 from pointmap.camera import Array, Index, Mask, pixel_rays, project, rotation_exp
 from pointmap.images import Photo
-from pointmap.lens import PINHOLE, radial_scale
+from pointmap.lens import PINHOLE
+from recon.alignment.camera_model import (
+    BundleOptions,
+    BundleProblem,
+    RichLenses,
+    State,
+    linearise,
+)
 from recon.alignment.explained import unit_px
 from recon.alignment.positive_system import solve_positive
 from recon.stage_results import Alignment
@@ -211,38 +218,33 @@ def _reduced_system(
     told = np.stack([K[:, 0, 0] / long_side, k1, k2, fisheye], axis=1)
     lens = np.unique(told, axis=0, return_inverse=True)[1]
     lens = lens.ravel()
-    rotation = poses[:, :3, :3].transpose(0, 2, 1)[camera]
-    p = np.einsum("mab,mb->ma", rotation, tracks.points[points][point] - poses[camera, :3, 3])
-    in_front = p[:, 2] > 1e-9
-    z = np.where(in_front, p[:, 2], 1.0)
-    flat = p[:, :2] / z[:, None]
-    square = (flat**2).sum(axis=1)
-    focal = K[camera, 0, 0]
-    bent = radial_scale(square, k1[camera], k2[camera], fisheye[camera])
-    sigma = _SIGMA_PX * unit[camera]
-    pixels = (focal * bent.scale)[:, None] * flat + K[camera, :2, 2]
-    residual = (pixels - xy) / sigma[:, None]
-    weight = 1 / (1 + (residual**2).sum(axis=1) / _LOSS_SCALE**2)
-    scale = np.where(in_front, np.sqrt(weight), 0.0) / sigma
-    residual = residual * (scale * sigma)[:, None]
-    slope = scale * focal
-    to_flat = 2 * (bent.by_square * slope)[:, None, None] * flat[:, :, None] * flat[:, None, :]
-    to_flat[:, [0, 1], [0, 1]] += (slope * bent.scale)[:, None]
-    to_frame = np.empty((len(rows), 2, 3))
-    to_frame[:, :, :2] = to_flat / z[:, None, None]
-    to_frame[:, :, 2] = -(to_frame[:, :, :2] @ flat[:, :, None])[:, :, 0]
-    to_point = to_frame @ rotation
     count, lenses = len(seen), int(lens.max()) + 1
+    none, one = np.zeros(count), np.ones(count)
+    problem = BundleProblem(
+        cam_to_world=poses,
+        principal=K[:, :2, 2],
+        focals_px=K[:, 0, 0],
+        focal_index=np.arange(count),
+        points=tracks.points[points],
+        camera_index=camera,
+        point_index=point,
+        xy=xy,
+        sigma_px=_SIGMA_PX * unit[camera],
+        fixed_pose=none > 0,
+        fixed_focal=none > 0,
+        focal_prior_px=K[:, 0, 0],
+        focal_log_sigma=np.full(count, np.inf),
+        k1=k1,
+        k1_sigma=one,
+        more=RichLenses(fisheye, k2, one, one),
+    )
+    linear = linearise(problem, State.first(problem), BundleOptions(loss_scale=_LOSS_SCALE))
+    to_point, to_camera = linear.point, linear.camera
     # Columns: pose and logarithm of the focal length of each photo; of each lens the logarithm of
-    # the focal length, the principal point, k1 and k2.
+    # the focal length, the principal point, in long sides, k1 and k2.
     width = _POSE + 1 + _LENS
-    jacobian = np.empty((len(rows), 2, width))
-    jacobian[:, :, :3] = np.cross(p[:, None], to_frame)
-    jacobian[:, :, 3:6] = -to_point
-    jacobian[:, :, 6] = jacobian[:, :, 7] = (slope * bent.scale)[:, None] * flat
-    jacobian[:, :, 8:10] = (scale * long_side[camera])[:, None, None] * np.eye(2)
-    jacobian[:, :, 10] = (slope * bent.by_k1)[:, None] * flat
-    jacobian[:, :, 11] = (slope * bent.by_k2)[:, None] * flat
+    jacobian = to_camera[:, :, [0, 1, 2, 3, 4, 5, 6, 6, 9, 10, 7, 8]]
+    jacobian[:, :, 8:10] *= long_side[camera][:, None, None]
     columns = np.empty((len(rows), width), np.int64)
     columns[:, :6] = 6 * camera[:, None] + np.arange(6)
     columns[:, 6] = 6 * count + camera
@@ -265,7 +267,7 @@ def _reduced_system(
         ),
         shape=(2 * len(rows), 3 * len(points)),
     )
-    r = residual.reshape(-1)
+    r = linear.residual.reshape(-1)
     V = np.zeros((len(points), 3, 3))
     np.add.at(V, point, to_point.transpose(0, 2, 1) @ to_point)
     V += (1e-9 * np.trace(V, axis1=1, axis2=2) + 1e-30)[:, None, None] * np.eye(3)

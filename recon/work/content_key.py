@@ -49,6 +49,14 @@ def _add(digest: hashlib._Hash, value: object) -> None:
         array = np.ascontiguousarray(value)
         digest.update(f"array {array.dtype.str} {array.shape};".encode())
         digest.update(array.data if array.size else b"")
+    elif isinstance(value, (str, bytes, Path)):
+        data = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
+        digest.update(f"{type(value).__name__} {len(data)};".encode() + data)
+    elif isinstance(value, Enum):
+        _add(digest, (type(value).__name__, value.name))
+    elif value is None or isinstance(value, (bool, int, float, np.generic)):
+        digest.update(f"{type(value).__name__} {value!r};".encode())
+    # After what is common and plain: whether a protocol is kept takes long to find out.
     elif isinstance(value, Keyed):
         digest.update(f"key {value.content_key};".encode())
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -60,13 +68,6 @@ def _add(digest: hashlib._Hash, value: object) -> None:
         _add(digest, ("mapping", *value.items()))
     elif isinstance(value, (set, frozenset)):
         _add(digest, ("set", *sorted(value)))
-    elif isinstance(value, (str, bytes, Path)):
-        data = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
-        digest.update(f"{type(value).__name__} {len(data)};".encode() + data)
-    elif isinstance(value, Enum):
-        _add(digest, (type(value).__name__, value.name))
-    elif value is None or isinstance(value, (bool, int, float, np.generic)):
-        digest.update(f"{type(value).__name__} {value!r};".encode())
     elif isinstance(value, Sequence):
         digest.update(f"sequence {len(value)};".encode())
         for item in value:

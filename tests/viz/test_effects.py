@@ -58,6 +58,20 @@ def test_a_blurred_card_spreads_both_ways_over_a_sharp_ground(photo: PhotoDepth)
     assert share[int(edge - radius - 2)] == pytest.approx(0, abs=0.02)
 
 
+def test_nothing_shines_through_a_slanted_table(photo: PhotoDepth) -> None:
+    """What is behind its front edge is as far away as its middle."""
+    pixels = np.full_like(photo.pixels, 30)
+    pixels[:64] = RED
+    depth = np.full_like(photo.depth, 2.4)
+    depth[:64] = np.linspace(3.0, 2.0, 64)[:, None]
+    table = PhotoDepth(
+        "a", pixels, depth, photo.intrinsics, PINHOLE, None, photo.measured, photo.up
+    )
+    seen = bokeh(table, focus=(0.5, 0.0), blur=16)
+    radius = 0.16 * 128 * (3.0 / 2.0 - 1)
+    assert abs(seen[: int(64 - radius - 2)].astype(int) - RED).max() <= 6
+
+
 def test_a_lamp_out_of_focus_is_a_disc(photo: PhotoDepth) -> None:
     pixels, depth = np.zeros_like(photo.pixels), np.full_like(photo.depth, FAR)
     pixels[48, 100] = 255

@@ -31,13 +31,17 @@ def bokeh(photo: PhotoDepth, *, focus: tuple[float, float], blur: float = 1.5) -
         return np.minimum(strength * np.abs(1 - depth / of), _LARGEST_PX).astype(np.float32)
 
     light = [((p / 255.0) ** _GAMMA).astype(np.float32) for p in (photo.pixels, hidden.pixels)]
-    base = hidden.depth  # the farthest that shows at a pixel
+    # What is behind a small step comes in by and by: a threshold would draw lines along steps.
+    apart = np.clip((hidden.depth / photo.depth - 1 - JUMP) / (2 * JUMP), 0, 1)
+    behind = np.where(hidden.there, apart, 0).astype(np.float32)
+    base = photo.depth + behind * (hidden.depth - photo.depth)
     seen = discs(
         np.stack(light),
         np.stack([photo.depth, hidden.depth]),
         np.stack([radii(photo.depth), radii(hidden.depth)]),
-        np.stack([np.ones((h, w), bool), hidden.there]),
+        behind,
+        base,
         radii(base),
-        JUMP,
+        np.float32(JUMP),
     )
     return np.rint(255 * np.clip(seen, 0, 1) ** (1 / _GAMMA)).astype(np.uint8)

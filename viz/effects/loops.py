@@ -9,59 +9,75 @@ import numpy as np
 from pointmap.compiled import compiled
 
 
-@compiled("f4[:,:,:](f4[:,:,:,:], f4[:,:,:], f4[:,:,:], b1[:,:,:], f4[:,:], f4)")
-def discs(light, depth, radius, there, base_radius, jump):  # type: ignore[no-untyped-def]
-    """Return the light (h, w, 3) of layers (L, h, w, 3) spread over discs of ``radius`` (L, h, w).
+@compiled()
+def _apart(near, far, jump):  # type: ignore[no-untyped-def]
+    """Return how far depths belong to two surfaces: 0 up to a relative ``jump``, 1 from three."""
+    return min(1.0, max(0.0, (far / near - 1 - jump) / (2 * jump)))
 
-    Layer 0 is the photo, layer 1 what is hidden behind it, where ``there``; ``base_radius`` (h, w)
-    is that of the farthest surface of a pixel. Surfaces nearer than that, by more than a relative
-    ``jump``, cover it by the share of their discs; farther ones spread no wider than it does.
+
+@compiled("f4[:,:,:](f4[:,:,:,:], f4[:,:,:], f4[:,:,:], f4[:,:], f4[:,:], f4[:,:], f4)")
+def discs(light, depth, radius, behind, base, base_radius, jump):  # type: ignore[no-untyped-def]
+    """Return the light (h, w, 3) of two layers (2, h, w, 3) spread over discs of ``radius``.
+
+    Layer 0 is the photo, layer 1 what is hidden behind it, by the share ``behind`` (h, w); ``base``
+    and ``base_radius`` (h, w) are depth and radius of the farthest surface of a pixel. Nearer ones
+    cover it by the share of their discs, of those that would be there if they went on all around.
+    Farther ones spread no wider than it does, and what is hidden behind it does not show.
     """
-    layers, h, w = depth.shape
+    _, h, w = depth.shape
     out = np.zeros((h, w, 3), np.float32)
-    largest = 0.0
-    for layer in range(layers):
-        for y in range(h):
-            for x in range(w):
-                if there[layer, y, x]:
-                    largest = max(largest, radius[layer, y, x])
-    reach = math.ceil(largest + 0.5)
+    reach = math.ceil(radius.max() + 0.5)
     for y in range(h):
         for x in range(w):
-            behind = 1 if there[1, y, x] else 0
-            limit = depth[behind, y, x]
-            own = base_radius[y, x]
-            near, near_r, near_g, near_b = 0.0, 0.0, 0.0, 0.0
+            limit, own = base[y, x], max(base_radius[y, x], 0.5)
+            near, near_r, near_g, near_b, near_radius = 0.0, 0.0, 0.0, 0.0, 0.0
             far, far_r, far_g, far_b = 1e-6, 0.0, 0.0, 0.0
-            for dy in range(-min(reach, y), min(reach, h - 1 - y) + 1):
-                for dx in range(-min(reach, x), min(reach, w - 1 - x) + 1):
-                    off = math.sqrt(dx * dx + dy * dy)
-                    if off > reach:
-                        continue
-                    for layer in range(layers):
-                        v, u = y + dy, x + dx
+            for v in range(max(0, y - reach), min(h, y + reach + 1)):
+                for u in range(max(0, x - reach), min(w, x + reach + 1)):
+                    off = math.sqrt((v - y) ** 2 + (u - x) ** 2)
+                    for layer in range(2):
                         r = max(radius[layer, v, u], 0.5)  # a pixel's own
-                        if r + 0.5 < off or not there[layer, v, u]:
+                        if r + 0.5 <= off or (layer == 1 and behind[v, u] <= 0):
                             continue
-                        covers = depth[layer, v, u] * (1 + jump) < limit
-                        if not covers and depth[layer, v, u] > limit * (1 + jump):
-                            r = min(r, max(own, 0.5))
+                        there = depth[layer, v, u]
+                        share = 1.0
+                        if layer == 1:
+                            share = behind[v, u] * min(1.0, 1 - (there / limit - 1) / jump)
+                        elif r > own and there > limit:
+                            r -= _apart(limit, there, jump) * (r - own)
                         edge = min(1.0, r + 0.5 - off)
-                        if edge <= 0:
+                        if edge <= 0 or share <= 0:
                             continue
-                        weight = edge / (math.pi * max(r, 0.5641896) ** 2)
-                        if covers:
-                            near += weight
-                            near_r += weight * light[layer, v, u, 0]
-                            near_g += weight * light[layer, v, u, 1]
-                            near_b += weight * light[layer, v, u, 2]
-                        else:
-                            far += weight
-                            far_r += weight * light[layer, v, u, 0]
-                            far_g += weight * light[layer, v, u, 1]
-                            far_b += weight * light[layer, v, u, 2]
-            share = min(1.0, near)
-            a, b = share / max(near, 1e-6), (1 - share) / far
+                        weight = share * edge / (math.pi * max(r, 0.5641896) ** 2)
+                        covers = _apart(there, limit, jump)
+                        if layer == 0 and behind[y, x] > 0 and behind[v, u] > 0:
+                            covers = 1.0  # before the same background
+                        covers *= weight
+                        near += covers
+                        near_r += covers * light[layer, v, u, 0]
+                        near_g += covers * light[layer, v, u, 1]
+                        near_b += covers * light[layer, v, u, 2]
+                        near_radius += covers * r
+                        rest = weight - covers
+                        far += rest
+                        far_r += rest * light[layer, v, u, 0]
+                        far_g += rest * light[layer, v, u, 1]
+                        far_b += rest * light[layer, v, u, 2]
+            covered = 0.0
+            if near > 0:
+                # Radii differ, so that discs don't add up to 1 where all of them are there.
+                r = near_radius / near
+                around = math.ceil(r + 0.5)
+                missing = 0.0
+                for v in range(max(0, y - around), min(h, y + around + 1)):
+                    for u in range(max(0, x - around), min(w, x + around + 1)):
+                        edge = min(1.0, r + 0.5 - math.sqrt((v - y) ** 2 + (u - x) ** 2))
+                        if edge <= 0 or (behind[y, x] > 0 and behind[v, u] > 0):
+                            continue
+                        rest = 1 - _apart(depth[0, v, u], limit, jump)
+                        missing += rest * edge / (math.pi * max(r, 0.5641896) ** 2)
+                covered = near / (near + missing)
+            a, b = covered / max(near, 1e-6), (1 - covered) / far
             out[y, x, 0] = a * near_r + b * far_r
             out[y, x, 1] = a * near_g + b * far_g
             out[y, x, 2] = a * near_b + b * far_b

@@ -66,7 +66,13 @@ def test_a_crop_off_the_centre_gets_its_principal_point() -> None:
     scene = shown(K, Lens())
     evidence = evidence_of(matches_of(scene))
     before = align(PHOTOS, evidence)
-    found = with_chosen_lenses(PHOTOS, evidence, before, AlignOptions())
+    # Half of the key points have been found since, at twice the size.
+    features = [
+        PhotoFeatures(xy[:200], np.zeros((200, 128), np.float32), np.full((200, 3), 77, np.uint8))
+        for xy in scene.xy
+    ]
+    found = with_chosen_lenses(PHOTOS, evidence, before, AlignOptions(), features=features)
+    assert set(np.unique(found.tracks.colours)) == {0, 77}
     assert np.allclose(found.intrinsics, K, atol=8.0)
     rotation, direction = pose_errors_deg(found, scene.cam_to_world)
     assert np.median(np.maximum(*pose_errors_deg(before, scene.cam_to_world))) > 3

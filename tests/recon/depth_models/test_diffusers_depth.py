@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from ramps import assert_in_place, ramps
 
 from pointmap.errors import InputError
 from recon.depth_models import load_depth_model
+from recon.depth_models.diffusers_depth import DiffusersDepth
 
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
@@ -61,6 +65,26 @@ def write_marigold(folder: Path) -> Path:
     return folder / "model"
 
 
+def passing_brightness(model: DiffusersDepth) -> DiffusersDepth:
+    """Let the pipeline's networks hand on the brightness they see, at their own resolutions."""
+    pipeline = model.pipeline
+    scale = pipeline.vae_scale_factor
+
+    def encode(image: torch.Tensor) -> SimpleNamespace:
+        grey = torch.nn.functional.avg_pool2d(image.mean(1, keepdim=True), scale)
+        return SimpleNamespace(latents=grey.expand(-1, 4, -1, -1))
+
+    def decode(latent: torch.Tensor, **_: Any) -> tuple[torch.Tensor]:
+        return (
+            torch.nn.functional.interpolate(latent[:, :3], scale_factor=scale, mode="bilinear"),
+        )
+
+    pipeline.vae.encode, pipeline.vae.decode = encode, decode
+    pipeline.unet.forward = lambda latent, *_, **__: (latent[:, :4],)
+    pipeline.scheduler.register_to_config(prediction_type="sample")
+    return model
+
+
 def test_maps_are_those_of_the_librarys_own_pipeline_and_repeat(tmp_path: Path) -> None:
     path = write_marigold(tmp_path)
     model = load_depth_model(str(path), device=CPU)
@@ -81,3 +105,14 @@ def test_maps_are_those_of_the_librarys_own_pipeline_and_repeat(tmp_path: Path) 
     index.write_text(json.dumps(said | {"_class_name": "StableDiffusionPipeline"}))
     with pytest.raises(InputError, match="no depth model that is known here but StableDiffusion"):
         load_depth_model(str(path), device=CPU)
+
+
+@pytest.mark.parametrize(("height", "width"), [(200, 301), (333, 190)])
+def test_the_maps_grid_is_the_photos(height: int, width: int, tmp_path: Path) -> None:
+    """Networks that hand on the brightness they see give a ramp back where it was."""
+    loaded = load_depth_model(str(write_marigold(tmp_path)), device=CPU)
+    assert isinstance(loaded, DiffusersDepth)
+    model = passing_brightness(loaded)
+    for ramp in ramps(height, width):
+        pixels = np.repeat(np.rint(30 + 190 * ramp)[..., None], 3, 2).astype(np.uint8)
+        assert_in_place(model.predict(pixels).values, ramp)

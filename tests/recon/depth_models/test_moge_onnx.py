@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from ramps import assert_in_place, ramps
 from scipy.optimize import minimize
 from tiny_moge import METRES, as_photo, as_points, write_moge
 
@@ -48,6 +49,16 @@ def test_depth_is_in_metres_and_the_focal_length_the_photos(
     off = np.abs(found.values / METRES - depth)
     assert found.values.shape == (height, width) and found.values.dtype == np.float32
     assert off.mean() < 0.02 and off.max() < 0.05
+
+
+@pytest.mark.parametrize(("height", "width"), [(200, 301), (333, 190)])
+def test_the_maps_grid_is_the_photos(height: int, width: int, tmp_path: Path) -> None:
+    """A slanted wall comes back where it was."""
+    model = load_depth_model(str(write_moge(tmp_path / "m")), device=CPU)
+    for ramp in ramps(height, width):
+        depth = 2 + 2 * ramp
+        points = unproject(depth, pinhole(1.1 * max(height, width), width, height))
+        assert_in_place(model.predict(as_photo(points - [0, 0, SHIFT])).values, ramp)
 
 
 def test_it_is_the_least_squares_solution_of_moges_own_problem(tmp_path: Path) -> None:

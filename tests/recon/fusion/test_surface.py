@@ -12,6 +12,7 @@ from pointmap.lens import Lens
 from recon.fusion import FusionOptions, fuse_mesh, fuse_points, fuse_surface
 from recon.fusion import tsdf as tsdf_module
 from recon.fusion.tsdf import in_order
+from recon.fusion.usable_depth import usable_depths
 
 
 def test_mesh_is_accurate_complete_and_coloured(shots: list[Shot]) -> None:
@@ -121,6 +122,25 @@ def test_threads_and_chunks_change_no_bit_of_the_surface(
         torch.set_num_threads(threads)
     for field in ("vertices", "faces", "colours", "normals"):
         np.testing.assert_array_equal(getattr(one, field), getattr(several, field))
+
+
+def test_compiled_averaging_equals_that_of_other_devices(
+    shots: list[Shot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [
+        depth.frame() for depth in usable_depths([view_of(s) for s in shots[:3]], FusionOptions())
+    ]
+    blocks = torch.cartesian_prod(*3 * [torch.arange(-4, 4, dtype=torch.int32)])
+    found = []
+    for average in (tsdf_module._average_compiled, tsdf_module._average):
+        monkeypatch.setattr(tsdf_module, "_average_compiled", average)
+        found.append(tsdf_module.integrate(frames, blocks, 0.04, 0.16, "cpu"))
+    compiled, other = found
+    assert (other.weight > 0).float().mean() > 0.2
+    for field in ("weight", "distance"):
+        a, b = getattr(compiled, field), getattr(other, field)
+        # A voxel on the border of two pixels may take either.
+        assert ((a - b).abs() < 1e-5 * (1 + b.abs())).float().mean() > 0.9999
 
 
 def test_single_photo_gives_cloud_and_mesh(shots: list[Shot]) -> None:

@@ -1,0 +1,338 @@
+"""Scale and shift of all depth maps of a scene at once: photos that see one place agree about it.
+
+The scene points of a photo without much texture lie close together, and tell its map's scale and
+shift there alone: a shift fitted to the map's own error bends the rest of it. Other photos look at
+the rest from elsewhere; that their maps make one surface of it tells the shift (as the alignment of
+depth maps of several views does, arXiv 2407.14121 among others).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.linalg import spsolve
+
+from pointmap.camera import (
+    Array,
+    Index,
+    Mask,
+    invert_rigid,
+    pixel_centres,
+    pixel_rays,
+    project,
+    transform_points,
+)
+from pointmap.lens import Lens
+from pointmap.metrics import MAD_TO_SIGMA
+from recon.prediction.affine_fit import AffineFit, Kind
+from recon.prediction.given_maps import PriorMap
+
+if TYPE_CHECKING:
+    from pointmap.images import Photo
+
+# Long side of the maps that are compared: a few hundred of a scene have to fit into memory.
+_LONG_SIDE = 128
+# Places along a map's long side that other photos are asked about, and the photos asked.
+_PLACES, _NEIGHBOURS = 24, 8
+# A map's errors are smooth: over this share of its long side they count as one.
+_ALIKE = 1 / 8
+# Typical log error of a map, at first and at least and at most; beyond so many of it a map shows
+# another surface than the one it is asked about, or is wrong.
+_FIRST, _LEAST, _MOST = 0.04, 0.01, 0.1
+_ANOTHER = 4.0
+# Of the robust loss (Cauchy), in typical errors.
+_LOSS = 2.0
+# Points close together share one error of the map; a fit is refused that leaves more than so many.
+_WORSE = 3.0
+# Rounds, and the step of a logarithm below which they end.
+_ROUNDS, _SETTLED = 30, 1e-3
+# Farthest step of a round, and least share of the median value that a shifted value keeps.
+_STEP, _POSITIVE = 0.2, 0.02
+# Relative step of depth by which it is seen how what another photo says changes with it.
+_NUDGE = 0.01
+
+
+@dataclass(frozen=True)
+class PlacedMap:
+    """A photo's ``map_`` with the ``fit`` to begin with; its camera, of the original photo, and the
+    scene points in it: ``xy`` (P, 2) original pixels and depths ``z`` (P,).
+    """
+
+    map_: PriorMap
+    photo: Photo
+    fit: AffineFit
+    cam_to_world: Array
+    intrinsics: Array
+    lens: Lens
+    xy: Array
+    z: Array
+
+
+def agreeing_fits(placed: Sequence[PlacedMap]) -> list[AffineFit]:
+    """Return the scales and shifts with which maps of one kind meet the scene points and each
+    other.
+
+    Robust least squares of log depth: at the scene points, weighted so that many close together
+    count as one, and at places of each photo that others show, too, where what differs by more than
+    maps err is taken for hidden. A photo whose scene points then fit much worse than before, and
+    worse than maps err, keeps its ``fit``: the cameras there, or the map, are not to be believed.
+    """
+    if not placed:
+        return []
+    views = [_View.of(one) for one in placed]
+    lines = np.array([view.start for view in views])
+    asked = _neighbours(views, lines)
+    sigma, before = _FIRST, [view.error(line) for view, line in zip(views, lines, strict=True)]
+    for _ in range(_ROUNDS):
+        step, sigma = _step(views, lines, asked, sigma)
+        lines = lines + step
+        if np.abs(step).max(initial=0.0) < _SETTLED:
+            break
+    found = []
+    for one, view, line, least in zip(placed, views, lines, before, strict=True):
+        error = view.error(line)
+        worse = error > max(_LOSS * least, _WORSE * sigma)
+        found.append(one.fit if worse else view.fit(line, error))
+    return found
+
+
+@dataclass(frozen=True)
+class _View:
+    """A map made small, ``values`` (h, w) over their median, ``level``, 0 = unknown; K at its size;
+    ``places`` (S, 2) pixels of it with values (S,) ``at``; scene points' values ``anchor`` (P,),
+    ``log_z`` (P,) and ``weight`` (P,).
+
+    A line (log a, b) makes of a value v the depth z, or 1 / z of a disparity: a (v + b).
+    """
+
+    kind: Kind
+    level: float
+    values: Array
+    cam_to_world: Array
+    intrinsics: Array
+    lens: Lens
+    places: Array
+    at: Array
+    anchor: Array
+    log_z: Array
+    weight: Array
+    start: Array
+
+    @staticmethod
+    def of(one: PlacedMap) -> _View:
+        height, width = one.map_.values.shape
+        factor = min(1.0, _LONG_SIDE / max(height, width))
+        small = one.map_.resized(max(1, round(height * factor)), max(1, round(width * factor)))
+        height, width = small.values.shape
+        level = float(np.median(np.abs(small.values[small.values != 0])))
+        values = small.values.astype(np.float64) / level
+        scale = np.array([width / one.photo.width, height / one.photo.height])
+        step = max(1, max(height, width) // _PLACES)
+        grid = np.s_[step // 2 :: step, step // 2 :: step]
+        known = values[grid] != 0
+        seen = one.map_.at(one.xy, one.photo) / level
+        use = seen != 0
+        cells = np.floor(one.xy[use] * scale / (_ALIKE * max(height, width))).astype(np.int64)
+        _, cell, count = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
+        K = one.intrinsics.copy()
+        K[:2] *= scale[:, None]
+        # In units of the level: a v + b = (a level) (v / level + b / (a level)).
+        slope = one.fit.scale * level
+        shift = max(one.fit.shift / slope, _POSITIVE - float(np.median(np.abs(values[grid]))))
+        return _View(
+            one.fit.kind,
+            level,
+            values,
+            one.cam_to_world,
+            K,
+            one.lens,
+            pixel_centres(width, height)[grid][known],
+            values[grid][known],
+            seen[use],
+            np.log(one.z[use]),
+            1 / count[np.ravel(cell)],
+            np.array([np.log(slope), shift]),
+        )
+
+    @cached_property
+    def rays(self) -> Array:
+        """Rays (S, 3), z = 1, of the places."""
+        return pixel_rays(self.places, self.intrinsics, self.lens)
+
+    @cached_property
+    def share(self) -> float:
+        """How many places' errors count as one another's, inverse."""
+        spacing = max(self.values.shape) / _PLACES
+        return float((spacing / (_ALIKE * max(self.values.shape))) ** 2)
+
+    def log_depth(self, values: Array, line: Array) -> Array:
+        """Return the logarithm of z (P,) of values (P,); NaN behind the camera."""
+        shifted = values + line[1]
+        sign = -1.0 if self.kind == "disparity" else 1.0
+        log = np.log(np.maximum(shifted, _POSITIVE)) + line[0]
+        return np.where(shifted > _POSITIVE, sign * log, np.nan)
+
+    def slopes(self, values: Array, line: Array) -> Array:
+        """Return by how much that changes with the line, (P, 2)."""
+        sign = -1.0 if self.kind == "disparity" else 1.0
+        return sign * np.stack([np.ones_like(values), 1 / (values + line[1])], axis=1)
+
+    def error(self, line: Array) -> float:
+        """Return the typical log error at the scene points, each cell of them counting once."""
+        off = np.abs(self.log_depth(self.anchor, line) - self.log_z)
+        if not len(off):
+            return 0.0
+        order = np.argsort(off)  # NaN last
+        half = np.searchsorted(np.cumsum(self.weight[order]), self.weight.sum() / 2)
+        return float(MAD_TO_SIGMA * np.nan_to_num(off[order][half], nan=np.inf))
+
+    def fit(self, line: Array, error: float) -> AffineFit:
+        """Return a line for the map's own values."""
+        slope = float(np.exp(line[0]))
+        return AffineFit(self.kind, slope / self.level, slope * float(line[1]), error)
+
+
+def _neighbours(views: Sequence[_View], lines: Array) -> list[list[int]]:
+    """Return which others each photo is compared with: those that show the most of it."""
+    world_to_cam = np.array([invert_rigid(view.cam_to_world) for view in views])
+    focal = np.array([view.intrinsics[[0, 1], [0, 1]] for view in views])
+    centre = np.array([view.intrinsics[:2, 2] for view in views])
+    size = np.array([view.values.shape[::-1] for view in views])
+    found = []
+    for n, view in enumerate(views):
+        few = slice(None, None, 5)
+        z = np.exp(view.log_depth(view.at[few], lines[n]))
+        world = transform_points(view.cam_to_world, view.rays[few] * z[:, None])
+        points = world @ world_to_cam[:, :3, :3].transpose(0, 2, 1) + world_to_cam[:, None, :3, 3]
+        with np.errstate(all="ignore"):
+            xy = points[..., :2] / points[..., 2:] * focal[:, None] + centre[:, None]
+            inside = (points[..., 2] > 0) & ((xy > 0) & (xy < size[:, None])).all(axis=-1)
+        count = inside.sum(axis=1)
+        count[n] = 0
+        best: list[int] = np.argsort(-count, kind="stable")[:_NEIGHBOURS].tolist()
+        found.append([j for j in best if count[j]])
+    return found
+
+
+def _step(
+    views: Sequence[_View], lines: Array, asked: Sequence[Sequence[int]], sigma: float
+) -> tuple[Array, float]:
+    """Return the Gauss-Newton step of all lines (V, 2) and the maps' typical error."""
+    system = _System(len(views))
+    every = [np.zeros(0)]
+    for i, view in enumerate(views):
+        off = view.log_depth(view.anchor, lines[i]) - view.log_z
+        use = np.isfinite(off)
+        weight = view.weight[use] * _trust(off[use], sigma)
+        system.add((i,), view.slopes(view.anchor[use], lines[i]), off[use], weight)
+        compared = [(j, _compared(view, views[j], lines[i], lines[j], sigma)) for j in asked[i]]
+        # What several photos say of a place is compared with one error of this map.
+        times = np.sum([one.use for _, one in compared], axis=0)
+        for j, one in compared:
+            slopes = np.concatenate(
+                [
+                    one.slope[:, None] * view.slopes(view.at[one.use], lines[i]),
+                    views[j].slopes(one.values, lines[j]),
+                ],
+                axis=1,
+            )
+            spread = np.sqrt(1 + one.slope**2)
+            weight = _trust(one.off / spread, sigma) / spread**2
+            # Every pair is compared both ways.
+            weight *= view.share / np.maximum(times, 1)[one.use] / 2
+            system.add((i, j), slopes, one.off, weight)
+            every.append(np.abs(one.off) / spread)
+    typical = np.concatenate(every)
+    if len(typical):
+        sigma = float(np.clip(MAD_TO_SIGMA * np.median(typical), _LEAST, _MOST))
+    return np.clip(system.solved(), -_STEP, _STEP), sigma
+
+
+def _trust(off: Array, sigma: float) -> Array:
+    return 1 / (1 + (off / (_LOSS * sigma)) ** 2)
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Which places (S,) of a photo another photo shows, too, as far as can be told; of those the
+    other's ``values`` (U,), how much farther it says they are, ``off`` (U,), in logarithms, and the
+    ``slope`` (U,) of that with this photo's own log depth.
+    """
+
+    use: Mask
+    values: Array
+    off: Array
+    slope: Array
+
+
+def _compared(view: _View, other: _View, line: Array, others: Array, sigma: float) -> _Compared:
+    log_z = view.log_depth(view.at, line)
+    values, off = _beyond(view, other, log_z, others)
+    _, nudged = _beyond(view, other, log_z + _NUDGE, others)
+    slope = (nudged - off) / _NUDGE
+    with np.errstate(invalid="ignore"):
+        use = np.isfinite(slope) & (np.abs(off) < _ANOTHER * sigma)
+    return _Compared(use, values[use], off[use], slope[use])
+
+
+def _beyond(view: _View, other: _View, log_z: Array, others: Array) -> tuple[Array, Array]:
+    """Return what the other photo's map has (S,) where it shows the places, at log depths (S,), and
+    the logarithm of its depth there over theirs; NaN where it doesn't show them.
+    """
+    points = transform_points(
+        invert_rigid(other.cam_to_world) @ view.cam_to_world, view.rays * np.exp(log_z)[:, None]
+    )
+    z = np.where(points[:, 2] > 0, points[:, 2], np.nan)
+    with np.errstate(invalid="ignore"):
+        values = _between_pixels(other.values, project(points, other.intrinsics, other.lens))
+        return values, other.log_depth(values, others) - np.log(z)
+
+
+def _between_pixels(values: Array, xy: Array) -> Array:
+    """Return values (P,) at pixels xy (P, 2), NaN outside and beside unknown ones (0)."""
+    height, width = values.shape
+    place = np.nan_to_num(xy, nan=-1.0, posinf=-1.0, neginf=-1.0) - 0.5
+    inside = ((place >= 0) & (place <= [width - 1, height - 1])).all(axis=1)
+    place = np.where(inside[:, None], place, 0)
+    left, top = np.minimum(place, [width - 2, height - 2]).astype(np.int64).T
+    u, v = place.T - [left, top]
+    around = np.stack([values[top + dy, left + dx] for dy in (0, 1) for dx in (0, 1)])
+    parts = np.stack([(1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v])
+    known = inside & (around != 0).all(axis=0)
+    return np.where(known, (around * parts).sum(axis=0), np.nan)
+
+
+class _System:
+    """The normal equations of all lines: two unknowns per photo."""
+
+    def __init__(self, count: int) -> None:
+        self._gradient = np.zeros((count, 2))
+        self._blocks: list[tuple[int, int, Array]] = []
+
+    def add(self, numbers: tuple[int, ...], slopes: Array, off: Array, weight: Array) -> None:
+        """Add residuals ``off`` (P,) that change by ``slopes`` (P, 2 V) with V photos' lines."""
+        weighted = slopes * weight[:, None]
+        normal, gradient = slopes.T @ weighted, weighted.T @ off
+        for a, i in enumerate(numbers):
+            self._gradient[i] += gradient[2 * a : 2 * a + 2]
+            for b, j in enumerate(numbers):
+                self._blocks.append((i, j, normal[2 * a : 2 * a + 2, 2 * b : 2 * b + 2]))
+
+    def solved(self) -> Array:
+        """Return the step (V, 2); 0 of a photo that nothing is known of."""
+        count = len(self._gradient)
+        places = np.array([(i, j) for i, j, _ in self._blocks], np.int64)
+        rows: Index = np.ravel(2 * places[:, :1] + [0, 0, 1, 1])
+        columns: Index = np.ravel(2 * places[:, 1:] + [0, 1, 0, 1])
+        entries = np.concatenate([block.ravel() for _, _, block in self._blocks])
+        shape = (2 * count, 2 * count)
+        normal = coo_array((entries, (rows, columns)), shape=shape).tocsr()
+        # Held where nothing tells: the step of a photo by itself would be anything.
+        diagonal = 1e-6 * normal.diagonal() + 1e-9
+        held = coo_array((diagonal, (np.arange(2 * count),) * 2), shape=shape).tocsr()
+        return np.asarray(spsolve(normal + held, -self._gradient.ravel())).reshape(count, 2)
