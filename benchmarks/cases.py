@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import Measured, run_measured
-from benchmarks.scenes import ROOT, score
+from benchmarks.scenes import ROOT
 from pointmap.camera import invert_rigid, project, transform_points
 from pointmap.decoding import UnusablePicture, open_picture
 from pointmap.errors import InputError
+from recon.evaluation.scene import SceneTruth, read_truth, score_scene
 from recon.evaluation.tables import markdown
 from recon.export import load_scene
 
@@ -118,10 +119,7 @@ def run_case(folder: Path, out: Path, arguments: Sequence[str], timeout_s: float
     run = json.loads((out / "run.json").read_text(encoding="utf-8"))
     counts, verdict = run["counts"], run.get("verdict") or {}
     word = verdict.get("word", "none")
-    auc = None
-    if (folder / "cameras.json").exists():
-        poses = score(folder, out, [photo["name"] for photo in run["photos"]]).poses
-        auc = None if poses is None else poses.auc[5]
+    auc = _auc(folder / "cameras.json", out, [photo["name"] for photo in run["photos"]])
     told = case.or_told and (word in ("doubtful", "wrong") or bool(run["warnings"]))
     wrong = []
     if case.auc is not None and not (auc is not None and auc >= case.auc) and not told:
@@ -139,6 +137,19 @@ def run_case(folder: Path, out: Path, arguments: Sequence[str], timeout_s: float
         wrong += _sky(out)
     placed = f"{counts['registered']}/{counts['photos']}"
     return CaseResult(name, placed, auc, word, tuple(wrong), measured)
+
+
+def _auc(cameras: Path, out: Path, names: Sequence[str]) -> float | None:
+    """Return the AUC at 5 degrees of the photos ``names``; their true ``cameras`` may name them by
+    another format.
+    """
+    if not cameras.exists():
+        return None
+    truth = read_truth(cameras).cameras
+    by_stem = {Path(name).stem: camera for name, camera in truth.items()}
+    told = {name: by_stem[Path(name).stem] for name in names if Path(name).stem in by_stem}
+    poses = score_scene(out, SceneTruth(tuple(told), told, {})).poses
+    return None if poses is None else poses.auc[5]
 
 
 def _unreadable(out: Path) -> list[str]:

@@ -42,6 +42,8 @@ def sky_mask(
     usable: NDArray[np.bool_] | None = None,
     risen: NDArray[np.bool_] | None = None,
     votes: NDArray[np.float32] | None = None,
+    *,
+    firmly: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.bool_]:
     """Return the pixels (h, w) that show sky.
 
@@ -55,6 +57,8 @@ def sky_mask(
         usable: (h, w) what is neither masked nor transparent; None: everything.
         risen: (h, w) what is seen above the horizon; None where nobody knows up.
         votes: (h, w) share of the photos that see sky in a pixel's direction (:class:`SkyVotes`).
+        firmly: (h, w) where depth is confirmed beyond doubt; None: wherever it is. What has all
+            the colours of a sky needs that.
     """
     import cv2
 
@@ -74,6 +78,9 @@ def sky_mask(
     if risen is not None:
         high = np.bincount(labels[risen], minlength=count) >= _ABOVE * area
         like, allowed = _like_sky(blurred, labels, count)
+        if firmly is not None:
+            unsure = area - np.bincount(labels[firmly], minlength=count)
+            is_sky |= high & like & (allowed >= _BLUE + _BRIGHT) & (unsure >= _MOSTLY * area)
         if votes is not None:
             voted = np.bincount(labels.ravel(), votes.ravel(), count) / np.maximum(area, 1)
             allowed = allowed + _VOTED * voted

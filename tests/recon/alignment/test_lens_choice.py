@@ -83,10 +83,12 @@ def test_photos_that_turn_about_one_axis_hardly_hold_a_principal_point() -> None
     """All are tilted alike, as on a turntable: tilt and focal length do what it would."""
     K, angles = pinhole(FOCAL, WIDTH, HEIGHT), np.radians(np.linspace(-25, 25, COUNT))
     points = np.random.default_rng(0).uniform(-1.2, 1.2, (100, 3))
+    eyes = np.stack([4 * np.sin(angles), np.full(COUNT, -0.8), -4 * np.cos(angles)], axis=1)
+    apart = np.random.default_rng(1).uniform(-0.5, 0.5, (2, COUNT, 3))
     sigmas = []
-    for height in (np.zeros(COUNT), np.array([0.0, -0.8, 0.3, -0.5, 0.2])):
-        eyes = np.stack([4 * np.sin(angles), height - 0.8, -4 * np.cos(angles)], axis=1)
-        poses = np.stack([look_at(eye, np.array([0.0, -0.5, 0.0])) for eye in eyes])
+    for freely in (0.0, 1.0):
+        seen_from, looked_at = eyes + freely * apart[0], [0.0, -0.5, 0.0] + freely * apart[1]
+        poses = np.stack([look_at(*ends) for ends in zip(seen_from, looked_at, strict=True)])
         xy = np.stack([project(transform_points(invert_rigid(p), points), K) for p in poses])
         evidence = evidence_of(matches_of(Scene(poses, points, xy)))
         sigmas.append(centre_sigma(PHOTOS, align(PHOTOS, evidence)))

@@ -62,6 +62,19 @@ def test_a_sky_down_to_a_low_horizon_is_known_by_it(photo: np.ndarray) -> None:
     assert not sky_mask(photo, confirmed, risen=above).any()
 
 
+def test_a_blue_sky_needs_depth_that_is_confirmed_beyond_doubt(photo: np.ndarray) -> None:
+    low = HEIGHT - 24
+    photo[:low] = (190, 205, 235)
+    risen = np.broadcast_to(np.arange(HEIGHT)[:, None] < low, (HEIGHT, WIDTH))
+    luck = np.random.default_rng(0).random((HEIGHT, WIDTH))
+    confirmed = luck < 0.6
+    assert not sky_mask(photo, confirmed, risen=risen, firmly=confirmed).any()
+    assert sky_mask(photo, confirmed, risen=risen, firmly=luck < 0.05)[:low].all()
+    # Not a wall that is grey, however doubtful.
+    photo[:low] = (205, 205, 205)
+    assert not sky_mask(photo, confirmed, risen=risen, firmly=luck < 0.05).any()
+
+
 def test_rays_above_the_horizon_are_those_that_rise() -> None:
     K = pinhole(100.0, WIDTH, HEIGHT)
     rays = np.moveaxis(pixel_rays(pixel_centres(WIDTH, HEIGHT), K), -1, 0).astype(np.float32)
