@@ -142,8 +142,8 @@ def _empty(pieces: Any, count: int) -> None:
 def _process_seconds() -> tuple[float, float]:
     """Return what Ray's own processes have computed so far, and what the workers have.
 
-    Workers are called ``ray::`` and what they do, or ``ray::IDLE``. Of those that have ended since,
-    their raylet knows.
+    Workers are called ``ray::`` and what they do, or ``ray::IDLE``; a node's agents
+    ``ray::DashboardAgent`` and the like. Of workers that have ended their raylet knows.
     """
     import psutil
 
@@ -154,7 +154,7 @@ def _process_seconds() -> tuple[float, float]:
         except psutil.Error:
             continue
         workers += times.children_user + times.children_system
-        if title.startswith("ray::"):
+        if title.startswith("ray::") and not title.strip().endswith("Agent"):
             workers += times.user + times.system
         else:
             own += times.user + times.system

@@ -29,7 +29,7 @@ from pointmap.camera import (
 )
 from pointmap.lens import Lens
 from pointmap.metrics import MAD_TO_SIGMA
-from recon.prediction.affine_fit import AffineFit, Kind
+from recon.prediction.affine_fit import AffineFit, Kind, fit_affine
 from recon.prediction.given_maps import PriorMap
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ _ANOTHER = 4.0
 _LOSS = 2.0
 # Points close together share one error of the map; a fit is refused that leaves more than so many.
 _WORSE = 3.0
+# A photo of which other photos agree on less is begun with anew.
+_AGREES = 0.5
 # Rounds, and the step of a logarithm below which they end.
 _ROUNDS, _SETTLED = 30, 1e-3
 # Farthest step of a round, and least share of the median value that a shifted value keeps.
@@ -87,12 +89,12 @@ def agreeing_fits(placed: Sequence[PlacedMap]) -> list[AffineFit]:
     views = [_View.of(one) for one in placed]
     lines = np.array([view.start for view in views])
     asked = _neighbours(views, lines)
-    sigma, before = _FIRST, [view.error(line) for view, line in zip(views, lines, strict=True)]
-    for _ in range(_ROUNDS):
-        step, sigma = _step(views, lines, asked, sigma)
-        lines = lines + step
-        if np.abs(step).max(initial=0.0) < _SETTLED:
-            break
+    before = [view.error(line) for view, line in zip(views, lines, strict=True)]
+    lines, sigma = _settled(views, lines, asked)
+    anew = [_anew(i, views, lines, asked[i], sigma) for i in range(len(views))]
+    if any(line is not None for line in anew):
+        fresh = [old if line is None else line for line, old in zip(anew, lines, strict=True)]
+        lines, sigma = _settled(views, np.array(fresh), asked)
     found = []
     for one, view, line, least in zip(placed, views, lines, before, strict=True):
         error = view.error(line)
@@ -217,6 +219,47 @@ def _neighbours(views: Sequence[_View], lines: Array) -> list[list[int]]:
         best: list[int] = np.argsort(-count, kind="stable")[:_NEIGHBOURS].tolist()
         found.append([j for j in best if count[j]])
     return found
+
+
+def _settled(
+    views: Sequence[_View], lines: Array, asked: Sequence[Sequence[int]]
+) -> tuple[Array, float]:
+    """Return the lines (V, 2) that agree best, from ``lines`` on, and the maps' typical error."""
+    sigma = _FIRST
+    for _ in range(_ROUNDS):
+        step, sigma = _step(views, lines, asked, sigma)
+        lines = lines + step
+        if np.abs(step).max(initial=0.0) < _SETTLED:
+            break
+    return lines, sigma
+
+
+def _anew(
+    i: int, views: Sequence[_View], lines: Array, asked: Sequence[int], sigma: float
+) -> Array | None:
+    """Return the line of a photo that others contradict in most places, fitted to their points.
+
+    Too far off to be drawn to them. None where it agrees, or its own points contradict the others.
+    """
+    view = views[i]
+    compared = [_compared(view, views[j], lines[i], lines[j], sigma).use for j in asked]
+    if not compared or np.any(compared, axis=0).mean() > _AGREES:
+        return None
+    values, depths = [view.anchor], [np.exp(view.log_z)]
+    for j in asked:
+        other = views[j]
+        points = transform_points(
+            invert_rigid(view.cam_to_world) @ other.cam_to_world,
+            other.rays * np.exp(other.log_depth(other.at, lines[j]))[:, None],
+        )
+        points = points[points[:, 2] > 0]
+        values.append(_between_pixels(view.values, project(points, view.intrinsics, view.lens)))
+        depths.append(points[:, 2])
+    fit = fit_affine(np.concatenate(values), np.concatenate(depths), kind=view.kind)
+    if fit is None:
+        return None
+    line = np.array([np.log(fit.scale), fit.shift / fit.scale])
+    return line if view.error(line) < _WORSE * sigma else None
 
 
 def _step(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 # Of fuse_views, for results that were kept.
-_VERSION = 6
+_VERSION = 7
 _MOST_TILT_DEG = 5.0
 
 

@@ -26,7 +26,7 @@ from pointmap.camera import (
 from pointmap.lens import PINHOLE, Lens
 from recon.depth.derived_maps import on_edge
 from recon.depth.undistorted import opencv_maps, resampled
-from recon.fusion.hidden_background import background
+from recon.fusion.continued_planes import continued
 from recon.fusion.options import FusionOptions
 from recon.fusion.sky import SkyVotes, above_horizon, ray_directions, sky_mask
 from recon.scene import View
@@ -145,9 +145,10 @@ def usable_depths(
 
     Of a complete surface less sure depth stays, however unsure, where more photos found the same
     than look past it: a plain wall, which matching cannot confirm but on which what was inferred
-    for several photos meets. Where less than a twentieth of all depth is sure enough (one photo, or
-    depth that was never compared between photos) the surest nine tenths are taken instead of next
-    to nothing. ``up`` (3,): where up is in the world, if that is known.
+    for several photos meets. Planes that go on take the place of the rest. Where less than a
+    twentieth of all depth is sure enough (one photo, or depth that was never compared between
+    photos) the surest nine tenths are taken instead of next to nothing. ``up`` (3,): where up is in
+    the world, if that is known.
     """
     placed = [view for view in views if view.registered]
     masked = _masked(placed, options.min_confidence, options, up)
@@ -243,8 +244,8 @@ def _mask(
 
 
 def _supported(masked: _Masked, others: Sequence[UsableDepth]) -> UsableDepth:
-    """Return the depth without that of low confidence that the others don't support; beside
-    outlines the background takes its place.
+    """Return the depth without that of low confidence that the others don't support; planes that go
+    on there take its place.
     """
     usable = masked.usable
     shape = usable.rounded.shape
@@ -253,17 +254,18 @@ def _supported(masked: _Masked, others: Sequence[UsableDepth]) -> UsableDepth:
         return usable
     supported = np.zeros(shape, bool)
     supported[unsure] = count_votes(others, usable, usable.points(unsure)) > 0
-    behind = background(
+    planes = continued(
         usable.depth,
         usable.view.confidence,
+        usable.view.pixels,
         unsure,
         supported,
         lambda where, depth: count_votes(others, usable, usable.rays(where) * depth) < 0,
     )
-    moved = behind > 0
+    moved = planes > 0
     kept = replace(usable, padded=usable.padded.copy(), moved=np.packbits(moved))
     kept.rounded[unsure & ~supported] = 0
-    kept.rounded[moved] = (behind[moved] / usable.unit).astype(np.float16)
+    kept.rounded[moved] = (planes[moved] / usable.unit).astype(np.float16)
     kept.rounded[_speckle(kept.known)] = 0
     return kept
 

@@ -6,82 +6,18 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from chromium import Chromium, wait_until
 from scene_factory import make_scene
+from viewer_page import ViewerPage
 from viz_scenes import ink, wall_and_ball
 
-from pointmap.camera import invert_rigid, project, transform_points
 from recon.reconstruction import Reconstruction
 from viz.pages.scene_page import scene_page_html
 
 NAME = "<img src=x onerror=alert(1)>.jpg"
-
-
-class Page:
-    """A page with the view, steered like a person does: by places on the screen."""
-
-    def __init__(self, browser: Chromium, path: Path) -> None:
-        self.browser, self.path = browser, path
-
-    def open(self, hash_: str = "") -> None:
-        self.browser.open("about:blank")
-        self.browser.open(self.path.as_uri() + hash_)
-        wait_until(lambda: self.run("document.getElementById('viewer').dataset.ready") == "yes")
-
-    def run(self, script: str) -> Any:
-        return self.browser.run(script)
-
-    def settle(self) -> None:
-        """Wait until nothing moves and all is drawn."""
-        wait_until(lambda: self.run("document.querySelector('canvas').dataset.rest") == "yes")
-
-    def box(self, selector: str) -> tuple[float, float, float, float]:
-        text = self.run(
-            f"(r => JSON.stringify([r.left, r.top, r.width, r.height]))"
-            f"(document.querySelector({json.dumps(selector)}).getBoundingClientRect())"
-        )
-        left, top, width, height = json.loads(text)
-        return left, top, width, height
-
-    def middle(self, selector: str) -> tuple[float, float]:
-        left, top, width, height = self.box(selector)
-        return left + width / 2, top + height / 2
-
-    def press(self, selector: str) -> None:
-        self.browser.mouse(self.middle(selector))
-        self.settle()
-
-    def said(self) -> str:
-        return str(self.run("document.querySelector('[role=status]').textContent"))
-
-    def picture(self) -> np.ndarray:
-        """What the canvas shows, without what lies over it."""
-        self.settle()
-        self.run("document.querySelector('.hint').hidden = true")
-        left, top, width, height = (round(value) for value in self.box("canvas"))
-        return self.browser.picture()[top : top + height, left : left + width]
-
-    def fly(self, photo: int) -> None:
-        for _ in range(photo + 1):
-            self.press("[data-do=next]")
-
-    def pixel_of(
-        self, scene: Reconstruction, photo: int, point: list[float]
-    ) -> tuple[float, float]:
-        """Where ``point`` is on the screen while the photo is looked from."""
-        camera = scene.views[photo].camera
-        in_camera = transform_points(invert_rigid(camera.cam_to_world), np.array([point]))
-        x, y = project(in_camera, camera.intrinsics, camera.lens)[0]
-        left, top, width, height = self.box("canvas")
-        scale = min(width / camera.width, height / camera.height)
-        return (
-            left + width / 2 + scale * (x - camera.width / 2),
-            top + height / 2 + scale * (y - camera.height / 2),
-        )
 
 
 @pytest.fixture(scope="module")
@@ -105,20 +41,18 @@ def written(scene: Reconstruction, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture
-def page(browser: Chromium, written: Path) -> Page:
-    page = Page(browser, written)
+def page(browser: Chromium, written: Path) -> ViewerPage:
+    page = ViewerPage(browser, written)
     page.open()
     return page
 
 
-def test_two_clicks_measure_in_metres(page: Page, scene: Reconstruction) -> None:
+def test_two_clicks_measure_in_metres(page: ViewerPage, scene: Reconstruction) -> None:
     page.fly(1)
     page.press("[data-do=measure]")
     ends = [[-0.5, 0.3, -np.sqrt(0.66)], [0.4, -0.2, -np.sqrt(0.8)]]
-    for end in ends:
-        page.browser.mouse(page.pixel_of(scene, 1, end))
-        page.settle()
-    number, unit = page.said().removeprefix("Distance ").split()
+    said = page.measured(scene.views[1].camera, ends)
+    number, unit = said.removeprefix("Distance ").split()
     assert unit == "m"
     # The mesh of the ball has rather large triangles.
     assert float(number) == pytest.approx(np.linalg.norm(np.subtract(*ends)), rel=0.03)
@@ -128,14 +62,29 @@ def test_two_clicks_measure_in_metres(page: Page, scene: Reconstruction) -> None
     assert page.run("document.querySelectorAll('.stage svg text').length") == 0
 
 
-def test_beside_everything_there_is_nothing_to_measure(page: Page) -> None:
+def test_beside_everything_there_is_nothing_to_measure(page: ViewerPage) -> None:
     page.press("[data-do=measure]")
     left, top, _, _ = page.box("canvas")
     page.browser.mouse((left + 5, top + 5))
     assert page.said() == "Nothing is there to measure at."
 
 
-def test_the_box_cuts_by_its_sliders_and_by_its_handles(page: Page) -> None:
+def test_just_beside_an_edge_its_near_side_is_measured(page: ViewerPage) -> None:
+    page.press("[data-show=cameras]")
+    picture = ink(page.picture())
+    left, top, _, _ = page.box("canvas")
+    end = int(np.flatnonzero(picture.any(axis=0)).max())
+    y = top + float(np.flatnonzero(picture[:, end]).mean())
+    page.press("[data-do=measure]")
+    page.browser.mouse((left + end + 12, y))
+    assert page.said() == "Nothing is there to measure at."
+    page.browser.mouse((left + end + 5, y))
+    page.browser.mouse((left + end - 2, y))
+    number, unit = page.said().removeprefix("Distance ").split()
+    assert float(number) * {"m": 1, "cm": 0.01}[unit] < 0.3
+
+
+def test_the_box_cuts_by_its_sliders_and_by_its_handles(page: ViewerPage) -> None:
     page.press("[data-show=cameras]")
     whole = ink(page.picture()).sum()
     page.press("[data-do=cut]")
@@ -154,7 +103,7 @@ def test_the_box_cuts_by_its_sliders_and_by_its_handles(page: Page) -> None:
     assert ink(page.picture()).sum() == pytest.approx(whole, rel=0.02)
 
 
-def test_a_section_takes_away_one_side_and_draws_its_line(page: Page) -> None:
+def test_a_section_takes_away_one_side_and_draws_its_line(page: ViewerPage) -> None:
     page.press("[data-show=cameras]")
     page.press("[data-do=cut]")
     page.run(
@@ -173,7 +122,7 @@ def test_a_section_takes_away_one_side_and_draws_its_line(page: Page) -> None:
 
 
 def test_a_photo_fades_in_over_the_model_from_its_own_camera(
-    page: Page, scene: Reconstruction
+    page: ViewerPage, scene: Reconstruction
 ) -> None:
     page.press("[data-show=cameras]")
     page.fly(1)
@@ -200,7 +149,7 @@ def test_a_photo_fades_in_over_the_model_from_its_own_camera(
     # And the ball of the model lies where it lies in the photo.
     ball = ink(pictures["model"])
     for point, inside in (([0, 0, -1], True), ([0.9, 0, 0], True), ([1.3, 0, 0], False)):
-        x, y = page.pixel_of(scene, 1, point)
+        x, y = page.pixel_of(scene.views[1].camera, point)
         canvas = page.box("canvas")
         assert ball[round(y - canvas[1]), round(x - canvas[0])] == inside
     # From elsewhere no photo lies over the model.
@@ -209,7 +158,7 @@ def test_a_photo_fades_in_over_the_model_from_its_own_camera(
     assert ink(page.picture())[5:40, 5:40].mean() == 0
 
 
-def test_colours_show_photo_confidence_normal_and_height(page: Page) -> None:
+def test_colours_show_photo_confidence_normal_and_height(page: ViewerPage) -> None:
     page.press("[data-show=cloud]")
     pictures = {}
     for name in ("photo", "confidence", "normal", "height"):
@@ -235,7 +184,7 @@ def test_colours_show_photo_confidence_normal_and_height(page: Page) -> None:
     assert right[1] > left[1] + 50
 
 
-def test_a_link_leads_to_the_same_view(page: Page) -> None:
+def test_a_link_leads_to_the_same_view(page: ViewerPage) -> None:
     page.fly(0)
     page.press("[data-do=measure]")
     x, y = page.middle("canvas")
@@ -262,13 +211,15 @@ def test_a_link_leads_to_the_same_view(page: Page) -> None:
         "#%%%",
     ],
 )
-def test_addresses_that_make_no_sense_show_the_scene_all_the_same(page: Page, address: str) -> None:
+def test_addresses_that_make_no_sense_show_the_scene_all_the_same(
+    page: ViewerPage, address: str
+) -> None:
     usual = ink(page.picture()).mean()
     page.open(address)
     assert ink(page.picture()).mean() == pytest.approx(usual, rel=0.05)
 
 
-def test_everything_can_be_done_without_a_mouse(page: Page) -> None:
+def test_everything_can_be_done_without_a_mouse(page: ViewerPage) -> None:
     page.run("document.querySelector('canvas').focus()")
     first = page.picture()
     for _ in range(6):
@@ -290,7 +241,7 @@ def test_everything_can_be_done_without_a_mouse(page: Page) -> None:
     assert page.run("document.querySelector('.cut').hidden") is False
 
 
-def test_fingers_turn_and_pinch(page: Page) -> None:
+def test_fingers_turn_and_pinch(page: ViewerPage) -> None:
     first = ink(page.picture())
     x, y = page.middle("canvas")
     page.browser.fingers([(x, y)], [(x + 30, y)], [(x + 60, y)])
@@ -302,7 +253,7 @@ def test_fingers_turn_and_pinch(page: Page) -> None:
     assert ink(page.picture()).sum() > 1.3 * turned.sum()
 
 
-def test_a_pressed_camera_is_flown_to(page: Page) -> None:
+def test_a_pressed_camera_is_flown_to(page: ViewerPage) -> None:
     left, top, width, height = page.box("canvas")
     where = page.run(
         "JSON.stringify((() => { const d = JSON.parse(document.getElementById('scene-data')"
@@ -315,7 +266,7 @@ def test_a_pressed_camera_is_flown_to(page: Page) -> None:
     assert page.said() == "Photo 3 of 3: c.jpg"
 
 
-def test_controls_have_names(page: Page) -> None:
+def test_controls_have_names(page: ViewerPage) -> None:
     page.press("[data-do=cut]")
     nodes = page.browser("Accessibility.getFullAXTree")["nodes"]
     named = [
@@ -327,7 +278,7 @@ def test_controls_have_names(page: Page) -> None:
     assert all(node["name"]["value"].strip() for node in named)
 
 
-def test_text_stands_out_from_its_ground(page: Page) -> None:
+def test_text_stands_out_from_its_ground(page: ViewerPage) -> None:
     """Contrast of 4.5 at least (WCAG 2.2, 1.4.3)."""
     page.press("[data-do=measure]")
     pairs = json.loads(
@@ -349,7 +300,7 @@ def test_text_stands_out_from_its_ground(page: Page) -> None:
         assert (bright + 0.05) / (dark + 0.05) >= 4.5, pair
 
 
-def test_without_webgl_a_picture_and_a_sentence_are_left(page: Page) -> None:
+def test_without_webgl_a_picture_and_a_sentence_are_left(page: ViewerPage) -> None:
     page.browser("Page.enable")
     off = page.browser(
         "Page.addScriptToEvaluateOnNewDocument",
@@ -372,7 +323,7 @@ def test_while_it_turns_a_slow_machine_draws_the_coarse_surface(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("viz.pages.scene_data._COARSE", 60)
-    page = Page(browser, tmp_path / "page.html")
+    page = ViewerPage(browser, tmp_path / "page.html")
     page.path.write_text(scene_page_html(scene), encoding="utf-8")
     browser("Page.enable")
     # A card that takes 30 ms for a frame.
@@ -399,7 +350,7 @@ def test_while_it_turns_a_slow_machine_draws_the_coarse_surface(
     assert (ink(page.picture()) ^ fine).mean() < 0.05
 
 
-def test_the_whole_screen_and_back(page: Page) -> None:
+def test_the_whole_screen_and_back(page: ViewerPage) -> None:
     page.run("document.querySelector('canvas').focus()")
     small = page.box("canvas")
     page.browser.key("f")
@@ -412,7 +363,7 @@ def test_the_whole_screen_and_back(page: Page) -> None:
     wait_until(lambda: page.run("document.fullscreenElement === null"))
 
 
-def test_the_scene_comes_back_when_the_graphics_card_was_lost(page: Page) -> None:
+def test_the_scene_comes_back_when_the_graphics_card_was_lost(page: ViewerPage) -> None:
     before = page.picture()
     page.run("window.lost = document.querySelector('canvas').getContext('webgl2')"
              ".getExtension('WEBGL_lose_context'); lost.loseContext()")  # fmt: skip

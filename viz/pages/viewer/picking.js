@@ -1,7 +1,7 @@
 // What a line of sight meets: the surface, or a point of the cloud.
 "use strict";
 const picking = (function () {
-  const { add, subtract, scaled, length } = vectors;
+  const { add, subtract, scaled, cross, length } = vectors;
 
   const within = (point, [low, high]) => point.every(
     (value, axis) => value >= low[axis] && value <= high[axis]);
@@ -36,6 +36,35 @@ const picking = (function () {
     return best;
   };
 
+  // The triangles that come within `reach`, a slope, of a line of sight: few, of which the lines
+  // beside it can be asked, too.
+  const around = (solid, { eye, along }, reach) => {
+    const { positions, faces, low, span, count } = solid;
+    const forward = scaled(along, 1 / length(along));
+    const aside = cross(forward, Math.abs(forward[1]) < 0.9 ? [0, 1, 0] : [1, 0, 0]);
+    const right = scaled(aside, 1 / length(aside)), up = cross(right, forward);
+    const [ex, ey, ez] = subtract(low, eye), s = span.map((value) => value / 65535);
+    const across = new Float32Array(count), above = new Float32Array(count);  // NaN: behind the eye
+    for (let k = 0; k < count; k++) {
+      const x = ex + s[0] * positions[4 * k], y = ey + s[1] * positions[4 * k + 1];
+      const z = ez + s[2] * positions[4 * k + 2];
+      const ahead = x * forward[0] + y * forward[1] + z * forward[2];
+      across[k] = ahead > 1e-6 ? (x * right[0] + y * right[1] + z * right[2]) / ahead : NaN;
+      above[k] = ahead > 1e-6 ? (x * up[0] + y * up[1] + z * up[2]) / ahead : NaN;
+    }
+    const kept = [];
+    for (let k = 0; k < faces.length; k += 3) {
+      const a = faces[k], b = faces[k + 1], c = faces[k + 2];
+      if (across[a] > reach && across[b] > reach && across[c] > reach) continue;
+      if (across[a] < -reach && across[b] < -reach && across[c] < -reach) continue;
+      if (above[a] > reach && above[b] > reach && above[c] > reach) continue;
+      if (above[a] < -reach && above[b] < -reach && above[c] < -reach) continue;
+      if (Number.isNaN(across[a]) && Number.isNaN(across[b]) && Number.isNaN(across[c])) continue;
+      kept.push(a, b, c);
+    }
+    return { ...solid, faces: kept };
+  };
+
   // The nearest point whose dot the line meets.
   const point = (solid, { eye, along }, limits) => {
     const { positions, low, span, spacing } = solid;
@@ -55,23 +84,32 @@ const picking = (function () {
   };
 
   // What is seen at a place of the picture. Just beside an edge it is the near side that is meant:
-  // the place itself, as far ahead as that side is.
-  const EDGES = [[3, 0.97], [7, 0.9]];  // so many pixels off, at most so much of the way
+  // the place itself, as far ahead as that side is at its edge. The nearest edge counts, and as one
+  // a step of more than STEP of the way for each pixel: floors seen at a low angle have none.
+  const RINGS = [1, 2, 3, 5, 7], STEP = 0.013, DIRECTIONS = 16;
   const at = (painter, data, state, width, height, [x, y]) => {
     const limits = cutting.limits(data, state);
     const sight = (place) => viewpoint.ray(state.view, width, height, place);
-    const ahead = (ray) => {
-      if (state.shown.mesh && painter.surface()) return surface(painter.surface(), ray, limits);
-      return state.shown.cloud && painter.cloud() ? point(painter.cloud(), ray, limits) : Infinity;
-    };
-    const middle = sight([x, y]);
+    const beside = (off) => Array.from({ length: DIRECTIONS }, (_, k) => {
+      const angle = 2 * Math.PI * k / DIRECTIONS;
+      return sight([x + off * Math.cos(angle), y + off * Math.sin(angle)]);
+    });
+    const middle = sight([x, y]), wholly = state.shown.mesh ? painter.surface() : null;
+    let ahead = () => Infinity;
+    if (wholly) {
+      const farthest = Math.max(...beside(RINGS[RINGS.length - 1]).map(
+        ({ along }) => length(subtract(along, middle.along)))) / length(middle.along);
+      const solid = around(wholly, middle, 1.1 * farthest);
+      ahead = (ray) => surface(solid, ray, limits);
+    } else if (state.shown.cloud && painter.cloud()) {
+      ahead = (ray) => point(painter.cloud(), ray, limits);
+    }
     let best = ahead(middle);
-    for (const [off, share] of EDGES) {
-      const beside = [0, 1, 2, 3, 4, 5, 6, 7].map((k) => k * Math.PI / 4).map(
-        (angle) => ahead(sight([x + off * Math.cos(angle), y + off * Math.sin(angle)])));
-      const nearest = Math.min(...beside);
-      if (nearest < share * best) {
-        best = nearest;
+    for (const off of RINGS) {
+      const found = beside(off).map(ahead), nearest = Math.min(...found), step = STEP * off;
+      if (nearest < (1 - step) * best) {
+        const end = Math.min((1 + 2 * step) * nearest, (1 - step) * best);
+        best = Math.max(...found.filter((value) => value <= end));
         break;
       }
     }

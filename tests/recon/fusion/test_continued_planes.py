@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recon.fusion.hidden_background import background
+from recon.fusion.continued_planes import continued
 from recon.fusion.options import FusionOptions
 from recon.fusion.usable_depth import usable_depths
 from recon.scene import Camera, LoadedMaps, View
@@ -18,10 +18,15 @@ def _wall(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return 2 / (1 - 0.2 * x) + 0 * y
 
 
-def _photo(shift: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return depth and confidence (h, w) from x = ``shift``, and the wall's depth behind it all."""
+def _rays() -> tuple[np.ndarray, np.ndarray]:
     x = ((np.arange(WIDTH) + 0.5 - WIDTH / 2) / FOCAL)[None]
     y = ((np.arange(HEIGHT) + 0.5 - HEIGHT / 2) / FOCAL)[:, None]
+    return x, y
+
+
+def _photo(shift: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return depth and confidence (h, w) from x = ``shift``, and the wall's depth behind it all."""
+    x, y = _rays()
     wall = (2 + 0.2 * shift) / 2 * _wall(x, y)
     card = (np.abs(x * CARD + shift) < 0.25) & (np.abs(y * CARD) < 0.2)
     near = np.zeros_like(card)
@@ -59,31 +64,39 @@ def test_a_strip_beside_an_outline_gets_the_wall_that_goes_on_behind_it() -> Non
 
 
 @pytest.mark.parametrize("looked_past", [False, True])
-def test_only_unsure_depth_near_an_outline_moves_and_only_where_nobody_looks_past(
-    looked_past: bool,
+@pytest.mark.parametrize("colour", [128, 250])
+def test_unsure_depth_moves_near_an_outline_and_among_like_pixels_unless_photos_look_past(
+    looked_past: bool, colour: int
 ) -> None:
     depth, confidence, wall = _photo(0.0)
     unsure = confidence < 0.5
-    # As far from the card as no strip is.
-    unsure[:, :10] = True
-    found = background(
+    pixels = np.full((*depth.shape, 3), 128, np.uint8)
+    # Far from the card, with depth of its own.
+    behind = _wall(*_rays()).astype(np.float32)
+    depth[:, :10], unsure[:, :10], pixels[:, :10] = 1.6, True, colour
+    found = continued(
         depth,
         confidence,
+        pixels,
         unsure,
         np.zeros_like(unsure),
         lambda where, at: np.full(len(at), looked_past),
     )
-    assert not found[wall == 0].any()
-    assert ((found > 0).sum() > 0.9 * (wall > 0).sum()) != looked_past
+    assert not found[~unsure].any()
+    moved = found > 0
+    np.testing.assert_allclose(found[moved], behind[moved], rtol=2e-3)
+    assert (moved.sum() > 0.9 * (wall > 0).sum()) != looked_past
+    assert (moved[:, :10].mean() > 0.9) == (colour == 128 and not looked_past)
 
 
 def test_supported_depth_stays_unless_it_is_as_near_as_the_outline() -> None:
     depth, confidence, wall = _photo(0.0)
     unsure = confidence < 0.5
+    pixels = np.full((*depth.shape, 3), 128, np.uint8)
     for factor, moves in ((1.0, True), (1.15, False)):
         own = np.where(wall > 0, factor * CARD, depth).astype(np.float32)
-        found = background(
-            own, confidence, unsure, unsure, lambda where, at: np.zeros(len(at), bool)
+        found = continued(
+            own, confidence, pixels, unsure, unsure, lambda where, at: np.zeros(len(at), bool)
         )
         assert ((found > 0).sum() > 0.9 * (wall > 0).sum()) == moves
         assert moves or not found.any()
