@@ -9,9 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from alignment_scenes import HEIGHT, WIDTH, Scene, arc_scene, evidence, pose_errors_deg
+from alignment_scenes import HEIGHT, WIDTH, Scene, arc_scene, evidence, look_at, pose_errors_deg
 
-from pointmap.camera import Array, rotation_exp
+from pointmap.camera import (
+    Array,
+    invert_rigid,
+    pinhole,
+    project,
+    rotation_exp,
+    transform_points,
+)
 from pointmap.images import Photo
 from pointmap.lens import PINHOLE
 from recon.alignment.align import align
@@ -21,7 +28,7 @@ from recon.stage_results import Alignment, PairMatches
 from recon.two_view.focal_lengths import solve_focals
 from recon.two_view.relative_pose import verify_pair
 from recon.verdict.judge import judge
-from recon.verdict.uncertainty import uncertainty
+from recon.verdict.uncertainty import centre_sigma, uncertainty
 
 COUNT = 6
 PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", WIDTH, HEIGHT, None, "phone") for k in range(COUNT)]
@@ -165,6 +172,35 @@ def test_a_richer_camera_explains_no_more_of_a_right_scene(right: Alignment) -> 
     found = uncertainty(PHOTOS, right)
     assert 0.9 < found.left <= 1.0
     assert np.median(found.shift_deg) < 0.5
+
+
+def test_photos_that_turn_about_one_axis_hardly_hold_a_principal_point() -> None:
+    """All are tilted alike, as on a turntable: tilt and focal length do what it would."""
+    K, angles = pinhole(550.0, WIDTH, HEIGHT), np.radians(np.linspace(-25, 25, COUNT))
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-1.2, 1.2, (100, 3))
+    eyes = np.stack([4 * np.sin(angles), np.full(COUNT, -0.8), -4 * np.cos(angles)], axis=1)
+    apart = rng.uniform(-0.5, 0.5, (2, COUNT, 3))
+    sigmas = []
+    for freely in (0.0, 1.0):
+        seen_from, looked_at = eyes + freely * apart[0], [0.0, -0.5, 0.0] + freely * apart[1]
+        poses = [look_at(*ends) for ends in zip(seen_from, looked_at, strict=True)]
+        xy = [project(transform_points(invert_rigid(pose), points), K) for pose in poses]
+        view, point = np.divmod(np.arange(COUNT * len(points)), len(points))
+        black = np.zeros((len(points), 3), np.uint8)
+        placed = Alignment(
+            np.tile(K, (COUNT, 1, 1)),
+            (PINHOLE,) * COUNT,
+            tuple(poses),
+            (None,) * COUNT,
+            Tracks(points, black, point, view, np.concatenate(xy)),
+            (),
+            np.zeros(0, bool),
+            np.zeros((0, 2), np.int64),
+            np.full(COUNT, np.nan),
+        )
+        sigmas.append(centre_sigma(PHOTOS, placed))
+    assert sigmas[0] > 0.2 and sigmas[1] < 0.05
 
 
 def _turning(step_deg: float) -> Alignment:
