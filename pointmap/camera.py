@@ -151,19 +151,15 @@ def fit_similarity(
     """Return scale, R (3, 3), t (3,) minimising sum w |scale R source + t - target|^2.
 
     Weighted orthogonal Procrustes (Umeyama 1991). ``source``, ``target``: (N, 3), N >= 3 and not
-    collinear, or the rotation is arbitrary about the line; NaN where they are not finite. With
-    ``with_scale=False`` the scale is 1. Not roma's, which computes the same: its products of a few
-    hundred points take torch 10 ms.
+    collinear, or the rotation is arbitrary about the line. With ``with_scale=False`` the scale is
+    1. Not roma's, which computes the same: its products of a few hundred points take torch 10 ms.
     """
     src, dst = np.asarray(source, np.float64), np.asarray(target, np.float64)
     w = np.ones(len(src)) if weights is None else np.asarray(weights, np.float64)
     share = w / w.sum()
     mean_src, mean_dst = share @ src, share @ dst
     from_mean = src - mean_src
-    product = (dst - mean_dst).T @ (share[:, None] * from_mean)
-    if not np.isfinite(product).all():
-        return np.nan, np.full((3, 3), np.nan), np.full(3, np.nan)
-    u, stretch, vt = np.linalg.svd(product)
+    u, stretch, vt = np.linalg.svd((dst - mean_dst).T @ (share[:, None] * from_mean))
     # A rotation and no mirror: the least certain axis is turned round.
     sign = np.array([1.0, 1.0, 1.0 if np.linalg.det(u @ vt) > 0 else -1.0])
     R = (u * sign) @ vt
