@@ -340,7 +340,8 @@ def _between_pixels(values: Array, xy: Array) -> Array:
     """Return values (P,) at pixels xy (P, 2), NaN outside and beside unknown ones (0)."""
     height, width = values.shape
     place = np.nan_to_num(xy, nan=-1.0, posinf=-1.0, neginf=-1.0) - 0.5
-    inside = ((place >= 0) & (place <= [width - 1, height - 1])).all(axis=1)
+    within = (place >= 0) & (place <= [width - 1, height - 1])
+    inside = within[:, 0] & within[:, 1]
     place = np.where(inside[:, None], place, 0)
     left, top = np.minimum(place, [width - 2, height - 2]).astype(np.int64).T
     u, v = place.T - [left, top]
