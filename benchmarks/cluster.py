@@ -253,8 +253,8 @@ class Costs:
     pairs: float = 6.4
     network_pairs: float = 0.6
     task: float = 0.0025
-    alignment_of_1000: float = 84.0
-    exponent: float = 1.53
+    alignment_of_1000: float = 36.0
+    exponent: float = 1.5
     fusion: float = 1.4
 
     def of_tasks(self, photos: int) -> float:
