@@ -32,7 +32,8 @@ COLUMNS = ("case", "placed", "AUC@5", "verdict", "right", "what is not", "CPU s"
 @dataclass(frozen=True)
 class Case:
     """What is right: an AUC at 5 degrees of ``auc`` or more (None: all photos placed), or, if
-    ``or_told``, that the run says what is wrong: it refuses, warns, or calls the scene doubtful.
+    ``or_told``, that the run says what is wrong: it refuses, takes look-alikes apart, or calls the
+    scene doubtful.
     ``photos``: how many are placed, None for all that are found. ``surface``: there must be one.
     ``sky``: the photos show a smooth sky, of which next to nothing may be in the mesh.
     """
@@ -72,6 +73,8 @@ CASES = {
     "icc-none": Case(photos=5),
 }
 _UNKNOWN = Case(80, or_told=True, surface=False)
+# Of warnings that photos are of several places.
+_APART = "two places that look alike", "taken for another place"
 # Equal colours of a profile and without it, in levels of 255; pixels where nothing is, that may
 # have depth at the edge all the same.
 _SAME_COLOUR, _TRANSPARENT = 2.0, 0.005
@@ -120,7 +123,8 @@ def run_case(folder: Path, out: Path, arguments: Sequence[str], timeout_s: float
     counts, verdict = run["counts"], run.get("verdict") or {}
     word = verdict.get("word", "none")
     auc = _auc(folder / "cameras.json", out, [photo["name"] for photo in run["photos"]])
-    told = case.or_told and (word in ("doubtful", "wrong") or bool(run["warnings"]))
+    apart = any(told in warning for told in _APART for warning in run["warnings"])
+    told = case.or_told and (word in ("doubtful", "wrong") or apart)
     wrong = []
     if case.auc is not None and not (auc is not None and auc >= case.auc) and not told:
         wrong.append(f"AUC@5 below {case.auc:g}")
