@@ -269,11 +269,12 @@ class _Tasks:
             yield places, done
 
     def results(self) -> Iterator[Any]:
-        """Yield the results whose turn it is."""
+        """Yield the results whose turn it is; none after the first piece that failed."""
         while self._next in self._ready or self._next in self.failed:
             result = self._ready.pop(self._next, None)
             self._next += 1
-            if not self.failed:
+            # A later piece may have failed before an earlier one was made.
+            if self._next <= min(self.failed, default=self._count):
                 yield result
 
     def cancel(self) -> None:
