@@ -12,6 +12,7 @@ from pointmap.errors import InputError
 from pointmap.images import Photo, find_videos, natural_key
 from recon.adaptation import AdaptOptions, adapted_depths
 from recon.alignment.align_scene import align_scene
+from recon.alignment.compared_pictures import compare_pictures
 from recon.alignment.fisheyes import as_fisheyes
 from recon.alignment.further_groups import further_groups
 from recon.alignment.lens_choice import with_chosen_lenses
@@ -356,7 +357,9 @@ def _aligned_scene(
 ) -> Scene:
     """Return the scene of solved cameras; ``place`` is added to the stages' names."""
     with run.stage(f"Judging the cameras{place}"):
-        first_verdict = judge(inputs.photos, alignment, learned=inputs.matcher is not None)
+        compared = compare_pictures(inputs.photos, alignment)
+        learned = inputs.matcher is not None
+        first_verdict = judge(inputs.photos, alignment, compared, learned=learned)
     _tell(first_verdict, place)
     with run.stage(f"Depth{place}") as advance:
         dense = dense_depths(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pointmap.camera import Mask
 from recon.alignment.align import align
 from recon.alignment.bridges import without_lone_bridges
+from recon.alignment.compared_pictures import compare_pictures
 from recon.alignment.doppelgangers import Division, look_alikes
 from recon.alignment.explained import pair_fits
 from recon.alignment.hanging_groups import hanging_group
@@ -118,7 +119,7 @@ def align_scene(
         else:
             features, evidence = first
     for _ in range(_DIVISIONS if moves else 0):
-        division = look_alikes(inputs.photos, alignment)
+        division = _look_alikes(inputs.photos, alignment)
         if division is not None:
             before = evidence
             # Two sides of one house: what lies between them tells how they stand to each other.
@@ -174,7 +175,11 @@ def _unfolded(
     fits = pair_fits(photos, replace(trial, edges=tuple(left_out)))
     if len(fits.share) and float(np.median(fits.share)) > _STILL_FITS:
         return False
-    return look_alikes(photos, trial) is None
+    return _look_alikes(photos, trial) is None
+
+
+def _look_alikes(photos: Sequence[Photo], alignment: Alignment) -> Division | None:
+    return look_alikes(photos, alignment, compare_pictures(photos, alignment))
 
 
 def _tell_look_alikes(photos: Sequence[Photo], division: Division, fate: str) -> None:

@@ -55,6 +55,12 @@ class ComparedPictures:
     missing: Index
     there: Index
 
+    @staticmethod
+    def none() -> ComparedPictures:
+        """Return that no pictures were compared."""
+        nothing = np.zeros(0, np.int64)
+        return ComparedPictures(nothing.reshape(0, 2), nothing, nothing)
+
 
 def compare_pictures(photos: Sequence[Photo], alignment: Alignment) -> ComparedPictures:
     """Return what photos from nearly the same spot find of each other's pictures.
@@ -66,9 +72,7 @@ def compare_pictures(photos: Sequence[Photo], alignment: Alignment) -> ComparedP
 
     @functools.lru_cache(_KEPT)
     def picture(photo: int) -> _Picture:
-        return _Picture.of(
-            photos[photo], alignment.intrinsics[photo], alignment.lenses[photo]
-        )
+        return _Picture.of(photos[photo], alignment.intrinsics[photo], alignment.lenses[photo])
 
     counts = np.zeros((len(pairs), 2), np.int64)
     for n, (i, j) in enumerate(pairs.tolist()):
@@ -129,9 +133,7 @@ def _normalised(pixels: Array) -> Array:
     return np.asarray(pixels / spread)
 
 
-def _cells(
-    here: _Picture, there: _Picture, motion: Array, depths: Array
-) -> tuple[int, int]:
+def _cells(here: _Picture, there: _Picture, motion: Array, depths: Array) -> tuple[int, int]:
     """Return in how many cells what ``here`` shows is missing ``there``, and is found: ``motion``
     (4, 4) takes the one camera to the other, depth is in the range ``depths`` (2,).
     """

@@ -19,7 +19,7 @@ from scipy.special import betaln
 
 from pointmap.camera import Array, Index, Mask, project
 from pointmap.images import Photo
-from recon.alignment.compared_pictures import compare_pictures
+from recon.alignment.compared_pictures import ComparedPictures
 from recon.stage_results import Alignment
 
 # Cells of a grid over a photo (columns, rows), and the points that must be expected in one of them,
@@ -64,17 +64,20 @@ class Division:
     strangers: Mask
 
 
-def look_alikes(photos: Sequence[Photo], alignment: Alignment) -> Division | None:
+def look_alikes(
+    photos: Sequence[Photo], alignment: Alignment, compared: ComparedPictures
+) -> Division | None:
     """Return how the photos fall into those of two places that look alike; None where nothing
     contradicts that they show one.
     """
-    division = best_division(photos, alignment)
+    division = best_division(photos, alignment, compared)
     return division if division.strength > _CONTRADICTION else None
 
 
 def best_division(
     photos: Sequence[Photo],
     alignment: Alignment,
+    compared: ComparedPictures,
     *,
     least_views: int = _LEAST_VIEWS,
     tie: float = _TIE,
@@ -88,7 +91,6 @@ def best_division(
     nobody = np.zeros(count, bool)
     pairs, likelihood = pair_likelihoods(photos, alignment, least_views=least_views)
     weights = likelihood + tie
-    compared = compare_pictures(photos, alignment)
     pairs = np.concatenate([pairs, compared.pairs])
     told = _log_ratio(compared.missing, compared.there, _ONE_PICTURE)
     likelihood, weights = np.append(likelihood, told), np.append(weights, told)

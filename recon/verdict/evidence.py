@@ -9,6 +9,7 @@ import numpy as np
 
 from pointmap.camera import Array, Mask, rotation_angle_deg
 from pointmap.images import Photo
+from recon.alignment.compared_pictures import ComparedPictures
 from recon.alignment.doppelgangers import best_division
 from recon.alignment.explained import PairFits, pair_fits
 from recon.stage_results import Alignment
@@ -55,8 +56,13 @@ class SceneEvidence:
     photo_shift_deg: Array
 
 
-def scene_evidence(photos: Sequence[Photo], alignment: Alignment) -> SceneEvidence:
-    """Return the evidence for and against an alignment; deterministic."""
+def scene_evidence(
+    photos: Sequence[Photo], alignment: Alignment, compared: ComparedPictures | None = None
+) -> SceneEvidence:
+    """Return the evidence for and against an alignment, and what was ``compared`` of the pictures
+    if anything was; deterministic.
+    """
+    compared = compared or ComparedPictures.none()
     fits = pair_fits(photos, alignment)
     weight = np.minimum(fits.matches, _ENOUGH).astype(np.float64)
     strong = fits.matches >= _STRONG
@@ -68,7 +74,7 @@ def scene_evidence(photos: Sequence[Photo], alignment: Alignment) -> SceneEviden
         error_deg=_median(np.maximum(errors.rotation_deg, errors.direction_deg)),
         shift_deg=_median(errors.shift_deg),
         left=errors.left,
-        look_alikes=best_division(photos, alignment, least_views=2, tie=_TIE).strength,
+        look_alikes=best_division(photos, alignment, compared, least_views=2, tie=_TIE).strength,
         moves=bool(fits.moves.any()) or len(alignment.tracks.points) > 0,
         turn_deg=_turn_deg(alignment, fits),
         placed=np.array([pose is not None for pose in alignment.cam_to_world], bool),

@@ -9,6 +9,7 @@ import numpy as np
 
 from pointmap.camera import Array
 from pointmap.images import Photo
+from recon.alignment.compared_pictures import ComparedPictures
 from recon.scene import PhotoVerdict, Verdict, VerdictWord
 from recon.stage_results import Alignment
 from recon.verdict.evidence import SceneEvidence, scene_evidence
@@ -33,17 +34,23 @@ _SAME_DEG = 0.5
 
 
 def judge(
-    photos: Sequence[Photo], alignment: Alignment, *, learned: bool = False
+    photos: Sequence[Photo],
+    alignment: Alignment,
+    compared: ComparedPictures | None = None,
+    *,
+    learned: bool = False,
 ) -> Verdict | None:
     """Return how far the cameras of a scene can be believed; None with fewer than two placed.
 
+    ``compared``: what the photos find of each other's pictures, if these were looked at.
     ``learned``: matches may be those of a learned matcher, which gives as many where two photos
     show hardly anything of the same.
     """
     placed = sum(pose is not None for pose in alignment.cam_to_world)
     if placed < 2:
         return None
-    verdict = verdict_of(scene_evidence(photos, alignment), [photo.name for photo in photos])
+    evidence = scene_evidence(photos, alignment, compared)
+    verdict = verdict_of(evidence, [photo.name for photo in photos])
     if learned and placed == 2 and verdict.word == "sound" and _most_disagree(alignment):
         return doubted(
             verdict,

@@ -11,7 +11,8 @@ import pytest
 from pointmap.camera import Array, pinhole, project
 from pointmap.images import Photo
 from pointmap.lens import Lens
-from recon.alignment.doppelgangers import contradicting_group
+from recon.alignment.compared_pictures import ComparedPictures
+from recon.alignment.doppelgangers import best_division, look_alikes
 from recon.scene import Tracks
 from recon.stage_results import Alignment, PairEdge, PairMatches, RelativePose
 
@@ -93,13 +94,16 @@ def _edge(i: int, j: int) -> PairEdge:
     return PairEdge(matches, RelativePose(np.eye(4), "essential", np.zeros(0, bool), 1.0))
 
 
+NOT_COMPARED = ComparedPictures.none()
 PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", 640, 480, None, "camera") for k in range(12)]
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_two_equal_fronts_with_other_surroundings_are_two_places(seed: int) -> None:
-    group = contradicting_group(PHOTOS, _scene(np.random.default_rng(seed), two_places=True))
-    assert group is not None
+    scene = _scene(np.random.default_rng(seed), two_places=True)
+    division = look_alikes(PHOTOS, scene, NOT_COMPARED)
+    assert division is not None
+    group = division.group
     odd = np.arange(12) % 2 == 1
     assert (group == odd).all() or (group == ~odd).all()
 
@@ -107,7 +111,7 @@ def test_two_equal_fronts_with_other_surroundings_are_two_places(seed: int) -> N
 @pytest.mark.parametrize("fence", [False, True])
 def test_one_place_is_not_divided_by_missed_or_hidden_points(fence: bool) -> None:
     alignment = _scene(np.random.default_rng(0), two_places=False, fence=fence)
-    assert contradicting_group(PHOTOS, alignment) is None
+    assert look_alikes(PHOTOS, alignment, NOT_COMPARED) is None
 
 
 def test_a_scene_without_points_is_not_divided() -> None:
@@ -115,4 +119,19 @@ def test_a_scene_without_points_is_not_divided() -> None:
     none = np.zeros(0, np.int64)
     tracks = Tracks(np.zeros((0, 3)), np.zeros((0, 3), np.uint8), none, none, np.zeros((0, 2)))
 
-    assert contradicting_group(PHOTOS, replace(alignment, tracks=tracks)) is None
+    assert look_alikes(PHOTOS, replace(alignment, tracks=tracks), NOT_COMPARED) is None
+
+
+def test_pictures_that_miss_what_others_show_divide_a_scene_that_points_don_t() -> None:
+    alignment = _scene(np.random.default_rng(0), two_places=False)
+    pairs = np.array([(i, j) for i in range(12) for j in range(i + 1, 12) if (i + j) % 2])
+    missing, there = np.full((2, len(pairs)), [[25], [35]])
+    compared = ComparedPictures(pairs, missing, there)
+
+    division = best_division(PHOTOS, alignment, compared, tie=0.3)
+    few = best_division(PHOTOS, alignment, replace(compared, missing=missing // 25), tie=0.3)
+
+    odd = np.arange(12) % 2 == 1
+    assert (division.group == odd).all() or (division.group == ~odd).all()
+    assert division.strangers.all()
+    assert few.strength == 0
