@@ -239,16 +239,10 @@ class PairEvidence:
             None if self.network_priors is None else Chosen(self.network_priors, numbers),
         )
 
-    def apart(
-        self, group: NDArray[np.bool_], among: NDArray[np.bool_] | None = None
-    ) -> PairEvidence:
-        """Return it without what relates the photos of ``group`` (N,) to the others; with
-        ``among`` (N,), only where both photos are of these.
-        """
+    def apart(self, group: NDArray[np.bool_]) -> PairEvidence:
+        """Return it without what relates the photos of ``group`` (N,) to the others."""
 
         def within(pair: PairMatches | PairSketch) -> bool:
-            if among is not None and not (among[pair.i] and among[pair.j]):
-                return True
             return bool(group[pair.i] == group[pair.j])
 
         return replace(

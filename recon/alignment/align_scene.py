@@ -17,7 +17,7 @@ from pointmap.camera import Mask
 from recon.alignment.align import align
 from recon.alignment.bridges import without_lone_bridges
 from recon.alignment.compared_pictures import compare_pictures
-from recon.alignment.doppelgangers import Division, look_alikes
+from recon.alignment.doppelgangers import contradicting_group
 from recon.alignment.explained import pair_fits
 from recon.alignment.hanging_groups import hanging_group
 from recon.alignment.pairs_by_place import edges_by_place
@@ -42,8 +42,6 @@ logger = logging.getLogger(__name__)
 _KEPT = 32
 # Each takes a whole alignment; a street of equal houses would go on for long.
 _DIVISIONS = 4
-# Of pairs between look-alikes hardly any match fits once these stand apart.
-_STILL_FITS = 0.3
 
 
 def align_scene(
@@ -63,10 +61,10 @@ def align_scene(
     unless ``by_place`` says that pairs are not to be added; if that tells something new, all is
     aligned anew (:mod:`recon.alignment.pairs_by_place`).
     Photos that few features hold are matched again at twice the size. What that gives is taken
-    unless fewer photos are placed with it. What matches between two places that only look alike
-    is left out, and told of; where that doesn't make them stand apart, they are parted
-    (:mod:`recon.alignment.doppelgangers`), and so are photos that hang on the others by single
-    pairs (:mod:`recon.alignment.hanging_groups`). A photo without a place is warned of.
+    unless fewer photos are placed with it. Photos of a place that only looks like that of the
+    others are parted from them, and told of (:mod:`recon.alignment.doppelgangers`), and so are
+    those that hang on the others by single pairs (:mod:`recon.alignment.hanging_groups`). A photo
+    without a place is warned of.
     """
     known = inputs.known.cam_to_world
     if len(inputs.photos) == 2 and inputs.matcher is not None:
@@ -119,25 +117,10 @@ def align_scene(
         else:
             features, evidence = first
     for _ in range(_DIVISIONS if moves else 0):
-        division = _look_alikes(inputs.photos, alignment)
-        if division is not None:
-            before = evidence
-            # Two sides of one house: what lies between them tells how they stand to each other.
-            evidence = before.apart(division.group, division.strangers)
-            trial = aligned()
-            if _placed(trial) >= _placed(alignment) and _unfolded(
-                inputs.photos, trial, before, evidence
-            ):
-                _tell_look_alikes(inputs.photos, division, "whose matches are not believed")
-                alignment = trial
-                continue
-            evidence = before.apart(division.group)
-            _tell_look_alikes(inputs.photos, division, "which are taken apart")
-        else:
-            group = _hanging(inputs.photos, alignment)
-            if group is None:
-                break
-            evidence = evidence.apart(group)
+        group = _of_another_place(inputs.photos, alignment)
+        if group is None:
+            break
+        evidence = evidence.apart(group)
         alignment = aligned()
     alignment = inputs.known.restored(alignment)
     for photo, reason in zip(inputs.photos, alignment.reasons, strict=True):
@@ -164,36 +147,17 @@ def _placed(alignment: Alignment) -> int:
     return sum(pose is not None for pose in alignment.cam_to_world)
 
 
-def _unfolded(
-    photos: Sequence[Photo], trial: Alignment, before: PairEvidence, after: PairEvidence
-) -> bool:
-    """Return whether look-alikes came to stand apart: nothing contradicts any more, and the pairs
-    that were left out don't fit.
-    """
-    kept = {(edge.matches.i, edge.matches.j) for edge in after.edges}
-    left_out = [e for e in before.edges if (e.matches.i, e.matches.j) not in kept]
-    fits = pair_fits(photos, replace(trial, edges=tuple(left_out)))
-    if len(fits.share) and float(np.median(fits.share)) > _STILL_FITS:
-        return False
-    return _look_alikes(photos, trial) is None
-
-
-def _look_alikes(photos: Sequence[Photo], alignment: Alignment) -> Division | None:
-    return look_alikes(photos, alignment, compare_pictures(photos, alignment))
-
-
-def _tell_look_alikes(photos: Sequence[Photo], division: Division, fate: str) -> None:
-    logger.warning(
-        "%d photos, %s among them, match others, but show something else around what matches: "
-        "two places that look alike, %s",
-        division.group.sum(),
-        photos[int(np.argmax(division.group))].name,
-        fate,
-    )
-
-
-def _hanging(photos: Sequence[Photo], alignment: Alignment) -> Mask | None:
-    """Return which photos (N,) hang on the others by too little, and say so; None without any."""
+def _of_another_place(photos: Sequence[Photo], alignment: Alignment) -> Mask | None:
+    """Return which photos (N,) have no business in the scene, and say why; None without any."""
+    group = contradicting_group(photos, alignment, compare_pictures(photos, alignment))
+    if group is not None:
+        logger.warning(
+            "%d photos, %s among them, match others, but show something else around what matches: "
+            "two places that look alike, which are taken apart",
+            group.sum(),
+            photos[int(np.argmax(group))].name,
+        )
+        return group
     group = hanging_group(alignment)
     if group is not None:
         logger.warning(

@@ -10,7 +10,7 @@ import numpy as np
 from pointmap.camera import Array, Mask, rotation_angle_deg
 from pointmap.images import Photo
 from recon.alignment.compared_pictures import ComparedPictures
-from recon.alignment.doppelgangers import best_division
+from recon.alignment.doppelgangers import contradiction
 from recon.alignment.explained import PairFits, pair_fits
 from recon.stage_results import Alignment
 from recon.verdict.uncertainty import uncertainty
@@ -74,7 +74,7 @@ def scene_evidence(
         error_deg=_median(np.maximum(errors.rotation_deg, errors.direction_deg)),
         shift_deg=_median(errors.shift_deg),
         left=errors.left,
-        look_alikes=best_division(photos, alignment, compared, least_views=2, tie=_TIE).strength,
+        look_alikes=contradiction(photos, alignment, compared, least_views=2, tie=_TIE)[0],
         moves=bool(fits.moves.any()) or len(alignment.tracks.points) > 0,
         turn_deg=_turn_deg(alignment, fits),
         placed=np.array([pose is not None for pose in alignment.cam_to_world], bool),
