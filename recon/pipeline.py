@@ -324,7 +324,7 @@ def _alignment(
         how = by_place, options.align, options.seed, lens
         depends_on = names, inputs.known, evidence, learned, how
         alignment = inputs.work.once(
-            content_key("alignment", 13, *depends_on),
+            content_key("alignment", 14, *depends_on),
             lambda: align_scene(
                 inputs,
                 features,
