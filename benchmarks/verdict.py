@@ -31,6 +31,7 @@ from benchmarks.verdict_scenes import (
     solved,
     some_photos,
 )
+from recon.alignment.compared_pictures import compare_pictures
 from recon.evaluation.poses import relative_pose_errors
 from recon.evaluation.tables import markdown
 from recon.stage_results import Alignment
@@ -39,6 +40,7 @@ from recon.verdict.judge import expected_errors_deg, verdict_of
 
 CLEAR_DEG = 2.5, 10.0
 _SIZES = (3, 5, 8, 2, 4, 6)
+_OWN_PICTURES = ("as it is", "noise", "few matches", "wrong focal", *DISTURBED)
 
 
 def judged(scene: Matched, trials: int, *, changes: Sequence[str]) -> Iterator[Judged]:
@@ -76,7 +78,9 @@ def _one(scene: Matched, kind: str, alignment: Alignment) -> Iterator[Judged]:
             np.median(errors.rotation_deg[mine]),
             np.median(errors.translation_deg[mine]),
         )
-    evidence = scene_evidence(scene.photos, alignment)
+    # What was changed was matches; of some kinds the pictures fit them still.
+    compared = compare_pictures(scene.photos, alignment) if kind in _OWN_PICTURES else None
+    evidence = scene_evidence(scene.photos, alignment, compared)
     error = float(np.median(errors.pose_deg))
     yield Judged(scene.name, kind, evidence, error, photo_deg, len(placed))
 

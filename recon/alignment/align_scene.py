@@ -117,7 +117,7 @@ def align_scene(
         else:
             features, evidence = first
     for _ in range(_DIVISIONS if moves else 0):
-        group, bends = _of_another_place(inputs.photos, alignment)
+        group, bends = _of_another_place(inputs, alignment)
         if group is None:
             break
         evidence = evidence.apart(group)
@@ -148,11 +148,14 @@ def _placed(alignment: Alignment) -> int:
     return sum(pose is not None for pose in alignment.cam_to_world)
 
 
-def _of_another_place(photos: Sequence[Photo], alignment: Alignment) -> tuple[Mask | None, bool]:
+def _of_another_place(inputs: Inputs, alignment: Alignment) -> tuple[Mask | None, bool]:
     """Return which photos (N,) have no business in the scene, and say why; None without any. The
     second value tells whether they bend the scene, which is then to be aligned from the start.
     """
-    group = contradicting_group(photos, alignment, compare_pictures(photos, alignment))
+    photos = inputs.photos
+    # Pictures are as lenses that are known bend them.
+    compared = compare_pictures(photos, inputs.known.restored(alignment))
+    group = contradicting_group(photos, alignment, compared)
     if group is not None:
         logger.warning(
             "%d photos, %s among them, match others, but show something else around what matches: "

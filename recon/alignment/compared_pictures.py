@@ -36,8 +36,11 @@ _DEPTHS, _BEFORE, _BEYOND = (2.0, 98.0), 0.7, 1.5
 _SHARED, _PARTNERS = 30, 4
 # Photos whose views are turned from each other by more (cosine) are not compared.
 _TURNED = 0.7
-# Below this correlation a block is not there.
-_ABSENT = 0.6
+# Below this correlation a block is not there; above the other one it surely is.
+_ABSENT, _SURE = 0.6, 0.8
+# Pixels by which cameras that are a little off may move what is not found at first.
+_EXACT = np.zeros((1, 2))
+_SLACK = 1.5 * np.array([[-1, 0], [1, 0], [0, -1], [0, 1]])
 # Cells of a grid over a photo (columns, rows); one with so many blocks says something, and what it
 # shows is missing if more than this share of its blocks is not there.
 _GRID, _BLOCKS, _MOST = np.array([8, 6]), 4, 0.7
@@ -74,20 +77,39 @@ def compare_pictures(photos: Sequence[Photo], alignment: Alignment) -> ComparedP
     def picture(photo: int) -> _Picture:
         return _Picture.of(photos[photo], alignment.intrinsics[photo], alignment.lenses[photo])
 
+    def cells(here: int, there: int) -> tuple[int, int]:
+        motion = invert_rigid(_pose(alignment, there)) @ _pose(alignment, here)
+        return _missing_and_there(picture(here), picture(there), motion, depths[here])
+
     counts = np.zeros((len(pairs), 2), np.int64)
     for n, (i, j) in enumerate(pairs.tolist()):
-        for here, there in ((i, j), (j, i)):
-            motion = invert_rigid(_pose(alignment, there)) @ _pose(alignment, here)
-            counts[n] += _cells(picture(here), picture(there), motion, depths[here])
-    return ComparedPictures(pairs, counts[:, 0], counts[:, 1])
+        counts[n] = np.add(cells(i, j), cells(j, i))
+    return _more_than_usual(ComparedPictures(pairs, counts[:, 0], counts[:, 1]))
+
+
+def _more_than_usual(compared: ComparedPictures) -> ComparedPictures:
+    """Return it without what a photo's picture misses in that of every other photo: people, water
+    and leaves are never found again.
+    """
+    pairs, missing = compared.pairs, compared.missing.copy()
+    number = missing + compared.there
+    share = missing / np.maximum(number, 1)
+    for n in np.flatnonzero(missing):
+        for photo in pairs[n]:
+            others = (pairs == photo).any(axis=1) & (number > 0)
+            others[n] = False
+            if others.any():
+                usual = int(np.ceil(share[others].min() * number[n]))
+                missing[n] = min(missing[n], max(compared.missing[n] - usual, 0))
+    return ComparedPictures(pairs, missing, compared.there)
 
 
 @dataclass(frozen=True)
 class _Picture:
     """A small ``grey`` (h, w) photo seen through ``intrinsics`` of the original pixels, of which
     one is ``scale`` (2,) of its own; its textured blocks of P pixels: their ``cell`` (B,) of the
-    grid, ``pixels`` (B, P) of mean 0 and standard deviation 1, and ``rays`` (B, 3, 3): that of the
-    block's middle, of the pixel to its right, and of that below it.
+    grid, where they are ``at`` (B, P, 2), ``pixels`` (B, P) of mean 0 and standard deviation 1, and
+    ``rays`` (B, 3, 3): that of the block's middle, of the pixel to its right, of that below it.
     """
 
     grey: Array
@@ -95,6 +117,7 @@ class _Picture:
     lens: Lens
     scale: Array
     cell: Index
+    at: Array
     pixels: Array
     rays: Array
 
@@ -118,12 +141,19 @@ class _Picture:
         xy = ((corners + 0.5) / scale).reshape(-1, 2)
         rays = pixel_rays(xy, intrinsics, lens).reshape(-1, 3, 3)
         cell = (middle[kept] * _GRID / [width, height]).astype(np.int64) @ [1, _GRID[0]]
-        return _Picture(grey, intrinsics, lens, scale, cell, _normalised(pixels[kept]), rays)
+        at = middle[kept][:, None] + _AROUND.astype(np.float64)
+        return _Picture(grey, intrinsics, lens, scale, cell, at, _normalised(pixels[kept]), rays)
 
     def shown(self, points: Array) -> Array:
         """Return where points (..., 3) of its camera are in the small picture, (..., 2)."""
         flat = project(points.reshape(-1, 3), self.intrinsics, self.lens)
         return np.asarray((flat * self.scale).reshape(*points.shape[:-1], 2))
+
+    def blocks_at(self, xy: Array) -> Array:
+        """Return the picture's blocks (B, P) at columns and rows (B, P, 2), normalised."""
+        x, y = np.ascontiguousarray(np.moveaxis(xy, -1, 0), np.float32)
+        found = cv2.remap(self.grey, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return _normalised(found)
 
 
 def _normalised(pixels: Array) -> Array:
@@ -133,38 +163,64 @@ def _normalised(pixels: Array) -> Array:
     return np.asarray(pixels / spread)
 
 
-def _cells(here: _Picture, there: _Picture, motion: Array, depths: Array) -> tuple[int, int]:
+def _missing_and_there(
+    here: _Picture, there: _Picture, motion: Array, depths: Array
+) -> tuple[int, int]:
     """Return in how many cells what ``here`` shows is missing ``there``, and is found: ``motion``
     (4, 4) takes the one camera to the other, depth is in the range ``depths`` (2,).
     """
+    every = np.ones(len(here.cell), bool)
+    best = _searched(here, every, there, motion, depths, _EXACT)
+    absent = best < _ABSENT
+    if absent.any():
+        best = np.fmax(best, _searched(here, absent, there, motion, depths, _SLACK))
+        # What moves with the camera, or stands still while a turntable moves, says nothing.
+        best[(best < _ABSENT) & _still(here, there)] = np.nan
+    count, counted = int(_GRID.prod()), np.isfinite(best)
+    blocks = np.bincount(here.cell[counted], minlength=count)
+    absent_blocks = np.bincount(here.cell[counted & (best < _ABSENT)], minlength=count)
+    says = blocks >= _BLOCKS
+    missing = int((says & (absent_blocks > _MOST * blocks)).sum())
+    return missing, int(says.sum()) - missing
+
+
+def _searched(
+    here: _Picture, blocks: Mask, there: _Picture, motion: Array, depths: Array, slack: Array
+) -> Array:
+    """Return the best correlation (B,) of those ``blocks`` (B,) that must be ``there``, NaN of all
+    others; they may be off by any of the ``slack`` (S, 2) in pixels.
+    """
+    result = np.full(len(blocks), np.nan)
     turned, shift = here.rays @ motion[:3, :3].T, motion[:3, 3]
     size = np.array(there.grey.shape[::-1])
-    ends, inside = [], np.ones(len(turned), bool)
+    ends, inside = [], blocks.copy()
     for depth in depths:
         points = turned[:, 0] + shift / depth
         ends.append(there.shown(points))
         inside &= points[:, 2] > 0
         inside &= ((ends[-1] > _HALF + 1) & (ends[-1] < size - _HALF - 1)).all(axis=1)
     length = np.linalg.norm(ends[0] - ends[1], axis=1)
-    looked_for = inside & (length < _FAR_PX)
-    if not looked_for.any():
-        return 0, 0
-    turned, pixels = turned[looked_for], here.pixels[looked_for]
+    chosen = inside & (length < _FAR_PX)
+    if not chosen.any():
+        return result
+    turned, pixels = turned[chosen], here.pixels[chosen]
     best = np.full(len(turned), -1.0)
-    for inverse in np.linspace(*1 / depths, int(length[looked_for].max()) + 2):
+    for inverse in np.linspace(*1 / depths, int(length[chosen].max()) + 2):
         corners = there.shown(turned + shift * inverse)
         # A block is small: it is as good as moved by an affine map.
         middle, right, down = np.moveaxis(corners, 1, 0)[..., None, :]
         xy = middle + (right - middle) * _AROUND[:, :1] + (down - middle) * _AROUND[:, 1:] - 0.5
-        x, y = np.ascontiguousarray(np.moveaxis(xy, -1, 0), np.float32)
-        found = cv2.remap(there.grey, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        best = np.maximum(best, (pixels * _normalised(found)).mean(axis=1))
-    cell, count = here.cell[looked_for], int(_GRID.prod())
-    blocks = np.bincount(cell, minlength=count)
-    absent = np.bincount(cell[best < _ABSENT], minlength=count)
-    says = blocks >= _BLOCKS
-    missing = int((says & (absent > _MOST * blocks)).sum())
-    return missing, int(says.sum()) - missing
+        for off in slack:
+            best = np.maximum(best, (pixels * there.blocks_at(xy + off)).mean(axis=1))
+    result[chosen] = best
+    return result
+
+
+def _still(here: _Picture, there: _Picture) -> Mask:
+    """Return which blocks (B,) are at the same pixels of the other picture."""
+    if here.grey.shape != there.grey.shape:
+        return np.zeros(len(here.cell), bool)
+    return np.asarray((here.pixels * there.blocks_at(here.at)).mean(axis=1) > _SURE)
 
 
 def _pose(alignment: Alignment, photo: int) -> Array:
@@ -189,10 +245,10 @@ def _depth_ranges(alignment: Alignment) -> Array:
 
 def _pairs(photos: Sequence[Photo], alignment: Alignment, depths: Array) -> Index:
     """Return the pairs (E, 2) to compare."""
-    tracks, count = alignment.tracks, len(alignment.cam_to_world)
+    tracks = alignment.tracks
     sees = sparse.csr_array(
         (np.ones(len(tracks.point_index), np.int32), (tracks.view_index, tracks.point_index)),
-        shape=(count, len(tracks.points)),
+        shape=(len(photos), len(tracks.points)),
     )
     sees.data[:] = 1
     shared = sparse.coo_array(sparse.triu(sees @ sees.T, 1))
@@ -214,7 +270,7 @@ def _pairs(photos: Sequence[Photo], alignment: Alignment, depths: Array) -> Inde
          for i, j in pairs.tolist()]
     )  # fmt: skip
     chosen = np.zeros(len(pairs), bool)
-    taken = np.zeros(count, np.int64)
+    taken = np.zeros(len(photos), np.int64)
     for n in np.argsort(2 * common / np.maximum(expected, 1), kind="stable"):
         if (taken[pairs[n]] < _PARTNERS).any():
             chosen[n] = True

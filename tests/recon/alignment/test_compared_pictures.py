@@ -24,7 +24,7 @@ SIDE = rigid(rotation_exp(np.array([[0.02, -0.01, 0.1]]))[0], np.array([0.1, 0.0
 
 def _wall(seed: int) -> Array:
     """Return a wall's picture, one pixel of it 1 / FOCAL of its distance, twice a photo's size."""
-    grey = gaussian_filter(np.random.default_rng(seed).normal(size=(2 * HEIGHT, 2 * WIDTH)), 1.5)
+    grey = gaussian_filter(np.random.default_rng(seed).normal(size=(2 * HEIGHT, 2 * WIDTH)), 1.0)
     return np.asarray(128 + 40 * grey / grey.std())
 
 
@@ -40,28 +40,29 @@ def _photo(path: Path, wall: Array, pose: Array) -> Photo:
     return open_photos([path])[0][0]
 
 
-def _alignment(second: Array) -> Alignment:
-    """Return two cameras that see the same points of the wall."""
+def _alignment(*others: Array) -> Alignment:
+    """Return one camera and others that see the same points of the wall."""
+    count = 1 + len(others)
     rng = np.random.default_rng(0)
     points = np.column_stack([rng.uniform(-2, 2, (60, 2)), np.full(60, DEPTH)])
     index = np.arange(60)
     tracks = Tracks(
         points,
         np.zeros((60, 3), np.uint8),
-        np.tile(index, 2),
-        np.repeat([0, 1], 60),
-        np.zeros((120, 2)),
+        np.tile(index, count),
+        np.repeat(np.arange(count), 60),
+        np.zeros((60 * count, 2)),
     )
     return Alignment(
-        np.tile(pinhole(FOCAL, WIDTH, HEIGHT), (2, 1, 1)),
-        (PINHOLE,) * 2,
-        (np.eye(4), second),
-        (None,) * 2,
+        np.tile(pinhole(FOCAL, WIDTH, HEIGHT), (count, 1, 1)),
+        (PINHOLE,) * count,
+        (np.eye(4), *others),
+        (None,) * count,
         tracks,
         (),
         np.zeros(0, bool),
         np.zeros((0, 2), np.int64),
-        np.ones(2),
+        np.ones(count),
     )
 
 
@@ -103,3 +104,16 @@ def test_masked_parts_say_nothing(tmp_path: Path) -> None:
     compared = compare_pictures(masked, _alignment(np.eye(4)))
 
     assert compared.missing[0] <= 2 < compared.there[0]
+
+
+def test_what_no_other_picture_shows_has_moved_and_is_not_missing(tmp_path: Path) -> None:
+    wall, photos = _wall(0), []
+    for k in range(3):
+        crowd = _wall(k + 1)
+        crowd[:, :WIDTH] = wall[:, :WIDTH]
+        photos.append(_photo(tmp_path / f"{k}.png", crowd, np.eye(4)))
+
+    compared = compare_pictures(photos, _alignment(np.eye(4), np.eye(4)))
+
+    assert len(compared.pairs) == 3
+    assert compared.missing.max() <= 3 < compared.there.min()
