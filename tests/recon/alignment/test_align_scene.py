@@ -11,12 +11,19 @@ from benchmarks.alignment_scale import scored
 from benchmarks.walk_scenes import Walk, make_walk
 from pointmap.network import DUSt3R
 from recon.alignment import AlignOptions, align, align_scene
+from recon.alignment.compared_pictures import ComparedPictures
 from recon.inputs import Inputs
 from recon.known_cameras import KnownCameras
 from recon.stage_results import Alignment, PairEdge
 from recon.two_view.magnified_matching import MatchedAgain
 
 LOOSE = 7
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The walk's photos were never taken."""
+    monkeypatch.setattr(align_scene, "compare_pictures", lambda *_: ComparedPictures.none())
 
 
 def walk_inputs() -> tuple[Walk, Inputs]:
