@@ -22,6 +22,7 @@ from pointmap.camera import (
 from pointmap.images import Photo
 from pointmap.lens import PINHOLE
 from recon.alignment.align import align
+from recon.alignment.compared_pictures import ComparedPictures
 from recon.alignment.explained import pair_fits
 from recon.scene import Tracks
 from recon.stage_results import Alignment, PairMatches
@@ -77,6 +78,17 @@ def test_a_right_scene_is_sound_and_its_errors_are_as_expected(right: Alignment)
     assert verdict.direction_error_deg is not None
     assert np.median(rotation) / 2 < verdict.rotation_error_deg < 0.5
     assert np.median(direction) / 2 < verdict.direction_error_deg < 0.5
+
+
+def test_pictures_in_which_much_is_missing_show_two_places_that_look_alike(
+    right: Alignment,
+) -> None:
+    count = len(PHOTOS)
+    pairs = np.array([(i, j) for i in range(count) for j in range(i + 1, count) if (i + j) % 2])
+    compared = ComparedPictures(pairs, *np.full((2, len(pairs)), [[25], [35]]))
+    verdict = judge(PHOTOS, right, compared)
+    assert verdict is not None
+    assert verdict.word == "wrong" and "look alike" in verdict.reason
 
 
 def test_two_photos_whose_learned_matches_mostly_disagree_are_doubtful() -> None:
