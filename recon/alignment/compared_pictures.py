@@ -23,24 +23,25 @@ from pointmap.lens import Lens
 from recon.stage_results import Alignment
 
 # Photos are compared at this size, in blocks of so many pixels to either side, at every so many.
-_LONG_SIDE, _HALF, _STEP = 320, 4, 10
-_AROUND = np.stack(np.meshgrid(*2 * [np.arange(-_HALF, _HALF + 1)]), axis=-1).reshape(-1, 2)
+_LONG_SIDE, _HALF, _STEP = 320, 4, 12
+_SIDE = np.arange(-_HALF, _HALF + 1, dtype=np.float32)
+_AROUND = np.stack(np.meshgrid(_SIDE, _SIDE), axis=-1).reshape(-1, 2)
 # Blocks count whose grey levels (of 255) spread by more; what noise and JPEG leave of them.
 _TEXTURE, _NOISE = 6.0, 2.0
-# Pixels by which depth may move a block along its line.
-_FAR_PX = 24.0
+# Pixels by which depth may move a block along its line, and in what steps.
+_FAR_PX, _LINE_PX = 24.0, 1.5
 # Percentiles of the depth of a photo's points, and factors by which that range is widened.
 _DEPTHS, _BEFORE, _BEYOND = (2.0, 98.0), 0.7, 1.5
 # Points two photos have in common that are compared, and pairs of each photo: those of whose points
 # that must be seen by both the fewest are.
-_SHARED, _PARTNERS = 30, 4
+_SHARED, _PARTNERS = 30, 3
 # Photos whose views are turned from each other by more (cosine) are not compared.
 _TURNED = 0.7
 # Below this correlation a block is not there; above the other one it surely is.
 _ABSENT, _SURE = 0.6, 0.8
 # Pixels by which cameras that are a little off may move what is not found at first.
-_EXACT = np.zeros((1, 2))
-_SLACK = 1.5 * np.array([[-1, 0], [1, 0], [0, -1], [0, 1]])
+_EXACT = np.zeros((1, 2), np.float32)
+_SLACK = np.float32(1.5) * np.array([[-1, 0], [1, 0], [0, -1], [0, 1]], np.float32)
 # Cells of a grid over a photo (columns, rows); one with so many blocks says something, and what it
 # shows is missing if more than this share of its blocks is not there.
 _GRID, _BLOCKS, _MOST = np.array([8, 6]), 4, 0.7
@@ -132,7 +133,7 @@ class _Picture:
             np.meshgrid(*(np.arange(_HALF, side - _HALF, _STEP) for side in (width, height))),
             axis=-1,
         ).reshape(-1, 2)
-        column, row = np.moveaxis(middle[:, None] + _AROUND, -1, 0)
+        column, row = np.moveaxis(middle[:, None] + _AROUND.astype(np.int64), -1, 0)
         pixels = grey[row, column]
         kept = pixels.std(axis=1) > _TEXTURE
         if small.usable is not None:
@@ -141,7 +142,7 @@ class _Picture:
         xy = ((corners + 0.5) / scale).reshape(-1, 2)
         rays = pixel_rays(xy, intrinsics, lens).reshape(-1, 3, 3)
         cell = (middle[kept] * _GRID / [width, height]).astype(np.int64) @ [1, _GRID[0]]
-        at = middle[kept][:, None] + _AROUND.astype(np.float64)
+        at = middle[kept][:, None] + _AROUND
         return _Picture(grey, intrinsics, lens, scale, cell, at, _normalised(pixels[kept]), rays)
 
     def shown(self, points: Array) -> Array:
@@ -205,8 +206,8 @@ def _searched(
         return result
     turned, pixels = turned[chosen], here.pixels[chosen]
     best = np.full(len(turned), -1.0)
-    for inverse in np.linspace(*1 / depths, int(length[chosen].max()) + 2):
-        corners = there.shown(turned + shift * inverse)
+    for inverse in np.linspace(*1 / depths, int(length[chosen].max() / _LINE_PX) + 2):
+        corners = there.shown(turned + shift * inverse).astype(np.float32)
         # A block is small: it is as good as moved by an affine map.
         middle, right, down = np.moveaxis(corners, 1, 0)[..., None, :]
         xy = middle + (right - middle) * _AROUND[:, :1] + (down - middle) * _AROUND[:, 1:] - 0.5

@@ -40,7 +40,7 @@ _BY_CHANCE = 0.03
 # Beta distributions of the share of such cells that are empty all the same, of pairs of one place
 # (where things hide others and move) and of look-alikes.
 _ONE_PLACE, _TWO_PLACES = (0.3, 15.0), (1.0, 3.0)
-# The first of them for cells of pictures: 154 pairs of a room and a street missed none of 80.
+# The first of them for cells of pictures: 139 pairs of a room and a street miss none of 80.
 _ONE_PICTURE = 1.0, 60.0
 # What a verified pair counts for being one place, in units of log likelihood, and how much stronger
 # the contradiction between two groups of photos has to be. Four generated and real sets of equal
