@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,13 +53,23 @@ def test_a_cluster_that_is_not_there_is_one_line(
     assert time.monotonic() - start < 10
 
 
-def test_something_else_that_listens_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+# The settings of HTTP/2, and status 404: what a proxy answers that takes any connection.
+_NOT_FOUND = bytes.fromhex("000000040000000000" "000001010500000001" "8d")
+
+
+@pytest.mark.parametrize("answer", [b"", b"220 mail\r\n", _NOT_FOUND])
+def test_something_else_that_listens_is_no_cluster(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
     monkeypatch.setattr(connect, "find_spec", lambda name: object())
     monkeypatch.setattr(connect, "_ANSWER_SECONDS", 0.3)
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
         address = f"127.0.0.1:{server.getsockname()[1]}"
+        accepted = pool.submit(lambda: server.accept()[0])
+        accepted.add_done_callback(lambda done: done.result().sendall(answer))
         with pytest.raises(InputError, match="something listens"), pieces_on(address):
             pass
+        accepted.result().close()
 
 
 def test_no_cluster_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
