@@ -320,9 +320,9 @@ class Costs:
 
     def of_sending(self, photos: int) -> float:
         """Return what the driver takes to send the tasks and to take in what they bring."""
-        # Features, tied depth by four, six passes of stereo; pairs by sixteen, twice; the network
-        # by four batches of four pairs.
-        tasks = 1 + 1 / 4 + 6 + 2 * self.pairs / 16 + self.network_pairs / 16
+        # Features; tied depth and six passes of stereo by four; pairs by sixteen, twice; the
+        # network by eight batches of four pairs.
+        tasks = 1 + 7 / 4 + 2 * self.pairs / 16 + self.network_pairs / 32
         return photos * tasks * self.task
 
     def of_alignment(self, photos: float) -> float:

@@ -74,8 +74,9 @@ class RayPieces:
         self._make = ray.remote(make_pieces)
         self._cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
         # Processes start while the driver reads photos; nobody waits for these.
-        remote = ray.remote(get_ready)
-        self._starting = [remote.remote() for _ in range(self._cores)]
+        starting = ray.remote(get_ready)
+        for _ in range(self._cores):
+            starting.remote()
 
     def each(
         self,
