@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pointmap.camera import Array, rigid, transform_points
 from recon.export.glb import UP_OF_A_CAMERA, y_up_from
-from recon.fusion.clean_mesh import simplified
+from recon.fusion.simplify import simplified
 from recon.scene import Mesh, PointCloud, Scene, World
 from recon.world.frame import moved
 

@@ -212,10 +212,10 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
     )
     if groups and not options.all_scenes:
         logger.warning(
-            "%d more photos show %d other places, which nothing ties to this scene: "
-            "--all-scenes reconstructs these, too",
+            "%d more photos show %s, which nothing ties to this scene: "
+            "--all-scenes reconstructs what they show, too",
             sum(map(len, groups)),
-            len(groups),
+            "another place" if len(groups) == 1 else f"{len(groups)} other places",
         )
     further: list[Scene] = []
     for group in groups if options.all_scenes else ():

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recon.export.depth_npz import lens_arrays
 from recon.export.file_names import depth_stems
 from recon.export.json_file import write_json
+from recon.export.npz_file import write_npz
 from recon.export.options import ExportOptions
 from recon.fusion.full_photos import full_photo
 from recon.scene import Scene, View
@@ -80,14 +81,13 @@ def _step(views: Sequence[View]) -> float:
 
 def _write_npz(path: Path, depth: DepthMap, view: View) -> None:
     height, width = depth.depth.shape
-    with path.open("wb") as stream:
-        np.savez_compressed(
-            stream,
-            depth=depth.depth,
-            confidence=depth.confidence,
-            K=view.camera.intrinsics_at(width, height),
-            **lens_arrays(view.camera.lens),
-        )
+    write_npz(
+        path,
+        depth=depth.depth,
+        confidence=depth.confidence,
+        K=view.camera.intrinsics_at(width, height),
+        **lens_arrays(view.camera.lens),
+    )
 
 
 def _write_png(path: Path, depth: NDArray[np.float32], step: float) -> None:

@@ -21,6 +21,7 @@ from pointmap.outside.values import (
     matrix,
     whole,
 )
+from recon.export.npz_file import write_npz
 from recon.scene import View
 
 # Bits of the mantissa that depth keeps of 23, so that files are small: off by 0.025 % at most, a
@@ -62,16 +63,15 @@ def write_depth_npz(path: Path, view: View) -> None:
     confidence = np.nan_to_num(view.confidence) * np.float32(_CONFIDENCE_STEPS)
     # Little is not nothing, which marks depth that nothing is known of.
     steps = np.maximum(np.round(confidence), confidence > 0).astype(np.float32)
-    with path.open("wb") as stream:
-        np.savez_compressed(
-            stream,
-            depth=rounded(np.where(known, depth, 0).astype(np.float32)),
-            confidence=steps / np.float32(_CONFIDENCE_STEPS),
-            K=view.camera.intrinsics_at(width, height),
-            **lens_arrays(view.camera.lens),
-            image=view.pixels,
-            **usable,
-        )
+    write_npz(
+        path,
+        depth=rounded(np.where(known, depth, 0).astype(np.float32)),
+        confidence=steps / np.float32(_CONFIDENCE_STEPS),
+        K=view.camera.intrinsics_at(width, height),
+        **lens_arrays(view.camera.lens),
+        image=view.pixels,
+        **usable,
+    )
 
 
 def lens_arrays(lens: Lens) -> dict[str, Any]:

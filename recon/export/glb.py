@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, pixel_rays, rigid, transform_points
-from recon.fusion.clean_mesh import simplified
+from recon.fusion.simplify import simplified
 from recon.scene import Camera, Mesh, Scene, TexturedMesh, View, World
 
 # A camera's axes in OpenCV to glTF's and back: its own inverse.

@@ -13,6 +13,7 @@ from recon.depth.derived_maps import (
     ray_distance,
     remove_flying_pixels,
 )
+from recon.export.npz_file import write_npz
 from recon.scene import View
 
 
@@ -35,15 +36,14 @@ def write_products(folder: Path, stem: str, view: View, *, units: str) -> None:
         "ray_distance": ray_distance(depth, K, lens),
     }
     normals = depth_normals(depth, K, lens)
-    with (folder / f"{stem}.npz").open("wb") as stream:
-        np.savez_compressed(
-            stream,
-            depth=depth.astype(np.float32),
-            inverse_depth=maps["inverse_depth"].astype(np.float32),
-            ray_distance=maps["ray_distance"].astype(np.float32),
-            normals=normals.astype(np.float32),
-            edges=depth_edges(view.depth),
-        )
+    write_npz(
+        folder / f"{stem}.npz",
+        depth=depth.astype(np.float32),
+        inverse_depth=maps["inverse_depth"].astype(np.float32),
+        ray_distance=maps["ray_distance"].astype(np.float32),
+        normals=normals.astype(np.float32),
+        edges=depth_edges(view.depth),
+    )
     unit = "m" if units == "metres" else "units"
     labels = {"depth": f"z, {unit}", "inverse_depth": f"1/z, 1/{unit}", "ray_distance": unit}
     for name, values in maps.items():

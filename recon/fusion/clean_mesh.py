@@ -8,6 +8,7 @@ import numpy as np
 
 from recon.fusion.options import FusionOptions
 from recon.fusion.pieces_of_mesh import pieces_of
+from recon.fusion.simplify import fewer_triangles
 from recon.fusion.usable_depth import inside_box
 from recon.fusion.watertight import closed_surface, solid
 from recon.scene import Mesh
@@ -43,8 +44,7 @@ def clean(
 
         surface = surface.filter_smooth_taubin(options.smooth, filter_scope=FilterScope.Vertex)
     if options.decimate is not None and len(surface.triangles) > options.decimate:
-        # The borders of what was seen would otherwise be eaten first.
-        surface = surface.simplify_quadric_decimation(options.decimate, boundary_weight=3.0)
+        surface = _fewer(surface, options.decimate)
     if options.watertight:
         surface = solid(surface, voxel)
     surface.compute_vertex_normals()
@@ -56,27 +56,6 @@ def clean(
         np.asarray(surface.vertex_normals, np.float32),
     )
     return mesh, counts
-
-
-def simplified(mesh: Mesh, max_triangles: int) -> Mesh:
-    """Return the mesh with about so many triangles at most (quadric error), its colours kept."""
-    if len(mesh.faces) <= max_triangles:
-        return mesh
-    import open3d as o3d
-
-    full = o3d.geometry.TriangleMesh(
-        o3d.utility.Vector3dVector(mesh.vertices.astype(np.float64)),
-        o3d.utility.Vector3iVector(mesh.faces),
-    )
-    full.vertex_colors = o3d.utility.Vector3dVector(mesh.colours / 255)
-    small = full.simplify_quadric_decimation(max_triangles, boundary_weight=3.0)
-    small.compute_vertex_normals()
-    return Mesh(
-        np.asarray(small.vertices, np.float32),
-        np.asarray(small.triangles, np.int32),
-        np.round(np.asarray(small.vertex_colors) * 255).clip(0, 255).astype(np.uint8),
-        np.asarray(small.vertex_normals, np.float32),
-    )
 
 
 def empty_mesh() -> Mesh:
@@ -104,3 +83,14 @@ def _closed(surface: o3d.geometry.TriangleMesh, radius: float) -> o3d.geometry.T
 
     tensors = o3d.t.geometry.TriangleMesh.from_legacy(surface)
     return tensors.fill_holes(hole_size=radius).to_legacy()
+
+
+def _fewer(surface: o3d.geometry.TriangleMesh, most: int) -> o3d.geometry.TriangleMesh:
+    import open3d as o3d
+
+    vertices, triangles = fewer_triangles(
+        np.asarray(surface.vertices), np.asarray(surface.triangles), most
+    )
+    return o3d.geometry.TriangleMesh(
+        o3d.utility.Vector3dVector(vertices), o3d.utility.Vector3iVector(triangles)
+    )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pointmap.freed_memory import return_freed_memory
 from recon.fusion.cloud import points_of
 from recon.fusion.options import FusionOptions
 from recon.fusion.surface import Surface, surface_of, textured
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 # Of fuse_views, for results that were kept.
-_VERSION = 7
+_VERSION = 8
 _MOST_TILT_DEG = 5.0
 
 
@@ -51,6 +52,8 @@ def fuse_views(
 
     def fuse() -> Fused:
         depths, settled = usable_depths(views, options, up=up), options
+        # What votes took is as much as what is kept.
+        return_freed_memory()
         if depths and options.voxel_size is None:
             settled = replace(options, voxel_size=automatic_voxel_size(depths, options))
         cloud = points_of(depths, settled)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.fusion.tsdf import BLOCK, in_order
+from recon.fusion.tsdf import BLOCK
+from recon.fusion.vertex_order import in_order, merged
 
 if TYPE_CHECKING:
     import open3d as o3d
@@ -52,21 +53,21 @@ def inside(
 
 
 def joined(meshes: Sequence[o3d.geometry.TriangleMesh]) -> o3d.geometry.TriangleMesh:
-    """Return the meshes as one; vertices of the same place, where two meet, become one."""
+    """Return the meshes as one in its own order, on which the closing of holes depends; vertices of
+    the same place, where two meet, become one.
+    """
     import open3d as o3d
 
     if len(meshes) == 1:
-        return meshes[0]
+        return in_order(meshes[0])
     starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes)])
-    vertices = np.concatenate([np.asarray(mesh.vertices) for mesh in meshes])
     numbered = zip(starts, meshes, strict=False)
-    triangles = np.concatenate([np.asarray(mesh.triangles) + start for start, mesh in numbered])
-    places, number = np.unique(vertices, axis=0, return_inverse=True)
-    return in_order(
-        o3d.geometry.TriangleMesh(
-            o3d.utility.Vector3dVector(places),
-            o3d.utility.Vector3iVector(number.ravel()[triangles].astype(np.int32)),
-        )
+    vertices, triangles = merged(
+        np.concatenate([np.asarray(mesh.vertices) for mesh in meshes]),
+        np.concatenate([np.asarray(mesh.triangles) + start for start, mesh in numbered]),
+    )
+    return o3d.geometry.TriangleMesh(
+        o3d.utility.Vector3dVector(vertices), o3d.utility.Vector3iVector(triangles)
     )
 
 

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, invert_rigid, project, transform_points
-from recon.fusion.clean_mesh import simplified
 from recon.fusion.exposure import levelled, photo_gains, well_exposed
 from recon.fusion.full_photos import full_photo, scaled_sizes
+from recon.fusion.simplify import simplified
 from recon.fusion.visibility import Visibility, mesh_visibility
 from recon.scene import Mesh, TexturedMesh, View
 from recon.work.pieces import Here, Needs, PhotosFailed, PieceMap, PiecesFailed

@@ -191,8 +191,7 @@ def _visible_blocks(volume: Volume, depth: Tensor, to_pixel: Tensor, truncation:
 def extract(volume: Volume) -> o3d.geometry.TriangleMesh:
     """Return the surface where the distance is 0 and all voxels around were measured.
 
-    Vertices and triangles are sorted: Open3D's threads leave them in another order each time, on
-    which the closing of holes depends.
+    Open3D's threads leave vertices and triangles in another order each time.
     """
     import open3d as o3d
     import open3d.core as o3c
@@ -220,24 +219,4 @@ def extract(volume: Volume) -> o3d.geometry.TriangleMesh:
     except RuntimeError:
         # Open3D (0.19) cannot make a mesh without triangles where there are no colours.
         return o3d.geometry.TriangleMesh()
-    return in_order(mesh.to_legacy())
-
-
-def in_order(mesh: o3d.geometry.TriangleMesh) -> o3d.geometry.TriangleMesh:
-    """Return the same mesh with vertices sorted by position, triangles by their vertices."""
-    import open3d as o3d
-
-    vertices = np.asarray(mesh.vertices)
-    order = np.lexsort(vertices.T)
-    place = np.empty(len(order), np.int32)
-    place[order] = np.arange(len(order), dtype=np.int32)
-    triangles = place[np.asarray(mesh.triangles)]
-    # From its first vertex on, in the same sense of rotation.
-    turned = (triangles.argmin(axis=1)[:, None] + np.arange(3)) % 3
-    triangles = np.take_along_axis(triangles, turned, axis=1)
-    # Two numbers of 32 bits in one take half the time.
-    first_two = triangles[:, 0].astype(np.int64) << 32 | triangles[:, 1]
-    triangles = triangles[np.lexsort((triangles[:, 2], first_two))]
-    return o3d.geometry.TriangleMesh(
-        o3d.utility.Vector3dVector(vertices[order]), o3d.utility.Vector3iVector(triangles)
-    )
+    return mesh.to_legacy()

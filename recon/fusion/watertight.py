@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, Index
+from recon.fusion.mesh_edges import edge_names, open_edges
 from recon.fusion.pieces_of_mesh import pieces_of
-from recon.fusion.tsdf import in_order
+from recon.fusion.vertex_order import in_order
 
 if TYPE_CHECKING:
     import open3d as o3d
@@ -40,7 +41,7 @@ def closed_surface(surface: o3d.geometry.TriangleMesh, voxel: float) -> o3d.geom
     longest = float(np.ptp(points, axis=0).max())
     depth = int(np.clip(np.ceil(np.log2(_SCALE * longest / voxel)), *_DEPTHS))
     first = _poisson(points, normals, min(depth, _FIRST_DEPTH))
-    if len(_open_edges(np.asarray(first.triangles))):
+    if len(open_edges(np.asarray(first.triangles))):
         box, outward = _box_around(points, _MARGIN * longest)
         within = _behind(box, first)
         points = np.concatenate([points, box[within]])
@@ -61,7 +62,7 @@ def solid(surface: o3d.geometry.TriangleMesh, voxel: float) -> o3d.geometry.Tria
     while True:
         vertices, triangles, edges = _sheets_apart(vertices, triangles)
         # Two vertices may have two edges between them all the same.
-        name, count = _edges(triangles)
+        name, count = edge_names(triangles)
         double = count[name[edges[0]]] > 2
         if not double.any():
             break
@@ -73,18 +74,6 @@ def solid(surface: o3d.geometry.TriangleMesh, voxel: float) -> o3d.geometry.Tria
     return in_order(_largest(apart))
 
 
-def _edges(triangles: Index) -> tuple[Index, Index]:
-    """Return the name of each corner's edge (3 F,), and how many edges have each name.
-
-    Corner 3 f + k is that of triangle f (F, 3) at its k-th vertex; its edge goes to the next one.
-    Edges between the same vertices have one name, whichever way they go.
-    """
-    start, end = triangles.ravel(), np.roll(triangles, -1, axis=1).ravel()
-    key = np.minimum(start, end) * (int(triangles.max()) + 1) + np.maximum(start, end)
-    _, name, count = np.unique(key, return_inverse=True, return_counts=True)
-    return name.ravel(), count
-
-
 def _sheets_apart(vertices: Array, triangles: Index) -> tuple[Array, Index, Index]:
     """Return vertices (V', 3) and triangles (F, 3) of a surface whose sheets no longer share any,
     and the edges (2, E), by their corners, that run against each other.
@@ -92,7 +81,7 @@ def _sheets_apart(vertices: Array, triangles: Index) -> tuple[Array, Index, Inde
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    name, count = _edges(triangles)
+    name, count = edge_names(triangles)
     order = np.argsort(name, kind="stable")
     starts = np.cumsum(count) - count
     simple = starts[count == 2]
@@ -217,12 +206,6 @@ def _largest(mesh: o3d.geometry.TriangleMesh) -> o3d.geometry.TriangleMesh:
     return mesh
 
 
-def _open_edges(triangles: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return the edges (E, 2) with a triangle on one side only, in that triangle's direction."""
-    name, count = _edges(triangles.astype(np.int64))
-    return triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)[count[name] == 1]
-
-
 def _with_lids(mesh: o3d.geometry.TriangleMesh) -> o3d.geometry.TriangleMesh:
     """Return the mesh with each border that is left closed by a fan around its middle."""
     import open3d as o3d
@@ -230,7 +213,7 @@ def _with_lids(mesh: o3d.geometry.TriangleMesh) -> o3d.geometry.TriangleMesh:
     from scipy.sparse.csgraph import connected_components
 
     triangles, vertices = np.asarray(mesh.triangles), np.asarray(mesh.vertices)
-    edges = _open_edges(triangles)
+    edges = open_edges(triangles)
     if not len(edges):
         return mesh
     ends, numbered = np.unique(edges, return_inverse=True)

@@ -87,7 +87,7 @@ def test_without_the_option_the_other_places_are_told(largest: Reconstruction) -
     scene = largest
     assert [len(names) for names in scene.other_places] == [3] and scene.further == ()
     assert {place_of(name) for name in scene.other_places[0]} == {"b"}
-    assert any("3 more photos show 1 other places" in text for text in scene.warnings)
+    assert any("3 more photos show another place" in text for text in scene.warnings)
 
 
 def test_run_json_names_the_places(largest: Reconstruction, tmp_path: Path) -> None:

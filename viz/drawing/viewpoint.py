@@ -240,7 +240,9 @@ def _subject(points: Array, centres: Array) -> Array:
     """
     if not len(points) or not len(centres):
         return points
-    apart = np.min([np.linalg.norm(points - centre, axis=1) for centre in centres], axis=0)
+    from scipy.spatial import cKDTree
+
+    apart = cKDTree(centres).query(points)[0]
     return points[apart <= 2.5 * np.median(apart)]
 
 

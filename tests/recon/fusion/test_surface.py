@@ -11,8 +11,8 @@ from pointmap.camera import transform_points
 from pointmap.lens import Lens
 from recon.fusion import FusionOptions, fuse_mesh, fuse_points, fuse_surface
 from recon.fusion import tsdf as tsdf_module
-from recon.fusion.tsdf import in_order
 from recon.fusion.usable_depth import usable_depths
+from recon.fusion.vertex_order import in_order
 
 
 def test_mesh_is_accurate_complete_and_coloured(shots: list[Shot]) -> None:

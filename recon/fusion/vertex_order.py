@@ -1,0 +1,47 @@
+"""Vertices and triangles of a mesh in an order of their own: by where they lie."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import open3d as o3d
+
+
+def in_order(mesh: o3d.geometry.TriangleMesh) -> o3d.geometry.TriangleMesh:
+    """Return the same mesh with vertices sorted by position, triangles by their vertices."""
+    import open3d as o3d
+
+    vertices = np.asarray(mesh.vertices)
+    order = np.lexsort(vertices.T)
+    place = np.empty(len(order), np.int32)
+    place[order] = np.arange(len(order), dtype=np.int32)
+    triangles = _sorted(place[np.asarray(mesh.triangles)])
+    return o3d.geometry.TriangleMesh(
+        o3d.utility.Vector3dVector(vertices[order]), o3d.utility.Vector3iVector(triangles)
+    )
+
+
+def merged(
+    vertices: NDArray[np.floating], triangles: NDArray[np.integer]
+) -> tuple[NDArray[np.floating], NDArray[np.int32]]:
+    """Return vertices (V, 3) and triangles (F, 3) in order; vertices at one place become one."""
+    order = np.lexsort(vertices.T)
+    ordered = vertices[order]
+    first = np.ones(len(order), bool)
+    first[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    place = np.empty(len(order), np.int32)
+    place[order] = np.cumsum(first, dtype=np.int32) - 1
+    return ordered[first], _sorted(place[triangles])
+
+
+def _sorted(triangles: NDArray[np.int32]) -> NDArray[np.int32]:
+    # From its first vertex on, in the same sense of rotation.
+    turned = (triangles.argmin(axis=1)[:, None] + np.arange(3)) % 3
+    triangles = np.take_along_axis(triangles, turned, axis=1)
+    # Two numbers of 32 bits in one take half the time.
+    first_two = triangles[:, 0].astype(np.int64) << 32 | triangles[:, 1]
+    return triangles[np.lexsort((triangles[:, 2], first_two))]
