@@ -56,6 +56,8 @@ def write_by_pieces(plan: Plan, pieces: PieceMap) -> None:
     """
     plan = replace(plan, out=plan.out.absolute())
     missing = plan.missing()
+    if not missing:
+        return
     # By its mark nodes tell whether they see the folder.
     work = Work(plan.out / f"seed-{plan.seed}.work", pieces)
     with work.held():

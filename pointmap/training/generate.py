@@ -149,13 +149,13 @@ def parser_of(prog: str | None = None) -> argparse.ArgumentParser:
 
 
 def plan_of(options: argparse.Namespace) -> Plan:
-    """Return what the options ask for, and make its folder; ``InputError`` for what cannot be."""
+    """Return what the options ask for; ``InputError`` for what cannot be."""
     if not 0 <= options.seed < HELD_OUT_SEED // _SEEDS_PER_RUN:
         raise InputError(f"--seed {options.seed} is out of range: give one from 0 to 999")
     for name in ("workers", "shard_scenes"):
         if (number := getattr(options, name)) < 1:
             raise InputError(f"--{name.replace('_', '-')} {number}: give at least 1")
-    plan = Plan(
+    return Plan(
         out=options.out,
         scenes=options.scenes,
         seed=options.seed,
@@ -167,12 +167,11 @@ def plan_of(options: argparse.Namespace) -> Plan:
         workers=options.workers,
         shard_scenes=options.shard_scenes,
     )
-    plan.out.mkdir(parents=True, exist_ok=True)
-    return plan
 
 
 def write_shards(plan: Plan) -> None:
     """Write the shards that are missing, in this process or in its workers."""
+    plan.out.mkdir(parents=True, exist_ok=True)
     if plan.workers == 1:
         _work(0, plan)
     else:

@@ -37,7 +37,7 @@ def test_what_is_there_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_what_cannot_be_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for options in (["--cluster", "auto", "--workers", "2"], ["--cluster", "nowhere"]):
-        assert main(["--out", str(tmp_path), *TINY, *options]) == 2
+        assert main(["--out", str(tmp_path / "out"), *TINY, *options]) == 2
         said = capsys.readouterr().err
         assert said.startswith("error: --") and said.count("\n") == 1
     assert not list(tmp_path.iterdir())

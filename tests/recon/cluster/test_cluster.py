@@ -202,6 +202,7 @@ def test_training_shards_are_the_same_bits(
     here, there = tiny_plan(tmp_path / "here"), tiny_plan(tmp_path / "there")
     write_shards(here)
     # One is there already.
+    there.out.mkdir()
     there.path(0).write_bytes(here.path(0).read_bytes())
     write_by_pieces(there, nodes.pieces)
     assert files_in(there.out) == files_in(here.out)
