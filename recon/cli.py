@@ -174,6 +174,7 @@ def _write_scene(command: Command, output: OutputFolder, listener: ProgressBars)
     from recon.export import load_scene
     from recon.matchers.load import fetch_matcher
     from recon.pipeline import reconstruct
+    from recon.progress import Run
     from recon.save import save_into
 
     fetch_matcher(command.options.matcher)
@@ -181,17 +182,19 @@ def _write_scene(command: Command, output: OutputFolder, listener: ProgressBars)
     with pieces_on(command.cluster) as work.pieces, listener:
         with _suspecting(work):
             scene = reconstruct(command.photos, command.options, listener=listener, work=work)
-            listener.started("Writing files")
-            save_into(scene, output, command.export)
+            files = Run(listener)
+            with files.stage("Writing files"):
+                save_into(scene, output, command.export)
         if command.video is not None:
             from viz.video import write_video
 
-            listener.started("Drawing the film")
-            film = write_video(
-                scene, command.video, overwrite=command.overwrite, advance=listener.advanced
-            )
+            with files.stage("Drawing the film") as advance:
+                film = write_video(
+                    scene, command.video, overwrite=command.overwrite, advance=advance
+                )
             if film != command.video:
                 logger.warning("%s has appeared meanwhile: the film is in %s", command.video, film)
+        scene = replace(scene, stages=(*scene.stages, *files.records))
     if command.view and not command.keep_work:
         # What is viewed is read from the work; from now on, from the scene.
         scene = replace(scene, views=load_scene(output.target).views)

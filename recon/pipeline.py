@@ -189,10 +189,11 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
             inputs, network_pairs(inputs, matches, options.pose_from), advance=advance
         )
     evidence, alignment = _cameras(inputs, features, matches, seen, options, run)
-    zooms = inputs.work.once(
-        content_key("zooms", 2, evidence, alignment, options.align),
-        lambda: cameras_by_zoom(inputs.photos, evidence, alignment, options.align),
-    )
+    with run.stage("Comparing zooms"):
+        zooms = inputs.work.once(
+            content_key("zooms", 3, evidence, alignment, options.align),
+            lambda: cameras_by_zoom(inputs.photos, evidence, alignment, options.align),
+        )
     if zooms is not None:
         by_zoom = zip(inputs.photos, zooms, strict=True)
         photos = tuple(replace(photo, camera_key=key) for photo, key in by_zoom)
@@ -323,7 +324,7 @@ def _alignment(
         how = by_place, options.align, options.seed, lens
         depends_on = names, inputs.known, evidence, learned, how
         alignment = inputs.work.once(
-            content_key("alignment", 12, *depends_on),
+            content_key("alignment", 13, *depends_on),
             lambda: align_scene(
                 inputs,
                 features,

@@ -54,7 +54,8 @@ def _fusion(
     """Yield what the volume of true depth takes; meshes are drawn from it on the CPU."""
     from recon.fusion.options import FusionOptions
     from recon.fusion.tsdf import integrate, touched_blocks
-    from recon.fusion.usable_depth import automatic_voxel_size, usable_depths
+    from recon.fusion.usable_depth import usable_depths
+    from recon.fusion.voxel_size import automatic_voxel_size
     from recon.scene import Camera, LoadedMaps
     from recon.scene import View as SceneView
 

@@ -116,11 +116,12 @@ def align_scene(
         else:
             features, evidence = first
     for _ in range(_DIVISIONS if moves else 0):
-        group = _of_another_place(inputs.photos, alignment)
+        group, bends = _of_another_place(inputs.photos, alignment)
         if group is None:
             break
         evidence = evidence.apart(group)
-        alignment = aligned()
+        start = None if bends else _without_poses(alignment, np.flatnonzero(group))
+        alignment = aligned(start=start)
     alignment = inputs.known.restored(alignment)
     for photo, reason in zip(inputs.photos, alignment.reasons, strict=True):
         if reason is not None:
@@ -146,8 +147,10 @@ def _placed(alignment: Alignment) -> int:
     return sum(pose is not None for pose in alignment.cam_to_world)
 
 
-def _of_another_place(photos: Sequence[Photo], alignment: Alignment) -> Mask | None:
-    """Return which photos (N,) have no business in the scene, and say why; None without any."""
+def _of_another_place(photos: Sequence[Photo], alignment: Alignment) -> tuple[Mask | None, bool]:
+    """Return which photos (N,) have no business in the scene, and say why; None without any. The
+    second value tells whether they bend the scene, which is then to be aligned from the start.
+    """
     group = contradicting_group(photos, alignment)
     if group is not None:
         logger.warning(
@@ -156,7 +159,7 @@ def _of_another_place(photos: Sequence[Photo], alignment: Alignment) -> Mask | N
             group.sum(),
             photos[int(np.argmax(group))].name,
         )
-        return group
+        return group, True
     group = hanging_group(alignment)
     if group is not None:
         logger.warning(
@@ -165,7 +168,7 @@ def _of_another_place(photos: Sequence[Photo], alignment: Alignment) -> Mask | N
             group.sum(),
             photos[int(np.argmax(group))].name,
         )
-    return group
+    return group, False
 
 
 def _without_poses(alignment: Alignment, photos: NDArray[np.int64]) -> Alignment:

@@ -17,6 +17,7 @@ from recon.stage_results import Alignment, PairEdge, PairMatches, PhotoFeatures
 from recon.two_view.features import match_features
 from recon.two_view.relative_pose import verify_pair
 from recon.two_view.still_matches import without_still_matches
+from recon.work.threads import in_threads
 
 # Pairs by place that each photo is matched in.
 _PER_PHOTO = 3
@@ -49,10 +50,13 @@ def edges_by_place(
     """
     looked_at = {(m.i, m.j) for m in matches}
     pairs = pairs_by_place(alignment, looked_at, per_photo=_PER_PHOTO)
-    found = without_still_matches(
-        [match_features(features[i], features[j], i, j) for i, j in pairs]
-    )
-    verified = [verify_pair(photos, pair, None, focals_px) for pair in found]
+
+    def matched(pair: Pair) -> PairMatches:
+        i, j = pair
+        return match_features(features[i], features[j], i, j)
+
+    found = without_still_matches(list(in_threads(matched, pairs)))
+    verified = in_threads(lambda pair: verify_pair(photos, pair, None, focals_px), found)
     edges = [edge for edge in verified if edge is not None]
     fits = pair_fits(photos, replace(alignment, edges=tuple(edges)))
     news = (fits.matches >= _SURE_INLIERS) & (fits.share < _AGREEING_SHARE)

@@ -24,6 +24,8 @@ _ALL_FIT = 0.97
 # observations, or they explain nothing: measured, 0.94 to 0.99 in sets of one camera, 0.4 where
 # some photos were zoomed.
 _LEFT, _KEPT = 0.75, 0.98
+# They can leave so little only where the photos that don't fit have a share of the errors.
+_WORTH = (1 - _LEFT) / 2
 # How free they are for that, in logarithms, and the step between two zooms.
 _FREE, _STEP = 0.2, np.log(1.15)
 
@@ -37,7 +39,11 @@ def cameras_by_zoom(
     Cameras whose focal length is given, or told by EXIF, stay as they are.
     """
     open_ = np.array([source not in ("given", "exif") for source in evidence.focals.sources])
-    if not (open_ & _misfits(photos, alignment)).any():
+    misfits = open_ & _misfits(photos, alignment)
+    before = _squared_errors(photos, alignment)
+    # What a few photos of hundreds leave is not worth aligning all of them anew.
+    theirs = sum(float(before[k].sum()) for k in np.flatnonzero(misfits))
+    if not misfits.any() or theirs < _WORTH * sum(float(some.sum()) for some in before):
         return None
     focals = evidence.focals
     own = np.where(open_, focals.groups.max(initial=0) + 1 + np.arange(len(photos)), focals.groups)
@@ -45,8 +51,8 @@ def cameras_by_zoom(
     trial = align(
         photos, replace(evidence, focals=replace(focals, groups=own, log_sigma=sigma)), options
     )
-    before, after = _squared_errors(photos, alignment), _squared_errors(photos, trial)
-    if len(after) < _KEPT * len(before) or after.mean() > _LEFT * before.mean():
+    first, after = (np.concatenate(some) for some in (before, _squared_errors(photos, trial)))
+    if len(after) < _KEPT * len(first) or after.mean() > _LEFT * first.mean():
         return None
     placed = np.array([pose is not None for pose in trial.cam_to_world])
     zoom = np.zeros(len(photos), np.int64)
@@ -75,14 +81,16 @@ def _misfits(photos: Sequence[Photo], alignment: Alignment) -> Mask:
     return np.asarray(matches[:, 1] < _ALL_FIT * matches[:, 0])
 
 
-def _squared_errors(photos: Sequence[Photo], alignment: Alignment) -> Array:
-    """Return the squared reprojection errors (M,) of all observations, in pixels at 640 px."""
+def _squared_errors(photos: Sequence[Photo], alignment: Alignment) -> list[Array]:
+    """Return the squared reprojection errors of each photo's observations, in pixels at 640 px."""
     tracks = alignment.tracks
-    errors = [np.zeros(0)]
+    errors = []
     for k, pose in enumerate(alignment.cam_to_world):
-        if pose is not None:
-            rows = tracks.seen_by(k)
-            points = (tracks.points[tracks.point_index[rows]] - pose[:3, 3]) @ pose[:3, :3]
-            xy = project(points, alignment.intrinsics[k], alignment.lenses[k])
-            errors.append(np.square((xy - tracks.xy[rows]) / unit_px(photos[k])).sum(axis=1))
-    return np.concatenate(errors)
+        if pose is None:
+            errors.append(np.zeros(0))
+            continue
+        rows = tracks.seen_by(k)
+        points = (tracks.points[tracks.point_index[rows]] - pose[:3, 3]) @ pose[:3, :3]
+        xy = project(points, alignment.intrinsics[k], alignment.lenses[k])
+        errors.append(np.square((xy - tracks.xy[rows]) / unit_px(photos[k])).sum(axis=1))
+    return errors

@@ -10,15 +10,11 @@ from numpy.typing import NDArray
 
 from pointmap.camera import Array
 from recon.depth.derived_maps import depth_normals
+from recon.fusion.frames import UsableDepth
 from recon.fusion.options import FusionOptions
-from recon.fusion.usable_depth import (
-    UsableDepth,
-    automatic_voxel_size,
-    count_votes,
-    inside_box,
-    usable_depths,
-    witnesses,
-)
+from recon.fusion.usable_depth import inside_box, usable_depths
+from recon.fusion.voxel_size import automatic_voxel_size
+from recon.fusion.witnesses import count_votes, witnesses
 from recon.scene import PointCloud, View
 from recon.work.threads import in_threads
 

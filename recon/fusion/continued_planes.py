@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recon.stereo.colour_fill import spread_along_colours
+from recon.stereo.colour_fill import ColourGrid, spread_along_colours
 from recon.stereo.piecewise_planes import find_planes
 
 # A plane holds a sure pixel that is relatively as near to it, and a pixel belongs to the plane that
@@ -86,7 +86,8 @@ def _like_shares(
     few = np.s_[..., ::_EVERY, ::_EVERY]
     held, known = (torch.from_numpy(v[few].astype(np.float32)) for v in (belongs, sure))
     colours = torch.from_numpy(pixels[::_EVERY, ::_EVERY].astype(np.float32) / 255)
-    shares = spread_along_colours(held, known, colours, torch.zeros_like(held)).numpy()
+    grid = ColourGrid.of(colours)
+    shares = spread_along_colours(held, known, grid, torch.zeros_like(held)).numpy()
     height, width = sure.shape
     return shares.repeat(_EVERY, axis=1).repeat(_EVERY, axis=2)[:, :height, :width]
 

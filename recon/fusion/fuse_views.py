@@ -10,7 +10,8 @@ from pointmap.freed_memory import return_freed_memory
 from recon.fusion.cloud import points_of
 from recon.fusion.options import FusionOptions
 from recon.fusion.surface import Surface, surface_of, textured
-from recon.fusion.usable_depth import automatic_voxel_size, usable_depths
+from recon.fusion.usable_depth import usable_depths
+from recon.fusion.voxel_size import automatic_voxel_size
 from recon.scene import PointCloud, View, World
 from recon.work.content_key import content_key
 from recon.work.folder import Work

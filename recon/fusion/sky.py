@@ -62,22 +62,20 @@ def sky_mask(
     """
     import cv2
 
-    blurred = cv2.GaussianBlur(pixels, (3, 3), 0).astype(np.float32)
-    step = np.zeros(confirmed.shape, np.float32)
-    across = np.abs(np.diff(blurred, axis=1)).max(-1)
-    down = np.abs(np.diff(blurred, axis=0)).max(-1)
-    step[:, 1:] = across
-    step[1:] = np.maximum(step[1:], down)
+    blurred = cv2.GaussianBlur(pixels, (3, 3), 0)
+    smooth = np.ones(confirmed.shape, bool)
+    smooth[:, 1:] = _alike(blurred[:, 1:], blurred[:, :-1])
+    smooth[1:] &= _alike(blurred[1:], blurred[:-1])
     if usable is not None:
-        step[~usable] = np.inf
-    count, labels = cv2.connectedComponents((step < _SMOOTH).astype(np.uint8), connectivity=4)
+        smooth &= usable
+    count, labels = cv2.connectedComponents(smooth.astype(np.uint8), connectivity=4)
     area = np.bincount(labels.ravel(), minlength=count)
     unconfirmed = area - np.bincount(labels[confirmed], minlength=count)
     above = np.bincount(labels[: len(labels) // 2].ravel(), minlength=count)
     is_sky = (above >= _ABOVE * area) & (unconfirmed >= _MOSTLY * area)
     if risen is not None:
         high = np.bincount(labels[risen], minlength=count) >= _ABOVE * area
-        like, allowed = _like_sky(blurred, labels, count)
+        like, allowed = _like_sky(blurred.astype(np.float32), labels, count)
         if firmly is not None:
             unsure = area - np.bincount(labels[firmly], minlength=count)
             is_sky |= high & like & (allowed >= _BLUE + _BRIGHT) & (unsure >= _MOSTLY * area)
@@ -93,6 +91,14 @@ def sky_mask(
     sky = (is_sky & reaches_top)[labels]
     kernel = np.ones((2 * _RIM_PX + 1, 2 * _RIM_PX + 1), np.uint8)
     return cv2.dilate(sky.astype(np.uint8), kernel).astype(bool)
+
+
+def _alike(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return which pixels (h, w) of two pictures (h, w, 3) could be neighbours in one thing."""
+    import cv2
+
+    apart = cv2.absdiff(first, second) < _SMOOTH
+    return np.asarray(apart[..., 0] & apart[..., 1] & apart[..., 2])
 
 
 def above_horizon(up: Sequence[float], directions: NDArray[np.float32]) -> NDArray[np.bool_]:

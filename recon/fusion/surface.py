@@ -13,19 +13,14 @@ from torch import Tensor
 
 from pointmap.freed_memory import return_freed_memory
 from recon.fusion.clean_mesh import clean, empty_mesh
+from recon.fusion.frames import Frame, UsableDepth, as_pinhole
 from recon.fusion.options import FusionOptions
 from recon.fusion.parts import Blocks, inside, joined, parts_of
 from recon.fusion.texture import texture_mesh
 from recon.fusion.tsdf import BLOCK, BYTES_PER_BLOCK, extract, integrate, touched_blocks
-from recon.fusion.usable_depth import (
-    Frame,
-    UsableDepth,
-    as_pinhole,
-    automatic_voxel_size,
-    inside_box,
-    usable_depths,
-)
+from recon.fusion.usable_depth import inside_box, usable_depths
 from recon.fusion.vertex_colours import vertex_colours
+from recon.fusion.voxel_size import automatic_voxel_size
 from recon.scene import Mesh, TexturedMesh, View
 from recon.work.pieces import PieceMap
 from recon.work.threads import in_threads

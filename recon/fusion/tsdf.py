@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pointmap.camera import invert_rigid
-from recon.fusion.usable_depth import Frame, UsableDepth, touched_cells, unique_rows
+from recon.fusion.frames import Frame, UsableDepth
+from recon.fusion.voxel_size import touched_cells, unique_rows
 from recon.work.threads import in_threads
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from pointmap.camera import invert_rigid
 from recon.fusion.exposure import levelled, photo_gains, well_exposed
+from recon.fusion.frames import UsableDepth, as_pinhole
 from recon.fusion.tsdf import pixel_weight
-from recon.fusion.usable_depth import UsableDepth, as_pinhole
 from recon.work.threads import in_threads
 
 # Vertices, about, by which exposures are compared.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -13,31 +15,53 @@ _DOUBT = 5.0
 """Known pixels (by weight) of like colour nearby that count as much as the coarser estimate."""
 
 
-def spread_along_colours(values: Tensor, weights: Tensor, pixels: Tensor, coarse: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class ColourGrid:
+    """A photo's ``pixels`` (h, w, 3) in [0, 1], and for each width of cells, coarse to fine, the
+    grid's shape (rows, columns, bins, bins) and the number of each pixel's cell (h w,).
+    """
+
+    pixels: Tensor
+    levels: tuple[tuple[torch.Size, Tensor], ...]
+
+    @staticmethod
+    def of(pixels: Tensor) -> ColourGrid:
+        """Return the grid of ``pixels`` (h, w, 3) in [0, 1]."""
+        longer = max(pixels.shape[:2])
+        sizes = (max(4, round(share * longer)) for share in _SIZES)
+        return ColourGrid(pixels, tuple(_cells(pixels, size) for size in sizes))
+
+    def every(self, step: int) -> ColourGrid:
+        """Return the grid of every ``step``-th pixel of every ``step``-th row."""
+        return ColourGrid.of(self.pixels[::step, ::step])
+
+
+def spread_along_colours(
+    values: Tensor, weights: Tensor, colours: ColourGrid, coarse: Tensor
+) -> Tensor:
     """Return values (..., h, w) everywhere: means of the known ones nearby that look alike.
 
-    ``weights`` (h, w), 0 where nothing is known; ``pixels`` (h, w, 3) in [0, 1]; ``coarse``
-    (..., h, w) stands where no pixel of like colour is near. Surfaces mostly keep their colour, so
-    that a plain door takes its values from its own edges and not from the chair in front of it.
+    ``weights`` (h, w), 0 where nothing is known; ``colours``: the photo's; ``coarse`` (..., h, w)
+    stands where no pixel of like colour is near. Surfaces mostly keep their colour, so that a plain
+    door takes its values from its own edges and not from the chair in front of it.
     Grid: Chen, Paris and Durand 2007, "Real-time edge-aware image processing with the bilateral
     grid".
     """
-    height, width = weights.shape
-    stacked = torch.cat([(values * weights).reshape(-1, height * width), weights.reshape(1, -1)])
-    result = coarse
-    for share in _SIZES:
-        size = max(4, round(share * max(height, width)))
-        shape, cell = _cells(pixels, size)
+    pixels = weights.numel()
+    stacked = torch.cat([(values * weights).reshape(-1, pixels), weights.reshape(1, -1)])
+    result = coarse.reshape(-1, pixels)
+    for shape, cell in colours.levels:
         sums = torch.zeros(len(stacked), shape.numel(), device=values.device)
-        sums.index_add_(1, cell.reshape(-1), stacked)
+        sums.index_add_(1, cell, stacked)
         blurred = _blurred(sums.reshape(-1, *shape)).reshape(len(stacked), -1)
-        *totals, weight = blurred.index_select(1, cell.reshape(-1)).reshape(-1, height, width)
-        result = (torch.stack(totals).reshape(values.shape) + _DOUBT * result) / (weight + _DOUBT)
-    return result
+        here = blurred.index_select(1, cell)
+        weight = here[-1].add_(_DOUBT)
+        result = here[:-1].add_(result, alpha=_DOUBT).div_(weight)
+    return result.reshape(values.shape)
 
 
 def _cells(pixels: Tensor, size: int) -> tuple[torch.Size, Tensor]:
-    """Return the grid's shape (rows, columns, bins, bins) and each pixel's cell number (h, w)."""
+    """Return the grid's shape and each pixel's cell, ``size`` pixels wide."""
     height, width, _ = pixels.shape
     brightness = pixels.mean(-1)
     # Red minus green hardly leaves a quarter of its range; the bins cover half.
@@ -46,7 +70,7 @@ def _cells(pixels: Tensor, size: int) -> tuple[torch.Size, Tensor]:
     column = torch.arange(width, device=pixels.device)[None] // size
     shape = torch.Size((-(-height // size), -(-width // size), _BINS, _BINS))
     first, second = ((c * _BINS).long().clamp(0, _BINS - 1) for c in (brightness, redness))
-    return shape, ((row * shape[1] + column) * _BINS + first) * _BINS + second
+    return shape, (((row * shape[1] + column) * _BINS + first) * _BINS + second).reshape(-1)
 
 
 def _blurred(grid: Tensor) -> Tensor:

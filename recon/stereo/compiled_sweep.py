@@ -25,14 +25,14 @@ class PhotoScorer:
 
     def __init__(self, reference: Photo2D, sources: Sequence[Photo2D]) -> None:
         self.reference, self.sources = reference, sources
-        x, y = reference.pixel_centres().float().numpy().transpose(2, 0, 1)
+        x, y = np.meshgrid(*(side.float().numpy() for side in reference.pixel_centres()))
         terms = [torch.cat([A, b[None]]).numpy() for A, b in
                  (pixel_terms(reference, source) for source in sources)]  # fmt: skip
         shapes = [source.grey.shape for source in sources]
         starts = np.cumsum([0, *(height * width for height, width in shapes)])[:-1]
         self._photos = (
-            np.ascontiguousarray(x),
-            np.ascontiguousarray(y),
+            x,
+            y,
             np.pad(reference.grey.numpy(), ((0, 0), (WINDOW, WINDOW)), mode="edge"),
             np.reshape(terms, (-1, 4, 3)).astype(np.float32),
             np.concatenate([np.zeros(0, np.float32), *(s.grey.numpy().ravel() for s in sources)]),

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pointmap.metrics import MAD_TO_SIGMA
-from recon.stereo.colour_fill import spread_along_colours
+from recon.stereo.colour_fill import ColourGrid, spread_along_colours
 from recon.stereo.cross_check import Estimate
 from recon.stereo.photo import box_mean
 from recon.stereo.piecewise_planes import along_planes
@@ -51,7 +51,7 @@ off its plane by less than this share of inverse depth; its confidence is so muc
 class Observations:
     """What is known of a photo's depth: ``log_depth`` (h, w) with ``weight`` (h, w) in [0, 1], 0 =
     unknown; the prior's ``log_prior`` (h, w), and ``firm`` (h, w): the weight where both see the
-    same surface; ``pixels`` (h, w, 3) in [0, 1] if there are any.
+    same surface; ``colours``: the photo's, if there are any.
 
     ``unsure`` in [0, 1]: how little the prior's own shape is worth.
     """
@@ -60,7 +60,7 @@ class Observations:
     weight: Tensor
     firm: Tensor
     log_prior: Tensor
-    pixels: Tensor | None
+    colours: ColourGrid | None
     unsure: float
 
     def every(self, step: int) -> Observations:
@@ -71,7 +71,7 @@ class Observations:
             weight=self.weight[::step, ::step],
             firm=self.firm[::step, ::step],
             log_prior=self.log_prior[::step, ::step],
-            pixels=None if self.pixels is None else self.pixels[::step, ::step],
+            colours=None if self.colours is None else self.colours.every(step),
         )
 
 
@@ -95,14 +95,15 @@ def fill_unconfirmed(
     filled = torch.where(usable, prior.depth, 0.0)
     sure = known & usable
     if bool(sure.any()):
-        observed = _observations(checked, prior, reprojected, pixels)
+        colours = None if pixels is None else ColourGrid.of(pixels)
+        observed = _observations(checked, prior, reprojected, colours)
         log_filled = correct_prior(observed, sure)
         # All of it where the prior is unsure of itself and half the photo, or more, is confirmed.
         give_way = observed.unsure * (2 * known.float().mean()).clamp_max(1)
-        if pixels is not None and give_way > 0:
+        if colours is not None and give_way > 0:
             level = spread(observed.log_depth, observed.weight)
-            level = spread_along_colours(observed.log_depth, observed.weight, pixels, level)
-            level = along_planes(observed.log_depth, observed.weight, pixels, level)
+            level = spread_along_colours(observed.log_depth, observed.weight, colours, level)
+            level = along_planes(observed.log_depth, observed.weight, colours, level)
             log_filled = log_filled + give_way * (level - log_filled)
         filled = torch.where(usable, log_filled.exp(), 0.0)
     unconfirmed = _PRIOR_CONFIDENCE * prior.confidence.clamp(0, 1) * usable
@@ -113,7 +114,10 @@ def fill_unconfirmed(
 
 
 def _observations(
-    checked: Estimate, prior: Estimate, reprojected: Estimate | None, pixels: Tensor | None
+    checked: Estimate,
+    prior: Estimate,
+    reprojected: Estimate | None,
+    colours: ColourGrid | None,
 ) -> Observations:
     known, usable = checked.confidence > 0, prior.depth > 0
     weight, depth = checked.confidence.square(), checked.depth
@@ -132,7 +136,7 @@ def _observations(
     likely = torch.exp(-0.5 * ((difference - middle) / (_LIKELY * deviation)).square())
     likely *= likely > _LEAST_LIKELY
     unsure = float(1 - (2 * prior.confidence[usable].mean()).clamp(0, 1))
-    return Observations(log_depth, weight, weight * likely * usable, log_prior, pixels, unsure)
+    return Observations(log_depth, weight, weight * likely * usable, log_prior, colours, unsure)
 
 
 def correct_prior(observed: Observations, sure: Tensor) -> Tensor:
@@ -167,11 +171,11 @@ def _predictions(observed: Observations) -> Tensor:
     predictions = [expected]
     if bool(given.any()):
         predictions.append(log_prior + difference[given].median())
-    if observed.pixels is not None:
-        along = spread_along_colours(difference, firm, observed.pixels, smooth)
+    if observed.colours is not None:
+        along = spread_along_colours(difference, firm, observed.colours, smooth)
         predictions.append(log_prior + along)
         known = observed.log_depth, observed.weight
-        predictions.append(along_planes(*known, observed.pixels, expected))
+        predictions.append(along_planes(*known, observed.colours, expected))
     full = torch.stack(predictions)
     return torch.cat([log_prior[None], full, (full + log_prior) / 2])
 

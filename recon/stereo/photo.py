@@ -47,13 +47,13 @@ class Photo2D:
         scaled = scale.to(self.intrinsics.device)[:, None] * self.intrinsics
         return Photo2D(grey, scaled, self.cam_to_world)
 
-    def pixel_centres(self) -> Tensor:
-        """Return where the photo's pixels are (h, w, 2), float64."""
-        x, y = (
+    def pixel_centres(self) -> tuple[Tensor, Tensor]:
+        """Return where the photo's columns (w,) and rows (h,) have their middle, float64."""
+        y, x = (
             torch.arange(side, device=self.grey.device, dtype=torch.float64) + 0.5
-            for side in reversed(self.grey.shape)
+            for side in self.grey.shape
         )
-        return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+        return x, y
 
 
 @dataclass(frozen=True)
@@ -72,22 +72,26 @@ def epipolar_terms(reference: Photo2D, source: Photo2D) -> tuple[Tensor, Tensor]
     A + r b is homogeneous pixels of source, its third entry proportional to depth there:
     K_s (R K_r^-1 x / r + t) = (A + r b) / r.
     """
-    pixels = reference.pixel_centres()
-    homogeneous = torch.cat([pixels, torch.ones_like(pixels[..., :1])], -1)
-    rays = homogeneous @ _inverse(reference.intrinsics).T
-    relative = _inverse(source.cam_to_world) @ reference.cam_to_world
-    A = rays @ (source.intrinsics @ relative[:3, :3]).T
-    b = source.intrinsics @ relative[:3, 3]
-    return A.float(), b.float()
+    matrix, b = _pixel_terms(reference, source)
+    x, y = reference.pixel_centres()
+    # A pixel's column and its row count apart.
+    column, row = x[:, None] * matrix[:, 0], y[:, None] * matrix[:, 1] + matrix[:, 2]
+    return (column + row[:, None]).float(), b.float()
 
 
 def pixel_terms(source: Photo2D, target: Photo2D) -> tuple[Tensor, Tensor]:
     """Return A (3, 3), b (3,): pixel x of source at inverse depth r is at A x + r b in
     target, see :func:`epipolar_terms`.
     """
+    matrix, b = _pixel_terms(source, target)
+    return matrix.float(), b.float()
+
+
+def _pixel_terms(source: Photo2D, target: Photo2D) -> tuple[Tensor, Tensor]:
+    """Return :func:`pixel_terms`, float64."""
     relative = _inverse(target.cam_to_world) @ source.cam_to_world
     A = target.intrinsics @ relative[:3, :3] @ _inverse(source.intrinsics)
-    return A.float(), (target.intrinsics @ relative[:3, 3]).float()
+    return A, target.intrinsics @ relative[:3, 3]
 
 
 def _inverse(matrix: Tensor) -> Tensor:

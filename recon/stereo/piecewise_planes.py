@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pointmap.camera import Array
-from recon.stereo.colour_fill import spread_along_colours
+from recon.stereo.colour_fill import ColourGrid, spread_along_colours
 
-_MOST_PLANES, _TRIALS, _AT_ONCE = 12, 300, 16
+_MOST_PLANES, _TRIALS = 12, 300
 _LEAST_SHARE = 0.01
 """A plane holds at least this share of what is known."""
 _SPACING, _REACH = 1 / 100, 0.15
@@ -37,12 +36,14 @@ _DOUBTED, _BELIEVED = 0.3, 0.6
 second on all."""
 
 
-def along_planes(log_depth: Tensor, weight: Tensor, pixels: Tensor, expected: Tensor) -> Tensor:
+def along_planes(
+    log_depth: Tensor, weight: Tensor, colours: ColourGrid, expected: Tensor
+) -> Tensor:
     """Return log depth (h, w): of the plane that most known pixels of like colour nearby are on,
     and ``expected`` (h, w) where there is none, or it is far from that.
 
-    ``log_depth`` and ``weight`` (h, w): what is known, weight 0 = nothing; ``pixels`` (h, w, 3) in
-    [0, 1].
+    ``log_depth`` and ``weight`` (h, w): what is known, weight 0 = nothing; ``colours``: of the
+    photo.
     """
     inverse = (-log_depth).exp()
     planes = find_planes(inverse, weight)
@@ -53,7 +54,7 @@ def along_planes(log_depth: Tensor, weight: Tensor, pixels: Tensor, expected: Te
     y = torch.arange(height, device=weight.device)[:, None]
     surfaces = torch.stack([a + b * x + c * y for a, b, c in planes.tolist()])
     belongs = ((surfaces - inverse).abs() < _NEAR_PLANE * inverse).float()
-    shares = spread_along_colours(belongs, weight, pixels, torch.zeros_like(belongs))
+    shares = spread_along_colours(belongs, weight, colours, torch.zeros_like(belongs))
     expected_depth = expected.exp()
     best, trust, chosen = (torch.zeros_like(weight) for _ in range(3))
     which = torch.full(weight.shape, -1, device=weight.device)
@@ -98,12 +99,17 @@ def find_planes(inverse: Tensor, weight: Tensor) -> Array:
     known = left > 0
     at = np.stack([np.ones(known.sum()), columns.ravel()[known], rows.ravel()[known]], 1)
     v, left = v[known], left[known]
-    found: list[Array] = []
     if len(v) < _FEWEST:
         return np.zeros((0, 3))
+    # Here, not above: who only needs torch need not wait for numba.
+    from recon.stereo.loops.plane_votes import add_votes, pixels_on_planes
+
+    found: list[Array] = []
     tried = _planes_of_three(at, v, _REACH * longer)
-    on = _on_planes(tried, at, v)
-    votes = on @ left
+    x, y = np.ascontiguousarray(at[:, 1]), np.ascontiguousarray(at[:, 2])
+    on = pixels_on_planes(np.ascontiguousarray(tried.T), x, y, v, _ON_PLANE)
+    votes = np.zeros(len(tried))
+    add_votes(votes, on, left)
     least = _LEAST_SHARE * left.sum()
     while len(tried) and len(found) < _MOST_PLANES:
         best = int(votes.argmax())
@@ -116,25 +122,10 @@ def find_planes(inverse: Tensor, weight: Tensor) -> Array:
             weighted = at * (chosen / v**2)[:, None]
             plane = np.linalg.lstsq(weighted.T @ at, weighted.T @ v, rcond=None)[0]
         found.append(plane)
-        taken = (left > 0) & (on[best] | (np.abs(at @ plane - v) < _NEAR_PLANE * v))
-        votes -= on[:, taken] @ left[taken]
+        taken = on[:, best] | (np.abs(at @ plane - v) < _NEAR_PLANE * v)
+        add_votes(votes, on, np.where(taken, -left, 0))
         left[taken] = 0.0
     return np.reshape(found, (-1, 3))
-
-
-def _on_planes(planes: Array, at: Array, v: Array) -> NDArray[np.bool_]:
-    """Return which pixels (N,) with inverse depth ``v`` at (1, x, y) are on which planes: (T, N).
-
-    A few planes at once and in place: all differences together would wait for memory.
-    """
-    on = np.empty((len(planes), len(v)), bool)
-    limit = _ON_PLANE * v
-    for start in range(0, len(planes), _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
-        off = planes[part] @ at.T
-        off -= v
-        np.less(np.abs(off, out=off), limit, out=on[part])
-    return on
 
 
 def _planes_of_three(at: Array, v: Array, reach: float) -> Array:

@@ -21,6 +21,8 @@ from recon.stereo.plane_sweep import Scorer, median_filter, plane_fit
 
 # Hypotheses of a search at least: photos of short baselines ask for few, and energies need some.
 _LEAST_HYPOTHESES = 24
+# Every so many-th pixel, across and down, tells how far points move.
+_EVERY = 4
 # Penalties of semi-global matching for a neighbour one step and more steps away (matching costs are
 # 0 to 1). Narrow searches have steps of a fraction of a pixel: there they only break ties.
 _SMOOTHNESS, _NARROW_SMOOTHNESS = (0.1, 0.8), (0.02, 0.1)
@@ -74,9 +76,10 @@ def search(
 def _motion(scorer: Scorer, low: Tensor, high: Tensor) -> int:
     """Return by how many pixels points move between two surfaces in the farthest source."""
     motion = 0.0
+    some = (slice(None, None, _EVERY),) * 2
     for source in scorer.sources:
         A, b = epipolar_terms(scorer.reference, source)
-        ends = [A + inverse[..., None] * b for inverse in (low, high)]
+        ends = [A[some] + inverse[some][..., None] * b for inverse in (low, high)]
         pixels = [end[..., :2] / end[..., 2:].clamp_min(1e-6) for end in ends]
         front = (ends[0][..., 2] > 0) & (ends[1][..., 2] > 0)
         if front.any():

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _RATIO = 0.7
 # Where a region holds no second key point, the best one competes with what unrelated ones have.
 _UNRELATED = 0.8
+_ALIKE = np.float32(1 - _UNRELATED**2 / 2)
 # Where chance is counted, in bands off the epipolar line: far enough to hold no right match.
 _DECOYS_AT = (-8.0, 8.0)
 # Key points compared at once, for bounded memory.
@@ -147,6 +148,9 @@ def _candidates(
     """Return numbers (C,), (C,) of key points that may match and the distances of their
     descriptors (C,), below that of unrelated ones, for each displacement of the epipolar lines.
     """
+    # Here, not above: most pairs are verified without it, and need not wait for numba.
+    from recon.two_view.compiled_candidates import alike_near_lines
+
     F = fundamental_from_pose(region.cam2_to_cam1, region.intrinsics_i, region.intrinsics_j)
     xy1_i, xy1_j = (
         np.concatenate([found.xy, np.ones((len(found.xy), 1))], axis=1)
@@ -156,19 +160,22 @@ def _candidates(
     norm_i, norm_j = (
         np.maximum(np.linalg.norm(line[:, :2], axis=1), 1e-300) for line in (line_i, line_j)
     )
-    # Single precision is good to a hundredth of a pixel, and half the time.
+    # Single precision is good to a hundredth of a pixel.
     lines = np.ascontiguousarray((line_i / norm_i[:, None]).T, np.float32)
+    band, displaced = np.float32(region.band_px), np.array(displaced_px, np.float32)
     none = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
     parts = [[none] for _ in displaced_px]
     for start in range(0, len(xy1_i), _ROWS):
         rows = slice(start, start + _ROWS)
         product = features_i.descriptors[rows] @ features_j.descriptors.T
-        off = xy1_i[rows].astype(np.float32) @ lines
-        alike = product > 1 - _UNRELATED**2 / 2
-        for part, shift in zip(parts, displaced_px, strict=True):
-            row, column = np.nonzero(alike & (np.abs(off - np.float32(shift)) < region.band_px))
+        found, off = alike_near_lines(
+            product, xy1_i[rows].astype(np.float32), lines, _ALIKE, displaced, band
+        )
+        for number, (part, shift) in enumerate(zip(parts, displaced_px, strict=True)):
+            its = found[:, 2] == number
+            row, column = found[its, :2].T
             # The same gap in photo j's pixels.
-            gap = np.abs(off[row, column] - shift) * norm_i[column]
+            gap = np.abs(off[its] - shift) * norm_i[column]
             near = gap < region.band_px * norm_j[start + row]
             row, column = row[near], column[near]
             distance = np.sqrt(np.maximum(2 - 2 * product[row, column].astype(np.float64), 0))

@@ -24,6 +24,7 @@ from recon.two_view.guided_matching import Region, guided_matches, joined_matche
 from recon.two_view.relative_pose import FEW_MATCHES, essential, surer
 from recon.two_view.replaced_features import ReplacedFeatures
 from recon.two_view.still_matches import without_still_matches
+from recon.work.threads import in_threads
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
@@ -110,14 +111,23 @@ def match_again(
     """Return the edges with those of the pairs of ``matches`` that finer features give.
 
     ``finer`` returns the finer key points of a photo in ``matches``, the pairs to match again; a
-    photo is asked for as often as it is matched. An edge stays as it is where fewer of the new
-    matches agree.
+    photo is asked for as often as it is matched, by several threads. An edge stays as it is where
+    fewer of the new matches agree.
     """
     every: dict[int, PhotoFeatures] = {}
     numbers: dict[int, NDArray[np.int64]] = {}
-    result = {(edge.matches.i, edge.matches.j): edge for edge in edges}
-    changed = False
-    for first in matches:
+
+    def numbered(found: PairMatches) -> PairMatches:
+        index_i, index_j = numbers[found.i][found.index_i], numbers[found.j][found.index_j]
+        return replace(
+            found,
+            xy_i=every[found.i].xy[index_i],
+            xy_j=every[found.j].xy[index_j],
+            index_i=index_i,
+            index_j=index_j,
+        )
+
+    def again(first: PairMatches) -> PairEdge | None:
         i, j = first.i, first.j
         K_i, K_j = (pinhole(focals_px[k], photos[k].width, photos[k].height) for k in (i, j))
         fine_i, fine_j = finer(i), finer(j)
@@ -126,19 +136,13 @@ def match_again(
                 unit_px = max(photos[k].width, photos[k].height) / REFERENCE_LONG_SIDE
                 coarse = features[k]
                 numbers[k], every[k] = _numbers(coarse, fine, unit_px), _joined(coarse, fine)
-
-        def numbered(found: PairMatches) -> PairMatches:
-            index_i, index_j = numbers[found.i][found.index_i], numbers[found.j][found.index_j]
-            return replace(
-                found,
-                xy_i=every[found.i].xy[index_i],
-                xy_j=every[found.j].xy[index_j],
-                index_i=index_i,
-                index_j=index_j,
-            )
-
         (second,) = without_still_matches([numbered(match_features(fine_i, fine_j, i, j))])
-        edge = _edge(joined_matches(first, second), fine_i, fine_j, K_i, K_j, numbered)
+        return _edge(joined_matches(first, second), fine_i, fine_j, K_i, K_j, numbered)
+
+    result = {(edge.matches.i, edge.matches.j): edge for edge in edges}
+    changed = False
+    for first, edge in zip(matches, in_threads(again, matches), strict=True):
+        i, j = first.i, first.j
         before = result.get((i, j))
         if before is None and edge is not None and edge.pose.alternative is not None:
             continue  # one of two poses: a photo could end up in the wrong one

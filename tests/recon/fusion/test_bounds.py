@@ -3,7 +3,8 @@ import pytest
 from synthetic import Shot, view_of
 
 from recon.fusion import FusionOptions, fuse_mesh, fuse_surface
-from recon.fusion.usable_depth import automatic_voxel_size, usable_depths
+from recon.fusion.usable_depth import usable_depths
+from recon.fusion.voxel_size import automatic_voxel_size
 
 
 def test_a_surface_seen_many_times_is_no_coarser(shots: list[Shot]) -> None:

@@ -5,7 +5,8 @@ from synthetic import Shot, view_of
 
 from recon.fusion import FusionOptions, fuse_points
 from recon.fusion import cloud as cloud_module
-from recon.fusion.usable_depth import usable_depths, witnesses
+from recon.fusion.usable_depth import usable_depths
+from recon.fusion.witnesses import witnesses
 
 
 def test_cloud_is_on_the_surface_without_duplicates(shots: list[Shot]) -> None:

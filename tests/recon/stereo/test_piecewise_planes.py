@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from recon.stereo.colour_fill import ColourGrid
 from recon.stereo.piecewise_planes import along_planes, find_planes
 
 HEIGHT, WIDTH = 96, 128
@@ -52,7 +53,7 @@ def test_plain_surfaces_go_on_from_their_border(door: tuple) -> None:
     log_depth = torch.where(known > 0, -inverse.log(), 0.0)
     rng = np.random.default_rng(2)
     bent = torch.from_numpy(rng.uniform(-0.08, 0.08, inverse.shape)).float() - inverse.log()
-    filled = along_planes(log_depth, known, pixels, bent)
+    filled = along_planes(log_depth, known, ColourGrid.of(pixels), bent)
     error = (filled + inverse.log()).abs()[known == 0]
     assert (error < 0.005).float().mean() > 0.97
 
@@ -61,12 +62,12 @@ def test_what_is_expected_stays_where_no_plane_is_near_it(door: tuple) -> None:
     inverse, known, pixels = door
     log_depth = torch.where(known > 0, -inverse.log(), 0.0)
     far = 1 - inverse.log()
-    torch.testing.assert_close(along_planes(log_depth, known, pixels, far), far)
+    torch.testing.assert_close(along_planes(log_depth, known, ColourGrid.of(pixels), far), far)
     # Another colour: nothing like it is known.
     blue = pixels.clone()
     blue[30:70, 50:80] = torch.tensor([0.1, 0.1, 0.9])
     near = 0.05 - inverse.log()
-    filled = along_planes(log_depth, known, blue, near)
+    filled = along_planes(log_depth, known, ColourGrid.of(blue), near)
     torch.testing.assert_close(filled[30:70, 50:80], near[30:70, 50:80])
 
 
@@ -76,7 +77,7 @@ def test_a_few_known_pixels_tell_no_plane(count: int) -> None:
     known.view(-1)[:count] = 1
     expected = torch.full((HEIGHT, WIDTH), 0.3)
     pixels = torch.full((HEIGHT, WIDTH, 3), 0.5)
-    filled = along_planes(torch.zeros(HEIGHT, WIDTH), known, pixels, expected)
+    filled = along_planes(torch.zeros(HEIGHT, WIDTH), known, ColourGrid.of(pixels), expected)
     assert torch.equal(filled, expected)
 
 

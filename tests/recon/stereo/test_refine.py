@@ -6,7 +6,7 @@ from synthetic import ROOM, Plane, Shot, sample_tracks, shoot, visible
 from pointmap.camera import transform_points, unproject
 from recon.stage_results import CONFIRMED, DepthMap
 from recon.stereo import refine
-from recon.stereo.colour_fill import spread_along_colours
+from recon.stereo.colour_fill import ColourGrid, spread_along_colours
 from recon.stereo.cross_check import DeviceDepth, reproject_confirmed
 from recon.stereo.fill_unconfirmed import spread
 from recon.stereo.photo import Photo2D
@@ -239,11 +239,11 @@ def test_what_is_known_spreads_along_its_colour() -> None:
     weights = torch.zeros(60, 80)
     weights[:, ::79] = weights[22:48, 32:53] = 1.0
     coarse = spread(truth, weights)
-    filled = spread_along_colours(truth * weights, weights, pixels, coarse)
+    filled = spread_along_colours(truth * weights, weights, ColourGrid.of(pixels), coarse)
     unknown = weights == 0
     assert (filled - truth)[unknown].abs().mean() < 0.08
     assert (coarse - truth)[unknown].abs().mean() > 0.15
-    nothing = spread_along_colours(truth, torch.zeros_like(weights), pixels, coarse)
+    nothing = spread_along_colours(truth, torch.zeros_like(weights), ColourGrid.of(pixels), coarse)
     assert torch.allclose(nothing, coarse)
 
 
