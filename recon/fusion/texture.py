@@ -25,8 +25,8 @@ from recon.work.pieces import Here, Needs, PhotosFailed, PieceMap, PiecesFailed
 
 Result = TypeVar("Result")
 
-_SIGHT = Needs("Texture: what photos see", memory_mb=900, per_task=8)
-_PAINT = Needs("Texture: parts of photos", memory_mb=1200, per_task=4)
+_SIGHT = Needs("Texture: what photos see", memory_mb=1300, per_task=8)
+_PAINT = Needs("Texture: parts of photos", memory_mb=1500, per_task=4)
 # Photos that a triangle may choose from.
 _CANDIDATES = 4
 # What one neighbour of the same photo is worth, in shares of the triangle's size in its best photo.
