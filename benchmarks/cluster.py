@@ -6,6 +6,7 @@ on this machine and its loopback. Of every stage that runs as tasks: CPU seconds
 the driver, wall seconds, bytes. The speed-up by the clock says little beside other programs; that
 by CPU seconds is what all processes computed by what the busiest one did, and leaves out waiting.
 
+--pressure N sends N small pieces through two nodes, and says what lay in their object store.
 --simulate N works out from measured costs what N photos would take, with more and more cores, and
 with the cameras aligned by one process or in blocks: no photo is touched.
 """
@@ -34,6 +35,8 @@ _STORE_BYTES = 200 * 2**20
 TASK_STAGES = ("Finding features", "Matching", "Predicting pointmaps", "Relative poses", "Depth")
 # Tasks that do nothing, to see what one costs the driver.
 _EMPTY_TASKS = 400
+# Of pieces that only pass through the object store; some are late.
+_PIECE_BYTES, _LATE_SECONDS = 2**18, 1.0
 # Photos that are aligned together where not all are.
 _BLOCK_PHOTOS = 500
 
@@ -69,6 +72,11 @@ class Figures:
     def wall_seconds(self) -> float:
         """Wall seconds of the stages that run as tasks."""
         return sum(self.stages[name][0] for name in TASK_STAGES if name in self.stages)
+
+    @property
+    def out_seconds(self) -> float:
+        """Wall seconds in which tasks of these stages were out."""
+        return sum(u["seconds"] for name, u in self.usage.items() if "Texture" not in name)
 
     @property
     def busiest_seconds(self) -> float:
@@ -139,6 +147,51 @@ def _empty(pieces: Any, count: int) -> None:
     list(pieces.each(abs, range(count), needs=Needs("nothing", memory_mb=100)))
 
 
+def under_pressure(count: int) -> str:
+    """Return what lies in the object store of two nodes while ``count`` pieces pass through it, the
+    first of every thousand late, so that the others' results have to wait.
+    """
+    import numpy as np
+    import psutil
+    import ray
+    from ray.cluster_utils import Cluster
+
+    from recon.cluster.connect import pieces_on
+    from recon.work.pieces import Needs
+
+    def made(number: int) -> Any:
+        time.sleep(_LATE_SECONDS if number % 1000 == 0 else 0)
+        return np.full(_PIECE_BYTES, number % 251, np.uint8)
+
+    def in_store() -> float:
+        left: float = ray.available_resources().get("object_store_memory", 0.0)
+        return 2 * _STORE_BYTES - left
+
+    node = NODE | {"object_store_memory": _STORE_BYTES}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    cluster.add_node(**node)
+    try:
+        with pieces_on(cluster.address) as pieces:
+            _empty(pieces, 8)
+            before, process = in_store(), psutil.Process()
+            resident, start = process.memory_info().rss, time.process_time()
+            store, memory = 0.0, 0
+            needs = Needs("pressure", memory_mb=100, per_task=8)
+            for number, result in enumerate(pieces.each(made, range(count), needs=needs)):
+                assert result[0] == number % 251
+                if number % 100 == 0:
+                    store = max(store, in_store() - before)
+                    memory = max(memory, process.memory_info().rss - resident)
+            seconds = time.process_time() - start
+    finally:
+        cluster.shutdown()
+    row = [str(count), f"{count * _PIECE_BYTES / 1e6:.0f}", f"{store / 1e6:.1f}"]
+    row += [f"{memory / 1e6:.0f}", f"{1e3 * seconds / count:.2f}"]
+    head = ["pieces", "MB in all", "in the object store, most", "driver grew by MB",
+            "driver CPU ms a piece"]  # fmt: skip
+    return markdown(head, [row])
+
+
 def _process_seconds() -> tuple[float, float]:
     """Return what Ray's own processes have computed so far, and what the workers have.
 
@@ -180,6 +233,7 @@ def compared(figures: Sequence[Figures]) -> str:
     tasks = one.worker_seconds
     rows = [
         ["wall s of the stages with tasks", *(f"{f.wall_seconds:.1f}" for f in figures)],
+        ["of these, while tasks are out", "-", *(f"{f.out_seconds:.1f}" for f in (one, two))],
         ["CPU s of tasks", "-", f"{tasks:.1f}", f"{two.worker_seconds:.1f}"],
         ["CPU s of the driver in them", *(f"{f.driver_seconds:.1f}" for f in figures)],
         ["CPU s of Ray itself", "-", f"{one.ray_seconds:.1f}", f"{two.ray_seconds:.1f}"],
@@ -190,6 +244,7 @@ def compared(figures: Sequence[Figures]) -> str:
             f"{two.beside_seconds:.1f}",
         ],
         ["speed-up by the clock", "", "1", f"{one.wall_seconds / two.wall_seconds:.2f}"],
+        ["of the tasks alone", "", "1", f"{one.out_seconds / max(two.out_seconds, 1e-9):.2f}"],
         [
             "speed-up of tasks by CPU seconds",
             "",
@@ -265,9 +320,9 @@ class Costs:
 
     def of_sending(self, photos: int) -> float:
         """Return what the driver takes to send the tasks and to take in what they bring."""
-        # Features, tied depth by four, six passes of stereo; pairs by sixteen, twice; the network
-        # by four batches of four pairs.
-        tasks = 1 + 1 / 4 + 6 + 2 * self.pairs / 16 + self.network_pairs / 16
+        # Features; tied depth and six passes of stereo by four; pairs by sixteen, twice; the
+        # network by eight batches of four pairs.
+        tasks = 1 + 7 / 4 + 2 * self.pairs / 16 + self.network_pairs / 32
         return photos * tasks * self.task
 
     def of_alignment(self, photos: float) -> float:
@@ -316,10 +371,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=40, help="of the photos, evenly chosen")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--simulate", type=int, help="photos to work out, from measured costs")
+    parser.add_argument("--pressure", type=int, help="pieces that pass through the object store")
     parser.add_argument("--one", type=int, help="nodes of a single run: what the command starts")
     given, options = parser.parse_args(given_all[:cut]), given_all[cut + 1 :]
     if given.simulate is not None:
         print(simulated(given.simulate, Costs()))
+        return 0
+    if given.pressure is not None:
+        print(under_pressure(given.pressure))
         return 0
     if given.out is None:
         parser.error("--out is needed")

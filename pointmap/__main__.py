@@ -17,6 +17,7 @@ VERBS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "export": ("recon.export_command", "files of a scene: other formats, cut, scaled, turned", ()),
     "localise": ("recon.localise.__main__", "where photos were taken, in a scene's frame", ()),
     "evaluate": ("recon.evaluation.__main__", "scores of scenes, meshes, depth, pairs", ()),
+    "generate": ("recon.generate_command", "scenes that the network trains on, rendered", ()),
     "train": ("pointmap.training.__main__", "weights of the network", ()),
     "doctor": ("recon.doctor", "what this machine has, and what would be faster", ()),
 }

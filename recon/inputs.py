@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -146,19 +146,19 @@ class Frames(OnDemand[ResizedPhoto]):
 
     def __init__(self, inputs: Inputs, long_side: int, multiple: int) -> None:
         self._inputs = inputs
-        self._size = long_side, multiple
+        self.size = long_side, multiple
         # Three bytes a pixel, and photos are rarely square.
         most = max(16, CACHE_BYTES // (3 * long_side**2))
         # Not of a method of its own: a cache that refers to its owner would outlive it.
         self._load = lru_cache(most)(partial(inputs.load, long_side=long_side, multiple=multiple))
 
-    def __reduce__(self) -> tuple[type[Frames], tuple[Inputs, int, int]]:
+    def __reduce__(self) -> tuple[Callable[..., Frames], tuple[Inputs, int, int]]:
         # Another process keeps its own last ones.
-        return Frames, (self._inputs, *self._size)
+        return _frames_of, (self._inputs, *self.size)
 
     def item_key(self, index: int) -> str:
         """Return the name of one photo at this size."""
-        return content_key("frame", 1, self._inputs.photo_keys[index], self._size)
+        return content_key("frame", 1, self._inputs.photo_keys[index], self.size)
 
     def __len__(self) -> int:
         return len(self._inputs.photos)
@@ -166,6 +166,10 @@ class Frames(OnDemand[ResizedPhoto]):
     def item(self, index: int) -> ResizedPhoto:
         """Return one photo."""
         return self._load(index)
+
+
+def _frames_of(inputs: Inputs, long_side: int, multiple: int) -> Frames:
+    return inputs.frames(long_side, multiple=multiple)
 
 
 def _status(photo: Photo) -> os.stat_result:

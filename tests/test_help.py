@@ -21,6 +21,7 @@ COMMANDS = (
     "recon.evaluation.training_shards",
     "recon.localise.__main__",
     "recon.export_command",
+    "recon.generate_command",
     "pointmap.training.__main__",
     "pointmap.training.generate",
     "pointmap.training.from_photos",

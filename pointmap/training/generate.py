@@ -55,8 +55,8 @@ def write_shard(
 
 
 @dataclass(frozen=True)
-class _Job:
-    """Everything a worker needs; workers take every so-many-th shard."""
+class Plan:
+    """The shards that a command is to write; ``sizes``: (height, width), in turn."""
 
     out: Path
     scenes: int
@@ -69,33 +69,50 @@ class _Job:
     workers: int
     shard_scenes: int
 
+    @property
+    def _start_seed(self) -> int:
+        return self.seed * _SEEDS_PER_RUN + (HELD_OUT_SEED if self.held_out else 0)
 
-def _work(worker: int, job: _Job) -> None:
-    """Write the missing shards of one worker."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    if job.workers > 1:
-        torch.set_num_threads(1)
-    start_seed = job.seed * _SEEDS_PER_RUN + (HELD_OUT_SEED if job.held_out else 0)
-    shards = (job.scenes + job.shard_scenes - 1) // job.shard_scenes
-    mine = range(worker, shards, job.workers)
-    paths = {number: job.out / f"shard-{job.seed}-{number:05d}.pt" for number in mine}
-    missing = {number: path for number, path in paths.items() if not path.exists()}
-    if not missing:
-        return
-    bank = make_texture_bank(start_seed, folder=job.textures, device=job.device)
-    for number, path in missing.items():
+    def path(self, number: int) -> Path:
+        """Return the file of a shard."""
+        return self.out / f"shard-{self.seed}-{number:05d}.pt"
+
+    def missing(self) -> list[int]:
+        """Return the numbers of the shards that are not there yet."""
+        shards = (self.scenes + self.shard_scenes - 1) // self.shard_scenes
+        return [number for number in range(shards) if not self.path(number).exists()]
+
+    def bank(self) -> TextureBank:
+        """Return the textures of all scenes."""
+        return make_texture_bank(self._start_seed, folder=self.textures, device=self.device)
+
+    def write(self, number: int, bank: TextureBank, path: Path) -> None:
+        """Write a shard to ``path``, and log how long it took."""
         start = time.monotonic()
-        first = start_seed + number * job.shard_scenes
-        height, width = job.sizes[number % len(job.sizes)]
+        first = self._start_seed + number * self.shard_scenes
+        height, width = self.sizes[number % len(self.sizes)]
         write_shard(
             path,
-            range(first, first + job.shard_scenes),
+            range(first, first + self.shard_scenes),
             textures=bank,
             size=(height, width),
-            views=job.views,
+            views=self.views,
         )
-        rate = job.shard_scenes * job.views / (time.monotonic() - start)
+        rate = self.shard_scenes * self.views / (time.monotonic() - start)
         _log.info("%s: %dx%d, %.1f views/s", path.name, width, height, rate)
+
+
+def _work(worker: int, plan: Plan) -> None:
+    """Write the missing shards of one worker: every so-many-th."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if plan.workers > 1:
+        torch.set_num_threads(1)
+    missing = [number for number in plan.missing() if number % plan.workers == worker]
+    if not missing:
+        return
+    bank = plan.bank()
+    for number in missing:
+        plan.write(number, bank, plan.path(number))
 
 
 def _parse_size(text: str) -> tuple[int, int]:
@@ -106,9 +123,9 @@ def _parse_size(text: str) -> tuple[int, int]:
     return int(parts[1]), int(parts[0])
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the shards that are missing."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def parser_of(prog: str | None = None) -> argparse.ArgumentParser:
+    """Return what reads the options of the command."""
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument("--version", action="version", version=VERSION_LINE)
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
     parser.add_argument("--scenes", type=int, default=4000, help="number of scenes (4000)")
@@ -128,13 +145,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--held-out", action="store_true", help="draw from the seeds that training never uses"
     )
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def plan_of(options: argparse.Namespace) -> Plan:
+    """Return what the options ask for; ``InputError`` for what cannot be."""
     if not 0 <= options.seed < HELD_OUT_SEED // _SEEDS_PER_RUN:
         raise InputError(f"--seed {options.seed} is out of range: give one from 0 to 999")
     for name in ("workers", "shard_scenes"):
         if (number := getattr(options, name)) < 1:
             raise InputError(f"--{name.replace('_', '-')} {number}: give at least 1")
-    job = _Job(
+    return Plan(
         out=options.out,
         scenes=options.scenes,
         seed=options.seed,
@@ -146,11 +167,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         workers=options.workers,
         shard_scenes=options.shard_scenes,
     )
-    job.out.mkdir(parents=True, exist_ok=True)
-    if job.workers == 1:
-        _work(0, job)
+
+
+def write_shards(plan: Plan) -> None:
+    """Write the shards that are missing, in this process or in its workers."""
+    plan.out.mkdir(parents=True, exist_ok=True)
+    if plan.workers == 1:
+        _work(0, plan)
     else:
-        mp.spawn(_work, args=(job,), nprocs=job.workers)
+        mp.spawn(_work, args=(plan,), nprocs=plan.workers)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the shards that are missing."""
+    write_shards(plan_of(parser_of().parse_args(arguments)))
 
 
 if __name__ == "__main__":

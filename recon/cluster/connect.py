@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -16,8 +17,12 @@ from recon.work.pieces import Here, PieceMap
 
 LOCAL = "local"
 # Together well below ten seconds, within which whoever waits wants to know.
-_REACH_SECONDS, _ANSWER_SECONDS = 3.0, 5.0
-_FRAME_BYTES, _SETTINGS = 9, 4
+_REACH_SECONDS, _ANSWER_SECONDS = 3.0, 3.0
+# Of HTTP/2: kinds of frames; flags of one that ends the header and the request; the type of gRPC's
+# contents, and how Huffman's code packs it; and more than any answer takes.
+_HEADERS, _SETTINGS, _ENDS = 1, 4, 5
+_GRPC, _GRPC_PACKED = b"application/grpc", bytes.fromhex("1d75d0620d263d4c4d6564")
+_MOST_ANSWER = 2**16
 _LOOPBACK = ("127.", "localhost", "::1", "[::1]")
 
 
@@ -89,8 +94,7 @@ def _check_answers(address: str) -> None:
         raise InputError(f"--cluster takes local, auto or host:port, not {address!r}")
     try:
         with socket.create_connection((host, int(port)), timeout=_REACH_SECONDS) as connection:
-            connection.settimeout(_ANSWER_SECONDS)
-            is_cluster = _speaks_http2(connection)
+            is_cluster = _speaks_grpc(connection)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(
@@ -103,18 +107,40 @@ def _check_answers(address: str) -> None:
         )
 
 
-def _speaks_http2(connection: socket.socket) -> bool:
-    """Return whether the other side answers as the head of a cluster does, whose gRPC begins with
-    the settings of HTTP/2 (RFC 9113, 3.4).
+def _speaks_grpc(connection: socket.socket) -> bool:
+    """Return whether the other side answers as the head of a cluster does, by gRPC.
+
+    It is asked for its health in HTTP/2 (RFC 9113; the fields as of RFC 7541, appendix A), and may
+    answer what it likes in that protocol: proxies that accept any connection don't speak it.
     """
-    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame_of(_SETTINGS))
-    try:
-        answer = connection.recv(_FRAME_BYTES)
-    except (TimeoutError, ConnectionError):
-        return False
-    return len(answer) == _FRAME_BYTES and answer[3] == _SETTINGS
+    fields = b"\x83\x86" + _field(b"\x04", b"/grpc.health.v1.Health/Check")  # POST, http, path
+    fields += _field(b"\x01", b"pointmap") + _field(b"\x0f\x10", _GRPC)  # authority, content-type
+    connection.sendall(
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+        + _frame(_SETTINGS, 0, 0)
+        + _frame(_HEADERS, _ENDS, 1, fields + _field(b"\0\x02te", b"trailers"))
+    )
+    answer, until = b"", time.monotonic() + _ANSWER_SECONDS
+    while _GRPC not in answer and _GRPC_PACKED not in answer:
+        left = until - time.monotonic()
+        if left <= 0 or len(answer) > _MOST_ANSWER:
+            return False
+        connection.settimeout(left)
+        try:
+            more = connection.recv(4096)
+        except (TimeoutError, ConnectionError):
+            return False
+        if not more:
+            return False
+        answer += more
+    return True
 
 
-def _frame_of(kind: int) -> bytes:
-    """Return an empty frame: length, type, flags, stream."""
-    return bytes([0, 0, 0, kind, 0, 0, 0, 0, 0])
+def _frame(kind: int, flags: int, stream: int, data: bytes = b"") -> bytes:
+    """Return a frame of HTTP/2."""
+    return len(data).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + data
+
+
+def _field(name: bytes, value: bytes) -> bytes:
+    """Return a field of a header as it is, of fewer than 127 bytes."""
+    return name + bytes([len(value)]) + value

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle  # nosec B403
+import secrets
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from pointmap.images import Photo
 from recon.cluster.run_home import RunHome, ShippedPhotos, ShippedWork
-from recon.inputs import Inputs
+from recon.inputs import Frames, Inputs
 from recon.scene import View
 from recon.work.folder import Work
 
@@ -82,6 +83,7 @@ class Packer:
     def __init__(self, put: Callable[[object], Any]) -> None:
         self._put = put
         self._networks: dict[int, tuple[PointmapNetwork, Any]] = {}
+        self._inputs: dict[int, tuple[Inputs, str]] = {}
         self.work: Work | None = None
         self.photos: tuple[Photo, ...] = ()
 
@@ -99,7 +101,7 @@ class Packer:
                 if isinstance(value, Inputs):
                     packer.work, packer.photos = value.work, value.photos
                     networks[:] = [packer._network(value.network)]
-                    return _inputs, (_state(value),)
+                    return _inputs, (packer._name(value), _state(value))
                 if isinstance(value, View):
                     return _view, (dict(vars(value)),)
                 return super().reducer_override(value)
@@ -108,6 +110,10 @@ class Packer:
         Pickler(stream, protocol=5, buffer_callback=buffers.append).dump(make)
         arrays = [np.frombuffer(buffer.raw(), np.uint8) for buffer in buffers]
         return Job(stream.getvalue(), arrays, networks[0] if networks else None)
+
+    def _name(self, inputs: Inputs) -> str:
+        """Return what the inputs are called, of which several jobs may be."""
+        return self._inputs.setdefault(id(inputs), (inputs, secrets.token_hex(8)))[1]
 
     def _network(self, network: PointmapNetwork) -> Any:
         """Return the reference to a network's weights, which are put there once."""
@@ -136,9 +142,16 @@ def _work() -> ShippedWork:
 
 
 class ShippedInputs(Inputs):
-    """The inputs of a run as a task has them: photos are brought, and the network is made, when
+    """The inputs of a run as tasks have them: photos are brought, and the network is made, when
     they are asked for.
     """
+
+    def frames(self, long_side: int, *, multiple: int = 1) -> Frames:
+        """Return all photos resized; those of the last size serve job after job."""
+        last: Frames | None = self.__dict__.get("last_frames")
+        if last is None or last.size != (long_side, multiple):
+            last = self.__dict__["last_frames"] = super().frames(long_side, multiple=multiple)
+        return last
 
     @cached_property
     def network(self) -> PointmapNetwork:  # type: ignore[override]  # a field there
@@ -162,13 +175,20 @@ def _state(inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def _inputs(state: dict[str, Any]) -> ShippedInputs:
-    work, home, network = _opening[-1]
-    inputs = object.__new__(ShippedInputs)
-    photos = ShippedPhotos(home, state["photos"], state["_contents"])
-    more = {"photos": photos, "work": work, "network_reference": network}
-    inputs.__dict__.update(state | more | {"depth_model": None, "matcher": None})
-    return inputs
+# Those of the last job that had any, by their name.
+_inputs_here: dict[str, ShippedInputs] = {}
+
+
+def _inputs(name: str, state: dict[str, Any]) -> ShippedInputs:
+    if name not in _inputs_here:
+        work, home, network = _opening[-1]
+        inputs = object.__new__(ShippedInputs)
+        photos = ShippedPhotos(home, state["photos"], state["_contents"])
+        more = {"photos": photos, "work": work, "network_reference": network}
+        inputs.__dict__.update(state | more | {"depth_model": None, "matcher": None})
+        _inputs_here.clear()
+        _inputs_here[name] = inputs
+    return _inputs_here[name]
 
 
 class ShippedView(View):

@@ -101,19 +101,20 @@ class ShippedWork(Work):
         super().__init__(home.folder if home.shared else home.cache / "work")
         self._home = home
         self._written: list[tuple[str, bytes]] = []
-        if not home.shared:
+        self.is_copy = not home.shared
+        if self.is_copy:
             self._mark()
 
     def write(self, key: str, data: bytes) -> None:
         """Write a result where this node sees it."""
         super().write(key, data)
-        if not self._home.shared:
+        if self.is_copy:
             self._written.append((key, data))
 
     def get(self, key: str) -> Any:
         """Return a result, sent for if need be."""
         path = self._path(key)
-        if not self._home.shared:
+        if self.is_copy:
             self._home.bring(self._home.folder / path.relative_to(self.folder), path)
         return super().get(key)
 

@@ -66,6 +66,14 @@ class _Desk:
 _desk = _Desk()
 
 
+def get_ready() -> None:
+    """Import what takes long, most of all the compiled loops of stereo, before it is needed."""
+    import recon.depth.dense_depths
+    import recon.prediction.predict_scene
+    import recon.stereo.compiled_sweep
+    import recon.two_view.gather_evidence  # noqa: F401
+
+
 def make_pieces(home: RunHome, name: str, job: Job, items: Sequence[Any]) -> Done:
     """Make the pieces ``items`` by the job called ``name``, on one thread."""
     import torch

@@ -8,8 +8,9 @@ run only where the photo changes. One gain per photo and colour levels exposure 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,12 @@ from recon.fusion.full_photos import full_photo, scaled_sizes
 from recon.fusion.simplify import simplified
 from recon.fusion.visibility import Visibility, mesh_visibility
 from recon.scene import Mesh, TexturedMesh, View
-from recon.work.pieces import Here, Needs, PieceMap
+from recon.work.pieces import Here, Needs, PhotosFailed, PieceMap, PiecesFailed
 
-_SIGHT = Needs("Texture: what photos see", memory_mb=900, per_task=8)
-_PAINT = Needs("Texture: parts of photos", memory_mb=1200, per_task=4)
+Result = TypeVar("Result")
+
+_SIGHT = Needs("Texture: what photos see", memory_mb=1300, per_task=8)
+_PAINT = Needs("Texture: parts of photos", memory_mb=1500, per_task=4)
 # Photos that a triangle may choose from.
 _CANDIDATES = 4
 # What one neighbour of the same photo is worth, in shares of the triangle's size in its best photo.
@@ -67,7 +70,8 @@ def texture_mesh(
     Photos are read from ``View.path`` at the resolution that fits; ``View.pixels`` stand in for
     those that are gone. A mesh of more than ``max_triangles`` is simplified first: the texture
     carries the detail. Triangles that no photo sees get their own flat colour. ``pieces``: where
-    what concerns single photos is done, by default here.
+    what concerns single photos is done, by default here; :class:`recon.work.pieces.PhotosFailed` is
+    raised for those on which a cluster failed.
     """
     pieces = pieces or Here()
     placed = [view for view in views if view.registered]
@@ -82,7 +86,8 @@ def texture_mesh(
             yield sight.size_px, _samples(sight, view)
 
     everyone = range(len(placed))
-    for number, (size_px, sample) in enumerate(pieces.stream(seen, everyone, needs=_SIGHT)):
+    sights = _of_photos(pieces, seen, everyone, placed, _SIGHT)
+    for number, (size_px, sample) in enumerate(sights):
         candidates = candidates.with_view(number, size_px)
         samples.append(sample)
     labels = _choose(candidates, _neighbours(mesh.faces))
@@ -98,7 +103,7 @@ def texture_mesh(
             yield list(_parts(pixels.round().astype(np.uint8), layout, number, texture_px))
 
     shown = np.unique(layout.view).tolist()
-    for cut in pieces.stream(parts, shown, needs=_PAINT):
+    for cut in _of_photos(pieces, parts, shown, placed, _PAINT):
         for part in cut:
             part.paint(texture)
     texture[height:, : _LEVELS**2 * _CELL] = _palette()
@@ -113,6 +118,21 @@ def texture_mesh(
         uv=(texel / [texture.shape[1], texture.shape[0]]).astype(np.float32),
         texture=texture,
     )
+
+
+def _of_photos(
+    pieces: PieceMap,
+    make: Callable[[Sequence[int]], Iterator[Result]],
+    numbers: Sequence[int],
+    views: Sequence[View],
+    needs: Needs,
+) -> Iterator[Result]:
+    """Yield what ``make`` makes of each of the views called ``numbers``."""
+    try:
+        yield from pieces.stream(make, numbers, needs=needs)
+    except PiecesFailed as failed:
+        named = [((str(views[numbers[n]].path),), why) for n, why in failed.reasons.items()]
+        raise PhotosFailed(named) from failed
 
 
 def _neighbours(faces: NDArray[np.int32]) -> NDArray[np.int64]:

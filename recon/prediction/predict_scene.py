@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Of what is kept of a photo's predictions.
 _VERSION = 2
-_NEEDS = Needs("Predicting pointmaps", memory_mb=1500, per_task=4)
+_NEEDS = Needs("Predicting pointmaps", memory_mb=1500, per_task=8)
 
 
 def predict_scene(

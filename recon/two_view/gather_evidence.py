@@ -26,7 +26,7 @@ from recon.work.pieces import Needs
 
 # Of gather_evidence, for results that were kept.
 _VERSION = 3
-_NEEDS = Needs("Relative poses", memory_mb=900, per_task=16)
+_NEEDS = Needs("Relative poses", memory_mb=1100, per_task=16)
 
 if TYPE_CHECKING:
     from pointmap.images import Photo

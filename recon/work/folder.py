@@ -50,8 +50,10 @@ class Work:
     object. Files appear complete or not at all, so that a run that was stopped at any moment goes
     on with those that are there; ``reused``: whether one was found. Safe to use from several
     threads, by one process at a time. ``pieces``: where independent ones are made, by default in
-    this process.
+    this process. ``is_copy``: whether it stands for a run's folder that this machine does not see.
     """
+
+    is_copy = False
 
     def __init__(self, folder: Path | None = None, pieces: PieceMap | None = None) -> None:
         self.pieces: PieceMap = pieces or Here()

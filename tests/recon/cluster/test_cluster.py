@@ -19,17 +19,20 @@ from loopback_ray import ray
 from PIL import Image
 from synthetic import shoot
 from tiny_network import tiny_config
+from tiny_shards import few_textures, files_in, tiny_plan
 
 import pointmap
 import recon
 from pointmap.checkpoint import save_checkpoint
 from pointmap.errors import InputError
 from pointmap.network import DUSt3R
+from pointmap.training.generate import write_shards
 from recon.cluster.connect import pieces_on
 from recon.cluster.ray_pieces import TRIES, RayPieces
 from recon.cluster.run_home import RunHome
 from recon.cluster.worker import Source
 from recon.fusion import FusionOptions
+from recon.generate_command import write_by_pieces
 from recon.options import Options
 from recon.reconstruction import Reconstruction
 from recon.save import save_scene
@@ -190,6 +193,20 @@ def test_input_errors_end_the_run_at_once(nodes: TwoNodes) -> None:
 
     with pytest.raises(InputError, match="mend it"):
         list(nodes.pieces.each(made, range(3), needs=NEEDS))
+
+
+def test_training_shards_are_the_same_bits(
+    nodes: TwoNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few_textures(monkeypatch)
+    here, there = tiny_plan(tmp_path / "here"), tiny_plan(tmp_path / "there")
+    write_shards(here)
+    # One is there already.
+    there.out.mkdir()
+    there.path(0).write_bytes(here.path(0).read_bytes())
+    write_by_pieces(there, nodes.pieces)
+    assert files_in(there.out) == files_in(here.out)
+    assert nodes.pieces.usage["Training scenes"].pieces == 1
 
 
 def test_pieces_for_a_gpu_go_to_one_process_that_stays(nodes: TwoNodes, tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from failing_pieces import FailingOnce
 
 from pointmap.errors import InputError
 from pointmap.images import open_photos
@@ -17,7 +19,7 @@ from recon.cluster import connect
 from recon.cluster.connect import pieces_on
 from recon.cluster.run_home import RunHome, ShippedPhotos
 from recon.work.folder import Work
-from recon.work.pieces import Here, PhotosFailed, PiecesFailed
+from recon.work.pieces import PhotosFailed
 
 SAMPLE = Path(__file__).resolve().parents[3] / "examples/courtyard/images"
 
@@ -52,13 +54,23 @@ def test_a_cluster_that_is_not_there_is_one_line(
     assert time.monotonic() - start < 10
 
 
-def test_something_else_that_listens_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+# The settings of HTTP/2, and status 404: what a proxy answers that takes any connection.
+_NOT_FOUND = bytes.fromhex("0000000400000000000000010105000000018d")
+
+
+@pytest.mark.parametrize("answer", [b"", b"220 mail\r\n", _NOT_FOUND])
+def test_something_else_that_listens_is_no_cluster(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
     monkeypatch.setattr(connect, "find_spec", lambda name: object())
     monkeypatch.setattr(connect, "_ANSWER_SECONDS", 0.3)
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
         address = f"127.0.0.1:{server.getsockname()[1]}"
+        accepted = pool.submit(lambda: server.accept()[0])
+        accepted.add_done_callback(lambda done: done.result().sendall(answer))
         with pytest.raises(InputError, match="something listens"), pieces_on(address):
             pass
+        accepted.result().close()
 
 
 def test_no_cluster_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,17 +86,6 @@ def test_as_few_photos_as_can_be_are_left_out() -> None:
     assert failed.photos() == {"b": "1", "d": "3", "f": "4"}
 
 
-class Breaking(Here):
-    """Fails on the second of the pieces of a stage, as a cluster may."""
-
-    def each(self, make, items, *, at_once=1, needs=None):  # type: ignore[no-untyped-def]
-        if needs is not None and needs.stage == "Finding features" and len(items) == 3:
-            for item in [*items][::2]:
-                make(item)
-            raise PiecesFailed({1: "MemoryError: too much"})
-        return super().each(make, items, at_once=at_once, needs=needs)
-
-
 def test_a_photo_that_fails_is_left_out_with_a_warning(tmp_path: Path) -> None:
     import recon
     from recon.options import Options
@@ -92,7 +93,9 @@ def test_a_photo_that_fails_is_left_out_with_a_warning(tmp_path: Path) -> None:
 
     photos = sorted(SAMPLE.iterdir())[:3]
     options = Options(depth_size=64, stereo=StereoOptions(max_planes=24))
-    scene = recon.reconstruct(photos, options, work=Work(tmp_path / "work", Breaking()))
+    scene = recon.reconstruct(
+        photos, options, work=Work(tmp_path / "work", FailingOnce("Finding features"))
+    )
     assert [view.name for view in scene.views] == [photos[0].name, photos[2].name]
     warning = next(text for text in scene.warnings if "left out" in text)
     assert photos[1].name in warning and "MemoryError" in warning

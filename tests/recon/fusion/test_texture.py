@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from failing_pieces import FailingOnce
 from PIL import Image
 from scene_factory import empty_mesh
 from scipy.ndimage import map_coordinates
@@ -12,6 +13,7 @@ from view_maps import with_maps
 from recon.fusion import FusionOptions, fuse_mesh, fuse_surface
 from recon.fusion.texture import texture_mesh
 from recon.scene import Camera, LoadedMaps, Mesh, TexturedMesh, View
+from recon.work.pieces import PhotosFailed
 
 WAVELENGTH = 0.5
 
@@ -104,6 +106,15 @@ def test_texture_keeps_its_bounds(views: list[View], mesh: Mesh) -> None:
     assert max(textured.texture.shape) <= 1024 + 8 and textured.texture.shape[0] <= 512 + 8
     assert 2000 < len(textured.faces) <= 3000
     assert np.median(colour_errors(textured)) < 12
+
+
+@pytest.mark.parametrize("stage", ["Texture: what photos see", "Texture: parts of photos"])
+def test_a_photo_on_which_a_cluster_fails_is_named(
+    views: list[View], mesh: Mesh, stage: str
+) -> None:
+    with pytest.raises(PhotosFailed) as failed:
+        texture_mesh(mesh, views[:2], size=512, max_triangles=300, pieces=FailingOnce(stage))
+    assert failed.value.photos() == {str(views[1].path): "MemoryError: too much"}
 
 
 def test_textured_surface_only_on_request_and_for_what_there_is(views: list[View]) -> None:
