@@ -21,6 +21,7 @@ from pointmap.camera import Array, Index, Mask, invert_rigid, pixel_rays, projec
 from pointmap.images import Photo, load_photo
 from pointmap.lens import Lens
 from recon.stage_results import Alignment
+from recon.work.threads import in_threads
 
 # Photos are compared at this size, in blocks of so many pixels to either side, at every so many.
 _LONG_SIDE, _HALF, _STEP = 320, 4, 12
@@ -82,9 +83,10 @@ def compare_pictures(photos: Sequence[Photo], alignment: Alignment) -> ComparedP
         motion = invert_rigid(_pose(alignment, there)) @ _pose(alignment, here)
         return _missing_and_there(picture(here), picture(there), motion, depths[here])
 
-    counts = np.zeros((len(pairs), 2), np.int64)
-    for n, (i, j) in enumerate(pairs.tolist()):
-        counts[n] = np.add(cells(i, j), cells(j, i))
+    def both_ways(pair: list[int]) -> Index:
+        return np.add(cells(*pair), cells(*pair[::-1]))
+
+    counts = np.reshape(list(in_threads(both_ways, pairs.tolist())), (-1, 2)).astype(np.int64)
     return _more_than_usual(ComparedPictures(pairs, counts[:, 0], counts[:, 1]))
 
 
