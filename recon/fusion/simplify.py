@@ -38,14 +38,14 @@ def fewer_triangles(
     """Return vertices (V, 3) and triangles (F, 3) of about the same surface, ``most`` triangles at
     most where Open3D can have so few.
     """
-    vertices = vertices.astype(np.float64)
+    places = vertices.astype(np.float64)
     # What is quick keeps a border as it is, which is to leave enough for the rest.
     quick = max(most, 2 * len(open_edges(triangles)))
     if quick < len(triangles):
-        vertices, triangles = _quickly(vertices, triangles, quick / len(triangles))
+        places, triangles = _quickly(places, triangles, quick / len(triangles))
     if len(triangles) > most:
-        vertices, triangles = _by_open3d(vertices, triangles, most)
-    return vertices, triangles
+        places, triangles = _by_open3d(places, triangles, most)
+    return places, triangles
 
 
 def _quickly(

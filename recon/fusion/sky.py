@@ -93,7 +93,7 @@ def sky_mask(
     return cv2.dilate(sky.astype(np.uint8), kernel).astype(bool)
 
 
-def _alike(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def _alike(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.bool_]:
     """Return which pixels (h, w) of two pictures (h, w, 3) could be neighbours in one thing."""
     import cv2
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pointmap.camera import Array
+
 if TYPE_CHECKING:
     import open3d as o3d
 
@@ -25,9 +27,7 @@ def in_order(mesh: o3d.geometry.TriangleMesh) -> o3d.geometry.TriangleMesh:
     )
 
 
-def merged(
-    vertices: NDArray[np.floating], triangles: NDArray[np.integer]
-) -> tuple[NDArray[np.floating], NDArray[np.int32]]:
+def merged(vertices: Array, triangles: NDArray[np.integer]) -> tuple[Array, NDArray[np.int32]]:
     """Return vertices (V, 3) and triangles (F, 3) in order; vertices at one place become one."""
     order = np.lexsort(vertices.T)
     ordered = vertices[order]

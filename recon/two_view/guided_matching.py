@@ -149,6 +149,8 @@ def _candidates(
     descriptors (C,), below that of unrelated ones, for each displacement of the epipolar lines.
     """
     # Here, not above: most pairs are verified without it, and need not wait for numba.
+    import torch
+
     from recon.two_view.compiled_candidates import alike_near_lines
 
     F = fundamental_from_pose(region.cam2_to_cam1, region.intrinsics_i, region.intrinsics_j)
@@ -163,11 +165,13 @@ def _candidates(
     # Single precision is good to a hundredth of a pixel.
     lines = np.ascontiguousarray((line_i / norm_i[:, None]).T, np.float32)
     band, displaced = np.float32(region.band_px), np.array(displaced_px, np.float32)
+    columns = torch.from_numpy(features_j.descriptors).T
     none = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
     parts = [[none] for _ in displaced_px]
     for start in range(0, len(xy1_i), _ROWS):
         rows = slice(start, start + _ROWS)
-        product = features_i.descriptors[rows] @ features_j.descriptors.T
+        # By torch, which one thread can be told to do alone while others match other photos.
+        product = torch.mm(torch.from_numpy(features_i.descriptors[rows]), columns).numpy()
         found, off = alike_near_lines(
             product, xy1_i[rows].astype(np.float32), lines, _ALIKE, displaced, band
         )
