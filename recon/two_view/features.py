@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Of find_features, for results that were kept.
 _VERSION = 1
-_NEEDS = Needs("Finding features", memory_mb=900)
+_NEEDS = Needs("Finding features", memory_mb=1000)
 
 FEATURE_LONG_SIDE = 1600
 """Long side, in pixels, at which photos are best handed to :func:`extract_features`."""
