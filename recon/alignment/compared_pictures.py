@@ -12,9 +12,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from pointmap.camera import Array, Index, Mask, invert_rigid, pixel_rays, project
@@ -159,7 +161,7 @@ class _Picture:
         return _normalised(found)
 
 
-def _normalised(pixels: Array) -> Array:
+def _normalised(pixels: NDArray[Any]) -> Array:
     """Return blocks (B, P) with mean 0 and standard deviation 1, less where there is but noise."""
     pixels = pixels - pixels.mean(axis=1, keepdims=True)
     spread = np.sqrt(np.square(pixels).mean(axis=1, keepdims=True) + _NOISE**2)
@@ -188,7 +190,12 @@ def _missing_and_there(
 
 
 def _searched(
-    here: _Picture, blocks: Mask, there: _Picture, motion: Array, depths: Array, slack: Array
+    here: _Picture,
+    blocks: Mask,
+    there: _Picture,
+    motion: Array,
+    depths: Array,
+    slack: NDArray[np.floating],
 ) -> Array:
     """Return the best correlation (B,) of those ``blocks`` (B,) that must be ``there``, NaN of all
     others; they may be off by any of the ``slack`` (S, 2) in pixels.
@@ -208,7 +215,8 @@ def _searched(
         return result
     turned, pixels = turned[chosen], here.pixels[chosen]
     best = np.full(len(turned), -1.0)
-    for inverse in np.linspace(*1 / depths, int(length[chosen].max() / _LINE_PX) + 2):
+    nearest, farthest = 1 / depths
+    for inverse in np.linspace(nearest, farthest, int(length[chosen].max() / _LINE_PX) + 2):
         corners = there.shown(turned + shift * inverse).astype(np.float32)
         # A block is small: it is as good as moved by an affine map.
         middle, right, down = np.moveaxis(corners, 1, 0)[..., None, :]
