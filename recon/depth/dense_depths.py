@@ -18,15 +18,19 @@ from recon.stage_results import Alignment, DenseDepths, DepthMap, PairEvidence, 
 from recon.stereo.refine import refine_depths
 from recon.stereo.view import StereoOptions, StereoView
 from recon.work.content_key import content_key, item_key
-from recon.work.on_demand import Mapped, OnDemand, Scattered
+from recon.work.on_demand import OnDemand, Scattered
 from recon.work.pieces import Needs
 
 if TYPE_CHECKING:
+    from pointmap.lens import Lens
     from recon.inputs import Frames, Inputs
+    from recon.work.folder import Work
 
 # Of the tied depths, for results that were kept.
 _VERSION = 2
 _NEEDS = Needs("Depth: tied", memory_mb=1300, per_task=4)
+_BACK_VERSION = 1
+_BACK_NEEDS = Needs("Depth: in photos", memory_mb=1300, per_task=8)
 
 
 def dense_depths(
@@ -63,22 +67,37 @@ def dense_depths(
         photos=lambda n: [names[n]],
     )
     if stereo is not None and len(placed) > 1:
+        views = _StereoViews(frames, alignment, placed, depths)
         refined = refine_depths(
-            _StereoViews(frames, alignment, placed, depths),
+            views,
             options=stereo,
             device=inputs.device,
             work=inputs.work,
             names=names,
             on_progress=advance,
         )
-
-        def back(n: int) -> DepthMap:
-            k = placed[n]
-            K = _intrinsics(alignment, k, frames[k])
-            return in_photo(refined[n], tied[n], K, alignment.lenses[k])
-
-        tied, depths = depths, Mapped(back, range(len(placed)))
+        depths = _in_photos(inputs.work, views, refined, names)
     return DenseDepths(frames, priors, Scattered(depths, placed, len(frames)))
+
+
+def _in_photos(
+    work: Work, views: _StereoViews, refined: Sequence[DepthMap], names: Sequence[str]
+) -> Sequence[DepthMap]:
+    """Return the ``refined`` depth at the photos' own pixels, kept: every later stage asks for it
+    several times.
+    """
+    if not any(views.lenses):
+        return refined
+    return work.each(
+        [
+            content_key("depth in photo", _BACK_VERSION, views.item_key(n), item_key(refined, n))
+            for n in range(len(views))
+        ],
+        lambda n: views.in_photo(n, refined[n]),
+        at_once=None,
+        needs=_BACK_NEEDS,
+        photos=lambda n: [names[n]],
+    )
 
 
 def _tied_key(
@@ -121,6 +140,11 @@ class _StereoViews(OnDemand[StereoView]):
     def __len__(self) -> int:
         return len(self._placed)
 
+    @property
+    def lenses(self) -> list[Lens]:
+        """The lens of each photo."""
+        return [self._alignment.lenses[k] for k in self._placed]
+
     def item(self, index: int) -> StereoView:
         """Return one of them."""
         k, alignment = self._placed[index], self._alignment
@@ -129,7 +153,7 @@ class _StereoViews(OnDemand[StereoView]):
         seen = alignment.tracks.point_index[alignment.tracks.seen_by(k)]
         view = StereoView(
             pixels=frame.pixels,
-            intrinsics=_intrinsics(alignment, k, frame),
+            intrinsics=self._intrinsics(k),
             cam_to_world=cam_to_world,
             prior=self._depths[index],
             points=alignment.tracks.points[seen],
@@ -138,7 +162,29 @@ class _StereoViews(OnDemand[StereoView]):
         )
         return as_pinhole(view, alignment.lenses[k])
 
+    def item_key(self, index: int) -> str:
+        """Return the name of one of them."""
+        k, alignment = self._placed[index], self._alignment
+        seen = alignment.tracks.point_index[alignment.tracks.seen_by(k)]
+        return content_key(
+            "stereo view",
+            1,
+            item_key(self._frames, k),
+            item_key(self._depths, index),
+            alignment.intrinsics[k],
+            alignment.lenses[k],
+            alignment.cam_to_world[k],
+            seen,
+            alignment.tracks.points[seen],
+        )
 
-def _intrinsics(alignment: Alignment, k: int, frame: ResizedPhoto) -> Array:
-    """Return K (3, 3) of a photo at its frame's size."""
-    return scale_intrinsics(alignment.intrinsics[k], frame.scale_x, frame.scale_y)
+    def in_photo(self, index: int, found: DepthMap) -> DepthMap:
+        """Return the depth ``found`` for one of them at its photo's own pixels."""
+        k = self._placed[index]
+        lens = self._alignment.lenses[k]
+        return in_photo(found, self._depths[index], self._intrinsics(k), lens)
+
+    def _intrinsics(self, k: int) -> Array:
+        """Return K (3, 3) of a photo at its frame's size."""
+        frame = self._frames[k]
+        return scale_intrinsics(self._alignment.intrinsics[k], frame.scale_x, frame.scale_y)

@@ -36,9 +36,10 @@ from recon.stereo.source_photos import (
     photos_to_search,
 )
 from recon.stereo.view import StereoOptions, StereoView
-from recon.work.content_key import content_key
+from recon.work.content_key import content_key, item_key
 from recon.work.folder import Pieces, Work
 from recon.work.pieces import Needs
+from recon.work.threads import in_threads
 
 T = TypeVar("T")
 
@@ -99,7 +100,7 @@ class _Stereo:
         self._views, self._options, self._device, self._work = views, options, device, work
         self._called = called
         self._cached = _cached_photos(views, device)
-        self._names = [content_key("stereo view", _VERSION, view) for view in views]
+        self._names = [item_key(views, i) for i in range(len(views))]
         self._sources, self._compared, self._searched, self._ranges = work.once(
             content_key("stereo sources", _VERSION, self._names, options), self._plan
         )
@@ -130,12 +131,17 @@ class _Stereo:
         """Return each photo's sources, the searched photos whose depth its own is compared with,
         which photos are searched, and the range of each search.
         """
-        photos = [PhotoOverview.of(view) for view in self._views]
+        looked_at = list(in_threads(self._overview, range(len(self._views))))
+        photos, ranges = [photo for photo, _ in looked_at], [ends for _, ends in looked_at]
         searched = photos_to_search(photos)
         sources = compared = choose_sources(photos, self._options.sources)
         if len(searched) < len(photos):
             compared = choose_sources(photos, self._options.sources, among=searched)
-        return sources, compared, searched, [inverse_range(view) for view in self._views]
+        return sources, compared, searched, ranges
+
+    def _overview(self, i: int) -> tuple[PhotoOverview, tuple[float, float]]:
+        view = self._views[i]
+        return PhotoOverview.of(view), inverse_range(view)
 
     def refined(self, on_progress: Advance) -> Sequence[DepthMap]:
         """Return the depth maps of all views."""
