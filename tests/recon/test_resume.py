@@ -16,13 +16,16 @@ from tiny_network import tiny_config
 import recon
 from pointmap.checkpoint import save_checkpoint
 from pointmap.errors import InputError
+from pointmap.lens import Lens
 from pointmap.network import DUSt3R
 from recon.cli import main
+from recon.depth.undistorted import in_photo
 from recon.fusion import FusionOptions
 from recon.inputs import Inputs, read_inputs
 from recon.options import Options
 from recon.progress import Run
 from recon.reconstruction import Reconstruction
+from recon.stage_results import DepthMap
 from recon.stereo.view import StereoOptions
 from recon.work.folder import Work
 
@@ -125,6 +128,36 @@ def test_with_other_options_only_what_depends_on_them_is_done(
     assert len({path.name for path in work.rglob("*.piece")} - names) == 1
     with pytest.raises(AssertionError, match="done already"):
         scene_of(folder, work, depth_size=80)
+
+
+def test_depth_of_bent_photos_is_brought_into_them_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").mkdir()
+    lens = Lens.radial(-0.1)
+    images = {}
+    for n, shot in enumerate(shoot(COUNT, width=256, height=192, span_deg=16, lens=lens)):
+        Image.fromarray(shot.pixels).save(tmp_path / "photos" / f"{n}.png")
+        images[f"{n}.png"] = {
+            "K": shot.intrinsics.tolist(),
+            "width": 256,
+            "height": 192,
+            "cam_to_world": shot.cam_to_world.tolist(),
+            "distortion": {"model": lens.model, **lens.parameters},
+        }
+    known = tmp_path / "known.json"
+    known.write_text(json.dumps({"pixel_centre": 0.5, "images": images}))
+    brought = []
+
+    def counted(*given: Any) -> DepthMap:
+        brought.append(given)
+        return in_photo(*given)
+
+    monkeypatch.setattr("recon.depth.dense_depths.in_photo", counted)
+    options = options_of(folder, known_cameras=str(known))
+    scene = recon.reconstruct(tmp_path / "photos", options, work=tmp_path / "work")
+    assert all(view.camera.lens == lens and view.depth.any() for view in scene.views)
+    assert len(brought) == COUNT
 
 
 def test_another_photo_under_the_same_name_is_noticed(
