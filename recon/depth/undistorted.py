@@ -32,7 +32,7 @@ def as_pinhole(view: StereoView, lens: Lens) -> StereoView:
     if not lens:
         return view
     height, width = view.pixels.shape[:2]
-    intrinsics, xy = _grid(width, height, view.intrinsics.tobytes(), lens)
+    intrinsics, xy = kept_grid(width, height, view.intrinsics.tobytes(), lens)
     inside: NDArray[np.bool_] = np.asarray(((xy >= 0) & (xy <= [width, height])).all(axis=-1))
     if view.usable is not None:
         inside &= _nearest(view.usable.astype(np.uint8), xy) > 0
@@ -58,7 +58,7 @@ def in_photo(found: DepthMap, prior: DepthMap, intrinsics: Array, lens: Lens) ->
     if not lens:
         return found
     height, width = prior.depth.shape
-    ideal, _ = _grid(width, height, intrinsics.tobytes(), lens)
+    ideal, _ = kept_grid(width, height, intrinsics.tobytes(), lens)
     xy = project(pixel_rays(pixel_centres(width, height), intrinsics, lens), ideal)
     rows, columns = found.depth.shape
     outside = ~((xy >= 0) & (xy <= [columns, rows])).all(axis=-1)
@@ -95,8 +95,10 @@ def opencv_maps(xy: Array) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 @lru_cache(maxsize=4)
-def _grid(width: int, height: int, intrinsics: bytes, lens: Lens) -> tuple[Array, Array]:
-    """Return the pinhole and where its pixels are in the photo; photos of one camera share them."""
+def kept_grid(width: int, height: int, intrinsics: bytes, lens: Lens) -> tuple[Array, Array]:
+    """Return :func:`pointmap.camera.pinhole_grid` of ``intrinsics``, the bytes of a (3, 3) array;
+    photos of one camera share it.
+    """
     return pinhole_grid(width, height, np.frombuffer(intrinsics).reshape(3, 3), lens)
 
 

@@ -8,23 +8,36 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.camera import Array, pinhole_grid, pixel_centres, pixel_rays
+from pointmap.camera import Array, pixel_centres, pixel_rays
 from pointmap.lens import PINHOLE, Lens
-from recon.depth.undistorted import opencv_maps, resampled
+from recon.depth.undistorted import kept_grid, opencv_maps, resampled
 from recon.scene import View
 from recon.stage_results import DepthMap
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One usable depth map: ``depth`` (h, w) float32, 0 where masked; its ``confidence``."""
+    """One usable depth map of a ``view``: ``depth`` (h, w) float32, 0 where masked; its
+    ``confidence``. ``places`` (h, w, 2): where its pixels are in the photo; None: they are its own.
+    """
 
+    view: View
     depth: NDArray[np.float32]
     confidence: NDArray[np.float32]
-    pixels: NDArray[np.uint8]
     intrinsics: Array
     cam_to_world: Array
     lens: Lens = PINHOLE
+    places: Array | None = None
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """The colours (h, w, 3) RGB; the photo may be read for them."""
+        import cv2
+
+        if self.places is None:
+            return self.view.pixels
+        moved = cv2.remap(self.view.pixels, *opencv_maps(self.places), cv2.INTER_LINEAR)
+        return np.asarray(moved, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -75,15 +88,15 @@ class UsableDepth:
         return rotation @ self.points(self.known) + centre
 
     def frame(self) -> Frame:
-        """Return the depth as it was measured, or moved, with its confidence and its colours."""
+        """Return the depth as it was measured, or moved, with its confidence."""
         depth = np.where(self.known, self.view.depth, 0).astype(np.float32)
         if self.moved is not None:
             moved = unpacked(self.moved, depth.shape)
             depth[moved] = self.depth[moved]
         return Frame(
+            self.view,
             depth,
             self.view.confidence.astype(np.float32),
-            self.view.pixels,
             self.intrinsics,
             self.cam_to_world,
             self.lens,
@@ -92,19 +105,13 @@ class UsableDepth:
 
 def as_pinhole(frame: Frame, max_depth_jump: float) -> Frame:
     """Return the frame as a pinhole would have taken it: itself when there is no distortion."""
-    import cv2
-
     if not frame.lens:
         return frame
     height, width = frame.depth.shape
-    intrinsics, xy = pinhole_grid(width, height, frame.intrinsics, frame.lens)
+    intrinsics, xy = kept_grid(width, height, frame.intrinsics.tobytes(), frame.lens)
     place = resampled(DepthMap(frame.depth, frame.confidence), xy, max_depth_jump)
     return Frame(
-        place.depth,
-        place.confidence,
-        cv2.remap(frame.pixels, *opencv_maps(xy), cv2.INTER_LINEAR).astype(np.uint8),
-        intrinsics,
-        frame.cam_to_world,
+        frame.view, place.depth, place.confidence, intrinsics, frame.cam_to_world, places=xy
     )
 
 

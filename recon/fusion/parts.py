@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pointmap.camera import invert_rigid, pixel_rays
+from recon.fusion.frames import UsableDepth
 from recon.fusion.tsdf import BLOCK
 from recon.fusion.vertex_order import in_order, merged
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 Blocks = NDArray[np.int32]
 
+# Blocks are looked at by cubes of so many along an edge; a photo's border is looked at in so many
+# places along a side, and what it may show beyond them, in tangents.
+_GROUP, _BORDER, _SLACK = 4, 33, 0.02
 # A cell of eight voxels lies in the block where it begins, or reaches into those that follow.
 _FOLLOWING = np.stack(np.meshgrid(*3 * [[0, 1]], indexing="ij"), axis=-1).reshape(-1, 3)[1:]
 
@@ -38,6 +43,42 @@ def parts_of(blocks: Blocks, at_most: int) -> Iterator[tuple[Blocks, Blocks]]:
         axis = int(np.ptp(own, axis=0).argmax())
         order = np.argsort(own[:, axis], kind="stable")
         waiting += [own[order[len(own) // 2 :]], own[order[: len(own) // 2]]]
+
+
+def looking_into(
+    depths: Sequence[UsableDepth], blocks: Blocks, voxel: float, truncation: float
+) -> list[UsableDepth]:
+    """Return the photos that may change voxels of ``blocks`` (B, 3); the others need not be read.
+
+    Such a photo's pyramid of view, as far as ``truncation`` behind the farthest that it measured,
+    comes near one of them.
+    """
+    edge = _GROUP * BLOCK * voxel
+    centres = (np.unique(blocks // _GROUP, axis=0) + 0.5) * edge
+    radius = 0.5 * np.sqrt(3) * edge
+
+    def looks(depth: UsableDepth) -> bool:
+        world_to_cam = invert_rigid(depth.cam_to_world)
+        x, y, z = (centres @ world_to_cam[:3, :3].T + world_to_cam[:3, 3]).T
+        farthest = float(depth.rounded.max()) * depth.unit
+        near = (z > -radius) & (z < farthest + truncation + radius)
+        for along, (low, high) in zip((x, y), _slopes(depth), strict=True):
+            near &= low * z - along < radius * np.hypot(1, low)
+            near &= along - high * z < radius * np.hypot(1, high)
+        return bool(near.any())
+
+    return [depth for depth in depths if looks(depth)]
+
+
+def _slopes(depth: UsableDepth) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the least and the largest x / z, and y / z, of what the photo may see."""
+    height, width = depth.rounded.shape
+    across, down = (np.linspace(0, size, _BORDER) for size in (width, height))
+    border = [[(x, y) for x in across for y in (0, height)],
+              [(x, y) for x in (0, width) for y in down]]  # fmt: skip
+    rays = pixel_rays(np.concatenate(border), depth.intrinsics, depth.lens)
+    low, high = rays.min(axis=0) - _SLACK, rays.max(axis=0) + _SLACK
+    return (float(low[0]), float(high[0])), (float(low[1]), float(high[1]))
 
 
 def inside(

@@ -15,7 +15,7 @@ from pointmap.freed_memory import return_freed_memory
 from recon.fusion.clean_mesh import clean, empty_mesh
 from recon.fusion.frames import Frame, UsableDepth, as_pinhole
 from recon.fusion.options import FusionOptions
-from recon.fusion.parts import Blocks, inside, joined, parts_of
+from recon.fusion.parts import Blocks, inside, joined, looking_into, parts_of
 from recon.fusion.texture import texture_mesh
 from recon.fusion.tsdf import BLOCK, BYTES_PER_BLOCK, extract, integrate, touched_blocks
 from recon.fusion.usable_depth import inside_box, usable_depths
@@ -87,7 +87,7 @@ def surface_of(depths: Sequence[UsableDepth], options: FusionOptions, device: st
         return as_pinhole(depth.frame(), options.max_depth_jump)
 
     def part_of_surface(own: Blocks, reached: Blocks) -> o3d.geometry.TriangleMesh:
-        frames = in_threads(frame, depths)
+        frames = in_threads(frame, looking_into(depths, reached, voxel, truncation))
         volume = integrate(frames, torch.from_numpy(reached), voxel, truncation, device)
         mesh = extract(volume)
         del volume
