@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from recon.work.threads import in_threads
 
@@ -50,3 +51,20 @@ def test_items_are_taken_a_few_ahead_only(four_threads: None) -> None:
 def test_an_error_reaches_who_asked(four_threads: None) -> None:
     with pytest.raises(ZeroDivisionError):
         list(in_threads(lambda item: 1 / item, [2, 1, 0, 1]))
+
+
+def blas_threads() -> set[int]:
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_linear_algebra_has_one_thread_while_any_loop_is_on(four_threads: None) -> None:
+    with threadpool_limits(3, user_api="blas"):
+        first = in_threads(lambda item: blas_threads(), range(20))
+        second = in_threads(lambda item: blas_threads(), range(20))
+        assert blas_threads() == {3}
+        assert next(first) == next(second) == {1}
+        # The one that began first ends first.
+        assert all(seen == {1} for seen in first)
+        assert blas_threads() == {1}
+        assert all(seen == {1} for seen in second)
+        assert blas_threads() == {3}
