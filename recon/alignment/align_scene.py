@@ -26,6 +26,7 @@ from recon.progress import Advance, unheard
 from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
 from recon.two_view.magnified_matching import (
     MatchedAgain,
+    firm_pairs,
     magnified_features,
     match_again,
     pairs_to_match_again,
@@ -195,7 +196,7 @@ def _matched_again(
 ) -> MatchedAgain:
     """Return features and edges after the ``loose`` photos are matched again at twice the size."""
     photos, known = inputs.photos, inputs.known
-    chosen = pairs_to_match_again(loose, evidence.matches, len(photos))
+    chosen = pairs_to_match_again(loose, evidence.matches, len(photos), firm_pairs(alignment))
     involved = {k for m in chosen for k in (m.i, m.j)}
     looked_at: set[int] = set()
 

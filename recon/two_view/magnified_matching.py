@@ -8,7 +8,7 @@ it and finds the rest.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -70,10 +70,26 @@ def photos_with_few_matches(alignment: Alignment) -> NDArray[np.int64]:
     return loose[np.argsort(counts[loose], kind="stable")]
 
 
+def firm_pairs(alignment: Alignment) -> set[tuple[int, int]]:
+    """Return the pairs (i, j) of photos without a place that hold each other firmly: what such
+    photos lack is something that ties them to the scene.
+    """
+    lost = {k for k, pose in enumerate(alignment.cam_to_world) if pose is None}
+    return {
+        (edge.matches.i, edge.matches.j)
+        for edge in alignment.edges
+        if {edge.matches.i, edge.matches.j} <= lost and edge.pose.inliers.sum() >= _FIRM
+    }
+
+
 def pairs_to_match_again(
-    loose: NDArray[np.int64], matches: Sequence[PairMatches], count: int
+    loose: NDArray[np.int64],
+    matches: Sequence[PairMatches],
+    count: int,
+    firm: Container[tuple[int, int]] = (),
 ) -> list[PairMatches]:
-    """Return the pairs of the ``loose`` photos, each with the few that it matches best.
+    """Return the pairs of the ``loose`` photos, each with the few that it matches best, but those
+    that are ``firm``.
 
     Two pairs per photo of the scene at most, the loosest photos' first.
     """
@@ -84,7 +100,8 @@ def pairs_to_match_again(
             by_photo[photo].append(found)
     for mine in by_photo.values():
         mine.sort(key=lambda m: (-len(m), m.i, m.j))
-        chosen.update({(m.i, m.j): m for m in mine[:_PARTNERS]})
+        best = {(m.i, m.j): m for m in mine[:_PARTNERS]}
+        chosen.update({pair: m for pair, m in best.items() if pair not in firm})
     return list(chosen.values())[: _PAIRS_PER_PHOTO * count]
 
 

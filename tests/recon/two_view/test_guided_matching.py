@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -26,12 +28,17 @@ from recon.inputs import Inputs
 from recon.known_cameras import KnownCameras
 from recon.prediction.pair_sketch import sketch_pair
 from recon.prediction.photo_prior import PriorAccumulator
-from recon.stage_results import NetworkResult, PairMatches, PhotoFeatures
+from recon.stage_results import Alignment, NetworkResult, PairEdge, PairMatches, PhotoFeatures
 from recon.two_view.features import extract_features, match_features
 from recon.two_view.focal_lengths import FocalOptions
 from recon.two_view.gather_evidence import gather_evidence
 from recon.two_view.guided_matching import Region, guided_matches, joined_matches
-from recon.two_view.magnified_matching import magnified_features, match_again, pairs_to_match_again
+from recon.two_view.magnified_matching import (
+    firm_pairs,
+    magnified_features,
+    match_again,
+    pairs_to_match_again,
+)
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +219,22 @@ def test_loosest_photos_and_their_best_partners_are_looked_at():
     ]
     assert pairs_to_match_again(np.zeros(0, np.int64), matches, 9) == []
     assert len(pairs_to_match_again(np.arange(9), matches, 9)) == 18
+    chosen = pairs_to_match_again(np.array([8]), matches, 9, {(7, 8), (4, 8)})
+    assert [(m.i, m.j) for m in chosen] == [(6, 8), (5, 8), (3, 8)]
+
+
+@pytest.mark.parametrize(("placed", "firm"), [((0,), {(1, 2)}), ((0, 1), set()), ((), {(1, 2)})])
+def test_photos_that_only_lack_a_tie_to_the_scene_are_not_matched_again(
+    placed: tuple[int, ...], firm: set[tuple[int, int]]
+) -> None:
+    edges = [
+        cast(PairEdge, SimpleNamespace(matches=SimpleNamespace(i=i, j=j),
+                                       pose=SimpleNamespace(inliers=np.ones(count, bool))))
+        for i, j, count in ((0, 1, 20), (1, 2, 150), (2, 3, 149))
+    ]  # fmt: skip
+    poses = [np.eye(4) if k in placed else None for k in range(4)]
+    alignment = cast(Alignment, SimpleNamespace(cam_to_world=poses, edges=edges))
+    assert firm_pairs(alignment) == firm
 
 
 def _evidence(shots, features, predictions):
