@@ -25,6 +25,8 @@ _LARGEST = 1e9
 _RANGES = {
     "frames": (1, 100_000),
     "depth-size": (32, 16_384),
+    "features": (100, 100_000),
+    "partners": (1, 1000),
     "adapt": (1e-3, 1e6),
     "seed": (0, 2**32 - 1),
     "graph.neighbours": (1, 1e6),
@@ -121,6 +123,11 @@ class Options:
     all_scenes: bool = False
     """Where the photos show several places that nothing ties together, also reconstruct the
     smaller ones: scene-2, scene-3, ... in the output folder."""
+    features: int = 4096
+    """How many key points of each photo are matched, those of the strongest response."""
+    partners: int | None = None
+    """With how many photos that match it the network looks at each photo, for its depth and where
+    features leave a question. None: three of up to 20 photos, one of more."""
     graph: ViewGraphOptions = field(default_factory=ViewGraphOptions)
     focal: FocalOptions = field(default_factory=FocalOptions)
     align: AlignOptions = field(default_factory=AlignOptions)
@@ -167,6 +174,8 @@ class Options:
         if quality == "draft":
             return Options(
                 depth_size=256,
+                features=2048,
+                partners=1,
                 stereo=StereoOptions(sources=3, max_planes=96),
                 fusion=FusionOptions(max_triangles=300_000),
             )
