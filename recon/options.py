@@ -176,7 +176,7 @@ class Options:
                 depth_size=256,
                 features=2048,
                 partners=1,
-                stereo=StereoOptions(sources=3, max_planes=96),
+                stereo=StereoOptions(sources=3, max_planes=96, planes=False),
                 fusion=FusionOptions(max_triangles=300_000),
             )
         if quality == "high":
