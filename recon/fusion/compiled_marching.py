@@ -64,7 +64,8 @@ def draw(distance, blocks, following, cases, starts, table, edges, numbers, vert
     voxels from the world's origin.
 
     ``blocks`` (B, 3); ``table``, ``edges``: :mod:`recon.fusion.cube_cases`; ``numbers``
-    (B, 512, 3): -1, becomes the vertex on the edge that goes from each voxel along each axis.
+    (B, 512, 3): 0, becomes the vertex, counted from 1, on the edge that goes from each voxel along
+    each axis.
     """
     made, count = 0, 0
     for block in range(len(cases)):
@@ -79,11 +80,11 @@ def draw(distance, blocks, following, cases, starts, table, edges, numbers, vert
                 u, v, w = x + (corner & 1), y + (corner >> 1 & 1), z + (corner >> 2 & 1)
                 owner = following[block, (u >> 3) + 2 * (v >> 3) + 4 * (w >> 3)]
                 place = (u & 7) + _SIDE * (v & 7) + _SIDE * _SIDE * (w & 7)
-                number = numbers[owner, place, axis]
+                number = numbers[owner, place, axis] - 1
                 if number < 0:
                     number = made
-                    numbers[owner, place, axis] = number
                     made += 1
+                    numbers[owner, place, axis] = made
                     vertices[number, 0] = blocks[block, 0] * _SIDE + u
                     vertices[number, 1] = blocks[block, 1] * _SIDE + v
                     vertices[number, 2] = blocks[block, 2] * _SIDE + w

@@ -206,9 +206,9 @@ def extract(volume: Volume) -> o3d.geometry.TriangleMesh:
     cases = np.zeros(distance.shape, np.uint8)
     count = find_cases(distance, weight, following, starts, cases)
     triangles = np.empty((count, 3), np.int32)
-    # As many as there may be; what is not written to takes no memory.
+    # Of these and of the numbers, what is not written to takes no memory.
     vertices = np.empty((3 * count, 3), np.float64)
-    numbers = np.full((*distance.shape, 3), -1, np.int32)
+    numbers = np.zeros((*distance.shape, 3), np.int32)
     made = draw(
         distance, blocks, following, cases, starts, table, EDGES, numbers, vertices, triangles
     )
