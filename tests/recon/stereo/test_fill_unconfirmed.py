@@ -53,10 +53,12 @@ def test_a_quick_filling_looks_for_no_planes_and_still_bends_the_prior(
     monkeypatch.setattr("recon.stereo.fill_unconfirmed.along_planes", unwanted)
     checked, hole = with_hole(truth())
     prior = Estimate(truth() * smooth_noise(0.1, 0).exp(), torch.full((HEIGHT, WIDTH), 0.2))
-    filled = fill_unconfirmed(checked, prior, pixels=torch.rand(HEIGHT, WIDTH, 3), quick=True)
+    # Each surface has its colour.
+    pixels = (truth() < 3.5).float()[..., None].expand(HEIGHT, WIDTH, 3)
+    filled = fill_unconfirmed(checked, prior, pixels=pixels, quick=True)
     assert error(filled.depth, hole) < 0.8 * error(prior.depth, hole)
     with pytest.raises(AssertionError, match="planes"):
-        fill_unconfirmed(checked, prior, pixels=torch.rand(HEIGHT, WIDTH, 3))
+        fill_unconfirmed(checked, prior, pixels=pixels)
 
 
 def test_wrong_scale_goes_however_far_from_what_is_confirmed() -> None:
