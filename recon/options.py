@@ -16,6 +16,7 @@ from recon.metric_scale import parse_scale
 from recon.prediction.view_graph import ViewGraphOptions
 from recon.stereo.view import StereoOptions
 from recon.two_view.chosen_pose import PoseFrom
+from recon.two_view.features import FEATURE_LONG_SIDE, FEATURES
 from recon.two_view.focal_lengths import FocalOptions
 
 Quality = Literal["draft", "standard", "high"]
@@ -25,6 +26,7 @@ _LARGEST = 1e9
 _RANGES = {
     "frames": (1, 100_000),
     "depth-size": (32, 16_384),
+    "feature-size": (32, 16_384),
     "features": (100, 100_000),
     "partners": (1, 1000),
     "adapt": (1e-3, 1e6),
@@ -123,7 +125,10 @@ class Options:
     all_scenes: bool = False
     """Where the photos show several places that nothing ties together, also reconstruct the
     smaller ones: scene-2, scene-3, ... in the output folder."""
-    features: int = 4096
+    feature_size: int = FEATURE_LONG_SIDE
+    """Long side, in pixels, at which key points are looked for. Photos that are smaller keep their
+    size."""
+    features: int = FEATURES
     """How many key points of each photo are matched, those of the strongest response."""
     partners: int | None = None
     """With how many photos that match it the network looks at each photo, for its depth and where
@@ -174,6 +179,7 @@ class Options:
         if quality == "draft":
             return Options(
                 depth_size=256,
+                feature_size=800,
                 features=2048,
                 partners=1,
                 stereo=StereoOptions(sources=3, max_planes=96, planes=False),

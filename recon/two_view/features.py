@@ -148,20 +148,24 @@ def _best_and_distinct(
 
 
 def find_features(
-    inputs: Inputs, limit: int = FEATURES, *, advance: Advance = unheard
+    inputs: Inputs,
+    *,
+    limit: int = FEATURES,
+    long_side: int = FEATURE_LONG_SIDE,
+    advance: Advance = unheard,
 ) -> Pieces[PhotoFeatures]:
     """Return the key points of every photo, ``limit`` at most, where a known lens is as its ideal
-    pinhole shows them.
+    pinhole shows them. Photos are looked at with their long side at most ``long_side`` pixels.
 
     Photos are decoded as they come and not kept: this is the largest size at which they are seen.
     """
 
     def find(number: int) -> PhotoFeatures:
-        found = extract_features(inputs.load(number, long_side=FEATURE_LONG_SIDE), limit=limit)
+        found = extract_features(inputs.load(number, long_side=long_side), limit=limit)
         return inputs.known.ideal(number, found)
 
     keys = [
-        content_key("features", _VERSION, photo, lens, limit)
+        content_key("features", _VERSION, photo, lens, limit, long_side)
         for photo, lens in zip(inputs.photo_keys, inputs.known.lenses, strict=True)
     ]
     return inputs.work.each(

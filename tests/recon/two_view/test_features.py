@@ -161,7 +161,21 @@ def test_a_photo_has_the_strongest_of_its_key_points_at_most(
 ) -> None:
     Image.fromarray(shots[0].pixels).save(tmp_path / "0.png")
     inputs = read_inputs([tmp_path])
-    every, some = find_features(inputs)[0], find_features(inputs, 50)[0]
+    every, some = find_features(inputs)[0], find_features(inputs, limit=50)[0]
     # OpenCV keeps all that are as strong as the last.
     assert 50 <= len(some.xy) < 60 < len(every.xy)
     assert {tuple(xy) for xy in some.xy.tolist()} <= {tuple(xy) for xy in every.xy.tolist()}
+
+
+def test_key_points_of_a_smaller_picture_are_at_the_same_places_and_less_sure(
+    shots: list[Shot], tmp_path: Path
+) -> None:
+    Image.fromarray(shots[0].pixels).save(tmp_path / "0.png")
+    inputs = read_inputs([tmp_path])
+    whole, half = find_features(inputs)[0], find_features(inputs, long_side=160)[0]
+    assert half.sigma_px == pytest.approx(2 * whole.sigma_px)
+    assert half.xy.max() > 200
+    matches = match_features(half, whole, 0, 1)
+    assert len(matches) > 30
+    off = np.linalg.norm(matches.xy_i - matches.xy_j, axis=1)
+    assert np.median(off) < 0.7
