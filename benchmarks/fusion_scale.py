@@ -89,6 +89,10 @@ class _KeptMaps:
     def confidence(self) -> NDArray[np.float32]:
         return self.kept[self.number].confidence
 
+    @property
+    def usable(self) -> None:
+        return None
+
 
 def measured(count: int) -> ScaleScores:
     """Return what ``count`` photos cost in this process."""

@@ -57,7 +57,8 @@ class Command:
     or the files, only that is done again."""
 
     quality: Quality = "standard"
-    """draft: a coarse coloured mesh, soon (depth maps of 256 pixels, of three neighbours each).
+    """draft: a coarse coloured mesh, soon (depth maps of 256 pixels, of three neighbours each, and
+    half as many key points).
     high: depth maps of 1024 pixels, at several times the cost. Options that are given, too, win."""
 
     mode: Literal["scene", "depth"] = "scene"

@@ -16,6 +16,7 @@ from recon.metric_scale import parse_scale
 from recon.prediction.view_graph import ViewGraphOptions
 from recon.stereo.view import StereoOptions
 from recon.two_view.chosen_pose import PoseFrom
+from recon.two_view.features import FEATURE_LONG_SIDE, FEATURES
 from recon.two_view.focal_lengths import FocalOptions
 
 Quality = Literal["draft", "standard", "high"]
@@ -25,6 +26,9 @@ _LARGEST = 1e9
 _RANGES = {
     "frames": (1, 100_000),
     "depth-size": (32, 16_384),
+    "feature-size": (32, 16_384),
+    "features": (100, 100_000),
+    "partners": (1, 1000),
     "adapt": (1e-3, 1e6),
     "seed": (0, 2**32 - 1),
     "graph.neighbours": (1, 1e6),
@@ -121,6 +125,14 @@ class Options:
     all_scenes: bool = False
     """Where the photos show several places that nothing ties together, also reconstruct the
     smaller ones: scene-2, scene-3, ... in the output folder."""
+    feature_size: int = FEATURE_LONG_SIDE
+    """Long side, in pixels, at which key points are looked for. Photos that are smaller keep their
+    size."""
+    features: int = FEATURES
+    """How many key points of each photo are matched, those of the strongest response."""
+    partners: int | None = None
+    """With how many photos that match it the network looks at each photo, for its depth and where
+    features leave a question. None: three of up to 20 photos, one of more."""
     graph: ViewGraphOptions = field(default_factory=ViewGraphOptions)
     focal: FocalOptions = field(default_factory=FocalOptions)
     align: AlignOptions = field(default_factory=AlignOptions)
@@ -167,7 +179,10 @@ class Options:
         if quality == "draft":
             return Options(
                 depth_size=256,
-                stereo=StereoOptions(sources=3, max_planes=96),
+                feature_size=800,
+                features=2048,
+                partners=1,
+                stereo=StereoOptions(sources=3, max_planes=96, planes=False),
                 fusion=FusionOptions(max_triangles=300_000),
             )
         if quality == "high":

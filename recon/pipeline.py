@@ -177,7 +177,9 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
         with run.stage("Depth of each photo") as advance:
             inputs = with_model_maps(inputs, advance=advance)
     with run.stage("Finding features") as advance:
-        features: Sequence[PhotoFeatures] = find_features(inputs, advance=advance)
+        features: Sequence[PhotoFeatures] = find_features(
+            inputs, limit=options.features, long_side=options.feature_size, advance=advance
+        )
     with run.stage("Matching") as advance:
         matches = match_photos(inputs, features, options.graph, advance=advance)
     if inputs.matcher is not None:
@@ -187,7 +189,9 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
             )
     with run.stage("Predicting pointmaps") as advance:
         seen = predict_scene(
-            inputs, network_pairs(inputs, matches, options.pose_from), advance=advance
+            inputs,
+            network_pairs(inputs, matches, options.pose_from, partners=options.partners),
+            advance=advance,
         )
     evidence, alignment = _cameras(inputs, features, matches, seen, options, run)
     with run.stage("Comparing zooms"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,15 +90,6 @@ def write_files(
 
     for _ in in_threads(write_depth, zip(reconstruction.views, stems, strict=True)):
         pass
-    write_cloud_ply(staging / "points.ply", reconstruction.cloud)
-    write_mesh_ply(staging / "mesh.ply", reconstruction.surface)
-    write_glb(staging / "scene.glb", reconstruction, export.glb_triangles)
-    if "obj" in export.formats or reconstruction.textured is not None:
-        write_obj(staging, reconstruction)
-    if "splat" in export.formats:
-        write_splat(staging / "splat.ply", reconstruction.cloud, reconstruction.surface)
-    if "spz" in export.formats:
-        write_spz(staging / "splat.spz", reconstruction.cloud, reconstruction.surface)
     write_depth_files(staging, reconstruction, export)
     (staging / "colmap/sparse/0").mkdir(parents=True)
     frames = {view.name for view in reconstruction.views if _goes_along(view, scene_folder)}
@@ -121,12 +113,30 @@ def write_files(
         (staging / "products").mkdir()
         for view, stem in zip(reconstruction.views, stems, strict=True):
             write_products(staging / "products", stem, view, units=reconstruction.units)
-    if report:
-        # viz depends on recon, not the other way: it is imported where it is called.
-        from viz.pages.report import write_report
+    # The page takes about as long as the models, and most of either lets go of the interpreter. A
+    # window that draws for the page has to be the main thread's on macOS.
+    with ThreadPoolExecutor(1) as beside:
+        models = beside.submit(_write_models, staging, reconstruction, export)
+        if report:
+            # viz depends on recon, not the other way: it is imported where it is called.
+            from viz.pages.report import write_report
 
-        write_report(reconstruction, staging / "report.html")
+            write_report(reconstruction, staging / "report.html")
+        models.result()
     write_run(staging / "run.json", with_frames, scene_folder=scene_folder)
+
+
+def _write_models(staging: Path, reconstruction: Scene, export: ExportOptions) -> None:
+    """Write cloud and surface."""
+    write_cloud_ply(staging / "points.ply", reconstruction.cloud)
+    write_mesh_ply(staging / "mesh.ply", reconstruction.surface)
+    write_glb(staging / "scene.glb", reconstruction, export.glb_triangles)
+    if "obj" in export.formats or reconstruction.textured is not None:
+        write_obj(staging, reconstruction)
+    if "splat" in export.formats:
+        write_splat(staging / "splat.ply", reconstruction.cloud, reconstruction.surface)
+    if "spz" in export.formats:
+        write_spz(staging / "splat.spz", reconstruction.cloud, reconstruction.surface)
 
 
 def _goes_along(view: View, scene_folder: Path) -> bool:

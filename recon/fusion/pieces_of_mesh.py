@@ -23,6 +23,8 @@ def pieces_of(mesh: o3d.geometry.TriangleMesh) -> tuple[NDArray[np.int64], NDArr
     start, end = faces[:, :2].T.ravel(), faces[:, 1:].T.ravel()
     count = len(mesh.vertices)
     joined = coo_matrix((np.ones(len(start), bool), (start, end)), shape=(count, count))
-    of_vertex = connected_components(joined, directed=False)[1]
-    _, piece, counts = np.unique(of_vertex[faces[:, 0]], return_inverse=True, return_counts=True)
-    return piece, counts
+    of_triangle = connected_components(joined, directed=False)[1][faces[:, 0]]
+    counts = np.bincount(of_triangle)
+    # Vertices without a triangle are no pieces.
+    number = np.cumsum(counts > 0) - 1
+    return number[of_triangle], counts[counts > 0]

@@ -3,7 +3,6 @@
 Curless and Levoy 1996, in blocks as Niessner et al. 2013. Every pixel has its own weight, which
 Open3D's integration has not: sure depth then decides wherever some photo has it. A photo also
 clears the space it looks through, so that what it contradicts is outvoted rather than kept.
-Open3D only draws the surface (marching cubes).
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pointmap.camera import invert_rigid
+from recon.fusion.cube_cases import EDGES, triangles_of_cases
 from recon.fusion.frames import Frame, UsableDepth
 from recon.fusion.voxel_size import touched_cells, unique_rows
 from recon.work.threads import in_threads
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 # Voxels along the edge of a block.
 BLOCK = 8
-# Two numbers of a voxel, twice for handing them to Open3D, and four of its marching cubes.
-BYTES_PER_BLOCK = (2 * 2 + 4) * 4 * BLOCK**3
+# Two numbers of a voxel; of marching cubes the vertices on its edges, and a case.
+BYTES_PER_BLOCK = ((2 + 3) * 4 + 1) * BLOCK**3
 # Cells whose surroundings are listed at once.
 _PART = 2**16
 # Blocks handled at once by one thread of a CPU, and on a GPU.
@@ -190,34 +190,54 @@ def _visible_blocks(volume: Volume, depth: Tensor, to_pixel: Tensor, truncation:
 
 
 def extract(volume: Volume) -> o3d.geometry.TriangleMesh:
-    """Return the surface where the distance is 0 and all voxels around were measured.
-
-    Open3D's threads leave vertices and triangles in another order each time.
+    """Return the surface where the distance is 0 and all voxels around were measured, by marching
+    cubes.
     """
     import open3d as o3d
-    import open3d.core as o3c
 
-    if not (volume.weight > 0).any():
-        return o3d.geometry.TriangleMesh()
-    count = len(volume.blocks)
-    grid = o3d.t.geometry.VoxelBlockGrid(
-        ("tsdf", "weight"),
-        (o3c.float32,) * 2,
-        [o3c.SizeVector([1])] * 2,
-        voxel_size=volume.voxel_size,
-        block_resolution=BLOCK,
-        block_count=count,
-        device=o3c.Device("CPU:0"),
+    from recon.fusion.compiled_marching import draw, find_cases
+
+    table, starts = triangles_of_cases()
+    blocks, distance, weight = (
+        np.ascontiguousarray(part.cpu().numpy())
+        for part in (volume.blocks, volume.distance, volume.weight)
     )
-    slots, _ = grid.hashmap().activate(o3c.Tensor.from_numpy(volume.blocks.cpu().numpy()))
-    slots = slots.numpy().astype(np.int64)
-    shape = (count, BLOCK, BLOCK, BLOCK, 1)
-    for name, values in (("tsdf", volume.distance), ("weight", (volume.weight > 0).float())):
-        # The array shares the grid's memory.
-        grid.attribute(name).numpy()[slots] = values.cpu().numpy().reshape(shape)
-    try:
-        mesh = grid.extract_triangle_mesh(weight_threshold=0.5)
-    except RuntimeError:
-        # Open3D (0.19) cannot make a mesh without triangles where there are no colours.
-        return o3d.geometry.TriangleMesh()
-    return mesh.to_legacy()
+    following = _following(blocks)
+    cases = np.zeros(distance.shape, np.uint8)
+    count = find_cases(distance, weight, following, starts, cases)
+    triangles = np.empty((count, 3), np.int32)
+    # Of these and of the numbers, what is not written to takes no memory.
+    vertices = np.empty((3 * count, 3), np.float64)
+    numbers = np.zeros((*distance.shape, 3), np.int32)
+    made = draw(
+        distance, blocks, following, cases, starts, table, EDGES, numbers, vertices, triangles
+    )
+    # As the finished mesh will have them, so that none leaves a box by being rounded.
+    places = (vertices[:made] * volume.voxel_size).astype(np.float32).astype(np.float64)
+    return o3d.geometry.TriangleMesh(
+        o3d.utility.Vector3dVector(places),
+        o3d.utility.Vector3iVector(triangles),
+    )
+
+
+def _following(blocks: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return the numbers (B, 8) of the blocks that lie one further along x (bit 0), y (bit 1) and z
+    (bit 2) than each of the ``blocks`` (B, 3), -1 where there is none.
+    """
+    if not len(blocks):
+        return np.zeros((0, 8), np.int32)
+    low = blocks.min(axis=0)
+    span = (blocks.max(axis=0) - low + 2).astype(np.int64)
+
+    def key(some: NDArray[np.int32]) -> NDArray[np.int64]:
+        x, y, z = (some - low).astype(np.int64).T
+        return np.asarray((x * span[1] + y) * span[2] + z)
+
+    own = key(blocks)
+    order = np.argsort(own, kind="stable")
+    found = np.empty((len(blocks), 8), np.int32)
+    for corner in range(8):
+        wanted = key(blocks + np.array([corner >> axis & 1 for axis in range(3)], np.int32))
+        place = order[np.minimum(np.searchsorted(own, wanted, sorter=order), len(own) - 1)]
+        found[:, corner] = np.where(own[place] == wanted, place, -1)
+    return found

@@ -21,7 +21,7 @@ def in_order(mesh: o3d.geometry.TriangleMesh) -> o3d.geometry.TriangleMesh:
     order = np.lexsort(vertices.T)
     place = np.empty(len(order), np.int32)
     place[order] = np.arange(len(order), dtype=np.int32)
-    triangles = _sorted(place[np.asarray(mesh.triangles)])
+    triangles = _sorted(place[np.asarray(mesh.triangles)], len(order))
     return o3d.geometry.TriangleMesh(
         o3d.utility.Vector3dVector(vertices[order]), o3d.utility.Vector3iVector(triangles)
     )
@@ -35,13 +35,13 @@ def merged(vertices: Array, triangles: NDArray[np.integer]) -> tuple[Array, NDAr
     first[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
     place = np.empty(len(order), np.int32)
     place[order] = np.cumsum(first, dtype=np.int32) - 1
-    return ordered[first], _sorted(place[triangles])
+    return ordered[first], _sorted(place[triangles], int(first.sum()))
 
 
-def _sorted(triangles: NDArray[np.int32]) -> NDArray[np.int32]:
-    # From its first vertex on, in the same sense of rotation.
-    turned = (triangles.argmin(axis=1)[:, None] + np.arange(3)) % 3
-    triangles = np.take_along_axis(triangles, turned, axis=1)
-    # Two numbers of 32 bits in one take half the time.
-    first_two = triangles[:, 0].astype(np.int64) << 32 | triangles[:, 1]
-    return triangles[np.lexsort((triangles[:, 2], first_two))]
+def _sorted(triangles: NDArray[np.integer], vertices: int) -> NDArray[np.int32]:
+    from recon.fusion.compiled_order import sorted_triangles
+
+    ordered: NDArray[np.int32] = sorted_triangles(
+        np.ascontiguousarray(triangles, np.int32), vertices
+    )
+    return ordered

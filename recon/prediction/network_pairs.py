@@ -40,24 +40,28 @@ def network_pairs(
     inputs: Inputs,
     matches: Sequence[PairMatches],
     pose_from: PoseFrom = "auto",
+    *,
+    partners: int | None = None,
 ) -> tuple[Pair, ...]:
     """Return the pairs (i < j, sorted) to predict of those that were looked at, ``matches``.
 
     All of them where each one's prediction counts: of a network with local features, which match
     what features of photos don't, and where the poses are to come from pointmaps (``pose_from``,
-    see :func:`recon.two_view.gather_evidence.gather_evidence`). A photo without any pair is paired
-    with itself, (k, k).
+    see :func:`recon.two_view.gather_evidence.gather_evidence`). Otherwise each photo has about so
+    many ``partners``; None: as many as pay. One without any pair is paired with itself, (k, k).
     """
     photos = inputs.photos
     every = pose_from in ("procrustes", "pnp") or inputs.network.config.descriptor_dim > 0
-    chosen = {(m.i, m.j) for m in matches} if every else _needed(photos, matches)
+    chosen = {(m.i, m.j) for m in matches} if every else _needed(photos, matches, partners)
     alone = set(range(len(photos))) - {k for pair in chosen for k in pair}
     return tuple(sorted(chosen | {(k, k) for k in alone}))
 
 
-def _needed(photos: Sequence[Photo], matches: Sequence[PairMatches]) -> set[Pair]:
+def _needed(
+    photos: Sequence[Photo], matches: Sequence[PairMatches], partners: int | None
+) -> set[Pair]:
     few = len(photos) <= _FEW_PHOTOS
-    wanted = _PARTNERS_OF_FEW if few else _PARTNERS
+    wanted = partners or (_PARTNERS_OF_FEW if few else _PARTNERS)
     sure = [m for m in matches if len(m) >= SURE_MATCHES]
     chosen = _best_partners(sure, [_telling(m, photos) for m in sure], wanted)
     unsure = _unsure(photos, matches, wanted)

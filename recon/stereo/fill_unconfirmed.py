@@ -23,6 +23,8 @@ from recon.stereo.plane_sweep import plane_fit
 
 _BLOCKS = (0.06, 0.15, 0.4)
 """Sides of the hidden blocks, as shares of the photo's longer side."""
+_ONE_BLOCK = 0.15
+"""Side of the only ones where all is to be quick."""
 _DISTANCES = (0.01, 0.03, 0.06, 0.12)
 """Distances to known depth between which predictions are judged apart, as shares likewise."""
 _JUDGED_PX = 128
@@ -53,7 +55,8 @@ class Observations:
     unknown; the prior's ``log_prior`` (h, w), and ``firm`` (h, w): the weight where both see the
     same surface; ``colours``: the photo's, if there are any.
 
-    ``unsure`` in [0, 1]: how little the prior's own shape is worth.
+    ``unsure`` in [0, 1]: how little the prior's own shape is worth. ``quick``: no planes, which are
+    most of the work, and predictions are judged on blocks of one size.
     """
 
     log_depth: Tensor
@@ -62,6 +65,7 @@ class Observations:
     log_prior: Tensor
     colours: ColourGrid | None
     unsure: float
+    quick: bool = False
 
     def every(self, step: int) -> Observations:
         """Return every ``step``-th pixel of every ``step``-th row."""
@@ -80,6 +84,8 @@ def fill_unconfirmed(
     prior: Estimate,
     reprojected: Estimate | None = None,
     pixels: Tensor | None = None,
+    *,
+    quick: bool = False,
 ) -> Estimate:
     """Return confirmed depth, small gaps closed, and elsewhere the prior, corrected to fit it.
 
@@ -87,7 +93,8 @@ def fill_unconfirmed(
     along like colours and the planes that it lies on.
 
     Confidence is 0 in ``checked`` where depth is not confirmed. ``reprojected``: confirmed depth of
-    other photos seen from this one, less firm; ``pixels`` (h, w, 3) in [0, 1].
+    other photos seen from this one, less firm; ``pixels`` (h, w, 3) in [0, 1]. ``quick``: see
+    :class:`Observations`.
     """
     checked = close_gaps(checked)
     known = checked.confidence > 0
@@ -96,14 +103,15 @@ def fill_unconfirmed(
     sure = known & usable
     if bool(sure.any()):
         colours = None if pixels is None else ColourGrid.of(pixels)
-        observed = _observations(checked, prior, reprojected, colours)
+        observed = _observations(checked, prior, reprojected, colours, quick)
         log_filled = correct_prior(observed, sure)
         # All of it where the prior is unsure of itself and half the photo, or more, is confirmed.
         give_way = observed.unsure * (2 * known.float().mean()).clamp_max(1)
         if colours is not None and give_way > 0:
             level = spread(observed.log_depth, observed.weight)
             level = spread_along_colours(observed.log_depth, observed.weight, colours, level)
-            level = along_planes(observed.log_depth, observed.weight, colours, level)
+            if not quick:
+                level = along_planes(observed.log_depth, observed.weight, colours, level)
             log_filled = log_filled + give_way * (level - log_filled)
         filled = torch.where(usable, log_filled.exp(), 0.0)
     unconfirmed = _PRIOR_CONFIDENCE * prior.confidence.clamp(0, 1) * usable
@@ -118,6 +126,7 @@ def _observations(
     prior: Estimate,
     reprojected: Estimate | None,
     colours: ColourGrid | None,
+    quick: bool,
 ) -> Observations:
     known, usable = checked.confidence > 0, prior.depth > 0
     weight, depth = checked.confidence.square(), checked.depth
@@ -136,7 +145,8 @@ def _observations(
     likely = torch.exp(-0.5 * ((difference - middle) / (_LIKELY * deviation)).square())
     likely *= likely > _LEAST_LIKELY
     unsure = float(1 - (2 * prior.confidence[usable].mean()).clamp(0, 1))
-    return Observations(log_depth, weight, weight * likely * usable, log_prior, colours, unsure)
+    firm = weight * likely * usable
+    return Observations(log_depth, weight, firm, log_prior, colours, unsure, quick)
 
 
 def correct_prior(observed: Observations, sure: Tensor) -> Tensor:
@@ -174,8 +184,9 @@ def _predictions(observed: Observations) -> Tensor:
     if observed.colours is not None:
         along = spread_along_colours(difference, firm, observed.colours, smooth)
         predictions.append(log_prior + along)
-        known = observed.log_depth, observed.weight
-        predictions.append(along_planes(*known, observed.colours, expected))
+        if not observed.quick:
+            known = observed.log_depth, observed.weight
+            predictions.append(along_planes(*known, observed.colours, expected))
     full = torch.stack(predictions)
     return torch.cat([log_prior[None], full, (full + log_prior) / 2])
 
@@ -186,7 +197,7 @@ def _best_predictors(observed: Observations, sure: Tensor) -> list[int]:
     rows = torch.arange(height, device=sure.device)[:, None]
     columns = torch.arange(width, device=sure.device)[None]
     errors, distances = [], []
-    for share in _BLOCKS:
+    for share in (_ONE_BLOCK,) if observed.quick else _BLOCKS:
         side = max(4, round(share * max(height, width)))
         odd = (rows // side + columns // side) % 2 == 1
         for hidden in (odd, ~odd):

@@ -254,6 +254,7 @@ class _Stereo:
             content_key(
                 "filled",
                 _VERSION,
+                self._options,
                 self._names[self._searched[n]],
                 checked[n],
                 [checked[m] for m in near],
@@ -320,7 +321,9 @@ class _Stereo:
 
     def _filled(self, own: Estimate, frame: _Frame, sure: Sequence[DeviceDepth]) -> DepthMap:
         reprojected = reproject_confirmed(frame.photo, sure)
-        filled = fill_unconfirmed(own, frame.prior, reprojected, frame.pixels)
+        filled = fill_unconfirmed(
+            own, frame.prior, reprojected, frame.pixels, quick=not self._options.planes
+        )
         return frame.counted(filled).depth_map()
 
     def _each(

@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from recon.inputs import Inputs
 
 # Of find_features, for results that were kept.
-_VERSION = 1
+_VERSION = 2
 _NEEDS = Needs("Finding features", memory_mb=1000)
 
 FEATURE_LONG_SIDE = 1600
 """Long side, in pixels, at which photos are best handed to :func:`extract_features`."""
+
+FEATURES = 4096
+"""Key points of a photo at most, unless told otherwise."""
 
 # Key points compared with all of another photo at once: the scores stay in the processor's cache.
 _ROWS = 256
@@ -35,7 +38,7 @@ _ROWS = 256
 def extract_features(
     photo: ResizedPhoto,
     *,
-    limit: int = 4096,
+    limit: int = FEATURES,
     contrast_threshold: float = 0.01,
     magnify: float = 1.0,
 ) -> PhotoFeatures:
@@ -144,18 +147,25 @@ def _best_and_distinct(
     return best, distance[:, 0] < ratio**2 * distance[:, 1]
 
 
-def find_features(inputs: Inputs, *, advance: Advance = unheard) -> Pieces[PhotoFeatures]:
-    """Return the key points of every photo, where a known lens is as its ideal pinhole shows them.
+def find_features(
+    inputs: Inputs,
+    *,
+    limit: int = FEATURES,
+    long_side: int = FEATURE_LONG_SIDE,
+    advance: Advance = unheard,
+) -> Pieces[PhotoFeatures]:
+    """Return the key points of every photo, ``limit`` at most, where a known lens is as its ideal
+    pinhole shows them. Photos are looked at with their long side at most ``long_side`` pixels.
 
     Photos are decoded as they come and not kept: this is the largest size at which they are seen.
     """
 
     def find(number: int) -> PhotoFeatures:
-        found = extract_features(inputs.load(number, long_side=FEATURE_LONG_SIDE))
+        found = extract_features(inputs.load(number, long_side=long_side), limit=limit)
         return inputs.known.ideal(number, found)
 
     keys = [
-        content_key("features", _VERSION, photo, lens)
+        content_key("features", _VERSION, photo, lens, limit, long_side)
         for photo, lens in zip(inputs.photo_keys, inputs.known.lenses, strict=True)
     ]
     return inputs.work.each(

@@ -101,11 +101,11 @@ def _asked(count: int, matches: list[PairMatches], dim: int = 0) -> Inputs:
 
 def test_each_photo_has_a_few_good_partners() -> None:
     rng = np.random.default_rng(0)
-    for count, partners in ((10, 3), (60, 1)):
+    for count, partners, asked in ((10, 3, None), (60, 1, None), (10, 1, 1), (60, 3, 3)):
         matches = [
             _matches(i, j, 20 * int(rng.integers(4, 30))) for i, j in combinations(range(count), 2)
         ]
-        pairs = network_pairs(_asked(count, matches), matches)
+        pairs = network_pairs(_asked(count, matches), matches, partners=asked)
         met = np.bincount(np.ravel(pairs), minlength=count)
         assert met.min() >= partners and met.mean() < 1.3 * partners
         assert pairs == tuple(sorted(set(pairs)))

@@ -44,6 +44,23 @@ def test_smoothly_wrong_prior_is_bent_to_what_is_confirmed_around_it() -> None:
     assert filled.confidence[36:54, 26:54].max() <= 0.3
 
 
+def test_a_quick_filling_looks_for_no_planes_and_still_bends_the_prior(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unwanted(*_: object) -> None:
+        raise AssertionError("planes were looked for")
+
+    monkeypatch.setattr("recon.stereo.fill_unconfirmed.along_planes", unwanted)
+    checked, hole = with_hole(truth())
+    prior = Estimate(truth() * smooth_noise(0.1, 0).exp(), torch.full((HEIGHT, WIDTH), 0.2))
+    # Each surface has its colour.
+    pixels = (truth() < 3.5).float()[..., None].expand(HEIGHT, WIDTH, 3)
+    filled = fill_unconfirmed(checked, prior, pixels=pixels, quick=True)
+    assert error(filled.depth, hole) < 0.8 * error(prior.depth, hole)
+    with pytest.raises(AssertionError, match="planes"):
+        fill_unconfirmed(checked, prior, pixels=pixels)
+
+
 def test_wrong_scale_goes_however_far_from_what_is_confirmed() -> None:
     known = torch.zeros(HEIGHT, WIDTH)
     known[:, :40] = 1

@@ -4,14 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from synthetic import Shot, shoot
 from two_views import photo, predict
 
 from benchmarks.pointmap_matches import match_pointmaps, reciprocal_neighbours
 from pointmap.camera import invert_rigid, pixel_centres, project, transform_points
 from pointmap.images import ResizedPhoto
+from recon.inputs import read_inputs
 from recon.stage_results import PhotoFeatures
-from recon.two_view.features import extract_features, match_features
+from recon.two_view.features import extract_features, find_features, match_features
 
 PAIR = Path(__file__).parents[2] / "data" / "geometry" / "pair01.npz"
 
@@ -152,3 +154,28 @@ def test_reciprocal_neighbours_equal_the_stored_reference():
     assert (found != expected).sum() <= 6
     both = expected[index_2]
     assert (data["nn2_in_P1"][index_2[both]] == index_1[both]).mean() > 0.999
+
+
+def test_a_photo_has_the_strongest_of_its_key_points_at_most(
+    shots: list[Shot], tmp_path: Path
+) -> None:
+    Image.fromarray(shots[0].pixels).save(tmp_path / "0.png")
+    inputs = read_inputs([tmp_path])
+    every, some = find_features(inputs)[0], find_features(inputs, limit=50)[0]
+    # OpenCV keeps all that are as strong as the last.
+    assert 50 <= len(some.xy) < 60 < len(every.xy)
+    assert {tuple(xy) for xy in some.xy.tolist()} <= {tuple(xy) for xy in every.xy.tolist()}
+
+
+def test_key_points_of_a_smaller_picture_are_at_the_same_places_and_less_sure(
+    shots: list[Shot], tmp_path: Path
+) -> None:
+    Image.fromarray(shots[0].pixels).save(tmp_path / "0.png")
+    inputs = read_inputs([tmp_path])
+    whole, half = find_features(inputs)[0], find_features(inputs, long_side=160)[0]
+    assert half.sigma_px == pytest.approx(2 * whole.sigma_px)
+    assert half.xy.max() > 200
+    matches = match_features(half, whole, 0, 1)
+    assert len(matches) > 30
+    off = np.linalg.norm(matches.xy_i - matches.xy_j, axis=1)
+    assert np.median(off) < 0.7
