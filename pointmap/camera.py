@@ -150,24 +150,21 @@ def fit_similarity(
 ) -> tuple[float, Array, Array]:
     """Return scale, R (3, 3), t (3,) minimising sum w |scale R source + t - target|^2.
 
-    Weighted orthogonal Procrustes (Umeyama 1991, eqs. 39 to 42). ``source``, ``target``: (N, 3),
-    N >= 3 and not collinear, or the rotation is arbitrary about the line; of points all in one
-    place the scale is NaN. With ``with_scale=False`` it is 1.
+    Weighted orthogonal Procrustes (Umeyama 1991), computed by roma. ``source``, ``target``: (N, 3),
+    N >= 3 and not collinear, or the rotation is arbitrary about the line. With ``with_scale=False``
+    the scale is 1.
     """
-    src, dst = np.asarray(source, np.float64), np.asarray(target, np.float64)
-    share = np.ones((len(src), 1)) if weights is None else np.asarray(weights, np.float64)[:, None]
-    share = share / share.sum()
-    src_mean, dst_mean = (share * src).sum(axis=0), (share * dst).sum(axis=0)
-    src, dst = src - src_mean, dst - dst_mean
-    u, _, vt = np.linalg.svd((share * dst).T @ src)
-    # No reflection.
-    u[:, 2] *= np.sign(np.linalg.det(u) * np.linalg.det(vt))
-    R = u @ vt
-    scale = 1.0
+    import roma
+    import torch
+
+    src = torch.from_numpy(np.ascontiguousarray(source, np.float64))
+    dst = torch.from_numpy(np.ascontiguousarray(target, np.float64))
+    w = None if weights is None else torch.from_numpy(np.ascontiguousarray(weights, np.float64))
     if with_scale:
-        with np.errstate(invalid="ignore"):
-            scale = float((share * dst * (src @ R.T)).sum() / (share * src * src).sum())
-    return scale, R, dst_mean - scale * R @ src_mean
+        R, t, scale = roma.rigid_points_registration(src, dst, w, compute_scaling=True)
+        return float(scale), R.numpy(), t.numpy()
+    R, t = roma.rigid_points_registration(src, dst, w)
+    return 1.0, R.numpy(), t.numpy()
 
 
 def sample_at(depth: ArrayLike, height: int, width: int) -> Array:

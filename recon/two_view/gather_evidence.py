@@ -25,7 +25,7 @@ from recon.work.on_demand import Mapped
 from recon.work.pieces import Needs
 
 # Of gather_evidence, for results that were kept.
-_VERSION = 4
+_VERSION = 3
 _NEEDS = Needs("Relative poses", memory_mb=1100, per_task=16)
 
 if TYPE_CHECKING:

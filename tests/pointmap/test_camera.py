@@ -5,13 +5,11 @@ import pytest
 
 from pointmap.camera import (
     Array,
-    fit_similarity,
     pinhole,
     pinhole_grid,
     pixel_centres,
     pixel_rays,
     project,
-    rotation_exp,
     unproject,
 )
 from pointmap.lens import Lens, distort, undistort
@@ -97,33 +95,3 @@ def test_unprojected_depth_keeps_its_z() -> None:
     points = unproject(depth, K, lens)
     assert np.array_equal(points[..., 2], depth)
     assert np.allclose(project(points, K, lens), pixel_centres(32, 24))
-
-
-@pytest.mark.parametrize("flat", [False, True])
-def test_a_similarity_is_found_by_the_points_that_count(flat: bool) -> None:
-    rng = np.random.default_rng(0)
-    source = rng.normal(size=(50, 3))
-    if flat:
-        source[:, 2] = 0.3
-    turn = rotation_exp(rng.normal(size=(1, 3)))[0]
-    target = 2.5 * source @ turn.T + [1.0, -2.0, 3.0]
-    target[:5] += 10.0
-    weights = np.r_[np.zeros(5), rng.uniform(0.1, 1, 45)]
-    scale, R, t = fit_similarity(source, target, weights)
-    assert scale == pytest.approx(2.5)
-    np.testing.assert_allclose(R, turn, atol=1e-12)
-    np.testing.assert_allclose(t, [1.0, -2.0, 3.0], atol=1e-12)
-
-
-def test_points_in_a_mirror_get_the_best_rotation_and_no_reflection() -> None:
-    rng = np.random.default_rng(1)
-    source = rng.normal(size=(40, 3))
-    target = source * [1.0, 1.0, -1.0] + 0.01 * rng.normal(size=source.shape)
-    scale, R, _ = fit_similarity(source, target, with_scale=False)
-    assert scale == 1.0
-    assert np.linalg.det(R) == pytest.approx(1.0)
-    centred = source - source.mean(axis=0), target - target.mean(axis=0)
-    error = np.square(centred[1] - centred[0] @ R.T).sum()
-    for vector in 0.05 * np.vstack([np.eye(3), -np.eye(3)]):
-        other = rotation_exp(vector[None])[0] @ R
-        assert np.square(centred[1] - centred[0] @ other.T).sum() > error

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import roma
 import torch
 
-from pointmap.camera import rotation_exp
 from pointmap.training.batches.pairs import Views, unproject_torch
 
 HEIGHT, WIDTH = 6, 8
@@ -20,8 +20,7 @@ def world_points(views: Views) -> torch.Tensor:
 def test_a_mirror_shows_the_mirrored_world() -> None:
     generator = torch.Generator().manual_seed(0)
     poses = torch.eye(4).repeat(2, 1, 1)
-    turns = torch.randn(2, 3, generator=generator).double().numpy()
-    poses[:, :3, :3] = torch.from_numpy(rotation_exp(turns))
+    poses[:, :3, :3] = roma.rotvec_to_rotmat(torch.randn(2, 3, generator=generator))
     poses[:, :3, 3] = torch.randn(2, 3, generator=generator)
     K = torch.tensor([[7.0, 0, 3.2], [0, 6.5, 2.9], [0, 0, 1]]).repeat(2, 1, 1)
     images = torch.randint(255, (2, 3, HEIGHT, WIDTH), generator=generator, dtype=torch.uint8)
