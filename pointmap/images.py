@@ -34,7 +34,12 @@ from pointmap.masks import (
 )
 from pointmap.outside.patterns import TooMany, matching_paths
 from pointmap.outside.regular_file import home_expanded
-from pointmap.panorama import LOOKED_AT, looks_like_panorama, says_panorama
+from pointmap.panorama import (
+    LOOKED_AT,
+    looks_like_panorama,
+    may_be_panorama,
+    says_panorama,
+)
 from pointmap.photo_names import photo_names
 from pointmap.raw_photos import is_raw, reads_raw
 from pointmap.video import VIDEO_EXTENSIONS
@@ -279,10 +284,10 @@ def _is_panorama(image: Image.Image) -> bool:
     """Return whether an opened picture is equirectangular, by its metadata or what it shows."""
     if says_panorama(image):
         return True
-    if image.width != 2 * image.height:
+    if not may_be_panorama(*image.size):
         return False
     height, width = LOOKED_AT
-    return looks_like_panorama(decode(image, width, height))
+    return looks_like_panorama(decode(image, width, height), image.width / image.height)
 
 
 def as_frame(photo: Photo, video: str) -> Photo:

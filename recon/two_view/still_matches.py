@@ -20,7 +20,8 @@ def without_still_matches(matches: Sequence[PairMatches]) -> list[PairMatches]:
     """Return the pairs without the matches of key points that keep their pixels while others move.
 
     A key point that does so in one pair, between whose photos other matches move far, is taken for
-    a part of what moves with the camera, and loses its still matches in all pairs.
+    a part of what moves with the camera, and loses its still matches in all pairs. So do two such
+    key points that match each other elsewhere: a watermark that repeats all over the picture.
     """
     still = [_displacement(pair) < _STILL for pair in matches]
     attached: dict[int, set[int]] = {}
@@ -33,18 +34,14 @@ def without_still_matches(matches: Sequence[PairMatches]) -> list[PairMatches]:
         return list(matches)
     named = {photo: np.array(sorted(points), np.int64) for photo, points in attached.items()}
     none = np.zeros(0, np.int64)
-    return [
-        pair.select(
-            ~stays
-            | ~(
-                np.isin(pair.index_i, named.get(pair.i, none))
-                | np.isin(pair.index_j, named.get(pair.j, none))
-            )
-        )
-        if stays.any()
-        else pair
-        for pair, stays in zip(matches, still, strict=True)
-    ]
+
+    def left(pair: PairMatches, stays: NDArray[np.bool_]) -> PairMatches:
+        ends = (pair.index_i, pair.i), (pair.index_j, pair.j)
+        i, j = (np.isin(index, named.get(photo, none)) for index, photo in ends)
+        dropped = stays & (i | j) | (i & j)
+        return pair.select(~dropped) if dropped.any() else pair
+
+    return [left(pair, stays) for pair, stays in zip(matches, still, strict=True)]
 
 
 def _displacement(pair: PairMatches) -> NDArray[np.float64]:

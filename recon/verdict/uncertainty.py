@@ -101,10 +101,15 @@ class _System:
         return solve_positive(sparse.csc_array(matrix), right * self.free[:, None])
 
 
-def uncertainty(photos: Sequence[Photo], alignment: Alignment, *, seed: int = 0) -> Uncertainty:
-    """Return how far the poses of a scene may be off, by its own observations."""
+def uncertainty(
+    photos: Sequence[Photo], alignment: Alignment, *, seed: int = 0, own_lenses: bool = False
+) -> Uncertainty:
+    """Return how far the poses of a scene may be off, by its own observations.
+
+    ``own_lenses``: the richer camera is another one for each photo.
+    """
     rng = np.random.default_rng(seed)
-    system = _reduced_system(photos, alignment, rng)
+    system = _reduced_system(photos, alignment, rng, own_lenses=own_lenses)
     if system is None:
         return Uncertainty.unknown(len(photos))
     usual, richer = system.prior(_USUAL), system.prior(_RICHER)
@@ -192,7 +197,11 @@ def _moved_deg(poses: Array, step: Array, pairs: Index) -> tuple[Array, Array]:
 
 
 def _reduced_system(
-    photos: Sequence[Photo], alignment: Alignment, rng: np.random.Generator
+    photos: Sequence[Photo],
+    alignment: Alignment,
+    rng: np.random.Generator,
+    *,
+    own_lenses: bool = False,
 ) -> _System | None:
     tracks = alignment.tracks
     placed = np.array([pose is not None for pose in alignment.cam_to_world], bool)
@@ -216,8 +225,9 @@ def _reduced_system(
     long_side = np.array([max(photos[k].width, photos[k].height) for k in seen], np.float64)
     # Photos of one lens, as far as was solved: those of equal focal length and distortion.
     told = np.stack([K[:, 0, 0] / long_side, k1, k2, fisheye], axis=1)
-    lens = np.unique(told, axis=0, return_inverse=True)[1]
-    lens = lens.ravel()
+    lens = np.unique(told, axis=0, return_inverse=True)[1].ravel()
+    if own_lenses:
+        lens = np.arange(len(seen))
     count, lenses = len(seen), int(lens.max()) + 1
     none, one = np.zeros(count), np.ones(count)
     problem = BundleProblem(

@@ -27,6 +27,15 @@ def test_what_stays_while_others_move_far_is_left_out_of_all_pairs() -> None:
         assert (after.i, after.j) == (before.i, before.j)
 
 
+def test_a_watermark_that_repeats_matches_itself_nowhere() -> None:
+    first = pair(0, 1, 80, attached=40, moving=60)
+    # One tile of it on another one, in a pair of photos that show nothing else of the same.
+    index = np.arange(40)
+    tiles = PairMatches(0, 1, first.xy_i[:40], first.xy_j[:40] + 210, index, np.roll(index, 3), 0.5)
+    kept = without_still_matches([first, tiles])
+    assert [len(p) for p in kept] == [60, 0]
+
+
 def test_a_camera_that_hardly_moves_loses_nothing() -> None:
     pairs = [pair(0, 1, 1, attached=50, moving=50), pair(0, 2, 8, attached=50, moving=50)]
     assert [len(p) for p in without_still_matches(pairs)] == [100, 100]
