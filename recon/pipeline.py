@@ -286,10 +286,11 @@ def _with_lenses(
         if options.lens != "auto":
             return evidence, chosen
         cut_out = inputs.work.once(
-            content_key("cut out", 1, evidence, chosen, options.align, options.seed),
+            content_key("cut out", 1, evidence, alignment, chosen, options.align, options.seed),
             lambda: as_cut_out(
                 inputs.photos,
                 evidence,
+                alignment,
                 chosen,
                 options.align,
                 features=features,

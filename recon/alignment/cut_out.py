@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pointmap.camera import Array
+from pointmap.camera import Array, Mask
 from pointmap.images import Photo
 from recon.alignment.align import align
 from recon.alignment.lens_choice import held_out_split, misses
 from recon.alignment.refinement import AlignOptions, LensModel
-from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
+from recon.stage_results import Alignment, Focals, PairEvidence, PhotoFeatures
 from recon.verdict.uncertainty import uncertainty
 
 logger = logging.getLogger(__name__)
@@ -33,26 +33,28 @@ _BETTER = 0.75
 # Focal lengths that are all but shared (logarithm) are taken if matches miss by no more than so
 # many times as much.
 _OWN, _SHARED, _AS_WELL = 0.2, 0.01, 1.03
-# Off the photo's centre by less of its long side (typically), it is no cutting out.
-_OFF_CENTRE = 0.02
+# Off the photos' centres by less of the long side at most, it is no cutting out.
+_OFF_CENTRE = 0.03
 # A photo turned far by its wrong centre is led back step by step, by more matches each time.
 _ROUNDS = 2
-_CENTRE = LensModel(centre=True)
 
 
 def as_cut_out(
     photos: Sequence[Photo],
     evidence: PairEvidence,
+    centred: Alignment,
     alignment: Alignment,
     options: AlignOptions,
     *,
     features: Sequence[PhotoFeatures] | None = None,
     seed: int = 0,
 ) -> Alignment | None:
-    """Return the alignment with a principal point of each photo's own; None where those that there
-    are explain the matches as well, or too few photos tell.
+    """Return an alignment with a principal point of each photo's own; None where those of
+    ``alignment`` explain the matches as well, or too few photos tell.
 
-    ``features``, ``seed``: as in :func:`recon.alignment.align.align`.
+    ``centred``: the alignment with all principal points in the middle, to start from: one that
+    photos share is a compromise from which no small steps lead on. ``features``, ``seed``: as in
+    :func:`recon.alignment.align.align`.
     """
     placed = np.array([pose is not None for pose in alignment.cam_to_world], bool)
     focals = evidence.focals
@@ -67,28 +69,28 @@ def as_cut_out(
     told = replace(evidence, edges=list(alignment.edges))
     learned, held_out = held_out_split(told)
     first = align(photos, learned, options, start=alignment)
-    freed = replace(
-        focals,
-        focals_px=alignment.intrinsics[:, 0, 0].copy(),
-        groups=np.arange(len(photos)),
-        log_sigma=np.full(len(photos), _OWN),
-    )
-    best = _led_on(photos, replace(learned, focals=freed), alignment, options)
-    # Nearly one focal length, if that does.
-    one = _medians(best.intrinsics[:, 0, 0], focals.groups)
-    held = replace(freed, focals_px=one, log_sigma=np.full(len(photos), _SHARED))
-    simpler = _led_on(photos, replace(learned, focals=held), best, options)
-    before, cost, simple = (misses(photos, a, held_out) for a in (first, best, simpler))
+    everyone = np.ones(len(photos), bool)
+    best = _Freed(everyone, _with_own(focals, centred.intrinsics[:, 0, 0], everyone, _OWN))
+    found = best.led_on(photos, learned, centred, options)
+    before, cost = (misses(photos, a, held_out) for a in (first, found))
     right = np.minimum(before, cost) < 1
     if not right.any() or cost[right].mean() >= _BETTER * before[right].mean():
         return None
-    if simple[right].mean() <= _AS_WELL * cost[right].mean():
-        best, freed = simpler, held
-    told = replace(told, focals=freed)
-    best = _led_on(photos, told, best, options)
-    chosen = align(photos, told, options, seed=seed, features=features, start=best, lens=_CENTRE)
+    # Nearly one focal length, if that does, and one camera of those that are in the middle.
+    one = _medians(found.intrinsics[:, 0, 0], focals.groups)
+    off = _off_centre(photos, found) > _OFF_CENTRE
+    for cut, sigma in ((everyone, _SHARED), (off, _OWN)):
+        if not cut.any() or (cut is off and cut.all()):
+            continue
+        simpler = _Freed(cut, _with_own(focals, one, cut, sigma))
+        trial = simpler.led_on(photos, learned, _in_the_middle(photos, found, ~cut), options)
+        left = misses(photos, trial, held_out)
+        if left[right].mean() <= _AS_WELL * cost[right].mean():
+            best, found = simpler, trial
+    found = best.led_on(photos, told, found, options)
+    chosen = best.aligned(photos, told, found, options, features=features, seed=seed)
     now = np.array([pose is not None for pose in chosen.cam_to_world], bool)
-    if now.sum() < placed.sum() or np.median(_off_centre(photos, chosen)[now]) < _OFF_CENTRE:
+    if now.sum() < placed.sum() or _off_centre(photos, chosen)[now].max() < _OFF_CENTRE:
         return None
     logger.warning(
         "the photos were cut out of larger ones, each elsewhere, as their matches tell: their "
@@ -98,12 +100,58 @@ def as_cut_out(
     return replace(chosen, cut_out=True)
 
 
-def _led_on(
-    photos: Sequence[Photo], evidence: PairEvidence, start: Alignment, options: AlignOptions
-) -> Alignment:
-    for _ in range(_ROUNDS):
-        start = align(photos, evidence, options, start=start, lens=_CENTRE)
-    return start
+@dataclass(frozen=True)
+class _Freed:
+    """Which photos (N,) have a principal point of their own, and the ``focals`` that go with it."""
+
+    cut: Mask
+    focals: Focals
+
+    def aligned(
+        self,
+        photos: Sequence[Photo],
+        evidence: PairEvidence,
+        start: Alignment,
+        options: AlignOptions,
+        *,
+        features: Sequence[PhotoFeatures] | None = None,
+        seed: int = 0,
+    ) -> Alignment:
+        told = replace(evidence, focals=self.focals)
+        lens = LensModel(centre=tuple(self.cut.tolist()))
+        return align(photos, told, options, seed=seed, features=features, start=start, lens=lens)
+
+    def led_on(
+        self,
+        photos: Sequence[Photo],
+        evidence: PairEvidence,
+        start: Alignment,
+        options: AlignOptions,
+    ) -> Alignment:
+        for _ in range(_ROUNDS):
+            start = self.aligned(photos, evidence, start, options)
+        return start
+
+
+def _with_own(focals: Focals, focals_px: Array, cut: Mask, log_sigma: float) -> Focals:
+    """Return focal lengths (N,) of which those that are ``cut`` out are shared with no other photo,
+    and known to ``log_sigma``.
+    """
+    own = focals.groups.max(initial=0) + 1 + np.arange(len(cut))
+    return replace(
+        focals,
+        focals_px=np.where(cut, focals_px, focals.focals_px),
+        groups=np.where(cut, own, focals.groups),
+        log_sigma=np.where(cut, log_sigma, focals.log_sigma),
+    )
+
+
+def _in_the_middle(photos: Sequence[Photo], alignment: Alignment, which: Mask) -> Alignment:
+    """Return the alignment with the principal points of photos (N,) in their middle."""
+    intrinsics = alignment.intrinsics.copy()
+    middle = np.array([[photo.width, photo.height] for photo in photos]) / 2
+    intrinsics[which, :2, 2] = middle[which]
+    return replace(alignment, intrinsics=intrinsics)
 
 
 def _medians(values: Array, groups: Array) -> Array:

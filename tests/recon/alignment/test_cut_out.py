@@ -31,7 +31,7 @@ def cut_out(corners: Array) -> tuple[PairEvidence, Array]:
     """Return what matches say of windows at ``corners`` (COUNT, 2), shares of what is left, of
     photos around a thing; and the true poses.
     """
-    scene = arc_scene(COUNT, 700, noise_px=0.2, span_deg=70, seed=3)
+    scene = arc_scene(COUNT, 350, noise_px=0.2, span_deg=70, seed=3)
     xy = scene.xy - (corners * (1 - SHARE) * [WIDTH, HEIGHT])[:, None]
     xy[((xy < 0) | (xy > SIZE)).any(axis=2)] = np.nan
     matches = []
@@ -61,14 +61,26 @@ def test_each_gets_a_principal_point_of_its_own(caplog: pytest.LogCaptureFixture
     evidence, truth = cut_out(np.random.default_rng(1).random((COUNT, 2)))
     centred = align(PHOTOS, evidence)
     assert turned_wrong_deg(centred, truth) > 3
-    found = as_cut_out(PHOTOS, evidence, centred, AlignOptions())
+    found = as_cut_out(PHOTOS, evidence, centred, centred, AlignOptions())
     assert found is not None and turned_wrong_deg(found, truth) < 1
     assert "cut out of larger ones" in caplog.text
     verdict = judge(PHOTOS, found)
     assert verdict is not None and verdict.word == "doubtful" and "original" in verdict.reason
 
 
+def test_of_those_that_were_not_cut_out_the_principal_point_stays() -> None:
+    corners = np.full((COUNT, 2), 0.5)
+    corners[[2, 5]] = [[0.05, 0.9], [1.0, 0.2]]
+    evidence, truth = cut_out(corners)
+    centred = align(PHOTOS, evidence)
+    found = as_cut_out(PHOTOS, evidence, centred, centred, AlignOptions())
+    assert found is not None and turned_wrong_deg(found, truth) < 0.3
+    off = np.linalg.norm(found.intrinsics[:, :2, 2] - SIZE / 2, axis=1)
+    assert (off > 0).tolist() == [k in (2, 5) for k in range(COUNT)]
+
+
 def test_photos_as_they_were_taken_stay_so(caplog: pytest.LogCaptureFixture) -> None:
     evidence, _ = cut_out(np.full((COUNT, 2), 0.5))
-    assert as_cut_out(PHOTOS, evidence, align(PHOTOS, evidence), AlignOptions()) is None
+    centred = align(PHOTOS, evidence)
+    assert as_cut_out(PHOTOS, evidence, centred, centred, AlignOptions()) is None
     assert not caplog.records
