@@ -55,6 +55,10 @@ PHOTO_EXTENSIONS = frozenset(
 """How files of a folder are called that are taken for photos; camera raw files, too, where rawpy is
 installed (:mod:`pointmap.raw_photos`)."""
 MIN_SIDE_PX = 32
+_PANORAMA = (
+    "it is a panorama that shows all around, which no lens takes: cut it into perspective views "
+    "first (docs/how-to/known-cameras.md says how)"
+)
 
 
 @dataclass(frozen=True)
@@ -243,12 +247,26 @@ def open_photos(paths: Sequence[Path]) -> tuple[list[Photo], list[Rejected]]:
     """
     photos: list[Photo] = []
     rejected: list[Rejected] = []
+    sizes = set()
     for path, name in zip(paths, photo_names(paths), strict=True):
         try:
             photos.append(_describe(path, name))
         except UnusablePicture as error:
             rejected.append(Rejected(path, str(error)))
-    return photos, rejected
+            if isinstance(error, _Panorama):
+                sizes.add(error.size)
+    # One camera takes photos or panoramas at such a size, even where a wall ends at the seam.
+    all_around = [photo for photo in photos if (photo.width, photo.height) in sizes]
+    rejected += [Rejected(photo.path, _PANORAMA) for photo in all_around]
+    return [photo for photo in photos if photo not in all_around], rejected
+
+
+class _Panorama(UnusablePicture):
+    """A picture that shows all around, of this ``size`` (width, height)."""
+
+    def __init__(self, message: str, size: tuple[int, int]) -> None:
+        super().__init__(message)
+        self.size = size
 
 
 def _describe(path: Path, name: str) -> Photo:
@@ -266,10 +284,7 @@ def _describe(path: Path, name: str) -> Photo:
             )
         decode(image, MIN_SIDE_PX, MIN_SIDE_PX)
         if _is_panorama(image):
-            raise UnusablePicture(
-                "it is a panorama that shows all around, which no lens takes: cut it into "
-                "perspective views first (docs/how-to/known-cameras.md says how)"
-            )
+            raise _Panorama(_PANORAMA, image.size)
         if is_invisible(image):
             logger.warning("%s is transparent everywhere: its transparency is ignored", path.name)
     if hints.orientation >= 5:

@@ -16,6 +16,7 @@ import numpy as np
 from pointmap.camera import Array, Mask
 from pointmap.images import Photo
 from recon.alignment.align import align
+from recon.alignment.explained import pair_fits
 from recon.alignment.lens_choice import held_out_split, misses
 from recon.alignment.refinement import AlignOptions, LensModel
 from recon.stage_results import Alignment, Focals, PairEvidence, PhotoFeatures
@@ -50,7 +51,7 @@ def as_cut_out(
     seed: int = 0,
 ) -> Alignment | None:
     """Return an alignment with a principal point of each photo's own; None where those of
-    ``alignment`` explain the matches as well, or too few photos tell.
+    ``alignment`` explain the matches as well, or too few photos tell, or all from one place.
 
     ``centred``: the alignment with all principal points in the middle, to start from: one that
     photos share is a compromise from which no small steps lead on. ``features``, ``seed``: as in
@@ -61,6 +62,9 @@ def as_cut_out(
     if not _FEWEST <= placed.sum() <= _MOST or (focals.log_sigma == 0).any():
         return None
     if any(lens.is_fisheye for lens in alignment.lenses):
+        return None
+    moves = pair_fits(photos, alignment).moves
+    if not len(moves) or moves.mean() < 0.5:
         return None
     shared, own = (uncertainty(photos, alignment, own_lenses=own).left for own in (False, True))
     logger.debug("lenses of their own leave %.3f of the errors, shared ones %.3f", own, shared)

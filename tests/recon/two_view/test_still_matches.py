@@ -29,9 +29,11 @@ def test_what_stays_while_others_move_far_is_left_out_of_all_pairs() -> None:
 
 def test_a_watermark_that_repeats_matches_itself_nowhere() -> None:
     first = pair(0, 1, 80, attached=40, moving=60)
-    # One tile of it on another one, in a pair of photos that show nothing else of the same.
+    # One tile of it on another one, between other key points of two more photos.
     index = np.arange(40)
-    tiles = PairMatches(0, 1, first.xy_i[:40], first.xy_j[:40] + 210, index, np.roll(index, 3), 0.5)
+    tiles = PairMatches(
+        2, 3, first.xy_i[:40], np.roll(first.xy_i[:40], 3, axis=0), index, index, 0.5
+    )
     kept = without_still_matches([first, tiles])
     assert [len(p) for p in kept] == [60, 0]
 
