@@ -12,8 +12,8 @@ LOOKED_AT = (128, 256)
 """Height and width at which a picture is looked at."""
 # Columns at the two ends differ hardly more than neighbours, and far less than others, and their
 # details over so many rows are alike (correlation), which those of a frame or a sky are not; the
-# rows at the poles show one point each, or hardly more. Four panoramas: 1.5 and 0.37 at most, 0.85 at
-# least; none of 787 wide cuttings of 76 photos is taken for one.
+# rows at the poles show one point each, or hardly more. Four panoramas: 1.5 and 0.37 at most, 0.85
+# at least; none of 787 wide cuttings of 76 photos is taken for one.
 _LIKE_NEIGHBOURS, _NOISE, _LIKE_OTHERS, _DETAIL_ROWS, _ALIKE, _POLES = 1.6, 2.0, 0.45, 17, 0.6, 0.5
 # Widths over heights: of a whole sphere, of which software rounds sizes; without the poles, wider
 # than films are.

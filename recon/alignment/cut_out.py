@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pointmap.camera import Array, Mask
+from pointmap.camera import Array, Index, Mask
 from pointmap.images import Photo
 from recon.alignment.align import align
 from recon.alignment.explained import pair_fits
@@ -67,6 +67,10 @@ def as_cut_out(
     if not len(moves) or moves.mean() < 0.5:
         return None
     shared, own = (uncertainty(photos, alignment, own_lenses=own).left for own in (False, True))
+    if _mostly_alone(focals.groups[placed]):
+        # Of as many sizes as photos: if principal points are off the middle, each is by itself.
+        alignment = centred
+        shared, own = 1.0, uncertainty(photos, centred, own_lenses=True).left
     logger.debug("lenses of their own leave %.3f of the errors, shared ones %.3f", own, shared)
     if own >= _WORTH_TRYING * shared:
         return None
@@ -156,6 +160,11 @@ def _in_the_middle(photos: Sequence[Photo], alignment: Alignment, which: Mask) -
     middle = np.array([[photo.width, photo.height] for photo in photos]) / 2
     intrinsics[which, :2, 2] = middle[which]
     return replace(alignment, intrinsics=intrinsics)
+
+
+def _mostly_alone(groups: Index) -> bool:
+    """Return whether most photos share their lens with no other one."""
+    return bool(np.mean(np.bincount(groups)[groups] == 1) > 0.5)
 
 
 def _medians(values: Array, groups: Array) -> Array:
