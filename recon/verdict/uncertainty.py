@@ -26,7 +26,7 @@ from recon.alignment.camera_model import (
     State,
     linearise,
 )
-from recon.alignment.explained import unit_px
+from recon.alignment.explained import one_place_length, unit_px
 from recon.alignment.positive_system import solve_positive
 from recon.stage_results import Alignment
 
@@ -121,9 +121,17 @@ def uncertainty(
     step, chance = steps[:, 0], steps[:, 1:]
     poses = np.stack([np.asarray(alignment.cam_to_world[k]) for k in system.seen])
     pairs = _some_pairs(len(system.seen), rng)
-    rotation, direction = zip(*(_moved_deg(poses, draw, pairs) for draw in draws.T), strict=True)
-    shift = np.maximum(*_moved_deg(poses, step, pairs))
-    by_chance = np.mean([np.maximum(*_moved_deg(poses, s, pairs)) ** 2 for s in chance.T], axis=0)
+    apart = np.linalg.norm(poses[pairs[:, 0], :3, 3] - poses[pairs[:, 1], :3, 3], axis=1)
+    moves = apart > one_place_length(alignment)
+
+    def moved_deg(step: Array) -> tuple[Array, Array]:
+        rotation, direction = _moved_deg(poses, step, pairs)
+        # Within one place there is no direction to err in.
+        return rotation, np.where(moves, direction, 0.0)
+
+    rotation, direction = zip(*(moved_deg(draw) for draw in draws.T), strict=True)
+    shift = np.maximum(*moved_deg(step))
+    by_chance = np.mean([np.maximum(*moved_deg(s)) ** 2 for s in chance.T], axis=0)
     shift = np.sqrt(np.maximum(shift**2 - by_chance, 0.0))
     by_photo = np.full((3, len(photos)), np.nan)
     each = (
