@@ -55,10 +55,6 @@ PHOTO_EXTENSIONS = frozenset(
 """How files of a folder are called that are taken for photos; camera raw files, too, where rawpy is
 installed (:mod:`pointmap.raw_photos`)."""
 MIN_SIDE_PX = 32
-_PANORAMA = (
-    "it is a panorama that shows all around, which no lens takes: cut it into perspective views "
-    "first (docs/how-to/known-cameras.md says how)"
-)
 
 
 @dataclass(frozen=True)
@@ -253,20 +249,13 @@ def open_photos(paths: Sequence[Path]) -> tuple[list[Photo], list[Rejected]]:
             photos.append(_describe(path, name))
         except UnusablePicture as error:
             rejected.append(Rejected(path, str(error)))
-            if isinstance(error, _Panorama):
-                sizes.add(error.size)
+            if str(error) == _all_around():
+                with open_picture(path) as image:
+                    sizes.add(image.size)
     # One camera takes photos or panoramas at such a size, even where a wall ends at the seam.
-    all_around = [photo for photo in photos if (photo.width, photo.height) in sizes]
-    rejected += [Rejected(photo.path, _PANORAMA) for photo in all_around]
-    return [photo for photo in photos if photo not in all_around], rejected
-
-
-class _Panorama(UnusablePicture):
-    """A picture that shows all around, of this ``size`` (width, height)."""
-
-    def __init__(self, message: str, size: tuple[int, int]) -> None:
-        super().__init__(message)
-        self.size = size
+    alike = [photo for photo in photos if (photo.width, photo.height) in sizes]
+    rejected += [Rejected(photo.path, _all_around()) for photo in alike]
+    return [photo for photo in photos if photo not in alike], rejected
 
 
 def _describe(path: Path, name: str) -> Photo:
@@ -284,7 +273,7 @@ def _describe(path: Path, name: str) -> Photo:
             )
         decode(image, MIN_SIDE_PX, MIN_SIDE_PX)
         if _is_panorama(image):
-            raise _Panorama(_PANORAMA, image.size)
+            raise UnusablePicture(_all_around())
         if is_invisible(image):
             logger.warning("%s is transparent everywhere: its transparency is ignored", path.name)
     if hints.orientation >= 5:
@@ -292,6 +281,14 @@ def _describe(path: Path, name: str) -> Photo:
     camera_key = f"{hints.camera}|{max(width, height)}x{min(width, height)}"
     return Photo(
         path, name, width, height, hints.focal_px, camera_key, hints.orientation, turned=turned
+    )
+
+
+def _all_around() -> str:
+    """Return why a panorama is left out."""
+    return (
+        "it is a panorama that shows all around, which no lens takes: cut it into perspective "
+        "views first (docs/how-to/known-cameras.md says how)"
     )
 
 
