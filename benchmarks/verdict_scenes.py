@@ -232,7 +232,9 @@ def solved(scene: Matched, rng: np.random.Generator, *, force: bool = False) -> 
         return alignment
     zooms = cameras_by_zoom(photos, evidence, alignment, AlignOptions())
     if zooms is not None:
-        photos = tuple(replace(p, camera_key=key) for p, key in zip(photos, zooms, strict=True))
+        photos = tuple(
+            replace(p, camera_key=key) for p, (key, _) in zip(photos, zooms, strict=True)
+        )
         focals = solve_focals(photos, matches, None, FocalOptions())
         evidence, alignment = _aligned(photos, matches, focals)
     return with_chosen_lenses(photos, evidence, alignment, AlignOptions())

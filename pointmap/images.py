@@ -34,7 +34,12 @@ from pointmap.masks import (
 )
 from pointmap.outside.patterns import TooMany, matching_paths
 from pointmap.outside.regular_file import home_expanded
-from pointmap.panorama import LOOKED_AT, looks_like_panorama, says_panorama
+from pointmap.panorama import (
+    LOOKED_AT,
+    looks_like_panorama,
+    may_be_panorama,
+    says_panorama,
+)
 from pointmap.photo_names import photo_names
 from pointmap.raw_photos import is_raw, reads_raw
 from pointmap.video import VIDEO_EXTENSIONS
@@ -238,12 +243,19 @@ def open_photos(paths: Sequence[Path]) -> tuple[list[Photo], list[Rejected]]:
     """
     photos: list[Photo] = []
     rejected: list[Rejected] = []
+    sizes = set()
     for path, name in zip(paths, photo_names(paths), strict=True):
         try:
             photos.append(_describe(path, name))
         except UnusablePicture as error:
             rejected.append(Rejected(path, str(error)))
-    return photos, rejected
+            if str(error) == _all_around():
+                with open_picture(path) as image:
+                    sizes.add(image.size)
+    # One camera takes photos or panoramas at such a size, even where a wall ends at the seam.
+    alike = [photo for photo in photos if (photo.width, photo.height) in sizes]
+    rejected += [Rejected(photo.path, _all_around()) for photo in alike]
+    return [photo for photo in photos if photo not in alike], rejected
 
 
 def _describe(path: Path, name: str) -> Photo:
@@ -261,10 +273,7 @@ def _describe(path: Path, name: str) -> Photo:
             )
         decode(image, MIN_SIDE_PX, MIN_SIDE_PX)
         if _is_panorama(image):
-            raise UnusablePicture(
-                "it is a panorama that shows all around, which no lens takes: cut it into "
-                "perspective views first (docs/how-to/known-cameras.md says how)"
-            )
+            raise UnusablePicture(_all_around())
         if is_invisible(image):
             logger.warning("%s is transparent everywhere: its transparency is ignored", path.name)
     if hints.orientation >= 5:
@@ -275,14 +284,22 @@ def _describe(path: Path, name: str) -> Photo:
     )
 
 
+def _all_around() -> str:
+    """Return why a panorama is left out."""
+    return (
+        "it is a panorama that shows all around, which no lens takes: cut it into perspective "
+        "views first (docs/how-to/known-cameras.md says how)"
+    )
+
+
 def _is_panorama(image: Image.Image) -> bool:
     """Return whether an opened picture is equirectangular, by its metadata or what it shows."""
     if says_panorama(image):
         return True
-    if image.width != 2 * image.height:
+    if not may_be_panorama(*image.size):
         return False
     height, width = LOOKED_AT
-    return looks_like_panorama(decode(image, width, height))
+    return looks_like_panorama(decode(image, width, height), image.width / image.height)
 
 
 def as_frame(photo: Photo, video: str) -> Photo:

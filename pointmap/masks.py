@@ -8,6 +8,7 @@ nothing of what is ignored gets into it.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ compared (windows of 5 x 5)."""
 
 # From this alpha on, of 255, a pixel counts as there.
 _OPAQUE = 128
+# Levels of 255 that look black and white, and the share of a mask's pixels that are no chance.
+_DARK, _LIGHT, _DARK_SHARE = 64, 192, 0.02
 # A mask of another size is the same picture made smaller or larger if its sides agree to a pixel
 # of the smaller one, or to this share.
 _ASPECT_TOLERANCE = 0.005
@@ -56,12 +59,9 @@ def read_mask(path: Path, size: tuple[int, int], orientation: int) -> NDArray[np
     cannot be read, or is of another shape than the photo.
     """
     with open_picture(path) as image:
-        image.load()
         counts = opaque_pixels(image)
         if counts is None:
-            grey = image if image.mode in ("L", "I", "1") or image.mode[:2] == "I;" else None
-            values = np.asarray(image.convert("RGB") if grey is None else grey)
-            counts = np.asarray((values if values.ndim == 2 else values.max(axis=2)) > 0)
+            counts = np.asarray(_levels(image) > 0)
     if orientation >= 5 and not _same_shape(counts, size) and _same_shape(counts.T, size):
         counts = upright(counts, orientation)
     if not _same_shape(counts, size):
@@ -70,6 +70,26 @@ def read_mask(path: Path, size: tuple[int, int], orientation: int) -> NDArray[np
             "a mask has its photo's size, or is the same picture at another one"
         )
     return counts
+
+
+def looks_black_and_counts(path: Path) -> bool:
+    """Return whether a good part of a mask file is nearly black beside nearly white, and counts all
+    the same, not being 0: as JPEG and films store black.
+    """
+    with open_picture(path) as image:
+        if opaque_pixels(image) is not None:
+            return False
+        levels = _levels(image)
+    dark = (levels > 0) & (levels < _DARK)
+    return bool(levels.max(initial=0) >= _LIGHT and dark.mean() > _DARK_SHARE)
+
+
+def _levels(image: Image.Image) -> NDArray[Any]:
+    """Return the levels (h, w) of an opened mask, the highest of its colours."""
+    image.load()
+    grey = image if image.mode in ("L", "I", "1") or image.mode[:2] == "I;" else None
+    values = np.asarray(image.convert("RGB") if grey is None else grey)
+    return values if values.ndim == 2 else values.max(axis=2)
 
 
 def _same_shape(counts: NDArray[np.bool_], size: tuple[int, int]) -> bool:

@@ -12,7 +12,7 @@ from pointmap.decoding import UnusablePicture
 from pointmap.errors import InputError, some_of
 from pointmap.file_digest import file_sha256
 from pointmap.images import Photo
-from pointmap.masks import read_mask
+from pointmap.masks import looks_black_and_counts, read_mask
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,13 @@ def with_masks(folder: str | Path | None, photos: Sequence[Photo]) -> list[Photo
         logger.warning("%d photos are left out, as masked everywhere: %s", len(gone), some_of(gone))
     if not left:
         raise InputError(f"the masks in {folder} leave nothing of any photo: 0 is what is ignored")
+    grey = [path.name for path in found if looks_black_and_counts(path)]
+    if grey:
+        logger.warning(
+            "%d masks are nearly black where they are not 0, and only 0 is ignored: %s",
+            len(grey),
+            some_of(grey),
+        )
     if len(found) < len(photos):
         without = [photo.name for photo in left if photo.mask is None]
         logger.warning("%d photos have no mask in %s: %s", len(without), folder, some_of(without))

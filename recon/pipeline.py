@@ -13,6 +13,7 @@ from pointmap.images import Photo, find_videos, natural_key
 from recon.adaptation import AdaptOptions, adapted_depths
 from recon.alignment.align_scene import align_scene
 from recon.alignment.compared_pictures import compare_pictures
+from recon.alignment.cut_out import as_cut_out
 from recon.alignment.fisheyes import as_fisheyes
 from recon.alignment.further_groups import further_groups
 from recon.alignment.lens_choice import with_chosen_lenses
@@ -196,12 +197,14 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
     evidence, alignment = _cameras(inputs, features, matches, seen, options, run)
     with run.stage("Comparing zooms"):
         zooms = inputs.work.once(
-            content_key("zooms", 3, evidence, alignment, options.align),
+            content_key("zooms", 4, evidence, alignment, options.align),
             lambda: cameras_by_zoom(inputs.photos, evidence, alignment, options.align),
         )
     if zooms is not None:
-        by_zoom = zip(inputs.photos, zooms, strict=True)
-        photos = tuple(replace(photo, camera_key=key) for photo, key in by_zoom)
+        photos = tuple(
+            replace(photo, camera_key=key, exif_focal_px=focal_px)
+            for photo, (key, focal_px) in zip(inputs.photos, zooms, strict=True)
+        )
         inputs = replace(inputs, photos=photos)
         evidence, alignment = _cameras(
             inputs, features, matches, seen, options, run, " at several zooms"
@@ -255,7 +258,7 @@ def _with_lenses(
         always = options.lens == "fisheye"
         if always or options.lens == "auto":
             bent = inputs.work.once(
-                content_key("fisheyes", 1, *found, matches, options.align, always, options.seed),
+                content_key("fisheyes", 2, *found, matches, options.align, always, options.seed),
                 lambda: as_fisheyes(
                     inputs,
                     features,
@@ -274,7 +277,7 @@ def _with_lenses(
         if options.lens == "pinhole":
             return found
         chosen = inputs.work.once(
-            content_key("lenses", 2, *found, options.align, options.seed),
+            content_key("lenses", 3, *found, options.align, options.seed),
             lambda: with_chosen_lenses(
                 inputs.photos,
                 evidence,
@@ -284,7 +287,21 @@ def _with_lenses(
                 seed=options.seed,
             ),
         )
-        return evidence, chosen
+        if options.lens != "auto":
+            return evidence, chosen
+        cut_out = inputs.work.once(
+            content_key("cut out", 1, evidence, alignment, chosen, options.align, options.seed),
+            lambda: as_cut_out(
+                inputs.photos,
+                evidence,
+                alignment,
+                chosen,
+                options.align,
+                features=features,
+                seed=options.seed,
+            ),
+        )
+        return evidence, cut_out or chosen
 
 
 def _cameras(
@@ -329,7 +346,7 @@ def _alignment(
         how = by_place, options.align, options.seed, lens
         depends_on = names, inputs.known, evidence, learned, how
         alignment = inputs.work.once(
-            content_key("alignment", 14, *depends_on),
+            content_key("alignment", 15, *depends_on),
             lambda: align_scene(
                 inputs,
                 features,

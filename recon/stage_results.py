@@ -262,7 +262,8 @@ class Alignment:
     ``tracks`` with ``view_index`` into the photos; ``edges`` E, of the pairs that it was made of,
     ``used_edges`` (E,) bool, those that agree with the result; ``pointmap_pairs`` (T, 2), i < j,
     pairs whose pointmaps do; ``depth_scale`` (N,): what takes the photo's prior to scene units by
-    its pointmaps, NaN where they don't tell.
+    its pointmaps, NaN where they don't tell; ``cut_out``: whether principal points were solved for
+    photo by photo (:mod:`recon.alignment.cut_out`).
     """
 
     intrinsics: Array
@@ -274,6 +275,7 @@ class Alignment:
     used_edges: NDArray[np.bool_]
     pointmap_pairs: NDArray[np.int64]
     depth_scale: Array
+    cut_out: bool = False
 
 
 @dataclass(frozen=True)

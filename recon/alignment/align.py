@@ -91,8 +91,8 @@ def align(
     """
     options = options or AlignOptions()
     edges, priors = evidence.edges, evidence.priors
-    reach_px = np.array([np.hypot(p.width, p.height) / 2 for p in photos])
-    setup = _setup(evidence.focals, edges, reach_px, options, lens or LensModel())
+    middle_px = np.array([[p.width, p.height] for p in photos]) / 2
+    setup = _setup(evidence.focals, edges, middle_px, options, lens or LensModel())
     graph = _pose_graph(edges)
     predicted = Mapped(_predicted_depth, priors)
     known = known_cam_to_world or [None] * len(photos)
@@ -163,14 +163,16 @@ def _result(
 def _setup(
     focals: Focals,
     edges: Sequence[PairEdge],
-    reach_px: Array,
+    middle_px: Array,
     options: AlignOptions,
     lens: LensModel,
 ) -> Setup:
     """Return the unchanging part of the problem; photos of one focal group share a lens.
 
-    ``reach_px`` (N,): how far the photos' corners are from their centres.
+    ``middle_px`` (N, 2): the photos' centres.
     """
+    # How far corners are from them.
+    reach_px = np.linalg.norm(middle_px, axis=1)
     # A known focal joins no group: it stays what was given, whatever the others do.
     keys = [
         f"known {k}" if sigma == 0 else f"camera {name}"
@@ -184,9 +186,12 @@ def _setup(
     reach = np.array([float(np.median(reach_px[m])) for m in members])
     slope = np.array([float(np.median(guess_px[m] / reach_px[m])) for m in members])
     freed = None
-    if lens.k2 or lens.centre:
+    centre = np.broadcast_to(np.asarray(lens.centre), len(guess_px))
+    if lens.k2 or centre.any():
         freed = FreedLenses(
-            _K2_SIGMA * slope**4 * free * lens.k2, _CENTRE_SIGMA * reach * free * lens.centre
+            _K2_SIGMA * slope**4 * free * lens.k2,
+            _CENTRE_SIGMA * reach * free * [centre[m].any() for m in members],
+            middle_px,
         )
     return Setup(
         table=build_match_table(edges),

@@ -32,14 +32,16 @@ _K1_TAIL = 20.0
 @dataclass(frozen=True)
 class RichLenses:
     """What lenses (G,) have beyond a focal length and k1: whether each is a ``fisheye``, its
-    ``k2``, drawn to 0 with ``k2_sigma``, and by how much its principal point may be off those that
-    cameras were given, ``centre_sigma_px``. A sigma of 0 holds them.
+    ``k2``, drawn to 0 with ``k2_sigma``, and how far principal points may be from the middle,
+    ``centre_sigma_px``. A sigma of 0 holds them. ``off_px`` (G, 2): how far those that cameras were
+    given are off it already (None: not at all).
     """
 
     fisheye: Mask
     k2: Array
     k2_sigma: Array
     centre_sigma_px: Array
+    off_px: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -273,11 +275,14 @@ def _k1_prior(problem: BundleProblem, state: State) -> tuple[Array, Array]:
 
 
 def _rich_prior(problem: BundleProblem, state: State) -> tuple[Array, Array]:
-    """Return the weights (G, 3) that draw k2 and the principal point's shift to 0, and these."""
+    """Return the weights (G, 3) that draw k2 and how far the principal point is off to 0, and
+    these.
+    """
     assert problem.more is not None
     sigmas = np.stack([problem.more.k2_sigma, *2 * [problem.more.centre_sigma_px]], axis=1)
     weights = np.where(sigmas == 0, 0.0, 1 / np.where(sigmas == 0, 1.0, sigmas) ** 2)
-    return weights, np.column_stack([state.k2, state.shift_px])
+    off = state.shift_px if problem.more.off_px is None else problem.more.off_px + state.shift_px
+    return weights, np.column_stack([state.k2, off])
 
 
 def lens_priors(problem: BundleProblem, state: State) -> tuple[Array, Array]:

@@ -41,7 +41,7 @@ def pair_fits(photos: Sequence[Photo], alignment: Alignment) -> PairFits:
         for edge in alignment.edges
         if poses[edge.matches.i] is not None and poses[edge.matches.j] is not None
     ]
-    one_place = _ONE_PLACE * _distance(alignment)
+    one_place = one_place_length(alignment)
     fits = [_fitting(edge, photos, alignment, one_place) for edge in edges]
     return PairFits(
         np.array([(edge.matches.i, edge.matches.j) for edge in edges], np.int64).reshape(-1, 2),
@@ -81,6 +81,11 @@ def _fitting(
         error = np.linalg.norm(turned[:, :2] / z[:, None] - x_i[:, :2], axis=1)
     focal = min(float(alignment.intrinsics[k, 0, 0]) / unit_px(photos[k]) for k in (i, j))
     return np.asarray(error * focal < (_FITS_PX if moves else _TURNED_PX)), moves
+
+
+def one_place_length(alignment: Alignment) -> float:
+    """Return how far apart cameras are, in scene units, that stand in one place all the same."""
+    return _ONE_PLACE * _distance(alignment)
 
 
 def _distance(alignment: Alignment) -> float:

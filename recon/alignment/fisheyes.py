@@ -76,10 +76,11 @@ def as_fisheyes(
     explain the matches no better than the pinholes ``before``, or nothing speaks against these,
     unless they are to be taken so ``always``.
 
-    Photos whose EXIF tells a focal length are taken at its word.
+    Focal lengths that are given say what the lenses are. Those of EXIF don't: action cameras state
+    that of a lens that would not bend.
     """
     photos, (pinholes, alignment) = inputs.photos, before
-    if any(source in ("given", "exif") for source in pinholes.focals.sources) and not always:
+    if "given" in pinholes.focals.sources and not always:
         return None
     if not always and not _doubtful(photos, alignment):
         return None

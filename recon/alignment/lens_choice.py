@@ -75,7 +75,7 @@ def with_chosen_lenses(
     ):
         return alignment
     told = replace(evidence, edges=list(alignment.edges))
-    learned, held_out = _split(told)
+    learned, held_out = held_out_split(told)
     first = align(photos, learned, options, start=alignment)
     sigma = centre_sigma(photos, alignment)
     logger.debug("principal points are held to %.3f of the long side", sigma)
@@ -118,7 +118,7 @@ def _asked_for(photos: Sequence[Photo], alignment: Alignment) -> bool:
     return errors.left < (_MOVING_LEFT if shift > _SHIFT_DEG else _LEFT)
 
 
-def _split(evidence: PairEvidence) -> tuple[PairEvidence, list[PairEdge]]:
+def held_out_split(evidence: PairEvidence) -> tuple[PairEvidence, list[PairEdge]]:
     """Return the evidence without a tenth of each edge's matches, and edges of that tenth."""
     rng = np.random.default_rng(_SEED)
     learned, held_out = [], []

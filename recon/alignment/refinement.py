@@ -62,24 +62,26 @@ class AlignOptions:
 @dataclass(frozen=True)
 class LensModel:
     """What lenses can do that aren't known: whether they are a ``fisheye``, and what is solved for
-    beside their focal length: ``k1``, ``k2``, and the principal point, ``centre``.
+    beside their focal length: ``k1``, ``k2``, and the principal point, ``centre``, of all photos or
+    of those that are named (N,).
     """
 
     fisheye: bool = False
     k1: bool = True
     k2: bool = False
-    centre: bool = False
+    centre: bool | tuple[bool, ...] = False
 
 
 @dataclass(frozen=True)
 class FreedLenses:
     """What is solved for beside focal lengths and k1, of each lens (G,): ``k2_sigma``, how far the
     second coefficient may be from 0, and ``centre_sigma_px``, how far the principal point may be
-    from where it is; 0 for what is held.
+    from the photo's middle (``middle_px`` (N, 2), of each photo); 0 for what is held.
     """
 
     k2_sigma: Array
     centre_sigma_px: Array
+    middle_px: Array
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,7 @@ def adjust(
             cameras.k2[member],
             none if freed is None else freed.k2_sigma[groups],
             none if freed is None else freed.centre_sigma_px[groups],
+            None if freed is None else cameras.principal[member] - freed.middle_px[member],
         )
     result = bundle_adjust(
         BundleProblem(

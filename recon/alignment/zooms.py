@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from pointmap.camera import Array, Mask, project
+from pointmap.camera import Array, Index, Mask, project
 from pointmap.images import Photo
 from recon.alignment.align import align
 from recon.alignment.explained import pair_fits, unit_px
 from recon.alignment.refinement import AlignOptions
-from recon.stage_results import Alignment, PairEvidence
+from recon.stage_results import Alignment, Focals, PairEvidence
 
 logger = logging.getLogger(__name__)
 
@@ -32,13 +32,14 @@ _FREE, _STEP = 0.2, np.log(1.15)
 
 def cameras_by_zoom(
     photos: Sequence[Photo], evidence: PairEvidence, alignment: Alignment, options: AlignOptions
-) -> list[str] | None:
-    """Return the photos' ``camera_key``, another one for each zoom; None where one focal length for
-    each camera explains the matches as well.
+) -> list[tuple[str, float | None]] | None:
+    """Return the photos' ``camera_key``, another one for each zoom, and ``exif_focal_px``; None
+    where one focal length for each camera explains the matches as well.
 
-    Cameras whose focal length is given, or told by EXIF, stay as they are.
+    Cameras whose focal length is given stay as they are. What EXIF says of photos that were cut out
+    and enlarged since, it says of others: it is dropped where the matches say otherwise.
     """
-    open_ = np.array([source not in ("given", "exif") for source in evidence.focals.sources])
+    open_ = np.array([source != "given" for source in evidence.focals.sources])
     misfits = open_ & _misfits(photos, alignment)
     before = _squared_errors(photos, alignment)
     # What a few photos of hundreds leave is not worth aligning all of them anew.
@@ -68,8 +69,26 @@ def cameras_by_zoom(
         "length of its own",
         zoom.max() + 1,
     )
-    keys = zip((photo.camera_key for photo in photos), zoom.tolist(), strict=True)
-    return [f"{key}, zoom {z}" if z else key for key, z in keys]
+    contradicted = _contradicted(photos, trial, focals, zoom)
+    return [
+        (
+            f"{photo.camera_key}, zoom {z}" if z else photo.camera_key,
+            None if wrong else photo.exif_focal_px,
+        )
+        for photo, z, wrong in zip(photos, zoom.tolist(), contradicted.tolist(), strict=True)
+    ]
+
+
+def _contradicted(photos: Sequence[Photo], trial: Alignment, focals: Focals, zoom: Index) -> Mask:
+    """Return (N,) of which photos EXIF tells another focal length than that of their ``zoom``."""
+    told = [p.exif_focal_px if p.exif_focal_px is not None else np.nan for p in photos]
+    off = np.abs(np.log(trial.intrinsics[:, 0, 0] / np.array(told)))
+    result = np.zeros(len(photos), bool)
+    cameras = np.stack([focals.groups, zoom], axis=1)
+    for camera in np.unique(cameras, axis=0):
+        members = (cameras == camera).all(axis=1)
+        result[members] = np.median(off[members]) > _STEP
+    return result
 
 
 def _misfits(photos: Sequence[Photo], alignment: Alignment) -> Mask:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
+from pointmap.camera import Array
 from recon.stage_results import PairMatches
 
 # Displacements in units of the key points' accuracy, about half a pixel: what keeps its place, and
@@ -14,37 +16,58 @@ from recon.stage_results import PairMatches
 _STILL, _FAR = 3.0, 60.0
 # Matches that have to move so far for the others to be suspect.
 _LEAST_MOVING = 15
+# Share of all matches that keep their place, from which on their places say something.
+_MANY = 0.02
 
 
 def without_still_matches(matches: Sequence[PairMatches]) -> list[PairMatches]:
     """Return the pairs without the matches of key points that keep their pixels while others move.
 
     A key point that does so in one pair, between whose photos other matches move far, is taken for
-    a part of what moves with the camera, and loses its still matches in all pairs.
+    a part of what moves with the camera, and loses its still matches in all pairs. Where such
+    matches are many, those from one of their places to another one go, too: a watermark that
+    repeats all over the picture matches itself one tile further.
     """
     still = [_displacement(pair) < _STILL for pair in matches]
     attached: dict[int, set[int]] = {}
+    places = []
     for pair, stays in zip(matches, still, strict=True):
         moving = _displacement(pair)[~stays]
         if stays.any() and len(moving) >= _LEAST_MOVING and np.median(moving) > _FAR:
             attached.setdefault(pair.i, set()).update(pair.index_i[stays].tolist())
             attached.setdefault(pair.j, set()).update(pair.index_j[stays].tolist())
+            places.append(pair.xy_i[stays])
     if not attached:
         return list(matches)
     named = {photo: np.array(sorted(points), np.int64) for photo, points in attached.items()}
     none = np.zeros(0, np.int64)
-    return [
-        pair.select(
-            ~stays
-            | ~(
-                np.isin(pair.index_i, named.get(pair.i, none))
-                | np.isin(pair.index_j, named.get(pair.j, none))
-            )
-        )
-        if stays.any()
-        else pair
-        for pair, stays in zip(matches, still, strict=True)
-    ]
+
+    def moving_on(pair: PairMatches, stays: NDArray[np.bool_]) -> PairMatches:
+        ends = (pair.index_i, pair.i), (pair.index_j, pair.j)
+        i, j = (np.isin(index, named.get(photo, none)) for index, photo in ends)
+        dropped = stays & (i | j)
+        return pair.select(~dropped) if dropped.any() else pair
+
+    kept = [moving_on(pair, stays) for pair, stays in zip(matches, still, strict=True)]
+    total, left = (sum(map(len, some)) for some in (matches, kept))
+    if left > (1 - _MANY) * total:
+        return kept
+    return _off_places(kept, np.concatenate(places))
+
+
+def _off_places(matches: Sequence[PairMatches], places: Array) -> list[PairMatches]:
+    """Return the pairs without the matches from one of the ``places`` (K, 2) to another one, where
+    something keeps its pixels.
+    """
+    tree = KDTree(places)
+
+    def off(pair: PairMatches) -> PairMatches:
+        reach = _STILL * pair.sigma_px
+        near = [np.isfinite(tree.query(xy, distance_upper_bound=reach)[0])
+                for xy in (pair.xy_i, pair.xy_j)]  # fmt: skip
+        return pair.select(~(near[0] & near[1])) if (near[0] & near[1]).any() else pair
+
+    return [off(pair) if len(pair) else pair for pair in matches]
 
 
 def _displacement(pair: PairMatches) -> NDArray[np.float64]:

@@ -51,6 +51,12 @@ def judge(
         return None
     evidence = scene_evidence(photos, alignment, compared)
     verdict = verdict_of(evidence, [photo.name for photo in photos])
+    if alignment.cut_out and verdict.word == "sound":
+        return doubted(
+            verdict,
+            "each photo was cut out of a larger one elsewhere, and its principal point is hardly "
+            "held by matches: give the original files",
+        )
     if learned and placed == 2 and verdict.word == "sound" and _most_disagree(alignment):
         return doubted(
             verdict,

@@ -26,7 +26,7 @@ from recon.alignment.camera_model import (
     State,
     linearise,
 )
-from recon.alignment.explained import unit_px
+from recon.alignment.explained import one_place_length, unit_px
 from recon.alignment.positive_system import solve_positive
 from recon.stage_results import Alignment
 
@@ -101,10 +101,15 @@ class _System:
         return solve_positive(sparse.csc_array(matrix), right * self.free[:, None])
 
 
-def uncertainty(photos: Sequence[Photo], alignment: Alignment, *, seed: int = 0) -> Uncertainty:
-    """Return how far the poses of a scene may be off, by its own observations."""
+def uncertainty(
+    photos: Sequence[Photo], alignment: Alignment, *, seed: int = 0, own_lenses: bool = False
+) -> Uncertainty:
+    """Return how far the poses of a scene may be off, by its own observations.
+
+    ``own_lenses``: the richer camera is another one for each photo.
+    """
     rng = np.random.default_rng(seed)
-    system = _reduced_system(photos, alignment, rng)
+    system = _reduced_system(photos, alignment, rng, own_lenses=own_lenses)
     if system is None:
         return Uncertainty.unknown(len(photos))
     usual, richer = system.prior(_USUAL), system.prior(_RICHER)
@@ -116,9 +121,17 @@ def uncertainty(photos: Sequence[Photo], alignment: Alignment, *, seed: int = 0)
     step, chance = steps[:, 0], steps[:, 1:]
     poses = np.stack([np.asarray(alignment.cam_to_world[k]) for k in system.seen])
     pairs = _some_pairs(len(system.seen), rng)
-    rotation, direction = zip(*(_moved_deg(poses, draw, pairs) for draw in draws.T), strict=True)
-    shift = np.maximum(*_moved_deg(poses, step, pairs))
-    by_chance = np.mean([np.maximum(*_moved_deg(poses, s, pairs)) ** 2 for s in chance.T], axis=0)
+    apart = np.linalg.norm(poses[pairs[:, 0], :3, 3] - poses[pairs[:, 1], :3, 3], axis=1)
+    moves = apart > one_place_length(alignment)
+
+    def moved_deg(step: Array) -> tuple[Array, Array]:
+        rotation, direction = _moved_deg(poses, step, pairs)
+        # Within one place there is no direction to err in.
+        return rotation, np.where(moves, direction, 0.0)
+
+    rotation, direction = zip(*(moved_deg(draw) for draw in draws.T), strict=True)
+    shift = np.maximum(*moved_deg(step))
+    by_chance = np.mean([np.maximum(*moved_deg(s)) ** 2 for s in chance.T], axis=0)
     shift = np.sqrt(np.maximum(shift**2 - by_chance, 0.0))
     by_photo = np.full((3, len(photos)), np.nan)
     each = (
@@ -192,7 +205,11 @@ def _moved_deg(poses: Array, step: Array, pairs: Index) -> tuple[Array, Array]:
 
 
 def _reduced_system(
-    photos: Sequence[Photo], alignment: Alignment, rng: np.random.Generator
+    photos: Sequence[Photo],
+    alignment: Alignment,
+    rng: np.random.Generator,
+    *,
+    own_lenses: bool = False,
 ) -> _System | None:
     tracks = alignment.tracks
     placed = np.array([pose is not None for pose in alignment.cam_to_world], bool)
@@ -216,8 +233,9 @@ def _reduced_system(
     long_side = np.array([max(photos[k].width, photos[k].height) for k in seen], np.float64)
     # Photos of one lens, as far as was solved: those of equal focal length and distortion.
     told = np.stack([K[:, 0, 0] / long_side, k1, k2, fisheye], axis=1)
-    lens = np.unique(told, axis=0, return_inverse=True)[1]
-    lens = lens.ravel()
+    lens = np.unique(told, axis=0, return_inverse=True)[1].ravel()
+    if own_lenses:
+        lens = np.arange(len(seen))
     count, lenses = len(seen), int(lens.max()) + 1
     none, one = np.zeros(count), np.ones(count)
     problem = BundleProblem(

@@ -105,17 +105,25 @@ def test_panoramas_are_told_from_wide_photos(tmp_path: Path) -> None:
     # It closes up: no drift from its one side to the other; and rows at the poles are one colour.
     around -= np.linspace(0, 1, width)[:, None] * (around[:, -1:] - around[:, :1])
     around *= np.sin(np.linspace(0, np.pi, height))[:, None, None]
-    panorama = np.clip(128 + 2 * around, 0, 255).astype(np.uint8)
-    assert looks_like_panorama(panorama)
-    assert not looks_like_panorama(np.roll(panorama, height // 2, axis=0))
-    assert not looks_like_panorama(np.concatenate([panorama[:, : width // 2]] * 2, axis=1)[:, ::-1])
-    assert not looks_like_panorama(np.full((height, width, 3), 90, np.uint8))
-    for name, pixels in (("around.png", panorama), ("wide.png", panorama[:, ::-1] // 2)):
-        shifted = np.roll(pixels, 64, axis=0) if name == "wide.png" else pixels
-        Image.fromarray(shifted).save(tmp_path / name)
-    photos, rejected = open_photos([tmp_path / "around.png", tmp_path / "wide.png"])
+    panorama = np.clip(128 + 2 * np.roll(around, 40, axis=1), 0, 255).astype(np.uint8)
+    assert looks_like_panorama(panorama, 2.0)
+    without_poles = np.roll(panorama, height // 2, axis=0)
+    assert not looks_like_panorama(without_poles, 2.0) and looks_like_panorama(without_poles, 3.6)
+    twice = np.concatenate([panorama[:, : width // 2]] * 2, axis=1)[:, ::-1]
+    assert not looks_like_panorama(twice, 2.0) and not looks_like_panorama(twice, 3.6)
+    assert not looks_like_panorama(np.full((height, width, 3), 90, np.uint8), 2.0)
+    # A photo in a white frame has the same at its left and right, and nothing above and below.
+    framed = np.full_like(panorama, 255)
+    framed[16:-16, 16:-16] = panorama[16:-16, 16:-16]
+    assert not looks_like_panorama(framed, 2.0) and not looks_like_panorama(framed, 3.6)
+    wide = np.roll(panorama, 64, axis=0)
+    pictures = {"around.png": panorama, "wide.png": wide[:120, :240], "as large.png": wide}
+    for name, pixels in pictures.items():
+        Image.fromarray(pixels).save(tmp_path / name)
+    photos, rejected = open_photos([tmp_path / name for name in pictures])
+    # Whatever it shows at its seam, a picture as large as a panorama is one.
     assert [photo.name for photo in photos] == ["wide.png"]
-    assert "panorama" in rejected[0].reason
+    assert all("panorama" in one.reason for one in rejected)
     image = Image.new("RGB", (64, 32))
     image.info["xmp"] = b'<x GPano:ProjectionType="equirectangular"/>'
     assert says_panorama(image) and not says_panorama(Image.new("RGB", (64, 32)))

@@ -73,6 +73,23 @@ def test_photos_masked_everywhere_are_left_out(
     assert caplog.messages == ["1 photos are left out, as masked everywhere: left/0.jpg"]
 
 
+def test_masks_whose_black_is_not_0_are_told_of(
+    photos: list[Photo], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    levels = np.full(SIZE[::-1], 235, np.uint8)
+    levels[:, :20] = 16
+    classes = np.where(levels > 16, 2, 1).astype(np.uint8)
+    for name, values in (("left/0.jpg", levels), ("right/0.jpg", classes), ("1.jpg", levels > 99)):
+        path = tmp_path / f"masks/{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values).save(path)
+    with caplog.at_level(logging.WARNING):
+        with_masks(tmp_path / "masks", photos)
+    assert [record.getMessage() for record in caplog.records] == [
+        "1 masks are nearly black where they are not 0, and only 0 is ignored: 0.jpg.png"
+    ]
+
+
 def nothing(folder: Path) -> None:
     save(folder / "other.png")
 

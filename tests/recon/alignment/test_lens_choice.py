@@ -98,12 +98,16 @@ def material(matches: list[PairMatches]) -> tuple[Inputs, NetworkResult]:
     return inputs, NetworkResult((), [], [], {})
 
 
-def test_a_fisheye_is_found_by_its_matches(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("exif", [False, True])
+def test_a_fisheye_is_found_by_its_matches(exif: bool, caplog: pytest.LogCaptureFixture) -> None:
     """120 degrees of view along the long side, where pinholes place every photo wrongly."""
     K, lens = pinhole(305.0, WIDTH, HEIGHT), Lens.solved(0.0, 0.0, True)
     scene = shown(K, lens, extent=2.6)
     matches = matches_of(scene)
     evidence = evidence_of(matches)
+    if exif:
+        told = replace(evidence.focals, sources=("exif",) * len(PHOTOS))
+        evidence = replace(evidence, focals=told)
     before = align(PHOTOS, evidence)
     features = [
         PhotoFeatures(

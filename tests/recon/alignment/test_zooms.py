@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -45,9 +46,19 @@ def test_zoomed_photos_become_a_camera_of_their_own(
     evidence = _evidence(zoomed)
     keys = cameras_by_zoom(PHOTOS, evidence, align(PHOTOS, evidence), AlignOptions())
     assert keys is not None
-    different = {k for k in range(COUNT) if keys[k] != keys[min(set(range(COUNT)) - zoomed)]}
+    different = {k for k in range(COUNT) if keys[k][0] != keys[min(set(range(COUNT)) - zoomed)][0]}
     assert different == zoomed
     assert "zooms" in caplog.text
+
+
+def test_exif_is_not_believed_of_photos_that_were_enlarged_since() -> None:
+    told = Focals(np.full(COUNT, 600.0), np.full(COUNT, 0.05), ("exif",) * COUNT,
+                  np.zeros(COUNT, np.int64))  # fmt: skip
+    evidence = _evidence({1, 4, 6}, told)
+    photos = [replace(photo, exif_focal_px=600.0) for photo in PHOTOS]
+    cameras = cameras_by_zoom(photos, evidence, align(photos, evidence), AlignOptions())
+    assert cameras is not None
+    assert [focal for _, focal in cameras] == [None if k in (1, 4, 6) else 600.0 for k in range(8)]
 
 
 def test_photos_of_one_camera_stay_one(caplog: pytest.LogCaptureFixture) -> None:

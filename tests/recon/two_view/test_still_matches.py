@@ -27,6 +27,17 @@ def test_what_stays_while_others_move_far_is_left_out_of_all_pairs() -> None:
         assert (after.i, after.j) == (before.i, before.j)
 
 
+def test_a_watermark_that_repeats_matches_itself_nowhere() -> None:
+    first = pair(0, 1, 80, attached=40, moving=60)
+    # One tile of it on another one, between other key points of two more photos.
+    index = np.arange(40)
+    tiles = PairMatches(
+        2, 3, first.xy_i[:40], np.roll(first.xy_i[:40], 3, axis=0), index, index, 0.5
+    )
+    kept = without_still_matches([first, tiles])
+    assert [len(p) for p in kept] == [60, 0]
+
+
 def test_a_camera_that_hardly_moves_loses_nothing() -> None:
     pairs = [pair(0, 1, 1, attached=50, moving=50), pair(0, 2, 8, attached=50, moving=50)]
     assert [len(p) for p in without_still_matches(pairs)] == [100, 100]

@@ -253,6 +253,20 @@ def test_photos_from_one_place_are_told_of() -> None:
     assert verdict.rotation_error_deg is None
 
 
+def test_one_photo_from_aside_makes_no_doubt_of_those_from_one_place() -> None:
+    rng = np.random.default_rng(0)
+    far = rng.uniform(-1, 1, (500, 3)) * [5, 2, 1.5] + [0, 0, 5]
+    turns = np.radians([-20, -12, -4, 4, 12, 3])[:, None] * [[0.0, 1.0, 0.0]]
+    poses = np.tile(np.eye(4), (COUNT, 1, 1))
+    poses[:, :3, :3] = rotation_exp(turns)
+    poses[-1, :3, 3] = [0.8, 0, 0]
+    K = pinhole(550.0, WIDTH, HEIGHT)
+    xy = np.stack([project(transform_points(invert_rigid(pose), far), K) for pose in poses])
+    solved = _solved(xy + rng.normal(0, 0.3, xy.shape))
+    verdict = judge(PHOTOS, solved)
+    assert verdict is not None and verdict.word == "sound"
+
+
 def test_photos_that_show_the_same_from_the_same_place_are_doubtful() -> None:
     verdict = judge(PHOTOS[:4], _turning(0.0))
     assert verdict is not None

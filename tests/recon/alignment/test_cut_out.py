@@ -1,0 +1,86 @@
+"""Photos that were cut out of larger ones, each elsewhere."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from alignment_scenes import HEIGHT, WIDTH, arc_scene
+
+from pointmap.camera import Array, rotation_angle_deg
+from pointmap.images import Photo
+from recon.alignment.align import align
+from recon.alignment.cut_out import as_cut_out
+from recon.alignment.refinement import AlignOptions
+from recon.stage_results import Alignment, PairEvidence, PairMatches
+from recon.two_view.focal_lengths import solve_focals
+from recon.two_view.relative_pose import verify_pair
+from recon.verdict.judge import judge
+
+COUNT, SHARE = 8, 0.75
+SIZE = np.array([WIDTH, HEIGHT]) * SHARE
+PHOTOS = [
+    Photo(Path(f"{k}.jpg"), f"{k}.jpg", int(SIZE[0]), int(SIZE[1]), None, "phone")
+    for k in range(COUNT)
+]
+
+
+def cut_out(corners: Array) -> tuple[PairEvidence, Array]:
+    """Return what matches say of windows at ``corners`` (COUNT, 2), shares of what is left, of
+    photos around a thing; and the true poses.
+    """
+    scene = arc_scene(COUNT, 350, noise_px=0.2, span_deg=70, seed=3)
+    xy = scene.xy - (corners * (1 - SHARE) * [WIDTH, HEIGHT])[:, None]
+    xy[((xy < 0) | (xy > SIZE)).any(axis=2)] = np.nan
+    matches = []
+    for i, j in combinations(range(COUNT), 2):
+        seen = np.flatnonzero(np.isfinite(xy[[i, j]]).all(axis=(0, 2)))
+        matches.append(PairMatches(i, j, xy[i][seen], xy[j][seen], seen, seen, 0.5))
+    focals = solve_focals(PHOTOS, matches)
+    found = [verify_pair(PHOTOS, pair, None, focals.focals_px) for pair in matches]
+    edges = [edge for edge in found if edge is not None]
+    return PairEvidence(matches, edges, focals, [], []), scene.cam_to_world
+
+
+def turned_wrong_deg(alignment: Alignment, truth: Array) -> float:
+    """Return the median error of the photos' relative rotations."""
+    poses = [pose for pose in alignment.cam_to_world if pose is not None]
+    assert len(poses) == COUNT
+    errors = [
+        rotation_angle_deg(
+            (poses[i][:3, :3].T @ poses[j][:3, :3]).T @ truth[i][:3, :3].T @ truth[j][:3, :3]
+        )
+        for i, j in combinations(range(COUNT), 2)
+    ]
+    return float(np.median(errors))
+
+
+def test_each_gets_a_principal_point_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    evidence, truth = cut_out(np.random.default_rng(1).random((COUNT, 2)))
+    centred = align(PHOTOS, evidence)
+    assert turned_wrong_deg(centred, truth) > 3
+    found = as_cut_out(PHOTOS, evidence, centred, centred, AlignOptions())
+    assert found is not None and turned_wrong_deg(found, truth) < 1
+    assert "cut out of larger ones" in caplog.text
+    verdict = judge(PHOTOS, found)
+    assert verdict is not None and verdict.word == "doubtful" and "original" in verdict.reason
+
+
+def test_of_those_that_were_not_cut_out_the_principal_point_stays() -> None:
+    corners = np.full((COUNT, 2), 0.5)
+    corners[[2, 5]] = [[0.05, 0.9], [1.0, 0.2]]
+    evidence, truth = cut_out(corners)
+    centred = align(PHOTOS, evidence)
+    found = as_cut_out(PHOTOS, evidence, centred, centred, AlignOptions())
+    assert found is not None and turned_wrong_deg(found, truth) < 0.3
+    off = np.linalg.norm(found.intrinsics[:, :2, 2] - SIZE / 2, axis=1)
+    assert (off > 0).tolist() == [k in (2, 5) for k in range(COUNT)]
+
+
+def test_photos_as_they_were_taken_stay_so(caplog: pytest.LogCaptureFixture) -> None:
+    evidence, _ = cut_out(np.full((COUNT, 2), 0.5))
+    centred = align(PHOTOS, evidence)
+    assert as_cut_out(PHOTOS, evidence, centred, centred, AlignOptions()) is None
+    assert not caplog.records
