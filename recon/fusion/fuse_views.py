@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 # Of fuse_views, for results that were kept.
-_VERSION = 8
+_VERSION = 9
 _MOST_TILT_DEG = 5.0
 
 

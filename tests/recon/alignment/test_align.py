@@ -151,7 +151,7 @@ def test_the_second_pose_of_a_plane_is_taken_where_the_first_is_wrong():
         edges[k] = replace(edges[k], pose=replace(pose, alternative=right.cam2_to_cam1))
     graph = _pose_graph(edges)
     focals = Focals(np.full(6, FOCAL), np.zeros(6), ("given",) * 6, np.zeros(6, np.int64))
-    setup = _setup(focals, edges, np.full(6, 400.0), AlignOptions(), LensModel())
+    setup = _setup(focals, edges, np.full((6, 2), 283.0), AlignOptions(), LensModel())
     cameras = _unmatched(photos(6), setup).cameras
     start = first_cameras(graph, cameras, setup.table, [], max_edge_error_deg=10.0)
     assert start.used.all()
@@ -171,7 +171,7 @@ def test_photos_one_ahead_of_the_other_are_not_put_in_one_place():
     graph = _pose_graph(edges)
     assert (~graph.moves).sum() == 5 and not graph.turns.any()
     focals = Focals(np.full(8, FOCAL), np.zeros(8), ("given",) * 8, np.zeros(8, np.int64))
-    setup = _setup(focals, edges, np.full(8, 400.0), AlignOptions(), LensModel())
+    setup = _setup(focals, edges, np.full((8, 2), 283.0), AlignOptions(), LensModel())
     cameras = _unmatched(photos(8), setup).cameras
 
     def last_step(graph: PoseGraph) -> float:
@@ -411,7 +411,7 @@ def test_photos_join_a_large_scene_several_at_a_time(monkeypatch: pytest.MonkeyP
     edges, _ = scene_edges(scene, neighbours=6)
     focals = np.full(20, FOCAL)
     known = Focals(focals, np.zeros(20), ("given",) * 20, np.zeros(20, np.int64))
-    setup = _setup(known, edges, np.ones(20), AlignOptions(), LensModel())
+    setup = _setup(known, edges, np.ones((20, 2)), AlignOptions(), LensModel())
     unplaced = _unmatched(photos(20), setup).cameras
     cameras: Cameras = replace(
         unplaced, cam_to_world=scene.cam_to_world, registered=np.arange(20) < 17
