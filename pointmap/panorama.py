@@ -56,7 +56,8 @@ def _details_alike(columns: NDArray[np.float64]) -> float:
 
     details = columns - cv2.blur(columns, (1, _DETAIL_ROWS))
     first, second = details[:, 0].ravel(), details[:, 1].ravel()
-    return float(first @ second / max(np.linalg.norm(first) * np.linalg.norm(second), 1e-9))
+    lengths = float(np.linalg.norm(first)) * float(np.linalg.norm(second))
+    return float(first @ second) / max(lengths, 1e-9)
 
 
 def _is_whole(aspect: float) -> bool:

@@ -167,7 +167,7 @@ def _mostly_alone(groups: Index) -> bool:
     return bool(np.mean(np.bincount(groups)[groups] == 1) > 0.5)
 
 
-def _medians(values: Array, groups: Array) -> Array:
+def _medians(values: Array, groups: Index) -> Array:
     """Return each value's median over its group."""
     result = values.copy()
     for group in np.unique(groups):
