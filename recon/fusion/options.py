@@ -36,9 +36,9 @@ class FusionOptions:
     """Keep the inside of this box only: x y z of its low corner, then of its high corner."""
     max_triangles: int = 3_000_000
     """Upper bound of the mesh's size; the voxel grows to keep it."""
-    max_memory_gb: float = 1.0
+    max_memory_gb: float = 0.5
     """Upper bound of the voxels' memory: a scene that needs more is made in parts of space. One
-    that needs 64 times as much gets larger voxels, with a warning."""
+    that needs 128 times as much gets larger voxels, with a warning."""
     min_component: float = 0.0005
     """Connected pieces with less than this share of all triangles are removed as floaters."""
     fill_holes: float = 4.0

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# All photos are gone through for each part of a large scene.
-_MOST_PARTS = 64
+# Photos that look into several parts of a large scene are gone through for each of them.
+_MOST_PARTS = 128
 
 
 @dataclass(frozen=True)

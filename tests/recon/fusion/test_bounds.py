@@ -34,7 +34,7 @@ def test_memory_bound_makes_voxels_coarser_and_says_so(
     views = [view_of(s) for s in shots]
     fine = fuse_surface(views)
     assert not caplog.records
-    bound = fuse_surface(views, options=FusionOptions(max_memory_gb=0.006 / 64))
+    bound = fuse_surface(views, options=FusionOptions(max_memory_gb=0.006 / 128))
     assert 0 < len(bound.mesh.faces) < 0.5 * len(fine.mesh.faces)
     assert bound.statistics["voxel_size"] > fine.statistics["voxel_size"]
     assert "--fusion.max-memory-gb" in caplog.text
