@@ -27,6 +27,8 @@ from recon.scene import Scene, View
 from recon.work.threads import in_threads
 
 _FRAMES = "frames"
+# Of larger meshes page and models are written one after the other: either takes up to a gigabyte.
+_MOST_BESIDE = 1_000_000
 
 
 def save_scene(
@@ -117,6 +119,8 @@ def write_files(
     # window that draws for the page has to be the main thread's on macOS.
     with ThreadPoolExecutor(1) as beside:
         models = beside.submit(_write_models, staging, reconstruction, export)
+        if len(reconstruction.surface.faces) > _MOST_BESIDE:
+            models.result()
         if report:
             # viz depends on recon, not the other way: it is imported where it is called.
             from viz.pages.report import write_report
