@@ -27,7 +27,7 @@ from recon.scene import Scene, View
 from recon.work.threads import in_threads
 
 _FRAMES = "frames"
-# Of larger meshes page and models are written one after the other: either takes up to a gigabyte.
+# Of larger meshes page and models are written one after the other, for less memory.
 _MOST_BESIDE = 1_000_000
 
 
