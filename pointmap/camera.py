@@ -150,21 +150,24 @@ def fit_similarity(
 ) -> tuple[float, Array, Array]:
     """Return scale, R (3, 3), t (3,) minimising sum w |scale R source + t - target|^2.
 
-    Weighted orthogonal Procrustes (Umeyama 1991), computed by roma. ``source``, ``target``: (N, 3),
-    N >= 3 and not collinear, or the rotation is arbitrary about the line. With ``with_scale=False``
-    the scale is 1.
+    Weighted orthogonal Procrustes (Umeyama, PAMI 1991). ``source``, ``target``: (N, 3), N >= 3 and
+    not collinear, or the rotation is arbitrary about the line. With ``with_scale=False`` the scale
+    is 1. All three are NaN where a coordinate or a weight is not finite or no weight is above 0.
     """
-    import roma
-    import torch
-
-    src = torch.from_numpy(np.ascontiguousarray(source, np.float64))
-    dst = torch.from_numpy(np.ascontiguousarray(target, np.float64))
-    w = None if weights is None else torch.from_numpy(np.ascontiguousarray(weights, np.float64))
-    if with_scale:
-        R, t, scale = roma.rigid_points_registration(src, dst, w, compute_scaling=True)
-        return float(scale), R.numpy(), t.numpy()
-    R, t = roma.rigid_points_registration(src, dst, w)
-    return 1.0, R.numpy(), t.numpy()
+    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    w = np.ones(len(source)) if weights is None else np.asarray(weights, np.float64)
+    share = w / w.sum() if w.sum() > 0 else np.full(len(w), np.nan)
+    centre_s, centre_t = share @ source, share @ target
+    s, t = source - centre_s, target - centre_t
+    covariance = (share[:, None] * t).T @ s
+    if not np.isfinite(covariance).all():
+        return float("nan"), np.full((3, 3), np.nan), np.full(3, np.nan)
+    u, stretch, vt = np.linalg.svd(covariance)
+    # A rotation and no mirror: the least certain axis is turned round.
+    sign = np.array([1.0, 1.0, 1.0 if np.linalg.det(u @ vt) > 0 else -1.0])
+    R = (u * sign) @ vt
+    scale = float(stretch @ sign / max(share @ (s * s).sum(axis=1), 1e-300)) if with_scale else 1.0
+    return scale, R, centre_t - scale * R @ centre_s
 
 
 def sample_at(depth: ArrayLike, height: int, width: int) -> Array:

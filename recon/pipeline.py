@@ -379,7 +379,10 @@ def _aligned_scene(
 ) -> Scene:
     """Return the scene of solved cameras; ``place`` is added to the stages' names."""
     with run.stage(f"Judging the cameras{place}"):
-        compared = compare_pictures(inputs.photos, alignment)
+        compared = inputs.work.once(
+            content_key("compared pictures", 1, inputs.photo_keys, alignment),
+            lambda: compare_pictures(inputs.photos, alignment),
+        )
         learned = inputs.matcher is not None
         first_verdict = judge(inputs.photos, alignment, compared, learned=learned)
     _tell(first_verdict, place)

@@ -10,12 +10,14 @@ from pointmap.camera import Array
 from recon.prediction.given_maps import priors_from_matches
 from recon.progress import Advance, unheard
 from recon.stage_results import (
+    Focals,
     NetworkResult,
     PairEdge,
     PairEvidence,
     PairMatches,
     PairSketch,
     PhotoFeatures,
+    PhotoPrior,
 )
 from recon.two_view.chosen_pose import PoseFrom, pointmap_edge, with_feature_matches
 from recon.two_view.focal_lengths import FocalOptions, solve_focals
@@ -24,8 +26,8 @@ from recon.work.content_key import content_key, item_key
 from recon.work.on_demand import Mapped
 from recon.work.pieces import Needs
 
-# Of gather_evidence, for results that were kept.
-_VERSION = 3
+# Of gather_evidence and of solve_focals, for results that were kept.
+_VERSION, _FOCAL_VERSION = 3, 1
 _NEEDS = Needs("Relative poses", memory_mb=1100, per_task=16)
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ def gather_evidence(
     own = None
     if inputs.maps is not None:
         own, priors = priors, priors_from_matches(inputs.maps, photos, matches, priors)
-    focals = solve_focals(photos, matches, priors, options, known_px=inputs.known.focals_px)
+    focals = _focals(inputs, matches, priors, options)
     sketches = [] if pose_from == "matches" else network.sketches
     poses = pointmap_poses(sketches, priors, photos, focals.focals_px)
     hints = {} if poses is None else poses.hints()
@@ -107,6 +109,28 @@ def gather_evidence(
             contradicted.add((pair.i, pair.j))
     kept = [s for s in sketches if (min(s.i, s.j), max(s.i, s.j)) not in contradicted]
     return PairEvidence(list(matches), edges, focals, kept, priors, network.pairs, own)
+
+
+def _focals(
+    inputs: Inputs,
+    matches: Sequence[PairMatches],
+    priors: Sequence[PhotoPrior],
+    options: FocalOptions,
+) -> Focals:
+    """Return the focal lengths of all photos, kept like the pairs' poses."""
+    photos, known_px = inputs.photos, inputs.known.focals_px
+    return inputs.work.once(
+        content_key(
+            "focals",
+            _FOCAL_VERSION,
+            [(p.width, p.height, p.camera_key, p.exif_focal_px) for p in photos],
+            [item_key(matches, n) for n in range(len(matches))],
+            [item_key(priors, n) for n in range(len(priors))],
+            options,
+            known_px,
+        ),
+        lambda: solve_focals(photos, matches, priors, options, known_px=known_px),
+    )
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,13 @@ import pytest
 
 from pointmap.camera import (
     Array,
+    fit_similarity,
     pinhole,
     pinhole_grid,
     pixel_centres,
     pixel_rays,
     project,
+    rotation_exp,
     unproject,
 )
 from pointmap.lens import Lens, distort, undistort
@@ -95,3 +97,35 @@ def test_unprojected_depth_keeps_its_z() -> None:
     points = unproject(depth, K, lens)
     assert np.array_equal(points[..., 2], depth)
     assert np.allclose(project(points, K, lens), pixel_centres(32, 24))
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_similarity_is_found_and_never_a_mirror(mirrored: bool) -> None:
+    rng = np.random.default_rng(1)
+    points, weights = rng.normal(size=(30, 3)), rng.uniform(0, 1, 30)
+    true = rotation_exp(np.array([[0.4, -1.2, 0.7]]))[0]
+    moved = 2.5 * points @ true.T + [1.0, -2.0, 3.0]
+    weights[:5] = 0  # what has no weight may lie anywhere
+    moved[:5] += 100
+    if mirrored:
+        moved[:, 0] *= -1
+    scale, R, t = fit_similarity(points, moved, weights)
+    assert np.linalg.det(R) == pytest.approx(1)
+    if not mirrored:
+        assert scale == pytest.approx(2.5)
+        assert true == pytest.approx(R)
+        assert t == pytest.approx([1, -2, 3])
+    assert fit_similarity(points, moved, weights, with_scale=False)[0] == 1
+
+
+def test_a_similarity_of_nothing_is_nan_and_of_one_point_finite() -> None:
+    points, one = np.random.default_rng(2).normal(size=(4, 3)), np.ones((4, 3))
+    for values in (
+        fit_similarity(points, np.full((4, 3), np.nan)),
+        fit_similarity(one, one, [0] * 4),
+    ):
+        assert all(np.isnan(value).all() for value in values)
+    scale, R, t = fit_similarity(one, points)
+    assert scale == 0
+    assert np.isfinite(R).all()
+    assert t == pytest.approx(points.mean(0))

@@ -116,6 +116,8 @@ def test_with_other_options_only_what_depends_on_them_is_done(
 
     for place in (
         "recon.two_view.features.extract_features",
+        "recon.two_view.gather_evidence.solve_focals",
+        "recon.pipeline.compare_pictures",
         "recon.stereo.refine._Stereo._plan",
         "recon.stereo.refine._Stereo._first",
         "recon.depth.dense_depths.tied_depth",

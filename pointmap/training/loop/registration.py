@@ -37,13 +37,14 @@ def fit_similarity_torch(
 
     :func:`pointmap.camera.fit_similarity` of a batch: points (B, N, 3) with weights (B, N).
     """
+    # Here and not above: it takes a second to import, and runs that don't train need none of it.
+    import roma
+
     share = (weights / weights.sum(1, keepdim=True))[..., None]
     centre_s, centre_t = (share * source).sum(1), (share * target).sum(1)
     s, t = source - centre_s[:, None], target - centre_t[:, None]
-    u, singular, vt = torch.linalg.svd((share * t).mT @ s)
-    sign = torch.ones_like(singular)
-    sign[:, 2] = torch.linalg.det(u @ vt).detach().sign()
-    rotation = u @ torch.diag_embed(sign) @ vt
-    scale = (singular * sign).sum(1) / (share * s * s).sum((1, 2)).clamp_min(1e-12)
+    # Not its rigid_points_registration, whose scale is NaN where all points are one.
+    rotation, stretch = roma.special_procrustes((share * t).mT @ s, return_singular_values=True)
+    scale = stretch.sum(1) / (share * s * s).sum((1, 2)).clamp_min(1e-12)
     shift = centre_t - scale[:, None] * (rotation @ centre_s[..., None])[..., 0]
     return scale, rotation, shift
