@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from pointmap.freed_memory import return_freed_memory
 from recon.export.cameras_json import write_cameras
 from recon.export.colmap import write_colmap
 from recon.export.depth_formats import write_depth_files
@@ -107,6 +108,7 @@ def write_files(
         write_upright_photos(staging / copies, placed)
     names = [copy_name(view) if copies else view.name for view in reconstruction.views]
     write_colmap(staging / "colmap/sparse/0", reconstruction, names)
+    return_freed_memory()
     with_frames = _with_paths(reconstruction, frames, scene_folder / _FRAMES)
     write_transforms(
         staging / "transforms.json", with_frames, scene_folder=scene_folder, photos=copies
@@ -141,6 +143,7 @@ def _write_models(staging: Path, reconstruction: Scene, export: ExportOptions) -
         write_splat(staging / "splat.ply", reconstruction.cloud, reconstruction.surface)
     if "spz" in export.formats:
         write_spz(staging / "splat.spz", reconstruction.cloud, reconstruction.surface)
+    return_freed_memory()
 
 
 def _goes_along(view: View, scene_folder: Path) -> bool:

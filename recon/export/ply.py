@@ -33,7 +33,7 @@ def write_cloud_ply(path: Path, cloud: PointCloud) -> None:
     """Write the cloud; the property ``confidence`` is a float in [0, 1]."""
     vertices = _vertices(_CLOUD_VERTEX, cloud.points, cloud.normals, cloud.colours)
     vertices["confidence"] = cloud.confidence
-    path.write_bytes(_header(_CLOUD_VERTEX, len(vertices), None) + vertices.tobytes())
+    _write(path, _header(_CLOUD_VERTEX, len(vertices), None), vertices)
 
 
 def write_mesh_ply(path: Path, mesh: Mesh) -> None:
@@ -42,9 +42,7 @@ def write_mesh_ply(path: Path, mesh: Mesh) -> None:
     faces = np.zeros(len(mesh.faces), _FACE)
     faces["count"] = 3
     faces["corners"] = mesh.faces
-    path.write_bytes(
-        _header(_VERTEX, len(vertices), len(faces)) + vertices.tobytes() + faces.tobytes()
-    )
+    _write(path, _header(_VERTEX, len(vertices), len(faces)), vertices, faces)
 
 
 def read_cloud_ply(path: Path) -> PointCloud:
@@ -89,10 +87,18 @@ def _vertices(
     colours: NDArray[np.uint8],
 ) -> NDArray[np.void]:
     table = np.zeros(len(points), layout)
-    columns = np.hstack([points, normals]).T
-    for (name, _), column in zip(layout, [*columns, *np.asarray(colours).T], strict=False):
+    columns = (*points.T, *normals.T, *np.asarray(colours).T)
+    for (name, _), column in zip(layout, columns, strict=False):
         table[name] = column
     return table
+
+
+def _write(path: Path, header: bytes, *tables: NDArray[np.void]) -> None:
+    """Write the parts one after the other, without a copy of millions of points between."""
+    with path.open("wb") as file:
+        file.write(header)
+        for table in tables:
+            file.write(table.data if len(table) else b"")
 
 
 def _header(layout: list[tuple[str, str]], vertices: int, faces: int | None) -> bytes:

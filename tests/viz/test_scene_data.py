@@ -17,7 +17,8 @@ from recon.reconstruction import Reconstruction
 from recon.scene import Mesh, PointCloud, World
 from viz.drawing.viewpoint import scene_frame
 from viz.pages.packing import packed
-from viz.pages.scene_data import scene_data, thin_mesh
+from viz.pages.scene_data import scene_data
+from viz.pages.thin_mesh import thin_mesh
 
 
 @pytest.fixture(scope="module")

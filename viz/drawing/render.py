@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, pinhole
+from pointmap.freed_memory import return_freed_memory
 from recon.export.colour import camera_colours
 from recon.scene import Mesh, PointCloud, Scene
 from viz.drawing.splat import outline_points, splat
@@ -41,6 +42,7 @@ BACKGROUND = (21, 24, 29)
 """Dark neutral ground of all 3D views: photos and camera colours both stand out from it."""
 
 _SUPERSAMPLING = 2  # the off-screen context has no antialiasing of its own
+_MOST_POINTS = 1_000_000  # more are no more than there are pixels, and Open3D takes 120 bytes each
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,7 @@ def _open3d_drawer(parts: _Parts, width: int, height: int) -> Iterator[Drawer]:
     import open3d as o3d
 
     w, h = width * _SUPERSAMPLING, height * _SUPERSAMPLING
+    return_freed_memory()
     with _off_screen(), o3d.utility.VerbosityContextManager(o3d.utility.VerbosityLevel.Error):
         visualizer = o3d.visualization.Visualizer()
         if not visualizer.create_window(width=w, height=h, visible=False):
@@ -241,6 +244,7 @@ def _open3d_drawer(parts: _Parts, width: int, height: int) -> Iterator[Drawer]:
             yield draw
         finally:
             visualizer.destroy_window()
+            return_freed_memory()
 
 
 def _shrunk_levels(drawn: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -315,10 +319,12 @@ def _near_cloud(reconstruction: Scene, eye: Array) -> PointCloud:
     Like the culled faces of the mesh, that opens the near walls of a room seen from outside.
     """
     cloud = reconstruction.cloud
-    towards = np.einsum("ij,ij->i", eye - cloud.points, cloud.normals.astype(np.float64))
-    keep = _near(reconstruction, cloud.points) & (towards >= 0)
+    some = slice(None, None, -(-len(cloud.points) // _MOST_POINTS) or 1)
+    points, normals = cloud.points[some], cloud.normals[some]
+    towards = np.einsum("ij,ij->i", eye - points, normals.astype(np.float64))
+    keep = _near(reconstruction, points) & (towards >= 0)
     return PointCloud(
-        cloud.points[keep], cloud.colours[keep], cloud.normals[keep], cloud.confidence[keep]
+        points[keep], cloud.colours[some][keep], normals[keep], cloud.confidence[some][keep]
     )
 
 

@@ -6,6 +6,7 @@ from elsewhere. Text that comes from the user (file names, reasons, options) is 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -22,11 +23,13 @@ from viz.pages.report_photos import (
     summarise_photos,
 )
 from viz.pages.scene_data import scene_data
+from viz.pages.thin_mesh import thin_mesh
 from viz.pages.viewer_figure import VIEWER_SCRIPTS, viewer_figure
 
 _MATRIX_PHOTOS = 60  # with more, cells of the pair matrix are too small to read
 _LISTED_PHOTOS = 12
 _LISTED_PAIRS = 300  # what one still scrolls through
+_DRAWN_VERTICES = 500_000  # of the surface: more are no more than there are pixels
 
 
 def write_report(reconstruction: Scene, path: str | Path) -> Path:
@@ -42,13 +45,15 @@ def report_html(reconstruction: Scene) -> str:
     count = len(reconstruction.views)
     title = f"Scene of {count} photo{'s' if count != 1 else ''}"
     summaries = summarise_photos(reconstruction)
+    # A street's surface, drawn whole, takes as much memory as all else that is done with it.
+    thin = replace(reconstruction, surface=thin_mesh(reconstruction.surface, _DRAWN_VERTICES))
     sections = "".join(
         (
             _head_section(reconstruction, title),
             _verdict_section(reconstruction),
-            viewer_figure(reconstruction),
+            viewer_figure(thin),
             _warning_section(reconstruction),
-            _picture_section(reconstruction),
+            _picture_section(reconstruction, thin),
             photo_cards(reconstruction, summaries),
             _camera_section(reconstruction),
             match_section(reconstruction),
@@ -62,7 +67,7 @@ def report_html(reconstruction: Scene) -> str:
     body = f"<main>{sections}{footer}</main>"
     body += '<dialog id="large"><img alt=""><p></p></dialog>'
     scripts = (*VIEWER_SCRIPTS, "gallery.js")
-    return page_html(title, body, scene_data(reconstruction), scripts=scripts)
+    return page_html(title, body, scene_data(thin), scripts=scripts)
 
 
 def _head_section(reconstruction: Scene, title: str) -> str:
@@ -126,10 +131,11 @@ def _warning_section(reconstruction: Scene) -> str:
     return f"<h2>Warnings</h2><ul class='warnings'>{items}</ul>"
 
 
-def _picture_section(reconstruction: Scene) -> str:
+def _picture_section(reconstruction: Scene, thin: Scene) -> str:
+    """Return pictures of the surface, as it is in ``thin``, and of the points."""
     figures = []
     if len(reconstruction.surface.faces):
-        picture = render_scene(reconstruction, show="mesh", cameras=False, width=960, height=600)
+        picture = render_scene(thin, show="mesh", cameras=False, width=960, height=600)
         note = f"Surface: {len(reconstruction.surface.faces):,} triangles"
         figures.append(f"<figure>{picture_tag(picture, note)}<figcaption>{note}</figcaption>")
     if len(reconstruction.cloud.points):

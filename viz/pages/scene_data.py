@@ -31,6 +31,7 @@ from viz.drawing.viewpoint import (
     scene_frame,
 )
 from viz.pages.packing import packed
+from viz.pages.thin_mesh import smallest_first, thin_mesh, used_vertices
 
 _REACH = 6.0  # in radii: what lies farther out would cost the rest its precision
 _MOST_SEARCHED = 1_000_000  # points among which the page's are chosen
@@ -94,50 +95,6 @@ def page_frame(reconstruction: Scene) -> SceneFrame:
     return replace(frame, axes=np.stack([np.cross(down, forward), down, forward], axis=1))
 
 
-def thin_mesh(mesh: Mesh, most_vertices: int) -> Mesh:
-    """Return ``mesh`` with at most ``most_vertices`` vertices, merged on a regular grid.
-
-    Each cell's vertices become their mean; triangles that fall together go. Rossignac and Borrel's
-    vertex clustering: plain, but quick and indifferent to holes.
-    """
-    used, faces = _used_vertices(mesh)
-    if len(used) <= most_vertices:
-        return mesh
-    cluster = grid_cells(mesh.vertices[used], most_vertices)
-    count = int(cluster.max()) + 1
-    faces = cluster[faces]
-    apart = (faces != np.roll(faces, 1, axis=1)).all(axis=1)
-    # Each triangle as one number, whose order is theirs.
-    digits = count ** np.arange(2, -1, -1)
-    names = np.unique(_smallest_first(faces[apart]) @ digits)
-    faces = names[:, None] // digits % count
-
-    def mean(values: NDArray[Any]) -> Array:
-        sums = [np.bincount(cluster, values[used, k], count) for k in range(3)]
-        return np.stack(sums, axis=1) / np.bincount(cluster)[:, None]
-
-    return Mesh(
-        mean(mesh.vertices).astype(np.float32),
-        faces.astype(np.int32),
-        np.rint(mean(mesh.colours)).astype(np.uint8),
-        mean(mesh.normals).astype(np.float32),
-    )
-
-
-def _used_vertices(mesh: Mesh) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the vertices that triangles have, and the triangles (F, 3) by numbers among these."""
-    used = np.flatnonzero(np.bincount(mesh.faces.ravel(), minlength=len(mesh.vertices)))
-    number = np.zeros(len(mesh.vertices), np.int64)
-    number[used] = np.arange(len(used))
-    return used, number[mesh.faces]
-
-
-def _smallest_first(faces: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return ``faces`` (F, 3) each turned, not mirrored, to begin with its smallest index."""
-    start = faces.argmin(axis=1)[:, None]
-    return np.take_along_axis(faces, (start + np.arange(3)) % 3, axis=1)
-
-
 def _chosen_points(cloud: PointCloud, frame: SceneFrame, most: int) -> NDArray[np.intp]:
     """Return which points the page shows, in an order of which every beginning covers the whole."""
     places = _to_page(cloud.points, frame)
@@ -190,8 +147,8 @@ def _mesh_levels(
 
 
 def _surface_data(mesh: Mesh, cloud: PointCloud, frame: SceneFrame) -> dict[str, Any]:
-    used, faces = _used_vertices(mesh)
-    faces = _smallest_first(faces)
+    used, faces = used_vertices(mesh)
+    faces = smallest_first(faces)
     faces = faces[np.lexsort(faces.T[::-1])]
     vertices = mesh.vertices[used]
     return {
