@@ -6,7 +6,7 @@ sees along its ray it sees on both sides, and depth along z is the same.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +18,9 @@ from pointmap.camera import Array, pinhole_grid, pixel_centres, pixel_rays, proj
 from pointmap.lens import Lens
 from recon.stage_results import DepthMap
 from recon.stereo.view import StereoView
+
+Places = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Places x, y (h, w) in a photo for OpenCV, which counts pixels from the centre of the first."""
 
 # Depths of neighbouring pixels that differ by more, relatively, are of two surfaces.
 _JUMP = 0.03
@@ -32,20 +35,17 @@ def as_pinhole(view: StereoView, lens: Lens) -> StereoView:
     if not lens:
         return view
     height, width = view.pixels.shape[:2]
-    intrinsics, xy = kept_grid(width, height, view.intrinsics.tobytes(), lens)
-    inside: NDArray[np.bool_] = np.asarray(((xy >= 0) & (xy <= [width, height])).all(axis=-1))
+    grid = kept_grid(width, height, view.intrinsics.tobytes(), lens)
+    usable = grid.inside
     if view.usable is not None:
-        inside &= _nearest(view.usable.astype(np.uint8), xy) > 0
-    pixels = cv2.remap(
-        view.pixels, *opencv_maps(xy), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    prior = resampled(view.prior, xy)
+        usable = usable & (_nearest(view.usable.astype(np.uint8), grid.places) > 0)
+    pixels = cv2.remap(view.pixels, *grid.places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return replace(
         view,
         pixels=pixels.astype(np.uint8),
-        intrinsics=intrinsics,
-        prior=prior,
-        usable=inside,
+        intrinsics=grid.intrinsics,
+        prior=resampled(view.prior, grid.places),
+        usable=usable,
     )
 
 
@@ -58,49 +58,60 @@ def in_photo(found: DepthMap, prior: DepthMap, intrinsics: Array, lens: Lens) ->
     if not lens:
         return found
     height, width = prior.depth.shape
-    ideal, _ = kept_grid(width, height, intrinsics.tobytes(), lens)
+    ideal = kept_grid(width, height, intrinsics.tobytes(), lens).intrinsics
     xy = project(pixel_rays(pixel_centres(width, height), intrinsics, lens), ideal)
     rows, columns = found.depth.shape
     outside = ~((xy >= 0) & (xy <= [columns, rows])).all(axis=-1)
-    back = resampled(found, xy)
+    back = resampled(found, _places(xy))
     return DepthMap(
         np.where(outside, prior.depth, back.depth),
         np.where(outside, prior.confidence, back.confidence),
     )
 
 
-def resampled(found: DepthMap, xy: Array, jump: float = _JUMP) -> DepthMap:
-    """Return depth at the places ``xy`` (h, w, 2) of its own pixels; NaN is nowhere.
+def resampled(found: DepthMap, places: Places, jump: float = _JUMP) -> DepthMap:
+    """Return depth at these places (h, w) of its own pixels; nowhere is 0.
 
     Interpolated on surfaces (inverse depth, linear on planes) and taken from the nearest pixel
     between them, where depths differ by more than ``jump``, relatively.
     """
     depth = np.ascontiguousarray(found.depth)
-    near = _nearest(depth, xy)
+    near = _nearest(depth, places)
     inverse = np.where(depth > 0, 1 / np.maximum(depth, 1e-12), 0).astype(np.float32)
-    smooth = 1 / np.maximum(cv2.remap(inverse, *opencv_maps(xy), cv2.INTER_LINEAR), 1e-12)
+    smooth = 1 / np.maximum(cv2.remap(inverse, *places, cv2.INTER_LINEAR), 1e-12)
     on_surface = np.abs(smooth - near) < jump * near
     return DepthMap(
         np.where(on_surface, smooth, near).astype(np.float32),
-        _nearest(np.ascontiguousarray(found.confidence), xy).astype(np.float32),
+        _nearest(np.ascontiguousarray(found.confidence), places).astype(np.float32),
     )
 
 
-def opencv_maps(xy: Array) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return what OpenCV wants, which counts pixels from the centre of the first; beyond the lens
-    there is nothing.
+@dataclass(frozen=True)
+class PinholeGrid:
+    """A pinhole's ``intrinsics`` (3, 3), the ``places`` of its pixels (h, w) in the photo, and
+    which of them are ``inside``.
     """
-    x, y = np.moveaxis(np.nan_to_num(xy - 0.5, nan=-1e4).astype(np.float32), -1, 0)
-    return x, y
+
+    intrinsics: Array
+    places: Places
+    inside: NDArray[np.bool_]
 
 
 @lru_cache(maxsize=4)
-def kept_grid(width: int, height: int, intrinsics: bytes, lens: Lens) -> tuple[Array, Array]:
+def kept_grid(width: int, height: int, intrinsics: bytes, lens: Lens) -> PinholeGrid:
     """Return :func:`pointmap.camera.pinhole_grid` of ``intrinsics``, the bytes of a (3, 3) array;
     photos of one camera share it.
     """
-    return pinhole_grid(width, height, np.frombuffer(intrinsics).reshape(3, 3), lens)
+    ideal, xy = pinhole_grid(width, height, np.frombuffer(intrinsics).reshape(3, 3), lens)
+    inside = ((xy >= 0) & (xy <= [width, height])).all(axis=-1)
+    return PinholeGrid(ideal, _places(xy), inside)
 
 
-def _nearest(values: NDArray[Any], xy: Array) -> NDArray[Any]:
-    return np.asarray(cv2.remap(values, *opencv_maps(xy), cv2.INTER_NEAREST))
+def _places(xy: Array) -> Places:
+    """Return points (h, w, 2) as OpenCV wants them; beyond the lens there is nothing."""
+    x, y = np.moveaxis(np.nan_to_num(xy - 0.5, nan=-1e4).astype(np.float32), -1, 0)
+    return np.ascontiguousarray(x), np.ascontiguousarray(y)
+
+
+def _nearest(values: NDArray[Any], places: Places) -> NDArray[Any]:
+    return np.asarray(cv2.remap(values, *places, cv2.INTER_NEAREST))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pointmap.camera import Array, pixel_centres, pixel_rays
 from pointmap.lens import PINHOLE, Lens
-from recon.depth.undistorted import kept_grid, opencv_maps, resampled
+from recon.depth.undistorted import Places, kept_grid, resampled
 from recon.scene import View
 from recon.stage_results import DepthMap
 
@@ -18,7 +18,7 @@ from recon.stage_results import DepthMap
 @dataclass(frozen=True)
 class Frame:
     """One usable depth map of a ``view``: ``depth`` (h, w) float32, 0 where masked; its
-    ``confidence``. ``places`` (h, w, 2): where its pixels are in the photo; None: they are its own.
+    ``confidence``. ``places``: where its pixels are in the photo; None: they are its own.
     """
 
     view: View
@@ -27,7 +27,7 @@ class Frame:
     intrinsics: Array
     cam_to_world: Array
     lens: Lens = PINHOLE
-    places: Array | None = None
+    places: Places | None = None
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
@@ -36,7 +36,7 @@ class Frame:
 
         if self.places is None:
             return self.view.pixels
-        moved = cv2.remap(self.view.pixels, *opencv_maps(self.places), cv2.INTER_LINEAR)
+        moved = cv2.remap(self.view.pixels, *self.places, cv2.INTER_LINEAR)
         return np.asarray(moved, np.uint8)
 
 
@@ -108,10 +108,15 @@ def as_pinhole(frame: Frame, max_depth_jump: float) -> Frame:
     if not frame.lens:
         return frame
     height, width = frame.depth.shape
-    intrinsics, xy = kept_grid(width, height, frame.intrinsics.tobytes(), frame.lens)
-    place = resampled(DepthMap(frame.depth, frame.confidence), xy, max_depth_jump)
+    grid = kept_grid(width, height, frame.intrinsics.tobytes(), frame.lens)
+    moved = resampled(DepthMap(frame.depth, frame.confidence), grid.places, max_depth_jump)
     return Frame(
-        frame.view, place.depth, place.confidence, intrinsics, frame.cam_to_world, places=xy
+        frame.view,
+        moved.depth,
+        moved.confidence,
+        grid.intrinsics,
+        frame.cam_to_world,
+        places=grid.places,
     )
 
 
