@@ -103,7 +103,7 @@ def kept_grid(width: int, height: int, intrinsics: bytes, lens: Lens) -> Pinhole
     photos of one camera share it.
     """
     ideal, xy = pinhole_grid(width, height, np.frombuffer(intrinsics).reshape(3, 3), lens)
-    inside = ((xy >= 0) & (xy <= [width, height])).all(axis=-1)
+    inside = np.asarray(((xy >= 0) & (xy <= [width, height])).all(axis=-1))
     return PinholeGrid(ideal, _places(xy), inside)
 
 

@@ -119,7 +119,12 @@ class _Stereo:
 
     def __setstate__(self, state: dict[str, object]) -> None:
         vars(self).update(state)
-        self._cached = _cached_photos(self._views, self._device)
+        # On a cluster each pass comes to a process as a job of its own.
+        key = *self._names, str(self._device)
+        if key not in _kept_photos:
+            _kept_photos.clear()
+            _kept_photos[key] = _cached_photos(self._views, self._device)
+        self._cached = _kept_photos[key]
 
     def _photo(self, i: int) -> Photo2D:
         return self._cached[0](i)
@@ -364,9 +369,12 @@ class _Stereo:
         return _Frame.of(self._views[i], self._device)
 
 
-def _cached_photos(
-    views: Sequence[StereoView], device: torch.device
-) -> tuple[Callable[[int], Photo2D], Callable[[int], Photo2D]]:
+_GivePhotos = tuple[Callable[[int], Photo2D], Callable[[int], Photo2D]]
+# By the names of the views: of the scene that this process worked on last for another one.
+_kept_photos: dict[tuple[str, ...], _GivePhotos] = {}
+
+
+def _cached_photos(views: Sequence[StereoView], device: torch.device) -> _GivePhotos:
     """Return what gives the photo of a view by its number, and that at half size."""
     # Bytes of the grey levels; photos of one scene are of about one size.
     size = 4 * views[0].pixels[..., 0].size if views else 1
