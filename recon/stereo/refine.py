@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 from pointmap.freed_memory import return_freed_memory
 from recon.progress import Advance, unheard
 from recon.stage_results import DepthMap
-from recon.stereo.agreed_regions import agreed_regions
 from recon.stereo.borrowed_depth import borrowed_depth
 from recon.stereo.cross_check import DeviceDepth, Estimate, confirm, reproject_confirmed
 from recon.stereo.fill_unconfirmed import fill_unconfirmed
 from recon.stereo.frame import Frame
 from recon.stereo.photo import Photo2D
 from recon.stereo.plane_sweep import scorer_of
-from recon.stereo.region_planes import RegionPhoto, RegionPlanes, region_planes
+from recon.stereo.region_planes import RegionPlanes
+from recon.stereo.region_stage import NO_REGIONS, RegionKeys, RegionStage
 from recon.stereo.search import enlarge, search, sharpen, surface_of
 from recon.stereo.searched import Searched, depth_of
 from recon.stereo.source_photos import (
@@ -127,12 +127,6 @@ class _Stereo:
     def _half(self, i: int) -> Photo2D:
         return self._cached[1](i)
 
-    def _region_photo(self, i: int, checked: Sequence[DepthMap]) -> RegionPhoto:
-        known = np.zeros(tuple(self._half(i).grey.shape), np.float32)
-        if i in self._place:
-            known = _known_inverse(checked[self._place[i]])
-        return RegionPhoto(self._half(i), self._cached[2](i), known)
-
     def _plan(
         self,
     ) -> tuple[list[list[int]], list[list[int]], list[int], list[tuple[float, float]]]:
@@ -167,7 +161,8 @@ class _Stereo:
             for i in self._searched
         ]
         guessed = self._settled_keys(first)
-        regions = self._region_keys(guessed.checked)
+        stage = self._region_stage()
+        regions = stage.keys(guessed.checked) if self._options.planes else NO_REGIONS
         guessed = self._settled_keys(first, regions.agreed)
         second = [
             content_key("second search", _VERSION, *pair)
@@ -272,28 +267,22 @@ class _Stereo:
         ]
         return _SettledKeys(checked, filled)
 
-    def _region_keys(self, checked: Sequence[str]) -> _RegionKeys:
-        """Return the names of regions' planes by what the first search's check left."""
-        if not self._options.planes:
-            return _RegionKeys([], [])
-        found = [
-            content_key(
-                "regions",
-                _VERSION,
-                self._names[i],
-                checked[n],
-                [(self._names[j], j in self._place and checked[self._place[j]])
-                 for j in self._sources[i]],
-            )
-            for n, i in enumerate(self._searched)
-        ]  # fmt: skip
-        agreed = [
-            content_key(
-                "agreed regions", _VERSION, found[n], [(found[m], checked[m]) for m in near]
-            )
-            for n, near in enumerate(self._places_around())
-        ]
-        return _RegionKeys(found, agreed)
+    def _region_stage(self) -> RegionStage:
+        def prior(i: int) -> NDArray[np.float32]:
+            found: NDArray[np.float32] = self._frame(i).halved().prior.depth.cpu().numpy()
+            return found
+
+        return RegionStage(
+            names=self._names,
+            searched=self._searched,
+            sources=self._sources,
+            around=self._places_around(),
+            photo=self._half,
+            colours=self._cached[2],
+            prior=prior,
+            each=self._each,
+            found=self._work.found,
+        )
 
     def _places_around(self) -> list[list[int]]:
         return [[self._place[j] for j in sorted(self._around[i])] for i in self._searched]
@@ -304,7 +293,7 @@ class _Stereo:
         keys: _SettledKeys,
         photo: Callable[[int], Photo2D],
         size: Callable[[Frame], Frame],
-        regions: _RegionKeys,
+        regions: RegionKeys,
     ) -> Pieces[DepthMap]:
         """Return what photos agree on, and elsewhere what they and the prior make likely; ``photo``
         and ``size`` give photos and frames the size of what was found.
@@ -318,7 +307,7 @@ class _Stereo:
             return self._confirmed(seen(i), [seen(j) for j in sorted(self._around[i])]).depth_map()
 
         checked = self._each(keys.checked, check, self._searched)
-        agreed = self._agreed_regions(regions, checked)
+        agreed = self._region_stage().agreed(regions, checked)
 
         def fill(n: int) -> DepthMap:
             i = self._searched[n]
@@ -330,32 +319,6 @@ class _Stereo:
             return self._filled(own, frame, self._sure(i, checked, photo), its)
 
         return self._each(keys.filled, fill, self._searched)
-
-    def _agreed_regions(
-        self, keys: _RegionKeys, checked: Sequence[DepthMap]
-    ) -> Sequence[RegionPlanes]:
-        """Return the planes of plain regions that photos agree on, found by depth ``checked`` at
-        half size unless they are known.
-        """
-
-        def find(n: int) -> RegionPlanes:
-            i = self._searched[n]
-            own, *sources = (self._region_photo(j, checked) for j in (i, *self._sources[i]))
-            prior = self._frame(i).halved().prior.depth.cpu().numpy()
-            return region_planes(own, checked[n].confidence, prior, sources)
-
-        def agree(n: int) -> RegionPlanes:
-            others = [
-                (found[m], self._half(self._searched[m]), _known_inverse(checked[m]))
-                for m in self._places_around()[n]
-            ]
-            return agreed_regions(found[n], self._half(self._searched[n]), others)
-
-        known = self._work.found(keys.agreed)
-        if known is not None:
-            return known
-        found = self._each(keys.found, find, self._searched)
-        return self._each(keys.agreed, agree, self._searched)
 
     def _borrow(self, i: int, checked: Sequence[DepthMap]) -> DepthMap:
         """Return the depth of a photo that was not searched."""
@@ -453,22 +416,9 @@ def _cached_photos(
     return photo, lru_cache(most)(lambda i: photo(i).halved()), colours
 
 
-def _known_inverse(depth: DepthMap) -> NDArray[np.float32]:
-    """Return inverse depth (h, w), 0 where it is not sure."""
-    sure = depth.confidence > 0
-    return np.where(sure, 1 / np.maximum(depth.depth, 1e-12), 0).astype(np.float32)
-
-
 @dataclass(frozen=True)
 class _SettledKeys:
     """Names of what photos agree on, and of that with the rest filled."""
 
     checked: list[str]
     filled: list[str]
-
-
-class _RegionKeys(NamedTuple):
-    """Names of the planes of regions, and of those that photos agree on; none without planes."""
-
-    found: list[str]
-    agreed: list[str]

@@ -10,31 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from pointmap.camera import Array
+from recon.stereo.known_pixels import Pixels, evenly
 from recon.stereo.photo import Photo2D, pixel_terms
 from recon.stereo.piecewise_planes import find_planes
 from recon.stereo.plain_regions import plain_regions
+from recon.stereo.region_rim import ON_PLANE, Rim, rim_of
 
-_PIXELS = 900
-"""Pixels at which a region's colours are compared: half spread over it, half near its outline."""
-_ON_OUTLINE, _NEAR_OUTLINE = 150, 3
-"""Pixels of the outline whose surroundings tell the rim, at most; how near is near it."""
-_RIM = 4
-"""How far to either side of the outline known depth is the rim's, in pixels."""
-_ON_PLANE = 0.012
-"""A pixel whose inverse depth is off by less than this share is on the plane; up to twice that it
-counts less and less."""
+_PIXELS, _NEAR_OUTLINE = 900, 3
+"""Pixels at which a region's colours are compared: half spread over it, half so near its outline,
+in pixels."""
 _MOSTLY_KNOWN = 0.85
 """A region of which so much is known needs no plane."""
-_PRIOR_SAY, _RIM_SAY, _OCCLUDED = 0.1, 0.7, 0.3
-"""Weight of the prior and of the rim beside the photos' colours; and how much of a rim that is
-nearer than the plane, something in front of it, is no reason against it."""
+_PRIOR_SAY, _RIM_SAY = 0.1, 0.7
+"""Weight of the prior and of the rim beside the photos' colours."""
 _FAR_OFF = 0.2
 """From this relative distance on a plane pays all that the prior has to say."""
 _CANDIDATE = 0.3
@@ -53,6 +47,8 @@ plane is beside it if it is off by so many times more than the best plane throug
 _FLAT, _CURVED = 0.003, 1.5
 """A region is curved, and no plane's, if known depth is farther off its plane than the first,
 relatively, and so many times farther than off a quadric."""
+_SHARED_SAY = 0.03
+"""A plane that photos agree on elsewhere may cost so much more than a region's own."""
 _JUDGED = 0.02
 """How much worse a plane gets by this relative change tells how well it is determined."""
 
@@ -122,6 +118,46 @@ def region_planes(
     return RegionPlanes(labels, planes, sharpness)
 
 
+def shared_planes(
+    reference: RegionPhoto,
+    prior: NDArray[np.float32],
+    sources: Sequence[RegionPhoto],
+    found: RegionPlanes,
+    agreed: RegionPlanes,
+    candidates: Array,
+) -> RegionPlanes:
+    """Return ``agreed``, and for regions of ``found`` that are not that one of the ``candidates``
+    (K, 3), planes that photos agree on elsewhere, if the photos speak for it nearly as much.
+
+    A floor is one plane, and so is a row of doors, though each photo sees other parts of it well.
+    """
+    planes = agreed.planes.copy()
+    open_ones = found.planes.any(axis=1) & ~planes.any(axis=1)
+    if not len(candidates) or not open_ones.any():
+        return agreed
+    seen = _Sources.of(reference.photo, sources)
+    for number in np.flatnonzero(open_ones):
+        region = _Region.of(found.labels == number + 1, reference, prior, seen)
+        plane = region.best_of(candidates, found.planes[number])
+        if plane is not None:
+            planes[number] = plane
+    return RegionPlanes(found.labels, planes, found.sharpness)
+
+
+def seen_by(planes: Array, photo: Photo2D, other: Photo2D) -> Array:
+    """Return planes (K, 3) of ``photo``'s inverse depth as they are in ``other``'s."""
+    (K, own), (other_K, there) = (
+        (p.intrinsics.cpu().numpy(), p.cam_to_world.cpu().numpy()) for p in (photo, other)
+    )
+    a, b, c = planes.T
+    # Points X of a plane have normal . X = 1, as inverse depth is (normal K^-1) . (x, y, 1).
+    normal = np.stack([b, c, a - (b + c) / 2], axis=1) @ K
+    move = np.linalg.inv(own) @ there
+    normal = (normal @ move[:3, :3]) / (1 - normal @ move[:3, 3])[:, None]
+    b, c, a = (normal @ np.linalg.inv(other_K)).T
+    return np.stack([a + (b + c) / 2, b, c], axis=1)
+
+
 @dataclass(frozen=True)
 class _Sources:
     """All sources as :func:`recon.stereo.loops.region_cost.region_costs` takes them."""
@@ -142,104 +178,16 @@ class _Sources:
 
 
 @dataclass(frozen=True)
-class _Pixels:
-    """Some pixels: ``at`` (N, 3) of 1, column and row, and inverse depth ``v`` (N,) there."""
-
-    at: Array
-    v: Array
-
-    @staticmethod
-    def of(numbers: NDArray[np.int64], inverse: NDArray[np.float32]) -> _Pixels:
-        rows, columns = np.divmod(numbers, inverse.shape[1])
-        at = np.stack([np.ones(len(numbers)), columns, rows], axis=1)
-        return _Pixels(at, inverse.ravel()[numbers].astype(float))
-
-    def ratio(self, planes: Array) -> Array:
-        """Return the inverse depth of planes (C, 3) over that of the pixels: (C, N)."""
-        return (planes @ self.at.T) / self.v
-
-    def fitted(self, weight: Array | None = None) -> Array:
-        """Return the plane (3,) of least relative error."""
-        weighted = self.at * ((1 if weight is None else weight) / self.v**2)[:, None]
-        return np.asarray(np.linalg.lstsq(weighted.T @ self.at, weighted.T @ self.v, rcond=None)[0])
-
-    def residual(self, *, quadratic: bool) -> float:
-        """Return the relative error, root of the mean square, of the best plane or quadric."""
-        _, x, y = self.at.T / np.maximum(self.at.std(axis=0), 1)[:, None]
-        terms = [np.ones(len(x)), x, y, *([x * x, x * y, y * y] if quadratic else [])]
-        A = np.stack(terms, axis=1) / self.v[:, None]
-        found = np.linalg.lstsq(A, np.ones(len(A)), rcond=None)[0]
-        return float(np.sqrt(np.mean((A @ found - 1) ** 2)))
-
-    def fitted_robustly(self) -> Array:
-        """Return the plane (3,) of most pixels, from that of all (reweighted, Cauchy)."""
-        plane = self.fitted()
-        for _ in range(3):
-            off = np.abs(self.ratio(plane[None])[0] - 1)
-            plane = self.fitted(1 / (1 + (off / max(1.5 * float(np.median(off)), 1e-3)) ** 2))
-        return plane
-
-
-@dataclass(frozen=True)
-class _Rim:
-    """Known pixels around an outline, in order of the pixel of the outline that each is near:
-    ``starts`` (K,) of the ones near the same; ``share``: of the outline near which any is.
-    """
-
-    pixels: _Pixels
-    starts: NDArray[np.int64]
-    outline: int
-
-    @property
-    def share(self) -> float:
-        return len(self.starts) / self.outline
-
-    def costs(self, planes: Array) -> Array:
-        """Return costs (C,) in [0, 1]: how much of the rim is not on planes (C, 3)."""
-        if not len(self.starts):
-            return np.ones(len(planes))
-        ratio = self.pixels.ratio(planes)
-        on = (1 - np.abs(ratio - 1) / (2 * _ON_PLANE)).clip(0, 1)
-        held = np.maximum.reduceat(on, self.starts, axis=1).sum(axis=1) / self.outline
-        nearer = np.logical_and.reduceat(ratio < 1 - 2 * _ON_PLANE, self.starts, axis=1)
-        hidden = nearer.sum(axis=1) / self.outline
-        # A rim of a few pixels proves nothing.
-        return np.asarray(1 - held / (self.share - _OCCLUDED * hidden + 0.05))
-
-    @cached_property
-    def planes(self) -> list[Array]:
-        """Up to four planes (3,) through many of its pixels, found one after the other."""
-        at, v = self.pixels.at, self.pixels.v
-        rng = np.random.default_rng(0)
-        left = np.ones(len(v), bool)
-        found: list[Array] = []
-        while len(found) < 4 and left.sum() >= 20:
-            corners = rng.choice(np.flatnonzero(left), (150, 3))
-            corners = corners[np.abs(np.linalg.det(at[corners])) > 40]
-            if not len(corners):
-                break
-            tried = np.linalg.solve(at[corners], v[corners][..., None])[..., 0]
-            on = left & (np.abs(self.pixels.ratio(tried) - 1) < _ON_PLANE)
-            best = on[on.sum(axis=1).argmax()]
-            if best.sum() < 15:
-                break
-            plane = self.pixels.fitted(best.astype(float))
-            found.append(plane)
-            left &= np.abs(self.pixels.ratio(plane[None])[0] - 1) >= 1.5 * _ON_PLANE
-        return found
-
-
-@dataclass(frozen=True)
 class _Region:
     """A plain region: ``pixels`` at which it is looked at, with the prior's inverse depth, and
     their ``colours`` (N, 3); what is known ``inside`` it, ``share`` of it; and its ``rim``.
     """
 
-    pixels: _Pixels
+    pixels: Pixels
     colours: NDArray[np.float32]
-    inside: _Pixels
+    inside: Pixels
     share: float
-    rim: _Rim
+    rim: Rim
     sources: _Sources
 
     @staticmethod
@@ -256,16 +204,16 @@ class _Region:
         near = cv2.erode(mask, np.ones((2 * _NEAR_OUTLINE + 1,) * 2, np.uint8)) == 0
         chosen = np.unique(
             np.concatenate(
-                [_evenly(its, _PIXELS // 2), _evenly(its & near, _PIXELS // 2)]
+                [evenly(its, _PIXELS // 2), evenly(its & near, _PIXELS // 2)]
             )
         )  # fmt: skip
         inverse = (1 / np.maximum(prior, 1e-12)).astype(np.float32)
         return _Region(
-            _Pixels.of(chosen, inverse),
+            Pixels.of(chosen, inverse),
             np.ascontiguousarray(reference.colours.reshape(-1, 3)[chosen]),
-            _Pixels.of(_evenly(inner & known, 300), reference.known),
+            Pixels.of(evenly(inner & known, 300), reference.known),
             float((inner & known).sum() / its.sum()),
-            _rim(its & ~inner, mask, known & ~inner, reference.known),
+            rim_of(its & ~inner, mask, known & ~inner, reference.known),
             sources,
         )
 
@@ -290,6 +238,20 @@ class _Region:
             polished = self._polished(plane)
             if self._is_plausible(polished):
                 return polished
+        return None
+
+    def best_of(self, planes: Array, own: Array) -> Array | None:
+        """Return the plausible one of ``planes`` (K, 3) of least cost, None where all cost clearly
+        more than the region's ``own`` plane (3,).
+        """
+        off = np.median(np.abs(self.pixels.ratio(planes) - 1), axis=1)
+        planes = np.concatenate([own[None], planes[off < _CANDIDATE]])
+        costs = self._costs(planes)
+        for n in 1 + np.argsort(costs[1:], kind="stable"):
+            if costs[n] > costs[0] + _SHARED_SAY:
+                return None
+            if self._is_plausible(planes[n]):
+                return np.asarray(planes[n])
         return None
 
     def _improved(self, plane: Array, cost: float) -> tuple[float, Array]:
@@ -323,7 +285,7 @@ class _Region:
         off = np.abs(inside - 1)
         near = off < _OWN
         if near.sum() > _FEWEST / 2:
-            its = _Pixels(self.inside.at[near], self.inside.v[near])
+            its = Pixels(self.inside.at[near], self.inside.v[near])
             best = np.abs(its.ratio(its.fitted_robustly()[None])[0] - 1)
             if np.median(off[near]) > _BESIDE * np.median(best) + _FLAT / 2:
                 return False
@@ -333,12 +295,12 @@ class _Region:
         straight, bent = known.residual(quadratic=False), known.residual(quadratic=True)
         return straight < _FLAT or straight < _CURVED * bent
 
-    def _on(self, plane: Array) -> _Pixels:
+    def _on(self, plane: Array) -> Pixels:
         """Return what is known inside and on the rim that is near a plane (3,)."""
         at = np.concatenate([self.inside.at, self.rim.pixels.at])
-        known = _Pixels(at, np.concatenate([self.inside.v, self.rim.pixels.v]))
-        near = np.abs(known.ratio(plane[None])[0] - 1) < 2 * _ON_PLANE
-        return _Pixels(known.at[near], known.v[near])
+        known = Pixels(at, np.concatenate([self.inside.v, self.rim.pixels.v]))
+        near = np.abs(known.ratio(plane[None])[0] - 1) < 2 * ON_PLANE
+        return Pixels(known.at[near], known.v[near])
 
     def sharpness(self, plane: Array) -> float:
         """Return by how much the cost rises at least when the plane moves, or tilts, a little; of
@@ -384,35 +346,3 @@ class _Region:
             np.ascontiguousarray(planes), x, y, self.colours, seen.photos, seen.known, seen.terms
         )
         return np.asarray(costs)
-
-
-def _rim(
-    outline: NDArray[np.bool_],
-    mask: NDArray[np.uint8],
-    known: NDArray[np.bool_],
-    inverse: NDArray[np.float32],
-) -> _Rim:
-    """Return the rim of a region (``mask``): what is ``known`` outside and on its ``outline``."""
-    import cv2
-    from scipy.spatial import cKDTree
-
-    border = _evenly(outline, _ON_OUTLINE)
-    around = cv2.dilate(mask, np.ones((2 * _RIM + 1,) * 2, np.uint8)) > 0
-    numbers = np.flatnonzero(around & known)
-    if not len(border) or len(numbers) <= 10:
-        return _Rim(_Pixels.of(numbers[:0], inverse), np.zeros(0, np.int64), max(len(border), 1))
-    width = inverse.shape[1]
-    places = [np.stack(np.divmod(n, width), axis=1) for n in (border, numbers)]
-    distance, nearest = cKDTree(places[0]).query(places[1])
-    close = distance <= _RIM + 2
-    order = np.argsort(nearest[close], kind="stable")
-    nearest, numbers = nearest[close][order], numbers[close][order]
-    starts = np.flatnonzero(np.diff(nearest, prepend=-1))
-    return _Rim(_Pixels.of(numbers, inverse), starts, len(border))
-
-
-def _evenly(where: NDArray[np.bool_], most: int) -> NDArray[np.int64]:
-    """Return the numbers of up to ``most`` pixels that are true, evenly chosen."""
-    numbers = np.flatnonzero(where)
-    count = min(most, len(numbers))
-    return numbers[np.linspace(0, len(numbers) - 1, count).astype(int)] if count else numbers
