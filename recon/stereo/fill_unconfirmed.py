@@ -44,6 +44,9 @@ _PRIOR_CONFIDENCE = 0.3
 """Confidence of the surest prior: clearly below that of confirmed depth (``CONFIRMED``)."""
 _MIN_FIRM = 1e-3
 """Weight from which a pixel counts as known where distances to known depth are measured."""
+_BEHIND, _PLANE_WEIGHT = 0.03, 0.5
+"""Depth that is relatively so much behind a region's plane is not the region's; and the weight of
+what lies on its plane, beside confirmed depth's of 0.2 to 1."""
 _GAP_RADII, _GAP_SHARE, _GAP_RESIDUAL, _GAP_TRUST = (2, 5), 0.4, 0.005, 0.8
 """A gap is closed in windows of these radii (pixels) where this share of the window is known, and
 off its plane by less than this share of inverse depth; its confidence is so much of theirs."""
@@ -84,6 +87,7 @@ def fill_unconfirmed(
     prior: Estimate,
     reprojected: Estimate | None = None,
     pixels: Tensor | None = None,
+    planes: Tensor | None = None,
     *,
     quick: bool = False,
 ) -> Estimate:
@@ -93,10 +97,15 @@ def fill_unconfirmed(
     along like colours and the planes that it lies on.
 
     Confidence is 0 in ``checked`` where depth is not confirmed. ``reprojected``: confirmed depth of
-    other photos seen from this one, less firm; ``pixels`` (h, w, 3) in [0, 1]. ``quick``: see
-    :class:`Observations`.
+    other photos seen from this one, less firm; ``pixels`` (h, w, 3) in [0, 1]. ``planes`` (h, w):
+    inverse depth of plain regions that photos agree on, 0 = none; depth behind it that photos
+    confirm is what they mirror. ``quick``: see :class:`Observations`.
     """
     checked = close_gaps(checked)
+    if planes is not None:
+        behind = (planes > 0) & (checked.depth * planes > 1 + _BEHIND)
+        checked = Estimate(checked.depth, torch.where(behind, 0.0, checked.confidence))
+        reprojected = _on_planes(planes, reprojected)
     known = checked.confidence > 0
     usable = prior.depth > 0
     filled = torch.where(usable, prior.depth, 0.0)
@@ -114,10 +123,23 @@ def fill_unconfirmed(
                 level = along_planes(observed.log_depth, observed.weight, colours, level)
             log_filled = log_filled + give_way * (level - log_filled)
         filled = torch.where(usable, log_filled.exp(), 0.0)
+    if planes is not None:
+        filled = torch.where(usable & (planes > 0), 1 / planes.clamp_min(1e-12), filled)
     unconfirmed = _PRIOR_CONFIDENCE * prior.confidence.clamp(0, 1) * usable
     return Estimate(
         torch.where(known, checked.depth, filled),
         torch.where(known, checked.confidence, unconfirmed),
+    )
+
+
+def _on_planes(planes: Tensor, reprojected: Estimate | None) -> Estimate:
+    """Return what is less firm than confirmed depth, on regions' ``planes`` theirs."""
+    none = torch.zeros_like(planes)
+    rest = reprojected or Estimate(none, none)
+    on = planes > 0
+    return Estimate(
+        torch.where(on, 1 / planes.clamp_min(1e-12), rest.depth),
+        torch.where(on, _PLANE_WEIGHT, rest.confidence),
     )
 
 

@@ -4,7 +4,8 @@ Per photo, at half resolution: a full search among planes that face the camera a
 shaped like the prior (normalised cross-correlation, best half of the sources, semi-global
 smoothing, the prior as a weak vote). What photos agree on is spread to where they do not, and that
 shape is searched around in turn, then in narrow steps at full resolution. Depth that no other photo
-confirms gives way to the prior. Of many photos some are searched, and lend the others their depth.
+confirms gives way to planes of plain regions that photos agree on, and to the prior. Of many photos
+some are searched, and lend the others their depth.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional as F
 
 from pointmap.freed_memory import return_freed_memory
 from recon.progress import Advance, unheard
@@ -26,9 +25,13 @@ from recon.stage_results import DepthMap
 from recon.stereo.borrowed_depth import borrowed_depth
 from recon.stereo.cross_check import DeviceDepth, Estimate, confirm, reproject_confirmed
 from recon.stereo.fill_unconfirmed import fill_unconfirmed
-from recon.stereo.photo import Photo2D, box_mean
-from recon.stereo.plane_sweep import Scorer, scorer_of
-from recon.stereo.search import Found, enlarge, search, sharpen, surface_of
+from recon.stereo.frame import Frame
+from recon.stereo.photo import Photo2D
+from recon.stereo.plane_sweep import scorer_of
+from recon.stereo.region_planes import RegionPlanes
+from recon.stereo.region_stage import NO_REGIONS, RegionKeys, RegionStage
+from recon.stereo.search import enlarge, search, sharpen, surface_of
+from recon.stereo.searched import Searched, depth_of
 from recon.stereo.source_photos import (
     PhotoOverview,
     choose_sources,
@@ -48,15 +51,12 @@ T = TypeVar("T")
 # source of about five others.
 _CACHE_BYTES, _LEAST_CACHED = 64 * 2**20, 16
 # Of refine_depths, for results that were kept.
-_VERSION = 4
+_VERSION = 5
 _NEEDS = Needs("Depth: stereo", memory_mb=1600, per_task=4)
 # Factors of depth to either side within which surfaces shaped like the prior, and like what the
 # first search left, are tried: a prior may be nearly a half off, what is known by then a seventh.
 _PRIOR_REACH = 1.45
 _GUESS_REACH = 1.15
-# By how much more (of scores from -1 to 1) than a sure prior other depth has to match: plain
-# surfaces match at any depth.
-_BENEFIT = 0.03
 
 
 def refine_depths(
@@ -166,11 +166,14 @@ class _Stereo:
             for i in self._searched
         ]
         guessed = self._settled_keys(first)
+        stage = self._region_stage()
+        regions = stage.keys(guessed.checked) if self._options.planes else NO_REGIONS
+        guessed = self._settled_keys(first, regions.agreed)
         second = [
             content_key("second search", _VERSION, *pair)
             for pair in zip(first, guessed.filled, strict=True)
         ]
-        settled = self._settled_keys(second)
+        settled = self._settled_keys(second, regions.agreed)
         others = [i for i in range(len(names)) if i not in self._place]
         borrowed = [
             content_key(
@@ -192,27 +195,27 @@ class _Stereo:
         starts = self._each(
             first, self._first, searched, lambda done, _: on_progress(done, 2 * count)
         )
-        guesses = self._settle(starts, guessed, self._half, _Frame.halved)
+        guesses = self._settle(starts, guessed, self._half, Frame.halved, regions)
         fine = self._each(
             second,
             lambda n: self._second(n, starts[n], guesses[n]),
             searched,
             lambda done, _: on_progress(count + done, 2 * count),
         )
-        self._settle(fine, settled, self._photo, lambda frame: frame)
+        self._settle(fine, settled, self._photo, lambda frame: frame, regions)
         checked = Pieces[DepthMap](self._work, settled.checked)
         self._each(borrowed, lambda n: self._borrow(others[n], checked), others)
-        for passed in (first, guessed.checked, guessed.filled, second, settled.checked):
+        for passed in (first, guessed.checked, *regions, guessed.filled, second, settled.checked):
             self._work.forget(passed)
         return Pieces[DepthMap](self._work, results)
 
-    def _first(self, n: int) -> _Search:
+    def _first(self, n: int) -> Searched:
         """Return what a full search finds at half resolution, nothing without sources or range."""
         i = self._searched[n]
         low, high = self._ranges[i]
         frame = self._frame(i).halved()
         if not self._sources[i] or high <= low:
-            return _Search.nothing(frame.photo)
+            return Searched.nothing(frame.photo)
         scorer = scorer_of(frame.photo, [self._half(j) for j in self._sources[i]])
         nothing = torch.zeros_like(frame.photo.grey)
         given = frame.prior, self._options.max_planes, self._options.prior_weight
@@ -224,15 +227,15 @@ class _Stereo:
                 search(scorer, surface / _PRIOR_REACH, surface * _PRIOR_REACH, *given)
             )
         found = replace(found, inverse=sharpen(scorer, found.inverse, found.step))
-        return _Search.of(found, *_depth(scorer, found.inverse, found.step, (low, high), frame))
+        return Searched.of(found, *depth_of(scorer, found.inverse, found.step, (low, high), frame))
 
-    def _second(self, n: int, start: _Search, guess: DepthMap) -> _Search:
+    def _second(self, n: int, start: Searched, guess: DepthMap) -> Searched:
         """Return depth at full resolution, ``guess`` tried beside what the first search found."""
         i = self._searched[n]
         whole, ends = self._frame(i), self._ranges[i]
         found = start.found(self._device)
         if found is None:
-            return _Search.nothing(whole.photo)
+            return Searched.nothing(whole.photo)
         half, (low, high) = whole.halved(), ends
         scorer = scorer_of(half.photo, [self._half(j) for j in self._sources[i]])
         surface = surface_of(Estimate.of(guess, self._device))
@@ -247,10 +250,10 @@ class _Stereo:
         inverse, step = enlarge(inverse, *size), enlarge(found.step, *size)
         fine = scorer_of(whole.photo, [self._photo(j) for j in self._sources[i]])
         inverse = sharpen(fine, inverse, step / 2)
-        return _Search.of(None, *_depth(fine, inverse, step, ends, whole))
+        return Searched.of(None, *depth_of(fine, inverse, step, ends, whole))
 
-    def _settled_keys(self, found: Sequence[str]) -> _SettledKeys:
-        around = [[self._place[j] for j in sorted(self._around[i])] for i in self._searched]
+    def _settled_keys(self, found: Sequence[str], regions: Sequence[str] = ()) -> _SettledKeys:
+        around = self._places_around()
         checked = [
             content_key("checked", _VERSION, self._options, found[n], [found[m] for m in near])
             for n, near in enumerate(around)
@@ -263,17 +266,39 @@ class _Stereo:
                 self._names[self._searched[n]],
                 checked[n],
                 [checked[m] for m in near],
+                regions[n] if regions else None,
             )
             for n, near in enumerate(around)
         ]
         return _SettledKeys(checked, filled)
 
+    def _region_stage(self) -> RegionStage:
+        def prior(i: int) -> NDArray[np.float32]:
+            found: NDArray[np.float32] = self._frame(i).halved().prior.depth.cpu().numpy()
+            return found
+
+        return RegionStage(
+            names=self._names,
+            searched=self._searched,
+            sources=self._sources,
+            around=self._places_around(),
+            photo=self._half,
+            colours=self._cached[2],
+            prior=prior,
+            each=self._each,
+            found=self._work.found,
+        )
+
+    def _places_around(self) -> list[list[int]]:
+        return [[self._place[j] for j in sorted(self._around[i])] for i in self._searched]
+
     def _settle(
         self,
-        found: Sequence[_Search],
+        found: Sequence[Searched],
         keys: _SettledKeys,
         photo: Callable[[int], Photo2D],
-        size: Callable[[_Frame], _Frame],
+        size: Callable[[Frame], Frame],
+        regions: RegionKeys,
     ) -> Pieces[DepthMap]:
         """Return what photos agree on, and elsewhere what they and the prior make likely; ``photo``
         and ``size`` give photos and frames the size of what was found.
@@ -287,6 +312,7 @@ class _Stereo:
             return self._confirmed(seen(i), [seen(j) for j in sorted(self._around[i])]).depth_map()
 
         checked = self._each(keys.checked, check, self._searched)
+        agreed = self._region_stage().agreed(regions, checked)
 
         def fill(n: int) -> DepthMap:
             i = self._searched[n]
@@ -294,7 +320,8 @@ class _Stereo:
             if not self._sources[i]:
                 return frame.prior.depth_map()
             own = Estimate.of(checked[n], self._device)
-            return self._filled(own, frame, self._sure(i, checked, photo))
+            its = agreed[n] if agreed else None
+            return self._filled(own, frame, self._sure(i, checked, photo), its)
 
         return self._each(keys.filled, fill, self._searched)
 
@@ -324,10 +351,19 @@ class _Stereo:
         options = self._options
         return confirm(own, others, tolerance=options.tolerance, tolerance_px=options.tolerance_px)
 
-    def _filled(self, own: Estimate, frame: _Frame, sure: Sequence[DeviceDepth]) -> DepthMap:
-        reprojected = reproject_confirmed(frame.photo, sure)
+    def _filled(
+        self,
+        own: Estimate,
+        frame: Frame,
+        sure: Sequence[DeviceDepth],
+        regions: RegionPlanes | None = None,
+    ) -> DepthMap:
+        reprojected, planes = reproject_confirmed(frame.photo, sure), None
+        if regions is not None:
+            inverse = regions.inverse(*frame.photo.grey.shape)
+            planes = torch.from_numpy(inverse).to(self._device)
         filled = fill_unconfirmed(
-            own, frame.prior, reprojected, frame.pixels, quick=not self._options.planes
+            own, frame.prior, reprojected, frame.pixels, planes, quick=not self._options.planes
         )
         return frame.counted(filled).depth_map()
 
@@ -365,22 +401,27 @@ class _Stereo:
         )
         return Pieces(self._work, keys)
 
-    def _frame(self, i: int) -> _Frame:
-        return _Frame.of(self._views[i], self._device)
+    def _frame(self, i: int) -> Frame:
+        return Frame.of(self._views[i], self._device)
 
 
-_GivePhotos = tuple[Callable[[int], Photo2D], Callable[[int], Photo2D]]
+_GivePhotos = tuple[
+    Callable[[int], Photo2D], Callable[[int], Photo2D], Callable[[int], NDArray[np.float32]]
+]
 # By the names of the views: of the scene that this process worked on last for another one.
 _kept_photos: dict[tuple[str, ...], _GivePhotos] = {}
 
 
 def _cached_photos(views: Sequence[StereoView], device: torch.device) -> _GivePhotos:
-    """Return what gives the photo of a view by its number, and that at half size."""
+    """Return what gives the photo of a view by its number, that at half size, and the colours of
+    plain regions there.
+    """
     # Bytes of the grey levels; photos of one scene are of about one size.
     size = 4 * views[0].pixels[..., 0].size if views else 1
     most = max(_LEAST_CACHED, _CACHE_BYTES // (size + size // 4))
-    photo = lru_cache(most)(lambda i: _Frame.of(views[i], device).photo)
-    return photo, lru_cache(most)(lambda i: photo(i).halved())
+    photo = lru_cache(most)(lambda i: Frame.of(views[i], device).photo)
+    colours = lru_cache(most)(lambda i: Frame.of(views[i], device).halved().colours())
+    return photo, lru_cache(most)(lambda i: photo(i).halved()), colours
 
 
 @dataclass(frozen=True)
@@ -389,100 +430,3 @@ class _SettledKeys:
 
     checked: list[str]
     filled: list[str]
-
-
-@dataclass(frozen=True)
-class _Search:
-    """What a search found, as arrays (h, w): depth and score, and where the next one starts."""
-
-    depth: NDArray[np.float32]
-    score: NDArray[np.float32]
-    inverse: NDArray[np.float32] | None = None
-    energy: NDArray[np.float32] | None = None
-    step: NDArray[np.float32] | None = None
-
-    @staticmethod
-    def of(start: Found | None, depth: Tensor, score: Tensor) -> _Search:
-        found = depth.cpu().numpy(), score.cpu().numpy()
-        if start is None:
-            return _Search(*found)
-        parts = start.inverse, start.energy, start.step
-        return _Search(*found, *(part.cpu().numpy() for part in parts))
-
-    @staticmethod
-    def nothing(photo: Photo2D) -> _Search:
-        none = np.zeros(tuple(photo.grey.shape), np.float32)
-        return _Search(none, none)
-
-    def found(self, device: torch.device) -> Found | None:
-        if self.inverse is None or self.energy is None or self.step is None:
-            return None
-        parts = self.inverse, self.energy, self.step
-        return Found(*(torch.from_numpy(part).to(device) for part in parts))
-
-    def seen(self, photo: Photo2D) -> DeviceDepth:
-        device = photo.grey.device
-        return DeviceDepth(
-            torch.from_numpy(self.depth).to(device), torch.from_numpy(self.score).to(device), photo
-        )
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """A view on the device: its photo, ``pixels`` (h, w, 3) in [0, 1], its prior, and where there
-    may be depth (h, w), None for everywhere.
-    """
-
-    photo: Photo2D
-    pixels: Tensor
-    prior: Estimate
-    usable: Tensor | None = None
-
-    @staticmethod
-    def of(view: StereoView, device: torch.device) -> _Frame:
-        pixels = torch.from_numpy(view.pixels).to(device).float() / 255
-        photo = Photo2D(
-            # Luma of ITU-R BT.601, as JPEG has it.
-            pixels @ torch.tensor([0.299, 0.587, 0.114], device=device),
-            torch.from_numpy(np.asarray(view.intrinsics, np.float64)).to(device),
-            torch.from_numpy(np.asarray(view.cam_to_world, np.float64)).to(device),
-        )
-        usable = None if view.usable is None else torch.from_numpy(view.usable).to(device)
-        return _Frame(photo, pixels, Estimate.of(view.prior, device), usable)
-
-    def halved(self) -> _Frame:
-        photo = self.photo.halved()
-        height, width = photo.grey.shape
-        pixels = F.interpolate(self.pixels.permute(2, 0, 1)[None], (height, width), mode="area")[0]
-        usable = self.usable
-        if usable is not None:
-            whole = usable[None, None].float()
-            usable = F.interpolate(whole, (height, width), mode="area")[0, 0] > 0.999
-        return _Frame(photo, pixels.permute(1, 2, 0), self.prior.resized(height, width), usable)
-
-    def counted(self, found: Estimate) -> Estimate:
-        """Return what was found, without depth where there may be none."""
-        if self.usable is None:
-            return found
-        return Estimate(found.depth * self.usable, found.confidence * self.usable)
-
-
-def _depth(
-    scorer: Scorer, inverse: Tensor, step: Tensor, ends: tuple[float, float], frame: _Frame
-) -> tuple[Tensor, Tensor]:
-    """Return depth and score of what was found, or of the prior where photos don't object to it."""
-    low, high = ends
-    # Sky and other things out of range end up at the first or last plane.
-    within = (inverse > low + step) & (inverse < high - step)
-    depth = torch.where(within, 1 / inverse.clamp_min(low), 0.0)
-    if frame.usable is not None:
-        within &= frame.usable
-    known = frame.prior.depth > 0
-    surface = torch.where(known, 1 / frame.prior.depth.clamp_min(1e-12), inverse)
-    scores = scorer(torch.stack([inverse, surface]))
-    better, least = box_mean(scores, 3).diff(dim=0)[0], -_BENEFIT * frame.prior.confidence
-    keep = known & within & (better >= least)
-    return (
-        torch.where(keep, frame.prior.depth, depth),
-        torch.where(keep, scores[1], scores[0]),
-    )

@@ -1,0 +1,45 @@
+"""Parts of a photo whose colour hardly changes: the front of a cupboard, a wall, a floor."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLUR = 1.0
+"""Standard deviation, in pixels, of the blur that takes the noise from a photo's colours."""
+_STEP = 1.5
+"""Colours of a region change by less from pixel to pixel, in grey levels of the blurred photo."""
+_LEAST = 0.004
+"""Share of the photo that a region takes at least."""
+_GAPS = 7
+"""Noise leaves holes in a region; those that are less wide, in pixels, are closed."""
+
+
+def plain_regions(colours: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Return the number (h, w) of the region that each pixel is in, from 1, the largest; 0 = none.
+
+    ``colours`` (h, w, 3): grey levels, 0 to 255, blurred by ``BLUR``.
+    """
+    import cv2
+
+    # Scharr's weights add up to 16 and its pixels are two apart.
+    across, down = (cv2.Scharr(colours, -1, *axis) / 32 for axis in ((1, 0), (0, 1)))
+    plain = (across**2 + down**2).max(axis=-1) < _STEP**2
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(plain.astype(np.uint8), connectivity=4)
+    area = stats[:, cv2.CC_STAT_AREA]
+    area[0] = 0
+    order = np.argsort(-area, kind="stable")
+    found = np.zeros(labels.shape, np.int16)
+    for number, label in enumerate(order[area[order] >= _LEAST * labels.size], start=1):
+        x, y, width, height, _ = stats[label]
+        at = np.s_[y : y + height, x : x + width]
+        its = (labels[at] == label).astype(np.uint8)
+        # Closed with a border of nothing: the picture's edge is no reason to fill up to it.
+        its = cv2.morphologyEx(
+            np.pad(its, _GAPS),
+            cv2.MORPH_CLOSE,
+            np.ones((_GAPS, _GAPS), np.uint8),
+        )[_GAPS:-_GAPS, _GAPS:-_GAPS]
+        free = found[at] == 0
+        found[at][free & (its > 0)] = number
+    return found
