@@ -82,7 +82,7 @@ def _one(scene: Matched, kind: str, alignment: Alignment) -> Iterator[Judged]:
     compared = compare_pictures(scene.photos, alignment) if kind in _OWN_PICTURES else None
     evidence = scene_evidence(scene.photos, alignment, compared)
     error = float(np.median(errors.pose_deg))
-    yield Judged(scene.name, kind, evidence, error, photo_deg, len(placed))
+    yield Judged(scene.name, kind, evidence, error, photo_deg, len(placed), alignment.cut_out)
 
 
 def hash_of(name: str) -> int:
@@ -170,7 +170,8 @@ def main(arguments: Sequence[str]) -> int:
         print(rates_table(scenes, held_out(scenes, families(sources))))
     print("\nAs the program judges:\n")
     verdicts = [verdict_of(s.evidence, [""] * len(s.evidence.placed)).word for s in scenes]
-    print(rates_table(scenes, [word != "sound" for word in verdicts]))
+    doubted = [s.by_rule or word != "sound" for s, word in zip(scenes, verdicts, strict=True)]
+    print(rates_table(scenes, doubted))
     believed = [s for s, word in zip(scenes, verdicts, strict=True) if word != "wrong"]
     print(f"\n{error_table(believed)}")
     return 0

@@ -13,13 +13,12 @@ from pointmap.images import Photo, find_videos, natural_key
 from recon.adaptation import AdaptOptions, adapted_depths
 from recon.alignment.align_scene import align_scene
 from recon.alignment.compared_pictures import compare_pictures
-from recon.alignment.cut_out import as_cut_out
 from recon.alignment.fisheyes import as_fisheyes
 from recon.alignment.further_groups import further_groups
-from recon.alignment.lens_choice import with_chosen_lenses
 from recon.alignment.refinement import LensModel
+from recon.alignment.solved_lenses import solved_lenses
 from recon.alignment.with_depth_maps import with_depth_maps
-from recon.alignment.zooms import cameras_by_zoom
+from recon.alignment.zooms import cameras_by_zoom, with_zooms
 from recon.assemble import assemble_scene, assemble_views, in_order
 from recon.depth.dense_depths import dense_depths
 from recon.depth_models import DepthModel
@@ -201,11 +200,7 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
             lambda: cameras_by_zoom(inputs.photos, evidence, alignment, options.align),
         )
     if zooms is not None:
-        photos = tuple(
-            replace(photo, camera_key=key, exif_focal_px=focal_px)
-            for photo, (key, focal_px) in zip(inputs.photos, zooms, strict=True)
-        )
-        inputs = replace(inputs, photos=photos)
+        inputs = replace(inputs, photos=with_zooms(inputs.photos, zooms))
         evidence, alignment = _cameras(
             inputs, features, matches, seen, options, run, " at several zooms"
         )
@@ -276,32 +271,20 @@ def _with_lenses(
                 return replace(bent[0], priors=priors[0], network_priors=priors[1]), bent[1]
         if options.lens == "pinhole":
             return found
+        cut_out = options.lens == "auto"
         chosen = inputs.work.once(
-            content_key("lenses", 3, *found, options.align, options.seed),
-            lambda: with_chosen_lenses(
+            content_key("lenses", 4, *found, options.align, options.seed, cut_out),
+            lambda: solved_lenses(
                 inputs.photos,
                 evidence,
                 alignment,
                 options.align,
+                cut_out=cut_out,
                 features=features,
                 seed=options.seed,
             ),
         )
-        if options.lens != "auto":
-            return evidence, chosen
-        cut_out = inputs.work.once(
-            content_key("cut out", 1, evidence, alignment, chosen, options.align, options.seed),
-            lambda: as_cut_out(
-                inputs.photos,
-                evidence,
-                alignment,
-                chosen,
-                options.align,
-                features=features,
-                seed=options.seed,
-            ),
-        )
-        return evidence, cut_out or chosen
+        return evidence, chosen
 
 
 def _cameras(
