@@ -273,7 +273,7 @@ def _with_lenses(
             return found
         cut_out = options.lens == "auto"
         chosen = inputs.work.once(
-            content_key("lenses", 4, *found, options.align, options.seed, cut_out),
+            content_key("lenses", 5, *found, options.align, options.seed, cut_out),
             lambda: solved_lenses(
                 inputs.photos,
                 evidence,
@@ -329,7 +329,7 @@ def _alignment(
         how = by_place, options.align, options.seed, lens
         depends_on = names, inputs.known, evidence, learned, how
         alignment = inputs.work.once(
-            content_key("alignment", 15, *depends_on),
+            content_key("alignment", 16, *depends_on),
             lambda: align_scene(
                 inputs,
                 features,

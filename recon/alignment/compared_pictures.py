@@ -46,8 +46,9 @@ _ABSENT, _SURE = 0.6, 0.8
 _EXACT = np.zeros((1, 2), np.float32)
 _SLACK = np.float32(1.5) * np.array([[-1, 0], [1, 0], [0, -1], [0, 1]], np.float32)
 # Cells of a grid over a photo (columns, rows); one with so many blocks says something, and what it
-# shows is missing if more than this share of its blocks is not there.
-_GRID, _BLOCKS, _MOST = np.array([8, 6]), 4, 0.7
+# shows is missing if more than this share of its blocks is not there. Of brickwork and paving many
+# are found anywhere; where both show the same, hardly any is missing.
+_GRID, _BLOCKS, _MOST = np.array([8, 6]), 4, 0.4
 # Photos that are kept in memory, 1 MB each.
 _KEPT = 64
 

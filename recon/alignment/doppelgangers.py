@@ -47,6 +47,10 @@ _ONE_PICTURE = 1.0, 60.0
 # fronts reach 13 to 48, sound scenes (walks, rooms, single houses) 0.
 _TIE = 1.0
 _CONTRADICTION = 6.0
+# The same where all points count: a set that pairs tie as often as 36 times reaches 51, sound
+# scenes 0, and 6 make cameras doubtful.
+_SUSPECTED_VIEWS, _LOOSE_TIE = 2, 0.3
+_SUSPICION = 15.0
 # Worst pairs from which a division of the photos in two is sought.
 _STARTS = 12
 
@@ -59,7 +63,17 @@ def contradicting_group(
     They are the smaller part of the best division in two; None where nothing contradicts.
     """
     strength, group = contradiction(photos, alignment, compared)
-    return group if strength > _CONTRADICTION else None
+    if strength > _CONTRADICTION:
+        return group
+    strength, group = suspicion(photos, alignment, compared)
+    return group if strength > _SUSPICION else None
+
+
+def suspicion(
+    photos: Sequence[Photo], alignment: Alignment, compared: ComparedPictures
+) -> tuple[float, Mask]:
+    """Return the :func:`contradiction` where points of two photos count, and pairs tie little."""
+    return contradiction(photos, alignment, compared, least_views=_SUSPECTED_VIEWS, tie=_LOOSE_TIE)
 
 
 def contradiction(

@@ -10,7 +10,7 @@ import numpy as np
 from pointmap.camera import Array, Mask, rotation_angle_deg
 from pointmap.images import Photo
 from recon.alignment.compared_pictures import ComparedPictures
-from recon.alignment.doppelgangers import contradiction
+from recon.alignment.doppelgangers import suspicion
 from recon.alignment.explained import PairFits, pair_fits
 from recon.stage_results import Alignment
 from recon.verdict.uncertainty import uncertainty
@@ -21,8 +21,6 @@ _STRONG = 60
 _ENOUGH = 200
 # A strong pair of which fewer matches fit contradicts the scene.
 _CONTRADICTS = 0.5
-# What a verified pair counts for one place: less than where photos are to be taken apart.
-_TIE = 0.3
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def scene_evidence(
         error_deg=_median(np.maximum(errors.rotation_deg, errors.direction_deg)),
         shift_deg=_median(errors.shift_deg),
         left=errors.left,
-        look_alikes=contradiction(photos, alignment, compared, least_views=2, tie=_TIE)[0],
+        look_alikes=suspicion(photos, alignment, compared)[0],
         moves=bool(fits.moves.any()) or len(alignment.tracks.points) > 0,
         turn_deg=_turn_deg(alignment, fits),
         placed=np.array([pose is not None for pose in alignment.cam_to_world], bool),

@@ -55,7 +55,7 @@ def judge(
         return doubted(
             verdict,
             "each photo was cut out of a larger one elsewhere, and its principal point is hardly "
-            "held by matches: give the original files",
+            "held by matches, or what they show repeats (windows, tiles): give the original files",
         )
     if learned and placed == 2 and verdict.word == "sound" and _most_disagree(alignment):
         return doubted(
