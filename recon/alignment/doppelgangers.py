@@ -93,7 +93,7 @@ def contradiction(
     weights = np.append(likelihood + tie, told)
     pairs, likelihood = np.concatenate([pairs, compared.pairs]), np.append(likelihood, told)
     cost, group = best_division(pairs, weights, len(photos))
-    return -cost, group
+    return abs(cost), group
 
 
 def pair_likelihoods(
