@@ -36,7 +36,7 @@ from recon.evaluation.poses import relative_pose_errors
 from recon.evaluation.tables import markdown
 from recon.stage_results import Alignment
 from recon.verdict.evidence import scene_evidence
-from recon.verdict.judge import expected_errors_deg, verdict_of
+from recon.verdict.judge import expected_errors_deg, loosely_held, verdict_of
 
 CLEAR_DEG = 2.5, 10.0
 _SIZES = (3, 5, 8, 2, 4, 6)
@@ -82,7 +82,8 @@ def _one(scene: Matched, kind: str, alignment: Alignment) -> Iterator[Judged]:
     compared = compare_pictures(scene.photos, alignment) if kind in _OWN_PICTURES else None
     evidence = scene_evidence(scene.photos, alignment, compared)
     error = float(np.median(errors.pose_deg))
-    yield Judged(scene.name, kind, evidence, error, photo_deg, len(placed), alignment.cut_out)
+    by_rule = alignment.cut_out or loosely_held(evidence) is not None
+    yield Judged(scene.name, kind, evidence, error, photo_deg, len(placed), by_rule)
 
 
 def hash_of(name: str) -> int:

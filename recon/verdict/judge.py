@@ -103,11 +103,11 @@ def verdict_of(evidence: SceneEvidence, names: Sequence[str]) -> Verdict:
         _middle(direction),
         _photo_verdicts(evidence, names, rotation, direction),
     )
-    loose = _loose(evidence)
+    loose = loosely_held(evidence)
     return verdict if word != "sound" or loose is None else doubted(verdict, loose)
 
 
-def _loose(evidence: SceneEvidence) -> str | None:
+def loosely_held(evidence: SceneEvidence) -> str | None:
     """Return why a scene whose matches fit holds together too loosely; None where it doesn't."""
     if evidence.divided > _DIVIDED:
         return (
