@@ -29,10 +29,12 @@ _OF_SHIFT, _FLOOR_DEG = 1.0, 0.1
 _PHOTO_EXPLAINED = 0.6
 # Expected errors of a photo that make it doubtful, and wrong.
 _PHOTO_DOUBTFUL_DEG, _PHOTO_WRONG_DEG = 5.0, 15.0
-# Matches that speak for a division of the photos in two, from which on a scene is doubtful, and
-# points that three photos see, below which it is. Measured: 0, and 113 or more, in right scenes;
-# 218 where three photos were cut out, and 2 where pairs alone tie them.
-_DIVIDED, _TIED = 60.0, 5.0
+# Matches that speak for a division of the photos in two, from which on a scene is doubtful.
+# Measured: 0 in right scenes, 218 where three photos were cut out.
+_DIVIDED = 60.0
+# Points that three photos see, below which a scene of three or four photos is, and one of more.
+# Measured: 2 and more, and 33 and more, in right scenes; 0 to 27 where little but pairs ties them.
+_TIED_FEW, _TIED, _FEW_PHOTOS = 2.0, 30.0, 4
 # Photos from one place that turn by less, in degrees, show the same.
 _SAME_DEG = 0.5
 
@@ -115,7 +117,8 @@ def loosely_held(evidence: SceneEvidence) -> str | None:
             "other: things that repeat, or photos that were cropped or zoomed; add photos in "
             "between, or reconstruct each group by itself"
         )
-    if evidence.tied < _TIED:
+    few = int(evidence.placed.sum()) <= _FEW_PHOTOS
+    if evidence.tied < (_TIED_FEW if few else _TIED):
         return (
             "hardly any point is seen by three photos, and pairs alone say little of where they "
             "stand: add photos that overlap more"
