@@ -37,8 +37,9 @@ _COLUMNS = (
 )
 _MASKED = 1 / 3
 _WALKING = 8
-# The figure's height and width in shares of the photo's, and where it starts and ends.
-_HEIGHT, _WIDTH, _FROM, _TO = 0.55, 0.14, 0.06, 0.8
+# The figure's height and width in shares of the photo's, and where it starts and ends: against the
+# way of the cameras, or it might as well be standing still.
+_HEIGHT, _WIDTH, _FROM, _TO = 0.55, 0.14, 0.8, 0.06
 # Red and blue above green by more levels than this are the figure's: magenta, light and dark.
 _MAGENTA = 60
 
