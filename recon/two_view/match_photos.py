@@ -117,8 +117,7 @@ def _not_mirrored(
             "%s is mirrored, as its matches tell: it is left out; flip it",
             inputs.photos[photo].name,
         )
-    nothing = np.zeros(0, np.int64)
-    return [m.select(nothing) if {m.i, m.j} & mirrored else m for m in matches]
+    return [m.select(np.zeros(len(m), bool)) if {m.i, m.j} & mirrored else m for m in matches]
 
 
 def _strengths(matches: Iterable[PairMatches]) -> dict[Pair, float]:

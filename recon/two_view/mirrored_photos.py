@@ -34,7 +34,7 @@ def mirrored_photos(
     count = len(features)
     ends = np.array([(pair.i, pair.j) for pair in matches], np.int64).reshape(-1, 2)
     number = np.array([len(pair) for pair in matches], np.int64)
-    total = sum(np.bincount(side, number, count) for side in ends.T)
+    total = np.bincount(ends.ravel(), np.repeat(number, 2), count)
     usual = float(np.median(total)) if count else 0.0
     few = total < _FEW * usual
     firm = np.flatnonzero(~few)
