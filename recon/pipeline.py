@@ -47,7 +47,8 @@ from recon.two_view.features import find_features
 from recon.two_view.gather_evidence import gather_evidence
 from recon.two_view.learned_matching import match_by_model
 from recon.two_view.match_photos import match_photos
-from recon.verdict.judge import judge
+from recon.two_view.mirrored_photos import without_mirrored
+from recon.verdict.judge import judge, judge_alike
 from recon.verdict.second_look import judge_again
 from recon.work.content_key import content_key, item_key
 from recon.work.folder import Work
@@ -182,6 +183,7 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
         )
     with run.stage("Matching") as advance:
         matches = match_photos(inputs, features, options.graph, advance=advance)
+        inputs, features, matches = without_mirrored(inputs, features, matches)
     if inputs.matcher is not None:
         with run.stage(f"Matching by {inputs.matcher.name}") as advance:
             matches, features = match_by_model(
@@ -365,6 +367,7 @@ def _aligned_scene(
         compared = compare_pictures(inputs.photos, alignment)
         learned = inputs.matcher is not None
         first_verdict = judge(inputs.photos, alignment, compared, learned=learned)
+        first_verdict = judge_alike(first_verdict, inputs.photos, alignment)
     _tell(first_verdict, place)
     with run.stage(f"Depth{place}") as advance:
         dense = dense_depths(

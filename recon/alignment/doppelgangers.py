@@ -47,10 +47,8 @@ _ONE_PICTURE = 1.0, 60.0
 # fronts reach 13 to 48, sound scenes (walks, rooms, single houses) 0.
 _TIE = 1.0
 _CONTRADICTION = 6.0
-# The same where all points count: a set that pairs tie as often as 36 times reaches 51, sound
-# scenes 0, and 6 make cameras doubtful.
+# The same where it is enough for doubt.
 _SUSPECTED_VIEWS, _LOOSE_TIE = 2, 0.3
-_SUSPICION = 15.0
 
 
 def contradicting_group(
@@ -61,10 +59,7 @@ def contradicting_group(
     They are the smaller part of the best division in two; None where nothing contradicts.
     """
     strength, group = contradiction(photos, alignment, compared)
-    if strength > _CONTRADICTION:
-        return group
-    strength, group = suspicion(photos, alignment, compared)
-    return group if strength > _SUSPICION else None
+    return group if strength > _CONTRADICTION else None
 
 
 def suspicion(

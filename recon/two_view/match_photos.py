@@ -21,7 +21,6 @@ from recon.prediction.view_graph import (
 from recon.progress import Advance, unheard
 from recon.stage_results import PairMatches, PhotoFeatures
 from recon.two_view.features import match_features
-from recon.two_view.mirrored_photos import mirrored_photos
 from recon.two_view.photo_descriptors import photo_descriptors
 from recon.two_view.still_matches import without_still_matches
 from recon.work.content_key import content_key, item_key
@@ -52,8 +51,7 @@ def match_photos(
     pairs of few photos. Of many, each photo's most alike (see :mod:`recon.two_view.
     photo_descriptors`), then more of these where few of them match, those that matches don't lead
     to, and those that they do. Of photos in the order of shooting, pairs along it in place of
-    these. Matches of what moves along with the camera are left out, and those of photos that were
-    mirrored.
+    these. Matches of what moves along with the camera are left out.
     """
     count = len(inputs.photos)
     descriptors = None
@@ -94,7 +92,6 @@ def match_photos(
         matches = joined(matches, beyond.pairs, count * further)
         more = further_pairs(count, _strengths(matches), per_photo=further)
         matches = joined(matches, more.pairs, 0)
-    matches = _not_mirrored(inputs, features, matches)
     moving = without_still_matches(sorted(matches, key=lambda m: (m.i, m.j)))
     left_out = 1 - sum(map(len, moving)) / max(sum(map(len, matches)), 1)
     if left_out > _STILL_WORTH_TELLING:
@@ -105,19 +102,6 @@ def match_photos(
             100 * left_out,
         )
     return moving
-
-
-def _not_mirrored(
-    inputs: Inputs, features: Sequence[PhotoFeatures], matches: list[PairMatches]
-) -> list[PairMatches]:
-    """Return the matches, none of photos that were mirrored; warn of these."""
-    mirrored = set(mirrored_photos(features, matches).tolist())
-    for photo in sorted(mirrored):
-        logger.warning(
-            "%s is mirrored, as its matches tell: it is left out; flip it",
-            inputs.photos[photo].name,
-        )
-    return [m.select(np.zeros(len(m), bool)) if {m.i, m.j} & mirrored else m for m in matches]
 
 
 def _strengths(matches: Iterable[PairMatches]) -> dict[Pair, float]:

@@ -6,13 +6,22 @@ photo all the same, and wrong. Matched as if mirrored once more, it has many tim
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recon.stage_results import PairMatches, PhotoFeatures
 from recon.two_view.features import match_count
+from recon.work.on_demand import Chosen
+
+if TYPE_CHECKING:
+    from recon.inputs import Inputs
+
+logger = logging.getLogger(__name__)
 
 # A photo with fewer than this share of the matches that photos mostly have is looked at, at most so
 # many of them, beside so many others: those it matches best, and as many that come next to it.
@@ -21,6 +30,27 @@ _FEW, _MOST, _PARTNERS = 0.75, 32, 2
 # Measured: 1.6 and 2.1 times on a front that is nearly symmetrical, 5 to 12 elsewhere; as they were
 # taken, photos have 0.1 to 0.5 times as many.
 _MORE, _ENOUGH = 1.4, 60
+
+
+def without_mirrored(
+    inputs: Inputs, features: Sequence[PhotoFeatures], matches: Sequence[PairMatches]
+) -> tuple[Inputs, Sequence[PhotoFeatures], list[PairMatches]]:
+    """Return what there is without photos that were mirrored; warn of these.
+
+    Left in without matches, they would be matched again at twice the size, or placed by pointmaps.
+    """
+    mirrored = mirrored_photos(features, matches).tolist()
+    if not mirrored:
+        return inputs, features, list(matches)
+    for photo in mirrored:
+        name = inputs.photos[photo].name
+        logger.warning("%s is mirrored, as its matches tell: it is left out; flip it", name)
+    kept = [k for k in range(len(inputs.photos)) if k not in mirrored]
+    place = {photo: k for k, photo in enumerate(kept)}
+    renumbered = [
+        replace(m, i=place[m.i], j=place[m.j]) for m in matches if m.i in place and m.j in place
+    ]
+    return inputs.of_photos(kept), Chosen(features, kept), renumbered
 
 
 def mirrored_photos(

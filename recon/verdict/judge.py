@@ -9,7 +9,8 @@ import numpy as np
 
 from pointmap.camera import Array
 from pointmap.images import Photo
-from recon.alignment.compared_pictures import ComparedPictures
+from recon.alignment.compared_pictures import MANY, ComparedPictures, compare_pictures
+from recon.alignment.doppelgangers import suspicion
 from recon.scene import PhotoVerdict, Verdict, VerdictWord
 from recon.stage_results import Alignment
 from recon.verdict.evidence import SceneEvidence, scene_evidence
@@ -29,6 +30,8 @@ _OF_SHIFT, _FLOOR_DEG = 1.0, 0.1
 _PHOTO_EXPLAINED = 0.6
 # Expected errors of a photo that make it doubtful, and wrong.
 _PHOTO_DOUBTFUL_DEG, _PHOTO_WRONG_DEG = 5.0, 15.0
+# How strongly pictures have to contradict each other; of how many photos at most it is asked.
+_ALIKE, _MANY_PHOTOS = 6.0, 60
 # Matches that speak for a division of the photos in two, from which on a scene is doubtful.
 # Measured: 0 in right scenes, 218 where three photos were cut out.
 _DIVIDED = 60.0
@@ -70,6 +73,24 @@ def judge(
             "as many: add photos in between",
         )
     return verdict
+
+
+def judge_alike(
+    verdict: Verdict | None, photos: Sequence[Photo], alignment: Alignment
+) -> Verdict | None:
+    """Return the verdict, doubtful where it was sound and pictures from nearly one spot show
+    something else in places: too little to part them. Of many photos points tell.
+    """
+    if verdict is None or verdict.word != "sound" or len(photos) > _MANY_PHOTOS:
+        return verdict
+    compared = compare_pictures(photos, alignment, missing=MANY)
+    if suspicion(photos, alignment, compared)[0] <= _ALIKE:
+        return verdict
+    return doubted(
+        verdict,
+        "photos from nearly one spot show something else around what matches: two places that look "
+        "alike, or something large that moved: reconstruct each by itself, or mask what moves",
+    )
 
 
 def doubted(verdict: Verdict, reason: str) -> Verdict:

@@ -17,7 +17,7 @@ from recon.prediction.view_graph import ViewGraphOptions
 from recon.stage_results import PhotoFeatures
 from recon.two_view.features import extract_features, find_features, match_features
 from recon.two_view.match_photos import match_photos
-from recon.two_view.mirrored_photos import mirrored_photos
+from recon.two_view.mirrored_photos import mirrored_photos, without_mirrored
 
 HEIGHT, WIDTH = 200, 260
 
@@ -54,9 +54,14 @@ def test_the_mirrored_one_is_found_and_no_other(
     assert mirrored_photos(of, matches).tolist() == found
 
 
-def test_it_has_no_matches_and_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_it_is_left_out_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path, 6, 3)
     inputs = read_inputs([tmp_path], device="cpu")
-    matches = match_photos(inputs, find_features(inputs), ViewGraphOptions())
+    of = find_features(inputs)
+    matches = match_photos(inputs, of, ViewGraphOptions())
+    left, features_left, matches_left = without_mirrored(inputs, of, matches)
     assert "3.png is mirrored" in caplog.text
-    assert all((len(m) == 0) == (3 in (m.i, m.j)) for m in matches)
+    assert [photo.name for photo in left.photos] == [f"{k}.png" for k in (0, 1, 2, 4, 5)]
+    assert len(features_left) == 5
+    assert [(m.i, m.j) for m in matches_left] == list(combinations(range(5), 2))
+    assert all(len(m) for m in matches_left)

@@ -28,7 +28,7 @@ from recon.scene import Tracks
 from recon.stage_results import Alignment, PairEdge, PairMatches
 from recon.two_view.focal_lengths import solve_focals
 from recon.two_view.relative_pose import verify_pair
-from recon.verdict.judge import judge
+from recon.verdict.judge import judge, judge_alike
 from recon.verdict.uncertainty import centre_sigma, uncertainty
 
 COUNT = 6
@@ -89,6 +89,19 @@ def test_pictures_in_which_much_is_missing_show_two_places_that_look_alike(
     verdict = judge(PHOTOS, right, compared)
     assert verdict is not None
     assert verdict.word == "wrong" and "look alike" in verdict.reason
+
+
+def test_what_little_of_the_pictures_misses_makes_a_sound_scene_doubtful(
+    right: Alignment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = np.array([[0, 1], [2, 3], [4, 5]])
+    for missing, word in ((16, "doubtful"), (0, "sound")):
+        found = ComparedPictures(pairs, np.full(3, missing), np.full(3, 50))
+        monkeypatch.setattr(
+            "recon.verdict.judge.compare_pictures", lambda *_, found=found, **__: found
+        )
+        verdict = judge_alike(judge(PHOTOS, right), PHOTOS, right)
+        assert verdict is not None and verdict.word == word
 
 
 def test_two_photos_whose_learned_matches_mostly_disagree_are_doubtful() -> None:
