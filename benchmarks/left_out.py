@@ -96,7 +96,7 @@ def _with_figure(scene: Path, folder: Path) -> Path:
         window = pixels[-len(figure) - 4 : -4, left : left + figure.shape[1]]
         window[shape] = figure[shape]
         target = folder / "images" / path.name
-        Image.fromarray(pixels).save(target, **({} if path.suffix == ".png" else {"quality": 97}))
+        Image.fromarray(pixels).save(target, quality=97)
     return folder
 
 
