@@ -36,7 +36,7 @@ from recon.evaluation.poses import relative_pose_errors
 from recon.evaluation.tables import markdown
 from recon.stage_results import Alignment
 from recon.verdict.evidence import scene_evidence
-from recon.verdict.judge import expected_errors_deg, verdict_of
+from recon.verdict.judge import expected_errors_deg, loosely_held, verdict_of
 
 CLEAR_DEG = 2.5, 10.0
 _SIZES = (3, 5, 8, 2, 4, 6)
@@ -82,7 +82,8 @@ def _one(scene: Matched, kind: str, alignment: Alignment) -> Iterator[Judged]:
     compared = compare_pictures(scene.photos, alignment) if kind in _OWN_PICTURES else None
     evidence = scene_evidence(scene.photos, alignment, compared)
     error = float(np.median(errors.pose_deg))
-    yield Judged(scene.name, kind, evidence, error, photo_deg, len(placed))
+    by_rule = alignment.cut_out or loosely_held(evidence) is not None
+    yield Judged(scene.name, kind, evidence, error, photo_deg, len(placed), by_rule)
 
 
 def hash_of(name: str) -> int:
@@ -170,7 +171,8 @@ def main(arguments: Sequence[str]) -> int:
         print(rates_table(scenes, held_out(scenes, families(sources))))
     print("\nAs the program judges:\n")
     verdicts = [verdict_of(s.evidence, [""] * len(s.evidence.placed)).word for s in scenes]
-    print(rates_table(scenes, [word != "sound" for word in verdicts]))
+    doubted = [s.by_rule or word != "sound" for s, word in zip(scenes, verdicts, strict=True)]
+    print(rates_table(scenes, doubted))
     believed = [s for s, word in zip(scenes, verdicts, strict=True) if word != "wrong"]
     print(f"\n{error_table(believed)}")
     return 0

@@ -22,7 +22,8 @@ RIDGE = 0.5
 class Judged:
     """One solved scene: its ``source`` folder, the ``kind`` of change, what it told, the true
     median error of a pair, ``error_deg``, and of each placed photo's pairs, ``photo_deg`` (N, 2) of
-    rotation and direction (NaN: not placed).
+    rotation and direction (NaN: not placed). ``by_rule``: it is doubted whatever the signs say, and
+    nothing is fitted to it.
     """
 
     source: str
@@ -31,6 +32,7 @@ class Judged:
     error_deg: float
     photo_deg: Array
     photos: int
+    by_rule: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Model:
 
 def fitted(scenes: Sequence[Judged]) -> Model:
     """Return the likeliest model; right and wrong scenes count alike, as classes."""
+    scenes = [scene for scene in scenes if not scene.by_rule]
     X = np.array([signs(scene.evidence) for scene in scenes])
     wrong = np.array([scene.error_deg > WRONG_DEG for scene in scenes])
     weight = np.where(wrong, 1 / max(wrong.sum(), 1), 1 / max((~wrong).sum(), 1)) * len(X) / 2
@@ -119,5 +122,5 @@ def held_out(scenes: Sequence[Judged], family: dict[str, int]) -> list[bool]:
         model = fitted(others)
         probability = model.probability([scenes[k] for k in inside])
         for k, p in zip(inside, probability, strict=True):
-            doubted[k] = bool(p >= model.doubtful)
+            doubted[k] = scenes[k].by_rule or bool(p >= model.doubtful)
     return doubted

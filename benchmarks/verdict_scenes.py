@@ -13,9 +13,9 @@ from pointmap.camera import Array, rotation_exp
 from pointmap.errors import InputError
 from pointmap.images import Photo
 from recon.alignment.align import align
-from recon.alignment.lens_choice import with_chosen_lenses
 from recon.alignment.refinement import AlignOptions
-from recon.alignment.zooms import cameras_by_zoom
+from recon.alignment.solved_lenses import solved_lenses
+from recon.alignment.zooms import cameras_by_zoom, with_zooms
 from recon.evaluation.scene import read_truth
 from recon.inputs import read_inputs
 from recon.options import Options
@@ -232,12 +232,10 @@ def solved(scene: Matched, rng: np.random.Generator, *, force: bool = False) -> 
         return alignment
     zooms = cameras_by_zoom(photos, evidence, alignment, AlignOptions())
     if zooms is not None:
-        photos = tuple(
-            replace(p, camera_key=key) for p, (key, _) in zip(photos, zooms, strict=True)
-        )
+        photos = with_zooms(photos, zooms)
         focals = solve_focals(photos, matches, None, FocalOptions())
         evidence, alignment = _aligned(photos, matches, focals)
-    return with_chosen_lenses(photos, evidence, alignment, AlignOptions())
+    return solved_lenses(photos, evidence, alignment, AlignOptions())
 
 
 def _aligned(

@@ -13,13 +13,12 @@ from pointmap.images import Photo, find_videos, natural_key
 from recon.adaptation import AdaptOptions, adapted_depths
 from recon.alignment.align_scene import align_scene
 from recon.alignment.compared_pictures import compare_pictures
-from recon.alignment.cut_out import as_cut_out
 from recon.alignment.fisheyes import as_fisheyes
 from recon.alignment.further_groups import further_groups
-from recon.alignment.lens_choice import with_chosen_lenses
 from recon.alignment.refinement import LensModel
+from recon.alignment.solved_lenses import solved_lenses
 from recon.alignment.with_depth_maps import with_depth_maps
-from recon.alignment.zooms import cameras_by_zoom
+from recon.alignment.zooms import cameras_by_zoom, with_zooms
 from recon.assemble import assemble_scene, assemble_views, in_order
 from recon.depth.dense_depths import dense_depths
 from recon.depth_models import DepthModel
@@ -48,7 +47,8 @@ from recon.two_view.features import find_features
 from recon.two_view.gather_evidence import gather_evidence
 from recon.two_view.learned_matching import match_by_model
 from recon.two_view.match_photos import match_photos
-from recon.verdict.judge import judge
+from recon.two_view.mirrored_photos import without_mirrored
+from recon.verdict.judge import judge, judge_alike
 from recon.verdict.second_look import judge_again
 from recon.work.content_key import content_key, item_key
 from recon.work.folder import Work
@@ -183,6 +183,7 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
         )
     with run.stage("Matching") as advance:
         matches = match_photos(inputs, features, options.graph, advance=advance)
+        inputs, features, matches = without_mirrored(inputs, features, matches)
     if inputs.matcher is not None:
         with run.stage(f"Matching by {inputs.matcher.name}") as advance:
             matches, features = match_by_model(
@@ -201,11 +202,7 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
             lambda: cameras_by_zoom(inputs.photos, evidence, alignment, options.align),
         )
     if zooms is not None:
-        photos = tuple(
-            replace(photo, camera_key=key, exif_focal_px=focal_px)
-            for photo, (key, focal_px) in zip(inputs.photos, zooms, strict=True)
-        )
-        inputs = replace(inputs, photos=photos)
+        inputs = replace(inputs, photos=with_zooms(inputs.photos, zooms))
         evidence, alignment = _cameras(
             inputs, features, matches, seen, options, run, " at several zooms"
         )
@@ -276,32 +273,20 @@ def _with_lenses(
                 return replace(bent[0], priors=priors[0], network_priors=priors[1]), bent[1]
         if options.lens == "pinhole":
             return found
+        cut_out = options.lens == "auto"
         chosen = inputs.work.once(
-            content_key("lenses", 3, *found, options.align, options.seed),
-            lambda: with_chosen_lenses(
+            content_key("lenses", 5, *found, options.align, options.seed, cut_out),
+            lambda: solved_lenses(
                 inputs.photos,
                 evidence,
                 alignment,
                 options.align,
+                cut_out=cut_out,
                 features=features,
                 seed=options.seed,
             ),
         )
-        if options.lens != "auto":
-            return evidence, chosen
-        cut_out = inputs.work.once(
-            content_key("cut out", 1, evidence, alignment, chosen, options.align, options.seed),
-            lambda: as_cut_out(
-                inputs.photos,
-                evidence,
-                alignment,
-                chosen,
-                options.align,
-                features=features,
-                seed=options.seed,
-            ),
-        )
-        return evidence, cut_out or chosen
+        return evidence, chosen
 
 
 def _cameras(
@@ -346,7 +331,7 @@ def _alignment(
         how = by_place, options.align, options.seed, lens
         depends_on = names, inputs.known, evidence, learned, how
         alignment = inputs.work.once(
-            content_key("alignment", 15, *depends_on),
+            content_key("alignment", 16, *depends_on),
             lambda: align_scene(
                 inputs,
                 features,
@@ -385,6 +370,7 @@ def _aligned_scene(
         )
         learned = inputs.matcher is not None
         first_verdict = judge(inputs.photos, alignment, compared, learned=learned)
+        first_verdict = judge_alike(first_verdict, inputs.photos, alignment)
     _tell(first_verdict, place)
     with run.stage(f"Depth{place}") as advance:
         dense = dense_depths(

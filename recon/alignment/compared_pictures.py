@@ -45,9 +45,13 @@ _ABSENT, _SURE = 0.6, 0.8
 # Pixels by which cameras that are a little off may move what is not found at first.
 _EXACT = np.zeros((1, 2), np.float32)
 _SLACK = np.float32(1.5) * np.array([[-1, 0], [1, 0], [0, -1], [0, 1]], np.float32)
-# Cells of a grid over a photo (columns, rows); one with so many blocks says something, and what it
-# shows is missing if more than this share of its blocks is not there.
-_GRID, _BLOCKS, _MOST = np.array([8, 6]), 4, 0.7
+# Cells of a grid over a photo (columns, rows); one with so many blocks says something.
+_GRID, _BLOCKS = np.array([8, 6]), 4
+MOST, MANY = 0.7, 0.4
+"""What a cell shows is missing if more than this share of its blocks is not there: where photos are
+to be taken apart, and where it is enough for doubt. Of brickwork and paving many are found
+anywhere; who walks by hides some.
+"""
 # Photos that are kept in memory, 1 MB each.
 _KEPT = 64
 
@@ -69,9 +73,12 @@ class ComparedPictures:
         return ComparedPictures(nothing.reshape(0, 2), nothing, nothing)
 
 
-def compare_pictures(photos: Sequence[Photo], alignment: Alignment) -> ComparedPictures:
+def compare_pictures(
+    photos: Sequence[Photo], alignment: Alignment, *, missing: float = MOST
+) -> ComparedPictures:
     """Return what photos from nearly the same spot find of each other's pictures.
 
+    ``missing``: the share of a cell's blocks, :data:`MOST` or :data:`MANY`.
     Raises ``InputError`` when a photo can no longer be read.
     """
     depths = _depth_ranges(alignment)
@@ -83,7 +90,7 @@ def compare_pictures(photos: Sequence[Photo], alignment: Alignment) -> ComparedP
 
     def cells(here: int, there: int) -> tuple[int, int]:
         motion = invert_rigid(_pose(alignment, there)) @ _pose(alignment, here)
-        return _missing_and_there(picture(here), picture(there), motion, depths[here])
+        return _missing_and_there(picture(here), picture(there), motion, depths[here], missing)
 
     def both_ways(pair: list[int]) -> Index:
         return np.add(cells(*pair), cells(*pair[::-1]))
@@ -169,10 +176,11 @@ def _normalised(pixels: NDArray[Any]) -> Array:
 
 
 def _missing_and_there(
-    here: _Picture, there: _Picture, motion: Array, depths: Array
+    here: _Picture, there: _Picture, motion: Array, depths: Array, share: float
 ) -> tuple[int, int]:
     """Return in how many cells what ``here`` shows is missing ``there``, and is found: ``motion``
-    (4, 4) takes the one camera to the other, depth is in the range ``depths`` (2,).
+    (4, 4) takes the one camera to the other, depth is in the range ``depths`` (2,). A cell is
+    missing of which more than a ``share`` of the blocks is.
     """
     every = np.ones(len(here.cell), bool)
     best = _searched(here, every, there, motion, depths, _EXACT)
@@ -185,7 +193,7 @@ def _missing_and_there(
     blocks = np.bincount(here.cell[counted], minlength=count)
     absent_blocks = np.bincount(here.cell[counted & (best < _ABSENT)], minlength=count)
     says = blocks >= _BLOCKS
-    missing = int((says & (absent_blocks > _MOST * blocks)).sum())
+    missing = int((says & (absent_blocks > share * blocks)).sum())
     return missing, int(says.sum()) - missing
 
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import sparse
 from scipy.special import betaln
 
 from pointmap.camera import Array, Index, Mask, project
 from pointmap.images import Photo
 from recon.alignment.compared_pictures import ComparedPictures
+from recon.alignment.division import best_division
 from recon.stage_results import Alignment
 
 # Cells of a grid over a photo (columns, rows), and the points that must be expected in one of them,
@@ -47,8 +47,8 @@ _ONE_PICTURE = 1.0, 60.0
 # fronts reach 13 to 48, sound scenes (walks, rooms, single houses) 0.
 _TIE = 1.0
 _CONTRADICTION = 6.0
-# Worst pairs from which a division of the photos in two is sought.
-_STARTS = 12
+# The same where it is enough for doubt.
+_SUSPECTED_VIEWS, _LOOSE_TIE = 2, 0.3
 
 
 def contradicting_group(
@@ -60,6 +60,13 @@ def contradicting_group(
     """
     strength, group = contradiction(photos, alignment, compared)
     return group if strength > _CONTRADICTION else None
+
+
+def suspicion(
+    photos: Sequence[Photo], alignment: Alignment, compared: ComparedPictures
+) -> tuple[float, Mask]:
+    """Return the :func:`contradiction` where points of two photos count, and pairs tie little."""
+    return contradiction(photos, alignment, compared, least_views=_SUSPECTED_VIEWS, tie=_LOOSE_TIE)
 
 
 def contradiction(
@@ -76,28 +83,12 @@ def contradiction(
     Points count that ``least_views`` photos agree on: in places of few photos hardly three do.
     ``tie``: what a verified pair counts for being one place. ``compared``: of the pictures.
     """
-    nobody = np.zeros(len(photos), bool)
     pairs, likelihood = pair_likelihoods(photos, alignment, least_views=least_views)
     told = _log_ratio(compared.missing, compared.there, _ONE_PICTURE)
     weights = np.append(likelihood + tie, told)
     pairs, likelihood = np.concatenate([pairs, compared.pairs]), np.append(likelihood, told)
-    worst = np.argsort(likelihood, kind="stable")[:_STARTS]
-    worst = worst[likelihood[worst] < -tie]
-    if len(worst) == 0:
-        return 0.0, nobody
-    count = len(photos)
-    weight = sparse.csr_array((weights, (pairs[:, 0], pairs[:, 1])), (count, count))
-    weight = sparse.csr_array(weight + weight.T)
-    sides = [_settled(weight, _grown(weight, *pairs[k])) for k in worst]
-    costs = [_cut(pairs, weights, side) for side in sides]
-    best = int(np.argmin(costs))
-    if costs[best] >= 0:
-        return 0.0, nobody
-    tied = np.zeros(count, bool)
-    tied[pairs.ravel()] = True
-    group = (sides[best] > 0) & tied
-    other = (sides[best] < 0) & tied
-    return -costs[best], group if group.sum() <= other.sum() else other
+    cost, group = best_division(pairs, weights, len(photos))
+    return abs(cost), group
 
 
 def pair_likelihoods(
@@ -188,35 +179,3 @@ def _cell_of(share: Array) -> Index:
     """Return the cells in which places (M, 2), as shares of the photo's sides, lie."""
     column, row = np.clip((share * _GRID).astype(np.int64), 0, _GRID - 1).T
     return np.asarray(row * _GRID[0] + column)
-
-
-def _grown(weight: sparse.csr_array, first: int, second: int) -> Array:
-    """Return (N,) 1 or -1: the photos divided among two, those first that belong most clearly."""
-    side = np.zeros(weight.shape[0])
-    pull = np.zeros(weight.shape[0])
-    photo, sign = first, 1.0
-    for step in range(len(side)):
-        if step == 1:
-            photo, sign = second, -1.0
-        elif step > 1:
-            photo = int(np.argmax(np.where(side == 0, np.abs(pull), -1.0)))
-            sign = 1.0 if pull[photo] >= 0 else -1.0
-        side[photo] = sign
-        row = slice(weight.indptr[photo], weight.indptr[photo + 1])
-        pull[weight.indices[row]] += sign * weight.data[row]
-    return side
-
-
-def _settled(weight: sparse.csr_array, side: Array) -> Array:
-    """Return the sides after photos have changed theirs, one by one, as long as that helps."""
-    side = side.copy()
-    pull = side * (weight @ side)
-    while (photo := int(np.argmin(pull))) >= 0 and pull[photo] < -1e-9:
-        side[photo] *= -1
-        pull = side * (weight @ side)
-    return side
-
-
-def _cut(pairs: Index, weight: Array, side: Array) -> float:
-    """Return the summed weight of the pairs that the division separates."""
-    return float(weight[side[pairs[:, 0]] != side[pairs[:, 1]]].sum())

@@ -79,6 +79,16 @@ def cameras_by_zoom(
     ]
 
 
+def with_zooms(
+    photos: Sequence[Photo], zooms: Sequence[tuple[str, float | None]]
+) -> tuple[Photo, ...]:
+    """Return the photos with what :func:`cameras_by_zoom` found of each."""
+    return tuple(
+        replace(photo, camera_key=key, exif_focal_px=focal_px)
+        for photo, (key, focal_px) in zip(photos, zooms, strict=True)
+    )
+
+
 def _contradicted(photos: Sequence[Photo], trial: Alignment, focals: Focals, zoom: Index) -> Mask:
     """Return (N,) of which photos EXIF tells another focal length than that of their ``zoom``."""
     told = [p.exif_focal_px if p.exif_focal_px is not None else np.nan for p in photos]

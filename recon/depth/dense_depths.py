@@ -12,6 +12,7 @@ from recon.depth.anchored_prior import DepthOptions, counted, tied_depth
 from recon.depth.given_maps_in_scene import priors_from_scene
 from recon.depth.one_place import in_one_scale
 from recon.depth.prompted_maps import prompted_maps
+from recon.depth.still_regions import without_still_regions
 from recon.depth.undistorted import as_pinhole, in_photo
 from recon.progress import Advance, unheard
 from recon.stage_results import Alignment, DenseDepths, DepthMap, PairEvidence, PhotoPrior
@@ -23,7 +24,7 @@ from recon.work.pieces import Needs
 
 if TYPE_CHECKING:
     from pointmap.lens import Lens
-    from recon.inputs import Frames, Inputs
+    from recon.inputs import Inputs
     from recon.work.folder import Work
 
 # Of the tied depths, for results that were kept.
@@ -46,7 +47,8 @@ def dense_depths(
     """Return the depth of every photo that was placed, its long side at most ``long_side`` pixels.
 
     The priors of ``evidence``, or given maps in their place, are tied to the scene as ``prior``
-    says. Without ``stereo`` options they stay as they are.
+    says. Without ``stereo`` options they stay as they are. What stands still while the camera moves
+    has no depth.
     """
     frames = inputs.frames(long_side)
     priors = evidence.priors
@@ -56,18 +58,19 @@ def dense_depths(
             maps, frames, alignment, priors, evidence.network_priors or priors
         )
     alignment = in_one_scale(alignment, priors, inputs.photos)
+    moving = without_still_regions(inputs, frames, alignment)
     placed = [k for k, pose in enumerate(alignment.cam_to_world) if pose is not None]
     names = [str(inputs.photos[k].path) for k in placed]
     depths: Sequence[DepthMap] = inputs.work.each(
-        [_tied_key(frames, priors, alignment, k, len(placed), prior) for k in placed],
-        lambda k: counted(tied_depth(priors[k], alignment, k, frames[k], prior), frames[k]),
+        [_tied_key(moving, priors, alignment, k, len(placed), prior) for k in placed],
+        lambda k: counted(tied_depth(priors[k], alignment, k, moving[k], prior), moving[k]),
         of=placed,
         at_once=None,
         needs=_NEEDS,
         photos=lambda n: [names[n]],
     )
     if stereo is not None and len(placed) > 1:
-        views = _StereoViews(frames, alignment, placed, depths)
+        views = _StereoViews(moving, alignment, placed, depths)
         refined = refine_depths(
             views,
             options=stereo,
@@ -101,7 +104,7 @@ def _in_photos(
 
 
 def _tied_key(
-    frames: Frames,
+    frames: Sequence[ResizedPhoto],
     priors: Sequence[PhotoPrior],
     alignment: Alignment,
     k: int,
@@ -113,7 +116,7 @@ def _tied_key(
     return content_key(
         "tied depth",
         _VERSION,
-        frames.item_key(k),
+        item_key(frames, k),
         item_key(priors, k),
         alignment.cam_to_world[k],
         alignment.tracks.points[alignment.tracks.point_index[rows]],

@@ -95,6 +95,13 @@ def match_features(
     )
 
 
+def match_count(
+    descriptors_i: NDArray[np.float32], descriptors_j: NDArray[np.float32], *, ratio: float = 0.85
+) -> int:
+    """Return how many matches unit descriptors (K, C) have: as of :func:`match_features`."""
+    return len(_mutual_neighbours(descriptors_i, descriptors_j, ratio)[0])
+
+
 def _mutual_neighbours(
     descriptors_i: NDArray[np.float32], descriptors_j: NDArray[np.float32], ratio: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

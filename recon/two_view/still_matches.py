@@ -14,8 +14,11 @@ from recon.stage_results import PairMatches
 # Displacements in units of the key points' accuracy, about half a pixel: what keeps its place, and
 # what has moved so far that nothing at any distance would have kept its place but by a miracle.
 _STILL, _FAR = 3.0, 60.0
-# Matches that have to move so far for the others to be suspect.
+# Matches that have to move so far for the others to be suspect, and together with their neighbours:
+# two of the three nearest ones go the same way, to this share of it. Two fronts that look alike,
+# seen from places that are alike, keep their place, too, and matches that are wrong move anywhere.
 _LEAST_MOVING = 15
+_NEIGHBOURS, _TOGETHER, _SAME_WAY = 3, 2, 0.25
 # Share of all matches that keep their place, from which on their places say something.
 _MANY = 0.02
 
@@ -32,8 +35,9 @@ def without_still_matches(matches: Sequence[PairMatches]) -> list[PairMatches]:
     attached: dict[int, set[int]] = {}
     places = []
     for pair, stays in zip(matches, still, strict=True):
-        moving = _displacement(pair)[~stays]
-        if stays.any() and len(moving) >= _LEAST_MOVING and np.median(moving) > _FAR:
+        moving = pair.select(~stays)
+        far = len(moving) >= _LEAST_MOVING and np.median(_displacement(moving)) > _FAR
+        if stays.any() and far and _together(moving) >= _LEAST_MOVING:
             attached.setdefault(pair.i, set()).update(pair.index_i[stays].tolist())
             attached.setdefault(pair.j, set()).update(pair.index_j[stays].tolist())
             places.append(pair.xy_i[stays])
@@ -73,3 +77,12 @@ def _off_places(matches: Sequence[PairMatches], places: Array) -> list[PairMatch
 def _displacement(pair: PairMatches) -> NDArray[np.float64]:
     """Return how far matches (M,) moved, in units of their accuracy."""
     return np.asarray(np.linalg.norm(pair.xy_i - pair.xy_j, axis=1) / pair.sigma_px)
+
+
+def _together(pair: PairMatches) -> int:
+    """Return how many matches move as most of their neighbours in the first photo do."""
+    way = pair.xy_j - pair.xy_i
+    nearest = KDTree(pair.xy_i).query(pair.xy_i, _NEIGHBOURS + 1)[1][:, 1:]
+    apart = np.linalg.norm(way[nearest] - way[:, None], axis=2)
+    same = apart < _SAME_WAY * np.linalg.norm(way, axis=1)[:, None]
+    return int((same.sum(axis=1) >= _TOGETHER).sum())

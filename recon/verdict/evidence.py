@@ -10,7 +10,8 @@ import numpy as np
 from pointmap.camera import Array, Mask, rotation_angle_deg
 from pointmap.images import Photo
 from recon.alignment.compared_pictures import ComparedPictures
-from recon.alignment.doppelgangers import contradiction
+from recon.alignment.division import best_division
+from recon.alignment.doppelgangers import suspicion
 from recon.alignment.explained import PairFits, pair_fits
 from recon.stage_results import Alignment
 from recon.verdict.uncertainty import uncertainty
@@ -21,8 +22,9 @@ _STRONG = 60
 _ENOUGH = 200
 # A strong pair of which fewer matches fit contradicts the scene.
 _CONTRADICTS = 0.5
-# What a verified pair counts for one place: less than where photos are to be taken apart.
-_TIE = 0.3
+# Matches that fit count so many times where a division of the photos is sought: of what repeats,
+# half of the pairs may contradict right cameras.
+_FITTING = 2.0
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,10 @@ class SceneEvidence:
     of a pair of photos that the observations' own errors cause, ``shift_deg``: how far a richer
     camera would move it, and the share of squared errors it would leave, ``left``, all of
     :mod:`recon.verdict.uncertainty` (NaN without points); ``look_alikes``: how strongly (natural
-    logarithm) photos contradict that they show one place; ``moves``: cameras stand apart;
+    logarithm) photos contradict that they show one place; ``divided``: how many more matches
+    contradict how two groups of photos stand to each other than twice those that fit it; ``tied``:
+    how many of a photo's points two others see, too, typically (infinite for two photos, and where
+    pointmaps place photos); ``moves``: cameras stand apart;
     ``turn_deg``: how far photos turn.
 
     Of each photo (N,), NaN where it sees nothing: ``photo_explained``, ``photo_rotation_deg``,
@@ -47,6 +52,8 @@ class SceneEvidence:
     shift_deg: float
     left: float
     look_alikes: float
+    divided: float
+    tied: float
     moves: bool
     turn_deg: float
     placed: Mask
@@ -74,7 +81,9 @@ def scene_evidence(
         error_deg=_median(np.maximum(errors.rotation_deg, errors.direction_deg)),
         shift_deg=_median(errors.shift_deg),
         left=errors.left,
-        look_alikes=contradiction(photos, alignment, compared, least_views=2, tie=_TIE)[0],
+        look_alikes=suspicion(photos, alignment, compared)[0],
+        divided=_divided(fits, len(photos)),
+        tied=_tied(alignment),
         moves=bool(fits.moves.any()) or len(alignment.tracks.points) > 0,
         turn_deg=_turn_deg(alignment, fits),
         placed=np.array([pose is not None for pose in alignment.cam_to_world], bool),
@@ -83,6 +92,24 @@ def scene_evidence(
         photo_direction_deg=errors.direction_deg,
         photo_shift_deg=errors.shift_deg,
     )
+
+
+def _divided(fits: PairFits, count: int) -> float:
+    """Return by how much matches speak against how two groups of photos stand to each other."""
+    number = np.minimum(fits.matches, _ENOUGH)
+    weights = number * (_FITTING * fits.share - (1 - fits.share))
+    return abs(best_division(fits.pairs, weights, count)[0])
+
+
+def _tied(alignment: Alignment) -> float:
+    """Return how many points that three photos see a placed photo has, typically."""
+    placed = np.array([pose is not None for pose in alignment.cam_to_world], bool)
+    if placed.sum() < 3 or len(alignment.pointmap_pairs):
+        return np.inf
+    tracks = alignment.tracks
+    views = np.bincount(tracks.point_index, minlength=len(tracks.points))
+    rows = views[tracks.point_index] > 2
+    return float(np.median(np.bincount(tracks.view_index[rows], minlength=len(placed))[placed]))
 
 
 def _turn_deg(alignment: Alignment, fits: PairFits) -> float:

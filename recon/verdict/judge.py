@@ -9,7 +9,8 @@ import numpy as np
 
 from pointmap.camera import Array
 from pointmap.images import Photo
-from recon.alignment.compared_pictures import ComparedPictures
+from recon.alignment.compared_pictures import MANY, ComparedPictures, compare_pictures
+from recon.alignment.doppelgangers import suspicion
 from recon.scene import PhotoVerdict, Verdict, VerdictWord
 from recon.stage_results import Alignment
 from recon.verdict.evidence import SceneEvidence, scene_evidence
@@ -29,6 +30,14 @@ _OF_SHIFT, _FLOOR_DEG = 1.0, 0.1
 _PHOTO_EXPLAINED = 0.6
 # Expected errors of a photo that make it doubtful, and wrong.
 _PHOTO_DOUBTFUL_DEG, _PHOTO_WRONG_DEG = 5.0, 15.0
+# How strongly pictures have to contradict each other; of how many photos at most it is asked.
+_ALIKE, _MANY_PHOTOS = 6.0, 60
+# Matches that speak for a division of the photos in two, from which on a scene is doubtful.
+# Measured: 0 in right scenes, 218 where three photos were cut out.
+_DIVIDED = 60.0
+# Points that three photos see, below which a scene of three or four photos is, and one of more.
+# Measured: 2 and more, and 33 and more, in right scenes; 0 to 27 where little but pairs ties them.
+_TIED_FEW, _TIED, _FEW_PHOTOS = 2.0, 30.0, 4
 # Photos from one place that turn by less, in degrees, show the same.
 _SAME_DEG = 0.5
 
@@ -55,7 +64,7 @@ def judge(
         return doubted(
             verdict,
             "each photo was cut out of a larger one elsewhere, and its principal point is hardly "
-            "held by matches: give the original files",
+            "held by matches, or what they show repeats (windows, tiles): give the original files",
         )
     if learned and placed == 2 and verdict.word == "sound" and _most_disagree(alignment):
         return doubted(
@@ -64,6 +73,24 @@ def judge(
             "as many: add photos in between",
         )
     return verdict
+
+
+def judge_alike(
+    verdict: Verdict | None, photos: Sequence[Photo], alignment: Alignment
+) -> Verdict | None:
+    """Return the verdict, doubtful where it was sound and pictures from nearly one spot show
+    something else in places: too little to part them. Of many photos points tell.
+    """
+    if verdict is None or verdict.word != "sound" or len(photos) > _MANY_PHOTOS:
+        return verdict
+    compared = compare_pictures(photos, alignment, missing=MANY)
+    if suspicion(photos, alignment, compared)[0] <= _ALIKE:
+        return verdict
+    return doubted(
+        verdict,
+        "photos from nearly one spot show something else around what matches: two places that look "
+        "alike, or something large that moved: reconstruct each by itself, or mask what moves",
+    )
 
 
 def doubted(verdict: Verdict, reason: str) -> Verdict:
@@ -91,7 +118,7 @@ def verdict_of(evidence: SceneEvidence, names: Sequence[str]) -> Verdict:
     probability = probability_wrong(evidence)
     word = _word(probability, _DOUBTFUL, _WRONG)
     rotation, direction = expected_errors_deg(evidence)
-    return Verdict(
+    verdict = Verdict(
         word,
         _reason(evidence) if word != "sound" else _sound_reason(evidence),
         round(probability, 4),
@@ -99,6 +126,25 @@ def verdict_of(evidence: SceneEvidence, names: Sequence[str]) -> Verdict:
         _middle(direction),
         _photo_verdicts(evidence, names, rotation, direction),
     )
+    loose = loosely_held(evidence)
+    return verdict if word != "sound" or loose is None else doubted(verdict, loose)
+
+
+def loosely_held(evidence: SceneEvidence) -> str | None:
+    """Return why a scene whose matches fit holds together too loosely; None where it doesn't."""
+    if evidence.divided > _DIVIDED:
+        return (
+            "most matches between two groups of the photos contradict how these stand to each "
+            "other: things that repeat, or photos that were cropped or zoomed; add photos in "
+            "between, or reconstruct each group by itself"
+        )
+    few = int(evidence.placed.sum()) <= _FEW_PHOTOS
+    if evidence.tied < (_TIED_FEW if few else _TIED):
+        return (
+            "hardly any point is seen by three photos, and pairs alone say little of where they "
+            "stand: add photos that overlap more"
+        )
+    return None
 
 
 def signs(evidence: SceneEvidence) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -77,6 +78,24 @@ def test_of_those_that_were_not_cut_out_the_principal_point_stays() -> None:
     assert found is not None and turned_wrong_deg(found, truth) < 0.3
     off = np.linalg.norm(found.intrinsics[:, :2, 2] - SIZE / 2, axis=1)
     assert (off > 0).tolist() == [k in (2, 5) for k in range(COUNT)]
+
+
+def test_what_does_not_explain_the_matches_is_no_cutting_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # Half of the pairs of two photos are of turned pictures: no camera fits them all.
+    evidence, _ = cut_out(np.random.default_rng(1).random((COUNT, 2)))
+    turn = np.array([[0.9, -0.436], [0.436, 0.9]])
+    edges = [
+        replace(e, matches=replace(e.matches, xy_i=(e.matches.xy_i - SIZE / 2) @ turn + SIZE / 2))
+        if e.matches.i in (0, 3) and e.matches.j % 2
+        else e
+        for e in evidence.edges
+    ]
+    evidence = replace(evidence, edges=edges)
+    centred = align(PHOTOS, evidence)
+    assert as_cut_out(PHOTOS, evidence, centred, centred, AlignOptions()) is None
+    assert "cut out" not in caplog.text
 
 
 def test_photos_as_they_were_taken_stay_so(caplog: pytest.LogCaptureFixture) -> None:

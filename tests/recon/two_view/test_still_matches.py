@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from recon.stage_results import PairMatches
@@ -46,6 +48,14 @@ def test_a_camera_that_hardly_moves_loses_nothing() -> None:
 def test_a_few_matches_that_move_give_nothing_away() -> None:
     # Wrong matches move, too: of two photos from one place, everything else stays.
     assert len(without_still_matches([pair(0, 1, 200, attached=90, moving=10)])[0]) == 100
+
+
+def test_fronts_that_look_alike_keep_what_matches() -> None:
+    # Seen from the same place before each: what is around them matches anything.
+    alike = pair(0, 1, 0, attached=60, moving=40)
+    rng = np.random.default_rng(1)
+    wrong = replace(alike, xy_j=np.vstack([alike.xy_j[:60], rng.uniform(0, 640, (40, 2))]))
+    assert [len(p) for p in without_still_matches([wrong])] == [100]
 
 
 def test_pairs_without_matches_stay_so() -> None:

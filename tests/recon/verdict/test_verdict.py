@@ -25,10 +25,10 @@ from recon.alignment.align import align
 from recon.alignment.compared_pictures import ComparedPictures
 from recon.alignment.explained import pair_fits
 from recon.scene import Tracks
-from recon.stage_results import Alignment, PairMatches
+from recon.stage_results import Alignment, PairEdge, PairMatches
 from recon.two_view.focal_lengths import solve_focals
 from recon.two_view.relative_pose import verify_pair
-from recon.verdict.judge import judge
+from recon.verdict.judge import judge, judge_alike
 from recon.verdict.uncertainty import centre_sigma, uncertainty
 
 COUNT = 6
@@ -89,6 +89,19 @@ def test_pictures_in_which_much_is_missing_show_two_places_that_look_alike(
     verdict = judge(PHOTOS, right, compared)
     assert verdict is not None
     assert verdict.word == "wrong" and "look alike" in verdict.reason
+
+
+def test_what_little_of_the_pictures_misses_makes_a_sound_scene_doubtful(
+    right: Alignment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = np.array([[0, 1], [2, 3], [4, 5]])
+    for missing, word in ((16, "doubtful"), (0, "sound")):
+        found = ComparedPictures(pairs, np.full(3, missing), np.full(3, 50))
+        monkeypatch.setattr(
+            "recon.verdict.judge.compare_pictures", lambda *_, found=found, **__: found
+        )
+        verdict = judge_alike(judge(PHOTOS, right), PHOTOS, right)
+        assert verdict is not None and verdict.word == word
 
 
 def test_two_photos_whose_learned_matches_mostly_disagree_are_doubtful() -> None:
@@ -161,6 +174,39 @@ def test_a_part_that_was_moved_is_found(right: Alignment, how: str) -> None:
     verdict = judge(PHOTOS, _placed(right, change))
     assert verdict is not None
     assert verdict.word == "wrong"
+
+
+def test_groups_whose_pairs_mostly_contradict_each_other_are_doubtful(right: Alignment) -> None:
+    def turned(edge: PairEdge) -> PairEdge:
+        if (edge.matches.i < 3) == (edge.matches.j < 3):
+            return edge
+        # Too few matches for a pair to count by itself, and of another place.
+        some = edge.matches.select(np.flatnonzero(edge.pose.inliers)[:50])
+        some = replace(some, xy_j=some.xy_j[:, ::-1] + [80, 40])
+        return replace(edge, matches=some, pose=replace(edge.pose, inliers=np.ones(50, bool)))
+
+    verdict = judge(PHOTOS, replace(right, edges=tuple(turned(edge) for edge in right.edges)))
+    assert verdict is not None
+    assert verdict.word == "doubtful" and "two groups" in verdict.reason
+
+
+def test_photos_that_only_pairs_tie_are_doubtful(right: Alignment) -> None:
+    tracks = right.tracks
+    rng = np.random.default_rng(0)
+    order = np.lexsort((rng.random(len(tracks.point_index)), tracks.point_index))
+    point = tracks.point_index[order]
+    nth = np.arange(len(order)) - np.searchsorted(point, point)
+    first = order[nth < 2]
+    pairs = Tracks(
+        tracks.points,
+        tracks.colours,
+        tracks.point_index[first],
+        tracks.view_index[first],
+        tracks.xy[first],
+    )
+    verdict = judge(PHOTOS, replace(right, tracks=pairs))
+    assert verdict is not None
+    assert verdict.word == "doubtful" and "seen by three photos" in verdict.reason
 
 
 def test_one_photo_that_is_off_is_named(right: Alignment) -> None:

@@ -1,0 +1,100 @@
+"""Photos that were mirrored: selfies, scans of slides from the wrong side.
+
+No camera sees a place mirrored. What symmetrical things leave of the matches would place such a
+photo all the same, and wrong. Matched as if mirrored once more, it has many times as many.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon.stage_results import PairMatches, PhotoFeatures
+from recon.two_view.features import match_count
+from recon.work.on_demand import Chosen
+
+if TYPE_CHECKING:
+    from recon.inputs import Inputs
+
+logger = logging.getLogger(__name__)
+
+# A photo with fewer than this share of the matches that photos mostly have is looked at, at most so
+# many of them, beside so many others: those it matches best, and as many that come next to it.
+_FEW, _MOST, _PARTNERS = 0.75, 32, 2
+# Mirrored once more it has to have this many times the matches of its best pair, and so many.
+# Measured: 1.6 and 2.1 times on a front that is nearly symmetrical, 5 to 12 elsewhere; as they were
+# taken, photos have 0.1 to 0.5 times as many.
+_MORE, _ENOUGH = 1.4, 60
+
+
+def without_mirrored(
+    inputs: Inputs, features: Sequence[PhotoFeatures], matches: Sequence[PairMatches]
+) -> tuple[Inputs, Sequence[PhotoFeatures], list[PairMatches]]:
+    """Return what there is without photos that were mirrored; warn of these.
+
+    Left in without matches, they would be matched again at twice the size, or placed by pointmaps.
+    """
+    mirrored = mirrored_photos(features, matches).tolist()
+    if not mirrored:
+        return inputs, features, list(matches)
+    for photo in mirrored:
+        name = inputs.photos[photo].name
+        logger.warning("%s is mirrored, as its matches tell: it is left out; flip it", name)
+    kept = [k for k in range(len(inputs.photos)) if k not in mirrored]
+    place = {photo: k for k, photo in enumerate(kept)}
+    renumbered = [
+        replace(m, i=place[m.i], j=place[m.j]) for m in matches if m.i in place and m.j in place
+    ]
+    return inputs.of_photos(kept), Chosen(features, kept), renumbered
+
+
+def mirrored_photos(
+    features: Sequence[PhotoFeatures], matches: Sequence[PairMatches]
+) -> NDArray[np.int64]:
+    """Return the numbers of single photos that were mirrored.
+
+    ``matches``: of pairs that were looked at. Where half of the photos were mirrored, neither half
+    is told from the other.
+    """
+    count = len(features)
+    ends = np.array([(pair.i, pair.j) for pair in matches], np.int64).reshape(-1, 2)
+    number = np.array([len(pair) for pair in matches], np.int64)
+    total = np.bincount(ends.ravel(), np.repeat(number, 2), count)
+    usual = float(np.median(total)) if count else 0.0
+    few = total < _FEW * usual
+    firm = np.flatnonzero(~few)
+    weakest = np.flatnonzero(few)[np.argsort(total[few], kind="stable")[:_MOST]]
+    mirrored = []
+    for photo in weakest.tolist():
+        found = np.zeros(count, np.int64)
+        mine = (ends == photo).any(axis=1)
+        found[ends[mine].sum(axis=1) - photo] = number[mine]
+        best = firm[np.argsort(-found[firm], kind="stable")[:_PARTNERS]]
+        next_to = firm[np.argsort(np.abs(firm - photo), kind="stable")[:_PARTNERS]]
+        turned = mirrored_descriptors(features[photo].descriptors)
+        now = max(
+            (
+                match_count(turned, features[k].descriptors)
+                for k in {*best.tolist(), *next_to.tolist()}
+            ),
+            default=0,
+        )
+        if now >= max(_ENOUGH, _MORE * found.max()):
+            mirrored.append(photo)
+    return np.array(sorted(mirrored), np.int64)
+
+
+def mirrored_descriptors(descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return SIFT descriptors (K, 128) as those of the mirrored picture are.
+
+    They are histograms of 8 directions in 4 rows of 4 cells, in a frame along the key point's own
+    direction (Lowe 2004, section 6). Mirrored across it, rows are reversed and directions negated.
+    """
+    row, column, direction = np.mgrid[:4, :4, :8]
+    order = ((3 - row) * 4 + column) * 8 + (-direction) % 8
+    return np.ascontiguousarray(descriptors[:, order.ravel()])

@@ -1,0 +1,67 @@
+"""A photo that was mirrored is told by its matches, and has none of them."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from pointmap.camera import Array
+from pointmap.images import load_photo, open_photos
+from recon.inputs import read_inputs
+from recon.prediction.view_graph import ViewGraphOptions
+from recon.stage_results import PhotoFeatures
+from recon.two_view.features import extract_features, find_features, match_features
+from recon.two_view.match_photos import match_photos
+from recon.two_view.mirrored_photos import mirrored_photos, without_mirrored
+
+HEIGHT, WIDTH = 200, 260
+
+
+def wall(seed: int) -> Array:
+    """Return a wall's picture (h, w), of which photos show a part."""
+    grey = gaussian_filter(np.random.default_rng(seed).normal(size=(HEIGHT, 2 * WIDTH)), 1.5)
+    return np.asarray(128 + 45 * grey / grey.std())
+
+
+def write(folder: Path, count: int, mirrored: int | None, other: int | None = None) -> list[Path]:
+    """Write what ``count`` cameras show that move along a wall; one before ``other`` another."""
+    paths = []
+    for k in range(count):
+        picture = wall(int(k == other))[:, 20 * k : 20 * k + WIDTH]
+        pixels = picture[:, ::-1] if k == mirrored else picture
+        paths.append(folder / f"{k}.png")
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).convert("RGB").save(paths[-1])
+    return paths
+
+
+def features(paths: list[Path]) -> list[PhotoFeatures]:
+    return [extract_features(load_photo(photo, long_side=WIDTH)) for photo in open_photos(paths)[0]]
+
+
+@pytest.mark.parametrize(
+    ("mirrored", "other", "found"), [(2, None, [2]), (None, None, []), (None, 2, [])]
+)
+def test_the_mirrored_one_is_found_and_no_other(
+    tmp_path: Path, mirrored: int | None, other: int | None, found: list[int]
+) -> None:
+    of = features(write(tmp_path, 6, mirrored, other))
+    matches = [match_features(of[i], of[j], i, j) for i, j in combinations(range(6), 2)]
+    assert mirrored_photos(of, matches).tolist() == found
+
+
+def test_it_is_left_out_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, 6, 3)
+    inputs = read_inputs([tmp_path], device="cpu")
+    of = find_features(inputs)
+    matches = match_photos(inputs, of, ViewGraphOptions())
+    left, features_left, matches_left = without_mirrored(inputs, of, matches)
+    assert "3.png is mirrored" in caplog.text
+    assert [photo.name for photo in left.photos] == [f"{k}.png" for k in (0, 1, 2, 4, 5)]
+    assert len(features_left) == 5
+    assert [(m.i, m.j) for m in matches_left] == list(combinations(range(5), 2))
+    assert all(len(m) for m in matches_left)
