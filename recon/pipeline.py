@@ -364,13 +364,12 @@ def _aligned_scene(
 ) -> Scene:
     """Return the scene of solved cameras; ``place`` is added to the stages' names."""
     with run.stage(f"Judging the cameras{place}"):
-        compared = inputs.work.once(
-            content_key("compared pictures", 1, inputs.photo_keys, alignment),
-            lambda: compare_pictures(inputs.photos, alignment),
-        )
+        names = [photo.name for photo in inputs.photos]
         learned = inputs.matcher is not None
-        first_verdict = judge(inputs.photos, alignment, compared, learned=learned)
-        first_verdict = judge_alike(first_verdict, inputs.photos, alignment)
+        first_verdict = inputs.work.once(
+            content_key("verdict", 1, inputs.photo_keys, names, alignment, learned),
+            lambda: _first_verdict(inputs.photos, alignment, learned=learned),
+        )
     _tell(first_verdict, place)
     with run.stage(f"Depth{place}") as advance:
         dense = dense_depths(
@@ -402,6 +401,14 @@ def _aligned_scene(
         )
     scene = assemble_scene(evidence, alignment, views, fused, turn)
     return replace(scene, units=inputs.known.units, world=world, verdict=verdict)
+
+
+def _first_verdict(
+    photos: Sequence[Photo], alignment: Alignment, *, learned: bool
+) -> Verdict | None:
+    """Return what is to be thought of the cameras before there is depth."""
+    verdict = judge(photos, alignment, compare_pictures(photos, alignment), learned=learned)
+    return judge_alike(verdict, photos, alignment)
 
 
 def _tell(verdict: Verdict | None, place: str) -> None:

@@ -44,18 +44,29 @@ def without_still_regions(
     """Return the photos without what stands still in them: it is not usable; as they are where
     nothing does.
     """
+    still = inputs.work.once(
+        content_key("still regions", 1, frames, alignment), lambda: _all_still(inputs, alignment)
+    )
+    return frames if still is None else _Masked(frames, still)
+
+
+def _all_still(inputs: Inputs, alignment: Alignment) -> list[Mask | None] | None:
+    """Return what stands still (h, w) in each photo, or None; None where nothing does."""
     small = inputs.frames(_LONG_SIDE)
     placed = [k for k, pose in enumerate(alignment.cam_to_world) if pose is not None]
     step = max(len(placed) // _SAMPLE, 1)
     if not any(_still(small, alignment, k) is not None for k in placed[::step]):
-        return frames
-    return _Masked(frames, {k: _still(small, alignment, k) for k in placed})
+        return None
+    return [
+        None if pose is None else _still(small, alignment, k)
+        for k, pose in enumerate(alignment.cam_to_world)
+    ]
 
 
 class _Masked(OnDemand[ResizedPhoto]):
     """Photos of which some have parts that stand ``still`` (h, w), at any size."""
 
-    def __init__(self, frames: Sequence[ResizedPhoto], still: dict[int, Mask | None]) -> None:
+    def __init__(self, frames: Sequence[ResizedPhoto], still: Sequence[Mask | None]) -> None:
         self._frames, self._still = frames, still
 
     def __len__(self) -> int:
@@ -63,13 +74,13 @@ class _Masked(OnDemand[ResizedPhoto]):
 
     def item_key(self, index: int) -> str:
         """Return the name of one photo."""
-        return content_key("moving", 1, item_key(self._frames, index), self._still.get(index))
+        return content_key("moving", 1, item_key(self._frames, index), self._still[index])
 
     def item(self, index: int) -> ResizedPhoto:
         """Return one photo."""
         import cv2
 
-        frame, still = self._frames[index], self._still.get(index)
+        frame, still = self._frames[index], self._still[index]
         if still is None:
             return frame
         height, width = frame.pixels.shape[:2]
