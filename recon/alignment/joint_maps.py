@@ -21,8 +21,10 @@ from recon.prediction.small_map import POSITIVE, SmallMap
 
 # A photo's unknowns: its pose, and the line that makes depth of its map.
 _POSE, _OWN = 6, 8
-# Of the robust loss (Cauchy), in sigmas; what fits; a map that is off by more shows another surface.
-_LOSS, _FITS, _ANOTHER = 2.0, 3.0, 4.0
+FITS = 3.0
+"""Sigmas within which a match, or a place that two photos show, fits."""
+# Of the robust loss (Cauchy), in sigmas; by how many maps of two surfaces differ.
+_LOSS, _ANOTHER = 2.0, 4.0
 # Photos whose maps say the same of a place count as so many at most.
 _WITNESSES = 4
 # Far to near depth of a photo, whatever its scale: a factor of four, or of two, or eight.
@@ -182,12 +184,12 @@ class JointMaps:
                 off, _ = self._depths(state, a, b)
                 share, limit = self.views[a].map_.share, self.sigma
                 with np.errstate(invalid="ignore"):
-                    agree += share * float((np.abs(off) < _FITS * limit).sum())
+                    agree += share * float((np.abs(off) < FITS * limit).sum())
                     contradict += share * float((off > _ANOTHER * limit).sum())
                 matches = self.of(a, b)
                 if matches is not None and self.views[a].trusted:
                     known = matches.value_i != 0
-                    fits.append(self.match_errors(state, a, b, matches)[0][known] < _FITS)
+                    fits.append(self.match_errors(state, a, b, matches)[0][known] < FITS)
         every = np.concatenate(fits)
         return Agreement(agree, contradict, float(every.mean()) if len(every) else 0.0)
 
