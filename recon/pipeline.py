@@ -11,6 +11,8 @@ from pathlib import Path
 from pointmap.errors import InputError
 from pointmap.images import Photo, find_videos, natural_key
 from recon.adaptation import AdaptOptions, adapted_depths
+from recon.alignment.align import align
+from recon.alignment.align_by_maps import align_by_maps
 from recon.alignment.align_scene import align_scene
 from recon.alignment.compared_pictures import compare_pictures
 from recon.alignment.cut_out import as_cut_out
@@ -40,6 +42,7 @@ from recon.single_photo import photo_scene
 from recon.stage_results import (
     Alignment,
     NetworkResult,
+    PairEdge,
     PairEvidence,
     PairMatches,
     PhotoFeatures,
@@ -363,10 +366,18 @@ def _alignment(
         if inputs.depth_model is None or inputs.maps is None or known:
             return alignment
         maps = inputs.maps
-        return inputs.work.once(
-            content_key("alignment with maps", 1, alignment, maps, evidence.focals),
-            lambda: with_depth_maps(inputs.photos, alignment, maps, evidence.focals),
-        )
+
+        def again(edges: Sequence[PairEdge], start: Alignment) -> Alignment:
+            told = replace(evidence, edges=list(edges))
+            how = {"seed": options.seed, "features": features, "start": start, "lens": lens}
+            return align(inputs.photos, told, options.align, **how)
+
+        def with_maps() -> Alignment:
+            found = align_by_maps(inputs.photos, alignment, maps, evidence.focals, again)
+            return with_depth_maps(inputs.photos, found or alignment, maps, evidence.focals)
+
+        depends_on = alignment, maps, evidence, options.align, options.seed
+        return inputs.work.once(content_key("alignment with maps", 2, *depends_on), with_maps)
 
 
 def _aligned_scene(

@@ -16,6 +16,7 @@ import numpy as np
 
 from pointmap.camera import Array, Mask, invert_rigid, rotation_angle_deg, transform_points
 from pointmap.images import Photo
+from recon.alignment.explained import pair_fits
 from recon.alignment.joint_maps import FITS, JointMaps, LiftedMatches, MapState, MapView
 from recon.alignment.poses_from_maps import Grown, believed, grow_from_maps
 from recon.prediction.affine_fit import fit_affine
@@ -31,14 +32,16 @@ ENOUGH_POINTS = 400
 _MOST_PHOTOS = 40
 # Key points beside what maps say of them: they are far less accurate.
 _SIGMA_PX = 1.25
-# A pair of matches beside the edge of a surface: the map may have either side of it there.
-_BESIDE = (-1.0, 0.0, 1.0)
+# Key points lie at edges of surfaces, where the map may have either side: pixels of it around them.
+_BESIDE = (-0.6, 0.0, 0.6)
 # Matches that maps leave of a pair, at least, or they say nothing of it.
 _FEWEST_LEFT = 8
 # The focal length of matches with a wrong pose is off by more than they think.
 _LEAST_FOCAL_SIGMA = 0.1
 # Cameras that differ by less, in degrees, are the same; and the cost that they have to be worse by.
 _SAME_DEG, _WORSE = 3.0, 0.05
+# Verified matches that have to fit as before: wrong ones among them may have.
+_EXPLAINED = 0.8
 
 
 def align_by_maps(
@@ -80,13 +83,23 @@ def align_by_maps(
     start = _start(photos, alignment, grown)
     found = align(_fitting_edges(photos, maps, alignment.edges, grown, start), start)
     lost = [k for k in placed if found.cam_to_world[k] is None]
-    return None if lost else found
+    explained = [
+        _explained(photos, replace(one, edges=alignment.edges)) for one in (alignment, found)
+    ]
+    logger.debug("%.0f matches explained, %.0f before; %s lost", *explained[::-1], lost)
+    return None if lost or explained[1] < _EXPLAINED * explained[0] else found
+
+
+def _explained(photos: Sequence[Photo], alignment: Alignment) -> float:
+    """Return how many verified matches fit the cameras."""
+    fits = pair_fits(photos, alignment)
+    return float(fits.matches @ fits.share)
 
 
 def _joint(
     photos: Sequence[Photo], alignment: Alignment, maps: Sequence[PriorMap], focals: Focals
 ) -> JointMaps:
-    groups, first, index = np.unique(focals.groups, return_index=True, return_inverse=True)
+    _, first, index = np.unique(focals.groups, return_index=True, return_inverse=True)
     views = []
     for k, (photo, map_) in enumerate(zip(photos, maps, strict=True)):
         small = SmallMap.of(map_, map_.kinds[0])
@@ -250,9 +263,7 @@ def _fits(
             steps = [np.array([x, y]) / joint.views[k].scale for k in (i, j)]
             moved = _lifted(matches, photos, maps, joint.views, (steps[0], steps[1]))
             for n, (a, b, one) in enumerate(((i, j, moved), (j, i, moved.swapped()))):
-                if joint.views[a].trusted:
-                    off, _ = joint.match_errors(grown.state, a, b, one)
-                    least[n] = np.minimum(least[n], off)
-                else:
-                    least[n] = 0
+                off, _ = joint.match_errors(grown.state, a, b, one)
+                silent = (one.value_i == 0) | (not joint.views[a].trusted)
+                least[n] = np.minimum(least[n], np.where(silent, 0, off))
     return np.asarray((least < FITS).all(axis=0))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pointmap.camera import Array, fit_similarity, invert_rigid, rigid, transform_points
+from pointmap.camera import Array, Index, invert_rigid, rigid, transform_points
 from recon.alignment.joint_maps import JointMaps, MapState
 from recon.two_view.absolute_pose import ransac_pnp
 
@@ -103,7 +103,9 @@ def _starts(joint: JointMaps, pair: tuple[int, int]) -> list[MapState]:
         joint.log_focal,
     )
     rng = np.random.default_rng(pair)
-    samples = [rng.choice(int(use.sum()), _SAMPLE, replace=False) for _ in range(_SAMPLES)]
+    samples = np.array(
+        [rng.choice(int(use.sum()), _SAMPLE, replace=False) for _ in range(_SAMPLES)]
+    )
     shifts_i, shifts_j = ((0.0,) if joint.views[k].in_metres else _SHIFTS for k in pair)
     found = []
     for shift_i, shift_j in itertools.product(shifts_i, shifts_j):
@@ -136,28 +138,36 @@ def lifted(
 
 
 def _best_similarity(
-    source: Array, target: Array, samples: Sequence[Array]
+    source: Array, target: Array, samples: Index
 ) -> tuple[float, Array, Array] | None:
-    """Return the similarity of a sample that takes most points near to where they should be."""
+    """Return the similarity of one of the ``samples`` (S, P) of points that takes most of the
+    source (M, 3) near to where the target has it; None where the points lie behind a camera.
+
+    Procrustes in closed form (Umeyama 1991), of all samples at once, by which it differs from
+    :func:`pointmap.camera.fit_similarity`.
+    """
     if not (np.isfinite(source).all() and np.isfinite(target).all()):
         return None
-    best, least = None, np.inf
-    for sample in samples:
-        scale, turn, shift = fit_similarity(source[sample], target[sample])
-        if not (np.isfinite(scale) and scale > 0):
-            continue
-        moved = scale * source @ turn.T + shift
-        z = np.maximum(moved[:, 2], 1e-6)
-        off = np.linalg.norm(moved[:, :2] / z[:, None] - target[:, :2] / target[:, 2:], axis=1)
-        off += np.abs(np.log(z / target[:, 2]))
-        score = float(np.quantile(off, _QUANTILE))
-        if score < least:
-            best, least = (float(scale), turn, shift), score
-    return best
+    s, t = source[samples], target[samples]
+    middle_s, middle_t = s.mean(axis=1), t.mean(axis=1)
+    s, t = s - middle_s[:, None], t - middle_t[:, None]
+    u, singular, vt = np.linalg.svd(t.transpose(0, 2, 1) @ s)
+    sign = np.ones((len(u), 3))
+    sign[:, 2] = np.sign(np.linalg.det(u @ vt))
+    turn = (u * sign[:, None]) @ vt
+    scale = (singular * sign).sum(axis=1) / np.maximum((s**2).sum(axis=(1, 2)), 1e-30)
+    shift = middle_t - scale[:, None] * (turn @ middle_s[:, :, None])[:, :, 0]
+    moved = scale[:, None, None] * (source @ turn.transpose(0, 2, 1)) + shift[:, None]
+    z = np.maximum(moved[..., 2], 1e-6)
+    off = np.linalg.norm(moved[..., :2] / z[..., None] - target[:, :2] / target[:, 2:], axis=-1)
+    off += np.abs(np.log(z / target[:, 2]))
+    score = np.where(scale > 0, np.quantile(off, _QUANTILE, axis=1), np.inf)
+    best = int(np.argmin(score))
+    return (float(scale[best]), turn[best], shift[best]) if scale[best] > 0 else None
 
 
 def _waiting(grown: Grown, pairs: dict[tuple[int, int], MapState]) -> list[int]:
-    """Return the photos that have no place yet but matches with some that do, most of them first."""
+    """Return the photos without a place that match some that have one, best matched first."""
     counts = np.zeros(len(grown.joint.views))
     for i, j in pairs:
         for k, other in ((i, j), (j, i)):

@@ -74,7 +74,8 @@ class SmallMap:
 
     def slopes(self, values: Array, line: Array) -> Array:
         """Return by how much that changes with the line, (P, 2)."""
-        return self.sign * np.stack([np.ones_like(values), 1 / (values + line[1])], axis=1)
+        shifted = np.maximum(values + line[1], POSITIVE)
+        return self.sign * np.stack([np.ones_like(values), 1 / shifted], axis=1)
 
     def between_pixels(self, xy: Array) -> tuple[Array, Array]:
         """Return values (P,) at pixels xy (P, 2), NaN outside and beside unknown ones, and how they
