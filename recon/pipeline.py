@@ -361,23 +361,41 @@ def _alignment(
                 advance=advance,
             ),
         )
-        # Maps of files are of no known kind; cameras that are known stay as they are.
-        known = any(pose is not None for pose in inputs.known.cam_to_world)
-        if inputs.depth_model is None or inputs.maps is None or known:
-            return alignment
-        maps = inputs.maps
+    return _held_by_maps(inputs, features, evidence, alignment, options, lens)
 
-        def again(edges: Sequence[PairEdge], start: Alignment) -> Alignment:
-            told = replace(evidence, edges=list(edges))
-            how = {"seed": options.seed, "features": features, "start": start, "lens": lens}
-            return align(inputs.photos, told, options.align, **how)
 
-        def with_maps() -> Alignment:
-            found = align_by_maps(inputs.photos, alignment, maps, evidence.focals, again)
-            return with_depth_maps(inputs.photos, found or alignment, maps, evidence.focals)
+def _held_by_maps(
+    inputs: Inputs,
+    features: Sequence[PhotoFeatures],
+    evidence: PairEvidence,
+    alignment: Alignment,
+    options: Options,
+    lens: LensModel,
+) -> Alignment:
+    """Return the alignment with what a depth model's maps tell of cameras that few tracks hold."""
+    # Maps of files are of no known kind; cameras that are known stay as they are.
+    known = any(pose is not None for pose in inputs.known.cam_to_world)
+    if inputs.depth_model is None or inputs.maps is None or known:
+        return alignment
+    photos, maps, focals = inputs.photos, inputs.maps, evidence.focals
 
-        depends_on = alignment, maps, evidence, options.align, options.seed
-        return inputs.work.once(content_key("alignment with maps", 2, *depends_on), with_maps)
+    def again(edges: Sequence[PairEdge], start: Alignment) -> Alignment:
+        return align(
+            photos,
+            replace(evidence, edges=list(edges)),
+            options.align,
+            seed=options.seed,
+            features=features,
+            start=start,
+            lens=lens,
+        )
+
+    def held() -> Alignment:
+        found = align_by_maps(photos, alignment, maps, focals, again)
+        return with_depth_maps(photos, found or alignment, maps, focals)
+
+    depends_on = alignment, maps, evidence, options.align, options.seed, lens
+    return inputs.work.once(content_key("alignment with maps", 2, *depends_on), held)
 
 
 def _aligned_scene(

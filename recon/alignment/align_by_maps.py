@@ -19,16 +19,15 @@ from pointmap.images import Photo
 from recon.alignment.explained import pair_fits
 from recon.alignment.joint_maps import FITS, JointMaps, LiftedMatches, MapState, MapView
 from recon.alignment.poses_from_maps import Grown, believed, grow_from_maps
+from recon.alignment.with_depth_maps import ENOUGH_POINTS
 from recon.prediction.affine_fit import fit_affine
 from recon.prediction.given_maps import PriorMap
-from recon.prediction.small_map import SmallMap
+from recon.prediction.small_map import made_small
 from recon.stage_results import REFERENCE_LONG_SIDE, Alignment, Focals, PairEdge, PairMatches
 
 logger = logging.getLogger(__name__)
 
-# Scene points that a photo sees, on average, from which on tracks hold the cameras by themselves;
-# and the photos of a scene that is looked at: all pairs of them are.
-ENOUGH_POINTS = 400
+# Photos of a scene that is looked at, at most: all pairs of them are.
 _MOST_PHOTOS = 40
 # Key points beside what maps say of them: they are far less accurate.
 _SIGMA_PX = 1.25
@@ -102,7 +101,7 @@ def _joint(
     _, first, index = np.unique(focals.groups, return_index=True, return_inverse=True)
     views = []
     for k, (photo, map_) in enumerate(zip(photos, maps, strict=True)):
-        small = SmallMap.of(map_, map_.kinds[0])
+        small = made_small(map_, map_.kinds[0])
         long_side = max(photo.width, photo.height)
         scale = float(small.size.max()) / long_side
         sigma = _SIGMA_PX * scale * long_side / REFERENCE_LONG_SIDE

@@ -75,9 +75,9 @@ def grow_from_maps(joint: JointMaps) -> Grown | None:
     first = max(pairs, key=worth)
     grown = Grown(joint, pairs[first], first)
     while waiting := _waiting(grown, pairs):
-        found = (_with_photo(grown, pairs, k) for k in waiting)
+        grown_by = (_with_photo(grown, pairs, k) for k in waiting)
         # One that contradicts the others may agree once more of them, and the focal lengths, stand.
-        grown = next((one for one in found if one), None) or _without_map(grown, waiting[0])
+        grown = next((one for one in grown_by if one), None) or _without_map(grown, waiting[0])
     return _settled(grown)
 
 

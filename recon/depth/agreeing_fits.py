@@ -30,7 +30,7 @@ from pointmap.lens import Lens
 from pointmap.metrics import MAD_TO_SIGMA
 from recon.prediction.affine_fit import AffineFit, fit_affine
 from recon.prediction.given_maps import PriorMap
-from recon.prediction.small_map import ALIKE, POSITIVE, SmallMap
+from recon.prediction.small_map import ALIKE, POSITIVE, SmallMap, made_small
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
@@ -115,7 +115,7 @@ class _View(SmallMap):
 
     @staticmethod
     def of(one: PlacedMap) -> _View:
-        small = SmallMap.of(one.map_, one.fit.kind)
+        small = made_small(one.map_, one.fit.kind)
         scale = small.size / [one.photo.width, one.photo.height]
         level = small.level
         seen = one.map_.at(one.xy, one.photo) / level

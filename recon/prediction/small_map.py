@@ -35,21 +35,6 @@ class SmallMap:
     places: Array
     at: Array
 
-    @staticmethod
-    def of(map_: PriorMap, kind: Kind) -> SmallMap:
-        """Return a map, whose values are of this kind, made small."""
-        height, width = map_.values.shape
-        factor = min(1.0, _LONG_SIDE / max(height, width))
-        small = map_.resized(max(1, round(height * factor)), max(1, round(width * factor)))
-        height, width = small.values.shape
-        level = float(np.median(np.abs(small.values[small.values != 0])))
-        values = small.values.astype(np.float64) / level
-        step = max(1, max(height, width) // _PLACES)
-        grid = np.s_[step // 2 :: step, step // 2 :: step]
-        known = values[grid] != 0
-        places = pixel_centres(width, height)[grid][known]
-        return SmallMap(kind, level, values, places, values[grid][known])
-
     @property
     def size(self) -> Array:
         """Width and height (2,)."""
@@ -95,3 +80,18 @@ class SmallMap:
         along_y = (around[2] - around[0]) * (1 - u) + (around[3] - around[1]) * u
         value = np.where(known, (around * parts).sum(axis=0), np.nan)
         return value, np.stack([along_x, along_y], axis=1)
+
+
+def made_small(map_: PriorMap, kind: Kind) -> SmallMap:
+    """Return a map, whose values are of this kind, made small."""
+    height, width = map_.values.shape
+    factor = min(1.0, _LONG_SIDE / max(height, width))
+    small = map_.resized(max(1, round(height * factor)), max(1, round(width * factor)))
+    height, width = small.values.shape
+    level = float(np.median(np.abs(small.values[small.values != 0])))
+    values = small.values.astype(np.float64) / level
+    step = max(1, max(height, width) // _PLACES)
+    grid = np.s_[step // 2 :: step, step // 2 :: step]
+    known = values[grid] != 0
+    places = pixel_centres(width, height)[grid][known]
+    return SmallMap(kind, level, values, places, values[grid][known])
