@@ -37,8 +37,8 @@ _BESIDE = (-0.6, 0.0, 0.6)
 _FEWEST_LEFT = 8
 # The focal length of matches with a wrong pose is off by more than they think.
 _LEAST_FOCAL_SIGMA = 0.1
-# Cameras that differ by less, in degrees, are the same; and the cost that they have to be worse by.
-_SAME_DEG, _WORSE = 3.0, 0.05
+# Cameras that are turned to each other by so many degrees more or less are the same.
+_SAME_DEG = 3.0
 # Verified matches that have to fit as before: wrong ones among them may have.
 _EXPLAINED = 0.8
 
@@ -65,19 +65,22 @@ def align_by_maps(
     if not all(map_.values.any() for map_ in maps):
         return None
     joint = _joint(photos, alignment, maps, focals)
-    before = _state(photos, alignment, maps, joint)
-    before, _ = joint.solve(before, placed, focals=True)
-    if all(believed(joint, before, k, placed) for k in placed):
+    as_is = _state(photos, alignment, maps, joint)
+    before, _ = joint.solve(as_is, placed, focals=True)
+    # Cameras that maps contradict move far before they agree with them, if they come to.
+    moved = _turned_deg(as_is.cam_to_world[placed], before.cam_to_world[placed])
+    if moved < _SAME_DEG and all(believed(joint, before, k, placed) for k in placed):
         return None
     grown = grow_from_maps(joint)
     if grown is None or len(grown.trusted) < 3 or len(grown.placed) * 2 < len(placed):
         return None
     told = [k for k in grown.trusted if k in placed]
-    old = grown.joint.solve(before, told, focals=True)
-    new = grown.joint.solve(grown.state, told, focals=True)
-    turned = _turned_deg(old[0].cam_to_world[told], new[0].cam_to_world[told])
-    logger.debug("cost %.0f, of the cameras before %.0f; %.1f degrees", new[1], old[1], turned)
-    if turned < _SAME_DEG or new[1] > old[1] - _WORSE * abs(old[1]):
+    solved = [grown.joint.solve(state, told, focals=True) for state in (before, grown.state)]
+    logger.debug("cost %.0f, from the cameras before %.0f", solved[1][1], solved[0][1])
+    # A valley that the cameras before lead to may be as deep.
+    grown = replace(grown, state=min(solved, key=lambda one: one[1])[0])
+    turned = _turned_deg(as_is.cam_to_world[told], grown.state.cam_to_world[told])
+    if turned < _SAME_DEG:
         return None
     start = _start(photos, alignment, grown)
     found = align(_fitting_edges(photos, maps, alignment.edges, grown, start), start)
