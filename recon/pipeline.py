@@ -392,7 +392,7 @@ def _held_by_maps(
 
     def held() -> Alignment:
         found = align_by_maps(photos, alignment, maps, focals, again)
-        return with_depth_maps(photos, found or alignment, maps, focals)
+        return found or with_depth_maps(photos, alignment, maps, focals)
 
     depends_on = alignment, maps, evidence, options.align, options.seed, lens
     return inputs.work.once(content_key("alignment with maps", 2, *depends_on), held)
