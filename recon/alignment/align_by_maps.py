@@ -18,7 +18,7 @@ from pointmap.camera import Array, Mask, invert_rigid, rotation_angle_deg, trans
 from pointmap.images import Photo
 from recon.alignment.explained import pair_fits
 from recon.alignment.joint_maps import FITS, JointMaps, LiftedMatches, MapState, MapView
-from recon.alignment.poses_from_maps import Grown, believed, grow_from_maps
+from recon.alignment.poses_from_maps import Grown, believed, grow_from_maps, tell_focals
 from recon.alignment.with_depth_maps import ENOUGH_POINTS
 from recon.prediction.affine_fit import fit_affine
 from recon.prediction.given_maps import PriorMap
@@ -66,7 +66,7 @@ def align_by_maps(
         return None
     joint = _joint(photos, alignment, maps, focals)
     as_is = _state(photos, alignment, maps, joint)
-    before, _ = joint.solve(as_is, placed, focals=True)
+    before, _ = joint.solve(as_is, placed, focals=tell_focals(as_is, placed))
     # Cameras that maps contradict move far before they agree with them, if they come to.
     moved = _turned_deg(as_is.cam_to_world[placed], before.cam_to_world[placed])
     if moved < _SAME_DEG and all(believed(joint, before, k, placed) for k in placed):
@@ -75,7 +75,10 @@ def align_by_maps(
     if grown is None or len(grown.trusted) < 3 or len(grown.placed) * 2 < len(placed):
         return None
     told = [k for k in grown.trusted if k in placed]
-    solved = [grown.joint.solve(state, told, focals=True) for state in (before, grown.state)]
+    solved = [
+        grown.joint.solve(state, told, focals=tell_focals(grown.state, told))
+        for state in (before, grown.state)
+    ]
     logger.debug("cost %.0f, from the cameras before %.0f", solved[1][1], solved[0][1])
     # A valley that the cameras before lead to may be as deep.
     grown = replace(grown, state=min(solved, key=lambda one: one[1])[0])

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pointmap.camera import Array, Index, invert_rigid, rigid, transform_points
+from pointmap.camera import Array, Index, invert_rigid, rigid, rotation_angle_deg, transform_points
 from recon.alignment.joint_maps import JointMaps, MapState
 from recon.two_view.absolute_pose import ransac_pnp
 
@@ -33,8 +33,9 @@ _ADDED_ROUNDS, _TOGETHER = 20, 6
 # Maps that fit less of the matches, or contradict other maps in more of what agrees or does, are
 # not to be believed.
 _FITS, _AGREES = 0.65, 0.7
-# Photos from which on focal lengths may change.
-_FOCAL_PHOTOS = 4
+# Photos from which on focal lengths may change, and the angle by which some must be turned to each
+# other: with shifts of the maps unknown, photos in one direction have any focal length.
+_FOCAL_PHOTOS, _FOCAL_DEG = 4, 25.0
 # How far, in radians, a key point may be from where another photo's map has it: maps err.
 _PNP_REACH = 0.02
 
@@ -190,7 +191,7 @@ def _with_photo(grown: Grown, pairs: dict[tuple[int, int], MapState], k: int) ->
     if not believed(joint, state, k, use):
         return None
     use = (*use, k)
-    state, _ = joint.solve(state, use, focals=len(use) >= _FOCAL_PHOTOS, rounds=_TOGETHER)
+    state, _ = joint.solve(state, use, focals=tell_focals(state, use), rounds=_TOGETHER)
     return Grown(joint, state, (*grown.placed, k))
 
 
@@ -252,14 +253,26 @@ def _without_map(grown: Grown, k: int) -> Grown:
     return Grown(joint, state, (*placed, k))
 
 
+def tell_focals(state: MapState, use: Sequence[int]) -> bool:
+    """Return whether maps of these photos can tell focal lengths."""
+    turns = state.cam_to_world[list(use), :3, :3]
+    between = turns[:, None].swapaxes(-1, -2) @ turns[None]
+    return len(use) >= _FOCAL_PHOTOS and float(rotation_angle_deg(between).max()) > _FOCAL_DEG
+
+
+def _together(grown: Grown) -> MapState:
+    focals = tell_focals(grown.state, grown.trusted)
+    return grown.joint.solve(grown.state, grown.trusted, focals=focals)[0]
+
+
 def _settled(grown: Grown) -> Grown:
     """Return the cameras solved together, without maps that contradict them then."""
-    state, _ = grown.joint.solve(grown.state, grown.trusted, focals=True)
+    state = _together(grown)
     grown = replace(grown, state=state)
     for k in grown.trusted:
         if len(grown.trusted) > 2 and not believed(grown.joint, grown.state, k, grown.trusted):
             logger.debug("the depth map of photo %d contradicts the others in the end", k)
             grown = _without_map(grown, k)
-            state, _ = grown.joint.solve(grown.state, grown.trusted, focals=True)
+            state = _together(grown)
             grown = replace(grown, state=state)
     return grown
