@@ -39,8 +39,8 @@ _FEWEST_LEFT = 8
 _LEAST_FOCAL_SIGMA = 0.1
 # Cameras that are turned to each other by so many degrees more or less are the same.
 _SAME_DEG = 3.0
-# Verified matches that have to fit as before: wrong ones among them may have.
-_EXPLAINED = 0.8
+# Share of the verified matches that fitted before and have to fit now: some of them were wrong.
+_EXPLAINED = 0.95
 
 
 def align_by_maps(
@@ -161,7 +161,8 @@ def _state(
         points = transform_points(invert_rigid(pose), tracks.points[tracks.point_index[rows]])
         values, z = maps[k].at(tracks.xy[rows], photos[k]) / small.level, points[:, 2]
         use = (values != 0) & (z > 0)
-        fit = fit_affine(values[use], z[use], kind=small.kind)
+        metres = joint.views[k].in_metres
+        fit = None if metres else fit_affine(values[use], z[use], kind=small.kind)
         if fit is not None and fit.scale > 0:
             lines[k] = np.log(fit.scale), fit.shift / fit.scale
         elif use.any():

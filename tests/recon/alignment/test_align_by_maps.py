@@ -28,7 +28,7 @@ from recon.stage_results import (
     RelativePose,
 )
 
-WIDTH, HEIGHT, COUNT, MATCHES, OUTLIERS = 320, 240, 4, 24, 4
+WIDTH, HEIGHT, COUNT, MATCHES, OUTLIERS = 320, 240, 5, 24, 4
 PAIRS = [(i, j) for i in range(COUNT) for j in range(i + 1, min(i + 3, COUNT))]
 PHOTOS = [
     Photo(Path(f"{k}.png"), f"{k}.png", WIDTH, HEIGHT, 1, "camera", None) for k in range(COUNT)
@@ -148,6 +148,12 @@ def test_groups_that_are_turned_to_each_other_turn_back(
     # Matches that don't fit the maps are gone, those that do are there.
     counts = [len(edge.matches) for edge in found.edges]
     assert np.median(counts) == MATCHES - OUTLIERS
+
+
+def test_maps_in_metres_have_no_shift(shots: list[Shot]) -> None:
+    metric = [PriorMap(np.float32(2.5) * shot.depth, "metres") for shot in shots]
+    found = aligned(shots, scene(shots, turned_deg=35), metric)
+    assert found is not None and turned_deg(found, shots) < 4
 
 
 def test_cameras_that_the_maps_agree_with_stay(shots: list[Shot]) -> None:
