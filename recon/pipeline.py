@@ -11,6 +11,8 @@ from pathlib import Path
 from pointmap.errors import InputError
 from pointmap.images import Photo, find_videos, natural_key
 from recon.adaptation import AdaptOptions, adapted_depths
+from recon.alignment.align import align
+from recon.alignment.align_by_maps import align_by_maps
 from recon.alignment.align_scene import align_scene
 from recon.alignment.compared_pictures import compare_pictures
 from recon.alignment.fisheyes import as_fisheyes
@@ -39,6 +41,7 @@ from recon.single_photo import photo_scene
 from recon.stage_results import (
     Alignment,
     NetworkResult,
+    PairEdge,
     PairEvidence,
     PairMatches,
     PhotoFeatures,
@@ -343,15 +346,41 @@ def _alignment(
                 advance=advance,
             ),
         )
-        # Maps of files are of no known kind; cameras that are known stay as they are.
-        known = any(pose is not None for pose in inputs.known.cam_to_world)
-        if inputs.depth_model is None or inputs.maps is None or known:
-            return alignment
-        maps = inputs.maps
-        return inputs.work.once(
-            content_key("alignment with maps", 1, alignment, maps, evidence.focals),
-            lambda: with_depth_maps(inputs.photos, alignment, maps, evidence.focals),
+    return _held_by_maps(inputs, features, evidence, alignment, options, lens)
+
+
+def _held_by_maps(
+    inputs: Inputs,
+    features: Sequence[PhotoFeatures],
+    evidence: PairEvidence,
+    alignment: Alignment,
+    options: Options,
+    lens: LensModel,
+) -> Alignment:
+    """Return the alignment with what a depth model's maps tell of cameras that few tracks hold."""
+    # Maps of files are of no known kind; cameras that are known stay as they are.
+    known = any(pose is not None for pose in inputs.known.cam_to_world)
+    if inputs.depth_model is None or inputs.maps is None or known:
+        return alignment
+    photos, maps, focals = inputs.photos, inputs.maps, evidence.focals
+
+    def again(edges: Sequence[PairEdge], start: Alignment) -> Alignment:
+        return align(
+            photos,
+            replace(evidence, edges=list(edges)),
+            options.align,
+            seed=options.seed,
+            features=features,
+            start=start,
+            lens=lens,
         )
+
+    def held() -> Alignment:
+        found = align_by_maps(photos, alignment, maps, focals, again)
+        return found or with_depth_maps(photos, alignment, maps, focals)
+
+    depends_on = alignment, maps, evidence, options.align, options.seed, lens
+    return inputs.work.once(content_key("alignment with maps", 2, *depends_on), held)
 
 
 def _aligned_scene(

@@ -24,8 +24,8 @@ from recon.stage_results import REFERENCE_LONG_SIDE, Alignment, Focals
 
 logger = logging.getLogger(__name__)
 
-# Scene points that a photo sees, on average, from which on tracks hold the cameras by themselves.
-_ENOUGH_POINTS = 400
+ENOUGH_POINTS = 400
+"""Scene points a photo sees, on average, from which on tracks hold the cameras by themselves."""
 # Points that a scale and a shift are fitted to; a map that fits them worse than this is not asked.
 _FEWEST_POINTS, _CREDIBLE = 8, 0.1
 # Log depth that a map may be off by. Several times the error of a good one: errors of a map are
@@ -52,7 +52,7 @@ def with_depth_maps(
     placed = np.array([pose is not None for pose in alignment.cam_to_world])
     counts = np.bincount(tracks.view_index, minlength=len(placed))
     held = counts[placed]
-    if placed.sum() < 3 or held.min() == 0 or held.mean() >= _ENOUGH_POINTS:
+    if placed.sum() < 3 or held.min() == 0 or held.mean() >= ENOUGH_POINTS:
         return alignment
     values = np.zeros(len(tracks.xy))
     numbers: list[int] = np.flatnonzero(placed).tolist()

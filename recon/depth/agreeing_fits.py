@@ -22,25 +22,21 @@ from pointmap.camera import (
     Index,
     Mask,
     invert_rigid,
-    pixel_centres,
     pixel_rays,
     project,
     transform_points,
 )
 from pointmap.lens import Lens
 from pointmap.metrics import MAD_TO_SIGMA
-from recon.prediction.affine_fit import AffineFit, Kind, fit_affine
+from recon.prediction.affine_fit import AffineFit, fit_affine
 from recon.prediction.given_maps import PriorMap
+from recon.prediction.small_map import ALIKE, POSITIVE, SmallMap, made_small
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
 
-# Long side of the maps that are compared: a few hundred of a scene have to fit into memory.
-_LONG_SIDE = 128
-# Places along a map's long side that other photos are asked about, and the photos asked.
-_PLACES, _NEIGHBOURS = 24, 8
-# A map's errors are smooth: over this share of its long side they count as one.
-_ALIKE = 1 / 8
+# Photos that each one is compared with.
+_NEIGHBOURS = 8
 # Typical log error of a map, at first and at least and at most; beyond so many of it a map shows
 # another surface than the one it is asked about, or is wrong.
 _FIRST, _LEAST, _MOST = 0.04, 0.01, 0.1
@@ -53,8 +49,8 @@ _WORSE = 3.0
 _AGREES = 0.5
 # Rounds, and the step of a logarithm below which they end.
 _ROUNDS, _SETTLED = 30, 1e-3
-# Farthest step of a round, and least share of the median value that a shifted value keeps.
-_STEP, _POSITIVE = 0.2, 0.02
+# Farthest step of a round.
+_STEP = 0.2
 # Relative step of depth by which it is seen how what another photo says changes with it.
 _NUDGE = 0.01
 
@@ -104,22 +100,14 @@ def agreeing_fits(placed: Sequence[PlacedMap]) -> list[AffineFit]:
 
 
 @dataclass(frozen=True)
-class _View:
-    """A map made small, ``values`` (h, w) over their median, ``level``, 0 = unknown; K at its size;
-    ``places`` (S, 2) pixels of it with values (S,) ``at``; scene points' values ``anchor`` (P,),
-    ``log_z`` (P,) and ``weight`` (P,).
-
-    A line (log a, b) makes of a value v the depth z, or 1 / z of a disparity: a (v + b).
+class _View(SmallMap):
+    """A photo's map made small and its camera, K at the map's size; the scene points' values
+    ``anchor`` (P,), ``log_z`` (P,) and ``weight`` (P,); the line to ``start`` from.
     """
 
-    kind: Kind
-    level: float
-    values: Array
     cam_to_world: Array
     intrinsics: Array
     lens: Lens
-    places: Array
-    at: Array
     anchor: Array
     log_z: Array
     weight: Array
@@ -127,34 +115,27 @@ class _View:
 
     @staticmethod
     def of(one: PlacedMap) -> _View:
-        height, width = one.map_.values.shape
-        factor = min(1.0, _LONG_SIDE / max(height, width))
-        small = one.map_.resized(max(1, round(height * factor)), max(1, round(width * factor)))
-        height, width = small.values.shape
-        level = float(np.median(np.abs(small.values[small.values != 0])))
-        values = small.values.astype(np.float64) / level
-        scale = np.array([width / one.photo.width, height / one.photo.height])
-        step = max(1, max(height, width) // _PLACES)
-        grid = np.s_[step // 2 :: step, step // 2 :: step]
-        known = values[grid] != 0
+        small = made_small(one.map_, one.fit.kind)
+        scale = small.size / [one.photo.width, one.photo.height]
+        level = small.level
         seen = one.map_.at(one.xy, one.photo) / level
         use = seen != 0
-        cells = np.floor(one.xy[use] * scale / (_ALIKE * max(height, width))).astype(np.int64)
+        cells = np.floor(one.xy[use] * scale / (ALIKE * small.size.max())).astype(np.int64)
         _, cell, count = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
         K = one.intrinsics.copy()
         K[:2] *= scale[:, None]
         # In units of the level: a v + b = (a level) (v / level + b / (a level)).
         slope = one.fit.scale * level
-        shift = max(one.fit.shift / slope, _POSITIVE - float(np.median(np.abs(values[grid]))))
+        shift = max(one.fit.shift / slope, POSITIVE - float(np.median(np.abs(small.at))))
         return _View(
-            one.fit.kind,
+            small.kind,
             level,
-            values,
+            small.values,
+            small.places,
+            small.at,
             one.cam_to_world,
             K,
             one.lens,
-            pixel_centres(width, height)[grid][known],
-            values[grid][known],
             seen[use],
             np.log(one.z[use]),
             1 / count[np.ravel(cell)],
@@ -165,24 +146,6 @@ class _View:
     def rays(self) -> Array:
         """Rays (S, 3), z = 1, of the places."""
         return pixel_rays(self.places, self.intrinsics, self.lens)
-
-    @cached_property
-    def share(self) -> float:
-        """How many places' errors count as one another's, inverse."""
-        spacing = max(self.values.shape) / _PLACES
-        return float((spacing / (_ALIKE * max(self.values.shape))) ** 2)
-
-    def log_depth(self, values: Array, line: Array) -> Array:
-        """Return the logarithm of z (P,) of values (P,); NaN behind the camera."""
-        shifted = values + line[1]
-        sign = -1.0 if self.kind == "disparity" else 1.0
-        log = np.log(np.maximum(shifted, _POSITIVE)) + line[0]
-        return np.where(shifted > _POSITIVE, sign * log, np.nan)
-
-    def slopes(self, values: Array, line: Array) -> Array:
-        """Return by how much that changes with the line, (P, 2)."""
-        sign = -1.0 if self.kind == "disparity" else 1.0
-        return sign * np.stack([np.ones_like(values), 1 / (values + line[1])], axis=1)
 
     def error(self, line: Array) -> float:
         """Return the typical log error at the scene points, each cell of them counting once."""
@@ -253,7 +216,7 @@ def _anew(
             other.rays * np.exp(other.log_depth(other.at, lines[j]))[:, None],
         )
         points = points[points[:, 2] > 0]
-        values.append(_between_pixels(view.values, project(points, view.intrinsics, view.lens)))
+        values.append(view.between_pixels(project(points, view.intrinsics, view.lens))[0])
         depths.append(points[:, 2])
     fit = fit_affine(np.concatenate(values), np.concatenate(depths), kind=view.kind)
     if fit is None:
@@ -332,23 +295,8 @@ def _beyond(view: _View, other: _View, log_z: Array, others: Array) -> tuple[Arr
     )
     z = np.where(points[:, 2] > 0, points[:, 2], np.nan)
     with np.errstate(invalid="ignore"):
-        values = _between_pixels(other.values, project(points, other.intrinsics, other.lens))
+        values, _ = other.between_pixels(project(points, other.intrinsics, other.lens))
         return values, other.log_depth(values, others) - np.log(z)
-
-
-def _between_pixels(values: Array, xy: Array) -> Array:
-    """Return values (P,) at pixels xy (P, 2), NaN outside and beside unknown ones (0)."""
-    height, width = values.shape
-    place = np.nan_to_num(xy, nan=-1.0, posinf=-1.0, neginf=-1.0) - 0.5
-    within = (place >= 0) & (place <= [width - 1, height - 1])
-    inside = within[:, 0] & within[:, 1]
-    place = np.where(inside[:, None], place, 0)
-    left, top = np.minimum(place, [width - 2, height - 2]).astype(np.int64).T
-    u, v = place.T - [left, top]
-    around = np.stack([values[top + dy, left + dx] for dy in (0, 1) for dx in (0, 1)])
-    parts = np.stack([(1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v])
-    known = inside & (around != 0).all(axis=0)
-    return np.where(known, (around * parts).sum(axis=0), np.nan)
 
 
 class _System:
