@@ -132,6 +132,9 @@ class _Stereo:
     def _half(self, i: int) -> Photo2D:
         return self._cached[1](i)
 
+    def _colours(self, i: int) -> NDArray[np.float32]:
+        return self._cached[2](i)
+
     def _plan(
         self,
     ) -> tuple[list[list[int]], list[list[int]], list[int], list[tuple[float, float]]]:
@@ -283,7 +286,7 @@ class _Stereo:
             sources=self._sources,
             around=self._places_around(),
             photo=self._half,
-            colours=self._cached[2],
+            colours=self._colours,
             prior=prior,
             each=self._each,
             found=self._work.found,
