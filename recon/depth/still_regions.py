@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 # Photos are compared at this size, over squares of so many pixels.
 _LONG_SIDE, _SQUARE = 320, 9
 # A photo is compared with so many others, those whose points moved furthest, by this many pixels
-# and more; with fewer nothing is told. Of many photos some are asked whether anything stands still.
-_OTHERS, _FEWEST, _FAR_PX, _SAMPLE = 6, 3, 16.0, 8
+# and more; with fewer nothing is told. Of many photos some are asked whether anything stands still,
+# and some are those that others may be compared with.
+_OTHERS, _FEWEST, _FAR_PX, _SAMPLE, _COMPARED = 6, 3, 16.0, 8, 60
 # A pattern: grey levels (of 255) spread by more, and correlate by more with most of the others: a
 # thing on a turntable hides some of what is behind it.
 _TEXTURE, _ALIKE, _MOST = 6.0, 0.9, 0.6
@@ -36,6 +37,9 @@ _PLAIN, _SAME = 3.0, 2.5
 # Gaps in it up to so many pixels belong to it, fewer once its pixels are looked at one by one, and
 # differ by less than so many levels; what fills less of the picture is no such part.
 _GAP, _FINE, _NEAR, _LEAST = 9, 3, 12.0, 0.02
+# What is plain stands still only beside a pattern that does, or around the whole picture: so much
+# of its border. Walls and ceilings of one colour look the same from anywhere; they take up to 0.3.
+_AROUND = 0.6
 
 
 def without_still_regions(
@@ -45,7 +49,7 @@ def without_still_regions(
     nothing does.
     """
     still = inputs.work.once(
-        content_key("still regions", 1, frames, alignment), lambda: _all_still(inputs, alignment)
+        content_key("still regions", 2, frames, alignment), lambda: _all_still(inputs, alignment)
     )
     return frames if still is None else _Masked(frames, still)
 
@@ -107,7 +111,8 @@ def _still(small: Sequence[ResizedPhoto], alignment: Alignment, k: int) -> Mask 
     plain = (here.spread < _PLAIN) & (same >= _MOST * len(others))
     parts = cv2.connectedComponents(plain.astype(np.uint8))[1]
     border = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
-    still |= plain & np.isin(parts, border)
+    if still.mean() > _LEAST or (border > 0).mean() > _AROUND:
+        still |= plain & np.isin(parts, border)
     whole = _filled(still, _GAP)
     # Squares at its edge hold something else as well, whose pixels are not those of the others.
     whole = _filled(whole & (near >= _MOST * len(others)), _FINE)
@@ -133,7 +138,9 @@ def _far_away(photo: ResizedPhoto, alignment: Alignment, k: int) -> list[int]:
         return []
     points, xy = tracks.points[tracks.point_index[rows]], tracks.xy[rows]
     moved = np.zeros(len(alignment.cam_to_world))
-    for j, pose in enumerate(alignment.cam_to_world):
+    placed = [j for j, pose in enumerate(alignment.cam_to_world) if pose is not None]
+    for j in placed[:: max(len(placed) // _COMPARED, 1)]:
+        pose = alignment.cam_to_world[j]
         if j == k or pose is None:
             continue
         there = transform_points(invert_rigid(pose), points)

@@ -78,3 +78,13 @@ def test_a_room_counts_everywhere(tmp_path: Path) -> None:
     inputs = inputs_of([shot.pixels for shot in shots], tmp_path)
     frames = inputs.frames(WIDTH)
     assert without_still_regions(inputs, frames, alignment_of(shots)) is frames
+
+
+def test_a_ceiling_of_one_colour_counts(tmp_path: Path) -> None:
+    shots = shoot(COUNT, width=WIDTH, height=HEIGHT, span_deg=40, surfaces=ROOM)
+    pictures = [shot.pixels.copy() for shot in shots]
+    for picture in pictures:
+        picture[: HEIGHT // 3] = 200
+    inputs = inputs_of(pictures, tmp_path)
+    frames = inputs.frames(WIDTH)
+    assert without_still_regions(inputs, frames, alignment_of(shots)) is frames
