@@ -150,24 +150,42 @@ def fit_similarity(
 ) -> tuple[float, Array, Array]:
     """Return scale, R (3, 3), t (3,) minimising sum w |scale R source + t - target|^2.
 
-    Weighted orthogonal Procrustes (Umeyama, PAMI 1991). ``source``, ``target``: (N, 3), N >= 3 and
-    not collinear, or the rotation is arbitrary about the line. With ``with_scale=False`` the scale
-    is 1. All three are NaN where a coordinate or a weight is not finite or no weight is above 0.
+    ``source``, ``target``: (N, 3), N >= 3 and not collinear, or the rotation is arbitrary about the
+    line. With ``with_scale=False`` the scale is 1. See :func:`fit_similarities`.
     """
     source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
     w = np.ones(len(source)) if weights is None else np.asarray(weights, np.float64)
-    share = w / w.sum() if w.sum() > 0 else np.full(len(w), np.nan)
-    centre_s, centre_t = share @ source, share @ target
-    s, t = source - centre_s, target - centre_t
-    covariance = (share[:, None] * t).T @ s
-    if not np.isfinite(covariance).all():
-        return float("nan"), np.full((3, 3), np.nan), np.full(3, np.nan)
-    u, stretch, vt = np.linalg.svd(covariance)
-    # A rotation and no mirror: the least certain axis is turned round.
-    sign = np.array([1.0, 1.0, 1.0 if np.linalg.det(u @ vt) > 0 else -1.0])
-    R = (u * sign) @ vt
-    scale = float(stretch @ sign / max(share @ (s * s).sum(axis=1), 1e-300)) if with_scale else 1.0
-    return scale, R, centre_t - scale * R @ centre_s
+    scale, R, t = fit_similarities(source[None], target[None], w[None], with_scale=with_scale)
+    return float(scale[0]), R[0], t[0]
+
+
+def fit_similarities(
+    source: Array, target: Array, weights: Array, *, with_scale: bool = True
+) -> tuple[Array, Array, Array]:
+    """Return :func:`fit_similarity` of B sets of points at once: scales (B,), R (B, 3, 3), t (B, 3)
+    of (B, N, 3) with weights (B, N).
+
+    Weighted orthogonal Procrustes (Umeyama, PAMI 1991). All three are NaN where a coordinate or a
+    weight is not finite or no weight is above 0; the scale is 0 where all of the source is one
+    point.
+    """
+    total = weights.sum(axis=1, keepdims=True)
+    share = (weights / np.where(total > 0, total, np.nan))[..., None]
+    with np.errstate(invalid="ignore"):
+        centre_s, centre_t = (share * source).sum(axis=1), (share * target).sum(axis=1)
+        s, t = source - centre_s[:, None], target - centre_t[:, None]
+        covariance = (share * t).transpose(0, 2, 1) @ s
+    told = np.isfinite(covariance).all(axis=(1, 2))
+    u, stretch, vt = np.linalg.svd(np.where(told[:, None, None], covariance, 0.0))
+    # Rotations and no mirrors: the least certain axis is turned round.
+    sign = np.ones((len(u), 3))
+    sign[:, 2] = np.where(np.linalg.det(u @ vt) > 0, 1.0, -1.0)
+    R = np.where(told[:, None, None], (u * sign[:, None]) @ vt, np.nan)
+    scale = np.where(told, 1.0, np.nan)
+    if with_scale:
+        spread = (share * s * s).sum(axis=(1, 2))
+        scale = scale * (stretch * sign).sum(axis=1) / np.maximum(spread, 1e-300)
+    return scale, R, centre_t - scale[:, None] * (R @ centre_s[..., None])[..., 0]
 
 
 def sample_at(depth: ArrayLike, height: int, width: int) -> Array:

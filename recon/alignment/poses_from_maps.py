@@ -14,7 +14,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pointmap.camera import Array, Index, invert_rigid, rigid, rotation_angle_deg, transform_points
+from pointmap.camera import (
+    Array,
+    Index,
+    fit_similarities,
+    invert_rigid,
+    rigid,
+    rotation_angle_deg,
+    transform_points,
+)
 from recon.alignment.joint_maps import JointMaps, MapState
 from recon.two_view.absolute_pose import ransac_pnp
 
@@ -143,21 +151,11 @@ def _best_similarity(
 ) -> tuple[float, Array, Array] | None:
     """Return the similarity of one of the ``samples`` (S, P) of points that takes most of the
     source (M, 3) near to where the target has it; None where the points lie behind a camera.
-
-    Procrustes in closed form (Umeyama 1991), of all samples at once, by which it differs from
-    :func:`pointmap.camera.fit_similarity`.
     """
     if not (np.isfinite(source).all() and np.isfinite(target).all()):
         return None
-    s, t = source[samples], target[samples]
-    middle_s, middle_t = s.mean(axis=1), t.mean(axis=1)
-    s, t = s - middle_s[:, None], t - middle_t[:, None]
-    u, singular, vt = np.linalg.svd(t.transpose(0, 2, 1) @ s)
-    sign = np.ones((len(u), 3))
-    sign[:, 2] = np.sign(np.linalg.det(u @ vt))
-    turn = (u * sign[:, None]) @ vt
-    scale = (singular * sign).sum(axis=1) / np.maximum((s**2).sum(axis=(1, 2)), 1e-30)
-    shift = middle_t - scale[:, None] * (turn @ middle_s[:, :, None])[:, :, 0]
+    every = np.ones(samples.shape)
+    scale, turn, shift = fit_similarities(source[samples], target[samples], every)
     moved = scale[:, None, None] * (source @ turn.transpose(0, 2, 1)) + shift[:, None]
     z = np.maximum(moved[..., 2], 1e-6)
     off = np.linalg.norm(moved[..., :2] / z[..., None] - target[:, :2] / target[:, 2:], axis=-1)
