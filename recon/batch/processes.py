@@ -22,6 +22,10 @@ _GRACE_SECONDS, _LOOK_SECONDS = 20.0, 0.1
 _KIND = b"error:"
 
 
+# Of a scene on which a batch that was killed still works for a moment; it is tried so often again.
+_IN_USE, _MOST_TRIES = "another run is writing", 3
+
+
 @dataclass(frozen=True)
 class BatchFolder:
     """Where the files of a batch lie: per scene its folder, its outcome and what it said."""
@@ -107,6 +111,7 @@ class Scenes:
         Raises ``OSError`` when an outcome cannot be written.
         """
         waiting = self._waiting[::-1]
+        self._tries = dict.fromkeys((entry.name for entry, _ in waiting), 0)
         while waiting or self.running:
             while waiting and len(self.running) < self._at_once:
                 self._start(*waiting.pop())
@@ -117,6 +122,11 @@ class Scenes:
             for running in ended:
                 del self.running[running.entry.name]
                 outcome = self._outcome(running)
+                tries = self._tries[running.entry.name]
+                if _IN_USE in (outcome.reason or "") and tries < _MOST_TRIES:
+                    self._tries[running.entry.name] = tries + 1
+                    waiting.append((running.entry, running.key))
+                    continue
                 self.done[running.entry.name] = outcome
                 yield outcome
 
