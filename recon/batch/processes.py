@@ -111,7 +111,7 @@ class Scenes:
         Raises ``OSError`` when an outcome cannot be written.
         """
         waiting = self._waiting[::-1]
-        self._tries = dict.fromkeys((entry.name for entry, _ in waiting), 0)
+        tries = dict.fromkeys((entry.name for entry, _ in waiting), 0)
         while waiting or self.running:
             while waiting and len(self.running) < self._at_once:
                 self._start(*waiting.pop())
@@ -122,12 +122,12 @@ class Scenes:
             for running in ended:
                 del self.running[running.entry.name]
                 outcome = self._outcome(running)
-                tries = self._tries[running.entry.name]
-                if _IN_USE in (outcome.reason or "") and tries < _MOST_TRIES:
-                    self._tries[running.entry.name] = tries + 1
+                name = running.entry.name
+                if _IN_USE in (outcome.reason or "") and tries[name] < _MOST_TRIES:
+                    tries[name] += 1
                     waiting.append((running.entry, running.key))
                     continue
-                self.done[running.entry.name] = outcome
+                self.done[name] = outcome
                 yield outcome
 
     def _start(self, entry: SceneEntry, key: str) -> None:
