@@ -424,7 +424,7 @@ def _aligned_scene(
     solved = assemble_views(inputs.photos, alignment, dense)
     with run.stage(f"Fusing the surface{place}"):
         # Depth does not depend on the frame of the world; from here on everything does.
-        views, world, turn = settled(solved, options.world, inputs.known.world)
+        views, world, turn = settled(solved, options.world, inputs.known.world, work=inputs.work)
         fused = fuse_views(
             views, options.fusion, device=inputs.device, work=inputs.work, world=world
         )

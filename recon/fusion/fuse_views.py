@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from pointmap.freed_memory import return_freed_memory
 from recon.fusion.cloud import points_of
+from recon.fusion.frames import UsableDepth
 from recon.fusion.options import FusionOptions
+from recon.fusion.steps import Steps
 from recon.fusion.surface import Surface, surface_of, textured
-from recon.fusion.usable_depth import usable_depths
+from recon.fusion.usable_depth import kept_usable_depths
 from recon.fusion.voxel_size import automatic_voxel_size
 from recon.scene import PointCloud, View, World
-from recon.work.content_key import content_key
 from recon.work.folder import Work
 
 if TYPE_CHECKING:
     import torch
 
-
-# Of fuse_views, for results that were kept.
-_VERSION = 9
 _MOST_TILT_DEG = 5.0
 
 
@@ -51,15 +50,21 @@ def fuse_views(
     # Apple's devices have no double precision.
     fast = str(device) if device.type == "cuda" else "cpu"
 
-    def fuse() -> Fused:
-        depths, settled = usable_depths(views, options, up=up), options
+    seen = [(view.camera, view.maps) for view in views]
+    steps = Steps(work, seen, options, up)
+
+    @cache
+    def depths() -> list[UsableDepth]:
+        found = kept_usable_depths(views, options, up=up, work=work)
         # What votes took is as much as what is kept.
         return_freed_memory()
-        if depths and options.voxel_size is None:
-            settled = replace(options, voxel_size=automatic_voxel_size(depths, options))
-        cloud = points_of(depths, settled)
-        surface = surface_of(depths, settled, fast)
-        return Fused(cloud, textured(surface, views, settled, work.pieces))
+        return found
 
-    seen = [(view.camera, view.maps) for view in views]
-    return work.once(content_key("fusion", _VERSION, seen, options, up), fuse)
+    def edge() -> float | None:
+        return automatic_voxel_size(depths(), options) if depths() else None
+
+    voxel = options.voxel_size or steps.once("voxel size", edge)
+    settled = replace(options, voxel_size=voxel)
+    cloud = steps.once("cloud", lambda: points_of(depths(), settled))
+    surface = surface_of(depths, settled, fast, steps)
+    return Fused(cloud, textured(surface, views, settled, steps, work.pieces))

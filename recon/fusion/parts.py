@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from pointmap.camera import invert_rigid, pixel_rays
 from recon.fusion.frames import UsableDepth
 from recon.fusion.tsdf import BLOCK
-from recon.fusion.vertex_order import in_order, merged
+from recon.fusion.vertex_order import merged, sorted_by_place
 
 if TYPE_CHECKING:
     import open3d as o3d
 
 Blocks = NDArray[np.int32]
+Part = tuple[NDArray[np.float32], NDArray[np.int32]]
+"""Vertices (V, 3) and triangles (F, 3) of the surface in a part of space."""
 
 # Blocks are looked at by cubes of so many along an edge; a photo's border is looked at in so many
 # places along a side, and what it may show beyond them, in tangents.
@@ -93,22 +95,20 @@ def inside(
     return mesh
 
 
-def joined(meshes: Sequence[o3d.geometry.TriangleMesh]) -> o3d.geometry.TriangleMesh:
-    """Return the meshes as one in its own order, on which the closing of holes depends; vertices of
-    the same place, where two meet, become one.
+def joined(parts: Sequence[Part]) -> o3d.geometry.TriangleMesh:
+    """Return the parts as one mesh in its own order, on which the closing of holes depends;
+    vertices of the same place, where two meet, become one.
     """
     import open3d as o3d
 
-    if len(meshes) == 1:
-        return in_order(meshes[0])
-    starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes)])
-    numbered = zip(starts, meshes, strict=False)
-    vertices, triangles = merged(
-        np.concatenate([np.asarray(mesh.vertices) for mesh in meshes]),
-        np.concatenate([np.asarray(mesh.triangles) + start for start, mesh in numbered]),
-    )
+    starts = np.cumsum([0, *(len(vertices) for vertices, _ in parts)])
+    numbered = zip(starts, parts, strict=False)
+    together = np.concatenate([part[1] + start for start, part in numbered])
+    order = merged if len(parts) > 1 else sorted_by_place
+    vertices, triangles = order(np.concatenate([part[0] for part in parts]), together)
     return o3d.geometry.TriangleMesh(
-        o3d.utility.Vector3dVector(vertices), o3d.utility.Vector3iVector(triangles)
+        o3d.utility.Vector3dVector(vertices.astype(np.float64)),
+        o3d.utility.Vector3iVector(triangles),
     )
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from pointmap.freed_memory import return_freed_memory
 from recon.fusion.clean_mesh import clean, empty_mesh
 from recon.fusion.frames import Frame, UsableDepth, as_pinhole
 from recon.fusion.options import FusionOptions
-from recon.fusion.parts import Blocks, inside, joined, looking_into, parts_of
+from recon.fusion.parts import Blocks, Part, inside, joined, looking_into, parts_of
+from recon.fusion.steps import Steps
 from recon.fusion.texture import texture_mesh
 from recon.fusion.tsdf import BLOCK, BYTES_PER_BLOCK, extract, integrate, touched_blocks
 from recon.fusion.usable_depth import inside_box, usable_depths
@@ -24,9 +25,6 @@ from recon.fusion.voxel_size import automatic_voxel_size
 from recon.scene import Mesh, TexturedMesh, View
 from recon.work.pieces import PieceMap
 from recon.work.threads import in_threads
-
-if TYPE_CHECKING:
-    import open3d as o3d
 
 logger = logging.getLogger(__name__)
 
@@ -59,56 +57,85 @@ def fuse_surface(
     ``device``, surface by marching cubes, floaters removed.
     """
     options = options or FusionOptions()
-    return textured(surface_of(usable_depths(views, options), options, device), views, options)
+    usable, steps = usable_depths(views, options), Steps(None)
+    return textured(surface_of(lambda: usable, options, device, steps), views, options, steps)
 
 
 def textured(
     surface: Surface,
     views: Sequence[View],
     options: FusionOptions,
+    steps: Steps,
     pieces: PieceMap | None = None,
 ) -> Surface:
     """Return the surface with a texture where ``options`` ask for one."""
     if not options.texture:
         return surface
-    mesh = texture_mesh(surface.mesh, views, size=options.texture_size, pieces=pieces)
-    return replace(surface, textured=mesh)
+
+    def texture() -> TexturedMesh | None:
+        return texture_mesh(surface.mesh, views, size=options.texture_size, pieces=pieces)
+
+    return replace(surface, textured=steps.once("texture", texture))
 
 
-def surface_of(depths: Sequence[UsableDepth], options: FusionOptions, device: str) -> Surface:
-    """Return the coloured surface of usable depth, without a texture."""
+def surface_of(
+    depths: Callable[[], Sequence[UsableDepth]], options: FusionOptions, device: str, steps: Steps
+) -> Surface:
+    """Return the coloured surface of usable depth, without a texture.
+
+    ``depths`` are only asked for where a step was not kept.
+    """
+    grey = steps.once("shape", lambda: _shape(depths(), options, device, steps))
+    steps.forget_passing()
+    if not len(grey.mesh.vertices):
+        return grey
+
+    def colours() -> NDArray[np.uint8]:
+        return vertex_colours(
+            grey.mesh.vertices,
+            depths(),
+            voxel=grey.statistics["voxel_size"],
+            truncation=grey.statistics["truncation"],
+            max_depth_jump=options.max_depth_jump,
+        )
+
+    return replace(grey, mesh=replace(grey.mesh, colours=steps.once("colours", colours)))
+
+
+def _shape(
+    depths: Sequence[UsableDepth], options: FusionOptions, device: str, steps: Steps
+) -> Surface:
+    """Return the surface, still grey."""
     if not depths:
         return Surface(empty_mesh(), {})
-    voxel, truncation, blocks = _layout(depths, options)
+    voxel, truncation, blocks = steps.once("layout", lambda: _layout(depths, options), passing=True)
     if not len(blocks):
         return Surface(empty_mesh(), {})
 
     def frame(depth: UsableDepth) -> Frame:
         return as_pinhole(depth.frame(), options.max_depth_jump)
 
-    def part_of_surface(own: Blocks, reached: Blocks) -> o3d.geometry.TriangleMesh:
+    def part_of_surface(own: Blocks, reached: Blocks) -> Part:
         frames = in_threads(frame, looking_into(depths, reached, voxel, truncation))
         volume = integrate(frames, torch.from_numpy(reached), voxel, truncation, device)
         mesh = extract(volume)
         del volume
         return_freed_memory()
-        return mesh if len(own) == len(reached) else inside(mesh, own, voxel)
+        mesh = mesh if len(own) == len(reached) else inside(mesh, own, voxel)
+        # Its places were rounded to that already.
+        return np.asarray(mesh.vertices, np.float32), np.asarray(mesh.triangles)
 
-    parts = parts_of(blocks.numpy(), int(options.max_memory_gb * 1e9 / BYTES_PER_BLOCK))
-    surface = joined([part_of_surface(*part) for part in parts])
-    mesh, counts = clean(surface, voxel, options)
-    colours = vertex_colours(
-        mesh.vertices,
-        depths,
-        voxel=voxel,
-        truncation=truncation,
-        max_depth_jump=options.max_depth_jump,
-    )
-    statistics = {"voxel_size": voxel, "truncation": truncation, **counts}
-    return Surface(replace(mesh, colours=colours), statistics)
+    parts = [
+        steps.once(f"part {n}", partial(part_of_surface, *part), passing=True)
+        for n, part in enumerate(
+            parts_of(blocks, int(options.max_memory_gb * 1e9 / BYTES_PER_BLOCK))
+        )
+    ]
+    mesh, counts = clean(joined(parts), voxel, options)
+    return Surface(mesh, {"voxel_size": voxel, "truncation": truncation, **counts})
 
 
-def _layout(depths: Sequence[UsableDepth], options: FusionOptions) -> tuple[float, float, Tensor]:
+def _layout(depths: Sequence[UsableDepth], options: FusionOptions) -> tuple[float, float, Blocks]:
     """Return voxel size, truncation and blocks (B, 3), not many times what memory is allowed."""
     voxel = options.voxel_size or automatic_voxel_size(depths, options)
     allowed = _MOST_PARTS * options.max_memory_gb * 1e9 / BYTES_PER_BLOCK
@@ -133,4 +160,4 @@ def _layout(depths: Sequence[UsableDepth], options: FusionOptions) -> tuple[floa
             options.max_memory_gb,
             voxel,
         )
-    return voxel, truncation, blocks
+    return voxel, truncation, blocks.numpy()

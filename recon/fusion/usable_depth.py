@@ -19,8 +19,12 @@ from recon.fusion.options import FusionOptions
 from recon.fusion.sky import SkyVotes, above_horizon, ray_directions, sky_mask
 from recon.fusion.witnesses import count_votes, witnesses
 from recon.scene import View
+from recon.work.content_key import content_key
+from recon.work.folder import Work
 from recon.work.threads import in_threads
 
+# Of kept_usable_depths, for results that were kept.
+_VERSION = 1
 # The largest half-precision number, nearly: depth so many times the median is as good as infinite.
 _LARGEST_HALF = 6e4
 # Pixels of a photo, about, from which a quantile of confidence is taken.
@@ -57,12 +61,62 @@ def usable_depths(
     the world, if that is known.
     """
     placed = [view for view in views if view.registered]
+    return [usable for usable in _usable(placed, options, up) if usable.rounded.any()]
+
+
+def kept_usable_depths(
+    views: Sequence[View], options: FusionOptions, *, up: Sequence[float] | None, work: Work
+) -> list[UsableDepth]:
+    """Return what :func:`usable_depths` does, from ``work`` if it is there, and keep it there."""
+    placed = [view for view in views if view.registered]
+    seen = [(view.camera, view.maps) for view in placed]
+    how = options.surface, options.sky, options.min_confidence, options.max_depth_jump
+    name = content_key("usable depths", _VERSION, seen, how, up)
+    keys = [content_key("usable depth", _VERSION, name, n) for n in range(len(placed))]
+    kept: Sequence[_Kept] | None = work.found(keys)
+    if kept is not None:
+        found = [k.of(view) for k, view in zip(kept, placed, strict=True)]
+    else:
+        found = _usable(placed, options, up)
+        for key, usable in zip(keys, found, strict=True):
+            work.put(key, _Kept(usable.padded, usable.unit, usable.moved))
+    return [usable for usable in found if usable.rounded.any()]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What of a :class:`UsableDepth` its view does not tell."""
+
+    padded: NDArray[np.float16]
+    unit: float
+    moved: NDArray[np.uint8] | None
+
+    def of(self, view: View) -> UsableDepth:
+        """Return the usable depth of the view."""
+        return _of_view(view, self.padded, self.unit, self.moved)
+
+
+def _of_view(
+    view: View,
+    padded: NDArray[np.float16],
+    unit: float,
+    moved: NDArray[np.uint8] | None = None,
+) -> UsableDepth:
+    camera, (height, width) = view.camera, padded.shape
+    assert camera.cam_to_world is not None
+    K = camera.intrinsics_at(width - 2, height - 2)
+    return UsableDepth(view, padded, unit, K, camera.cam_to_world, camera.lens, moved)
+
+
+def _usable(
+    placed: Sequence[View], options: FusionOptions, up: Sequence[float] | None
+) -> list[UsableDepth]:
+    """Return the usable depth of every view, if there is none, too."""
     masked = _masked(placed, options.min_confidence, options, up)
     if sum(m.sure for m in masked) <= 0.05 * sum(m.measured for m in masked):
         masked = _masked(placed, _surest_nine_tenths(placed, options.min_confidence), options, up)
     others = witnesses([m.usable for m in masked])
-    supported = list(in_threads(lambda pair: _supported(*pair), zip(masked, others, strict=True)))
-    return [usable for usable in supported if usable.rounded.any()]
+    return list(in_threads(lambda pair: _supported(*pair), zip(masked, others, strict=True)))
 
 
 def _masked(
@@ -133,14 +187,8 @@ def _mask(
     depth = np.where(sure_known, whole(sure_known), whole(known))
     some = depth[depth > 0]
     unit = float(np.median(some)) if len(some) else 1.0
-    usable = UsableDepth(
-        view,
-        np.pad(np.minimum(depth / unit, _LARGEST_HALF).astype(np.float16), 1),
-        unit,
-        view.camera.intrinsics_at(*depth.shape[::-1]),
-        view.camera.cam_to_world,
-        view.camera.lens,
-    )
+    padded = np.pad(np.minimum(depth / unit, _LARGEST_HALF).astype(np.float16), 1)
+    usable = _of_view(view, padded, unit)
     return _Masked(
         usable,
         np.packbits(usable.known & (confidence < sure)),

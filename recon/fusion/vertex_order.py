@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.camera import Array
-
 if TYPE_CHECKING:
     import open3d as o3d
+
+Real = TypeVar("Real", bound=np.floating)
 
 
 def in_order(mesh: o3d.geometry.TriangleMesh) -> o3d.geometry.TriangleMesh:
     """Return the same mesh with vertices sorted by position, triangles by their vertices."""
     import open3d as o3d
 
-    vertices = np.asarray(mesh.vertices)
-    order = np.lexsort(vertices.T)
-    place = np.empty(len(order), np.int32)
-    place[order] = np.arange(len(order), dtype=np.int32)
-    triangles = _sorted(place[np.asarray(mesh.triangles)], len(order))
+    vertices, triangles = sorted_by_place(np.asarray(mesh.vertices), np.asarray(mesh.triangles))
     return o3d.geometry.TriangleMesh(
-        o3d.utility.Vector3dVector(vertices[order]), o3d.utility.Vector3iVector(triangles)
+        o3d.utility.Vector3dVector(vertices), o3d.utility.Vector3iVector(triangles)
     )
 
 
-def merged(vertices: Array, triangles: NDArray[np.integer]) -> tuple[Array, NDArray[np.int32]]:
+def sorted_by_place(
+    vertices: NDArray[Real], triangles: NDArray[np.integer]
+) -> tuple[NDArray[Real], NDArray[np.int32]]:
+    """Return vertices (V, 3) and triangles (F, 3) in order."""
+    order = np.lexsort(vertices.T)
+    place = np.empty(len(order), np.int32)
+    place[order] = np.arange(len(order), dtype=np.int32)
+    return vertices[order], _sorted(place[triangles], len(order))
+
+
+def merged(
+    vertices: NDArray[Real], triangles: NDArray[np.integer]
+) -> tuple[NDArray[Real], NDArray[np.int32]]:
     """Return vertices (V, 3) and triangles (F, 3) in order; vertices at one place become one."""
     order = np.lexsort(vertices.T)
     ordered = vertices[order]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -100,7 +100,6 @@ class _Stereo:
     ) -> None:
         self._views, self._options, self._device, self._work = views, options, device, work
         self._called = called
-        self._cached = _cached_photos(views, device)
         self._names = [item_key(views, i) for i in range(len(views))]
         self._sources, self._compared, self._searched, self._ranges = work.once(
             content_key("stereo sources", _VERSION, self._names, options), self._plan
@@ -112,6 +111,10 @@ class _Stereo:
         for i in self._searched:
             for j in self._compared[i]:
                 self._around[j].add(i)
+
+    @cached_property
+    def _cached(self) -> _GivePhotos:
+        return _cached_photos(self._views, self._device)
 
     def __getstate__(self) -> dict[str, object]:
         # Another process caches its own photos.

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from recon.stage_results import PairMatches, PhotoFeatures
 from recon.two_view.features import match_count
+from recon.work.content_key import content_key, item_key
 from recon.work.on_demand import Chosen
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# Of mirrored_photos, for results that were kept.
+_VERSION = 1
 # A photo with fewer than this share of the matches that photos mostly have is looked at, at most so
 # many of them, beside so many others: those it matches best, and as many that come next to it.
 _FEW, _MOST, _PARTNERS = 0.75, 32, 2
@@ -30,6 +33,8 @@ _FEW, _MOST, _PARTNERS = 0.75, 32, 2
 # Measured: 1.6 and 2.1 times on a front that is nearly symmetrical, 5 to 12 elsewhere; as they were
 # taken, photos have 0.1 to 0.5 times as many.
 _MORE, _ENOUGH = 1.4, 60
+# Every so many-th descriptor is matched first.
+_SAMPLED = 4
 
 
 def without_mirrored(
@@ -39,7 +44,9 @@ def without_mirrored(
 
     Left in without matches, they would be matched again at twice the size, or placed by pointmaps.
     """
-    mirrored = mirrored_photos(features, matches).tolist()
+    names = [item_key(features, k) for k in range(len(features))]
+    key = content_key("mirrored photos", _VERSION, names, matches)
+    mirrored = inputs.work.once(key, lambda: mirrored_photos(features, matches)).tolist()
     if not mirrored:
         return inputs, features, list(matches)
     for photo in mirrored:
@@ -77,16 +84,22 @@ def mirrored_photos(
         best = firm[np.argsort(-found[firm], kind="stable")[:_PARTNERS]]
         next_to = firm[np.argsort(np.abs(firm - photo), kind="stable")[:_PARTNERS]]
         turned = mirrored_descriptors(features[photo].descriptors)
-        now = max(
-            (
-                match_count(turned, features[k].descriptors)
-                for k in {*best.tolist(), *next_to.tolist()}
-            ),
-            default=0,
-        )
-        if now >= max(_ENOUGH, _MORE * found.max()):
+        wanted = max(_ENOUGH, _MORE * found.max())
+        beside = {*best.tolist(), *next_to.tolist()}
+        if any(_has_matches(turned, features[k].descriptors, wanted) for k in beside):
             mirrored.append(photo)
     return np.array(sorted(mirrored), np.int64)
+
+
+def _has_matches(
+    descriptors_i: NDArray[np.float32], descriptors_j: NDArray[np.float32], wanted: float
+) -> bool:
+    """Return whether unit descriptors (K, C) have so many matches.
+
+    Some of them tell nearly always that there are by far too few.
+    """
+    some = match_count(descriptors_i[::_SAMPLED], descriptors_j)
+    return 2 * _SAMPLED * some >= wanted and match_count(descriptors_i, descriptors_j) >= wanted
 
 
 def mirrored_descriptors(descriptors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -7,20 +7,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 import pointmap
-
-
-@runtime_checkable
-class Keyed(Protocol):
-    """What knows a name of its own content, so that it need not be read to be told from others."""
-
-    @property
-    def content_key(self) -> str:
-        """Equal for equal content."""
 
 
 def content_key(stage: str, version: int, *depends_on: object) -> str:
@@ -29,8 +19,8 @@ def content_key(stage: str, version: int, *depends_on: object) -> str:
     ``version``: of the stage; raised whenever the same values give another result. Results of
     another release of this program have other names, too. Values are compared by content: numbers,
     texts, arrays (with their type and shape), dataclasses field by field, mappings and sequences;
-    :class:`Keyed` ones by the key that they know. Raises ``TypeError`` for any other object, whose
-    content nobody could tell.
+    those with a ``content_key`` by that, so that they need not be read. Raises ``TypeError`` for
+    any other object, whose content nobody could tell.
     """
     digest = hashlib.sha256()
     _add(digest, (pointmap.__version__, stage, version, depends_on))
@@ -56,9 +46,9 @@ def _add(digest: hashlib._Hash, value: object) -> None:
         _add(digest, (type(value).__name__, value.name))
     elif value is None or isinstance(value, (bool, int, float, np.generic)):
         digest.update(f"{type(value).__name__} {value!r};".encode())
-    # After what is common and plain: whether a protocol is kept takes long to find out.
-    elif isinstance(value, Keyed):
-        digest.update(f"key {value.content_key};".encode())
+    # After what is common and plain: a key may take some finding out.
+    elif (known := getattr(value, "content_key", None)) is not None:
+        digest.update(f"key {known};".encode())
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in dataclasses.fields(value)]
         digest.update(f"{type(value).__name__} {names};".encode())

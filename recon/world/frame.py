@@ -9,10 +9,14 @@ import numpy as np
 
 from pointmap.camera import Array, rigid
 from recon.scene import View, World, WorldKind
+from recon.work.content_key import content_key
+from recon.work.folder import Work
 from recon.world.gravity import estimate_up
 from recon.world.surfaces import Surfaces, find_surfaces
 from recon.world.vertical_lines import find_lines, joined
 
+# Of settled, for results that were kept.
+_VERSION = 1
 # Photos that are looked at, evenly spaced: more say nothing new.
 _MOST_VIEWS = 60
 # Surfaces within so much of level or upright are floors or walls.
@@ -28,18 +32,38 @@ _LEVEL_SHARE = 0.05
 
 
 def settled(
-    views: Sequence[View], kind: WorldKind, given: World | None = None
+    views: Sequence[View],
+    kind: WorldKind,
+    given: World | None = None,
+    *,
+    work: Work | None = None,
 ) -> tuple[tuple[View, ...], World, Array | None]:
     """Return the views in the world that a scene gets, what is known of it, and the rigid
     new_from_old (4, 4) that took them there, None where they stay as they are.
 
     ``given``: the world of known cameras, which stays. ``kind`` says what becomes of any other.
+    What is found is kept in ``work``, if there is one.
     """
     if given is not None and given.up is not None:
         return tuple(views), given, None
     placed = [view for view in views if view.registered]
     if not placed:
         return tuple(views), given or World("first-camera"), None
+    if work is None:
+        world, turn = _world_of(placed, kind, given)
+    else:
+        seen = [(view.camera, view.maps) for view in placed]
+        key = content_key("world", _VERSION, seen, kind, given)
+        world, turn = work.once(key, lambda: _world_of(placed, kind, given))
+    if turn is None:
+        return tuple(views), world, None
+    return tuple(moved(view, turn) for view in views), world, turn
+
+
+def _world_of(
+    placed: Sequence[View], kind: WorldKind, given: World | None
+) -> tuple[World, Array | None]:
+    """Return what is known of the world of placed views, and new_from_old (4, 4) as above."""
     chosen = placed[:: -(-len(placed) // _MOST_VIEWS)]
     surfaces = find_surfaces(chosen)
     poses = np.array([view.camera.cam_to_world for view in placed])
@@ -47,10 +71,9 @@ def settled(
     up = estimate_up(poses, lines, surfaces)
     direction = (float(up.direction[0]), float(up.direction[1]), float(up.direction[2]))
     if given is not None or kind == "first-camera":
-        return tuple(views), World("given" if given else kind, direction, up.sigma_deg), None
+        return World("given" if given else kind, direction, up.sigma_deg), None
     new_from_old = upright_from(poses, up.direction, surfaces)
-    world = World("upright", (0.0, 0.0, 1.0), up.sigma_deg)
-    return tuple(moved(view, new_from_old) for view in views), world, new_from_old
+    return World("upright", (0.0, 0.0, 1.0), up.sigma_deg), new_from_old
 
 
 def moved(view: View, new_from_old: Array) -> View:

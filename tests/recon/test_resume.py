@@ -117,19 +117,48 @@ def test_with_other_options_only_what_depends_on_them_is_done(
     for place in (
         "recon.two_view.features.extract_features",
         "recon.two_view.gather_evidence.solve_focals",
+        "recon.two_view.mirrored_photos.mirrored_photos",
         "recon.pipeline.compare_pictures",
         "recon.stereo.refine._Stereo._plan",
         "recon.stereo.refine._Stereo._first",
         "recon.depth.dense_depths.tied_depth",
+        "recon.world.frame.estimate_up",
+        "recon.fusion.usable_depth.count_votes",
     ):
         monkeypatch.setattr(place, never)
     coarse = scene_of(folder, work, fusion=FusionOptions(voxel_size=0.2))
     assert 0 < len(coarse.surface.faces) < len(undisturbed.surface.faces) / 4
     np.testing.assert_array_equal(coarse.views[0].depth, undisturbed.views[0].depth)
-    # One result more, the new surface, and what was there has stayed.
-    assert len({path.name for path in work.rglob("*.piece")} - names) == 1
+    # Cloud, shape and colours more; what was there has stayed.
+    assert len({path.name for path in work.rglob("*.piece")} - names) == 3
     with pytest.raises(AssertionError, match="done already"):
         scene_of(folder, work, depth_size=80)
+
+
+def test_stopped_while_it_fuses_it_does_what_is_left(
+    folder: Path, undisturbed: Reconstruction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    work = tmp_path / "work"
+    for step in ("clean", "vertex_colours"):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"recon.fusion.surface.{step}", stop)
+            with pytest.raises(KeyboardInterrupt):
+                scene_of(folder, work)
+        # From here on they would stop it again.
+        monkeypatch.setattr("recon.fusion.cloud._photo_points", stop)
+        monkeypatch.setattr("recon.fusion.surface.integrate", stop)
+    monkeypatch.setattr("recon.fusion.surface.clean", stop)
+    scene = scene_of(folder, work)
+    assert_same(scene, undisturbed)
+    np.testing.assert_array_equal(scene.surface.colours, undisturbed.surface.colours)
+    monkeypatch.undo()
+    scene_of(folder, tmp_path / "other")
+    # Parts of the surface go once it is whole, however often it was stopped.
+    names = [{path.name for path in w.rglob("*.piece")} for w in (work, tmp_path / "other")]
+    assert names[0] == names[1]
 
 
 def test_depth_of_bent_photos_is_brought_into_them_once(
@@ -209,8 +238,10 @@ def test_the_command_keeps_or_deletes_its_work(
     assert main([*arguments, "--overwrite", "--keep-work", "--fusion.voxel-size", "0.2"]) == 0
     meshes.append((tmp_path / "out" / "mesh.ply").read_bytes())
     left = set(work.rglob("*.piece"))
-    # The old surface is gone, the rest was not written again.
-    assert len(left - times.keys()) == 1 == len(times.keys() - left)
+    # The old cloud, shape and colours are gone with what they were made of, the rest was not
+    # written again.
+    assert len(left - times.keys()) == 3
+    assert times.keys() - left
     assert all(path.stat().st_mtime_ns == times[path] for path in left & times.keys())
     assert main([*arguments, "--overwrite", "--fresh"]) == 0
     assert not work.exists()
