@@ -63,9 +63,22 @@ def load_network(weights: str | Path | None = None) -> PointmapNetwork:
     or weights that are not of the network that the file describes.
     """
     path = locate(weights)
-    with _errors_name(path):
+    with _errors_name(path), _one_thread():
         arguments, stored = _read(path)
         return _assemble(path, config_from_arguments(arguments), stored).eval()
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch use one thread meanwhile: of hundreds of small tensors, several would mostly wait
+    for each other, at full speed.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def locate(weights: str | Path | None = None) -> Path:
