@@ -23,6 +23,7 @@ from recon.adaptation import AdaptOptions, Agreement, adapt, hide_blocks, refill
 from recon.alignment.align_scene import align_scene
 from recon.depth.anchored_prior import fuse_depths, upsample_prior
 from recon.depth.dense_depths import dense_depths
+from recon.evaluation.tables import markdown
 from recon.inputs import read_inputs
 from recon.options import Options
 from recon.prediction.network_pairs import network_pairs
@@ -186,7 +187,7 @@ def _mean(values: Iterable[float | None]) -> float:
 
 def table(results: Sequence[AdaptationResult]) -> str:
     """Return a Markdown table, one row per scene; "a to b" is before and after."""
-    rows = [COLUMNS, ("---",) * len(COLUMNS)]
+    rows = []
     for r in results:
         first, last = r.agreement
         if first is None or last is None:
@@ -202,7 +203,7 @@ def table(results: Sequence[AdaptationResult]) -> str:
         rows.append(
             (r.scene, held, "yes" if r.kept else "no", f"{r.cpu_seconds:.0f}", *guard, *depth)
         )
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return markdown(COLUMNS, rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

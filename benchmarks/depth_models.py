@@ -25,6 +25,7 @@ import recon
 from benchmarks.stereo import TrueView, courtyard, generated, seen_by_another
 from pointmap.training.rendering.render_views import HELD_OUT_SEED
 from recon.depth_models import DepthPrediction
+from recon.evaluation.tables import markdown
 from recon.options import Options
 from recon.prediction.affine_fit import MapKind
 from recon.work.content_key import content_key
@@ -140,13 +141,12 @@ def score(name: str, views: Sequence[TrueView], model: StandIn | None) -> Scores
 
 def table(results: Sequence[Scores]) -> str:
     """Return a Markdown table, one row per run."""
-    rows = [COLUMNS, ("---",) * len(COLUMNS)]
-    rows += [
+    rows = [
         (r.scene, r.model, f"{r.placed}/{r.photos}", f"{r.focal:.2f}",
          f"{r.abs_rel:.2f} / {r.abs_rel_each:.2f}", f"{r.noise:.2f}", f"{r.cpu_seconds:.0f}")
         for r in results
     ]  # fmt: skip
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return markdown(COLUMNS, rows)
 
 
 def scenes(names: Sequence[str]) -> dict[str, list[TrueView]]:

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from benchmarks.pointmap_scenes import cast_depth, make_room
 from benchmarks.surface import colours_at
 from pointmap.camera import Array, pinhole, transform_points, unproject
+from recon.evaluation.tables import markdown
 from recon.fusion import FusionOptions, fuse_views
 from recon.scene import Camera, LoadedMaps, Scene, Tracks, View
 from recon.work.folder import Work
@@ -184,7 +185,7 @@ def _peak_mb() -> float:
 def _table(rows: Sequence[ScaleScores]) -> str:
     names = ["photos", "fusion CPU s (wall)", "files", "report", "again, other voxel", "peak MB",
              "points", "triangles", "depth MB", "report MB"]  # fmt: skip
-    lines = [names, ["---"] * len(names)]
+    lines = []
     for row in rows:
         costs = [f"{c.cpu:.0f} ({c.seconds:.0f})" for c in (row.fusion, row.files, row.report)]
         lines.append(
@@ -199,7 +200,7 @@ def _table(rows: Sequence[ScaleScores]) -> str:
                 f"{row.report_mb:.1f}",
             ]
         )
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown(names, lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,6 +23,7 @@ from pointmap.metrics import MAD_TO_SIGMA, auc_at
 from recon.alignment.align_scene import align_scene
 from recon.evaluation.poses import relative_pose_errors
 from recon.evaluation.scene import SceneTruth, read_truth
+from recon.evaluation.tables import markdown
 from recon.inputs import Inputs, read_inputs
 from recon.options import Options
 from recon.prediction.network_pairs import network_pairs
@@ -130,7 +131,7 @@ def table(results: Sequence[Scores]) -> str:
         "right",
         "sigma px",
     )
-    lines = [head, ("---",) * len(head)]
+    lines = []
     names = list(dict.fromkeys(r.scene for r in results))
     matchers = list(dict.fromkeys(r.matcher for r in results))
     for name in [*names, "mean"]:
@@ -151,7 +152,7 @@ def table(results: Sequence[Scores]) -> str:
                 for k in ("cpu_seconds", "right", "sigma_px")
             )
             lines.append((name, matcher, *cells, f"{cost:.2f}", f"{right:.2f}", f"{sigma:.2f}"))
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown(head, lines)
 
 
 def main(arguments: Sequence[str]) -> int:

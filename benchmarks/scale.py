@@ -26,6 +26,7 @@ from pointmap.images import find_photos
 from pointmap.metrics import auc_at
 from recon.evaluation.poses import centre_error, relative_pose_errors
 from recon.evaluation.scene import SceneTruth, read_truth
+from recon.evaluation.tables import markdown
 from recon.export.cameras_json import read_cameras
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -202,7 +203,7 @@ def summary_table(outcomes: Sequence[Outcome]) -> str:
             cells = [f"FAILED: {outcome.failure.replace('|', '/')}", "-", "-"]
         cost = (f"{total.seconds:.0f}", f"{total.cpu_seconds:.0f}", f"{total.peak_gb:.2f}")
         rows.append((str(outcome.photos), outcome.method, *cells, *cost))
-    return _markdown(rows)
+    return markdown(rows[0], rows[1:])
 
 
 def stage_table(outcomes: Sequence[Outcome]) -> str:
@@ -229,12 +230,7 @@ def stage_table(outcomes: Sequence[Outcome]) -> str:
             ]
             shown = " / ".join("-" if power is None else f"{power:.2f}" for power in powers)
             rows.append((f"{method}: {stage}", *cells, shown))
-    return _markdown(rows)
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    lines = [rows[0], ("---",) * len(rows[0]), *rows[1:]]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown(rows[0], rows[1:])
 
 
 def _failed(

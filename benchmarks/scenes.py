@@ -20,6 +20,7 @@ from benchmarks.measure import Measured, run_measured
 from pointmap.errors import InputError
 from pointmap.images import find_photos
 from recon.evaluation.scene import SceneScores, SceneTruth, read_truth, score_scene
+from recon.evaluation.tables import markdown
 from recon.export.cameras_json import read_cameras
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,8 +108,7 @@ def score(scene: Path, out: Path, names: Sequence[str]) -> SceneScores:
 
 def table(results: Sequence[SceneResult]) -> str:
     """Return a Markdown table, one row per scene, "-" where there is no truth."""
-    rows = [COLUMNS, ("---",) * len(COLUMNS), *(_row(result) for result in results)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return markdown(COLUMNS, [_row(result) for result in results])
 
 
 def _row(result: SceneResult) -> tuple[str, ...]:
@@ -157,11 +157,10 @@ def few_photos_table(results: Mapping[int, Sequence[SceneResult]]) -> str:
                 poses = result.scores.poses if result.scores else None
                 rows.setdefault(result.scene, []).append(poses.auc[30] if poses else 0.0)
     head = ("AUC@30", *(f"{count} photos" for count in results))
-    lines = [head, ("---",) * len(head)]
-    lines += [(scene, *(f"{value:.1f}" for value in values)) for scene, values in rows.items()]
+    lines = [(scene, *(f"{value:.1f}" for value in values)) for scene, values in rows.items()]
     means = np.array(list(rows.values())).reshape(-1, len(results)).mean(axis=0) if rows else []
     lines.append(("mean", *(f"{value:.1f}" for value in means)))
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown(head, lines)
 
 
 def write_json(path: Path, results: Sequence[SceneResult], options: BenchmarkOptions) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks.scenes import BenchmarkOptions, run_scene
 from pointmap.camera import Array, invert_rigid, project, transform_points, unproject
+from recon.evaluation.tables import markdown
 from recon.stage_results import CONFIRMED, DepthMap
 from recon.stereo.refine import refine_depths
 from recon.stereo.view import StereoOptions, StereoView
@@ -259,7 +260,7 @@ def score_real(scene: Path, out: Path) -> RealScores:
 
 def table(results: Sequence[RefinedScores | RealScores]) -> str:
     """Return a Markdown table, one row per scene."""
-    rows = [COLUMNS, ("---",) * len(COLUMNS)]
+    rows: list[tuple[str, ...]] = []
     for result in results:
         if isinstance(result, RefinedScores):
             _, *figures = asdict(result).values()
@@ -269,7 +270,7 @@ def table(results: Sequence[RefinedScores | RealScores]) -> str:
             rows.append((result.scene, f"FAILED: {result.failure}", *["-"] * 6))
         else:
             rows.append((result.scene, f"{result.before:.2f}", f"{result.after:.2f}", *["-"] * 5))
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return markdown(COLUMNS, rows)
 
 
 def main(arguments: Sequence[str]) -> int:

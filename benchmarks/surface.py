@@ -32,6 +32,7 @@ from pointmap.camera import (
     unproject,
 )
 from recon.depth.derived_maps import on_edge
+from recon.evaluation.tables import markdown
 from recon.fusion import FusionOptions, fuse_surface
 from recon.scene import Camera, LoadedMaps, Mesh, View
 
@@ -196,9 +197,7 @@ def _table(
     rows: Sequence[ExactScores] | Sequence[CleaningScores] | Sequence[CourtyardScores],
 ) -> str:
     cells = [{name: _text(value) for name, value in asdict(row).items()} for row in rows]
-    names = list(cells[0])
-    lines = [names, ["---"] * len(names), *(list(row.values()) for row in cells)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown(list(cells[0]), [list(row.values()) for row in cells])
 
 
 def _text(value: object) -> str:

@@ -21,6 +21,7 @@ import numpy as np
 from pointmap.camera import Array, project, transform_points, unproject
 from pointmap.inference import encode_photos
 from recon.evaluation.scene import SceneTruth, read_depth_truth, read_truth
+from recon.evaluation.tables import markdown
 from recon.inputs import Inputs, read_inputs
 from recon.prediction.view_graph import Pair, ViewGraphOptions, build_view_graph
 from recon.stage_results import PhotoFeatures
@@ -126,11 +127,11 @@ def _ways(
 
 def table(results: Sequence[PairsResult]) -> str:
     """Return a Markdown table, one row per scene and way."""
-    rows = [COLUMNS, ("---",) * len(COLUMNS)]
+    rows = []
     for r in results:
         shares = (f"{share:.3f}" for share in (r.recall_20, r.recall_40, r.right))
         rows.append((r.scene, str(r.photos), r.way, str(r.pairs), f"{r.cpu_seconds:.1f}", *shares))
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return markdown(COLUMNS, rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,14 +17,14 @@ import recon
 from pointmap.errors import one_line
 from recon.batch.outcome import Outcome, inputs_key, read_outcome, write_outcome
 from recon.batch.scene_list import SceneEntry
+from recon.export.staging import is_reserved
 
 # How long a scene that is told to end may take to do so, and how often it is looked at.
 _GRACE_SECONDS, _LOOK_SECONDS = 20.0, 0.1
 _KIND = b"error:"
-
-
-# Of a scene on which a batch that was killed still works for a moment; it is tried so often again.
-_IN_USE, _MOST_TRIES = "another run is writing", 3
+# How long a scene waits at most for the process of a killed batch, which ends with that batch, but
+# not in the middle of a long call into C.
+_WAIT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -108,13 +109,21 @@ class Scenes:
     def outcomes(self) -> Iterator[Outcome | None]:
         """Yield outcomes as scenes end, and None every now and then while none does.
 
-        Raises ``OSError`` when an outcome cannot be written.
+        Scenes on which another run works come later, if they are free soon; else they fail. Raises
+        ``OSError`` when an outcome cannot be written.
         """
-        waiting = self._waiting[::-1]
-        tries = dict.fromkeys((entry.name for entry, _ in waiting), 0)
+        waiting = deque(self._waiting)
+        wait_until = time.monotonic() + _WAIT_SECONDS
         while waiting or self.running:
-            while waiting and len(self.running) < self._at_once:
-                self._start(*waiting.pop())
+            # Each that waits is looked at once.
+            for _ in range(len(waiting)):
+                if len(self.running) >= self._at_once:
+                    break
+                entry, key = waiting.popleft()
+                if time.monotonic() < wait_until and is_reserved(self._folder.scene(entry.name)):
+                    waiting.append((entry, key))
+                else:
+                    self._start(entry, key)
             ended = [r for r in self.running.values() if r.process.poll() is not None]
             if not ended:
                 yield None
@@ -122,12 +131,7 @@ class Scenes:
             for running in ended:
                 del self.running[running.entry.name]
                 outcome = self._outcome(running)
-                name = running.entry.name
-                if _IN_USE in (outcome.reason or "") and tries[name] < _MOST_TRIES:
-                    tries[name] += 1
-                    waiting.append((running.entry, running.key))
-                    continue
-                self.done[name] = outcome
+                self.done[running.entry.name] = outcome
                 yield outcome
 
     def _start(self, entry: SceneEntry, key: str) -> None:

@@ -16,7 +16,7 @@ class ExportOptions:
     """Which further files a scene gets."""
 
     formats: tuple[Format, ...] = ()
-    """Also write: obj (the mesh), splat (the cloud as Gaussians, in the PLY of 3DGS), spz (these,
+    """Also write: obj (the mesh), splat (the surface as Gaussians, in the PLY of 3DGS), spz (these,
     small; needs the package gsply), depth-npz, depth-png (16 bit, with its scale in a JSON file) or
     depth-exr (float; needs the package OpenEXR)."""
     depth_resolution: Literal["working", "original"] = "working"

@@ -3,7 +3,7 @@
 Format: the PLY of Kerbl et al., "3D Gaussian Splatting", SIGGRAPH 2023, without view-dependent
 colour: position, normal, colour as the constant spherical harmonic, logit of the opacity, logarithm
 of the three standard deviations, and a quaternion w x y z whose third axis is the normal.
-``splat.spz`` holds the same in a tenth of the bytes (https://github.com/nianticlabs/spz).
+``splat.spz`` holds the same in about a quarter of the bytes (https://github.com/nianticlabs/spz).
 """
 
 from __future__ import annotations

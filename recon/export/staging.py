@@ -137,7 +137,7 @@ def reserved_folder(folder: str | Path, *, overwrite: bool) -> Iterator[OutputFo
     with ExitStack() as stack:
         try:
             new_parents = _missing_parents(target)
-            work = target.with_name(f".{target.name}.partial")
+            work = _hidden_sibling(target)
             stack.callback(_remove_empty, [work, *new_parents])
             _hold(work, target, stack)
             _clear_up_killed_run(target, work)
@@ -148,6 +148,18 @@ def reserved_folder(folder: str | Path, *, overwrite: bool) -> Iterator[OutputFo
         output = OutputFolder(target, work, overwrite=overwrite, ours=ours)
         stack.callback(output.clear_up)
         yield output
+
+
+def is_reserved(folder: Path) -> bool:
+    """Return whether a run has ``folder`` (absolute, without links) to itself at this moment."""
+    try:
+        with exclusive_file(_hidden_sibling(folder) / _LOCK):
+            return False
+    except Busy:
+        return True
+    except OSError:
+        # No run has made the hidden folder, or one has just removed it.
+        return False
 
 
 def real_path(folder: str | Path) -> Path:
@@ -182,6 +194,10 @@ def _check_replaceable(target: Path, *, overwrite: bool) -> dict[str, str]:
             "so it is not overwritten: move them away or choose another folder"
         )
     return ours
+
+
+def _hidden_sibling(target: Path) -> Path:
+    return target.with_name(f".{target.name}.partial")
 
 
 def _missing_parents(target: Path) -> list[Path]:

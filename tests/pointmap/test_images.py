@@ -99,12 +99,6 @@ def open_one(path: Path) -> Photo:
     return photos[0]
 
 
-def reason_for(path: Path) -> str:
-    photos, rejected = open_photos([path])
-    assert not photos and rejected[0].path == path
-    return rejected[0].reason
-
-
 @pytest.mark.parametrize("multiple", [1, 16])
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 @pytest.mark.parametrize("size", SIZES)

@@ -295,6 +295,7 @@ def test_text_stands_out_from_its_ground(page: ViewerPage) -> None:
         linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
         return float(linear @ [0.2126, 0.7152, 0.0722])
 
+    assert len(pairs) > 15
     for pair in pairs:
         dark, bright = sorted(light(colour) for colour in pair)
         assert (bright + 0.05) / (dark + 0.05) >= 4.5, pair

@@ -30,7 +30,7 @@ from pointmap.training.scenes.solids import (
 _Rng = np.random.Generator
 _Regions = tuple[Array, Array]
 
-_GABLE, _RAMP = HULL, HULL + 1
+_GABLE = HULL
 _WALLS = ("bricks", "surface", "noise", "leaves", "voronoi", "plain", "marble", "wood")
 _FLOORS = ("bricks", "surface", "noise", "leaves", "voronoi", "wood", "checkers", "photo", "marble")
 _SHAPES = (

@@ -29,10 +29,17 @@ from recon.stage_results import (
 )
 
 WIDTH, HEIGHT, COUNT, MATCHES, OUTLIERS = 320, 240, 5, 24, 4
-PAIRS = [(i, j) for i in range(COUNT) for j in range(i + 1, min(i + 3, COUNT))]
+# Two groups of three, with one photo in both.
+PAIRS = [(0, 1), (0, 2), (1, 2), (2, 3), (2, 4), (3, 4)]
 PHOTOS = [
     Photo(Path(f"{k}.png"), f"{k}.png", WIDTH, HEIGHT, 1, "camera", None) for k in range(COUNT)
 ]
+
+
+@pytest.fixture(autouse=True)
+def few_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare maps at a quarter of the places: enough for these, and soon done."""
+    monkeypatch.setattr("recon.prediction.small_map._PLACES", 12)
 
 
 @pytest.fixture(scope="module")
@@ -136,12 +143,11 @@ def turned_deg(found: Alignment, shots: list[Shot]) -> float:
     return worst
 
 
-@pytest.mark.parametrize("wrong", [(), (1,)])
-def test_groups_that_are_turned_to_each_other_turn_back(
-    shots: list[Shot], wrong: tuple[int, ...]
+def test_groups_that_are_turned_to_each_other_turn_back_also_beside_a_wrong_map(
+    shots: list[Shot],
 ) -> None:
     before = scene(shots, turned_deg=35)
-    found = aligned(shots, before, maps(shots, wrong))
+    found = aligned(shots, before, maps(shots, wrong=(1,)))
     assert found is not None
     assert turned_deg(before, shots) == pytest.approx(35, abs=0.1)
     assert turned_deg(found, shots) < 4

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -22,6 +23,7 @@ from pointmap.errors import InputError
 from pointmap.network import DUSt3R
 from recon.batch.__main__ import EXIT_SOME_FAILED, main
 from recon.batch.outcome import Outcome, read_outcome
+from recon.batch.processes import BatchFolder, Scenes
 from recon.batch.scene_list import read_scenes
 from viz.pages.batch_page import BatchRow, batch_page
 
@@ -55,28 +57,48 @@ def outcome(path: Path) -> Outcome:
     return found
 
 
+@contextmanager
+def elsewhere_reserved(folder: Path) -> Iterator[None]:
+    """Have another process keep the scene's folder to itself meanwhile."""
+    code = (
+        "import sys; from recon.export import reserved_folder\n"
+        "with reserved_folder(sys.argv[1], overwrite=True): print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline()
+        yield
+        # By the end of its input; ``with`` waits for it.
+        process.stdin.close()
+
+
 def test_killed_on_the_way_it_goes_on_and_says_which_scenes_failed(
     survey: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, arguments = tmp_path / "out", arguments_of(survey, tmp_path / "out")
-    batch = subprocess.Popen(
-        [sys.executable, "-m", "recon.batch", *arguments],
-        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    while not list(out.glob("outcomes/*.json")):
-        assert batch.poll() is None
-        time.sleep(0.05)
-    batch.send_signal(signal.SIGKILL)
-    batch.wait()
-    done = {p: p.stat().st_mtime_ns for p in out.glob("outcomes/*.json")}
-    done = {p: changed for p, changed in done.items() if outcome(p).reason is None}
+    # Two scenes that another run holds: the batch cannot end before it is killed.
+    with elsewhere_reserved(out / "scenes" / HOSTILE), elsewhere_reserved(out / "scenes/empty"):
+        batch = subprocess.Popen(
+            [sys.executable, "-m", "recon.batch", *arguments],
+            cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        first = out / "outcomes/1.json"
+        while not first.is_file():
+            assert batch.poll() is None
+            time.sleep(0.05)
+        batch.kill()
+        batch.wait()
+    changed = first.stat().st_mtime_ns
     assert main(arguments) == EXIT_SOME_FAILED
     names = os.listdir(survey / "survey")
     outcomes = {name: outcome(out / "outcomes" / f"{name}.json") for name in names}
     assert {n for n, o in outcomes.items() if o.reason is None} == {"1", HOSTILE}
     assert "no usable photo" in str(outcomes["broken"].reason)
     assert "empty" in str(outcomes["empty"].reason)
-    assert all(path.stat().st_mtime_ns == changed for path, changed in done.items())
+    assert first.stat().st_mtime_ns == changed
     said = capsys.readouterr().out
     assert "2 scenes, 2 without one" in said
     page = (out / "index.html").read_text(encoding="utf-8")
@@ -85,6 +107,42 @@ def test_killed_on_the_way_it_goes_on_and_says_which_scenes_failed(
     # Of a scene that there is not, what was said on the way.
     logs = re.findall(r"href='(logs/[^']+)'", page)
     assert logs and all((out / unquote(log)).is_file() for log in logs)
+
+
+def scenes_of(survey: Path, out: Path, names: set[str]) -> Scenes:
+    folder = BatchFolder(out)
+    folder.make()
+    entries = [entry for entry in read_scenes(survey / "survey") if entry.name in names]
+    options = arguments_of(survey, out)
+    return Scenes(entries, folder, options[options.index("--") + 1 :], at_once=1)
+
+
+def test_a_scene_on_which_a_killed_run_still_works_comes_when_that_has_ended(
+    survey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recon.batch.processes._WAIT_SECONDS", 1e6)
+    came = []
+    with ExitStack() as other, scenes_of(survey, tmp_path, {"1", "empty"}) as scenes:
+        other.enter_context(elsewhere_reserved(tmp_path / "scenes/1"))
+        for ended in scenes.outcomes():
+            if ended is not None:
+                came.append(ended.name)
+            elif came and not scenes.running:
+                # Nothing is left but the one that waits.
+                other.close()
+    assert came == ["empty", "1"] and scenes.done["1"].reason is None
+
+
+def test_a_scene_that_another_run_keeps_fails_in_one_line_and_the_others_come(
+    survey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recon.batch.processes._WAIT_SECONDS", 0.5)
+    kept = elsewhere_reserved(tmp_path / "scenes/broken")
+    with kept, scenes_of(survey, tmp_path, {"broken", "empty"}) as scenes:
+        assert {ended.name for ended in scenes.outcomes() if ended} == {"broken", "empty"}
+    reason = str(scenes.done["broken"].reason)
+    assert reason.startswith("another run is writing to") and "\n" not in reason
+    assert "no photos found" in str(scenes.done["empty"].reason)
 
 
 def test_options_that_no_scene_can_take_are_refused_at_once(survey: Path, tmp_path: Path) -> None:

@@ -185,7 +185,9 @@ def test_photos_that_show_something_else_or_too_little_are_not_placed(
     corner = save_photo(replace(shot, pixels=pixels), tmp_path / "corner.png")
     plain = save_photo(replace(shot, pixels=0 * pixels), tmp_path / "plain.png")
     scene = read_solved_scene(material / "scene")
-    for one in localise_photos(scene, open_usable([elsewhere, corner, plain])):
+    found = list(localise_photos(scene, open_usable([elsewhere, corner, plain])))
+    assert len(found) == 3
+    for one in found:
         assert not one.placed and one.reason, one.photo.name
 
 
