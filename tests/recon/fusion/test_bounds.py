@@ -29,12 +29,13 @@ def test_triangle_bound_is_kept(shots: list[Shot]) -> None:
 
 
 def test_memory_bound_makes_voxels_coarser_and_says_so(
-    shots: list[Shot], caplog: pytest.LogCaptureFixture
+    shots: list[Shot], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("recon.fusion.surface._MOST_PARTS", 4)
     views = [view_of(s) for s in shots]
     fine = fuse_surface(views)
     assert not caplog.records
-    bound = fuse_surface(views, options=FusionOptions(max_memory_gb=0.006 / 128))
+    bound = fuse_surface(views, options=FusionOptions(max_memory_gb=0.006 / 4))
     assert 0 < len(bound.mesh.faces) < 0.5 * len(fine.mesh.faces)
     assert bound.statistics["voxel_size"] > fine.statistics["voxel_size"]
     assert "--fusion.max-memory-gb" in caplog.text

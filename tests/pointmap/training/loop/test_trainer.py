@@ -115,7 +115,7 @@ def test_a_stopped_run_goes_on_exactly(tmp_path: Path, config: NetworkConfig) ->
 
 # A matched network searches a pose in each step, which takes fifteen times as long.
 @pytest.mark.parametrize(
-    ("config", "steps"), [(CONFIG, 500), (MATCHED, 80)], ids=["plain", "matched"]
+    ("config", "steps"), [(CONFIG, 500), (MATCHED, 60)], ids=["plain", "matched"]
 )
 def test_it_learns_and_the_average_forgets_the_start(
     tmp_path: Path, config: NetworkConfig, steps: int
