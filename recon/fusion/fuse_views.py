@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 # Of fuse_views, for results that were kept.
-_VERSION = 9
+_VERSION = 10
 _MOST_TILT_DEG = 5.0
 
 

@@ -16,6 +16,7 @@ from recon.depth.derived_maps import on_edge
 from recon.fusion.continued_planes import continued
 from recon.fusion.frames import UsableDepth, rays_of, unpacked
 from recon.fusion.options import FusionOptions
+from recon.fusion.passing_things import without_passing_things
 from recon.fusion.sky import SkyVotes, above_horizon, ray_directions, sky_mask
 from recon.fusion.witnesses import count_votes, witnesses
 from recon.scene import View
@@ -51,7 +52,8 @@ def usable_depths(
 
     Of a complete surface less sure depth stays, however unsure, where more photos found the same
     than look past it: a plain wall, which matching cannot confirm but on which what was inferred
-    for several photos meets. Planes that go on take the place of the rest. Where less than a
+    for several photos meets. Planes that go on take the place of the rest. Pixels that show another
+    thing than most photos measured there go (:mod:`recon.fusion.passing_things`). Where less than a
     twentieth of all depth is sure enough (one photo, or depth that was never compared between
     photos) the surest nine tenths are taken instead of next to nothing. ``up`` (3,): where up is in
     the world, if that is known.
@@ -62,7 +64,10 @@ def usable_depths(
         masked = _masked(placed, _surest_nine_tenths(placed, options.min_confidence), options, up)
     others = witnesses([m.usable for m in masked])
     supported = list(in_threads(lambda pair: _supported(*pair), zip(masked, others, strict=True)))
-    return [usable for usable in supported if usable.rounded.any()]
+    number = {id(m.usable): k for k, m in enumerate(masked)}
+    numbers = [[number[id(other)] for other in those] for those in others]
+    still = without_passing_things(supported, numbers)
+    return [usable for usable in still if usable.rounded.any()]
 
 
 def _masked(
