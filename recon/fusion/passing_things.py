@@ -11,7 +11,7 @@ Goesele, ECCV 2014, section 3.2). The surface stays, as others measured it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pointmap.camera import invert_rigid, project
 from recon.fusion.exposure import well_exposed
-from recon.fusion.frames import UsableDepth
+from recon.fusion.frames import UsableDepth, unpacked
 from recon.work.threads import in_threads
 
 # Photos are compared at about this size: what passes is a region, not a pixel.
@@ -37,23 +37,39 @@ _KEPT = 256
 
 
 def without_passing_things(
-    depths: Sequence[UsableDepth], others: Sequence[Sequence[int]]
+    depths: Sequence[UsableDepth],
+    unsure: Sequence[NDArray[np.uint8]],
+    others: Sequence[Sequence[int]],
 ) -> list[UsableDepth]:
-    """Return the depths without what passes by; ``others``: numbers of each one's witnesses."""
+    """Return the depths without what passes by.
+
+    ``unsure``: packed bits of the pixels of each whose confidence is low, which say nothing against
+    what was measured surely; ``others``: numbers of each one's witnesses.
+    """
 
     @functools.lru_cache(_KEPT)
     def small(number: int) -> _Small:
-        return _Small.of(depths[number])
+        return _Small.of(depths[number], unsure[number])
+
+    def passing(number: int, *, surely: bool) -> NDArray[np.bool_]:
+        own = small(number)
+        seen = [small(other).seen_from(own, surely=surely) for other in others[number]]
+        depth, colours = (np.stack(part) for part in zip(*seen, strict=True))
+        region = _another_thing(own, depth, colours)
+        return _enlarged(region, own.step, depths[number].rounded.shape)
 
     def still(number: int) -> UsableDepth:
         depth = depths[number]
         if len(others[number]) < _AGREEING or not depth.rounded.any():
             return depth
-        passing = _passing(small(number), others[number], small)
-        if not passing.any():
+        inferred = unpacked(unsure[number], depth.rounded.shape)
+        passes = passing(number, surely=True)
+        if inferred.any():
+            passes |= inferred & passing(number, surely=False)
+        if not passes.any():
             return depth
         kept = replace(depth, padded=depth.padded.copy())
-        kept.rounded[_enlarged(passing, small(number).step, depth.rounded.shape)] = 0
+        kept.rounded[passes] = 0
         return kept
 
     return list(in_threads(still, range(len(depths))))
@@ -62,16 +78,17 @@ def without_passing_things(
 @dataclass(frozen=True)
 class _Small:
     """A photo made ``step`` times smaller: ``colours`` (h, w, 3), the ``points`` (3, h, w) that it
-    measured, in the camera's frame, of z = 0 where none.
+    measured, in the camera's frame, of z = 0 where none, and where (h, w) it is ``sure`` of them.
     """
 
     usable: UsableDepth
     step: int
     colours: NDArray[np.float32]
     points: NDArray[np.float32]
+    sure: NDArray[np.bool_]
 
     @staticmethod
-    def of(usable: UsableDepth) -> _Small:
+    def of(usable: UsableDepth, unsure: NDArray[np.uint8]) -> _Small:
         """Return the photo of a depth; it may be read."""
         import cv2
 
@@ -79,18 +96,23 @@ class _Small:
         step = max(1, -(-max(height, width) // _LONG_SIDE))
         rows, columns = max(1, height // step), max(1, width // step)
         every = np.zeros((height, width), bool)
-        every[step // 2 : rows * step : step, step // 2 : columns * step : step] = True
+        middles = np.s_[step // 2 : rows * step : step, step // 2 : columns * step : step]
+        every[middles] = True
         pixels = usable.view.pixels[: rows * step, : columns * step]
         colours = cv2.resize(pixels, (columns, rows), interpolation=cv2.INTER_AREA)
         # Places in it are rounded to whole pixels.
         colours = cv2.blur(colours.astype(np.float32), (3, 3))
-        return _Small(usable, step, colours, usable.points(every).reshape(3, rows, columns))
+        points = usable.points(every).reshape(3, rows, columns)
+        sure = (points[2] > 0) & ~unpacked(unsure, (height, width))[middles]
+        return _Small(usable, step, colours, points, sure)
 
-    def seen_from(self, own: _Small) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def seen_from(
+        self, own: _Small, *, surely: bool
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return depth (h, w), infinite where nothing is, and colours (h, w, 3), as ``own`` would
-        see what this photo measured, its exposure levelled to that one's.
+        see what this photo measured (``surely``), its exposure levelled to that one's.
         """
-        measured = self.points[2] > 0
+        measured = self.sure if surely else self.points[2] > 0
         move = (invert_rigid(own.usable.cam_to_world) @ self.usable.cam_to_world).astype(np.float32)
         points = self.points[:, measured].T @ move[:3, :3].T + move[:3, 3]
         xy = project(points, own.usable.intrinsics, own.usable.lens) / own.step
@@ -119,14 +141,14 @@ def _levelled(
     return np.minimum(colours * gain, 255)
 
 
-def _passing(
-    own: _Small, others: Sequence[int], small: Callable[[int], _Small]
+def _another_thing(
+    own: _Small, depth: NDArray[np.float32], colours: NDArray[np.float32]
 ) -> NDArray[np.bool_]:
-    """Return the pixels (h, w) of a small photo that show something else than most others do."""
+    """Return where (h, w) a small photo shows another thing than the surface that most of the
+    others (K, h, w) have there, and has nothing in front of it.
+    """
     import cv2
 
-    views = [small(other).seen_from(own) for other in others]
-    depth, colour = np.stack([z for z, _ in views]), np.stack([colours for _, colours in views])
     surface = _agreed(depth)
     reached = np.where(np.isfinite(surface), surface, 0)
     seen = np.abs(depth - reached) < _SAME_DEPTH * reached
@@ -135,10 +157,10 @@ def _passing(
     if known.sum() < _FEWEST:
         return np.zeros(known.shape, bool)
     middle = np.zeros_like(own.colours)
-    middle[known] = np.nanmedian(np.where(seen[..., None], colour, np.nan)[:, known], axis=0)
+    middle[known] = np.nanmedian(np.where(seen[..., None], colours, np.nan)[:, known], axis=0)
     differs = np.abs(own.colours - middle).max(axis=-1)
     limit = max(_LEVELS, _TYPICAL * float(np.median(differs[known])))
-    alike = (seen & (np.abs(colour - middle).max(axis=-1) < limit)).sum(axis=0)
+    alike = (seen & (np.abs(colours - middle).max(axis=-1) < limit)).sum(axis=0)
     # What stands in front of the surface hides it; if others look past it, they say so elsewhere.
     front = (own.points[2] > 0) & (own.points[2] < surface * (1 - _SAME_DEPTH))
     other = known & (differs > limit) & (alike >= _AGREEING) & (2 * alike > count) & ~front

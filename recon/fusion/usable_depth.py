@@ -66,7 +66,7 @@ def usable_depths(
     supported = list(in_threads(lambda pair: _supported(*pair), zip(masked, others, strict=True)))
     number = {id(m.usable): k for k, m in enumerate(masked)}
     numbers = [[number[id(other)] for other in those] for those in others]
-    still = without_passing_things(supported, numbers)
+    still = without_passing_things(supported, [m.unsure for m in masked], numbers)
     return [usable for usable in still if usable.rounded.any()]
 
 
