@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pointmap.masks import eroded
 from recon.depth.derived_maps import on_edge
 from recon.fusion.continued_planes import continued
 from recon.fusion.frames import UsableDepth, rays_of, unpacked
 from recon.fusion.options import FusionOptions
 from recon.fusion.passing_things import without_passing_things
 from recon.fusion.sky import SkyVotes, above_horizon, ray_directions, sky_mask
-from recon.fusion.witnesses import count_votes, witnesses
+from recon.fusion.witnesses import LOOKS_PAST, count_votes, witnesses
 from recon.scene import View
 from recon.work.threads import in_threads
 
@@ -29,14 +30,17 @@ _SAMPLED = 20_000
 # Confidence beyond doubt: stereo confirms a third to two thirds of a hazy sky, but only 3 % of it
 # with so much; of walls and ground, two thirds and more.
 _FIRM = 0.65
+# Pixels of a sky's rim that may show something else.
+_SKY_RIM = 3
 # Every so many-th pixel, across and down, votes for a sky.
 _VOTING_STEP = 4
 
 
 @dataclass(frozen=True)
 class _Masked:
-    """A view's depth before others are asked, with ``unsure``, packed bits of the pixels whose
-    confidence is low, and the numbers of pixels that were measured, and measured surely.
+    """A view's depth before others are asked, :data:`recon.fusion.witnesses.LOOKS_PAST` where there
+    is sky, with ``unsure``, packed bits of the pixels whose confidence is low, and the numbers of
+    pixels that were measured, and measured surely.
     """
 
     usable: UsableDepth
@@ -126,8 +130,10 @@ def _mask(
     measured = _measured(depth, confidence)
     confirmed = measured & (confidence >= sure)
     known = measured & (confidence >= least)
+    sky = np.zeros(depth.shape, bool)
     if finder is not None and known.any():
-        known &= ~finder.sky(view)
+        sky = finder.sky(view)
+    known &= ~sky
     sure_known = known & confirmed
 
     def whole(where: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -138,9 +144,12 @@ def _mask(
     depth = np.where(sure_known, whole(sure_known), whole(known))
     some = depth[depth > 0]
     unit = float(np.median(some)) if len(some) else 1.0
+    rounded = np.minimum(depth / unit, _LARGEST_HALF).astype(np.float16)
+    # At its rim what is seen may be a roof.
+    rounded[eroded(sky, _SKY_RIM)] = LOOKS_PAST
     usable = UsableDepth(
         view,
-        np.pad(np.minimum(depth / unit, _LARGEST_HALF).astype(np.float16), 1),
+        np.pad(rounded, 1),
         unit,
         view.camera.intrinsics_at(*depth.shape[::-1]),
         view.camera.cam_to_world,
@@ -158,7 +167,7 @@ def _supported(masked: _Masked, others: Sequence[UsableDepth]) -> UsableDepth:
     """Return the depth without that of low confidence that the others don't support; planes that go
     on there take its place.
     """
-    usable = masked.usable
+    usable = replace(masked.usable, padded=np.maximum(masked.usable.padded, 0))
     shape = usable.rounded.shape
     unsure = unpacked(masked.unsure, shape)
     if not unsure.any():
