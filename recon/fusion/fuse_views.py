@@ -59,7 +59,7 @@ def fuse_views(
             settled = replace(options, voxel_size=automatic_voxel_size(depths, options))
         cloud = points_of(depths, settled)
         surface = surface_of(depths, settled, fast)
-        return Fused(cloud, textured(surface, views, settled, work.pieces))
+        return Fused(cloud, textured(surface, views, depths, settled, work.pieces))
 
     seen = [(view.camera, view.maps) for view in views]
     return work.once(content_key("fusion", _VERSION, seen, options, up), fuse)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pointmap.camera import invert_rigid, project
 from recon.fusion.exposure import well_exposed
 from recon.fusion.frames import UsableDepth, unpacked
+from recon.scene import Maps
 from recon.work.threads import in_threads
 
 # Photos are compared at about this size: what passes is a region, not a pixel.
@@ -41,7 +42,7 @@ def without_passing_things(
     unsure: Sequence[NDArray[np.uint8]],
     others: Sequence[Sequence[int]],
 ) -> list[UsableDepth]:
-    """Return the depths without what passes by.
+    """Return the depths without what passes by, of views whose pixels are not usable there.
 
     ``unsure``: packed bits of the pixels of each whose confidence is low, which say nothing against
     what was measured surely; ``others``: numbers of each one's witnesses.
@@ -68,11 +69,39 @@ def without_passing_things(
             passes |= inferred & passing(number, surely=False)
         if not passes.any():
             return depth
-        kept = replace(depth, padded=depth.padded.copy())
+        maps = _StandingMaps(depth.view.maps, np.packbits(passes), passes.shape)
+        kept = replace(depth, padded=depth.padded.copy(), view=replace(depth.view, maps=maps))
         kept.rounded[passes] = 0
         return kept
 
     return list(in_threads(still, range(len(depths))))
+
+
+@dataclass(frozen=True)
+class _StandingMaps:
+    """The ``maps`` of a view with what passes by not usable: packed bits of a ``shape``."""
+
+    maps: Maps
+    passing: NDArray[np.uint8]
+    shape: tuple[int, ...]
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        return self.maps.pixels
+
+    @property
+    def depth(self) -> NDArray[np.float32]:
+        return self.maps.depth
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        return self.maps.confidence
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        stands = ~unpacked(self.passing, self.shape)
+        usable = self.maps.usable
+        return stands if usable is None else stands & usable
 
 
 @dataclass(frozen=True)

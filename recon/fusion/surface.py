@@ -59,18 +59,24 @@ def fuse_surface(
     ``device``, surface by marching cubes, floaters removed.
     """
     options = options or FusionOptions()
-    return textured(surface_of(usable_depths(views, options), options, device), views, options)
+    depths = usable_depths(views, options)
+    return textured(surface_of(depths, options, device), views, depths, options)
 
 
 def textured(
     surface: Surface,
     views: Sequence[View],
+    depths: Sequence[UsableDepth],
     options: FusionOptions,
     pieces: PieceMap | None = None,
 ) -> Surface:
-    """Return the surface with a texture where ``options`` ask for one."""
+    """Return the surface with a texture where ``options`` ask for one: from the ``views``, without
+    what their usable ``depths`` say passes by.
+    """
     if not options.texture:
         return surface
+    standing = {depth.view.name: depth.view for depth in depths}
+    views = [standing.get(view.name, view) for view in views]
     mesh = texture_mesh(surface.mesh, views, size=options.texture_size, pieces=pieces)
     return replace(surface, textured=mesh)
 

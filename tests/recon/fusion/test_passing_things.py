@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from synthetic import Shot, view_of
 
 from recon.fusion import FusionOptions, fuse_mesh, fuse_points
+from recon.fusion.surface import fuse_surface
 from recon.fusion.usable_depth import usable_depths
 from recon.scene import LoadedMaps, View
 
@@ -51,6 +52,17 @@ def test_who_walks_through_leaves_next_to_nothing(shots: list[Shot]) -> None:
     empty, mesh = (fuse_mesh([d.view for d in some], options=OPTIONS) for some in (plain, passed))
     assert len(mesh.vertices) > 0.97 * len(empty.vertices)
     assert _magenta(mesh.colours) < 0.01 * len(mesh.vertices)
+
+
+def test_who_walks_through_is_not_in_the_texture(shots: list[Shot]) -> None:
+    views = [_passed(shot, n)[0] for n, shot in enumerate(shots)]
+    # Names tell views from each other.
+    views = [replace(view, name=f"{n}.png") for n, view in enumerate(views)]
+    textured = fuse_surface(views, options=replace(OPTIONS, texture=True)).textured
+    assert textured is not None
+    # Below are colours for triangles that no photo sees.
+    shown = textured.texture[:-64].reshape(-1, 3)
+    assert _magenta(shown) < 0.02 * (shown.max(axis=1) > 0).sum()
 
 
 def test_another_exposure_is_no_other_thing(shots: list[Shot]) -> None:
