@@ -25,9 +25,9 @@ from recon.work.threads import in_threads
 
 # Photos are compared at about this size: what passes is a region, not a pixel.
 _LONG_SIDE = 160
-# Photos whose depths, seen from here, differ relatively by less see one surface; as many of them
-# must agree on its depth, and on its colour.
-_SAME_DEPTH, _AGREEING = 0.05, 2
+# Photos whose depths, seen from here, differ relatively by less see one surface; so many of them
+# must agree on its depth and on its colour, more where the photo itself has depth behind it.
+_SAME_DEPTH, _AGREEING, _BEHIND = 0.05, 2, 3
 # Colours are one up to so many levels of 255, and so many times what they typically differ by.
 _LEVELS, _TYPICAL = 30.0, 4.0
 # Places by which exposures are compared, and a share of those compared that can't pass: there
@@ -192,7 +192,10 @@ def _another_thing(
     alike = (seen & (np.abs(colours - middle).max(axis=-1) < limit)).sum(axis=0)
     # What stands in front of the surface hides it; if others look past it, they say so elsewhere.
     front = (own.points[2] > 0) & (own.points[2] < surface * (1 - _SAME_DEPTH))
-    other = known & (differs > limit) & (alike >= _AGREEING) & (2 * alike > count) & ~front
+    # Depth behind the surface speaks against it.
+    behind = own.points[2] > surface * (1 + _SAME_DEPTH)
+    needed = np.where(behind, _BEHIND, _AGREEING)
+    other = known & (differs > limit) & (alike >= needed) & (2 * alike > count) & ~front
     if other.sum() > _MOST * known.sum():
         return np.zeros(known.shape, bool)
     square = np.ones((3, 3), np.uint8)
