@@ -13,9 +13,11 @@ from recon.verdict.evidence import SceneEvidence
 from recon.verdict.judge import signs
 
 WRONG_DEG = 5.0
-# Right scenes that may be doubted, of those that the limit is chosen by; how much slopes are held.
+# Right scenes that may be doubted, of those that the limit is chosen by.
 FALSE_ALARMS = 0.03
-RIDGE = 0.5
+# How much slopes are held, and at what, per standard deviation: each sign says something, also
+# where none of the scenes shows it alone.
+RIDGE, SLOPE = 0.5, 1.0
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,11 @@ def fitted(scenes: Sequence[Judged]) -> Model:
         pull = weight * np.where(wrong, -1 / np.expm1(rate), 1.0)
         each = pull[:, None] / (1 + np.exp(-inner))
         gradient = np.concatenate([(each * Z).sum(axis=0), each.sum(axis=0)])
-        gradient[:count] += RIDGE * slope
-        return float((weight * missed).sum() + 0.5 * RIDGE * slope @ slope), gradient
+        gradient[:count] += RIDGE * (slope - SLOPE)
+        held = 0.5 * RIDGE * float(np.square(slope - SLOPE).sum())
+        return float((weight * missed).sum()) + held, gradient
 
-    start = np.concatenate([np.ones(count), np.full(count, -3.0)])
+    start = np.concatenate([np.full(count, SLOPE), np.full(count, -3.0)])
     bounds = [(0.0, None)] * count + [(None, None)] * count
     found = minimize(cost, start, jac=True, bounds=bounds, method="L-BFGS-B").x
     slope = found[:count] / spread

@@ -19,12 +19,14 @@ from pointmap.camera import Array, Index, Mask, project
 from pointmap.images import Photo
 from recon.alignment.compared_pictures import ComparedPictures
 from recon.alignment.division import best_division
+from recon.alignment.moving_things import MovingThings
 from recon.stage_results import Alignment
 
 # Cells of a grid over a photo (columns, rows), and the points that must be expected in one of them,
-# and its photo's own other points in it, for it to say something.
+# and its photo's own other points in it, for it to say something: where there are fewer than a
+# third, the photo shows little of anything (overexposed, out of focus).
 _GRID = np.array([8, 6])
-_EXPECTED, _OWN = 4, 3
+_EXPECTED, _OWN, _OWN_SHARE = 4, 3, 1 / 3
 # Points that so many photos agree on; a margin of the photo in which key points are rare.
 _LEAST_VIEWS = 3
 _MARGIN = 0.03
@@ -101,9 +103,13 @@ def pair_likelihoods(
     pairs = [(edge.matches.i, edge.matches.j) for edge, used in kept if used]
     views = np.bincount(alignment.tracks.point_index, minlength=len(alignment.tracks.points))
     firm = views >= least_views
+    stands = ~MovingThings.of(photos, alignment).observations(alignment)
     likelihood = np.zeros(len(pairs))
     for n, (i, j) in enumerate(pairs):
-        there = _cells(photos[j], alignment, i, j, firm), _cells(photos[i], alignment, j, i, firm)
+        there = (
+            _cells(photos[j], alignment, i, j, firm, stands),
+            _cells(photos[i], alignment, j, i, firm, stands),
+        )
         likelihood[n] = sum(_likelihood(*np.hstack(step)) for step in zip(*there, strict=True))
     return np.array(pairs, np.int64).reshape(-1, 2), likelihood
 
@@ -131,12 +137,15 @@ def _log_ratio(missing: Index, there: Index, one_place: tuple[float, float]) -> 
     return log_probability(one_place) - log_probability(_TWO_PLACES)
 
 
-def _cells(photo: Photo, alignment: Alignment, i: int, j: int, firm: Mask) -> list[Index]:
+def _cells(
+    photo: Photo, alignment: Alignment, i: int, j: int, firm: Mask, stands: Mask
+) -> list[Index]:
     """Return, for each step of angles, (2, C): how many points that photo ``i`` sees are expected
-    and found in those cells of photo ``j`` that say something.
+    and found in those cells of photo ``j`` that say something. ``stands``: rows of the tracks (M,)
+    of what doesn't move.
     """
     tracks = alignment.tracks
-    rows_i, rows_j = tracks.seen_by(i), tracks.seen_by(j)
+    rows_i, rows_j = (rows[stands[rows]] for rows in (tracks.seen_by(i), tracks.seen_by(j)))
     seen_i, seen_j = tracks.point_index[rows_i], tracks.point_index[rows_j]
     candidates = seen_i[firm[seen_i]]
     points = tracks.points[candidates]
@@ -169,7 +178,8 @@ def _cells(photo: Photo, alignment: Alignment, i: int, j: int, firm: Mask) -> li
         for c in np.flatnonzero(empty):
             middle[c] = np.median(depth[chosen & (cell == c)])
         visible = own_depth > _IN_FRONT * middle[own_cell]
-        telling = np.bincount(own_cell[visible], minlength=count) >= _OWN
+        own_count = np.bincount(own_cell[visible], minlength=count)
+        telling = own_count >= np.maximum(_OWN, _OWN_SHARE * expected)
         says = (expected >= _EXPECTED) & (~empty | telling)
         steps.append(np.stack([expected[says], found[says]]))
     return steps

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from pointmap.camera import Array, Index, Mask, cross_matrix, invert_rigid, pixel_rays
 from pointmap.images import Photo
-from recon.stage_results import REFERENCE_LONG_SIDE, Alignment, PairEdge
+from recon.stage_results import REFERENCE_LONG_SIDE, Alignment, PairEdge, PairMatches
 
 # A match fits within so many pixels, at 640 px, of where the cameras have it.
 _FITS_PX = 2.0
@@ -35,36 +35,67 @@ class PairFits:
 
 def pair_fits(photos: Sequence[Photo], alignment: Alignment) -> PairFits:
     """Return what each verified pair of placed photos says of the scene."""
-    poses = alignment.cam_to_world
-    edges = [
-        edge
-        for edge in alignment.edges
-        if poses[edge.matches.i] is not None and poses[edge.matches.j] is not None
-    ]
+    return fits_of(photos, alignment, lambda _, xy_i, __: np.ones(len(xy_i), bool))
+
+
+def fits_of(
+    photos: Sequence[Photo],
+    alignment: Alignment,
+    counted: Callable[[tuple[int, int], Array, Array], Mask],
+) -> PairFits:
+    """Return what the ``counted`` verified matches of each pair say of the scene: of a pair (i, j)
+    and the places (M, 2) of its matches in the two photos, which of them (M,) count.
+    """
+    pairs, numbers, shares, moving = [], [], [], []
     one_place = one_place_length(alignment)
-    fits = [_fitting(edge, photos, alignment, one_place) for edge in edges]
+    for edge in _placed(alignment):
+        matches, chosen = edge.matches, edge.pose.inliers.copy()
+        i, j = matches.i, matches.j
+        chosen[chosen] = counted((i, j), matches.xy_i[chosen], matches.xy_j[chosen])
+        fits, moves = _fitting(edge, chosen, photos, alignment, one_place)
+        pairs.append((i, j))
+        numbers.append(len(fits))
+        shares.append(fits.mean() if len(fits) else 0.0)
+        moving.append(moves)
     return PairFits(
-        np.array([(edge.matches.i, edge.matches.j) for edge in edges], np.int64).reshape(-1, 2),
-        np.array([len(fit) for fit, _ in fits], np.int64),
-        np.array([fit.mean() if len(fit) else 0.0 for fit, _ in fits], np.float64),
-        np.array([moves for _, moves in fits], bool),
+        np.array(pairs, np.int64).reshape(-1, 2),
+        np.array(numbers, np.int64),
+        np.array(shares, np.float64),
+        np.array(moving, bool),
     )
 
 
+def _placed(alignment: Alignment) -> Iterator[PairEdge]:
+    poses = alignment.cam_to_world
+    for edge in alignment.edges:
+        if poses[edge.matches.i] is not None and poses[edge.matches.j] is not None:
+            yield edge
+
+
+def match_fits(photos: Sequence[Photo], alignment: Alignment) -> Iterator[tuple[PairMatches, Mask]]:
+    """Yield the matches (M) of each verified pair of placed photos, those that its own pose leaves
+    out, too, and which of them (M,) fit the cameras.
+    """
+    one_place = one_place_length(alignment)
+    for edge in _placed(alignment):
+        every = np.ones(len(edge.matches), bool)
+        yield edge.matches, _fitting(edge, every, photos, alignment, one_place)[0]
+
+
 def _fitting(
-    edge: PairEdge, photos: Sequence[Photo], alignment: Alignment, one_place: float
+    edge: PairEdge, chosen: Mask, photos: Sequence[Photo], alignment: Alignment, one_place: float
 ) -> tuple[Mask, bool]:
-    """Return which verified matches fit the cameras, and whether these stand apart.
+    """Return which of the ``chosen`` matches (M,) fit the cameras, and whether these stand apart.
 
     Cameras that stand apart: first-order distance from the epipolar geometry (Sampson's error;
     Hartley and Zisserman 2004, eq. 11.9). In one place: distance of the point turned into the
     other photo.
     """
-    i, j, inliers = edge.matches.i, edge.matches.j, edge.pose.inliers
+    i, j = edge.matches.i, edge.matches.j
     pose_i, pose_j = alignment.cam_to_world[i], alignment.cam_to_world[j]
     assert pose_i is not None and pose_j is not None
     x_i, x_j = (
-        pixel_rays(xy[inliers], alignment.intrinsics[k], alignment.lenses[k])
+        pixel_rays(xy[chosen], alignment.intrinsics[k], alignment.lenses[k])
         for k, xy in ((i, edge.matches.xy_i), (j, edge.matches.xy_j))
     )
     motion = invert_rigid(pose_i) @ pose_j

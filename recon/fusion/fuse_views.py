@@ -67,4 +67,4 @@ def fuse_views(
     settled = replace(options, voxel_size=voxel)
     cloud = steps.once("cloud", lambda: points_of(depths(), settled))
     surface = surface_of(depths, settled, fast, steps)
-    return Fused(cloud, textured(surface, views, settled, steps, work.pieces))
+    return Fused(cloud, textured(surface, views, depths, settled, steps, work.pieces))

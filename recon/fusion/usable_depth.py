@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pointmap.masks import eroded
 from recon.depth.derived_maps import on_edge
 from recon.fusion.continued_planes import continued
 from recon.fusion.frames import UsableDepth, rays_of, unpacked
 from recon.fusion.options import FusionOptions
+from recon.fusion.passing_things import StandingMaps, without_passing_things
 from recon.fusion.sky import SkyVotes, above_horizon, ray_directions, sky_mask
-from recon.fusion.witnesses import count_votes, witnesses
+from recon.fusion.witnesses import LOOKS_PAST, count_votes, witnesses
 from recon.scene import View
 from recon.work.content_key import content_key
 from recon.work.folder import Work
@@ -32,14 +34,17 @@ _SAMPLED = 20_000
 # Confidence beyond doubt: stereo confirms a third to two thirds of a hazy sky, but only 3 % of it
 # with so much; of walls and ground, two thirds and more.
 _FIRM = 0.65
+# Pixels of a sky's rim that may show something else.
+_SKY_RIM = 3
 # Every so many-th pixel, across and down, votes for a sky.
 _VOTING_STEP = 4
 
 
 @dataclass(frozen=True)
 class _Masked:
-    """A view's depth before others are asked, with ``unsure``, packed bits of the pixels whose
-    confidence is low, and the numbers of pixels that were measured, and measured surely.
+    """A view's depth before others are asked, :data:`recon.fusion.witnesses.LOOKS_PAST` where there
+    is sky, with ``unsure``, packed bits of the pixels whose confidence is low, and the numbers of
+    pixels that were measured, and measured surely.
     """
 
     usable: UsableDepth
@@ -55,7 +60,8 @@ def usable_depths(
 
     Of a complete surface less sure depth stays, however unsure, where more photos found the same
     than look past it: a plain wall, which matching cannot confirm but on which what was inferred
-    for several photos meets. Planes that go on take the place of the rest. Where less than a
+    for several photos meets. Planes that go on take the place of the rest. Pixels that show another
+    thing than most photos measured there go (:mod:`recon.fusion.passing_things`). Where less than a
     twentieth of all depth is sure enough (one photo, or depth that was never compared between
     photos) the surest nine tenths are taken instead of next to nothing. ``up`` (3,): where up is in
     the world, if that is known.
@@ -79,7 +85,7 @@ def kept_usable_depths(
     else:
         found = _usable(placed, options, up)
         for key, usable in zip(keys, found, strict=True):
-            work.put(key, _Kept(usable.padded, usable.unit, usable.moved))
+            work.put(key, _Kept.made_of(usable))
     return [usable for usable in found if usable.rounded.any()]
 
 
@@ -90,10 +96,22 @@ class _Kept:
     padded: NDArray[np.float16]
     unit: float
     moved: NDArray[np.uint8] | None
+    passing: NDArray[np.uint8] | None
+
+    @staticmethod
+    def made_of(usable: UsableDepth) -> _Kept:
+        """Return what is to be kept."""
+        maps = usable.view.maps
+        passing = maps.passing if isinstance(maps, StandingMaps) else None
+        return _Kept(usable.padded, usable.unit, usable.moved, passing)
 
     def of(self, view: View) -> UsableDepth:
         """Return the usable depth of the view."""
-        return _of_view(view, self.padded, self.unit, self.moved)
+        usable = _of_view(view, self.padded, self.unit, self.moved)
+        if self.passing is None:
+            return usable
+        maps = StandingMaps(view.maps, self.passing, usable.rounded.shape)
+        return replace(usable, view=replace(view, maps=maps))
 
 
 def _of_view(
@@ -116,7 +134,10 @@ def _usable(
     if sum(m.sure for m in masked) <= 0.05 * sum(m.measured for m in masked):
         masked = _masked(placed, _surest_nine_tenths(placed, options.min_confidence), options, up)
     others = witnesses([m.usable for m in masked])
-    return list(in_threads(lambda pair: _supported(*pair), zip(masked, others, strict=True)))
+    supported = list(in_threads(lambda pair: _supported(*pair), zip(masked, others, strict=True)))
+    number = {id(m.usable): k for k, m in enumerate(masked)}
+    numbers = [[number[id(other)] for other in those] for those in others]
+    return without_passing_things(supported, [m.unsure for m in masked], numbers)
 
 
 def _masked(
@@ -175,8 +196,10 @@ def _mask(
     measured = _measured(depth, confidence)
     confirmed = measured & (confidence >= sure)
     known = measured & (confidence >= least)
+    sky = np.zeros(depth.shape, bool)
     if finder is not None and known.any():
-        known &= ~finder.sky(view)
+        sky = finder.sky(view)
+    known &= ~sky
     sure_known = known & confirmed
 
     def whole(where: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -187,8 +210,10 @@ def _mask(
     depth = np.where(sure_known, whole(sure_known), whole(known))
     some = depth[depth > 0]
     unit = float(np.median(some)) if len(some) else 1.0
-    padded = np.pad(np.minimum(depth / unit, _LARGEST_HALF).astype(np.float16), 1)
-    usable = _of_view(view, padded, unit)
+    rounded = np.minimum(depth / unit, _LARGEST_HALF).astype(np.float16)
+    # At its rim what is seen may be a roof.
+    rounded[eroded(sky, _SKY_RIM)] = LOOKS_PAST
+    usable = _of_view(view, np.pad(rounded, 1), unit)
     return _Masked(
         usable,
         np.packbits(usable.known & (confidence < sure)),
@@ -201,7 +226,7 @@ def _supported(masked: _Masked, others: Sequence[UsableDepth]) -> UsableDepth:
     """Return the depth without that of low confidence that the others don't support; planes that go
     on there take its place.
     """
-    usable = masked.usable
+    usable = replace(masked.usable, padded=np.maximum(masked.usable.padded, 0))
     shape = usable.rounded.shape
     unsure = unpacked(masked.unsure, shape)
     if not unsure.any():

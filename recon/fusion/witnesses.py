@@ -14,6 +14,8 @@ from recon.fusion.frames import UsableDepth
 # Points of a photo, about, by which its witnesses are found; of how many times more candidates than
 # witnesses; and the width of the cells in which candidates share points, in median depths.
 _PROBES, _CANDIDATES, _CELL = 200, 3, 0.2
+LOOKS_PAST = -1.0
+"""Depth of a pixel that looks past everything: it shows the sky."""
 
 
 def witnesses(depths: Sequence[UsableDepth], count: int = 12) -> list[list[UsableDepth]]:
@@ -41,7 +43,8 @@ def count_votes(
     points: NDArray[np.float32],
     margin: float = 0.03,
 ) -> NDArray[np.int8]:
-    """Return how many more of the others measured points (3, P) of ``own`` too than look past them.
+    """Return how many more of the others measured points (3, P) of ``own`` too than look past them,
+    at something farther or the sky.
 
     ``margin``: relative difference of depth up to which both are one surface, as wide as the step
     that counts as an edge (``FusionOptions.max_depth_jump``).
@@ -51,6 +54,7 @@ def count_votes(
         ratio = _look_up(other, own, points)
         total += ratio > 1 - margin
         total -= 2 * (ratio > 1 + margin).view(np.int8)
+        total -= (ratio < 0).view(np.int8)
     return total
 
 
@@ -93,7 +97,7 @@ def _look_up(
     other: UsableDepth, own: UsableDepth, points: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Return the depth that the other measured at points (3, P) of ``own`` over that of the points,
-    0 where unknown and outside its picture: (P,).
+    0 where unknown and outside its picture, less where it looks past all: (P,).
     """
     from recon.fusion.compiled_look_up import looked_up
 

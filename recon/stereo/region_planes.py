@@ -21,6 +21,7 @@ from recon.stereo.photo import Photo2D, pixel_terms
 from recon.stereo.piecewise_planes import find_planes
 from recon.stereo.plain_regions import plain_regions
 from recon.stereo.region_rim import ON_PLANE, Rim, rim_of
+from recon.stereo.stacked_photos import stacked_photos
 
 _PIXELS, _NEAR_OUTLINE = 900, 3
 """Pixels at which a region's colours are compared: half spread over it, half so near its outline,
@@ -170,11 +171,8 @@ class _Sources:
     def of(reference: Photo2D, sources: Sequence[RegionPhoto]) -> _Sources:
         moves = [pixel_terms(reference, source.photo) for source in sources]
         terms = [torch.cat([A.T, b[None]]).double().cpu().numpy() for A, b in moves]
-        return _Sources(
-            np.ascontiguousarray([source.colours for source in sources], np.float32),
-            np.ascontiguousarray([source.known for source in sources], np.float32),
-            np.ascontiguousarray(terms),
-        )
+        photos, known = stacked_photos([s.colours for s in sources], [s.known for s in sources])
+        return _Sources(photos, known, np.ascontiguousarray(terms))
 
 
 @dataclass(frozen=True)

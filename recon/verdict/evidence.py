@@ -13,6 +13,7 @@ from recon.alignment.compared_pictures import ComparedPictures
 from recon.alignment.division import best_division
 from recon.alignment.doppelgangers import suspicion
 from recon.alignment.explained import PairFits, pair_fits
+from recon.alignment.moving_things import MovingThings
 from recon.stage_results import Alignment
 from recon.verdict.uncertainty import uncertainty
 
@@ -70,9 +71,11 @@ def scene_evidence(
     if anything was; deterministic.
     """
     compared = compared or ComparedPictures.none()
-    fits = pair_fits(photos, alignment)
+    # Who walks through is no sign against the cameras.
+    fits = MovingThings.of(photos, alignment).fits_without(photos, alignment)
+    verified = pair_fits(photos, alignment).matches
     weight = np.minimum(fits.matches, _ENOUGH).astype(np.float64)
-    strong = fits.matches >= _STRONG
+    strong = (verified >= _STRONG) & (2 * fits.matches >= verified)
     counted = strong if strong.any() else np.ones(len(strong), bool)
     errors = uncertainty(photos, alignment)
     return SceneEvidence(

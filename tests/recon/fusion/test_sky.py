@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -125,3 +126,33 @@ def test_fusion_leaves_the_sky_out_unless_it_is_kept(sky: Literal["auto", "keep"
     for depth in usable_depths(views, FusionOptions(sky=sky)):
         assert depth.depth[:ROOF].any() == (sky == "keep")
         assert (depth.depth[ROOF + 4 :] > 0).mean() > 0.9
+
+
+def test_nothing_inferred_stands_where_others_see_sky() -> None:
+    """Three photos from places beside each other. What one of them takes for a wall above the roof
+    has depth of low confidence on which a plane goes on; the others look past it at the sky.
+    """
+    building = Shot(
+        np.zeros((HEIGHT, WIDTH, 3), np.uint8),
+        np.full((HEIGHT, WIDTH), 2.0, np.float32),
+        pinhole(120.0, WIDTH, HEIGHT),
+        np.eye(4),
+    )
+    noise = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+    views = []
+    for number in range(3):
+        pixels, confidence = noise.copy(), np.ones((HEIGHT, WIDTH), np.float32)
+        confidence[:ROOF] = 0.1
+        # The first photo has one and the same texture up to its border: to it that is no sky.
+        pixels[:ROOF] = (200, 210, 230) if number else noise[:ROOF]
+        pose = np.eye(4)
+        pose[0, 3] = 0.02 * number
+        shot = replace(building, pixels=pixels, cam_to_world=pose)
+        views.append(view_of(shot, confidence=confidence))
+    found = usable_depths(views, FusionOptions())
+    above = np.s_[: ROOF - 6, 8:-8]
+    assert [float(d.known[above].mean()) for d in found] == [0, 0, 0]
+    assert min(d.known[ROOF + 8 :].mean() for d in found) > 0.9
+    assert all((d.padded >= 0).all() for d in found)
+    kept = usable_depths(views, FusionOptions(sky="keep"))
+    assert kept[0].known[above].mean() > 0.9

@@ -5,7 +5,7 @@ from synthetic import Shot, view_of
 from pointmap.camera import invert_rigid, pinhole, rigid, transform_points
 from pointmap.lens import Lens
 from recon.fusion.frames import UsableDepth
-from recon.fusion.witnesses import count_votes
+from recon.fusion.witnesses import LOOKS_PAST, count_votes
 
 WIDTH, HEIGHT = 60, 40
 LENSES = [
@@ -47,3 +47,11 @@ def test_a_photo_is_asked_where_its_lens_shows_the_points(shots: list[Shot], len
     assert (found == 1).sum() > 60 < (found == -1).sum()
     # Single precision puts a few at a border elsewhere.
     assert (found != expected).mean() < 2e-3
+
+
+def test_a_photo_that_sees_sky_looks_past_everything(shots: list[Shot]) -> None:
+    K = pinhole(40, WIDTH, HEIGHT)
+    padded = np.pad(np.full((HEIGHT, WIDTH), LOOKS_PAST, np.float16), 1)
+    sky = UsableDepth(view_of(shots[0]), padded, 1.0, K, np.eye(4), Lens())
+    points = np.array([[0.0, 0, 2], [0, 0, 50], [0, 0, -1], [9, 0, 1]], np.float32).T
+    assert count_votes([sky], sky, np.ascontiguousarray(points)).tolist() == [-1, -1, 0, 0]

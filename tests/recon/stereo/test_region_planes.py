@@ -88,6 +88,18 @@ def test_outline_and_soft_light_tell_the_plane_of_a_door_on_which_nothing_is_kno
     assert door_error(planes, inverse, door) < 0.02 < before / 3
 
 
+def test_photos_may_be_of_several_sizes() -> None:
+    """Taken upright and across, or by several lenses: here two were cut, at the right and below."""
+    (reference, inverse, door), *sources = (photo_of(pose) for pose in POSES)
+    cut = []
+    for (source, _, _), part in zip(sources, (np.s_[:, :100], np.s_[:80], np.s_[:]), strict=True):
+        photo = replace(source.photo, grey=source.photo.grey[part])
+        cut.append(RegionPhoto(photo, source.colours[part], source.known[part]))
+    nothing = np.zeros((HEIGHT, WIDTH), np.float32)
+    planes = region_planes(reference, nothing, wrong_prior(inverse), cut)
+    assert door_error(planes, inverse, door) < 0.02
+
+
 def test_rim_tells_the_plane_of_a_door_that_mirrors_what_is_far_behind() -> None:
     (reference, inverse, door), *sources = (photo_of(pose) for pose in POSES)
     rim = np.zeros((HEIGHT, WIDTH), bool)
