@@ -31,11 +31,15 @@ _CORNERS, _ALIKE = 24, 0.006
 """Planes that differ relatively by less at so many pixels of a region are one."""
 _SAME = 0.03
 """Depths that differ relatively by less are one surface."""
-_AGREED, _WITNESSES = 0.05, 1.0
-"""A plane is taken that is dearer by less than this, on average, and that so much is known of: 1
-where another photo sees regions, or knows depth, all over it."""
-_OTHER, _BETTER = 0.03, 0.01
-"""A plane that is relatively so far off the chosen one is another, and has to be so much dearer."""
+_WITNESSES = 0.6
+"""So much has to be known of a plane that is taken: 1 is one other photo that sees regions, or
+knows depth, all over it."""
+_AGREED, _UNRIVALLED = 0.05, 0.08
+"""A plane is taken that is dearer by less than this, on average, or than the second where no other
+is nearly as cheap."""
+_OTHER, _BETTER, _FAR_BETTER = 0.03, 0.01, 0.04
+"""A plane that is relatively so far off the chosen one is another, and has to be so much dearer;
+or, not to be a rival, so much."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,9 @@ def agreed_regions(own: Judge, others: Sequence[Judge]) -> RegionPlanes:
         best = int(mean.argmin())
         ratio = np.median(few.at @ seen[possible].T / (few.at @ seen[possible[best]])[:, None], 0)
         rest = mean[np.abs(ratio - 1) > _OTHER]
-        clear = not len(rest) or rest.min() > mean[best] + _BETTER
-        if clear and mean[best] < _AGREED and weight[best] >= 1 + _WITNESSES:
+        margin = rest.min() - mean[best] if len(rest) else np.inf
+        allowed = _AGREED if margin < _FAR_BETTER else _UNRIVALLED
+        if margin > _BETTER and mean[best] < allowed and weight[best] >= 1 + _WITNESSES:
             found[number - 1] = seen[possible[best]]
     return RegionPlanes(own.candidates.labels, found)
 

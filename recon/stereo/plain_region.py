@@ -29,7 +29,7 @@ _FAR_OFF = 0.2
 """From this relative distance on a plane pays all that the prior has to say."""
 _CANDIDATE = 0.3
 """A plane found elsewhere in the photo is tried where it is within this share of the prior."""
-_STARTS, _STEPS, _TRIES = 3, (0.08, 0.04, 0.02, 0.01, 0.005, 0.0025), 24
+_STARTS, _STEPS, _TRIES = 2, (0.08, 0.04, 0.02, 0.01, 0.005, 0.0025), 24
 """The best candidates are improved by random changes of these relative sizes, so many of each."""
 _FEWEST, _NO_WORSE = 60, 0.01
 """From so many known pixels on a plane on they tell it best, if its cost hardly rises."""
