@@ -15,6 +15,7 @@ from recon.stereo.agreed_regions import Judge, agreed_regions
 from recon.stereo.flat_places import FlatParts, flat_parts
 from recon.stereo.photo import Photo2D
 from recon.stereo.plain_region import RegionPhoto
+from recon.stereo.plain_regions import spread_regions
 from recon.stereo.region_planes import Candidates, RegionPlanes, region_candidates, regions_of
 from recon.work.content_key import content_key
 
@@ -111,7 +112,12 @@ class RegionStage:
             return Judge(own.photo, regions, candidates, own.known)
 
         def agree(n: int) -> RegionPlanes:
-            return agreed_regions(judge(n), [judge(m) for m in self.around[n]])
+            agreed = agreed_regions(judge(n), [judge(m) for m in self.around[n]])
+            own = region_photo(searched[n])
+            labels = spread_regions(agreed.labels, agreed.planes.any(axis=1), own.colours)
+            # What is known beside a region stays as it is.
+            labels[(agreed.labels == 0) & (own.known > 0)] = 0
+            return RegionPlanes(labels, agreed.planes)
 
         flat = self.each(keys.flat, flatten, searched)
         found = self.each(keys.found, find, searched)

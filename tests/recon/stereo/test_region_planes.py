@@ -14,7 +14,7 @@ from recon.stereo.fill_unconfirmed import fill_unconfirmed
 from recon.stereo.flat_places import flat_parts
 from recon.stereo.photo import Photo2D
 from recon.stereo.plain_region import RegionPhoto
-from recon.stereo.plain_regions import plain_regions
+from recon.stereo.plain_regions import plain_regions, spread_regions
 from recon.stereo.plane_frames import in_photo, in_world
 from recon.stereo.region_planes import (
     Candidates,
@@ -94,6 +94,19 @@ def test_plain_regions_end_at_their_outlines_and_noise_leaves_no_holes() -> None
     assert not labels[:, :18].any()
     assert (labels[28:68, 42:88] == labels[48, 64]).mean() > 0.99
     assert (labels == labels[48, 64])[~door].mean() < 0.01
+
+
+def test_region_with_a_plane_goes_on_over_faint_marks_and_ends_at_edges() -> None:
+    colours = np.full((HEIGHT, WIDTH, 3), 120, np.float32)
+    colours[:, 60:64] += [[2.2], [4.4], [6.6], [8.8]]
+    colours[:, 64:] += 8.8
+    colours[:, 100:] += 60
+    labels = np.zeros((HEIGHT, WIDTH), np.int16)
+    labels[:, :50], labels[:20, 70:90] = 1, 2
+    spread = spread_regions(labels, np.array([True, False]), colours)
+    assert (spread[25:, :85] == 1).all()
+    assert (spread[:15, 72:88] == 2).all()
+    assert not spread[:, 102:].any()
 
 
 def test_outline_and_soft_light_tell_the_plane_of_a_door_on_which_nothing_is_known() -> None:
