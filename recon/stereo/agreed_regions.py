@@ -31,15 +31,15 @@ _CORNERS, _ALIKE = 24, 0.006
 """Planes that differ relatively by less at so many pixels of a region are one."""
 _SAME = 0.03
 """Depths that differ relatively by less are one surface."""
-_WITNESSES = 0.6
+_WITNESSES, _MORE_WITNESSES = 0.6, 2.0
 """So much has to be known of a plane that is taken: 1 is one other photo that sees regions, or
 knows depth, all over it."""
 _AGREED, _UNRIVALLED = 0.05, 0.08
-"""A plane is taken that is dearer by less than this, on average, or than the second where no other
-is nearly as cheap."""
+"""A plane is taken that is dearer by less than this, on average; or than the second, where no other
+is nearly as cheap and so much more is known of it."""
 _OTHER, _BETTER, _FAR_BETTER = 0.03, 0.01, 0.04
 """A plane that is relatively so far off the chosen one is another, and has to be so much dearer;
-or, not to be a rival, so much."""
+or, not to be nearly as cheap, so much."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ def agreed_regions(own: Judge, others: Sequence[Judge]) -> RegionPlanes:
         ratio = np.median(few.at @ seen[possible].T / (few.at @ seen[possible[best]])[:, None], 0)
         rest = mean[np.abs(ratio - 1) > _OTHER]
         margin = rest.min() - mean[best] if len(rest) else np.inf
-        allowed = _AGREED if margin < _FAR_BETTER else _UNRIVALLED
+        unrivalled = margin > _FAR_BETTER and weight[best] >= 1 + _MORE_WITNESSES
+        allowed = _UNRIVALLED if unrivalled else _AGREED
         if margin > _BETTER and mean[best] < allowed and weight[best] >= 1 + _WITNESSES:
             found[number - 1] = seen[possible[best]]
     return RegionPlanes(own.candidates.labels, found)

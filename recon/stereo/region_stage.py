@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,8 +22,11 @@ from recon.work.content_key import content_key
 
 # Of the planes, for results that were kept.
 _VERSION = 2
-# Photos whose regions are in memory: each judges planes of about eight others.
+# Photos whose regions a process holds, by the names of their candidates: each judges planes of
+# about eight others.
 _MOST_JUDGES = 12
+_judges: dict[str, Judge] = {}
+_lock = Lock()
 
 
 class RegionKeys(NamedTuple):
@@ -104,7 +108,6 @@ class RegionStage:
                 region_photo(i), checked[n].confidence, self.prior(i), sources(n), around
             )
 
-        @lru_cache(_MOST_JUDGES)
         def judge(n: int) -> Judge:
             own, candidates = region_photo(searched[n]), found[n]
             given = self.prior(searched[n]), sources(n)
@@ -112,16 +115,33 @@ class RegionStage:
             return Judge(own.photo, regions, candidates, own.known)
 
         def agree(n: int) -> RegionPlanes:
-            agreed = agreed_regions(judge(n), [judge(m) for m in self.around[n]])
-            own = region_photo(searched[n])
-            labels = spread_regions(agreed.labels, agreed.planes.any(axis=1), own.colours)
+            own, *others = (
+                _kept_judge(keys.found[m], partial(judge, m)) for m in (n, *self.around[n])
+            )
+            agreed = agreed_regions(own, others)
+            colours = self.colours(searched[n])
+            labels = spread_regions(agreed.labels, agreed.planes.any(axis=1), colours)
             # What is known beside a region stays as it is.
             labels[(agreed.labels == 0) & (own.known > 0)] = 0
             return RegionPlanes(labels, agreed.planes)
 
         flat = self.each(keys.flat, flatten, searched)
         found = self.each(keys.found, find, searched)
-        return self.each(keys.agreed, agree, searched)
+        agreed = self.each(keys.agreed, agree, searched)
+        _judges.clear()
+        return agreed
+
+
+def _kept_judge(name: str, make: Callable[[], Judge]) -> Judge:
+    """Return what ``make`` does, unless it was made lately under that ``name``."""
+    judge = _judges.get(name)
+    if judge is None:
+        judge = make()
+        with _lock:
+            while len(_judges) >= _MOST_JUDGES:
+                del _judges[next(iter(_judges))]
+            _judges[name] = judge
+    return judge
 
 
 def _known_inverse(depth: DepthMap) -> NDArray[np.float32]:
