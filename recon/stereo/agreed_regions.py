@@ -1,67 +1,148 @@
-"""Which planes of a photo's plain regions other photos bear out."""
+"""Which planes of plain regions photos agree on.
+
+One photo seldom tells which of several planes a plain region is on: all cost about the same. Of the
+right one other photos say so of the regions that they see there; each wrong one is another in every
+photo. So a plane is taken by how much dearer than its best each photo finds it (the sum over photos
+decides, not a vote of each one's choice).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pointmap.camera import Array
+from recon.stereo.known_pixels import Pixels
 from recon.stereo.photo import Photo2D, pixel_terms
-from recon.stereo.region_planes import RegionPlanes
+from recon.stereo.plain_region import Region
+from recon.stereo.plane_frames import in_photo
+from recon.stereo.region_planes import Candidates, RegionPlanes
 
-_SAME, _EVERY = 0.02, 2
-"""Depths that differ relatively by less are one surface; every so many-th pixel is asked."""
-_AGREED, _OFTENER = 0.4, 1.5
-"""A region's plane is agreed on where this share of its pixels is borne out, and so many times as
-many as are contradicted."""
-_LEAST_SHARP = 0.01
-"""A plane less sharp than this (:class:`RegionPlanes`) is the prior's alone, and so may be the
-others' that agree."""
-_UNSEEN, _SHARP = 0.3, 0.05
-"""A plane that is contradicted at less than the first share of its pixels may stand by itself if it
-is as sharp as this."""
+_WINDOW, _DEAREST = 0.12, 0.15
+"""A plane is tried that costs less than the first more than the best of a region; and what one
+photo has to say against a plane at most."""
+_PIXELS, _LEAST_SHARE = 250, 0.05
+"""Pixels of a region that are looked up in other photos, and the share of them from which on a
+region there has a say."""
+_CORNERS, _ALIKE = 24, 0.006
+"""Planes that differ relatively by less at so many pixels of a region are one."""
+_SAME = 0.03
+"""Depths that differ relatively by less are one surface."""
+_WITNESSES, _MORE_WITNESSES = 0.6, 2.0
+"""So much has to be known of a plane that is taken: 1 is one other photo that sees regions, or
+knows depth, all over it."""
+_AGREED, _UNRIVALLED = 0.05, 0.08
+"""A plane is taken that is dearer by less than this, on average; or than the second, where no other
+is nearly as cheap and so much more is known of it."""
+_OTHER, _BETTER, _FAR_BETTER = 0.03, 0.01, 0.04
+"""A plane that is relatively so far off the chosen one is another, and has to be so much dearer;
+or, not to be nearly as cheap, so much."""
 
 
-def agreed_regions(
-    own: RegionPlanes,
-    photo: Photo2D,
-    others: Sequence[tuple[RegionPlanes, Photo2D, NDArray[np.float32]]],
-) -> RegionPlanes:
-    """Return the regions whose planes ``others`` bear out: by planes of their own regions there, or
-    by depth that they know (inverse (h, w), 0 = unknown).
-
-    Each other photo's regions were found without these, so that planes which agree seldom do so by
-    chance.
+@dataclass(frozen=True)
+class Judge:
+    """A photo that judges planes: its ``regions`` by their number, the ``candidates`` for them, and
+    what is ``known`` (h, w) of its inverse depth, 0 = unknown.
     """
-    labels = own.labels[::_EVERY, ::_EVERY]
-    rows, columns = np.nonzero(labels)
-    label = labels[rows, columns]
-    inverse = own.inverse(*own.labels.shape)[::_EVERY, ::_EVERY][rows, columns]
-    at = np.stack([columns * _EVERY + 0.5, rows * _EVERY + 0.5, np.ones(len(rows))], axis=1)
-    votes = np.zeros(len(label))
-    for regions, other, known in others:
-        A, b = (term.double().cpu().numpy() for term in pixel_terms(photo, other))
-        u, v, z = (at @ A.T + inverse[:, None] * b).T
-        height, width = known.shape
-        with np.errstate(divide="ignore", invalid="ignore"):
-            u, v = u / z, v / z
-            inside = (z > 0) & (inverse > 0) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
-        place = np.where(inside, v, 0).astype(int), np.where(inside, u, 0).astype(int)
-        # Inverse depth over the plane's: of what the other's regions have there, and what it knows.
-        scale = np.where(inside, z / np.maximum(inverse, 1e-12), 0)
-        planes, sure = regions.inverse(height, width)[place] * scale, known[place] * scale
-        there = np.where(planes > 0, planes, sure)
-        votes += (there > 0) & (np.abs(there - 1) < _SAME)
-        # What is known nearer hides the plane; a region's plane that differs speaks against it.
-        votes -= ((planes > 0) & (np.abs(planes - 1) >= _SAME)) | (
-            (planes == 0) & (sure > 0) & (sure <= 1 - _SAME)
-        )
-    count = len(own.planes) + 1
-    pixels = np.maximum(np.bincount(label, minlength=count), 1)
-    good, bad = (
-        (np.bincount(label, side, minlength=count) / pixels)[1:] for side in (votes > 0, votes < 0)
-    )
-    agreed = (good >= _AGREED) & (good > _OFTENER * bad) & (own.sharpness >= _LEAST_SHARP)
-    alone = (bad < _UNSEEN) & (own.sharpness >= _SHARP)
-    return own.only(agreed | alone)
+
+    photo: Photo2D
+    regions: dict[int, Region]
+    candidates: Candidates
+    known: NDArray[np.float32]
+
+
+def agreed_regions(own: Judge, others: Sequence[Judge]) -> RegionPlanes:
+    """Return the planes of ``own`` regions on which ``others`` agree, of candidates of all."""
+    every = [own.candidates, *(other.candidates for other in others)]
+    planes = np.concatenate([candidates.planes for candidates in every])
+    less = np.concatenate([candidates.less for candidates in every])
+    found = np.zeros((len(own.candidates.least), 3))
+    seen = in_photo(planes, own.photo)
+    for number, region in own.regions.items():
+        few = _few(region.pixels, _PIXELS)
+        possible = _different(np.flatnonzero(region.allows(seen)), seen, less, few)
+        if not len(possible):
+            continue
+        dearer = region.costs(seen[possible]) - less[possible]
+        dearer -= min(dearer.min(), own.candidates.least[number - 1])
+        possible, dearer = possible[dearer < _WINDOW], dearer[dearer < _WINDOW]
+        plausible = np.array([region.is_plausible(plane) for plane in seen[possible]], bool)
+        possible, dearer = possible[plausible], dearer[plausible]
+        if not len(possible):
+            continue
+        weight = np.ones(len(possible))
+        for other in others:
+            its_dearer, its_weight = _says(
+                other, own.photo, few, seen[possible], planes[possible], less[possible]
+            )
+            dearer, weight = dearer + its_dearer, weight + its_weight
+        mean = dearer / weight
+        best = int(mean.argmin())
+        ratio = np.median(few.at @ seen[possible].T / (few.at @ seen[possible[best]])[:, None], 0)
+        rest = mean[np.abs(ratio - 1) > _OTHER]
+        margin = rest.min() - mean[best] if len(rest) else np.inf
+        unrivalled = margin > _FAR_BETTER and weight[best] >= 1 + _MORE_WITNESSES
+        allowed = _UNRIVALLED if unrivalled else _AGREED
+        if margin > _BETTER and mean[best] < allowed and weight[best] >= 1 + _WITNESSES:
+            found[number - 1] = seen[possible[best]]
+    return RegionPlanes(own.candidates.labels, found)
+
+
+def _few(pixels: Pixels, most: int) -> Pixels:
+    chosen = np.linspace(0, len(pixels.v) - 1, min(most, len(pixels.v))).astype(int)
+    return Pixels(pixels.at[chosen], pixels.v[chosen])
+
+
+def _different(possible: NDArray[np.int64], planes: Array, less: Array, pixels: Pixels) -> Array:
+    """Return those of the ``possible`` planes that differ anywhere on a region, of like ones the
+    one that costs ``less`` for what lies on it.
+    """
+    order = possible[np.argsort(-less[possible], kind="stable")]
+    inverse = planes[order] @ _few(pixels, _CORNERS).at.T
+    kept: list[int] = []
+    for n in range(len(order)):
+        if not kept or (np.abs(inverse[kept] / inverse[n] - 1).max(axis=1) > _ALIKE).all():
+            kept.append(n)
+    return np.asarray(order[kept])
+
+
+def _says(
+    other: Judge, photo: Photo2D, few: Pixels, planes: Array, in_space: Array, less: Array
+) -> tuple[Array, Array]:
+    """Return how much dearer (C,) than its best the other photo finds planes (C, 3) of ``photo``,
+    ``in_space`` (C, 4), at a ``few`` pixels, weighted by the share (C,) of these that it tells.
+    """
+    A, b = (term.double().cpu().numpy() for term in pixel_terms(photo, other.photo))
+    inverse = planes @ few.at.T
+    at = np.column_stack([few.at[:, 1:] + 0.5, few.at[:, 0]])
+    u, v, z = np.moveaxis(at @ A.T + inverse[..., None] * b, -1, 0)
+    height, width = other.known.shape
+    with np.errstate(divide="ignore", invalid="ignore"):
+        u, v = u / z, v / z
+        inside = (z > 0) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
+    place = np.where(inside, v, 0).astype(int), np.where(inside, u, 0).astype(int)
+    # Inverse depth that the other knows there, over the plane's.
+    there = np.where(inside, other.known[place] * z / np.maximum(inverse, 1e-12), 0)
+    # What is known nearer hides the plane.
+    label = np.where(inside & (there < 1 + _SAME), other.candidates.labels[place], 0)
+    outside = (label == 0) & (there > 0)
+    on = (outside & (np.abs(there - 1) < _SAME)).mean(axis=1)
+    past = (outside & (there <= 1 - _SAME)).mean(axis=1)
+    dearer, weight = _DEAREST * past, past + on
+    seen = in_photo(in_space, other.photo)
+    for number, region in other.regions.items():
+        share = (label == number).mean(axis=1)
+        asked = np.flatnonzero(share >= _LEAST_SHARE)
+        if not len(asked):
+            continue
+        costs = np.full(len(asked), np.inf)
+        allowed = region.allows(seen[asked])
+        costs[allowed] = region.costs(seen[asked[allowed]]) - less[asked[allowed]]
+        least = min(costs.min(), other.candidates.least[number - 1])
+        its = (costs - least).clip(0, _DEAREST)
+        dearer[asked] += share[asked] * np.nan_to_num(its, nan=_DEAREST)
+        weight[asked] += share[asked]
+    return dearer, weight

@@ -28,6 +28,13 @@ class Pixels:
         """Return the inverse depth of planes (C, 3) over that of the pixels: (C, N)."""
         return (planes @ self.at.T) / self.v
 
+    def off(self, planes: Array) -> Array:
+        """Return by how much planes (C, 3) are relatively off most pixels, infinite for those that
+        don't lie before all of them: (C,).
+        """
+        ratio = self.ratio(planes)
+        return np.where((ratio > 0).all(axis=1), np.median(np.abs(ratio - 1), axis=1), np.inf)
+
     def fitted(self, weight: Array | None = None) -> Array:
         """Return the plane (3,) of least relative error."""
         weighted = self.at * ((1 if weight is None else weight) / self.v**2)[:, None]

@@ -9,6 +9,9 @@ BLUR = 1.0
 """Standard deviation, in pixels, of the blur that takes the noise from a photo's colours."""
 _STEP = 1.5
 """Colours of a region change by less from pixel to pixel, in grey levels of the blurred photo."""
+_WEAK_STEP, _REACH = 3.0, 40
+"""A region goes on where they change by less than this, twice as much (hysteresis, as Canny 1986
+has it), up to so many pixels away."""
 _LEAST = 0.004
 """Share of the photo that a region takes at least."""
 _GAPS = 7
@@ -22,9 +25,7 @@ def plain_regions(colours: NDArray[np.float32]) -> NDArray[np.int16]:
     """
     import cv2
 
-    # Scharr's weights add up to 16 and its pixels are two apart.
-    across, down = (cv2.Scharr(colours, -1, *axis) / 32 for axis in ((1, 0), (0, 1)))
-    plain = (across**2 + down**2).max(axis=-1) < _STEP**2
+    plain = _steps(colours) < _STEP
     _, labels, stats, _ = cv2.connectedComponentsWithStats(plain.astype(np.uint8), connectivity=4)
     area = stats[:, cv2.CC_STAT_AREA]
     area[0] = 0
@@ -43,3 +44,31 @@ def plain_regions(colours: NDArray[np.float32]) -> NDArray[np.int16]:
         free = found[at] == 0
         found[at][free & (its > 0)] = number
     return found
+
+
+def spread_regions(
+    labels: NDArray[np.int16], which: NDArray[np.bool_], colours: NDArray[np.float32]
+) -> NDArray[np.int16]:
+    """Return ``labels`` (h, w), regions of which ``which`` (R,) is true spread to pixels of none
+    around them, up to where ``colours`` (h, w, 3) change more.
+    """
+    import cv2
+
+    free = (labels == 0) & (_steps(colours) < _WEAK_STEP)
+    spread = np.where(np.concatenate([[False], which])[labels], labels, 0).astype(np.int16)
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    for _ in range(_REACH):
+        new = np.where(free & (spread == 0), cv2.dilate(spread, cross), 0)
+        if not new.any():
+            break
+        spread += new.astype(np.int16)
+    return np.where(labels > 0, labels, spread).astype(np.int16)
+
+
+def _steps(colours: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return by how many levels (h, w) colours change from pixel to pixel, in any channel."""
+    import cv2
+
+    # Scharr's weights add up to 16 and its pixels are two apart.
+    across, down = (cv2.Scharr(colours, -1, *axis) / 32 for axis in ((1, 0), (0, 1)))
+    return np.asarray(np.sqrt((across**2 + down**2).max(axis=-1)), np.float32)

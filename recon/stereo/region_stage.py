@@ -4,40 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.camera import Array
 from recon.stage_results import DepthMap
-from recon.stereo.agreed_regions import agreed_regions
+from recon.stereo.agreed_regions import Judge, agreed_regions
+from recon.stereo.flat_places import FlatParts, flat_parts
 from recon.stereo.photo import Photo2D
-from recon.stereo.region_planes import (
-    RegionPhoto,
-    RegionPlanes,
-    region_planes,
-    seen_by,
-    shared_planes,
-)
+from recon.stereo.plain_region import RegionPhoto
+from recon.stereo.plain_regions import spread_regions
+from recon.stereo.region_planes import Candidates, RegionPlanes, region_candidates, regions_of
 from recon.work.content_key import content_key
 
 # Of the planes, for results that were kept.
-_VERSION = 1
+_VERSION = 2
+# Photos whose regions a process holds, by the names of their candidates: each judges planes of
+# about eight others.
+_MOST_JUDGES = 12
+_judges: dict[str, Judge] = {}
+_lock = Lock()
 
 
 class RegionKeys(NamedTuple):
-    """Names of the planes of regions, of those that photos agree on, of these with some that were
-    found elsewhere, and of all that photos agree on then.
+    """Names of what is flat in photos, of the planes that regions may be on, and of those that
+    photos agree on.
     """
 
+    flat: list[str]
     found: list[str]
-    sure: list[str]
-    shared: list[str]
     agreed: list[str]
 
 
-NO_REGIONS = RegionKeys([], [], [], [])
+NO_REGIONS = RegionKeys([], [], [])
 
 
 @dataclass(frozen=True)
@@ -61,26 +63,20 @@ class RegionStage:
     def keys(self, checked: Sequence[str]) -> RegionKeys:
         """Return the names of results, by those of the depth ``checked`` of the searched photos."""
         depth = dict(zip(self.searched, checked, strict=True))
-        found = [
-            content_key(
-                "regions",
-                _VERSION,
-                self.names[i],
-                depth[i],
-                [(self.names[j], depth.get(j)) for j in self.sources[i]],
-            )
+        seen = [
+            (self.names[i], depth[i], [(self.names[j], depth.get(j)) for j in self.sources[i]])
             for i in self.searched
         ]
 
-        def asked(what: str, keys: Sequence[str]) -> list[str]:
+        def with_around(what: str, keys: Sequence[str]) -> list[str]:
             return [
-                content_key(what, _VERSION, keys[n], [(keys[m], checked[m]) for m in near])
+                content_key(what, _VERSION, seen[n], keys[n], [(keys[m], seen[m]) for m in near])
                 for n, near in enumerate(self.around)
             ]
 
-        sure = asked("sure regions", found)
-        shared = asked("shared planes", sure)
-        return RegionKeys(found, sure, shared, asked("agreed regions", shared))
+        flat = [content_key("flat parts", _VERSION, self.names[i], depth[i]) for i in self.searched]
+        found = with_around("regions", flat)
+        return RegionKeys(flat, found, with_around("agreed regions", found))
 
     def agreed(self, keys: RegionKeys, checked: Sequence[DepthMap]) -> Sequence[RegionPlanes]:
         """Return the planes that photos agree on, found by depth ``checked`` of the searched ones
@@ -98,38 +94,54 @@ class RegionStage:
                 known = _known_inverse(checked[place[i]])
             return RegionPhoto(self.photo(i), self.colours(i), known)
 
-        def find(n: int) -> RegionPlanes:
-            i = searched[n]
-            sources = [region_photo(j) for j in self.sources[i]]
-            return region_planes(region_photo(i), checked[n].confidence, self.prior(i), sources)
+        def sources(n: int) -> list[RegionPhoto]:
+            return [region_photo(j) for j in self.sources[searched[n]]]
 
-        def agree(regions: Sequence[RegionPlanes], n: int) -> RegionPlanes:
-            others = [
-                (regions[m], self.photo(searched[m]), _known_inverse(checked[m]))
-                for m in self.around[n]
-            ]
-            return agreed_regions(regions[n], self.photo(searched[n]), others)
+        def flatten(n: int) -> FlatParts:
+            own = region_photo(searched[n])
+            return flat_parts(own.photo, own.known, checked[n].confidence)
 
-        def share(n: int) -> RegionPlanes:
+        def find(n: int) -> Candidates:
             i = searched[n]
-            sources = [region_photo(j) for j in self.sources[i]]
-            planes = [
-                seen_by(_planes_of(sure[m]), self.photo(searched[m]), self.photo(i))
-                for m in (n, *self.around[n])
-            ]
-            return shared_planes(
-                region_photo(i), self.prior(i), sources, found[n], sure[n], np.concatenate(planes)
+            around = [flat[m] for m in (n, *self.around[n])]
+            return region_candidates(
+                region_photo(i), checked[n].confidence, self.prior(i), sources(n), around
             )
 
+        def judge(n: int) -> Judge:
+            own, candidates = region_photo(searched[n]), found[n]
+            given = self.prior(searched[n]), sources(n)
+            regions = regions_of(candidates.labels, own, *given) if given[1] else {}
+            return Judge(own.photo, regions, candidates, own.known)
+
+        def agree(n: int) -> RegionPlanes:
+            own, *others = (
+                _kept_judge(keys.found[m], partial(judge, m)) for m in (n, *self.around[n])
+            )
+            agreed = agreed_regions(own, others)
+            colours = self.colours(searched[n])
+            labels = spread_regions(agreed.labels, agreed.planes.any(axis=1), colours)
+            # What is known beside a region stays as it is.
+            labels[(agreed.labels == 0) & (own.known > 0)] = 0
+            return RegionPlanes(labels, agreed.planes)
+
+        flat = self.each(keys.flat, flatten, searched)
         found = self.each(keys.found, find, searched)
-        sure = self.each(keys.sure, lambda n: agree(found, n), searched)
-        shared = self.each(keys.shared, share, searched)
-        return self.each(keys.agreed, lambda n: agree(shared, n), searched)
+        agreed = self.each(keys.agreed, agree, searched)
+        _judges.clear()
+        return agreed
 
 
-def _planes_of(regions: RegionPlanes) -> Array:
-    """Return the planes (K, 3) that regions have."""
-    return regions.planes[regions.planes.any(axis=1)]
+def _kept_judge(name: str, make: Callable[[], Judge]) -> Judge:
+    """Return what ``make`` does, unless it was made lately under that ``name``."""
+    judge = _judges.get(name)
+    if judge is None:
+        judge = make()
+        with _lock:
+            while len(_judges) >= _MOST_JUDGES:
+                del _judges[next(iter(_judges))]
+            _judges[name] = judge
+    return judge
 
 
 def _known_inverse(depth: DepthMap) -> NDArray[np.float32]:

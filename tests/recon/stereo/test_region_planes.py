@@ -8,17 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from recon.stereo.agreed_regions import agreed_regions
+from recon.stereo.agreed_regions import Judge, agreed_regions
 from recon.stereo.cross_check import Estimate
 from recon.stereo.fill_unconfirmed import fill_unconfirmed
+from recon.stereo.flat_places import flat_parts
 from recon.stereo.photo import Photo2D
-from recon.stereo.plain_regions import plain_regions
+from recon.stereo.plain_region import RegionPhoto
+from recon.stereo.plain_regions import plain_regions, spread_regions
+from recon.stereo.plane_frames import in_photo, in_world
 from recon.stereo.region_planes import (
-    RegionPhoto,
+    Candidates,
     RegionPlanes,
-    region_planes,
-    seen_by,
-    shared_planes,
+    region_candidates,
+    regions_of,
 )
 
 HEIGHT, WIDTH = 96, 128
@@ -62,9 +64,25 @@ def wrong_prior(inverse: np.ndarray) -> np.ndarray:
     return (np.linspace(0.84, 0.98, WIDTH) / inverse).astype(np.float32)
 
 
-def door_error(planes: RegionPlanes, inverse: np.ndarray, door: np.ndarray) -> float:
-    found = planes.inverse(HEIGHT, WIDTH)
-    return float(np.median(np.abs(found / inverse - 1)[door & (planes.labels > 0)]))
+def door_plane(
+    reference: RegionPhoto, prior: np.ndarray, sources: list[RegionPhoto], directions: np.ndarray
+) -> np.ndarray:
+    """The plane (3,) that the door is found on, all 0 for none."""
+    labels = plain_regions(reference.colours)
+    number = int(labels[48, 64])
+    region = regions_of(labels, reference, prior, sources)[number]
+    found = region.candidates(np.zeros((0, 3)), directions)
+    costs = region.costs(found) if len(found) else np.zeros(0)
+    return found[costs.argmin()] if len(found) else np.zeros(3)
+
+
+def error_of(plane: np.ndarray, inverse: np.ndarray, where: np.ndarray) -> float:
+    rows, columns = np.nonzero(where)
+    found = plane @ [np.ones(len(rows)), columns, rows]
+    return float(np.median(np.abs(found / inverse[where] - 1)))
+
+
+NO_DIRECTION = np.zeros((0, 3))
 
 
 def test_plain_regions_end_at_their_outlines_and_noise_leaves_no_holes() -> None:
@@ -78,14 +96,25 @@ def test_plain_regions_end_at_their_outlines_and_noise_leaves_no_holes() -> None
     assert (labels == labels[48, 64])[~door].mean() < 0.01
 
 
+def test_region_with_a_plane_goes_on_over_faint_marks_and_ends_at_edges() -> None:
+    colours = np.full((HEIGHT, WIDTH, 3), 120, np.float32)
+    colours[:, 60:64] += [[2.2], [4.4], [6.6], [8.8]]
+    colours[:, 64:] += 8.8
+    colours[:, 100:] += 60
+    labels = np.zeros((HEIGHT, WIDTH), np.int16)
+    labels[:, :50], labels[:20, 70:90] = 1, 2
+    spread = spread_regions(labels, np.array([True, False]), colours)
+    assert (spread[25:, :85] == 1).all()
+    assert (spread[:15, 72:88] == 2).all()
+    assert not spread[:, 102:].any()
+
+
 def test_outline_and_soft_light_tell_the_plane_of_a_door_on_which_nothing_is_known() -> None:
     (reference, inverse, door), *sources = (photo_of(pose) for pose in POSES)
-    nothing = np.zeros((HEIGHT, WIDTH), np.float32)
-    planes = region_planes(
-        reference, nothing, wrong_prior(inverse), [source for source, _, _ in sources]
-    )
-    before = np.median(np.abs(wrong_prior(inverse) * inverse - 1)[door])
-    assert door_error(planes, inverse, door) < 0.02 < before / 3
+    prior = wrong_prior(inverse)
+    plane = door_plane(reference, prior, [source for source, _, _ in sources], NO_DIRECTION)
+    before = np.median(np.abs(prior * inverse - 1)[door])
+    assert error_of(plane, inverse, door) < 0.02 < before / 3
 
 
 def test_photos_may_be_of_several_sizes() -> None:
@@ -95,9 +124,8 @@ def test_photos_may_be_of_several_sizes() -> None:
     for (source, _, _), part in zip(sources, (np.s_[:, :100], np.s_[:80], np.s_[:]), strict=True):
         photo = replace(source.photo, grey=source.photo.grey[part])
         cut.append(RegionPhoto(photo, source.colours[part], source.known[part]))
-    nothing = np.zeros((HEIGHT, WIDTH), np.float32)
-    planes = region_planes(reference, nothing, wrong_prior(inverse), cut)
-    assert door_error(planes, inverse, door) < 0.02
+    plane = door_plane(reference, wrong_prior(inverse), cut, NO_DIRECTION)
+    assert error_of(plane, inverse, door) < 0.02
 
 
 def test_rim_tells_the_plane_of_a_door_that_mirrors_what_is_far_behind() -> None:
@@ -118,8 +146,9 @@ def test_rim_tells_the_plane_of_a_door_that_mirrors_what_is_far_behind() -> None
     ]
     confidence = (known > 0).astype(np.float32)
     prior = wrong_prior(inverse)
-    planes = region_planes(replace(reference, known=known), confidence, prior, shiny)
-    assert door_error(planes, inverse, door) < 0.01
+    plane = door_plane(replace(reference, known=known), prior, shiny, NO_DIRECTION)
+    assert error_of(plane, inverse, door) < 0.01
+    planes = RegionPlanes(door.astype(np.int16), plane[None])
 
     checked = Estimate(
         torch.from_numpy(np.where(known > 0, 1 / np.maximum(known, 1e-9), 0).astype(np.float32)),
@@ -142,52 +171,113 @@ def test_curved_region_gets_no_plane() -> None:
     column = (inverse * (1 - 0.06 * x**2)).astype(np.float32)
     rows = np.arange(HEIGHT)[:, None]
     known = np.where(door & (rows % 3 == 0), column, 0).astype(np.float32)
-    confidence = (known > 0).astype(np.float32)
     others = [source for source, _, _ in sources]
-    planes = region_planes(replace(reference, known=known), confidence, 1 / column, others)
-    assert not planes.planes[planes.labels[48, 64] - 1].any()
+    assert not door_plane(replace(reference, known=known), 1 / column, others, NO_DIRECTION).any()
     flat = np.where(known > 0, inverse, 0).astype(np.float32)
-    planes = region_planes(replace(reference, known=flat), confidence, 1 / inverse, others)
-    assert planes.planes[planes.labels[48, 64] - 1].any()
+    assert door_plane(replace(reference, known=flat), 1 / inverse, others, NO_DIRECTION).any()
 
 
-def true_regions(pose: np.ndarray, scale: float = 1.0, sharpness: float = 0.03) -> RegionPlanes:
-    """The door as one region on its plane, with depth ``scale`` times too large."""
-    _, inverse, door = photo_of(pose)
+def true_plane(pose: np.ndarray, scale: float = 1.0) -> np.ndarray:
+    """The door's plane (1, 3) in a photo, with depth ``scale`` times too large."""
+    _, inverse, _ = photo_of(pose)
     at = np.stack([np.ones((HEIGHT, WIDTH)), *np.mgrid[:HEIGHT, :WIDTH][::-1]], axis=-1)
-    plane = np.linalg.lstsq(at.reshape(-1, 3), inverse.ravel() / scale, rcond=None)[0]
-    return RegionPlanes(door.astype(np.int16), plane[None], np.array([sharpness]))
+    return np.linalg.lstsq(at.reshape(-1, 3), inverse.ravel() / scale, rcond=None)[0][None]
 
 
-def asked(pose: np.ndarray, scale: float = 1.0) -> tuple[RegionPlanes, Photo2D, np.ndarray]:
-    photo, _, _ = photo_of(pose)
-    return true_regions(pose, scale), photo.photo, photo.known
+def blinded(sources: list[RegionPhoto]) -> list[RegionPhoto]:
+    """Photos of nothing but noise, from the same cameras."""
+    rng = np.random.default_rng(5)
+    return [
+        replace(s, colours=rng.uniform(0, 255, s.colours.shape).astype(np.float32)) for s in sources
+    ]
 
 
-def test_planes_that_other_photos_bear_out_stay_and_others_go() -> None:
-    own, photo, _ = asked(POSES[0])
-    agreeing, differing = asked(POSES[1]), asked(POSES[2], 1.1)
-    assert agreed_regions(own, photo, [agreeing, asked(POSES[3]), differing]).planes.any()
-    assert not agreed_regions(own, photo, [agreeing, differing]).planes.any()
-    assert not agreed_regions(own, photo, []).planes.any()
-    # Sharp enough to stand alone, unless contradicted; so dull that all may follow their priors.
-    sharp = true_regions(POSES[0], sharpness=0.2)
-    assert agreed_regions(sharp, photo, []).planes.any()
-    assert not agreed_regions(sharp, photo, [differing]).planes.any()
-    dull = true_regions(POSES[0], sharpness=0.001)
-    assert not agreed_regions(dull, photo, [agreeing, asked(POSES[3])]).planes.any()
+def test_direction_alone_tells_a_plane_of_which_an_edge_is_known() -> None:
+    (reference, inverse, door), *sources = (photo_of(pose) for pose in POSES)
+    _, x = np.nonzero(door)
+    edge = door & (np.arange(WIDTH) > x.max() - 4)
+    noise = np.random.default_rng(0).normal(1, 0.006, inverse.shape)
+    known = np.where(edge, inverse * noise, 0).astype(np.float32)
+    shiny = blinded([source for source, _, _ in sources])
+    reference, prior = replace(reference, known=known), wrong_prior(inverse)
+    region = regions_of(door.astype(np.int16), reference, prior, shiny)[1]
+
+    def least_error(directions: np.ndarray) -> float:
+        planes = region.candidates(NO_DIRECTION, directions)
+        return min(error_of(plane, inverse, door) for plane in planes)
+
+    assert least_error(3 * true_plane(POSES[0])) < 0.01
+    assert least_error(NO_DIRECTION) > 0.02
 
 
-@pytest.mark.parametrize("known", [1.0, 1.2])
-def test_known_depth_bears_out_a_plane_and_looking_past_it_speaks_against(known: float) -> None:
-    own, photo, _ = asked(POSES[0])
+def judge(
+    pose: np.ndarray, *scales: float, blind: bool = False, known: np.ndarray | None = None
+) -> Judge:
+    """A photo that holds the door's planes of some ``scales`` for likely; a ``blind`` one sees
+    nothing in common with others.
+    """
+    (own, inverse, door), *others = (
+        photo_of(p) for p in (pose, *(p for p in POSES if p is not pose))
+    )
+    sources = [source for source, _, _ in others]
+    if blind:
+        sources = blinded(sources)
+    labels = door.astype(np.int16) if known is None else np.zeros_like(door, np.int16)
+    regions = regions_of(labels, own, wrong_prior(inverse), sources)
+    planes = np.concatenate([np.zeros((0, 3)), *(true_plane(pose, scale) for scale in scales)])
+    least = np.array([region.costs(planes).min() for region in regions.values()])
+    candidates = Candidates(labels, in_world(planes, own.photo), np.zeros(len(planes)), least)
+    return Judge(own.photo, regions, candidates, own.known if known is None else known)
+
+
+def chosen_error(own: Judge, others: list[Judge]) -> float:
+    """How far off the chosen plane of the door is in the first photo, infinite for none."""
+    (plane,) = agreed_regions(own, others).planes
+    _, inverse, door = photo_of(POSES[0])
+    return error_of(plane, inverse, door) if plane.any() else np.inf
+
+
+def test_other_photos_tell_which_plane_a_region_is_on() -> None:
+    own = judge(POSES[0], 0.93, 1.0, blind=True)
+    others = [judge(pose, 1.0) for pose in POSES[1:]]
+    assert chosen_error(own, others) < 1e-4
+    # Nobody else sees it, or all see noise and the priors lie between: no plane is clearly best.
+    assert chosen_error(own, []) == np.inf
+    noise = [judge(pose, 0.87, 0.95, blind=True) for pose in POSES]
+    assert chosen_error(noise[0], noise[1:]) == np.inf
+    # Each photo finds another plane.
+    seen = [judge(pose, scale) for pose, scale in zip(POSES[1:], (0.85, 1.15, 0.9), strict=True)]
+    assert chosen_error(judge(POSES[0], 0.93), seen[:1]) > 0.05
+
+
+def test_region_takes_a_plane_that_only_others_found() -> None:
+    own = judge(POSES[0], 0.93, blind=True)
+    assert chosen_error(own, [judge(pose, 1.0) for pose in POSES[1:]]) < 1e-4
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.2])
+def test_known_depth_bears_out_a_plane_and_looking_past_it_speaks_against(factor: float) -> None:
     others = []
     for pose in POSES[1:]:
-        regions, other, _ = asked(pose)
         _, inverse, _ = photo_of(pose)
-        none = replace(regions, labels=np.zeros_like(regions.labels))
-        others.append((none, other, (inverse / known).astype(np.float32)))
-    assert agreed_regions(own, photo, others).planes.any() == (known == 1.0)
+        others.append(judge(pose, known=(inverse / factor).astype(np.float32)))
+    error = chosen_error(judge(POSES[0], 1.0), others)
+    assert error < 1e-4 if factor == 1.0 else error == np.inf
+
+
+def test_candidates_lie_where_confirmed_points_do() -> None:
+    (reference, inverse, door), *sources = (photo_of(pose) for pose in POSES)
+    # The wall around the door is known, and the door in it is a part of that wall.
+    known = np.where(door, 0, inverse).astype(np.float32)
+    confidence = (known > 0).astype(np.float32)
+    reference = replace(reference, known=known)
+    around = [flat_parts(reference.photo, known, confidence)]
+    sources = [source for source, _, _ in sources]
+    found = region_candidates(reference, confidence, wrong_prior(inverse), sources, around)
+    best = in_photo(found.planes, reference.photo)[found.less.argmax()]
+    assert found.less.max() > 0
+    assert error_of(best, inverse, door) < 0.005
+    assert np.isfinite(found.least[found.labels[48, 64] - 1])
 
 
 def test_planes_move_between_photos_as_their_points_do() -> None:
@@ -200,25 +290,14 @@ def test_planes_move_between_photos_as_their_points_do() -> None:
     ]
     here, _, _ = photo_of(POSES[0])
     there = Photo2D(here.photo.grey, torch.from_numpy(K), torch.from_numpy(turned))
-    plane = true_regions(POSES[0]).planes
-    moved = seen_by(plane, here.photo, there)[0]
+    plane = true_plane(POSES[0])
+    in_space = in_world(plane, here.photo)
+    np.testing.assert_allclose(in_space[0], [*DOOR, 1] / np.linalg.norm(DOOR), rtol=1e-5)
+    moved = in_photo(in_space, there)[0]
     points = np.array([[0.3, 0.2], [-0.5, 0.4], [0.1, -0.6]])
     z = (1 - points @ DOOR[:2]) / DOOR[2]
     world = np.column_stack([points, z])
     x, y, depth = ((world - turned[:3, 3]) @ turned[:3, :3]).T
     u, v = K[0, 0] * x / depth + K[0, 2] - 0.5, K[1, 1] * y / depth + K[1, 2] - 0.5
     np.testing.assert_allclose(moved @ [np.ones(3), u, v], 1 / depth, rtol=1e-5)
-    np.testing.assert_allclose(seen_by(moved[None], there, here.photo), plane, rtol=1e-6)
-
-
-def test_region_takes_a_plane_agreed_on_elsewhere_if_its_photos_allow_it() -> None:
-    (reference, inverse, door), *sources = (photo_of(pose) for pose in POSES)
-    others = [source for source, _, _ in sources]
-    own = true_regions(POSES[0], 1.02)
-    none = own.only(np.array([False]))
-    right, wrong = true_regions(POSES[0]).planes, true_regions(POSES[0], 1.2).planes
-    prior = wrong_prior(inverse)
-    taken = shared_planes(reference, prior, others, own, none, np.concatenate([wrong, right]))
-    np.testing.assert_array_equal(taken.planes, right)
-    assert not shared_planes(reference, prior, others, own, none, wrong).planes.any()
-    assert door_error(taken, inverse, door) < 1e-5
+    np.testing.assert_allclose(in_photo(in_space, here.photo), plane, rtol=1e-6)
