@@ -122,7 +122,7 @@ class RegionStage:
             )
             agreed = agreed_regions(own, others)
             colours = self.colours(searched[n])
-            labels = spread_regions(agreed.labels, agreed.planes.any(axis=1), colours)
+            labels = spread_regions(agreed.labels, agreed.have_plane, colours)
             spread = RegionPlanes(labels, agreed.planes)
             # Beside a region stays what is known, and the prior where the plane runs off it.
             ratio = spread.inverse(*labels.shape) * self.prior(searched[n])
