@@ -18,7 +18,7 @@ from pointmap.camera import Array
 from recon.stereo.known_pixels import Pixels
 from recon.stereo.photo import Photo2D, pixel_terms
 from recon.stereo.plain_region import Region
-from recon.stereo.plane_frames import in_photo
+from recon.stereo.plane_frames import in_photo, in_world
 from recon.stereo.region_planes import Candidates, RegionPlanes
 
 _WINDOW, _DEAREST = 0.12, 0.15
@@ -40,6 +40,11 @@ is nearly as cheap and so much more is known of it."""
 _OTHER, _BETTER, _FAR_BETTER = 0.03, 0.01, 0.04
 """A plane that is relatively so far off the chosen one is another, and has to be so much dearer;
 or, not to be nearly as cheap, so much."""
+
+_MOVED, _SHARP, _TOLD = 0.03, 0.01, 3.5
+"""Photos have so much more to say against a plane that is taken when it moves relatively so much;
+else all may have followed their priors. Where no confirmed points lie on it elsewhere, so many
+times more than they have against it as it is: a region that is two faces in truth fits no plane."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +91,12 @@ def agreed_regions(own: Judge, others: Sequence[Judge]) -> RegionPlanes:
         margin = rest.min() - mean[best] if len(rest) else np.inf
         unrivalled = margin > _FAR_BETTER and weight[best] >= 1 + _MORE_WITNESSES
         allowed = _UNRIVALLED if unrivalled else _AGREED
-        if margin > _BETTER and mean[best] < allowed and weight[best] >= 1 + _WITNESSES:
-            found[number - 1] = seen[possible[best]]
+        if margin < _BETTER or mean[best] > allowed or weight[best] < 1 + _WITNESSES:
+            continue
+        plane = seen[possible[best]]
+        least = _SHARP if less[possible[best]] > 0 else max(_SHARP, _TOLD * mean[best])
+        if _sharpness(own, region, few, plane, others) > least:
+            found[number - 1] = plane
     return RegionPlanes(own.candidates.labels, found)
 
 
@@ -109,11 +118,35 @@ def _different(possible: NDArray[np.int64], planes: Array, less: Array, pixels: 
     return np.asarray(order[kept])
 
 
-def _says(
-    other: Judge, photo: Photo2D, few: Pixels, planes: Array, in_space: Array, less: Array
-) -> tuple[Array, Array]:
-    """Return how much dearer (C,) than its best the other photo finds planes (C, 3) of ``photo``,
-    ``in_space`` (C, 4), at a ``few`` pixels, weighted by the share (C,) of these that it tells.
+def _sharpness(
+    own: Judge, region: Region, few: Pixels, plane: Array, others: Sequence[Judge]
+) -> float:
+    """Return by how much more photos have to say against a plane (3,) of an ``own`` region when it
+    moves or tilts a little, the worse way of the two; the least of these. The prior has no say.
+    """
+    planes = region.changed(
+        plane, np.concatenate([np.zeros((1, 3)), _MOVED * np.eye(3), -_MOVED * np.eye(3)])
+    )
+    against, weight = region.evidence(planes), 1.0
+    in_space = in_world(planes, own.photo)
+    for other in others:
+        label, _, past = _looked_up(other, own.photo, few, planes)
+        seen = in_photo(in_space, other.photo)
+        against, weight = against + _DEAREST * past, weight + past[0]
+        for number, its in other.regions.items():
+            share = float((label[0] == number).mean())
+            if share >= _LEAST_SHARE:
+                against, weight = against + share * its.evidence(seen), weight + share
+    worse = np.maximum(against[1:4], against[4:]) - against[0]
+    return float(worse.min() / weight)
+
+
+def _looked_up(
+    other: Judge, photo: Photo2D, few: Pixels, planes: Array
+) -> tuple[NDArray[np.int16], Array, Array]:
+    """Return the other photo's regions (C, N) where planes (C, 3) of ``photo`` have a ``few``
+    pixels, 0 where it sees none; and of which share (C,) of these it knows depth on the plane, and
+    beyond it, outside regions.
     """
     A, b = (term.double().cpu().numpy() for term in pixel_terms(photo, other.photo))
     inverse = planes @ few.at.T
@@ -131,6 +164,16 @@ def _says(
     outside = (label == 0) & (there > 0)
     on = (outside & (np.abs(there - 1) < _SAME)).mean(axis=1)
     past = (outside & (there <= 1 - _SAME)).mean(axis=1)
+    return label, on, past
+
+
+def _says(
+    other: Judge, photo: Photo2D, few: Pixels, planes: Array, in_space: Array, less: Array
+) -> tuple[Array, Array]:
+    """Return how much dearer (C,) than its best the other photo finds planes (C, 3) of ``photo``,
+    ``in_space`` (C, 4), at a ``few`` pixels, weighted by the share (C,) of these that it tells.
+    """
+    label, on, past = _looked_up(other, photo, few, planes)
     dearer, weight = _DEAREST * past, past + on
     seen = in_photo(in_space, other.photo)
     for number, region in other.regions.items():

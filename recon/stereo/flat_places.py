@@ -133,7 +133,8 @@ def flat_places(parts: Sequence[FlatParts], directions: Array) -> tuple[Array, A
     layer = _LAYER * typical
     offsets = directions @ points.T
     left = np.ones(len(points), bool)
-    planes, shares = [], []
+    planes: list[list[float]] = []
+    shares: list[float] = []
     while len(planes) < _MOST_PLACES and left.any():
         best = [_densest(along[left], layer) for along in offsets]
         which = int(np.argmax([more for more, _ in best]))

@@ -163,7 +163,7 @@ class Region:
         prior = self.pixels.fitted_robustly()
         scales = np.zeros((13, 3))
         scales[:, 0] = np.linspace(-_FAR_OFF, _FAR_OFF, 13)
-        tried = [self._changed(prior, scales), *(plane[None] for plane in self.rim.planes)]
+        tried = [self.changed(prior, scales), *(plane[None] for plane in self.rim.planes)]
         if len(self.inside.v) > 30:
             tried.append(self.inside.fitted_robustly()[None])
         if len(elsewhere):
@@ -184,7 +184,7 @@ class Region:
         rng = np.random.default_rng(0)
         for size in _STEPS:
             for _ in range(2):
-                planes = self._changed(plane, size * rng.normal(size=(_TRIES // 2, 3)))
+                planes = self.changed(plane, size * rng.normal(size=(_TRIES // 2, 3)))
                 costs = self.costs(planes)
                 best = costs.argmin()
                 if costs[best] < cost:
@@ -238,7 +238,7 @@ class Region:
         near = np.abs(known.ratio(plane[None])[0] - 1) < 2 * ON_PLANE
         return Pixels(known.at[near], known.v[near])
 
-    def _changed(self, plane: Array, changes: Array) -> Array:
+    def changed(self, plane: Array, changes: Array) -> Array:
         """Return planes (C, 3) that are off by ``changes`` (C, 3), relatively: in the middle, and
         more by so much one standard deviation of the pixels to the right, and below.
         """
@@ -251,9 +251,10 @@ class Region:
     def costs(self, planes: Array) -> Array:
         """Return costs (C,) of planes (C, 3): what photos, rim and prior say against them."""
         off = np.minimum(np.abs(self.pixels.ratio(planes) - 1) / _FAR_OFF, 1).mean(axis=1)
-        return np.asarray(self._evidence(planes) + _PRIOR_SAY * off)
+        return np.asarray(self.evidence(planes) + _PRIOR_SAY * off)
 
-    def _evidence(self, planes: Array) -> Array:
+    def evidence(self, planes: Array) -> Array:
+        """Return what speaks against planes (C, 3) but for the prior: (C,)."""
         costs = self._colour_costs(planes) + self._rim_costs(planes)
         if len(self.inside.v) > 10:
             ratio = self.inside.ratio(planes)

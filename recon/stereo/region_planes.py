@@ -38,6 +38,11 @@ class RegionPlanes:
     labels: NDArray[np.int16]
     planes: Array
 
+    @property
+    def have_plane(self) -> NDArray[np.bool_]:
+        """Which regions (R,) have a plane."""
+        return np.asarray(self.planes.any(axis=1))
+
     def inverse(self, height: int, width: int) -> NDArray[np.float32]:
         """Return inverse depth (height, width) on the planes, 0 where there is none."""
         rows, columns = self.labels.shape

@@ -22,6 +22,8 @@ from recon.work.content_key import content_key
 
 # Of the planes, for results that were kept.
 _VERSION = 2
+# By this factor a plane may differ from the prior where a region is spread.
+_FAR_OFF = 1.4
 # Photos whose regions a process holds, by the names of their candidates: each judges planes of
 # about eight others.
 _MOST_JUDGES = 12
@@ -120,10 +122,13 @@ class RegionStage:
             )
             agreed = agreed_regions(own, others)
             colours = self.colours(searched[n])
-            labels = spread_regions(agreed.labels, agreed.planes.any(axis=1), colours)
-            # What is known beside a region stays as it is.
-            labels[(agreed.labels == 0) & (own.known > 0)] = 0
-            return RegionPlanes(labels, agreed.planes)
+            labels = spread_regions(agreed.labels, agreed.have_plane, colours)
+            spread = RegionPlanes(labels, agreed.planes)
+            # Beside a region stays what is known, and the prior where the plane runs off it.
+            ratio = spread.inverse(*labels.shape) * self.prior(searched[n])
+            stays = (own.known > 0) | (ratio < 1 / _FAR_OFF) | (ratio > _FAR_OFF)
+            labels[stays & (agreed.labels == 0)] = 0
+            return spread
 
         flat = self.each(keys.flat, flatten, searched)
         found = self.each(keys.found, find, searched)

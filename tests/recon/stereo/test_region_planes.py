@@ -211,10 +211,14 @@ def test_direction_alone_tells_a_plane_of_which_an_edge_is_known() -> None:
 
 
 def judge(
-    pose: np.ndarray, *scales: float, blind: bool = False, known: np.ndarray | None = None
+    pose: np.ndarray,
+    *scales: float,
+    blind: bool = False,
+    known: np.ndarray | None = None,
+    less: float = 0.02,
 ) -> Judge:
     """A photo that holds the door's planes of some ``scales`` for likely; a ``blind`` one sees
-    nothing in common with others.
+    nothing in common with others. By ``less`` each costs less, as confirmed points lie on it.
     """
     (own, inverse, door), *others = (
         photo_of(p) for p in (pose, *(p for p in POSES if p is not pose))
@@ -225,8 +229,9 @@ def judge(
     labels = door.astype(np.int16) if known is None else np.zeros_like(door, np.int16)
     regions = regions_of(labels, own, wrong_prior(inverse), sources)
     planes = np.concatenate([np.zeros((0, 3)), *(true_plane(pose, scale) for scale in scales)])
-    least = np.array([region.costs(planes).min() for region in regions.values()])
-    candidates = Candidates(labels, in_world(planes, own.photo), np.zeros(len(planes)), least)
+    least = np.array([region.costs(planes).min() - less for region in regions.values()])
+    its_less = np.full(len(planes), less)
+    candidates = Candidates(labels, in_world(planes, own.photo), its_less, least)
     return Judge(own.photo, regions, candidates, own.known if known is None else known)
 
 
@@ -245,6 +250,9 @@ def test_other_photos_tell_which_plane_a_region_is_on() -> None:
     assert chosen_error(own, []) == np.inf
     noise = [judge(pose, 0.87, 0.95, blind=True) for pose in POSES]
     assert chosen_error(noise[0], noise[1:]) == np.inf
+    # Soft light alone tells no plane that has nothing else for it.
+    alone = [judge(pose, 1.0, less=0.0) for pose in POSES[1:]]
+    assert chosen_error(judge(POSES[0], 0.93, 1.0, blind=True, less=0.0), alone) == np.inf
     # Each photo finds another plane.
     seen = [judge(pose, scale) for pose, scale in zip(POSES[1:], (0.85, 1.15, 0.9), strict=True)]
     assert chosen_error(judge(POSES[0], 0.93), seen[:1]) > 0.05
