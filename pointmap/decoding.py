@@ -211,7 +211,8 @@ def decode(image: Image.Image, width: int, height: int, orientation: int = 1) ->
     ``width``, ``height`` are those after ``orientation`` (EXIF, 1 to 8) is applied. Transparent
     pixels are laid over white, unless all are; of values of 16 bits, or of the 10, 12 or 14 that a
     sensor fills of them, the high 8 remain; CMYK, grey and palette pictures become RGB, colours of
-    another profile sRGB. Raises ``UnusablePicture`` for floating-point pixels, whose range nobody knows.
+    another profile sRGB. Raises ``UnusablePicture`` for floating-point pixels, whose range nobody
+    knows.
     """
     size = (height, width) if orientation >= 5 else (width, height)
     box: tuple[float, float, float, float] = (0, 0, *image.size)
