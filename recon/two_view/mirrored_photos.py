@@ -7,7 +7,7 @@ photo all the same, and wrong. Matched as if mirrored once more, it has many tim
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -53,6 +53,14 @@ def without_mirrored(
     return inputs.of_photos(kept), Chosen(features, kept), renumbered
 
 
+def _most_matches(
+    descriptors: NDArray[np.float32], features: Sequence[PhotoFeatures], photos: Iterable[int]
+) -> int:
+    """Return how many matches descriptors (K, D) have with one of the ``photos`` at most."""
+    counts = (match_count(descriptors, features[k].descriptors) for k in photos)
+    return max(counts, default=0)
+
+
 def mirrored_photos(
     features: Sequence[PhotoFeatures], matches: Sequence[PairMatches]
 ) -> NDArray[np.int64]:
@@ -76,15 +84,12 @@ def mirrored_photos(
         found[ends[mine].sum(axis=1) - photo] = number[mine]
         best = firm[np.argsort(-found[firm], kind="stable")[:_PARTNERS]]
         next_to = firm[np.argsort(np.abs(firm - photo), kind="stable")[:_PARTNERS]]
-        turned = mirrored_descriptors(features[photo].descriptors)
-        now = max(
-            (
-                match_count(turned, features[k].descriptors)
-                for k in {*best.tolist(), *next_to.tolist()}
-            ),
-            default=0,
-        )
-        if now >= max(_ENOUGH, _MORE * found.max()):
+        partners = {*best.tolist(), *next_to.tolist()}
+        own = features[photo].descriptors
+        turned = _most_matches(mirrored_descriptors(own), features, partners)
+        # What stands still was dropped from the matches, and is among the features.
+        as_taken = max(int(found.max()), _most_matches(own, features, partners))
+        if turned >= max(_ENOUGH, _MORE * as_taken):
             mirrored.append(photo)
     return np.array(sorted(mirrored), np.int64)
 
