@@ -34,8 +34,9 @@ class Case:
     """What is right: an AUC at 5 degrees of ``auc`` or more (None: all photos placed), or, if
     ``or_told``, that the run says what is wrong: it refuses, takes look-alikes apart, or calls the
     scene doubtful.
-    ``photos``: how many are placed, None for all whose cameras are known, or that are found. ``surface``: there must be one.
-    ``sky``: the photos show a smooth sky, of which next to nothing may be in the mesh.
+    ``photos``: how many are placed, None for all whose cameras are known, or that are found.
+    ``surface``: there must be one. ``sky``: the photos show a smooth sky, of which next to nothing
+    may be in the mesh.
     """
 
     auc: float | None = None
