@@ -42,6 +42,8 @@ FLIP_OR_TURN = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+OPAQUE = 128
+"""From this alpha on, of 255, a pixel counts as there."""
 # Bytes a pixel takes while a picture is read, measured: by format, or else by Pillow's mode.
 _BYTES_OF_FORMAT = {"WEBP": 16.2, "HEIF": 7.5, "AVIF": 10.4, "JPEG2000": 19.6}
 _BYTES_OF_MODE = {"1": 2.1, "L": 1.1, "RGB": 4.3, "CMYK": 4.3, "YCbCr": 4.3, "P": 5.3, "I;16": 6.1}
@@ -207,9 +209,10 @@ def decode(image: Image.Image, width: int, height: int, orientation: int = 1) ->
     """Return pixels (height, width, 3) uint8 RGB of an opened picture, upright and resized.
 
     ``width``, ``height`` are those after ``orientation`` (EXIF, 1 to 8) is applied. Transparent
-    pixels are laid over white; of values of 16 bits, or of the 10, 12 or 14 that a sensor fills of
-    them, the high 8 remain; CMYK, grey and palette pictures become RGB, colours of another profile
-    sRGB. Raises ``UnusablePicture`` for floating-point pixels, whose range nobody knows.
+    pixels are laid over white, unless all are; of values of 16 bits, or of the 10, 12 or 14 that a
+    sensor fills of them, the high 8 remain; CMYK, grey and palette pictures become RGB, colours of
+    another profile sRGB. Raises ``UnusablePicture`` for floating-point pixels, whose range nobody
+    knows.
     """
     size = (height, width) if orientation >= 5 else (width, height)
     box: tuple[float, float, float, float] = (0, 0, *image.size)
@@ -229,12 +232,23 @@ def decode(image: Image.Image, width: int, height: int, orientation: int = 1) ->
     return np.array(rgb)
 
 
+def is_invisible(image: Image.Image) -> bool:
+    """Return whether an opened, decoded picture is transparent everywhere."""
+    if not image.has_transparency_data:
+        return False
+    rgba = image if image.mode in ("RGBA", "LA", "PA") else image.convert("RGBA")
+    return int(np.asarray(rgba.getchannel("A")).max(initial=0)) < OPAQUE
+
+
 def _reduces_while_decoding(image: Image.Image) -> bool:
     return image.format in ("JPEG", "MPO")
 
 
 def _filterable(image: Image.Image) -> Image.Image:
     """Return the picture in a mode that Pillow can resize with a filter."""
+    if is_invisible(image):
+        # Its channel holds something else; the colours are all there.
+        return image.convert("RGBA").convert("RGB")
     if image.mode in ("RGB", "RGBA", "L", "LA", "CMYK"):
         return image
     if image.mode == "F":

@@ -20,13 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pointmap.decoding import UnusablePicture, decode, open_picture, stored_turned
+from pointmap.decoding import UnusablePicture, decode, is_invisible, open_picture, stored_turned
 from pointmap.errors import InputError
 from pointmap.exif import read_exif
 from pointmap.left_out import live_movies, tell_left_out
 from pointmap.masks import (
     continued,
-    is_invisible,
     opaque_pixels,
     read_mask,
     resized_mask,

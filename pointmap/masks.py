@@ -14,14 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pointmap.decoding import FLIP_OR_TURN, UnusablePicture, open_picture
+from pointmap.decoding import FLIP_OR_TURN, OPAQUE, UnusablePicture, open_picture
 
 RIM_PX = 2
 """Pixels beside what is masked that hold some of it, in the way masks are cut out and pictures
 compared (windows of 5 x 5)."""
 
-# From this alpha on, of 255, a pixel counts as there.
-_OPAQUE = 128
 # Levels of 255 that look black and white, and the share of a mask's pixels that are no chance.
 _DARK, _LIGHT, _DARK_SHARE = 64, 192, 0.02
 # A mask of another size is the same picture made smaller or larger if its sides agree to a pixel
@@ -37,16 +35,8 @@ def opaque_pixels(image: Image.Image) -> NDArray[np.bool_] | None:
     if not image.has_transparency_data:
         return None
     rgba = image if image.mode in ("RGBA", "LA", "PA") else image.convert("RGBA")
-    opaque = np.asarray(rgba.getchannel("A")) >= _OPAQUE
+    opaque = np.asarray(rgba.getchannel("A")) >= OPAQUE
     return opaque if opaque.any() and not opaque.all() else None
-
-
-def is_invisible(image: Image.Image) -> bool:
-    """Return whether an opened, decoded picture is transparent everywhere."""
-    if not image.has_transparency_data:
-        return False
-    rgba = image if image.mode in ("RGBA", "LA", "PA") else image.convert("RGBA")
-    return int(np.asarray(rgba.getchannel("A")).max(initial=0)) < _OPAQUE
 
 
 def read_mask(path: Path, size: tuple[int, int], orientation: int) -> NDArray[np.bool_]:

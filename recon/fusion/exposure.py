@@ -19,8 +19,8 @@ _LEAST, _MOST = 0.7, 1.4
 _FADE = 64
 
 
-def well_exposed(colours: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return which colours (..., 3) tell of exposure."""
+def well_exposed(colours: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which colours (..., 3), in levels of 255, tell of exposure."""
     return np.all((colours > _BLACK) & (colours < _WHITE), axis=-1)
 
 

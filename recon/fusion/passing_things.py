@@ -132,9 +132,9 @@ class _Small:
         middles = np.s_[step // 2 : rows * step : step, step // 2 : columns * step : step]
         every[middles] = True
         pixels = usable.view.pixels[: rows * step, : columns * step]
-        colours = cv2.resize(pixels, (columns, rows), interpolation=cv2.INTER_AREA)
+        shrunk = cv2.resize(pixels, (columns, rows), interpolation=cv2.INTER_AREA)
         # Places in it are rounded to whole pixels.
-        colours = cv2.blur(colours.astype(np.float32), (3, 3))
+        colours = np.asarray(cv2.blur(shrunk.astype(np.float32), (3, 3)), np.float32)
         points = usable.points(every).reshape(3, rows, columns)
         sure = (points[2] > 0) & ~unpacked(unsure, (height, width))[middles]
         return _Small(usable, step, colours, points, sure)

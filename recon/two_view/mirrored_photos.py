@@ -7,7 +7,7 @@ photo all the same, and wrong. Matched as if mirrored once more, it has many tim
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,14 @@ def without_mirrored(
     return inputs.of_photos(kept), Chosen(features, kept), renumbered
 
 
+def _most_matches(
+    descriptors: NDArray[np.float32], features: Sequence[PhotoFeatures], photos: Iterable[int]
+) -> int:
+    """Return how many matches descriptors (K, D) have with one of the ``photos`` at most."""
+    counts = (match_count(descriptors, features[k].descriptors) for k in photos)
+    return max(counts, default=0)
+
+
 def mirrored_photos(
     features: Sequence[PhotoFeatures], matches: Sequence[PairMatches]
 ) -> NDArray[np.int64]:
@@ -83,23 +91,30 @@ def mirrored_photos(
         found[ends[mine].sum(axis=1) - photo] = number[mine]
         best = firm[np.argsort(-found[firm], kind="stable")[:_PARTNERS]]
         next_to = firm[np.argsort(np.abs(firm - photo), kind="stable")[:_PARTNERS]]
-        turned = mirrored_descriptors(features[photo].descriptors)
-        wanted = max(_ENOUGH, _MORE * found.max())
-        beside = {*best.tolist(), *next_to.tolist()}
-        if any(_has_matches(turned, features[k].descriptors, wanted) for k in beside):
+        partners = {*best.tolist(), *next_to.tolist()}
+        own = features[photo].descriptors
+        as_mirrored = mirrored_descriptors(own)
+        if not _may_match(as_mirrored, features, partners, _MORE * found.max()):
+            continue
+        turned = _most_matches(as_mirrored, features, partners)
+        # What stands still was dropped from the matches, and is among the features.
+        as_taken = max(int(found.max()), _most_matches(own, features, partners))
+        if turned >= max(_ENOUGH, _MORE * as_taken):
             mirrored.append(photo)
     return np.array(sorted(mirrored), np.int64)
 
 
-def _has_matches(
-    descriptors_i: NDArray[np.float32], descriptors_j: NDArray[np.float32], wanted: float
+def _may_match(
+    descriptors: NDArray[np.float32],
+    features: Sequence[PhotoFeatures],
+    partners: Iterable[int],
+    wanted: float,
 ) -> bool:
-    """Return whether unit descriptors (K, C) have so many matches.
-
-    Some of them tell nearly always that there are by far too few.
+    """Return whether descriptors (K, 128) may have so many matches with one of the ``partners``:
+    some of them tell nearly always that there are by far too few.
     """
-    some = match_count(descriptors_i[::_SAMPLED], descriptors_j)
-    return 2 * _SAMPLED * some >= wanted and match_count(descriptors_i, descriptors_j) >= wanted
+    some = _most_matches(descriptors[::_SAMPLED], features, partners)
+    return 2 * _SAMPLED * some >= max(_ENOUGH, wanted)
 
 
 def mirrored_descriptors(descriptors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -114,7 +114,10 @@ def test_transparency_counts_beside_a_mask_and_when_everything_is_transparent_it
     rgba[..., 3] = 0
     Image.fromarray(rgba).save(tmp_path / "c.png")
     ((invisible,), _) = open_photos([tmp_path / "c.png"])
-    assert load_photo(invisible, long_side=WIDTH).usable is None
+    found = load_photo(invisible, long_side=WIDTH)
+    assert found.usable is None
+    # Its colours are all there, and not white paper.
+    assert np.array_equal(found.pixels, rgba[..., :3])
     assert caplog.messages == ["c.png is transparent everywhere: its transparency is ignored"]
 
 

@@ -54,6 +54,21 @@ def test_the_mirrored_one_is_found_and_no_other(
     assert mirrored_photos(of, matches).tolist() == found
 
 
+def test_a_symmetrical_wall_that_stands_still_is_no_mirrored_photo(tmp_path: Path) -> None:
+    """Its matches were dropped; mirrored, its features match all the same."""
+    half = wall(0)[:, : WIDTH // 2]
+    picture = np.concatenate([half, half[:, ::-1]], axis=1).clip(0, 255).astype(np.uint8)
+    paths = [tmp_path / f"{k}.png" for k in range(4)]
+    for path in paths:
+        Image.fromarray(picture).convert("RGB").save(path)
+    of = features(paths)
+    matches = []
+    for i, j in combinations(range(4), 2):
+        every = match_features(of[i], of[j], i, j)
+        matches.append(every.select(np.arange(len(every)) < (20 if i == 0 else 80)))
+    assert mirrored_photos(of, matches).tolist() == []
+
+
 def test_it_is_left_out_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path, 6, 3)
     inputs = read_inputs([tmp_path], device="cpu")
