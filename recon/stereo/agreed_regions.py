@@ -43,8 +43,9 @@ or, not to be nearly as cheap, so much."""
 
 _MOVED, _SHARP, _TOLD = 0.03, 0.01, 3.5
 """Photos have so much more to say against a plane that is taken when it moves relatively so much;
-else all may have followed their priors. Where no confirmed points lie on it elsewhere, so many
-times more than they have against it as it is: a region that is two faces in truth fits no plane."""
+else all may have followed their priors. Where no confirmed points lie on it elsewhere and few see
+it, so many times more than they have against it as it is: a region that is two faces in truth fits
+no plane."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ def agreed_regions(own: Judge, others: Sequence[Judge]) -> RegionPlanes:
         if margin < _BETTER or mean[best] > allowed or weight[best] < 1 + _WITNESSES:
             continue
         plane = seen[possible[best]]
-        least = _SHARP if less[possible[best]] > 0 else max(_SHARP, _TOLD * mean[best])
+        borne_out = less[possible[best]] > 0 or weight[best] >= 1 + _MORE_WITNESSES
+        least = _SHARP if borne_out else max(_SHARP, _TOLD * mean[best])
         if _sharpness(own, region, few, plane, others) > least:
             found[number - 1] = plane
     return RegionPlanes(own.candidates.labels, found)
