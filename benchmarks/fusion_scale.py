@@ -29,7 +29,8 @@ from benchmarks.pointmap_scenes import cast_depth, make_room
 from benchmarks.surface import colours_at
 from pointmap.camera import Array, pinhole, transform_points, unproject
 from recon.evaluation.tables import markdown
-from recon.fusion import FusionOptions, fuse_views
+from recon.fusion import FusionOptions
+from recon.fusion.fuse_views import fuse_views
 from recon.scene import Camera, LoadedMaps, Scene, Tracks, View
 from recon.work.folder import Work
 

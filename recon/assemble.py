@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pointmap.camera import Array, transform_points
 from pointmap.images import Photo, ResizedPhoto
-from recon.fusion import Fused
+from recon.fusion.fuse_views import Fused
 from recon.scene import Camera, PairRecord, Scene, View
 from recon.stage_results import Alignment, DenseDepths, DepthMap, PairEvidence, PairMatches
 from recon.work.content_key import content_key, item_key

@@ -25,7 +25,7 @@ from recon.assemble import assemble_scene, assemble_views, in_order
 from recon.depth.dense_depths import dense_depths
 from recon.depth_models import DepthModel
 from recon.depth_models.predict_maps import model_records, with_model_maps
-from recon.fusion import fuse_views
+from recon.fusion.fuse_views import fuse_views
 from recon.inputs import Inputs, read_inputs, video_frames
 from recon.known_cameras import check_focal
 from recon.matchers import Matcher
@@ -57,6 +57,7 @@ from recon.work.content_key import content_key, item_key
 from recon.work.folder import Work
 from recon.work.on_demand import Chosen
 from recon.work.pieces import PhotosFailed
+from recon.work.steps import Steps
 from recon.world.frame import settled
 
 logger = logging.getLogger(__name__)
@@ -333,8 +334,10 @@ def _alignment(
         lens = LensModel(k1=options.lens != "pinhole")
         how = by_place, options.align, options.seed, lens
         depends_on = names, inputs.known, evidence, learned, how
+        key = content_key("alignment", 16, *depends_on)
+        steps = Steps(inputs.work, key)
         alignment = inputs.work.once(
-            content_key("alignment", 16, *depends_on),
+            key,
             lambda: align_scene(
                 inputs,
                 features,
@@ -343,9 +346,11 @@ def _alignment(
                 by_place=by_place,
                 seed=options.seed,
                 lens=lens,
+                steps=steps,
                 advance=advance,
             ),
         )
+        steps.forget_passing()
     return _held_by_maps(inputs, features, evidence, alignment, options, lens)
 
 

@@ -16,6 +16,9 @@ from recon.work.on_demand import Chosen
 
 SIFT_SIGMA_PX = 0.5
 """Localisation error of a SIFT key point, in pixels of the picture it was found in."""
+POINTMAP_SIGMA = 0.75
+"""Error of a pointmap match, in network pixels: neighbours are found on a pixel grid (0.5 px off at
+most in each axis) between two predictions that are themselves about half a pixel off."""
 CONFIRMED = 0.35
 """Confidence above which depth was confirmed by another photo. Stereo gives confirmed depth more
 than 0.45, small gaps between such depth 0.8 of that, and the prior elsewhere at most 0.3."""

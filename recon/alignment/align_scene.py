@@ -5,6 +5,7 @@ once more; then part photos of places that only look alike, or that hardly anyth
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,6 +33,7 @@ from recon.two_view.magnified_matching import (
     pairs_to_match_again,
     photos_with_few_matches,
 )
+from recon.work.steps import Steps
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
@@ -54,6 +56,7 @@ def align_scene(
     by_place: bool = True,
     seed: int = 0,
     lens: LensModel | None = None,
+    steps: Steps | None = None,
     advance: Advance = unheard,
 ) -> Alignment:
     """Return the cameras of all photos in original pixels, known lenses as they were given.
@@ -65,8 +68,10 @@ def align_scene(
     unless fewer photos are placed with it. Photos of a place that only looks like that of the
     others are parted from them, and told of (:mod:`recon.alignment.doppelgangers`), and so are
     those that hang on the others by single pairs (:mod:`recon.alignment.hanging_groups`). A photo
-    without a place is warned of.
+    without a place is warned of. What each alignment on the way gave is kept among ``steps``, if
+    there are any, until they are told to forget it.
     """
+    steps, numbers = steps or Steps(), itertools.count()
     known = inputs.known.cam_to_world
     if len(inputs.photos) == 2 and inputs.matcher is not None:
         # Two photos have told their focal length already, as far as they know it. Here the matches
@@ -75,15 +80,20 @@ def align_scene(
         evidence = replace(evidence, focals=told)
 
     def aligned(start: Alignment | None = None) -> Alignment:
-        return align(
-            inputs.photos,
-            evidence,
-            options,
-            seed=seed,
-            features=features,
-            known_cam_to_world=known,
-            start=start,
-            lens=lens,
+        # All that it depends on follows from what the first one does.
+        return steps.once(
+            f"alignment {next(numbers)}",
+            lambda: align(
+                inputs.photos,
+                evidence,
+                options,
+                seed=seed,
+                features=features,
+                known_cam_to_world=known,
+                start=start,
+                lens=lens,
+            ),
+            passing=True,
         )
 
     alignment = aligned()

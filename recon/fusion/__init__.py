@@ -1,16 +1,23 @@
 """From depth maps to one surface (TSDF), with or without a texture, and one point cloud."""
 
-from recon.fusion.cloud import fuse_points
-from recon.fusion.fuse_views import Fused, fuse_views
-from recon.fusion.options import FusionOptions
-from recon.fusion.surface import Surface, fuse_mesh, fuse_surface
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Fused",
-    "FusionOptions",
-    "Surface",
-    "fuse_mesh",
-    "fuse_points",
-    "fuse_surface",
-    "fuse_views",
-]
+from pointmap.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from recon.fusion.cloud import fuse_points
+    from recon.fusion.options import FusionOptions
+    from recon.fusion.surface import Surface, fuse_mesh, fuse_surface
+
+__all__ = ["FusionOptions", "Surface", "fuse_mesh", "fuse_points", "fuse_surface"]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "FusionOptions": "recon.fusion.options",
+        "Surface": "recon.fusion.surface",
+        "fuse_mesh": "recon.fusion.surface",
+        "fuse_points": "recon.fusion.cloud",
+        "fuse_surface": "recon.fusion.surface",
+    },
+)

@@ -11,16 +11,19 @@ from pointmap.freed_memory import return_freed_memory
 from recon.fusion.cloud import points_of
 from recon.fusion.frames import UsableDepth
 from recon.fusion.options import FusionOptions
-from recon.fusion.steps import Steps
 from recon.fusion.surface import Surface, surface_of, textured
 from recon.fusion.usable_depth import kept_usable_depths
 from recon.fusion.voxel_size import automatic_voxel_size
 from recon.scene import PointCloud, View, World
+from recon.work.content_key import content_key
 from recon.work.folder import Work
+from recon.work.steps import Steps
 
 if TYPE_CHECKING:
     import torch
 
+# Of all steps, for results that were kept.
+_VERSION = 11
 _MOST_TILT_DEG = 5.0
 
 
@@ -51,7 +54,7 @@ def fuse_views(
     fast = str(device) if device.type == "cuda" else "cpu"
 
     seen = [(view.camera, view.maps) for view in views]
-    steps = Steps(work, seen, options, up)
+    steps = Steps(work, content_key("fusion", _VERSION, seen, options, up))
 
     @cache
     def depths() -> list[UsableDepth]:

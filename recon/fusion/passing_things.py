@@ -190,7 +190,7 @@ def _another_thing(
     if known.sum() < _FEWEST:
         return np.zeros(known.shape, bool)
     middle = np.zeros_like(own.colours)
-    middle[known] = np.nanmedian(np.where(seen[..., None], colours, np.nan)[:, known], axis=0)
+    middle[known] = _medians(colours[:, known], seen[:, known])
     differs = np.abs(own.colours - middle).max(axis=-1)
     limit = max(_LEVELS, _TYPICAL * float(np.median(differs[known])))
     alike = (seen & (np.abs(colours - middle).max(axis=-1) < limit)).sum(axis=0)
@@ -207,6 +207,16 @@ def _another_thing(
     region = cv2.morphologyEx(closed, cv2.MORPH_OPEN, square)
     # Its rim mixes both.
     return np.asarray(cv2.dilate(region, square) > 0) & ~front
+
+
+def _medians(colours: NDArray[np.float32], counted: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return medians (P, 3) of those of the colours (K, P, 3) that are ``counted`` (K, P), one or
+    more at each place. NumPy's own for missing values takes four times as long.
+    """
+    ordered = np.sort(np.where(counted[..., None], colours, np.inf), axis=0)
+    count, place = counted.sum(axis=0), np.arange(counted.shape[1])
+    low, high = (ordered[n, place] for n in ((count - 1) // 2, count // 2))
+    return np.asarray((low + high) / 2, np.float32)
 
 
 def _agreed(depth: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -16,7 +16,6 @@ from recon.fusion.clean_mesh import clean, empty_mesh
 from recon.fusion.frames import Frame, UsableDepth, as_pinhole
 from recon.fusion.options import FusionOptions
 from recon.fusion.parts import Blocks, Part, inside, joined, looking_into, parts_of
-from recon.fusion.steps import Steps
 from recon.fusion.texture import texture_mesh
 from recon.fusion.tsdf import BLOCK, BYTES_PER_BLOCK, extract, integrate, touched_blocks
 from recon.fusion.usable_depth import inside_box, usable_depths
@@ -24,6 +23,7 @@ from recon.fusion.vertex_colours import vertex_colours
 from recon.fusion.voxel_size import automatic_voxel_size
 from recon.scene import Mesh, TexturedMesh, View
 from recon.work.pieces import PieceMap
+from recon.work.steps import Steps
 from recon.work.threads import in_threads
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def fuse_surface(
     ``device``, surface by marching cubes, floaters removed.
     """
     options = options or FusionOptions()
-    usable, steps = usable_depths(views, options), Steps(None)
+    usable, steps = usable_depths(views, options), Steps()
     surface = surface_of(lambda: usable, options, device, steps)
     return textured(surface, views, lambda: usable, options, steps)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointmap.camera import Array
-from recon.stage_results import PairMatches
+from recon.stage_results import POINTMAP_SIGMA, PairMatches
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
@@ -31,10 +31,6 @@ _BLOCK = 8192
 _STARTS = 800
 
 Numbers = NDArray[np.int64]
-
-POINTMAP_SIGMA = 0.75
-"""Error of a pointmap match, in network pixels: neighbours are found on a pixel grid (0.5 px off at
-most in each axis) between two predictions that are themselves about half a pixel off."""
 
 
 def reciprocal_matches(

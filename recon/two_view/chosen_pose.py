@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from pointmap.camera import Array, pinhole, project
-from recon.prediction.descriptor_matches import POINTMAP_SIGMA
 from recon.prediction.pair_sketch import sample_pixels
-from recon.stage_results import PairEdge, PairMatches, PairSketch, PhotoPrior, RelativePose
+from recon.stage_results import (
+    POINTMAP_SIGMA,
+    PairEdge,
+    PairMatches,
+    PairSketch,
+    PhotoPrior,
+    RelativePose,
+)
 from recon.two_view.pose_from_pointmaps import pnp, procrustes
 from recon.two_view.relative_pose import FEW_MATCHES
 

@@ -26,8 +26,8 @@ from recon.work.content_key import content_key, item_key
 from recon.work.on_demand import Mapped
 from recon.work.pieces import Needs
 
-# Of gather_evidence and of solve_focals, for results that were kept.
-_VERSION, _FOCAL_VERSION = 3, 1
+# Of gather_evidence, solve_focals and pointmap_poses, for results that were kept.
+_VERSION, _FOCAL_VERSION, _POINTMAP_VERSION = 3, 1, 1
 _NEEDS = Needs("Relative poses", memory_mb=1100, per_task=16)
 
 if TYPE_CHECKING:
@@ -60,7 +60,17 @@ def gather_evidence(
         own, priors = priors, priors_from_matches(inputs.maps, photos, matches, priors)
     focals = _focals(inputs, matches, priors, options)
     sketches = [] if pose_from == "matches" else network.sketches
-    poses = pointmap_poses(sketches, priors, photos, focals.focals_px)
+    poses = inputs.work.once(
+        content_key(
+            "pointmap poses",
+            _POINTMAP_VERSION,
+            sketches,
+            [item_key(priors, n) for n in range(len(priors))],
+            [(photo.width, photo.height) for photo in photos],
+            focals.focals_px,
+        ),
+        lambda: pointmap_poses(sketches, priors, photos, focals.focals_px),
+    )
     hints = {} if poses is None else poses.hints()
     by_pair = {(s.i, s.j): s for s in sketches}
 

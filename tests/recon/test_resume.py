@@ -135,12 +135,26 @@ def test_with_other_options_only_what_depends_on_them_is_done(
         scene_of(folder, work, depth_size=80)
 
 
+def stop(*args: object, **kwargs: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_stopped_while_it_aligns_it_does_what_is_left(
+    folder: Path, undisturbed: Reconstruction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "work"
+    with monkeypatch.context() as patched:
+        patched.setattr("recon.alignment.align_scene.photos_with_few_matches", stop)
+        with pytest.raises(KeyboardInterrupt):
+            scene_of(folder, work)
+    # The first alignment was made, and no other comes to be needed.
+    monkeypatch.setattr("recon.alignment.align_scene.align", stop)
+    assert_same(scene_of(folder, work), undisturbed)
+
+
 def test_stopped_while_it_fuses_it_does_what_is_left(
     folder: Path, undisturbed: Reconstruction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(*args: object, **kwargs: object) -> None:
-        raise KeyboardInterrupt
-
     work = tmp_path / "work"
     for step in ("clean", "vertex_colours"):
         with monkeypatch.context() as patched:

@@ -1,4 +1,4 @@
-"""The steps of fusion, each of which is kept, so that a stopped run loses no more than one."""
+"""The steps of a stage, each of which is kept, so that a stopped run loses no more than one."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from recon.work.folder import Work
 
 T = TypeVar("T")
 
-# Of all steps, for results that were kept.
-_VERSION = 10
-
 
 class Steps:
-    """Results of steps, kept in ``work`` by what they ``depend_on``; None: not kept."""
+    """Results of steps, kept in ``work`` for the ``stage`` that has this content key; without a
+    ``work`` they are not.
+    """
 
-    def __init__(self, work: Work | None, *depend_on: object) -> None:
-        self._work = work
-        self._name = content_key("fusion", _VERSION, *depend_on)
+    def __init__(self, work: Work | None = None, stage: str = "") -> None:
+        self._work, self._stage = work, stage
         self._passing: list[str] = []
 
     def once(self, step: str, make: Callable[[], T], *, passing: bool = False) -> T:
@@ -29,7 +27,7 @@ class Steps:
         """
         if self._work is None:
             return make()
-        key = content_key(step, _VERSION, self._name)
+        key = content_key(step, 1, self._stage)
         if passing:
             self._passing.append(key)
         return self._work.once(key, make)
