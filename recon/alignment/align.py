@@ -26,6 +26,7 @@ from recon.alignment.refinement import (
     share_explained,
     without,
 )
+from recon.alignment.rotations import closing_rotations
 from recon.alignment.tracks import TrackSet, build_match_table
 from recon.alignment.tracks_and_pointmaps import Combined, combine
 from recon.scene import Tracks
@@ -93,7 +94,7 @@ def align(
     edges, priors = evidence.edges, evidence.priors
     middle_px = np.array([[p.width, p.height] for p in photos]) / 2
     setup = _setup(evidence.focals, edges, middle_px, options, lens or LensModel())
-    graph = _pose_graph(edges)
+    graph = _pose_graph(len(photos), edges)
     predicted = Mapped(_predicted_depth, priors)
     known = known_cam_to_world or [None] * len(photos)
     given = np.array([pose is not None for pose in known])
@@ -223,10 +224,10 @@ def _unmatched(photos: Sequence[Photo], setup: Setup, *, fisheye: bool = False) 
     return Structure(cameras, TrackSet(np.zeros((0, 3)), none, none))
 
 
-def _pose_graph(edges: Sequence[PairEdge]) -> PoseGraph:
+def _pose_graph(count: int, edges: Sequence[PairEdge]) -> PoseGraph:
     poses = [e.pose for e in edges]
     others = [p.cam2_to_cam1 if p.alternative is None else p.alternative for p in poses]
-    return PoseGraph(
+    graph = PoseGraph(
         np.array([(e.matches.i, e.matches.j) for e in edges], np.int64).reshape(-1, 2),
         np.array([p.cam2_to_cam1 for p in poses], np.float64).reshape(-1, 4, 4),
         np.array(others, np.float64).reshape(-1, 4, 4),
@@ -234,6 +235,8 @@ def _pose_graph(edges: Sequence[PairEdge]) -> PoseGraph:
         np.array([not (p.flags & _STILL) for p in poses], bool),
         np.array(["pure_rotation" in p.flags for p in poses], bool),
     )
+    rotations = graph.cam2_to_cam1[:, :3, :3], graph.alternative[:, :3, :3]
+    return graph.swapped(closing_rotations(count, graph.pairs, *rotations))
 
 
 def _edge_weight(edge: PairEdge) -> float:

@@ -48,6 +48,17 @@ class PoseGraph:
     moves: Mask
     turns: Mask
 
+    def swapped(self, edges: Mask) -> PoseGraph:
+        """Return it with the other one of the two poses of some ``edges`` (E,)."""
+        first, second = (
+            np.where(edges[:, None, None], b, a)
+            for a, b in (
+                (self.cam2_to_cam1, self.alternative),
+                (self.alternative, self.cam2_to_cam1),
+            )
+        )
+        return replace(self, cam2_to_cam1=first, alternative=second)
+
 
 @dataclass(frozen=True)
 class Start:
@@ -115,15 +126,7 @@ def _better_poses(graph: PoseGraph, rotations: Array, used: Mask) -> tuple[PoseG
         for pose in (graph.cam2_to_cam1, graph.alternative)
     ]
     swap = used & (errors[1] < errors[0])
-    poses = [
-        np.where(swap[:, None, None], b, a)
-        for a, b in (
-            (graph.cam2_to_cam1, graph.alternative),
-            (graph.alternative, graph.cam2_to_cam1),
-        )
-    ]
-    graph = replace(graph, cam2_to_cam1=poses[0], alternative=poses[1])
-    return graph, np.where(swap, errors[1], errors[0])[used]
+    return graph.swapped(swap), np.where(swap, errors[1], errors[0])[used]
 
 
 def _centres(

@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 from scipy.sparse.linalg import spsolve
 
-from pointmap.camera import Array, Index, rotation_angle_deg, rotation_exp, rotation_log
+from pointmap.camera import Array, Index, Mask, rotation_angle_deg, rotation_exp, rotation_log
 from recon.alignment.triangulation import ragged_range
 
 # A triangle of edges agrees when its three rotations close to within this angle, which leaves
@@ -27,6 +27,8 @@ _L1_STEPS, _GEMAN_MCCLURE_STEPS, _L1_FLOOR_DEG = 8, 25, 0.1
 # against 1 where one does: the second is taken only where nothing else connects.
 _TREE_TRUST_WITHOUT_CYCLE = 0.3
 _TREE_TRUST_AGAINST_CYCLE = 0.02
+# By how many triangles that close one of two rotations has to be ahead of the other.
+_AHEAD = 0.5
 
 
 def average_rotations(
@@ -67,13 +69,53 @@ def cycle_errors_deg(count: int, edges: Index, cam2_to_cam1: Array) -> tuple[Arr
     agreeing = np.zeros(len(edges), np.int64)
     if len(triangles) == 0:
         return best, agreeing
-    legs = cam2_to_cam1[triangles]
-    legs = np.where(signs[:, :, None, None] > 0, legs, legs.transpose(0, 1, 3, 2))
-    closing = rotation_angle_deg(legs[:, 0] @ legs[:, 1] @ legs[:, 2])
+    closing = _closing_deg(cam2_to_cam1, triangles, signs)
     for leg in range(3):
         np.minimum.at(best, triangles[:, leg], closing)
         np.add.at(agreeing, triangles[:, leg], closing < CYCLE_AGREES_DEG)
     return best, agreeing
+
+
+def closing_rotations(count: int, edges: Index, first: Array, second: Array) -> Mask:
+    """Return of which edges (E,) the ``second`` rotation (E, 3, 3) closes triangles, and the
+    ``first`` does not; those where both are equal have no other.
+
+    What both photos see of a plane leaves two poses, often dozens of degrees apart, one of which is
+    right (Faugeras & Lustman 1988). Of a triangle with one such edge the other two tell which; what
+    is told so helps to tell of others.
+    """
+    taken = np.zeros(len(edges), bool)
+    triangles, signs = _triangles(count, edges)
+    is_open = np.abs(first - second).max(axis=(1, 2), initial=0) > 0
+    while is_open.any():
+        telling = is_open[triangles].sum(axis=1) == 1
+        asked = triangles[telling][is_open[triangles[telling]]]
+        worth = [
+            _geman_mcclure_weights(
+                np.radians(
+                    _closing_deg(
+                        np.where(seconds[:, None, None], second, first),
+                        triangles[telling],
+                        signs[telling],
+                    )
+                )[:, None]
+            )
+            for seconds in (taken, taken | is_open)
+        ]
+        ahead = np.bincount(asked, worth[1] - worth[0], minlength=len(edges))
+        clear = np.abs(ahead) > _AHEAD
+        if not clear.any():
+            break
+        taken |= ahead > _AHEAD
+        is_open &= ~clear
+    return taken
+
+
+def _closing_deg(cam2_to_cam1: Array, triangles: Index, signs: Index) -> Array:
+    """Return how far the rotations (E, 3, 3) of triangles (T, 3) are from closing, in degrees."""
+    legs = cam2_to_cam1[triangles]
+    legs = np.where(signs[:, :, None, None] > 0, legs, legs.transpose(0, 1, 3, 2))
+    return np.asarray(rotation_angle_deg(legs[:, 0] @ legs[:, 1] @ legs[:, 2]))
 
 
 def _triangles(count: int, edges: Index) -> tuple[Index, Index]:

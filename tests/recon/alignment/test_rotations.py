@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from alignment_scenes import arc_scene, random_rotation, scene_edges
 
-from pointmap.camera import Array, rotation_angle_deg
-from recon.alignment.rotations import average_rotations, cycle_errors_deg
+from pointmap.camera import Array, rotation_angle_deg, rotation_exp
+from recon.alignment.rotations import average_rotations, closing_rotations, cycle_errors_deg
 
 
 def pose_graph(wrong: float, noise_deg: float, cameras: int = 12, seed: int = 0):
@@ -89,6 +89,35 @@ def test_an_edge_outside_all_triangles_has_no_cycle_error():
     error, agreeing = cycle_errors_deg(4, pairs, np.tile(np.eye(3), (4, 1, 1)))
     assert np.isinf(error[3]) and agreeing[3] == 0
     assert np.allclose(error[:3], 0) and (agreeing[:3] == 1).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_two_rotations_the_one_is_taken_that_closes_triangles(seed: int):
+    rng = np.random.default_rng(seed)
+    _, pairs, right, _, _ = pose_graph(wrong=0.0, noise_deg=0.5, seed=seed)
+    flat = rng.random(len(pairs)) < 0.5
+    # As the second pose of a plane is off that fills a picture seen from two places.
+    axis = rng.normal(size=(len(pairs), 3))
+    axis /= np.linalg.norm(axis, axis=1, keepdims=True)
+    wrong = right @ rotation_exp(np.radians(rng.uniform(11, 40, (len(pairs), 1))) * axis)
+    first_is_wrong = flat & (rng.random(len(pairs)) < 0.5)
+    first = np.where(first_is_wrong[:, None, None], wrong, right)
+    second = np.where((flat & ~first_is_wrong)[:, None, None], wrong, right)
+    second[~flat] = first[~flat]
+
+    taken = closing_rotations(12, pairs, first, second)
+
+    assert flat.sum() > 10 and np.array_equal(taken, first_is_wrong)
+
+
+def test_without_a_triangle_that_tells_the_first_rotation_stays():
+    pairs = np.array([(0, 1), (1, 2), (0, 2), (2, 3)])
+    first, second = np.tile(np.eye(3), (2, 4, 1, 1))
+    # Two edges of the one triangle have two rotations each, and so has one in no triangle.
+    second[[0, 1, 3]] = rotation_exp(np.array([0.0, 0.5, 0.0]))
+
+    assert not closing_rotations(4, pairs, second, first)[[0, 1, 3]].any()
+    assert not closing_rotations(2, np.zeros((0, 2), int), *np.zeros((2, 0, 3, 3))).any()
 
 
 def test_no_edges():
