@@ -49,27 +49,20 @@ def read_npz(path: Path, names: Iterable[str] | None = None) -> dict[str, NDArra
 
     All of them together are bounded as one alone is. Raises as :func:`read_npy` does.
     """
+    wanted = None if names is None else frozenset(names)
     with open_regular(path) as file:
         _checked_size(file)
         _check_directory(file)
-        return arrays_in(file, names)
-
-
-def arrays_in(
-    file: IO[bytes], names: Iterable[str] | None = None, *, most_bytes: int = MAX_FILE_BYTES
-) -> dict[str, NDArray[Any]]:
-    """Return what :func:`read_npz` does, of an open file; its list of members is believed."""
-    wanted = None if names is None else frozenset(names)
-    try:
-        with zipfile.ZipFile(file) as archive:
-            members = {i.filename.removesuffix(".npy"): i for i in archive.infolist()}
-            chosen = {k: i for k, i in members.items() if wanted is None or k in wanted}
-            if sum(info.file_size for info in chosen.values()) > most_bytes:
-                raise ValueError(f"unpacks to more than {most_bytes / 2**20:.0f} MB")
-            return {name: _member(archive, info) for name, info in chosen.items()}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        # Among them what zipfile says of passwords and of other ways to compress.
-        raise ValueError(f"damaged, or no archive of arrays: {error}") from error
+        try:
+            with zipfile.ZipFile(file) as archive:
+                members = {i.filename.removesuffix(".npy"): i for i in archive.infolist()}
+                chosen = {k: i for k, i in members.items() if wanted is None or k in wanted}
+                if sum(info.file_size for info in chosen.values()) > MAX_FILE_BYTES:
+                    raise ValueError(f"unpacks to more than {MAX_FILE_BYTES / 2**20:.0f} MB")
+                return {name: _member(archive, info) for name, info in chosen.items()}
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as bad:
+            # Among them what zipfile says of passwords and of other ways to compress.
+            raise ValueError(f"damaged, or no archive of arrays: {bad}") from bad
 
 
 def as_map(values: NDArray[Any]) -> NDArray[np.float64]:

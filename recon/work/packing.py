@@ -1,25 +1,30 @@
 """Results as one file of arrays each, and back: nothing in such a file can run code.
 
-A file is an uncompressed NPZ: arrays ``a0``, ``a1``, ... and ``tree``, JSON that says what they are
-parts of. Zip files carry a checksum of every array, by which damage is noticed.
+A file is one of safetensors with the arrays ``0``, ``1``, ... and ``tree``, JSON that says what
+they are parts of; the file's last four bytes are the checksum of the others. An archive of NumPy,
+which would do as well, takes thirty times as long to be read: a run that goes on reads hundreds.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
-import io
 import json
+import zlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from pointmap.camera import Array
-from pointmap.outside.arrays import arrays_in
 
 # Only the project's own dataclasses are made from a file.
 _PACKAGES = ("recon.", "pointmap.")
+# Truth values, integers, floats.
+_KINDS = "biuf"
+_CHECKSUM_BYTES = 4
 
 
 class Damaged(Exception):
@@ -28,36 +33,48 @@ class Damaged(Exception):
 
 def pack(value: object) -> bytes:
     """Return the file of a result: dataclasses, tuples, lists, dictionaries with text keys, frozen
-    sets, arrays, texts, numbers and None, in each other.
+    sets, arrays of numbers, texts, numbers and None, in each other.
 
     Raises ``TypeError`` for anything else.
     """
     arrays: list[NDArray[Any]] = []
     tree = json.dumps(_tree(value, arrays))
-    stream = io.BytesIO()
-    named = {f"a{number}": array for number, array in enumerate(arrays)}
-    np.savez(stream, tree=np.frombuffer(tree.encode(), np.uint8), **named)  # type: ignore[arg-type]
-    return stream.getvalue()
+    named = {str(number): _in_rows(array) for number, array in enumerate(arrays)}
+    data = save({"tree": np.frombuffer(tree.encode(), np.uint8), **named})
+    return data + _checksum(data)
 
 
 def unpack(data: bytes) -> Any:
     """Return the result whose file this is; raises ``Damaged``."""
+    content = data[:-_CHECKSUM_BYTES]
+    if _checksum(content) != data[-_CHECKSUM_BYTES:]:
+        raise Damaged("its checksum is another")
     try:
-        named = arrays_in(io.BytesIO(data), most_bytes=len(data))
+        named = load(content)
         tree = json.loads(named.pop("tree").tobytes())
-        return _value(tree, [named[f"a{number}"] for number in range(len(named))])
+        return _value(tree, [named[str(number)] for number in range(len(named))])
     except (
-        OSError,
+        SafetensorError,
         ValueError,
         KeyError,
         TypeError,
         IndexError,
-        EOFError,
         AttributeError,
         ImportError,
         RecursionError,
     ) as error:
         raise Damaged(str(error)) from error
+
+
+def _checksum(data: bytes) -> bytes:
+    return zlib.crc32(data).to_bytes(_CHECKSUM_BYTES, "little")
+
+
+def _in_rows(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the array as one whose bytes in memory are its numbers row by row, as the file has
+    them.
+    """
+    return array if array.flags.c_contiguous else array.copy("C")
 
 
 def size_of(value: object) -> int:
@@ -70,8 +87,12 @@ def size_of(value: object) -> int:
 def _tree(value: object, arrays: list[NDArray[Any]]) -> Any:
     """Return ``value`` as JSON has it, with the numbers of its arrays, which are appended."""
     if isinstance(value, np.ndarray):
-        arrays.append(value)
-        return {"array": len(arrays) - 1}
+        if value.dtype.kind not in _KINDS:
+            raise TypeError(f"an array of {value.dtype} cannot be kept in a file")
+        # Sums depend on the order in memory.
+        by_columns = value.flags.f_contiguous and not value.flags.c_contiguous
+        arrays.append(value.T if by_columns else value)
+        return {"columns" if by_columns else "array": len(arrays) - 1}
     if isinstance(value, np.generic):
         return _tree(value.item(), arrays)
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -99,6 +120,8 @@ def _value(tree: Any, arrays: list[Array]) -> Any:
         return tree
     if "array" in tree:
         return arrays[tree["array"]]
+    if "columns" in tree:
+        return arrays[tree["columns"]].T
     if "kind" in tree:
         module, name = tree["kind"]
         if not module.startswith(_PACKAGES):
