@@ -24,9 +24,14 @@ from recon.export.splat import write_splat, write_spz
 from recon.export.staging import OutputFolder, real_path, reserved_folder
 from recon.export.tum import write_tum
 from recon.export.upright import copy_name, needs_copies, write_upright_photos
+from recon.fusion.simplify import simplified
 from recon.scene import Scene, View
+from recon.work.content_key import content_key
+from recon.work.folder import Work
 from recon.work.threads import in_threads
 
+# Of what is kept: raised when the same scene gives another.
+_VERSION = 1
 _FRAMES = "frames"
 # Of larger meshes page and models are written one after the other, for less memory.
 _MOST_BESIDE = 1_000_000
@@ -52,14 +57,17 @@ def save_scene(
     return Path(folder)
 
 
-def save_into(reconstruction: Scene, output: OutputFolder, export: ExportOptions) -> None:
-    """Write the same to a folder that was reserved before the work began.
+def save_into(
+    reconstruction: Scene, output: OutputFolder, export: ExportOptions, work: Work | None = None
+) -> None:
+    """Write the same to a folder that was reserved before the work began; what takes long to make
+    is kept in ``work``.
 
     Raises ``InputError`` as :meth:`recon.export.staging.OutputFolder.staged` does.
     """
     export.check()
     with output.staged() as staging:
-        write_files(reconstruction, staging, scene_folder=output.target, export=export)
+        write_files(reconstruction, staging, scene_folder=output.target, export=export, work=work)
 
 
 def write_files(
@@ -69,16 +77,23 @@ def write_files(
     scene_folder: Path,
     export: ExportOptions,
     report: bool = True,
+    work: Work | None = None,
 ) -> None:
     """Write the files to ``staging``, an empty folder that will become ``scene_folder``.
 
     Without ``report``, for one of many scenes that share a page, there is no ``report.html``.
+    ``work``: see :func:`save_into`.
     """
     for number, other in enumerate(reconstruction.further, start=2):
         place = f"scene-{number}"
         (staging / place).mkdir()
         write_files(
-            other, staging / place, scene_folder=scene_folder / place, export=export, report=report
+            other,
+            staging / place,
+            scene_folder=scene_folder / place,
+            export=export,
+            report=report,
+            work=work,
         )
     write_cameras(staging / "cameras.json", reconstruction)
     write_tum(staging / "cameras.tum", reconstruction)
@@ -120,7 +135,7 @@ def write_files(
     # The page takes about as long as the models, and most of either lets go of the interpreter. A
     # window that draws for the page has to be the main thread's on macOS.
     with ThreadPoolExecutor(1) as beside:
-        models = beside.submit(_write_models, staging, reconstruction, export)
+        models = beside.submit(_write_models, staging, reconstruction, export, work)
         if len(reconstruction.surface.faces) > _MOST_BESIDE:
             models.result()
         if report:
@@ -132,11 +147,13 @@ def write_files(
     write_run(staging / "run.json", with_frames, scene_folder=scene_folder)
 
 
-def _write_models(staging: Path, reconstruction: Scene, export: ExportOptions) -> None:
+def _write_models(
+    staging: Path, reconstruction: Scene, export: ExportOptions, work: Work | None
+) -> None:
     """Write cloud and surface."""
     write_cloud_ply(staging / "points.ply", reconstruction.cloud)
     write_mesh_ply(staging / "mesh.ply", reconstruction.surface)
-    write_glb(staging / "scene.glb", reconstruction, export.glb_triangles)
+    write_glb(staging / "scene.glb", _lighter(reconstruction, export.glb_triangles, work))
     if "obj" in export.formats or reconstruction.textured is not None:
         write_obj(staging, reconstruction)
     if "splat" in export.formats:
@@ -144,6 +161,19 @@ def _write_models(staging: Path, reconstruction: Scene, export: ExportOptions) -
     if "spz" in export.formats:
         write_spz(staging / "splat.spz", reconstruction.cloud, reconstruction.surface)
     return_freed_memory()
+
+
+def _lighter(reconstruction: Scene, most: int | None, work: Work | None) -> Scene:
+    """Return the scene with about so many triangles at ``most``, if its surface has no texture."""
+    surface = reconstruction.surface
+    if most is None or len(surface.faces) <= most or reconstruction.textured is not None:
+        return reconstruction
+    if work is None:
+        lighter = simplified(surface, most)
+    else:
+        key = content_key("lighter surface", _VERSION, surface, most)
+        lighter = work.once(key, lambda: simplified(surface, most))
+    return replace(reconstruction, surface=lighter)
 
 
 def _goes_along(view: View, scene_folder: Path) -> bool:

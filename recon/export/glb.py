@@ -10,7 +10,6 @@ import colorsys
 import json
 import math
 import struct
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, pixel_rays, rigid, transform_points
-from recon.fusion.simplify import simplified
 from recon.scene import Camera, Mesh, Scene, TexturedMesh, View, World
 
 # A camera's axes in OpenCV to glTF's and back: its own inverse.
@@ -29,20 +27,16 @@ UP_OF_A_CAMERA = (0.0, -1.0, 0.0)
 _COLOUR_ATTRIBUTE = "_COLOUR"
 
 
-def write_glb(path: Path, reconstruction: Scene, max_triangles: int | None = None) -> None:
+def write_glb(path: Path, reconstruction: Scene) -> None:
     """Write the surface, under its texture where it has one, or the cloud when there is no
     triangle, and one frustum and one glTF camera per placed photo.
 
     Colours are stored linear, as glTF defines COLOR_0 (programs that honour it would otherwise
-    show washed-out photos), with an unlit material: the light is in the photos already. A surface
-    of more than ``max_triangles`` is simplified.
+    show washed-out photos), with an unlit material: the light is in the photos already.
     """
     from trimesh.exchange.gltf import export_glb
 
     views = [view for view in reconstruction.views if view.registered]
-    if max_triangles is not None and reconstruction.textured is None:
-        small = simplified(reconstruction.surface, max_triangles)
-        reconstruction = replace(reconstruction, surface=small)
     size = frustum_size(reconstruction)
     scene = _geometry(reconstruction, views, size)
     if scene.is_empty:

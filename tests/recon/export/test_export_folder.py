@@ -21,9 +21,11 @@ from scene_factory import empty_cloud, empty_mesh, make_scene
 import recon.save as save_module
 from pointmap.errors import InputError
 from recon.export import load_scene, reserved_folder
+from recon.export.options import ExportOptions
 from recon.reconstruction import Reconstruction
-from recon.save import save_scene
+from recon.save import save_into, save_scene
 from recon.scene import Tracks
+from recon.work.folder import Work
 from viz.viewers.window import save_picture
 
 CONTRACT = {
@@ -399,3 +401,28 @@ class TestCheckBeforeTheWork:
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
         with pytest.raises(InputError, match="only 5 MB free"):
             check_folder(tmp_path / "out", overwrite=False)
+
+
+@pytest.mark.usefixtures("light_report")
+def test_the_glb_is_light_the_ply_is_whole_and_what_was_simplified_is_kept(
+    scene: Reconstruction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import trimesh
+
+    whole = len(scene.surface.faces)
+    work = Work(tmp_path / "out.work")
+
+    def written(triangles: int) -> bytes:
+        with reserved_folder(tmp_path / "out", overwrite=True) as output:
+            save_into(scene, output, ExportOptions(glb_triangles=triangles), work)
+        return (tmp_path / "out/scene.glb").read_bytes()
+
+    first = written(whole // 2)
+    assert len(trimesh.load(tmp_path / "out/mesh.ply", process=False).faces) == whole
+    surface = trimesh.load(tmp_path / "out/scene.glb", process=False).geometry["mesh"]
+    assert whole // 4 < len(surface.faces) <= whole // 2
+
+    monkeypatch.setattr(save_module, "simplified", lambda *_: pytest.fail("simplified again"))
+    assert written(whole // 2) == first
+    with pytest.raises(pytest.fail.Exception):
+        written(whole // 3)
