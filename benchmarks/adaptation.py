@@ -19,8 +19,8 @@ import torch
 
 from pointmap.camera import Array, scale_intrinsics
 from pointmap.images import ResizedPhoto
-from recon.adaptation import AdaptOptions, Agreement, adapt, hide_blocks, refill
 from recon.alignment.align_scene import align_scene
+from recon.depth.adaptation import AdaptOptions, Agreement, adapt, hide_blocks, refill
 from recon.depth.anchored_prior import fuse_depths, upsample_prior
 from recon.depth.dense_depths import dense_depths
 from recon.evaluation.tables import markdown

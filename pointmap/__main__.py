@@ -14,10 +14,10 @@ VERBS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "depth": ("recon.cli", "each photo by itself: depth, normals, mesh", ("--mode", "depth")),
     "batch": ("recon.batch.__main__", "many scenes, each on its own, and a page of them", ()),
     "view": ("viz.__main__", "a scene in a window, a browser, a page, a picture, a film", ()),
-    "export": ("recon.export_command", "files of a scene: other formats, cut, scaled, turned", ()),
+    "export": ("recon.export.__main__", "files of a scene: other formats, cut, scaled, turned", ()),
     "localise": ("recon.localise.__main__", "where photos were taken, in a scene's frame", ()),
     "evaluate": ("recon.evaluation.__main__", "scores of scenes, meshes, depth, pairs", ()),
-    "generate": ("recon.generate_command", "scenes that the network trains on, rendered", ()),
+    "generate": ("recon.cluster.generate", "scenes that the network trains on, rendered", ()),
     "train": ("pointmap.training.__main__", "weights of the network", ()),
     "doctor": ("recon.doctor", "what this machine has, and what would be faster", ()),
 }

@@ -263,7 +263,7 @@ def _work_folder(output: OutputFolder) -> Path:
 
 
 def _write_each(command: Command, output: OutputFolder, listener: ProgressBars) -> None:
-    from recon.photo_folder import save_each
+    from recon.single_photos.save_each import save_each
 
     if command.cluster != "local":
         raise InputError("--cluster is for scenes: it doesn't go with --mode depth")

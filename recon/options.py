@@ -12,12 +12,12 @@ from recon.alignment import AlignOptions
 from recon.alignment.lens_choice import LensKind
 from recon.depth.anchored_prior import DepthOptions
 from recon.fusion import FusionOptions
-from recon.metric_scale import parse_scale
 from recon.prediction.view_graph import ViewGraphOptions
 from recon.stereo.view import StereoOptions
 from recon.two_view.chosen_pose import PoseFrom
 from recon.two_view.features import FEATURE_LONG_SIDE, FEATURES
 from recon.two_view.focal_lengths import FocalOptions
+from recon.world.metric_scale import parse_scale
 
 Quality = Literal["draft", "standard", "high"]
 

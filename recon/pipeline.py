@@ -10,7 +10,6 @@ from pathlib import Path
 
 from pointmap.errors import InputError
 from pointmap.images import Photo, find_videos, natural_key
-from recon.adaptation import AdaptOptions, adapted_depths
 from recon.alignment.align import align
 from recon.alignment.align_by_maps import align_by_maps
 from recon.alignment.align_scene import align_scene
@@ -22,22 +21,22 @@ from recon.alignment.solved_lenses import solved_lenses
 from recon.alignment.with_depth_maps import with_depth_maps
 from recon.alignment.zooms import cameras_by_zoom, with_zooms
 from recon.assemble import assemble_scene, assemble_views, in_order
+from recon.depth.adaptation import AdaptOptions, adapted_depths
 from recon.depth.dense_depths import dense_depths
 from recon.depth_models import DepthModel
 from recon.depth_models.predict_maps import model_records, with_model_maps
 from recon.fusion.fuse_views import fuse_views
 from recon.inputs import Inputs, read_inputs, video_frames
-from recon.known_cameras import check_focal
+from recon.inputs.known_cameras import check_focal
+from recon.inputs.poor_photos import tell_poor_photos
 from recon.matchers import Matcher
-from recon.metric_scale import check_scale_source, in_metres
 from recon.options import Options
-from recon.poor_photos import tell_poor_photos
 from recon.prediction.network_pairs import network_pairs
 from recon.prediction.predict_scene import predict_scene
 from recon.progress import Run, StageListener
 from recon.reconstruction import Reconstruction
 from recon.scene import ModelRecord, Scene, Verdict
-from recon.single_photo import photo_scene
+from recon.single_photos.photo_scene import photo_scene
 from recon.stage_results import (
     Alignment,
     NetworkResult,
@@ -59,6 +58,7 @@ from recon.work.on_demand import Chosen
 from recon.work.pieces import PhotosFailed
 from recon.work.steps import Steps
 from recon.world.frame import settled
+from recon.world.metric_scale import check_scale_source, in_metres
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ LAYERS = (
         "recon.batch",
         "recon.cli",
         "recon.evaluation",
-        "recon.photo_folder",
+        "recon.single_photos.save_each",
         "recon.pipeline",
         "recon.reconstruction",
         "recon.save",

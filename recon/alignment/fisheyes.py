@@ -19,7 +19,7 @@ from pointmap.lens import Lens
 from recon.alignment.align import align
 from recon.alignment.lens_choice import misses
 from recon.alignment.refinement import AlignOptions, LensModel
-from recon.known_cameras import KnownLens
+from recon.inputs.known_cameras import KnownLens
 from recon.stage_results import (
     REFERENCE_LONG_SIDE,
     Alignment,

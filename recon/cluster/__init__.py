@@ -1,1 +1,1 @@
-"""Pieces of work as tasks of a Ray cluster: nothing here is imported unless one is asked for."""
+"""Pieces of work as tasks of a Ray cluster; ray is imported when one is asked for."""

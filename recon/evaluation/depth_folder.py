@@ -108,7 +108,7 @@ def own_depths(folder: Path, *, weights: str | None, device: str | None) -> Iter
     from recon.depth.anchored_prior import upsample_prior
     from recon.options import Options
     from recon.pipeline import reconstruct
-    from recon.single_photo import predict_alone
+    from recon.single_photos.photo_scene import predict_alone
 
     files = _truth_files(folder, 0.001)
     truth = [read_depth_file(path, unit=step) for path, step in files.values()]

@@ -60,9 +60,9 @@ def main(arguments: list[str] | None = None, prog: str = "python -m recon.locali
 def _run(command: Command) -> int:
     """Do what ``command`` says; return the exit code."""
     from recon.inputs import open_usable
+    from recon.inputs.masks import with_masks
     from recon.localise.localise import localise_photos
     from recon.localise.solved_scene import read_solved_scene
-    from recon.masks import with_masks
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if command.json is not None:

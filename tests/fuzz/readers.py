@@ -27,13 +27,13 @@ from recon.depth_models import load_depth_model
 from recon.depth_models.predict_maps import predict_map
 from recon.evaluation.depth_files import read_depth_file
 from recon.evaluation.scene import read_truth
+from recon.export.__main__ import Command, Format, export
 from recon.export.colmap_cameras import read_colmap_cameras
 from recon.export.depth_npz import read_depth_npz
 from recon.export.load import load_scene
 from recon.export.ownership import sort_files
 from recon.export.ply import read_cloud_ply, read_mesh_ply
-from recon.export_command import Command, Format, export
-from recon.known_cameras import load_known_cameras
+from recon.inputs.known_cameras import load_known_cameras
 from recon.localise.extension import extended
 from recon.localise.solved_scene import read_solved_scene
 from recon.prediction.given_maps import read_prior_maps

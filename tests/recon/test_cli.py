@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from synthetic import Plane, shoot
 
-import recon.single_photo
+import recon.single_photos.photo_scene
 from pointmap.checkpoint import save_checkpoint
 from pointmap.network import DUSt3R, DUSt3RConfig
 from recon.cli import main, read_command
@@ -277,7 +277,7 @@ def test_files_that_appear_while_it_works_are_kept(
     out = tmp_path / "out"
     flags = ["--mode", mode, *(["--overwrite"] if overwrite else [])]
     codes = []
-    during = recon.single_photo.predict_alone
+    during = recon.single_photos.photo_scene.predict_alone
 
     def work_of_hours(*args: Any, **kwargs: Any) -> Any:
         if not codes:
@@ -287,7 +287,7 @@ def test_files_that_appear_while_it_works_are_kept(
             (out / "thesis.txt").write_text("years of work")
         return during(*args, **kwargs)
 
-    monkeypatch.setattr("recon.single_photo.predict_alone", work_of_hours)
+    monkeypatch.setattr("recon.single_photos.photo_scene.predict_alone", work_of_hours)
     code = run(one, out, weights, *flags)
     printed = capsys.readouterr().err
     assert codes[1] == 2 and printed.count("another run is writing to") == 1

@@ -13,7 +13,7 @@ from pointmap.network import DUSt3R
 from recon.alignment import AlignOptions, align, align_scene
 from recon.alignment.compared_pictures import ComparedPictures
 from recon.inputs import Inputs
-from recon.known_cameras import KnownCameras
+from recon.inputs.known_cameras import KnownCameras
 from recon.stage_results import Alignment, PairEdge
 from recon.two_view.magnified_matching import MatchedAgain
 

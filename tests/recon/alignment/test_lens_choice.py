@@ -19,7 +19,7 @@ from recon.alignment.fisheyes import as_fisheyes
 from recon.alignment.lens_choice import with_chosen_lenses
 from recon.alignment.refinement import AlignOptions, LensModel
 from recon.inputs import Inputs
-from recon.known_cameras import KnownCameras
+from recon.inputs.known_cameras import KnownCameras
 from recon.stage_results import NetworkResult, PairEvidence, PairMatches, PhotoFeatures
 from recon.two_view.focal_lengths import FocalOptions, solve_focals
 from recon.two_view.relative_pose import verify_pair

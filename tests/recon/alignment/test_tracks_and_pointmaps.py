@@ -89,7 +89,7 @@ def test_the_pipeline_places_photos_without_any_texture(
     monkeypatch.setattr(
         "pointmap.checkpoint.load_network", lambda _: SimpleNamespace(config=config)
     )
-    monkeypatch.setattr("recon.inputs.Inputs.network_key", "one that knows the room")
+    monkeypatch.setattr("recon.inputs.inputs.Inputs.network_key", "one that knows the room")
     encoded = SimpleNamespace(sizes=[(WIDTH, HEIGHT)] * 4)
 
     def predicted(network, encoded, batches, **_):

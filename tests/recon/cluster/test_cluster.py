@@ -28,11 +28,11 @@ from pointmap.errors import InputError
 from pointmap.network import DUSt3R
 from pointmap.training.generate import write_shards
 from recon.cluster.connect import pieces_on
+from recon.cluster.generate import write_by_pieces
 from recon.cluster.ray_pieces import TRIES, RayPieces
 from recon.cluster.run_home import RunHome
 from recon.cluster.worker import Source
 from recon.fusion import FusionOptions
-from recon.generate_command import write_by_pieces
 from recon.options import Options
 from recon.reconstruction import Reconstruction
 from recon.save import save_scene

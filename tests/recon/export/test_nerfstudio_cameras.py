@@ -16,7 +16,7 @@ from pointmap.errors import InputError
 from pointmap.images import Photo
 from pointmap.lens import Lens
 from recon.export.nerfstudio import write_transforms
-from recon.known_cameras import load_known_cameras
+from recon.inputs.known_cameras import load_known_cameras
 
 PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", 640, 480, None, "one") for k in range(2)]
 LENS = {"fl_x": 500.0, "fl_y": 510.0, "cx": 321.0, "cy": 239.0, "w": 640, "h": 480}

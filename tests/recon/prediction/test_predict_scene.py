@@ -17,7 +17,7 @@ from tiny_network import tiny_config
 from pointmap.images import open_photos
 from pointmap.network import DUSt3R
 from recon.inputs import Inputs
-from recon.known_cameras import KnownCameras
+from recon.inputs.known_cameras import KnownCameras
 from recon.prediction.network_pairs import SURE_MATCHES, network_pairs
 from recon.prediction.predict_scene import predict_photos, predict_scene
 from recon.prediction.view_graph import Pair, connected_components

@@ -16,7 +16,7 @@ from pointmap.camera import Array, invert_rigid, project, transform_points
 from pointmap.network import DUSt3R
 from recon.alignment import align
 from recon.inputs import Inputs
-from recon.known_cameras import KnownCameras
+from recon.inputs.known_cameras import KnownCameras
 from recon.stage_results import NetworkResult, PairEdge, PairEvidence, PhotoFeatures
 from recon.two_view.chosen_pose import PoseFrom, pointmap_edge, with_feature_matches
 from recon.two_view.epipolar import angles_between_deg, fundamental_from_pose, sampson_px

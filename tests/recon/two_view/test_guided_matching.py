@@ -25,7 +25,7 @@ from pointmap.camera import (
 from pointmap.images import Photo, ResizedPhoto, open_photos
 from pointmap.network import DUSt3R
 from recon.inputs import Inputs
-from recon.known_cameras import KnownCameras
+from recon.inputs.known_cameras import KnownCameras
 from recon.prediction.pair_sketch import sketch_pair
 from recon.prediction.photo_prior import PriorAccumulator
 from recon.stage_results import Alignment, NetworkResult, PairEdge, PairMatches, PhotoFeatures

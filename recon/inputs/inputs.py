@@ -22,9 +22,9 @@ from pointmap.images import (
 )
 from pointmap.video.frames import choose_frames
 from recon.depth_models import DepthModel, load_depth_model
-from recon.known_cameras import KnownCameras, load_known_cameras
+from recon.inputs.known_cameras import KnownCameras, load_known_cameras
+from recon.inputs.masks import mask_digest, masked, with_masks
 from recon.localise.extension import extended
-from recon.masks import mask_digest, masked, with_masks
 from recon.matchers import Matcher, load_matcher
 from recon.prediction.given_maps import PriorMap, read_prior_maps
 from recon.progress import Advance

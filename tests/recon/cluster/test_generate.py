@@ -8,7 +8,7 @@ import pytest
 from tiny_shards import TINY, few_textures, files_in, tiny_plan
 
 from pointmap.training.generate import write_shards
-from recon.generate_command import main, write_by_pieces
+from recon.cluster.generate import main, write_by_pieces
 from recon.work.folder import Work
 from recon.work.pieces import Here
 

@@ -16,7 +16,7 @@ from pointmap.errors import InputError
 from pointmap.images import Photo, ResizedPhoto
 from pointmap.lens import Lens
 from pointmap.network import DUSt3R, DUSt3RConfig
-from recon.adaptation import (
+from recon.depth.adaptation import (
     Adaptation,
     AdaptOptions,
     Agreement,
@@ -27,7 +27,7 @@ from recon.adaptation import (
     reprojection_agreement,
 )
 from recon.inputs import Inputs
-from recon.known_cameras import KnownCameras
+from recon.inputs.known_cameras import KnownCameras
 from recon.options import Options
 from recon.scene import Tracks
 from recon.stage_results import Alignment, DenseDepths, DepthMap, PhotoPrior

@@ -15,7 +15,6 @@ from recon.depth.depth_mesh import mesh_from_depth, under_photo
 from recon.depth.derived_maps import joint_bilateral
 from recon.depth_models.predict_maps import with_model_maps
 from recon.fusion import FusionOptions, fuse_points
-from recon.metric_scale import in_metres
 from recon.prediction.given_maps import prior_alone
 from recon.prediction.photo_prior import PriorAccumulator
 from recon.scene import Camera, LoadedMaps, Scene, Tracks, View, WorldKind
@@ -23,6 +22,7 @@ from recon.stage_results import PhotoPrior
 from recon.two_view.focal_lengths import FocalOptions, solve_focals
 from recon.work.content_key import content_key
 from recon.world.frame import settled
+from recon.world.metric_scale import in_metres
 
 if TYPE_CHECKING:
     import torch

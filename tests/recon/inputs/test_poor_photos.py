@@ -12,9 +12,9 @@ from PIL import Image
 from synthetic import shoot
 
 from recon.inputs import read_inputs
-from recon.poor_photos import tell_poor_photos
+from recon.inputs.poor_photos import tell_poor_photos
 
-SAMPLE = Path(__file__).resolve().parents[2] / "examples/courtyard/images"
+SAMPLE = Path(__file__).resolve().parents[3] / "examples/courtyard/images"
 
 
 def test_poor_photos_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -119,8 +119,8 @@ def _check(command: Command) -> None:
 
 
 def _changed(scene: Scene, command: Command) -> Scene:
-    from recon.changed_scene import cropped, decimated, turned
-    from recon.metric_scale import rescale
+    from recon.export.changed_scene import cropped, decimated, turned
+    from recon.world.metric_scale import rescale
 
     if command.crop is not None:
         scene = cropped(scene, command.crop)

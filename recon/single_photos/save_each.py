@@ -18,13 +18,13 @@ from recon.export.options import ExportOptions
 from recon.export.ownership import file_digests
 from recon.export.staging import OutputFolder
 from recon.inputs import read_inputs, video_frames
-from recon.metric_scale import check_scale_source
 from recon.options import Options
 from recon.progress import Run, StageListener
 from recon.save import write_files
 from recon.scene import ModelRecord
-from recon.single_photo import photo_scene
+from recon.single_photos.photo_scene import photo_scene
 from recon.work.folder import Work
+from recon.world.metric_scale import check_scale_source
 
 logger = logging.getLogger(__name__)
 

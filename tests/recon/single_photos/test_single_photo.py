@@ -13,7 +13,7 @@ from PIL import Image
 from scene_factory import empty_cloud, empty_mesh
 from synthetic import ROOM, Plane, Shot, render, shoot
 
-import recon.single_photo
+import recon.single_photos.photo_scene
 from pointmap.camera import invert_rigid, pinhole, project, rigid, transform_points
 from pointmap.errors import InputError
 from pointmap.lens import Lens
@@ -22,11 +22,11 @@ from recon.depth.depth_mesh import mesh_from_depth, under_photo
 from recon.export import load_scene
 from recon.export.colour import UNKNOWN_GREY, normals_to_rgb, value_picture
 from recon.export.products import write_products
-from recon.metric_scale import check_scale_source, in_metres, parse_scale
 from recon.options import Options
 from recon.reconstruction import Reconstruction
 from recon.scene import Camera, LoadedMaps, Tracks, View
 from recon.stage_results import PhotoPrior
+from recon.world.metric_scale import check_scale_source, in_metres, parse_scale
 
 
 def view_of(shot: Shot, name: str = "a.jpg", k1: float = 0.0) -> View:
@@ -269,7 +269,9 @@ def test_a_network_that_is_sure_of_nothing_is_an_input_error(
     album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nothing = PhotoPrior(np.ones((6, 8, 3), np.float32), np.ones((6, 8), np.float32), 80.0)
-    monkeypatch.setattr("recon.single_photo.predict_alone", lambda *args, **kwargs: iter([nothing]))
+    monkeypatch.setattr(
+        "recon.single_photos.photo_scene.predict_alone", lambda *args, **kwargs: iter([nothing])
+    )
     assert main([str(album / "b.png"), "--out", str(tmp_path / "x")]) == 2
     assert "sure of no pixel" in capsys.readouterr().err
     assert main([str(album), "--mode", "depth", "--out", str(tmp_path / "y")]) == 2
@@ -282,7 +284,7 @@ def test_a_stopped_run_over_many_photos_goes_on(
     out = tmp_path / "out"
     command = [str(album), "--mode", "depth", "--out", str(out), "--depth-size", "64"]
     predicted: list[str] = []
-    real = recon.single_photo.predict_alone
+    real = recon.single_photos.photo_scene.predict_alone
 
     def until_the_second(photos, network, *, device):
         predicted.append(photos[0].name)
@@ -290,7 +292,7 @@ def test_a_stopped_run_over_many_photos_goes_on(
             raise KeyboardInterrupt
         return real(photos, network, device=device)
 
-    monkeypatch.setattr("recon.single_photo.predict_alone", until_the_second)
+    monkeypatch.setattr("recon.single_photos.photo_scene.predict_alone", until_the_second)
     assert main(command) == 128 + signal.SIGINT
     assert not out.exists() and (tmp_path / "out.work").is_dir()
     assert main(command) == 0

@@ -14,7 +14,7 @@ from PIL import Image
 from pointmap.errors import InputError
 from pointmap.images import Photo, open_photos
 from recon.export.nerfstudio_cameras import read_transforms
-from recon.masks import with_masks
+from recon.inputs.masks import with_masks
 
 SIZE = (64, 48)
 
