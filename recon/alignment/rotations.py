@@ -87,22 +87,17 @@ def closing_rotations(count: int, edges: Index, first: Array, second: Array) -> 
     taken = np.zeros(len(edges), bool)
     triangles, signs = _triangles(count, edges)
     is_open = np.abs(first - second).max(axis=(1, 2), initial=0) > 0
+
+    def worth(some: Mask, seconds: Mask) -> Array:
+        rotations = np.where(seconds[:, None, None], second, first)
+        closing = _closing_deg(rotations, triangles[some], signs[some])
+        return _geman_mcclure_weights(np.radians(closing)[:, None])
+
     while is_open.any():
         telling = is_open[triangles].sum(axis=1) == 1
         asked = triangles[telling][is_open[triangles[telling]]]
-        worth = [
-            _geman_mcclure_weights(
-                np.radians(
-                    _closing_deg(
-                        np.where(seconds[:, None, None], second, first),
-                        triangles[telling],
-                        signs[telling],
-                    )
-                )[:, None]
-            )
-            for seconds in (taken, taken | is_open)
-        ]
-        ahead = np.bincount(asked, worth[1] - worth[0], minlength=len(edges))
+        gain = worth(telling, taken | is_open) - worth(telling, taken)
+        ahead = np.bincount(asked, gain, minlength=len(edges))
         clear = np.abs(ahead) > _AHEAD
         if not clear.any():
             break
