@@ -14,6 +14,7 @@ import tyro
 from torch import Tensor
 
 from pointmap.checkpoint import load_network, save_checkpoint
+from pointmap.command_line import read_arguments
 from pointmap.errors import InputError
 from pointmap.inference import choose_device, network_photos
 from pointmap.network import PointmapNetwork
@@ -58,7 +59,7 @@ class FromPhotosCommand:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     answer_version(arguments)
-    command = tyro.cli(FromPhotosCommand, args=arguments)
+    command = read_arguments(FromPhotosCommand, arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if command.steps < 1 or command.reach < 1:
         raise InputError("--steps and --reach must be at least 1")
