@@ -310,7 +310,7 @@ class Costs:
     task: float = 0.0025
     alignment_of_1000: float = 36.0
     exponent: float = 1.5
-    fusion: float = 1.4
+    fusion: float = 0.6
 
     def of_tasks(self, photos: int) -> float:
         """Return what all tasks take."""

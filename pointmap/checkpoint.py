@@ -116,12 +116,6 @@ def _errors_name(path: Path) -> Iterator[None]:
         raise InputError(text if text.startswith(str(path)) else f"{path}: {text}") from error
 
 
-def read_card(weights: str | Path | None = None) -> dict[str, Any]:
-    """Return the model card of a checkpoint of ours (None: the one in the package)."""
-    path = locate(weights)
-    return _json(path, _metadata(path).get("card", "{}"))
-
-
 def save_checkpoint(network: PointmapNetwork, path: str | Path, *, card: dict[str, Any]) -> None:
     """Write the network as float16 with its arguments and ``card`` (JSON types), atomically.
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from pointmap.command_line import read_arguments
 from pointmap.commands import interrupted, run_command
 from pointmap.errors import InputError, one_line
 from pointmap.version import answer_version
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# The longest stage, "Fusing the surface of scene 2".
+_NAME_WIDTH = 30
+
 
 @dataclass(frozen=True)
 class Command:
@@ -39,7 +43,10 @@ class Command:
     Example: python run_recon.py my_photos/ --out my_scene; --version alone prints the version.
     """
 
-    photos: tyro.conf.Positional[tuple[str, ...]]
+    photos: Annotated[
+        tyro.conf.Positional[tuple[str, ...]],
+        tyro.conf.arg(metavar="PHOTO ...", help_behavior_hint=""),
+    ]
     """Photo files, folders of photos, quoted patterns such as 'trip/*.jpg', or videos."""
 
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
@@ -133,11 +140,11 @@ def _run(arguments: list[str] | None, prog: str, outputs: list[OutputFolder]) ->
 
 def read_command(arguments: list[str] | None, prog: str = "run_recon.py") -> Command:
     """Return what ``arguments`` say; a quality settles the options that they leave out."""
-    command = tyro.cli(Command, args=arguments, prog=prog)
+    command = read_arguments(Command, arguments, prog)
     if command.quality == "standard":
         return command
     preset = replace(command, options=Options.of_quality(command.quality))
-    return tyro.cli(Command, args=arguments, prog=prog, default=preset)
+    return read_arguments(Command, arguments, prog, default=preset)
 
 
 def _what_was_written(outputs: list[OutputFolder]) -> str:
@@ -330,7 +337,7 @@ class ProgressBars:
 
         if self._console.is_terminal:
             self._bars = Progress(
-                TextColumn("{task.description:<22}"),
+                TextColumn(f"{{task.description:<{_NAME_WIDTH}}}"),
                 BarColumn(),
                 TextColumn("{task.percentage:>3.0f}%"),
                 TimeElapsedColumn(),
@@ -360,7 +367,7 @@ class ProgressBars:
         if self._bars and self._task is not None:
             self._bars.update(self._task, completed=1, total=1)
         else:
-            self._console.print(f"{record.name:<22} {record.seconds:7.1f} s")
+            self._console.print(f"{record.name:<{_NAME_WIDTH}} {record.seconds:5.1f} s")
 
 
 def _print_summary(scene: Scene, folder: Path) -> None:
@@ -373,7 +380,8 @@ def _print_summary(scene: Scene, folder: Path) -> None:
     table.add_row("photos placed", f"{len(registered)} of {len(scene.views)}")
     if scene.verdict is not None:
         table.add_row("cameras", _escape(f"{scene.verdict.word}: {scene.verdict.reason}"))
-    table.add_row("scenes", _scenes_text(scene))
+    if scene.other_places:
+        table.add_row("scenes", _scenes_text(scene))
     table.add_row("focal length", _focal_text(focals))
     table.add_row("points", f"{len(scene.cloud.points):,}")
     table.add_row("triangles", f"{len(scene.surface.faces):,}")
@@ -391,8 +399,8 @@ def _print_summary(scene: Scene, folder: Path) -> None:
 
 def _scenes_text(scene: Scene) -> str:
     found = 1 + len(scene.other_places)
-    if found == 1 or len(scene.further) == found - 1:
-        return "1" if found == 1 else f"{found}: this one, and scene-2 and so on in its folder"
+    if len(scene.further) == found - 1:
+        return f"{found}: this one, and scene-2 and so on in its folder"
     return f"{1 + len(scene.further)} of {found} (the others: see the warnings)"
 
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-import tyro
-
 import pointmap
+from pointmap.command_line import read_arguments
 from pointmap.commands import run_command
 from pointmap.version import answer_version
 
@@ -56,7 +55,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "pointmap doctor") 
 
 
 def _run(arguments: Sequence[str] | None, prog: str) -> int:
-    tyro.cli(Command, args=arguments, prog=prog)
+    read_arguments(Command, arguments, prog)
     findings = list(examine(Path.cwd()))
     width = max(len(finding.part) for finding in findings)
     for finding in findings:

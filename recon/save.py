@@ -12,7 +12,7 @@ from recon.export.cameras_json import write_cameras
 from recon.export.colmap import write_colmap
 from recon.export.depth_formats import write_depth_files
 from recon.export.depth_npz import write_depth_npz, write_depth_png
-from recon.export.file_names import depth_stems
+from recon.export.file_names import depth_stems, place_folder
 from recon.export.glb import write_glb
 from recon.export.nerfstudio import write_transforms
 from recon.export.obj import write_obj
@@ -85,7 +85,7 @@ def write_files(
     ``work``: see :func:`save_into`.
     """
     for number, other in enumerate(reconstruction.further, start=2):
-        place = f"scene-{number}"
+        place = place_folder(number)
         (staging / place).mkdir()
         write_files(
             other,

@@ -6,6 +6,7 @@ Frames, pixels and matrices follow :mod:`pointmap.camera`. Lengths are in scene 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -165,6 +166,11 @@ class Tracks:
         """Return tracks without a point."""
         none = np.zeros(0, np.int64)
         return Tracks(np.zeros((0, 3)), np.zeros((0, 3), np.uint8), none, none, np.zeros((0, 2)))
+
+
+def cameras_and_maps(views: Iterable[View]) -> list[tuple[Camera, Maps]]:
+    """Return what results made of the views depend on: cameras and maps, not names or paths."""
+    return [(view.camera, view.maps) for view in views]
 
 
 @dataclass(frozen=True)

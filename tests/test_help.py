@@ -42,6 +42,8 @@ COMMANDS = (
     "benchmarks.training",
 )
 
+COLUMNS = 100
+
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if not c.startswith("benchmarks")])
 def test_every_command_of_the_product_tells_its_version(
@@ -55,8 +57,9 @@ def test_every_command_of_the_product_tells_its_version(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_is_plain_and_says_something_of_every_option(
-    command: str, capsys: pytest.CaptureFixture[str]
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", str(COLUMNS))
     module, *verb = command.split()
     main: Callable[[list[str]], object] = importlib.import_module(module).main
     with pytest.raises(SystemExit) as ended:
@@ -64,9 +67,15 @@ def test_help_is_plain_and_says_something_of_every_option(
     assert not ended.value.code
     text = capsys.readouterr().out
     assert "--" in text and "`" not in text and ":mod:" not in text
+    by_tyro = re.search("[-─]{20}", text)
     # Without the frames that tyro draws.
     lines = [re.sub(r"[│╭╮╰╯─]", " ", line).rstrip() for line in text.splitlines()]
     for line, following in zip(lines, [*lines[1:], ""], strict=True):
         if re.match(r"\s+--[a-z]", line) and not re.search(r"\S  +\S", line.strip()):
             described = following.strip() and not re.match(r"\s*(--|\(default)", following)
             assert described, f"nothing is said of {line.strip()}"
+        # Lines are filled: none ends where a line of the source did.
+        indent = re.match(r" {7,}(?=\w)", line)
+        if by_tyro and indent and re.match(f"{indent[0]}\\w", following):
+            word = following.split()[0]
+            assert len(line) + 1 + len(word) > COLUMNS - 4, f"{line.strip()} / {following.strip()}"

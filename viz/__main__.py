@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated
 
 import tyro
 
+from pointmap.command_line import read_arguments
 from pointmap.commands import run_command
 from pointmap.errors import InputError
 from pointmap.version import answer_version
@@ -51,8 +51,6 @@ def view(
     from viz.viewers.browser import browse
     from viz.viewers.window import show
 
-    if not os.path.isdir(scene):
-        raise InputError(f"{scene} is no folder: give the folder that run_recon.py wrote")
     reconstruction = load_scene(scene)
     if effect.effect is not None:
         if save is None:
@@ -110,13 +108,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "pointmap-view") -> int:
     answer_version(argv)
 
     def run() -> int:
-        tyro.cli(view, prog=prog, args=argv)
+        read_arguments(view, argv, prog)
         return 0
 
-    def say(kind: str, message: str) -> None:
-        logger.error("%s", message if kind == "error" else kind)
-
-    return run_command(run, say=say)
+    return run_command(run)
 
 
 if __name__ == "__main__":

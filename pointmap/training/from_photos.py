@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ import tyro
 from torch import Tensor
 
 from pointmap.checkpoint import load_network, save_checkpoint
+from pointmap.command_line import read_arguments
+from pointmap.commands import run_command
 from pointmap.errors import InputError
 from pointmap.inference import choose_device, network_photos
 from pointmap.network import PointmapNetwork
@@ -55,10 +58,19 @@ class FromPhotosCommand:
     """Seed of the updates and of the order of pairs."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code."""
     answer_version(arguments)
-    command = tyro.cli(FromPhotosCommand, args=arguments)
+    command = read_arguments(FromPhotosCommand, arguments)
+
+    def run() -> int:
+        _learn(command)
+        return 0
+
+    return run_command(run)
+
+
+def _learn(command: FromPhotosCommand) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if command.steps < 1 or command.reach < 1:
         raise InputError("--steps and --reach must be at least 1")
@@ -117,4 +129,4 @@ def explained(network: PointmapNetwork, images: Tensor, pairs: Sequence[tuple[in
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

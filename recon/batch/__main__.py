@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from pointmap.command_line import read_arguments
 from pointmap.commands import run_command
 from pointmap.errors import InputError
 from pointmap.version import answer_version
@@ -60,7 +61,7 @@ def main(arguments: list[str] | None = None, prog: str = "python -m recon.batch"
     answer_version(arguments)
     given = sys.argv[1:] if arguments is None else list(arguments)
     cut = given.index("--") if "--" in given else len(given)
-    command, options = tyro.cli(Command, args=given[:cut], prog=prog), given[cut + 1 :]
+    command, options = read_arguments(Command, given[:cut], prog), given[cut + 1 :]
     return run_command(
         lambda: _run(command, options, prog), left=lambda: "the same command goes on from here"
     )

@@ -37,28 +37,12 @@ def depth_to_disparity(depth: ArrayLike, *, focal_px: float, baseline: float) ->
     return np.where(depth > 0, focal_px * baseline / np.where(depth > 0, depth, 1), 0)
 
 
-def disparity_to_depth(disparity: ArrayLike, *, focal_px: float, baseline: float) -> Array:
-    """Return depth (h, w) of disparity in pixels, 0 where there is none: z = f b / d."""
-    return depth_to_disparity(disparity, focal_px=focal_px, baseline=baseline)
-
-
 def ray_distance(depth: ArrayLike, intrinsics: ArrayLike, lens: Lens = PINHOLE) -> Array:
     """Return the distance (h, w) from the camera's centre along each pixel's ray."""
     depth = check_depth(depth)
-    return depth * _ray_lengths(depth.shape, intrinsics, lens)
-
-
-def ray_distance_to_depth(
-    distance: ArrayLike, intrinsics: ArrayLike, lens: Lens = PINHOLE
-) -> Array:
-    """Return depth along z (h, w) of distances along the rays."""
-    distance = check_depth(distance)
-    return distance / _ray_lengths(distance.shape, intrinsics, lens)
-
-
-def _ray_lengths(shape: tuple[int, ...], intrinsics: ArrayLike, lens: Lens) -> Array:
-    height, width = shape
-    return np.linalg.norm(pixel_rays(pixel_centres(width, height), intrinsics, lens), axis=-1)
+    height, width = depth.shape
+    rays = pixel_rays(pixel_centres(width, height), intrinsics, lens)
+    return depth * np.linalg.norm(rays, axis=-1)
 
 
 def depth_normals(depth: ArrayLike, intrinsics: ArrayLike, lens: Lens = PINHOLE) -> Array:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tyro
 
+from pointmap.command_line import run_subcommand
 from pointmap.commands import run_command
 from pointmap.errors import InputError
 from pointmap.version import answer_version
@@ -196,7 +197,7 @@ def main(arguments: list[str] | None = None, prog: str = "python -m recon.evalua
     answer_version(arguments)
 
     def run() -> int:
-        tyro.extras.subcommand_cli_from_dict(commands, prog=prog, args=arguments)
+        run_subcommand(commands, arguments, prog)
         return 0
 
     return run_command(run)

@@ -20,6 +20,7 @@ import tyro
 from torch import Tensor
 
 from pointmap.camera import Array, invert_rigid, project, sample_at, transform_points, unproject
+from pointmap.command_line import read_arguments
 from pointmap.commands import run_command
 from pointmap.errors import InputError
 from pointmap.network import NetworkConfig
@@ -110,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     answer_version(arguments)
 
     def run() -> int:
-        tyro.cli(write, args=arguments)
+        read_arguments(write, arguments)
         return 0
 
     return run_command(run)

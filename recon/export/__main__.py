@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from pointmap.command_line import read_arguments
 from pointmap.commands import run_command
 from pointmap.errors import InputError
 from pointmap.version import answer_version
@@ -52,7 +53,7 @@ class Command:
     depth_exr."""
 
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
-    """Folder to write to. It must not exist yet, or be empty."""
+    """Folder to write to. It must not exist yet."""
 
     crop: tuple[float, float, float, float, float, float] | None = None
     """Keep the inside of this box only: x y z of its low corner, then of its high corner."""
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "pointmap export") 
 
 
 def _run(arguments: Sequence[str] | None, prog: str) -> int:
-    command = tyro.cli(Command, args=arguments, prog=prog)
+    command = read_arguments(Command, arguments, prog)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     sys.stdout.write("".join(f"{path}\n" for path in export(command)))
     return 0
@@ -93,6 +94,8 @@ def export(command: Command) -> list[Path]:
     options = ExportOptions(formats=tuple(f for f in _CHECKED if f in command.format))
     options.check()
     _check(command)
+    if os.path.lexists(command.out):
+        raise InputError(f"{command.out} exists already: choose another folder")
     with reserved_folder(command.out, overwrite=False) as output:
         scene = _changed(load_scene(command.scene), command)
         with output.staged() as staging:

@@ -15,6 +15,11 @@ from pointmap.outside.names import shortened
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 
 
+def place_folder(number: int) -> str:
+    """Return the folder, inside the first scene's, of the scene of another place: 2, 3, ..."""
+    return f"scene-{number}"
+
+
 def depth_stems(names: Sequence[str]) -> list[str]:
     """Return one file stem per photo name, unique also where capitals don't count.
 

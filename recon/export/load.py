@@ -14,6 +14,7 @@ from pointmap.errors import InputError
 from recon.export.cameras_json import read_cameras, units_of, world_of
 from recon.export.colmap import read_colmap
 from recon.export.depth_npz import read_depth_npz
+from recon.export.file_names import place_folder
 from recon.export.obj import read_textured
 from recon.export.ply import read_cloud_ply, read_mesh_ply
 from recon.export.run_json import mask_paths, photo_paths, read_run
@@ -79,7 +80,7 @@ def load_scene(folder: str | Path) -> Scene:
 def _further(folder: Path) -> Iterator[Scene]:
     """Yield the scenes of other places that were written into ``folder``."""
     for number in itertools.count(2):
-        place = folder / f"scene-{number}"
+        place = folder / place_folder(number)
         if not (place / "run.json").is_file():
             return
         yield load_scene(place)

@@ -267,4 +267,8 @@ def _remove_empty(folders: Sequence[Path]) -> None:
 
 def _cannot_write(target: Path, error: OSError) -> InputError:
     reason = error.strerror or str(error)
-    return InputError(f"cannot write the scene to {target} ({reason}): choose another folder")
+    full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
+    return InputError(
+        f"cannot write the scene to {target} ({reason}): "
+        f"{'make room and run the same command again, or ' if full else ''}choose another folder"
+    )

@@ -14,7 +14,7 @@ from recon.fusion.options import FusionOptions
 from recon.fusion.surface import Surface, surface_of, textured
 from recon.fusion.usable_depth import kept_usable_depths
 from recon.fusion.voxel_size import automatic_voxel_size
-from recon.scene import PointCloud, View, World
+from recon.scene import PointCloud, View, World, cameras_and_maps
 from recon.work.content_key import content_key
 from recon.work.folder import Work
 from recon.work.steps import Steps
@@ -53,8 +53,7 @@ def fuse_views(
     # Apple's devices have no double precision.
     fast = str(device) if device.type == "cuda" else "cpu"
 
-    seen = [(view.camera, view.maps) for view in views]
-    steps = Steps(work, content_key("fusion", _VERSION, seen, options, up))
+    steps = Steps(work, content_key("fusion", _VERSION, cameras_and_maps(views), options, up))
 
     @cache
     def depths() -> list[UsableDepth]:

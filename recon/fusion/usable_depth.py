@@ -20,7 +20,7 @@ from recon.fusion.options import FusionOptions
 from recon.fusion.passing_things import StandingMaps, without_passing_things
 from recon.fusion.sky import SkyVotes, above_horizon, ray_directions, sky_mask
 from recon.fusion.witnesses import LOOKS_PAST, count_votes, witnesses
-from recon.scene import View
+from recon.scene import View, cameras_and_maps
 from recon.work.content_key import content_key
 from recon.work.folder import Work
 from recon.work.threads import in_threads
@@ -75,9 +75,8 @@ def kept_usable_depths(
 ) -> list[UsableDepth]:
     """Return what :func:`usable_depths` does, from ``work`` if it is there, and keep it there."""
     placed = [view for view in views if view.registered]
-    seen = [(view.camera, view.maps) for view in placed]
     how = options.surface, options.sky, options.min_confidence, options.max_depth_jump
-    name = content_key("usable depths", _VERSION, seen, how, up)
+    name = content_key("usable depths", _VERSION, cameras_and_maps(placed), how, up)
     keys = [content_key("usable depth", _VERSION, name, n) for n in range(len(placed))]
     kept: Sequence[_Kept] | None = work.found(keys)
     if kept is not None:

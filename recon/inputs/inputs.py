@@ -101,12 +101,17 @@ class Inputs:
 
         Raises ``InputError`` for a file that has changed or become unreadable meanwhile.
         """
+        # Before, as a decoder would call a half-written file damaged; after, as it may change now.
+        self._check_unchanged(number)
+        loaded = load_photo(self.photos[number], long_side=long_side, multiple=multiple)
+        self._check_unchanged(number)
+        return loaded
+
+    def _check_unchanged(self, number: int) -> None:
         photo, (before, _) = self.photos[number], self._contents[number]
-        loaded = load_photo(photo, long_side=long_side, multiple=multiple)
         now = _status(photo)
         if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise InputError(f"{photo.path}: changed since the start; run the same command again")
-        return loaded
 
     def of_photos(self, numbers: Sequence[int]) -> Inputs:
         """Return the same of some photos alone."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -250,7 +250,7 @@ def _read(path: Path) -> tuple[dict[str, ListedCamera], str, World]:
             for name, camera in read_colmap_cameras(path).items()
         }
         return model, "scene", World("given")
-    whole = read_json(path)
+    whole = _read_object(path)
     if "frames" in whole and "images" not in whole:
         cameras = read_transforms(path, whole)
     else:
@@ -259,6 +259,21 @@ def _read(path: Path) -> tuple[dict[str, ListedCamera], str, World]:
         if camera.cam_to_world is not None:
             _check_rigid(camera.cam_to_world, camera.place)
     return cameras, units_of(whole), world_of(whole)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in ``path``; ``InputError`` says what may be given in its place."""
+    try:
+        return read_json(path)
+    except InputError as error:
+        there = os.path.exists(path)
+        if there and path.suffix.lower() == ".json":
+            raise
+        raise InputError(
+            f"{path} {'is no file of cameras' if there else 'does not exist'}: give a "
+            "cameras.json, a transforms.json or the folder of a COLMAP model, such as "
+            "colmap/sparse/0"
+        ) from error
 
 
 def _check_rigid(pose: Array, place: str) -> None:

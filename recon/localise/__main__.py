@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from pointmap.command_line import read_arguments
 from pointmap.commands import EXIT_INPUT_ERROR, run_command
 from pointmap.errors import InputError, one_line
 from pointmap.version import answer_version
 
 if TYPE_CHECKING:
+    from pointmap.camera import Array
     from recon.localise.localise import Localised
     from recon.scene import World
 
@@ -36,7 +38,10 @@ class Command:
     scene: tyro.conf.Positional[Path]
     """Folder that run_recon.py wrote."""
 
-    photos: tyro.conf.Positional[tuple[str, ...]]
+    photos: Annotated[
+        tyro.conf.Positional[tuple[str, ...]],
+        tyro.conf.arg(metavar="PHOTO ...", help_behavior_hint=""),
+    ]
     """Photo files, folders of photos, or quoted patterns such as 'trip/*.jpg'."""
 
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
@@ -54,7 +59,7 @@ def main(arguments: list[str] | None = None, prog: str = "python -m recon.locali
     # Idle OpenMP threads that spin slow everything when another program is busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     answer_version(arguments)
-    return run_command(lambda: _run(tyro.cli(Command, args=arguments, prog=prog)))
+    return run_command(lambda: _run(read_arguments(Command, arguments, prog)))
 
 
 def _run(command: Command) -> int:
@@ -67,6 +72,8 @@ def _run(command: Command) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if command.json is not None:
         _check_writable(command.json, command.scene)
+    if not command.photos:
+        raise InputError("no photos given: name photo files, folders of photos or quoted patterns")
     scene = read_solved_scene(command.scene)
     found = []
     photos = with_masks(command.masks, open_usable(command.photos))
@@ -101,12 +108,22 @@ def _description(one: Localised, units: str) -> str:
             f"position +- {found.position_sigma:.2g} {length}, "
             f"direction +- {found.rotation_sigma_deg:.2g} deg, lens: {found.lens.source}"
         )
+    # As many digits as are read; the file has all.
+    lens = {name: _rounded(value) for name, value in one.camera.lens.parameters.items()}
     return (
         f"{name}: {said}\n"
-        f"  K             {one.camera.intrinsics.tolist()}\n"
-        f"  lens          {one.camera.lens.model} {one.camera.lens.parameters}\n"
-        f"  cam_to_world  {pose.tolist()}\n"
+        f"  K             {_rows(one.camera.intrinsics)}\n"
+        f"  lens          {one.camera.lens.model} {lens}\n"
+        f"  cam_to_world  {_rows(pose)}\n"
     )
+
+
+def _rows(matrix: Array) -> list[list[float]]:
+    return [[_rounded(value) for value in row] for row in matrix.tolist()]
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")
 
 
 def _write(path: Path, localised: list[Localised], units: str, world: World) -> None:

@@ -242,8 +242,8 @@ def _reason(evidence: SceneEvidence) -> str:
             "were zoomed or cropped, or a fisheye; give the original files, or --known-cameras"
         )
     return (
-        f"few matches or little parallax hold the cameras, to about {evidence.error_deg:.0f} "
-        "degrees: add photos in between, taken a step aside"
+        "few matches or little parallax hold the cameras, to about "
+        f"{evidence.error_deg:.2g} degrees: add photos in between, taken a step aside"
     )
 
 

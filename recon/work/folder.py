@@ -80,6 +80,7 @@ class Work:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(exclusive_file(self.folder / _LOCK))
+                stack.callback(self._delete_if_nothing_is_kept)
             except Busy:
                 raise InputError(
                     f"another run is using {self.folder}: wait until it ends "
@@ -245,6 +246,12 @@ class Work:
         clear_frames(self.folder / _FRAMES)
         for folder in (*_subfolders(self.folder), self.folder / _FRAMES, self.folder):
             _remove_if_empty(folder)
+
+    def _delete_if_nothing_is_kept(self) -> None:
+        """Delete the mark of a folder in which no result lies: the input could not be used."""
+        frames = self.folder / _FRAMES
+        if not any(self._files()) and not (frames.is_dir() and any(frames.iterdir())):
+            self.delete()
 
     def _check_ours(self) -> None:
         """Raise ``InputError`` for a folder that is there and not one of ours."""

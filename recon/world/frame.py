@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from pointmap.camera import Array, rigid
-from recon.scene import View, World, WorldKind
+from recon.scene import View, World, WorldKind, cameras_and_maps
 from recon.work.content_key import content_key
 from recon.work.folder import Work
 from recon.world.gravity import estimate_up
@@ -52,8 +52,7 @@ def settled(
     if work is None:
         world, turn = _world_of(placed, kind, given)
     else:
-        seen = [(view.camera, view.maps) for view in placed]
-        key = content_key("world", _VERSION, seen, kind, given)
+        key = content_key("world", _VERSION, cameras_and_maps(placed), kind, given)
         world, turn = work.once(key, lambda: _world_of(placed, kind, given))
     if turn is None:
         return tuple(views), world, None

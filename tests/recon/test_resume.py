@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -230,13 +231,29 @@ def test_a_photo_that_changes_while_the_run_is_on_is_an_error(
         (tmp_path / "photos" / path.name).write_bytes(path.read_bytes())
     (tmp_path / "tiny.safetensors").write_bytes((folder / "tiny.safetensors").read_bytes())
 
-    def change_and_load(inputs: Inputs, *args: object, **kwargs: object) -> None:
+    def change() -> None:
         Image.open(photo).convert("L").convert("RGB").save(photo)
-        inputs.load(0, long_side=96)
 
-    monkeypatch.setattr("recon.pipeline.predict_scene", change_and_load)
-    with pytest.raises(InputError, match="changed since the start"):
-        scene_of(tmp_path, tmp_path / "work")
+    def cut() -> None:
+        photo.write_bytes(photo.read_bytes()[:300])
+
+    for spoil, said in (
+        (change, "changed since the start"),
+        # Not what its decoder would say of it.
+        (cut, "changed since the start"),
+        (photo.unlink, "can no longer be read .*run the same command again when it is back"),
+    ):
+
+        def spoil_and_load(
+            inputs: Inputs, *args: object, spoil: Callable[[], None] = spoil, **kwargs: object
+        ) -> None:
+            spoil()
+            inputs.load(0, long_side=96)
+
+        monkeypatch.setattr("recon.pipeline.predict_scene", spoil_and_load)
+        with pytest.raises(InputError, match=said):
+            scene_of(tmp_path, tmp_path / "work")
+        photo.write_bytes((folder / "photos/0.png").read_bytes())
 
 
 def test_the_command_keeps_or_deletes_its_work(

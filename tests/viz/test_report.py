@@ -19,7 +19,7 @@ from scene_factory import empty_cloud, empty_mesh, make_scene
 from view_maps import with_maps
 
 from recon.reconstruction import Reconstruction
-from recon.scene import PhotoVerdict, Verdict
+from recon.scene import Camera, PhotoVerdict, Verdict
 from viz.drawing.viewpoint import scene_frame
 from viz.pages.plots import camera_plot, pair_matrix
 from viz.pages.report import report_html, write_report
@@ -64,7 +64,7 @@ def test_numbers_of_the_scene_are_shown(scene: Reconstruction, page: Page) -> No
     assert "3 of 4" in text
     assert f"{len(scene.cloud.points):,}" in text
     assert f"{len(scene.surface.faces):,}" in text
-    assert "610.0–620.0 px" in text
+    assert "610–620 px" in text
     assert "1.8 s" in text  # 1.25 + 0.5 seconds
     assert "too few matches with the other photos" in text
     assert "network.size" in text
@@ -73,6 +73,28 @@ def test_numbers_of_the_scene_are_shown(scene: Reconstruction, page: Page) -> No
     assert "1 of 2 pairs are used" in text
     for stage in scene.stages:
         assert stage.name in text
+
+
+def test_scenes_of_other_places_are_linked(scene: Reconstruction) -> None:
+    page = Page(report_html(dataclasses.replace(scene, further=(scene, scene))))
+    links = [attributes["href"] for attributes in page.of("a")]
+    assert links == ["scene-2/report.html", "scene-3/report.html"]
+    assert "(3 photos placed)" in "".join(page.text)
+
+
+def test_the_focal_lengths_are_those_of_placed_photos(scene: Reconstruction) -> None:
+    views = [
+        view if view.registered else dataclasses.replace(view, camera=elsewhere(view.camera))
+        for view in scene.views
+    ]
+    page = Page(report_html(dataclasses.replace(scene, views=tuple(views))))
+    assert "610–620 px" in "".join(page.text)
+
+
+def elsewhere(camera: Camera) -> Camera:
+    K = camera.intrinsics.copy()
+    K[0, 0] = K[1, 1] = 9999.0
+    return dataclasses.replace(camera, intrinsics=K)
 
 
 def test_the_verdict_is_said_with_its_reason_and_the_photos_that_are_off(

@@ -245,7 +245,7 @@ def test_command_without_a_display_ends_by_itself(saved: Path) -> None:
 
 @pytest.mark.parametrize("spoil", ["no folder", "a file", "no cameras.json", "no place to save"])
 def test_command_tells_what_is_wrong_in_one_line(
-    saved: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, spoil: str
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: str
 ) -> None:
     target, save = tmp_path / "scene", tmp_path / "view.png"
     if spoil == "a file":
@@ -255,9 +255,7 @@ def test_command_tells_what_is_wrong_in_one_line(
         (target / "cameras.json").unlink()
     if spoil == "no place to save":
         target, save = saved, tmp_path / "missing" / "view.png"
-    with caplog.at_level(logging.ERROR):
-        assert main([str(target), "--save", str(save)]) == 2
-    errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
-    assert len(errors) == 1
-    assert "\n" not in errors[0]
-    assert (str(save) if spoil == "no place to save" else str(target)) in errors[0]
+    assert main([str(target), "--save", str(save)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
+    assert (str(save) if spoil == "no place to save" else str(target)) in said

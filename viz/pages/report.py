@@ -10,6 +10,7 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path
 
+from recon.export.file_names import place_folder
 from recon.scene import Scene
 from viz.drawing.render import render_scene
 from viz.pages.html_page import page_html, write_page
@@ -51,6 +52,7 @@ def report_html(reconstruction: Scene) -> str:
         (
             _head_section(reconstruction, title),
             _verdict_section(reconstruction),
+            _places_section(reconstruction),
             viewer_figure(thin),
             _warning_section(reconstruction),
             _picture_section(reconstruction, thin),
@@ -95,12 +97,13 @@ def _head_section(reconstruction: Scene, title: str) -> str:
 
 def _focal_text(reconstruction: Scene) -> tuple[str, str]:
     """Return the focal length or its range in original pixels, and a note on it."""
-    focals = sorted({round(float(v.camera.intrinsics[0, 0]), 1) for v in reconstruction.views})
+    placed = [view for view in reconstruction.views if view.registered]
+    focals = sorted({round(float(view.camera.intrinsics[0, 0]), 1) for view in placed})
     if not focals:
         return "–", ""
     if len(focals) == 1:
-        return f"{number(focals[0])} px", "shared by all photos"
-    return f"{number(focals[0])}–{number(focals[-1])} px", f"{len(focals)} different"
+        return f"{number(focals[0])} px", "shared by all placed photos"
+    return f"{focals[0]:.0f}–{focals[-1]:.0f} px", f"{len(focals)} different"
 
 
 def _verdict_section(reconstruction: Scene) -> str:
@@ -122,6 +125,18 @@ def _verdict_section(reconstruction: Scene) -> str:
     text = f"<p><strong>Cameras: {verdict.word}.</strong> {escape(verdict.reason)}.{error}</p>"
     listed = f"<ul>{items}</ul>" if items else ""
     return f"<div class='verdict {verdict.word}'>{text}{listed}</div>"
+
+
+def _places_section(reconstruction: Scene) -> str:
+    """Return links to the reports of other places, whose scenes lie in this one's folder."""
+    if not reconstruction.further:
+        return ""
+    links = ", ".join(
+        f"<a href='{place_folder(number)}/report.html'>{place_folder(number)}</a> "
+        f"({sum(view.registered for view in other.views)} photos placed)"
+        for number, other in enumerate(reconstruction.further, start=2)
+    )
+    return f"<p class='soft'>Photos of other places have scenes of their own: {links}.</p>"
 
 
 def _warning_section(reconstruction: Scene) -> str:

@@ -14,7 +14,9 @@ from pointmap.camera import Array, rotation_angle_deg
 from pointmap.images import Photo
 from recon.alignment.align import align
 from recon.alignment.cut_out import as_cut_out
+from recon.alignment.lens_choice import with_chosen_lenses
 from recon.alignment.refinement import AlignOptions
+from recon.alignment.solved_lenses import solved_lenses
 from recon.stage_results import Alignment, PairEvidence, PairMatches
 from recon.two_view.focal_lengths import solve_focals
 from recon.two_view.relative_pose import verify_pair
@@ -78,6 +80,25 @@ def test_of_those_that_were_not_cut_out_the_principal_point_stays() -> None:
     assert found is not None and turned_wrong_deg(found, truth) < 0.3
     off = np.linalg.norm(found.intrinsics[:, :2, 2] - SIZE / 2, axis=1)
     assert (off > 0).tolist() == [k in (2, 5) for k in range(COUNT)]
+
+
+def test_where_they_may_be_cut_out_it_is_their_lens_that_is_solved() -> None:
+    evidence, truth = cut_out(np.random.default_rng(1).random((COUNT, 2)))
+    centred = align(PHOTOS, evidence)
+    found = solved_lenses(PHOTOS, evidence, centred, AlignOptions())
+    assert turned_wrong_deg(found, truth) < 1
+    assert len(np.unique(found.intrinsics[:, :2, 2], axis=0)) == COUNT
+    shared = solved_lenses(PHOTOS, evidence, centred, AlignOptions(), cut_out=False)
+    assert len(np.unique(shared.intrinsics[:, :2, 2], axis=0)) == 1
+
+
+def test_whole_photos_have_the_lens_that_they_share() -> None:
+    evidence, _ = cut_out(np.full((COUNT, 2), 0.5))
+    centred = align(PHOTOS, evidence)
+    found = solved_lenses(PHOTOS, evidence, centred, AlignOptions())
+    chosen = with_chosen_lenses(PHOTOS, evidence, centred, AlignOptions())
+    assert np.array_equal(found.intrinsics, chosen.intrinsics)
+    assert found.lenses == chosen.lenses
 
 
 def test_what_does_not_explain_the_matches_is_no_cutting_out(

@@ -177,6 +177,16 @@ def test_what_makes_no_scene_is_one_line(
     assert not (tmp_path / "o").exists()
 
 
+def test_a_folder_that_is_there_is_left_alone(
+    scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "o").mkdir()
+    assert main([str(scene), "--format", "ply", "--out", str(tmp_path / "o")]) == 2
+    # There is no --overwrite, so it isn't proposed.
+    assert capsys.readouterr().err.endswith("o exists already: choose another folder\n")
+    assert not any((tmp_path / "o").iterdir())
+
+
 def test_a_folder_that_is_no_scene_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

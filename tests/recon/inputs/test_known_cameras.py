@@ -191,8 +191,30 @@ def test_what_cannot_be_right_is_said_in_one_line(tmp_path: Path, images: dict, 
     with pytest.raises(InputError, match=words) as error:
         load_known_cameras(write(tmp_path / "known.json", images), photos(1))
     assert "\n" not in str(error.value)
-    with pytest.raises(InputError):
-        load_known_cameras(str(tmp_path / "nothing"), photos(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("nothing.json", None, "does not exist: give a cameras.json"),
+        ("nothing", None, "does not exist: give a cameras.json"),
+        (
+            "cameras.txt",
+            b"# Camera list\n1 PINHOLE 640 480 500\n",
+            "folder of a COLMAP",
+        ),
+        ("mesh.ply", b"ply\n\xa6", "is no file of cameras: give a cameras.json"),
+        ("cut.json", b'{"images": ', "cannot be read"),
+    ],
+)
+def test_what_may_be_given_is_said_where_something_else_was(
+    tmp_path: Path, name: str, content: bytes | None, said: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=said) as error:
+        load_known_cameras(str(tmp_path / name), photos(1))
+    assert "\n" not in str(error.value) and "run_recon" not in str(error.value)
 
 
 @pytest.mark.parametrize("k1", [0.0, -0.07])

@@ -170,6 +170,23 @@ def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
         assert list(second.found(KEYS) or ()) == [0, 1, 4, 9, 16, 25]
 
 
+def test_input_that_cannot_be_used_leaves_no_folder(tmp_path: Path) -> None:
+    work = Work(tmp_path / "w")
+    with pytest.raises(InputError, match="no video"), work.held():
+        work.frames_folder().mkdir()
+        raise InputError("no video")
+    assert not (tmp_path / "w").exists()
+    with pytest.raises(InputError, match="full"), work.held():
+        work.put(KEYS[0], 7)
+        raise InputError("full")
+    assert Work(tmp_path / "w").get(KEYS[0]) == 7
+    with work.held():
+        (work.frames_folder()).mkdir()
+        (work.frames_folder() / "clip_000000.jpg").write_bytes(b"a frame")
+        work.forget(KEYS)
+    assert (tmp_path / "w/frames/clip_000000.jpg").exists()
+
+
 def test_a_folder_that_was_held_for_nothing_is_gone(tmp_path: Path) -> None:
     with Work(tmp_path / "w").held():
         assert Work(tmp_path / "w").found(KEYS) is None
