@@ -28,10 +28,10 @@ def without_bars(pixels: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
     found = [_bars(pixels.swapaxes(0, axis)) for axis in (0, 1)]
     # Bars on all sides shorten each other's edges.
     inner = np.array([w if b is None else b for b, w in zip(found, whole, strict=True)])
-    rows, columns = (
-        inner[axis] if bars is not None and _is_straight(pixels, inner, axis) else whole[axis]
-        for axis, bars in enumerate(found)
-    )
+    straight = [0 if b is None else _straight_edges(pixels, inner, n) for n, b in enumerate(found)]
+    # A white frame shows no edge where the sky is white; two of its edges make it one.
+    needed = 1 if max(straight) == 2 else 2
+    rows, columns = (inner[n] if straight[n] >= needed else whole[n] for n in (0, 1))
     usable = np.zeros(pixels.shape[:2], bool)
     usable[slice(*rows), slice(*columns)] = True
     return None if usable.all() else usable
@@ -53,15 +53,13 @@ def _bars(pixels: NDArray[np.uint8]) -> tuple[int, int] | None:
     return (first + 1, last) if last - first > 2 * _MIXED else None
 
 
-def _is_straight(pixels: NDArray[np.uint8], inner: NDArray[np.int64], axis: int) -> bool:
-    """Return whether both bars along an axis end in a straight edge; ``inner`` (2, 2): rows and
-    columns between which the picture is.
+def _straight_edges(pixels: NDArray[np.uint8], inner: NDArray[np.int64], axis: int) -> int:
+    """Return how many of the two bars along an axis end in a straight edge; ``inner`` (2, 2): rows
+    and columns between which the picture is.
     """
     across = pixels.swapaxes(0, axis)
     colour = np.median(across[0], axis=0).astype(np.int16)
     (first, last), others = inner[axis], slice(*inner[1 - axis])
     ends = across[first : first + _MIXED, others], across[last - _MIXED : last, others]
-    return all(
-        (np.abs(end.astype(np.int16) - colour).max(axis=(0, 2)) > _ANOTHER).mean() > _EDGE
-        for end in ends
-    )
+    differs = [np.abs(end.astype(np.int16) - colour).max(axis=(0, 2)) > _ANOTHER for end in ends]
+    return sum(bool(each.mean() > _EDGE) for each in differs)

@@ -61,6 +61,14 @@ def test_bars_are_found_to_the_pixel_beside_their_edge(
     assert found[_inside(*rim)].all()
 
 
+def test_a_white_frame_beside_a_white_sky_is_found_all_around() -> None:
+    pixels, inside = _in_bars(255, 8, 32, 8, 8)
+    pixels[8:20, 20:140] = 255
+    found = without_bars(pixels)
+    assert found is not None and not (found & ~inside).any()
+    assert found[11:85, 11:149].all()
+
+
 def test_a_whole_picture_and_one_of_one_colour_have_none() -> None:
     assert without_bars(_textured()) is None
     assert without_bars(np.zeros((HEIGHT, WIDTH, 3), np.uint8)) is None
