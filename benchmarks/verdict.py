@@ -36,7 +36,12 @@ from recon.evaluation.poses import relative_pose_errors
 from recon.evaluation.tables import markdown
 from recon.stage_results import Alignment
 from recon.verdict.evidence import scene_evidence
-from recon.verdict.judge import expected_errors_deg, loosely_held, verdict_of
+from recon.verdict.judge import (
+    expected_errors_deg,
+    loosely_held,
+    show_two_places,
+    verdict_of,
+)
 
 CLEAR_DEG = 2.5, 10.0
 _SIZES = (3, 5, 8, 2, 4, 6)
@@ -79,10 +84,12 @@ def _one(scene: Matched, kind: str, alignment: Alignment) -> Iterator[Judged]:
             np.median(errors.translation_deg[mine]),
         )
     # What was changed was matches; of some kinds the pictures fit them still.
-    compared = compare_pictures(scene.photos, alignment) if kind in _OWN_PICTURES else None
+    own = kind in _OWN_PICTURES
+    compared = compare_pictures(scene.photos, alignment) if own else None
     evidence = scene_evidence(scene.photos, alignment, compared)
     error = float(np.median(errors.pose_deg))
     by_rule = alignment.cut_out or loosely_held(evidence) is not None
+    by_rule |= own and show_two_places(scene.photos, alignment)
     yield Judged(scene.name, kind, evidence, error, photo_deg, len(placed), by_rule)
 
 

@@ -40,6 +40,7 @@ from pointmap.panorama import (
     says_panorama,
 )
 from pointmap.photo_names import photo_names
+from pointmap.plain_frames import without_bars
 from pointmap.raw_photos import is_raw, reads_raw
 from pointmap.video import VIDEO_EXTENSIONS
 
@@ -96,12 +97,14 @@ class ResizedPhoto:
     """The whole photo at another size: ``pixels`` (h, w, 3) uint8 RGB.
 
     ``usable`` (h, w): which pixels count, None where all do. Over those that are masked or
-    transparent, ``pixels`` continue the colours of the others.
+    transparent, ``pixels`` continue the colours of the others. ``barred``: whether bars of one
+    colour around the picture are among them.
     """
 
     photo: Photo
     pixels: NDArray[np.uint8]
     usable: NDArray[np.bool_] | None = None
+    barred: bool = False
 
     @property
     def scale_x(self) -> float:
@@ -318,7 +321,8 @@ def load_photo(photo: Photo, *, long_side: int, multiple: int = 1) -> ResizedPho
     for the network) makes both sides multiples of it: of the sizes with a long side in
     [0.85 long_side, long_side] the one that keeps the aspect ratio best, enlarging if need be.
     Decodes JPEG at a reduced size, so that memory stays bounded also for very large photos. What
-    is transparent, or masked by ``photo.mask``, is not usable.
+    is transparent, masked by ``photo.mask``, or a bar around the picture
+    (:mod:`pointmap.plain_frames`) is not usable.
 
     Raises ``InputError`` when the file, or the mask, can no longer be read or has changed since it
     was opened.
@@ -339,10 +343,13 @@ def load_photo(photo: Photo, *, long_side: int, multiple: int = 1) -> ResizedPho
             parts.append(read_mask(photo.mask, (photo.width, photo.height), photo.orientation))
         except UnusablePicture as error:
             raise InputError(f"{photo.mask}: {error}") from error
+    inside = without_bars(pixels)
+    if inside is not None:
+        parts.append(inside)
     if not parts:
         return ResizedPhoto(photo, pixels)
     usable = np.all([resized_mask(part, width, height) for part in parts], axis=0)
-    return ResizedPhoto(photo, continued(pixels, usable), usable)
+    return ResizedPhoto(photo, continued(pixels, usable), usable, inside is not None)
 
 
 def resized_size(width: int, height: int, long_side: int, multiple: int = 1) -> tuple[int, int]:

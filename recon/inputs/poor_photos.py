@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # Of what is measured, for results that were kept.
-_VERSION = 1
+_VERSION = 2
 _LONG_SIDE = 640
 # Nineteen pixels of twenty below this level of 255.
 _BLACK, _QUANTILE = 25.0, 0.95
@@ -30,13 +30,18 @@ _BLURRED, _MORE = 0.66, 0.15
 
 
 def tell_poor_photos(inputs: Inputs) -> None:
-    """Warn of photos that are nearly black, or blurred beside the others."""
+    """Warn of photos that are nearly black, blurred beside the others, or in a frame."""
+
+    def look(k: int) -> tuple[float, float, bool]:
+        photo = inputs.load(k, long_side=_LONG_SIDE)
+        return *brightness_and_blur(photo), photo.barred
+
     found = inputs.work.each(
         [content_key("brightness and blur", _VERSION, key) for key in inputs.photo_keys],
-        lambda k: brightness_and_blur(inputs.load(k, long_side=_LONG_SIDE)),
+        look,
         at_once=None,
     )
-    brightness, blur = np.array(list(found)).T
+    brightness, blur, barred = np.array(list(found)).T
     names = [photo.name for photo in inputs.photos]
     black = brightness < _BLACK
     blurred = (blur > _BLURRED) & (blur > np.median(blur) + _MORE) & ~black
@@ -49,6 +54,12 @@ def tell_poor_photos(inputs: Inputs) -> None:
             "%d photos are blurred beside the others: %s",
             blurred.sum(),
             some_of(_chosen(names, blurred)),
+        )
+    if barred.any():
+        logger.warning(
+            "%d photos have bars of one colour around the picture, which are ignored: %s",
+            int(barred.sum()),
+            some_of(_chosen(names, barred > 0)),
         )
 
 

@@ -1,4 +1,4 @@
-"""Nearly black and blurred photos are named, and good ones are not."""
+"""Nearly black, blurred and framed photos are named, and good ones are not."""
 
 from __future__ import annotations
 
@@ -24,12 +24,15 @@ def test_poor_photos_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture)
             pixels = pixels // 12
         if number == 2:
             pixels = cv2.blur(pixels, (13, 1))
+        if number == 3:
+            pixels = cv2.copyMakeBorder(pixels, 30, 30, 0, 0, cv2.BORDER_CONSTANT)
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
     with caplog.at_level(logging.WARNING):
         tell_poor_photos(read_inputs([tmp_path]))
     assert caplog.messages == [
         "1 photos are nearly black: 1.png",
         "1 photos are blurred beside the others: 2.png",
+        "1 photos have bars of one colour around the picture, which are ignored: 3.png",
     ]
 
 
