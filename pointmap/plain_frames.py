@@ -39,11 +39,16 @@ def without_bars(pixels: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
 
 def _bars(pixels: NDArray[np.uint8]) -> tuple[int, int] | None:
     """Return between which rows a picture is that has bars of one colour above and below it."""
-    colour = np.median(pixels[0], axis=0)
-    if np.abs(np.median(pixels[-1], axis=0) - colour).max() > _ALIKE:
+    colour = np.median(pixels[0], axis=0).astype(np.int16)
+
+    def mixed(rows: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        alike = np.abs(rows.astype(np.int16) - colour).max(axis=2) <= _ALIKE
+        return np.asarray(alike.mean(axis=1) < _NEARLY_ALL)
+
+    # Of most photos two lines tell.
+    if mixed(pixels[[0, -1]]).any():
         return None
-    alike = np.abs(pixels.astype(np.int16) - colour.astype(np.int16)).max(axis=2) <= _ALIKE
-    rows = np.flatnonzero(alike.mean(axis=1) < _NEARLY_ALL)
+    rows = np.flatnonzero(mixed(pixels))
     if not len(rows):
         return None
     first, last = int(rows[0]), int(rows[-1])
