@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 import torch.multiprocessing as mp
 
+from pointmap.commands import run_command
 from pointmap.errors import InputError
 from pointmap.training.batches.shards import save_shard
 from pointmap.training.rendering.render_views import HELD_OUT_SEED, render_synthetic_scene
@@ -115,7 +117,7 @@ def _work(worker: int, plan: Plan) -> None:
         plan.write(number, bank, plan.path(number))
 
 
-def _parse_size(text: str) -> tuple[int, int]:
+def parse_size(text: str) -> tuple[int, int]:
     """Return (height, width) of "WxH", in multiples of the largest patch of the networks here."""
     parts = text.split("x")
     if len(parts) != 2 or not all(p.isdigit() and int(p) and int(p) % _PATCH == 0 for p in parts):
@@ -152,14 +154,15 @@ def plan_of(options: argparse.Namespace) -> Plan:
     """Return what the options ask for; ``InputError`` for what cannot be."""
     if not 0 <= options.seed < HELD_OUT_SEED // _SEEDS_PER_RUN:
         raise InputError(f"--seed {options.seed} is out of range: give one from 0 to 999")
-    for name in ("workers", "shard_scenes"):
-        if (number := getattr(options, name)) < 1:
-            raise InputError(f"--{name.replace('_', '-')} {number}: give at least 1")
+    # Pairs need two photos.
+    for name, least in (("scenes", 1), ("views", 2), ("workers", 1), ("shard_scenes", 1)):
+        if (number := getattr(options, name)) < least:
+            raise InputError(f"--{name.replace('_', '-')} {number}: give at least {least}")
     return Plan(
         out=options.out,
         scenes=options.scenes,
         seed=options.seed,
-        sizes=tuple(_parse_size(text) for text in options.size),
+        sizes=tuple(parse_size(text) for text in options.size),
         views=options.views,
         textures=options.textures,
         device=options.device,
@@ -178,13 +181,16 @@ def write_shards(plan: Plan) -> None:
         mp.spawn(_work, args=(plan,), nprocs=plan.workers)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the shards that are missing."""
-    write_shards(plan_of(parser_of().parse_args(arguments)))
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code."""
+    options = parser_of().parse_args(arguments)
+
+    def run() -> int:
+        write_shards(plan_of(options))
+        return 0
+
+    return run_command(run, left=lambda: f"the same command goes on from what is in {options.out}")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        raise SystemExit(f"error: {error}") from None
+    sys.exit(main())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pointmap.commands import run_command
+from pointmap.training.generate import parse_size
 from pointmap.training.rendering.ray_tracing import PinholeCamera, SceneTracer
 from pointmap.training.rendering.render_views import HELD_OUT_SEED
 from pointmap.training.rendering.shading import Shader, render_view
@@ -103,8 +106,8 @@ def write_photos(
     (out / "cameras.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the sample photos."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--version", action="version", version=VERSION_LINE)
     add = parser.add_argument
@@ -116,12 +119,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--quality", type=int, default=3, choices=(1, 2, 3), help="rays by each pixel's side (3)")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    width, height = (int(n) for n in options.size.split("x"))
-    write_photos(
-        options.out, seed=options.seed, count=options.count, arc_deg=options.arc,
-        size=(height, width), quality=options.quality,
-    )  # fmt: skip
+
+    def run() -> int:
+        write_photos(
+            options.out, seed=options.seed, count=options.count, arc_deg=options.arc,
+            size=parse_size(options.size), quality=options.quality,
+        )  # fmt: skip
+        return 0
+
+    return run_command(run)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -43,17 +43,22 @@ def inputs_key(scene: SceneEntry, options: tuple[str, ...]) -> str:
 
     Files that the options name count, too.
     """
-    given = [_files(option) for option in options]
-    return content_key("batch scene", _VERSION, scene.photos, _files(scene.photos), options, given)
+    deep = "--recursive" in options
+    files = _files(scene.photos, deep)
+    given = [_files(option, deep) for option in options]
+    return content_key("batch scene", _VERSION, scene.photos, files, options, given)
 
 
-def _files(given: str) -> list[tuple[str, int, int]]:
-    """Return name, size and time of the files that ``given`` stands for, none if it is no path."""
+def _files(given: str, deep: bool) -> list[tuple[str, int, int]]:
+    """Return name, size and time of the files that ``given`` stands for, none if it is no path.
+
+    ``deep``: with those in the subfolders of a folder.
+    """
     path = Path(given)
     try:
-        paths = [Path(p) for p in glob(given)] if has_magic(given) else [path]
+        paths = [Path(p) for p in glob(given, recursive=True)] if has_magic(given) else [path]
         if path.is_dir():
-            paths = list(path.iterdir())
+            paths = list(path.rglob("*") if deep else path.iterdir())
         statuses = [(p, p.stat()) for p in sorted(paths) if p.is_file()]
     except (OSError, ValueError):
         return []
