@@ -3,9 +3,10 @@
 Per photo, at half resolution: a full search among planes that face the camera and among surfaces
 shaped like the prior (normalised cross-correlation, best half of the sources, semi-global
 smoothing, the prior as a weak vote). What photos agree on is spread to where they do not, and that
-shape is searched around in turn, then in narrow steps at full resolution. Depth that no other photo
-confirms gives way to planes of plain regions that photos agree on, and to the prior. Of many photos
-some are searched, and lend the others their depth.
+shape is searched around in turn, then in narrow steps at full resolution, also around surfaces that
+go on from beside. Depth that no other photo confirms gives way to planes of plain regions that
+photos agree on, and to the prior. Of many photos some are searched, and lend the others their
+depth.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ T = TypeVar("T")
 # source of about five others.
 _CACHE_BYTES, _LEAST_CACHED = 64 * 2**20, 16
 # Of refine_depths, for results that were kept.
-_VERSION = 5
+_VERSION = 6
 _NEEDS = Needs("Depth: stereo", memory_mb=1600, per_task=4)
 # Factors of depth to either side within which surfaces shaped like the prior, and like what the
 # first search left, are tried: a prior may be nearly a half off, what is known by then a seventh.
@@ -232,6 +233,7 @@ class _Stereo:
             found = found.or_better(
                 search(scorer, surface / _PRIOR_REACH, surface * _PRIOR_REACH, *given)
             )
+        # Planes of plain regions go by this depth: surfaces from beside took right ones from them.
         found = replace(found, inverse=sharpen(scorer, found.inverse, found.step))
         return Searched.of(found, *depth_of(scorer, found.inverse, found.step, (low, high), frame))
 
@@ -251,11 +253,11 @@ class _Stereo:
             found = found.or_better(
                 search(scorer, surface / _GUESS_REACH, surface * _GUESS_REACH, *given)
             )
-        inverse = sharpen(scorer, found.inverse, found.step)
+        inverse = sharpen(scorer, found.inverse, found.step, from_beside=True)
         size = whole.photo.grey.shape
         inverse, step = enlarge(inverse, *size), enlarge(found.step, *size)
         fine = scorer_of(whole.photo, [self._photo(j) for j in self._sources[i]])
-        inverse = sharpen(fine, inverse, step / 2)
+        inverse = sharpen(fine, inverse, step / 2, from_beside=True)
         return Searched.of(None, *depth_of(fine, inverse, step, ends, whole))
 
     def _settled_keys(self, found: Sequence[str], regions: Sequence[str] = ()) -> _SettledKeys:

@@ -31,6 +31,9 @@ _SMOOTHNESS, _NARROW_SMOOTHNESS = (0.1, 0.8), (0.02, 0.1)
 _LEAST_WEIGHT = 0.05
 # Windows of those planes, pixels to either side: close to the pixel, and wide enough to be smooth.
 _PLANE_RADII = (2, 6)
+# How many pixels away the surfaces are that may go on to a pixel, by which factor they may change
+# on the way, and by how much more (of scores from -1 to 1) they have to match than what was found.
+_BESIDE, _MOST_CHANGE, _BETTER = 6, 1.3, 0.1
 
 
 @dataclass(frozen=True)
@@ -94,12 +97,15 @@ def _votes(guess: Estimate, weight: float) -> Votes:
     return Votes(inverse, weight * guess.confidence * known)
 
 
-def sharpen(scorer: Scorer, inverse: Tensor, step: Tensor) -> Tensor:
+def sharpen(scorer: Scorer, inverse: Tensor, step: Tensor, *, from_beside: bool = False) -> Tensor:
     """Return inverse depth (h, w) after narrow searches around itself, smoothed, in half and then a
     quarter of ``step``.
+
+    ``from_beside``: also around surfaces that go on from beside a pixel and match clearly better.
+    Windows at half the size see the thing in front in narrow gaps and beside outlines.
     """
     for part in (2, 4):
-        inverse = _narrow(scorer, _straighten(scorer, inverse), step / part)
+        inverse = _narrow(scorer, _straighten(scorer, inverse, from_beside), step / part)
     return inverse
 
 
@@ -108,8 +114,9 @@ def enlarge(inverse: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(inverse[None, None], (height, width), mode="bilinear")[0, 0]
 
 
-def _straighten(scorer: Scorer, inverse: Tensor) -> Tensor:
-    """Return inverse depth (h, w) without outliers and stairs: per pixel the best of three smooths.
+def _straighten(scorer: Scorer, inverse: Tensor, from_beside: bool) -> Tensor:
+    """Return inverse depth (h, w) without outliers and stairs: per pixel the best of three smooths,
+    or a surface beside it that matches clearly better.
 
     The median keeps edges; planes through the well-matched neighbours give windows on slanted
     ground the slope that planes facing the camera cannot know.
@@ -117,10 +124,34 @@ def _straighten(scorer: Scorer, inverse: Tensor) -> Tensor:
     median = median_filter(inverse)
     weight = scorer(median[None])[0].clamp(_LEAST_WEIGHT, 1).square()
     surfaces = [median, *(plane_fit(median, weight, radius)[0] for radius in _PLANE_RADII)]
+    beside = _beside(surfaces[1]) if from_beside else []
     # A plane may cross zero where its window holds two surfaces.
-    stacked = torch.stack(surfaces).clamp_min(float(inverse.min()) / 2)
-    best = box_mean(scorer(stacked), 1).argmax(0)
-    return stacked.gather(0, best[None])[0]
+    stacked = torch.stack([*surfaces, *beside]).clamp_min(float(inverse.min()) / 2)
+    score = box_mean(scorer(stacked), 1)
+    score[len(surfaces) :] -= _BETTER
+    return stacked.gather(0, score.argmax(0)[None])[0]
+
+
+def _beside(inverse: Tensor) -> list[Tensor]:
+    """Return the inverse depth (h, w) of what lies to the left, to the right, above and below, each
+    gone on straight to the pixel.
+
+    Neighbours some way off tell more than the nearest, which err alike (Galliani et al. 2015; Xu
+    and Tao 2019); along a slanted surface depth goes on as a plane.
+    """
+    height, width = inverse.shape
+    reach = 2 * _BESIDE
+    padded = F.pad(inverse[None, None], (reach, reach, reach, reach), mode="replicate")[0, 0]
+
+    def moved(down: int, right: int) -> Tensor:
+        return padded[reach + down :, reach + right :][:height, :width]
+
+    gone_on = []
+    for down, right in ((0, -_BESIDE), (0, _BESIDE), (-_BESIDE, 0), (_BESIDE, 0)):
+        there = moved(down, right)
+        straight = 2 * there - moved(2 * down, 2 * right)
+        gone_on.append(straight.clamp(min=there / _MOST_CHANGE, max=there * _MOST_CHANGE))
+    return gone_on
 
 
 def _narrow(scorer: Scorer, inverse: Tensor, spacing: Tensor, reach: int = 4) -> Tensor:
