@@ -20,6 +20,11 @@ def one_line(message: str) -> str:
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], message)
 
 
+def number_of(count: int, one: str, many: str) -> str:
+    """Return a count with the words that go with it: "1 photo is", "3 photos are"."""
+    return f"{count} {one if count == 1 else many}"
+
+
 def some_of(names: Sequence[str]) -> str:
     """Return the first three names, for a message that says how many there are."""
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

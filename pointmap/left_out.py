@@ -7,7 +7,7 @@ import mimetypes
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from pointmap.errors import some_of
+from pointmap.errors import number_of, some_of
 from pointmap.raw_photos import RAW_EXTENSIONS
 from pointmap.video import VIDEO_EXTENSIONS
 
@@ -49,27 +49,27 @@ def tell_left_out(others: Iterable[Path], movies: Iterable[Path], taken: Collect
             unknown.append(path)
     if live:
         logger.warning(
-            "%d films beside photos of the same name (Live Photos) are left out: %s",
-            *_named(live),
+            "%s left out, beside photos of the same name (Live Photos): %s",
+            *_named(live, "film"),
         )
     if films:
         logger.warning(
-            "%d videos in folders are left out, name them to use their frames: %s", *_named(films)
+            "%s left out, as of a folder photos alone are taken; name videos to use their frames: "
+            "%s",
+            *_named(films, "video"),
         )
     if doubles:
         logger.warning(
-            "%d camera raw files beside photos of the same name are left out: %s",
-            *_named(doubles),
+            "%s left out, beside photos of the same name: %s",
+            *_named(doubles, "camera raw file"),
         )
     if raw:
         logger.warning(
-            "%d camera raw files are left out, pip install 'pointmap[raw]' reads them: %s",
-            *_named(raw),
+            "%s left out; pip install 'pointmap[raw]' reads such files: %s",
+            *_named(raw, "camera raw file"),
         )
     if unknown:
-        logger.warning(
-            "%d pictures are left out, as of kinds that are not read: %s", *_named(unknown)
-        )
+        logger.warning("%s left out, of a kind that is not read: %s", *_named(unknown, "picture"))
 
 
 def _is_picture(path: Path) -> bool:
@@ -79,6 +79,7 @@ def _is_picture(path: Path) -> bool:
     return known or kind.startswith("image/")
 
 
-def _named(paths: Sequence[Path]) -> tuple[int, str]:
-    """Return how many there are, and the names of some."""
-    return len(paths), some_of([path.name for path in paths])
+def _named(paths: Sequence[Path], kind: str) -> tuple[str, str]:
+    """Return how many there are of what kind, and the names of some."""
+    count = number_of(len(paths), f"{kind} is", f"{kind}s are")
+    return count, some_of([path.name for path in paths])

@@ -17,7 +17,7 @@ import tyro
 
 from pointmap.command_line import read_arguments
 from pointmap.commands import interrupted, run_command
-from pointmap.errors import InputError, one_line
+from pointmap.errors import InputError, number_of, one_line
 from pointmap.version import answer_version
 from recon.export.options import ExportOptions
 from recon.options import Options, Quality
@@ -288,7 +288,8 @@ def _write_each(command: Command, output: OutputFolder, listener: ProgressBars) 
         )
     _end_work(command, work)
     sys.stdout.write(
-        f"{done.saved} photos, each in a folder of {command.out}; all of them on one page: "
+        f"{number_of(done.saved, 'photo', 'photos')}, each in a folder of {command.out}; "
+        "all of them on one page: "
         f"{command.out / 'report.html'}\n"
     )
     if done.left_out:

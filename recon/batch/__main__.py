@@ -14,7 +14,7 @@ import tyro
 
 from pointmap.command_line import read_arguments
 from pointmap.commands import run_command
-from pointmap.errors import InputError
+from pointmap.errors import InputError, number_of
 from pointmap.version import answer_version
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _reconstruct(entries: list[SceneEntry], scenes: Scenes, folder: BatchFolder)
     out = Console(highlight=False)
     out.print(results_table(outcomes if len(outcomes) <= _MOST_ROWS else failed))
     sys.stdout.write(
-        f"{len(outcomes) - len(failed)} scenes, {len(failed)} without one; "
+        f"{number_of(len(outcomes) - len(failed), 'scene', 'scenes')}, {len(failed)} without one; "
         f"all of them on one page: {folder.page}\n"
     )
 

@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pointmap.errors import InputError, some_of
+from pointmap.errors import InputError, number_of, some_of
 from pointmap.file_digest import file_sha256
 from pointmap.images import (
     Photo,
@@ -324,5 +324,6 @@ def _without_copies(photos: Sequence[Photo]) -> list[Photo]:
             copies.append(f"{photo.name} of {original.name}")
     if copies:
         named = some_of(copies)
-        logger.warning("%d photos are left out, as copies of others: %s", len(copies), named)
+        count = number_of(len(copies), "photo is", "photos are")
+        logger.warning("%s left out, as copies of others: %s", count, named)
     return list(first.values())

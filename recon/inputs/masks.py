@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pointmap.decoding import UnusablePicture
-from pointmap.errors import InputError, some_of
+from pointmap.errors import InputError, number_of, some_of
 from pointmap.file_digest import file_sha256
 from pointmap.images import Photo
 from pointmap.masks import looks_black_and_counts, read_mask
@@ -52,19 +52,21 @@ def with_masks(folder: str | Path | None, photos: Sequence[Photo]) -> list[Photo
     left = [photo for photo in result if photo.mask is None or _leaves_something(photo, photo.mask)]
     if len(left) < len(result):
         gone = [photo.name for photo in result if photo not in left]
-        logger.warning("%d photos are left out, as masked everywhere: %s", len(gone), some_of(gone))
+        count = number_of(len(gone), "photo is", "photos are")
+        logger.warning("%s left out, as masked everywhere: %s", count, some_of(gone))
     if not left:
         raise InputError(f"the masks in {folder} leave nothing of any photo: 0 is what is ignored")
     grey = [path.name for path in found if looks_black_and_counts(path)]
     if grey:
         logger.warning(
-            "%d masks are nearly black where they are not 0, and only 0 is ignored: %s",
-            len(grey),
+            "%s nearly black where not 0, and only 0 is ignored: %s",
+            number_of(len(grey), "mask is", "masks are"),
             some_of(grey),
         )
     if len(found) < len(photos):
         without = [photo.name for photo in left if photo.mask is None]
-        logger.warning("%d photos have no mask in %s: %s", len(without), folder, some_of(without))
+        count = number_of(len(without), "photo has", "photos have")
+        logger.warning("%s no mask in %s: %s", count, folder, some_of(without))
     return left
 
 

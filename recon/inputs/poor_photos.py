@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.errors import some_of
+from pointmap.errors import number_of, some_of
 from pointmap.images import ResizedPhoto
 from recon.work.content_key import content_key
 
@@ -46,21 +46,23 @@ def tell_poor_photos(inputs: Inputs) -> None:
     black = brightness < _BLACK
     blurred = (blur > _BLURRED) & (blur > np.median(blur) + _MORE) & ~black
     if black.any():
-        logger.warning(
-            "%d photos are nearly black: %s", black.sum(), some_of(_chosen(names, black))
-        )
+        logger.warning("%s nearly black: %s", _photos_are(black), some_of(_chosen(names, black)))
     if blurred.any():
         logger.warning(
-            "%d photos are blurred beside the others: %s",
-            blurred.sum(),
+            "%s blurred beside the others: %s",
+            _photos_are(blurred),
             some_of(_chosen(names, blurred)),
         )
     if barred.any():
         logger.warning(
-            "%d photos have bars of one colour around the picture, which are ignored: %s",
-            int(barred.sum()),
+            "%s bars of one colour around the picture, which are ignored: %s",
+            number_of(int(barred.sum()), "photo has", "photos have"),
             some_of(_chosen(names, barred > 0)),
         )
+
+
+def _photos_are(chosen: NDArray[np.bool_]) -> str:
+    return number_of(int(chosen.sum()), "photo is", "photos are")
 
 
 def brightness_and_blur(photo: ResizedPhoto) -> tuple[float, float]:

@@ -150,7 +150,7 @@ def test_camera_raw_is_developed_once(
         paths = find_photos([raw_folder])
     assert [path.name for path in paths] == ["1.NEF", "2.jpg"]
     assert caplog.messages == [
-        "1 camera raw files beside photos of the same name are left out: 2.NEF"
+        "1 camera raw file is left out, beside photos of the same name: 2.NEF"
     ]
     assert np.abs(read(paths[0]).astype(int) - ramp()).mean() < 4
 
@@ -160,7 +160,10 @@ def test_camera_raw_without_a_developer_is_named(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         assert [path.name for path in find_photos([raw_folder])] == ["2.jpg"]
-    assert any("pip install 'pointmap[raw]' reads them: 1.NEF" in text for text in caplog.messages)
+    assert caplog.messages == [
+        "1 camera raw file is left out, beside photos of the same name: 2.NEF",
+        "1 camera raw file is left out; pip install 'pointmap[raw]' reads such files: 1.NEF",
+    ]
     _, (rejected,) = open_photos([raw_folder / "1.NEF"])
     assert "pointmap[raw]" in rejected.reason
 
@@ -172,9 +175,10 @@ def test_what_is_left_out_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.WARNING):
         assert [path.name for path in find_photos([tmp_path])] == ["IMG_1.jpg"]
     assert caplog.messages == [
-        "1 films beside photos of the same name (Live Photos) are left out: IMG_1.MOV",
-        "1 videos in folders are left out, name them to use their frames: clip.mp4",
-        "2 pictures are left out, as of kinds that are not read: a.psd, b.tga",
+        "1 film is left out, beside photos of the same name (Live Photos): IMG_1.MOV",
+        "1 video is left out, as of a folder photos alone are taken; "
+        "name videos to use their frames: clip.mp4",
+        "2 pictures are left out, of a kind that is not read: a.psd, b.tga",
     ]
 
 

@@ -70,7 +70,7 @@ def test_photos_masked_everywhere_are_left_out(
         save(tmp_path / "masks" / f"{photo.name}.png", value)
     with caplog.at_level(logging.WARNING):
         assert masks_of(photos, tmp_path / "masks") == ["right/0.jpg.png", "right/1.jpg.png"]
-    assert caplog.messages == ["1 photos are left out, as masked everywhere: left/0.jpg"]
+    assert caplog.messages == ["1 photo is left out, as masked everywhere: left/0.jpg"]
 
 
 def test_masks_whose_black_is_not_0_are_told_of(
@@ -86,7 +86,7 @@ def test_masks_whose_black_is_not_0_are_told_of(
     with caplog.at_level(logging.WARNING):
         with_masks(tmp_path / "masks", photos)
     assert [record.getMessage() for record in caplog.records] == [
-        "1 masks are nearly black where they are not 0, and only 0 is ignored: 0.jpg.png"
+        "1 mask is nearly black where not 0, and only 0 is ignored: 0.jpg.png"
     ]
 
 

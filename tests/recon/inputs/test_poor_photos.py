@@ -30,9 +30,9 @@ def test_poor_photos_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     with caplog.at_level(logging.WARNING):
         tell_poor_photos(read_inputs([tmp_path]))
     assert caplog.messages == [
-        "1 photos are nearly black: 1.png",
-        "1 photos are blurred beside the others: 2.png",
-        "1 photos have bars of one colour around the picture, which are ignored: 3.png",
+        "1 photo is nearly black: 1.png",
+        "1 photo is blurred beside the others: 2.png",
+        "1 photo has bars of one colour around the picture, which are ignored: 3.png",
     ]
 
 
