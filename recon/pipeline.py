@@ -401,7 +401,7 @@ def _aligned_scene(
         names = [photo.name for photo in inputs.photos]
         learned = inputs.matcher is not None
         first_verdict = inputs.work.once(
-            content_key("verdict", 1, inputs.photo_keys, names, alignment, learned),
+            content_key("verdict", 2, inputs.photo_keys, names, alignment, learned),
             lambda: _first_verdict(inputs.photos, alignment, learned=learned),
         )
     _tell(first_verdict, place)

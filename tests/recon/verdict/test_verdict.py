@@ -104,6 +104,27 @@ def test_what_little_of_the_pictures_misses_makes_a_sound_scene_doubtful(
         assert verdict is not None and verdict.word == word
 
 
+@pytest.mark.parametrize(
+    ("by_points", "in_all", "word"),
+    [(0.0, 1.5, "doubtful"), (3.7, 3.7, "sound"), (3.7, 5.0, "doubtful"), (7.0, 7.0, "doubtful")],
+)
+def test_what_pictures_add_to_points_weighs_more(
+    right: Alignment, monkeypatch: pytest.MonkeyPatch, by_points: float, in_all: float, word: str
+) -> None:
+    """Points of who walks through are missing in other photos; pictures are asked with care."""
+    nothing = np.zeros(COUNT, bool)
+
+    def strength(photos: object, alignment: object, compared: ComparedPictures) -> object:
+        return in_all if len(compared.pairs) else by_points, nothing
+
+    some = ComparedPictures(np.array([[0, 1]]), np.array([3]), np.array([10]))
+    verdict = judge(PHOTOS, right)
+    monkeypatch.setattr("recon.verdict.judge.suspicion", strength)
+    monkeypatch.setattr("recon.verdict.judge.compare_pictures", lambda *_, **__: some)
+    again = judge_alike(verdict, PHOTOS, right)
+    assert again is not None and again.word == word
+
+
 def test_two_photos_whose_learned_matches_mostly_disagree_are_doubtful() -> None:
     pair = _solved(_scene().xy[:2])
     assert judge(PHOTOS[:2], pair, learned=True) == judge(PHOTOS[:2], pair)
