@@ -4,7 +4,6 @@ commands, spoken to in raw bytes as a hostile page or user would."""
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import re
 import socket
@@ -240,11 +239,10 @@ def test_the_secret_is_said_once_and_strangers_leave_no_trace(saved: Path) -> No
 # Ports
 
 
-def one_error(caplog: pytest.LogCaptureFixture) -> str:
-    errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
-    assert len(errors) == 1
-    assert "\n" not in errors[0]
-    return errors[0]
+def one_error(capsys: pytest.CaptureFixture[str]) -> str:
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ")
+    return lines[0]
 
 
 def test_on_the_port_of_http_browsers_leave_the_port_out(saved: Path) -> None:
@@ -261,17 +259,17 @@ def test_on_the_port_of_http_browsers_leave_the_port_out(saved: Path) -> None:
 
 @pytest.mark.parametrize("port", ["0", "-1", "65536", "99999"])
 def test_ports_that_do_not_exist_are_told(
-    saved: Path, caplog: pytest.LogCaptureFixture, port: str
+    saved: Path, capsys: pytest.CaptureFixture[str], port: str
 ) -> None:
     pytest.importorskip("viser", reason="viser (the extra 'browser') is not installed")
     assert main([str(saved), "--browser", "--port", port]) == 2
-    said = one_error(caplog)
+    said = one_error(capsys)
     assert f"port {port} " in said
     assert "from 1 to 65535" in said
 
 
 def test_the_search_for_a_free_port_ends_at_the_last(
-    saved: Path, caplog: pytest.LogCaptureFixture
+    saved: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("viser", reason="viser (the extra 'browser') is not installed")
     try:
@@ -280,11 +278,11 @@ def test_the_search_for_a_free_port_ends_at_the_last(
         pytest.skip("another program has port 65535")
     with taken:
         assert main([str(saved), "--browser", "--port", "65535"]) == 2
-    assert "65535 are all taken" in one_error(caplog)
+    assert "65535 are all taken" in one_error(capsys)
 
 
 def test_a_port_that_only_root_may_open_is_told(
-    saved: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("viser", reason="viser (the extra 'browser') is not installed")
 
@@ -293,7 +291,7 @@ def test_a_port_that_only_root_may_open_is_told(
 
     monkeypatch.setattr(socket, "create_server", deny)
     assert main([str(saved), "--browser", "--port", "81"]) == 2
-    said = one_error(caplog)
+    said = one_error(capsys)
     assert "may not open port 81" in said
     assert "from 1024 on" in said
 

@@ -175,7 +175,10 @@ def test_holes_are_filled_smoothly_and_mostly_far() -> None:
 
 
 def test_the_command_writes_effects_and_tells_what_is_wrong(
-    tmp_path: Path, cube: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    cube: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("viz.effects.moved_eye._SECONDS", 0.25)
     saved = str(make_scene(tmp_path / "p", write_photos=True).save(tmp_path / "scene"))
@@ -195,9 +198,9 @@ def test_the_command_writes_effects_and_tells_what_is_wrong(
         (["--effect", "bokeh", "--save", str(out), "--at", "2", "0"], "is not in the picture"),
         (["--effect", "place", "--save", str(out), "--model", str(out)], "the model"),
     ):
-        caplog.clear()
+        capsys.readouterr()
         assert main([saved, *wrong]) == 2
-        assert said in caplog.text
+        assert said in capsys.readouterr().err
 
 
 def test_a_photo_without_depth_is_refused(tmp_path: Path) -> None:

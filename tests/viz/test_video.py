@@ -96,7 +96,7 @@ def test_the_command_writes_films_and_tells_what_is_wrong(
     tmp_path: Path,
     brief: None,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setitem(write_video.__kwdefaults__, "width", 64)
     monkeypatch.setitem(write_video.__kwdefaults__, "height", 48)
@@ -109,7 +109,7 @@ def test_the_command_writes_films_and_tells_what_is_wrong(
     apart = [np.abs(frame - round_[0]).mean() for frame in (round_[3], round_[-1])]
     assert apart[1] < 0.9 * apart[0]
     assert main([str(saved), "--save", str(tmp_path / "missing" / "film.mp4")]) == 2
-    assert "is no folder" in caplog.text
+    assert "is no folder" in capsys.readouterr().err
 
 
 def test_a_full_disk_leaves_no_film(
