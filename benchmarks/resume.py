@@ -4,8 +4,8 @@ The command runs once undisturbed. Then it is started anew and killed (SIGKILL) 
 --kills times, each time going on with the work of those before, and at last left to end. Both
 scenes must be equal file by file. What a kill costs is what all the runs took in CPU seconds more
 than the undisturbed one, by the number of kills: the start of the program, and what was in the
-making. Scenes end too early if the moments are drawn too wide: they are drawn up to twice what is
-left of the undisturbed run by the number of kills that are left.
+making. The moments are drawn from a fifth to twice the undisturbed run's seconds by the number of
+kills, counted from when the program comes to work, so that kills are spread over the whole run.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -54,41 +55,43 @@ def measure(photos: str, out: Path, kills: int, *, seed: int, more: Sequence[str
     calm, killed = out / "undisturbed", out / "killed"
     for folder in (calm, killed, Path(f"{killed}.work")):
         shutil.rmtree(folder, ignore_errors=True)
-    start = time.perf_counter()
-    undisturbed, code = _run(photos, calm, None, more)
+    start, log = time.perf_counter(), out / "undisturbed.log"
+    undisturbed, code = _run(photos, calm, None, more, log)
     if code != 0:
-        raise SystemExit(f"the undisturbed run ended with {code}")
+        raise SystemExit(f"the undisturbed run ended with {code}: see {log}")
     seconds = time.perf_counter() - start
+    # What the stages did not take is the start of the program.
+    stages = re.findall(r"^\w.* ([0-9.]+) s$", log.read_text(encoding="utf-8"), re.MULTILINE)
+    start_s = seconds - sum(map(float, stages))
+    print(f"undisturbed {seconds:.1f} s, {start_s:.1f} of them the start", file=sys.stderr)
     rng = np.random.default_rng(seed)
     total, met = 0.0, 0
     for number in range(kills):
         share = seconds / kills
-        used, code = _run(photos, killed, rng.uniform(0.2, 2.0) * share + _START_S, more)
+        after_s = rng.uniform(0.2, 2.0) * share + start_s
+        used, code = _run(photos, killed, after_s, more, out / "killed.log")
         total += used
         if code == 0:
             break
         met += code == -signal.SIGKILL
         print(f"kill {number + 1}: {used:.0f} CPU s", file=sys.stderr)
     else:
-        used, code = _run(photos, killed, None, more)
+        used, code = _run(photos, killed, None, more, out / "killed.log")
         total += used
     if code != 0:
         raise SystemExit(f"the last run ended with {code}")
     return Outcome(met, undisturbed, total, _different(calm, killed))
 
 
-# What the program needs to come to work, wall seconds on an idle machine.
-_START_S = 4.0
-
-
 def _run(
-    photos: str, out: Path, kill_after_s: float | None, more: Sequence[str]
+    photos: str, out: Path, kill_after_s: float | None, more: Sequence[str], log: Path
 ) -> tuple[float, int]:
-    """Return the CPU seconds and the exit code of a run, killed after so many seconds if given."""
+    """Return the CPU seconds and the exit code of a run, killed after so many seconds if given;
+    what it says goes to ``log``.
+    """
     command = [sys.executable, str(ROOT / "run_recon.py"), photos, "--out", str(out), *more]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    with log.open("wb") as said:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=said)
     if kill_after_s is not None:
         time.sleep(kill_after_s)
         # Not its kill(), which takes the exit code of one that has ended, and with it its usage.

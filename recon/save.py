@@ -33,7 +33,7 @@ from recon.work.threads import in_threads
 # Of what is kept: raised when the same scene gives another.
 _VERSION = 1
 _FRAMES = "frames"
-# Of larger meshes page and models are written one after the other, for less memory.
+# Of larger meshes the page is written after the models, for less memory.
 _MOST_BESIDE = 1_000_000
 
 
@@ -95,6 +95,26 @@ def write_files(
             report=report,
             work=work,
         )
+    # The models take as long as all else, and most of either lets go of the interpreter. A window
+    # that draws for the page has to be the main thread's on macOS.
+    with ThreadPoolExecutor(1) as beside:
+        models = beside.submit(_write_models, staging, reconstruction, export, work)
+        with_frames = _write_views(staging, reconstruction, scene_folder, export)
+        if len(reconstruction.surface.faces) > _MOST_BESIDE:
+            models.result()
+        if report:
+            # viz depends on recon, not the other way: it is imported where it is called.
+            from viz.pages.report import write_report
+
+            write_report(reconstruction, staging / "report.html")
+        models.result()
+    write_run(staging / "run.json", with_frames, scene_folder=scene_folder)
+
+
+def _write_views(
+    staging: Path, reconstruction: Scene, scene_folder: Path, export: ExportOptions
+) -> Scene:
+    """Write cameras, depth and photos; return the scene with the photos where these will lie."""
     write_cameras(staging / "cameras.json", reconstruction)
     write_tum(staging / "cameras.tum", reconstruction)
     depth_folder = staging / "depth"
@@ -132,28 +152,18 @@ def write_files(
         (staging / "products").mkdir()
         for view, stem in zip(reconstruction.views, stems, strict=True):
             write_products(staging / "products", stem, view, units=reconstruction.units)
-    # The page takes about as long as the models, and most of either lets go of the interpreter. A
-    # window that draws for the page has to be the main thread's on macOS.
-    with ThreadPoolExecutor(1) as beside:
-        models = beside.submit(_write_models, staging, reconstruction, export, work)
-        if len(reconstruction.surface.faces) > _MOST_BESIDE:
-            models.result()
-        if report:
-            # viz depends on recon, not the other way: it is imported where it is called.
-            from viz.pages.report import write_report
-
-            write_report(reconstruction, staging / "report.html")
-        models.result()
-    write_run(staging / "run.json", with_frames, scene_folder=scene_folder)
+    return with_frames
 
 
 def _write_models(
     staging: Path, reconstruction: Scene, export: ExportOptions, work: Work | None
 ) -> None:
     """Write cloud and surface."""
+    # First, as it is what is kept.
+    lighter = _lighter(reconstruction, export.glb_triangles, work)
     write_cloud_ply(staging / "points.ply", reconstruction.cloud)
     write_mesh_ply(staging / "mesh.ply", reconstruction.surface)
-    write_glb(staging / "scene.glb", _lighter(reconstruction, export.glb_triangles, work))
+    write_glb(staging / "scene.glb", lighter)
     if "obj" in export.formats or reconstruction.textured is not None:
         write_obj(staging, reconstruction)
     if "splat" in export.formats:
