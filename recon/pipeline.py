@@ -334,7 +334,7 @@ def _alignment(
         lens = LensModel(k1=options.lens != "pinhole")
         how = by_place, options.align, options.seed, lens
         depends_on = names, inputs.known, evidence, learned, how
-        key = content_key("alignment", 17, *depends_on)
+        key = content_key("alignment", 18, *depends_on)
         steps = Steps(inputs.work, key)
         alignment = inputs.work.once(
             key,

@@ -59,6 +59,9 @@ _LENS_SIGMA = 0.0014
 # The same of its second coefficient, and how far a principal point may be off the photo's centre,
 # as a share of the way to its corner: both are freed only where photos ask for it.
 _K2_SIGMA, _CENTRE_SIGMA = 0.1, 0.2
+# In larger scenes rotation averaging has enough pairs to tell the two poses of a plane apart, and
+# does it better than single triangles: AUC@5 of a street of 500 fell from 75.7 to 65.0 with these.
+_MANY_PHOTOS = 100
 _STILL = frozenset({"pure_rotation", "no_parallax"})
 
 
@@ -235,6 +238,8 @@ def _pose_graph(count: int, edges: Sequence[PairEdge]) -> PoseGraph:
         np.array([not (p.flags & _STILL) for p in poses], bool),
         np.array(["pure_rotation" in p.flags for p in poses], bool),
     )
+    if count > _MANY_PHOTOS:
+        return graph
     rotations = graph.cam2_to_cam1[:, :3, :3], graph.alternative[:, :3, :3]
     return graph.swapped(closing_rotations(count, graph.pairs, *rotations))
 
