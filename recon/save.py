@@ -173,10 +173,10 @@ def _write_models(
     return_freed_memory()
 
 
-def _lighter(reconstruction: Scene, most: int | None, work: Work | None) -> Scene:
+def _lighter(reconstruction: Scene, most: int, work: Work | None) -> Scene:
     """Return the scene with about so many triangles at ``most``, if its surface has no texture."""
     surface = reconstruction.surface
-    if most is None or len(surface.faces) <= most or reconstruction.textured is not None:
+    if len(surface.faces) <= most or reconstruction.textured is not None:
         return reconstruction
     if work is None:
         lighter = simplified(surface, most)

@@ -77,8 +77,10 @@ def cycle_errors_deg(count: int, edges: Index, cam2_to_cam1: Array) -> tuple[Arr
 
 
 def closing_rotations(count: int, edges: Index, first: Array, second: Array) -> Mask:
-    """Return of which edges (E,) the ``second`` rotation (E, 3, 3) closes triangles, and the
-    ``first`` does not; those where both are equal have no other.
+    """Return which edges (E,) close triangles by their ``second`` rotation, and not by the ``first``.
+
+    ``edges`` (E, 2) among ``count`` photos; ``first`` and ``second`` (E, 3, 3) are cam2_to_cam1,
+    camera 1 being the edge's first photo, and equal where an edge has one rotation only.
 
     What both photos see of a plane leaves two poses, often dozens of degrees apart, one of which is
     right (Faugeras & Lustman 1988). Of a triangle with one such edge the other two tell which; what
