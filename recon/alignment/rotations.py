@@ -77,7 +77,7 @@ def cycle_errors_deg(count: int, edges: Index, cam2_to_cam1: Array) -> tuple[Arr
 
 
 def closing_rotations(count: int, edges: Index, first: Array, second: Array) -> Mask:
-    """Return which edges (E,) close triangles by their ``second`` rotation, and not by the ``first``.
+    """Return which edges (E,) close triangles by their ``second`` rotation, not by the ``first``.
 
     ``edges`` (E, 2) among ``count`` photos; ``first`` and ``second`` (E, 3, 3) are cam2_to_cam1,
     camera 1 being the edge's first photo, and equal where an edge has one rotation only.
