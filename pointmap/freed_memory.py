@@ -41,7 +41,7 @@ def return_freed_memory() -> None:
         trim(0)
 
 
-class GrowingMemory:
+class Growth:
     """Gives freed memory back when this process has grown by much, in a loop over many pieces.
 
     What is kept of a piece lies between what was freed of it, so that the heap grows with their
@@ -59,6 +59,10 @@ class GrowingMemory:
             return_freed_memory()
             self._least = _resident_bytes()
         self._least = min(self._least, resident)
+
+
+return_if_grown = Growth().look
+"""To be called after each piece: see :class:`Growth`."""
 
 
 def _resident_bytes() -> int:

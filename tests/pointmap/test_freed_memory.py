@@ -72,7 +72,7 @@ def test_looking_often_gives_back_only_what_has_grown(monkeypatch: pytest.Monkey
     monkeypatch.setattr(freed_memory, "_GROWN", 200)
     monkeypatch.setattr(freed_memory, "_resident_bytes", lambda: next(resident))
     monkeypatch.setattr(freed_memory, "return_freed_memory", lambda: given.append(1))
-    memory = freed_memory.GrowingMemory()
+    memory = freed_memory.Growth()
     counts = []
     for _ in range(6):
         memory.look()
