@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from pointmap.camera import Array
 from recon.stereo.known_pixels import Pixels
-from recon.stereo.photo import Photo2D, pixel_terms
+from recon.stereo.photo import Photo2D
 from recon.stereo.plain_region import Region
-from recon.stereo.plane_frames import in_photo, in_world
+from recon.stereo.plane_frames import in_photo, in_world, places_in
 from recon.stereo.region_planes import Candidates, RegionPlanes
 
 _WINDOW, _DEAREST = 0.12, 0.15
@@ -68,7 +68,7 @@ def agreed_regions(own: Judge, others: Sequence[Judge]) -> RegionPlanes:
     found = np.zeros((len(own.candidates.least), 3))
     seen = in_photo(planes, own.photo)
     for number, region in own.regions.items():
-        few = _few(region.pixels, _PIXELS)
+        few = region.pixels.some(_PIXELS)
         possible = _different(np.flatnonzero(region.allows(seen)), seen, less, few)
         if not len(possible):
             continue
@@ -102,17 +102,12 @@ def agreed_regions(own: Judge, others: Sequence[Judge]) -> RegionPlanes:
     return RegionPlanes(own.candidates.labels, found)
 
 
-def _few(pixels: Pixels, most: int) -> Pixels:
-    chosen = np.linspace(0, len(pixels.v) - 1, min(most, len(pixels.v))).astype(int)
-    return Pixels(pixels.at[chosen], pixels.v[chosen])
-
-
 def _different(possible: NDArray[np.int64], planes: Array, less: Array, pixels: Pixels) -> Array:
     """Return those of the ``possible`` planes that differ anywhere on a region, of like ones the
     one that costs ``less`` for what lies on it.
     """
     order = possible[np.argsort(-less[possible], kind="stable")]
-    inverse = planes[order] @ _few(pixels, _CORNERS).at.T
+    inverse = planes[order] @ pixels.some(_CORNERS).at.T
     kept: list[int] = []
     for n in range(len(order)):
         if not kept or (np.abs(inverse[kept] / inverse[n] - 1).max(axis=1) > _ALIKE).all():
@@ -150,19 +145,10 @@ def _looked_up(
     pixels, 0 where it sees none; and of which share (C,) of these it knows depth on the plane, and
     beyond it, outside regions.
     """
-    A, b = (term.double().cpu().numpy() for term in pixel_terms(photo, other.photo))
-    inverse = planes @ few.at.T
-    at = np.column_stack([few.at[:, 1:] + 0.5, few.at[:, 0]])
-    u, v, z = np.moveaxis(at @ A.T + inverse[..., None] * b, -1, 0)
-    height, width = other.known.shape
-    with np.errstate(divide="ignore", invalid="ignore"):
-        u, v = u / z, v / z
-        inside = (z > 0) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
-    place = np.where(inside, v, 0).astype(int), np.where(inside, u, 0).astype(int)
-    # Inverse depth that the other knows there, over the plane's.
-    there = np.where(inside, other.known[place] * z / np.maximum(inverse, 1e-12), 0)
+    seen = places_in(other.photo, photo, few, planes @ few.at.T)
+    there = seen.over(other.known[seen.place])
     # What is known nearer hides the plane.
-    label = np.where(inside & (there < 1 + _SAME), other.candidates.labels[place], 0)
+    label = np.where(seen.inside & (there < 1 + _SAME), other.candidates.labels[seen.place], 0)
     outside = (label == 0) & (there > 0)
     on = (outside & (np.abs(there - 1) < _SAME)).mean(axis=1)
     past = (outside & (there <= 1 - _SAME)).mean(axis=1)

@@ -24,6 +24,11 @@ class Pixels:
         at = np.stack([np.ones(len(numbers)), columns, rows], axis=1)
         return Pixels(at, inverse.ravel()[numbers].astype(float))
 
+    def some(self, most: int) -> Pixels:
+        """Return up to ``most`` of them, evenly chosen."""
+        chosen = np.linspace(0, len(self.v) - 1, min(most, len(self.v))).astype(int)
+        return Pixels(self.at[chosen], self.v[chosen])
+
     def ratio(self, planes: Array) -> Array:
         """Return the inverse depth of planes (C, 3) over that of the pixels: (C, N)."""
         return (planes @ self.at.T) / self.v

@@ -38,9 +38,10 @@ _ALLOWED = 0.35
 """Natural logarithm of the factor by which a plane's depth may differ from the prior's."""
 _IN_FRONT = 0.15
 """Share of a region in which known depth may lie before its plane."""
-_OWN, _BESIDE = 0.05, 1.3
+_OWN, _BESIDE, _TELLS = 0.05, 1.3, 0.05
 """Depth known inside a region, relatively so near to its plane, is its own and not a mirror's; the
-plane is beside it if it is off by so many times more than the best plane through it."""
+plane is beside it if it is off by so many times more than the best plane through it. In less than
+so much of a region photos agree by chance."""
 _FLAT, _CURVED = 0.003, 1.5
 """A region is curved, and no plane's, if known depth is farther off its plane than the first,
 relatively, and so many times farther than off a quadric."""
@@ -128,10 +129,14 @@ class Region:
         tried being ``elsewhere`` (K, 3), and the best of each of the ``directions`` (D, 3), planes
         through the middle of the picture at any distance.
         """
-        free = self._best_plane(elsewhere)
         along = [self._best_along(direction) for direction in directions]
-        found = [*along, *([] if free is None else [free[None]])]
-        return np.concatenate(found) if found else np.zeros((0, 3))
+        return np.concatenate([*along, self._best_plane(elsewhere, improve=True)])
+
+    def planes_at_hand(self, elsewhere: Array) -> Array:
+        """Return the plausible plane (1, 3) of least cost of ``elsewhere`` (K, 3), the rim, what is
+        known inside and the prior, (0, 3) without one.
+        """
+        return self._best_plane(elsewhere, improve=False)
 
     def _best_along(self, direction: Array) -> Array:
         """Return up to three planes (C, 3), multiples of ``direction`` (3,), of least cost."""
@@ -158,8 +163,10 @@ class Region:
             found.append(plane)
         return np.stack(found)
 
-    def _best_plane(self, elsewhere: Array) -> Array | None:
-        """Return the plausible plane (3,) of least cost; some tried are ``elsewhere`` (K, 3)."""
+    def _best_plane(self, elsewhere: Array, *, improve: bool) -> Array:
+        """Return the plausible plane (1, 3) of least cost, or none (0, 3); some tried are
+        ``elsewhere`` (K, 3).
+        """
         prior = self.pixels.fitted_robustly()
         scales = np.zeros((13, 3))
         scales[:, 0] = np.linspace(-_FAR_OFF, _FAR_OFF, 13)
@@ -173,12 +180,14 @@ class Region:
         # Of the scaled prior one is enough.
         order = [n for n in np.argsort(costs, kind="stable")
                  if n >= len(scales) or n == costs[: len(scales)].argmin()]  # fmt: skip
-        improved = [self._improved(candidates[n], costs[n]) for n in order[:_STARTS]]
-        for _, plane in sorted(improved, key=lambda pair: pair[0]):
+        best = [(costs[n], candidates[n]) for n in order[:_STARTS]]
+        if improve:
+            best = [self._improved(plane, cost) for cost, plane in best]
+        for _, plane in sorted(best, key=lambda pair: pair[0]):
             polished = self._polished(plane)
             if self.is_plausible(polished):
-                return polished
-        return None
+                return polished[None]
+        return np.zeros((0, 3))
 
     def _improved(self, plane: Array, cost: float) -> tuple[float, Array]:
         rng = np.random.default_rng(0)
@@ -215,7 +224,7 @@ class Region:
             return False
         off = np.abs(inside - 1)
         near = off < _OWN
-        if near.sum() > _FEWEST / 2:
+        if near.sum() > _FEWEST / 2 and self.share * near.mean() > _TELLS:
             its = Pixels(self.inside.at[near], self.inside.v[near])
             best = np.abs(its.ratio(its.fitted_robustly()[None])[0] - 1)
             if np.median(off[near]) > _BESIDE * np.median(best) + _FLAT / 2:

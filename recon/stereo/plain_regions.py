@@ -1,4 +1,6 @@
-"""Parts of a photo whose colour hardly changes: the front of a cupboard, a wall, a floor."""
+"""Parts of a photo whose colour hardly changes: the front of a cupboard, a wall, a floor; and parts
+between edges on which photos agree on nothing: what is dark, shines, or lies in a narrow gap.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,9 @@ _WEAK_STEP, _REACH = 3.0, 40
 has it), up to so many pixels away."""
 _LEAST = 0.004
 """Share of the photo that a region takes at least."""
+_EDGE, _LEAST_UNKNOWN = 10.0, 0.008
+"""Unknown parts end where colours change by so much from pixel to pixel; share of the photo that
+one takes at least."""
 _GAPS = 7
 """Noise leaves holes in a region; those that are less wide, in pixels, are closed."""
 
@@ -43,6 +48,26 @@ def plain_regions(colours: NDArray[np.float32]) -> NDArray[np.int16]:
         )[_GAPS:-_GAPS, _GAPS:-_GAPS]
         free = found[at] == 0
         found[at][free & (its > 0)] = number
+    return found
+
+
+def with_unknown_parts(
+    labels: NDArray[np.int16], known: NDArray[np.bool_], colours: NDArray[np.float32]
+) -> NDArray[np.int16]:
+    """Return ``labels`` (h, w) of plain regions with numbers, larger than theirs, of the parts
+    between edges of ``colours`` (h, w, 3) in which nothing is ``known`` (h, w).
+    """
+    import cv2
+
+    free = (labels == 0) & ~known & (_steps(colours) < _EDGE)
+    opened = cv2.morphologyEx(free.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
+    area = stats[:, cv2.CC_STAT_AREA]
+    area[0] = 0
+    found = labels.copy()
+    order = np.argsort(-area, kind="stable")
+    for number, part in enumerate(order[area[order] >= _LEAST_UNKNOWN * labels.size], start=1):
+        found[parts == part] = labels.max() + number
     return found
 
 

@@ -1,11 +1,15 @@
-"""Planes of a photo's inverse depth in the world, and back."""
+"""Planes of a photo's inverse depth in the world, and back; and pixels on them in other photos."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
 
 from pointmap.camera import Array
-from recon.stereo.photo import Photo2D
+from recon.stereo.known_pixels import Pixels
+from recon.stereo.photo import Photo2D, pixel_terms
 
 
 def in_world(planes: Array, photo: Photo2D) -> Array:
@@ -28,6 +32,37 @@ def in_photo(planes: Array, photo: Photo2D) -> Array:
     distance = np.where(np.abs(distance) < 1e-12, 1e-12, distance)
     b, c, a = ((planes[:, :3] @ cam_to_world[:3, :3] / distance[:, None]) @ np.linalg.inv(K)).T
     return np.stack([a + (b + c) / 2, b, c], axis=1)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where pixels that lie on planes are in another photo, (C, N) each: ``place``, rows and
+    columns, 0 where they are not ``inside`` it; ``nearness``: of inverse depth there, the factor
+    that makes it inverse depth over the planes'.
+    """
+
+    place: tuple[NDArray[np.int64], NDArray[np.int64]]
+    inside: NDArray[np.bool_]
+    nearness: Array
+
+    def over(self, there: NDArray[np.floating]) -> Array:
+        """Return inverse depth (C, N) that the other photo has ``there`` over the planes', 0 where
+        it has none.
+        """
+        return np.asarray(np.where(self.inside, there * self.nearness, 0))
+
+
+def places_in(other: Photo2D, photo: Photo2D, pixels: Pixels, inverse: Array) -> Places:
+    """Return where N ``pixels`` of a ``photo``, at inverse depths (C, N), are in ``other``."""
+    A, b = (term.double().cpu().numpy() for term in pixel_terms(photo, other))
+    at = np.column_stack([pixels.at[:, 1:] + 0.5, pixels.at[:, 0]])
+    u, v, z = np.moveaxis(at @ A.T + inverse[..., None] * b, -1, 0)
+    height, width = other.grey.shape
+    with np.errstate(divide="ignore", invalid="ignore"):
+        u, v = u / z, v / z
+        inside = (z > 0) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
+    place = np.where(inside, v, 0).astype(int), np.where(inside, u, 0).astype(int)
+    return Places(place, inside, z / np.maximum(inverse, 1e-12))
 
 
 def _camera(photo: Photo2D) -> tuple[Array, Array]:

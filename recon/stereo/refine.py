@@ -52,7 +52,7 @@ T = TypeVar("T")
 # source of about five others.
 _CACHE_BYTES, _LEAST_CACHED = 64 * 2**20, 16
 # Of refine_depths, for results that were kept.
-_VERSION = 6
+_VERSION = 7
 _NEEDS = Needs("Depth: stereo", memory_mb=1600, per_task=4)
 # Factors of depth to either side within which surfaces shaped like the prior, and like what the
 # first search left, are tried: a prior may be nearly a half off, what is known by then a seventh.
@@ -175,12 +175,12 @@ class _Stereo:
         guessed = self._settled_keys(first)
         stage = self._region_stage()
         regions = stage.keys(guessed.checked) if self._options.planes else NO_REGIONS
-        guessed = self._settled_keys(first, regions.agreed)
+        guessed = self._settled_keys(first, regions.lent)
         second = [
             content_key("second search", _VERSION, *pair)
             for pair in zip(first, guessed.filled, strict=True)
         ]
-        settled = self._settled_keys(second, regions.agreed)
+        settled = self._settled_keys(second, regions.lent)
         others = [i for i in range(len(names)) if i not in self._place]
         borrowed = [
             content_key(
@@ -320,7 +320,7 @@ class _Stereo:
             return self._confirmed(seen(i), [seen(j) for j in sorted(self._around[i])]).depth_map()
 
         checked = self._each(keys.checked, check, self._searched)
-        agreed = self._region_stage().agreed(regions, checked)
+        agreed = self._region_stage().planes(regions, checked)
 
         def fill(n: int) -> DepthMap:
             i = self._searched[n]

@@ -13,7 +13,7 @@ from pointmap.camera import Array
 from recon.stereo.flat_places import FlatParts, flat_directions, flat_places
 from recon.stereo.piecewise_planes import find_planes
 from recon.stereo.plain_region import Region, RegionPhoto, Sources
-from recon.stereo.plain_regions import plain_regions
+from recon.stereo.plain_regions import plain_regions, with_unknown_parts
 from recon.stereo.plane_frames import in_photo, in_world
 
 _MOSTLY_KNOWN = 0.85
@@ -21,9 +21,9 @@ _MOSTLY_KNOWN = 0.85
 _PLACE_SAY, _FULL_PLACE = 0.04, 0.005
 """By how much less a plane costs at most on which confirmed points lie as they don't beside it, and
 the share of all points from which on it does."""
-_MOST_CANDIDATES, _WINDOW = 8, 0.12
-"""Planes of a region that are compared between photos: at most so many, none that costs so much
-more than the best."""
+_MOST_CANDIDATES, _FEW_CANDIDATES, _WINDOW = 8, 2, 0.12
+"""Planes of a plain region that are compared between photos, and of an unknown part, at most; and
+by how much more than the best none of them costs."""
 _CANDIDATE = 0.3
 """A flat place is tried where it is within this share of the prior."""
 
@@ -95,7 +95,8 @@ def region_candidates(
     ``confidence`` (h, w): of what is known; ``prior`` (h, w): depth, 0 = unknown; ``around``: what
     is flat in it and in photos around it.
     """
-    labels = plain_regions(reference.colours)
+    plain = plain_regions(reference.colours)
+    labels = with_unknown_parts(plain, reference.known > 0, reference.colours)
     labels[prior <= 0] = 0
     regions = regions_of(labels, reference, prior, sources) if sources else {}
     least = np.full(int(labels.max()), np.inf)
@@ -110,14 +111,17 @@ def region_candidates(
         elsewhere = find_planes(torch.from_numpy(reference.known), torch.from_numpy(confidence))
     for number, region in regions.items():
         near = region.pixels.off(seen) < _CANDIDATE
-        own = region.candidates(elsewhere, along)
+        # There are as many unknown parts as plain regions: they only try planes that are there.
+        is_plain = number <= plain.max()
+        own = region.candidates(elsewhere, along) if is_plain else region.planes_at_hand(elsewhere)
         tried = np.concatenate([seen[near], own])
         if not len(tried):
             continue
         its_less = np.zeros(len(tried))
         its_less[: near.sum()] = _PLACE_SAY * np.minimum(shares[near] / _FULL_PLACE, 1)
         costs = region.costs(tried) - its_less
-        chosen = np.argsort(costs, kind="stable")[:_MOST_CANDIDATES]
+        most = _MOST_CANDIDATES if is_plain else _FEW_CANDIDATES
+        chosen = np.argsort(costs, kind="stable")[:most]
         chosen = chosen[costs[chosen] < costs.min() + _WINDOW]
         least[number - 1] = costs.min()
         planes.append(in_world(tried[chosen], photo))

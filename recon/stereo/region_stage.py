@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from recon.stage_results import DepthMap
 from recon.stereo.agreed_regions import Judge, agreed_regions
 from recon.stereo.flat_places import FlatParts, flat_parts
+from recon.stereo.lent_planes import lent_planes
 from recon.stereo.photo import Photo2D
 from recon.stereo.plain_region import RegionPhoto
 from recon.stereo.plain_regions import spread_regions
@@ -21,7 +22,7 @@ from recon.stereo.region_planes import Candidates, RegionPlanes, region_candidat
 from recon.work.content_key import content_key
 
 # Of the planes, for results that were kept.
-_VERSION = 2
+_VERSION = 3
 # By this factor a plane may differ from the prior where a region is spread.
 _FAR_OFF = 1.4
 # Photos whose regions a process holds, by the names of their candidates: each judges planes of
@@ -32,16 +33,17 @@ _lock = Lock()
 
 
 class RegionKeys(NamedTuple):
-    """Names of what is flat in photos, of the planes that regions may be on, and of those that
-    photos agree on.
+    """Names of what is flat in photos, of the planes that regions may be on, of those that photos
+    agree on, and of these with what photos lend each other.
     """
 
     flat: list[str]
     found: list[str]
     agreed: list[str]
+    lent: list[str]
 
 
-NO_REGIONS = RegionKeys([], [], [])
+NO_REGIONS = RegionKeys([], [], [], [])
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,14 @@ class RegionStage:
 
         flat = [content_key("flat parts", _VERSION, self.names[i], depth[i]) for i in self.searched]
         found = with_around("regions", flat)
-        return RegionKeys(flat, found, with_around("agreed regions", found))
+        agreed = with_around("agreed regions", found)
+        return RegionKeys(flat, found, agreed, with_around("lent regions", agreed))
 
-    def agreed(self, keys: RegionKeys, checked: Sequence[DepthMap]) -> Sequence[RegionPlanes]:
+    def planes(self, keys: RegionKeys, checked: Sequence[DepthMap]) -> Sequence[RegionPlanes]:
         """Return the planes that photos agree on, found by depth ``checked`` of the searched ones
         unless they are there; none without ``keys``.
         """
-        known = self.found(keys.agreed)
+        known = self.found(keys.lent)
         if known is not None:
             return known
         searched = self.searched
@@ -120,21 +123,26 @@ class RegionStage:
             own, *others = (
                 _kept_judge(keys.found[m], partial(judge, m)) for m in (n, *self.around[n])
             )
-            agreed = agreed_regions(own, others)
-            colours = self.colours(searched[n])
-            labels = spread_regions(agreed.labels, agreed.have_plane, colours)
-            spread = RegionPlanes(labels, agreed.planes)
+            return agreed_regions(own, others)
+
+        def lend(n: int) -> RegionPlanes:
+            own = _kept_judge(keys.found[n], partial(judge, n))
+            others = [(region_photo(searched[m]), agreed[m]) for m in self.around[n]]
+            lent = lent_planes(own, agreed[n], others)
+            labels = spread_regions(lent.labels, lent.have_plane, self.colours(searched[n]))
+            spread = RegionPlanes(labels, lent.planes)
             # Beside a region stays what is known, and the prior where the plane runs off it.
             ratio = spread.inverse(*labels.shape) * self.prior(searched[n])
             stays = (own.known > 0) | (ratio < 1 / _FAR_OFF) | (ratio > _FAR_OFF)
-            labels[stays & (agreed.labels == 0)] = 0
+            labels[stays & (lent.labels == 0)] = 0
             return spread
 
         flat = self.each(keys.flat, flatten, searched)
         found = self.each(keys.found, find, searched)
         agreed = self.each(keys.agreed, agree, searched)
+        lent = self.each(keys.lent, lend, searched)
         _judges.clear()
-        return agreed
+        return lent
 
 
 def _kept_judge(name: str, make: Callable[[], Judge]) -> Judge:

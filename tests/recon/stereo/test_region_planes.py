@@ -12,9 +12,10 @@ from recon.stereo.agreed_regions import Judge, agreed_regions
 from recon.stereo.cross_check import Estimate
 from recon.stereo.fill_unconfirmed import fill_unconfirmed
 from recon.stereo.flat_places import flat_parts
+from recon.stereo.lent_planes import lent_planes
 from recon.stereo.photo import Photo2D
 from recon.stereo.plain_region import RegionPhoto
-from recon.stereo.plain_regions import plain_regions, spread_regions
+from recon.stereo.plain_regions import plain_regions, spread_regions, with_unknown_parts
 from recon.stereo.plane_frames import in_photo, in_world
 from recon.stereo.region_planes import (
     Candidates,
@@ -270,6 +271,68 @@ def test_known_depth_bears_out_a_plane_and_looking_past_it_speaks_against(factor
     assert error < 1e-4 if factor == 1.0 else error == np.inf
 
 
+def lending(pose: np.ndarray, scale: float, part: slice) -> tuple[RegionPhoto, RegionPlanes]:
+    """A photo in which a ``part`` of the door's columns has its plane, depth ``scale`` times too
+    large.
+    """
+    photo, _, door = photo_of(pose)
+    labels = np.zeros_like(door, np.int16)
+    labels[:, part] = door[:, part]
+    return photo, RegionPlanes(labels, true_plane(pose, scale))
+
+
+def lent_error(
+    own: Judge, others: list[tuple[RegionPhoto, RegionPlanes]], had: np.ndarray | None = None
+) -> float:
+    """How far off the plane is that the first photo's door ends up with, infinite for none."""
+    had = np.zeros((1, 3)) if had is None else had
+    _, inverse, door = photo_of(POSES[0])
+    (plane,) = lent_planes(own, RegionPlanes(own.candidates.labels, had), others).planes
+    return error_of(plane, inverse, door) if plane.any() else np.inf
+
+
+WHOLE = slice(None)
+
+
+def test_region_without_a_plane_is_lent_that_of_another_photo() -> None:
+    own = judge(POSES[0], 0.93, blind=True)
+    assert lent_error(own, [lending(POSES[1], 1.0, WHOLE), lending(POSES[3], 1.0, WHOLE)]) < 1e-4
+    assert lent_error(own, []) == np.inf
+    # It takes none on which its own colours are off.
+    assert lent_error(judge(POSES[0], 1.0), [lending(POSES[1], 0.8, WHOLE)]) == np.inf
+
+
+def test_planes_of_one_surface_are_averaged_and_another_surface_has_no_say() -> None:
+    own, had = judge(POSES[0], 0.98), true_plane(POSES[0], 0.98)
+    near = [lending(POSES[1], 1.0, WHOLE), lending(POSES[2], 1.0, WHOLE)]
+    far = [lending(POSES[3], 1.1, WHOLE)]
+    assert lent_error(own, [*near, *far], had) == pytest.approx(0.02 / 3, rel=0.3)
+    assert lent_error(own, far, had) == pytest.approx(0.02, rel=0.05)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.2])
+def test_no_plane_is_lent_past_most_of_which_another_photo_looks(factor: float) -> None:
+    """Photos have a plane for a third of the door; of the rest another knows the depth."""
+    photo, inverse, _ = photo_of(POSES[3])
+    nothing = RegionPlanes(np.zeros(inverse.shape, np.int16), np.zeros((0, 3)))
+    knows = replace(photo, known=(inverse / factor).astype(np.float32)), nothing
+    error = lent_error(judge(POSES[0], 1.0), [lending(POSES[1], 1.0, slice(0, 45)), knows])
+    assert error < 1e-4 if factor == 1.0 else error == np.inf
+
+
+@pytest.mark.parametrize(("every", "plausible"), [(30, True), (3, False)])
+def test_depth_known_by_chance_inside_a_region_refuses_no_plane(
+    every: int, plausible: bool
+) -> None:
+    (reference, inverse, door), *sources = (photo_of(pose) for pose in POSES)
+    numbers = np.arange(door.size).reshape(door.shape)
+    known = np.where(door & (numbers % every == 0), 1.03 * inverse, 0).astype(np.float32)
+    others = [source for source, _, _ in sources]
+    reference = replace(reference, known=known)
+    region = regions_of(door.astype(np.int16), reference, wrong_prior(inverse), others)[1]
+    assert region.is_plausible(true_plane(POSES[0])[0]) == plausible
+
+
 def test_candidates_lie_where_confirmed_points_do() -> None:
     (reference, inverse, door), *sources = (photo_of(pose) for pose in POSES)
     # The wall around the door is known, and the door in it is a part of that wall.
@@ -283,6 +346,45 @@ def test_candidates_lie_where_confirmed_points_do() -> None:
     assert found.less.max() > 0
     assert error_of(best, inverse, door) < 0.005
     assert np.isfinite(found.least[found.labels[48, 64] - 1])
+
+
+def test_what_is_not_plain_and_not_known_is_parted_at_edges_of_colour() -> None:
+    rng = np.random.default_rng(3)
+    colours = (120 + rng.normal(0, 3, (HEIGHT, WIDTH, 3))).astype(np.float32)
+    colours[:, 60:] += 70
+    known = np.zeros((HEIGHT, WIDTH), bool)
+    known[:, 100:], known[:, 30:33] = True, True
+    labels = np.zeros((HEIGHT, WIDTH), np.int16)
+    labels[60:, :40] = 1
+    parts = with_unknown_parts(labels, known, colours)
+    assert (parts[labels > 0] == 1).all()
+    assert not parts[known & (labels == 0)].any()
+    numbers = [int(parts[40, x]) for x in (15, 45, 80)]
+    assert min(numbers) > 1
+    assert len(set(numbers)) == 3
+    # The largest first, and none of specks.
+    assert parts[40, 80] == 2
+    assert parts.max() == 4
+
+
+def test_part_on_which_photos_agree_on_nothing_may_be_on_the_plane_around_it() -> None:
+    rng = np.random.default_rng(4)
+    photos = [photo_of(pose) for pose in POSES]
+    reference, *sources = (
+        replace(p, colours=(p.colours + rng.normal(0, 3, p.colours.shape)).astype(np.float32))
+        for p, _, _ in photos
+    )
+    _, inverse, door = photos[0]
+    known = np.where(door, 0, inverse).astype(np.float32)
+    confidence = (known > 0).astype(np.float32)
+    reference = replace(reference, known=known)
+    assert not plain_regions(reference.colours)[door].any()
+    around = [flat_parts(reference.photo, known, confidence)]
+    found = region_candidates(reference, confidence, wrong_prior(inverse), sources, around)
+    assert len(found.planes)
+    (least,) = found.least
+    assert np.isfinite(least)
+    assert min(error_of(p, inverse, door) for p in in_photo(found.planes, reference.photo)) < 0.005
 
 
 def test_planes_move_between_photos_as_their_points_do() -> None:
