@@ -131,9 +131,7 @@ def _run(arguments: list[str] | None, prog: str, outputs: list[OutputFolder]) ->
     command.export.check()
     with reserved_folder(command.out, overwrite=command.overwrite) as output:
         outputs.append(output)
-        if not command.out.parent.exists():
-            # There is no sub, of "sub/../scene": nothing would be found that way.
-            command = replace(command, out=output.target)
+        command = replace(command, out=output.as_given(command.out))
         scene = _write(command, output, ProgressBars(console))
     if scene is not None:
         _print_summary(scene, command.out)
