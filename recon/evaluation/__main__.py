@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -33,7 +34,7 @@ def scene(folder: tyro.conf.Positional[Path], /, *, truth: Path, depth: Path | N
 
 
 def _truth(file: Path, depth: Path | None) -> SceneTruth:
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise InputError(f"{file} is no file: give the cameras.json of the true cameras")
     return read_truth(file, depth)
 

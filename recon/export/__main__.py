@@ -139,7 +139,7 @@ def _check_there(command: Command) -> None:
     if "colmap" in command.format and command.colmap_points is None:
         needed.append("colmap/sparse/0/points3D.bin")
     for name in needed:
-        if not (command.scene / name).exists():
+        if not os.path.exists(command.scene / name):
             raise InputError(f"{command.scene / name} is missing: reconstruct the scene again")
 
 

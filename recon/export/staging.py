@@ -50,7 +50,7 @@ class OutputFolder:
         """Return ``folder``, by which the target was named, or the target itself where that leads
         nowhere: there may be no ``sub`` of ``sub/../scene``.
         """
-        return folder if folder.parent.exists() else self.target
+        return folder if os.path.exists(folder.parent) else self.target
 
     @contextmanager
     def staged(self) -> Iterator[Path]:

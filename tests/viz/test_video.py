@@ -137,6 +137,11 @@ def test_a_film_that_cannot_be_is_refused_before_the_long_work(
         assert reconstruct(arguments) == 2
     with pytest.raises(InputError, match=r"ends in \.mp4 or \.webm"):
         check_video_path(tmp_path / "film.avi")
+    # Whoever runs the tests may be allowed everything.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.access", lambda path, mode: False)
+        with pytest.raises(InputError, match="no permission to write to its folder"):
+            check_video_path(tmp_path / "film.mp4")
     (tmp_path / "film.mp4").write_bytes(b"another film")
     arguments = [
         str(photo),
