@@ -211,25 +211,6 @@ def test_groups_whose_pairs_mostly_contradict_each_other_are_doubtful(right: Ali
     assert verdict.word == "doubtful" and "two groups" in verdict.reason
 
 
-def test_photos_that_only_pairs_tie_are_doubtful(right: Alignment) -> None:
-    tracks = right.tracks
-    rng = np.random.default_rng(0)
-    order = np.lexsort((rng.random(len(tracks.point_index)), tracks.point_index))
-    point = tracks.point_index[order]
-    nth = np.arange(len(order)) - np.searchsorted(point, point)
-    first = order[nth < 2]
-    pairs = Tracks(
-        tracks.points,
-        tracks.colours,
-        tracks.point_index[first],
-        tracks.view_index[first],
-        tracks.xy[first],
-    )
-    verdict = judge(PHOTOS, replace(right, tracks=pairs))
-    assert verdict is not None
-    assert verdict.word == "doubtful" and "seen by three photos" in verdict.reason
-
-
 def test_one_photo_that_is_off_is_named(right: Alignment) -> None:
     def change(photo: int, pose: Array) -> None:
         if photo == 4:
