@@ -15,9 +15,9 @@ from recon.scene import PhotoVerdict, Verdict, VerdictWord
 from recon.stage_results import Alignment
 from recon.verdict.evidence import SceneEvidence, scene_evidence
 
-# Weight of each sign but look-alikes (:func:`probability_wrong`), in the order of :func:`signs`, and
-# offset. Fitted by ``benchmarks.verdict --fit`` to scenes of known truth, right and made wrong; no
-# weight is negative. benchmarks/README.md has the held-out figures.
+# Weight of each of :func:`signs` but look-alikes, and offset (:func:`probability_wrong`). Fitted by
+# ``benchmarks.verdict --fit`` to scenes of known truth, right and made wrong; no weight is less
+# than 0. benchmarks/README.md has the held-out figures.
 _WEIGHTS = np.array([0.97, 6.47, 4.16, 0.44])
 _OFFSET = -0.55
 # Slope and offset of the rate of look-alikes: their matches fit, so that nothing else tells.
@@ -40,6 +40,8 @@ _ALIKE, _BY_PICTURES, _MANY_PHOTOS = 6.0, 1.0, 60
 # Matches that speak for a division of the photos in two, from which on a scene is doubtful.
 # Measured: 0 in right scenes, 218 where three photos were cut out.
 _DIVIDED = 60.0
+# Strain that is told as the reason: matches lie 1.4 times as far off as they need to.
+_STRAINED = 0.33
 # Photos from one place that turn by less, in degrees, show the same.
 _SAME_DEG = 0.5
 
@@ -252,6 +254,12 @@ def _reason(evidence: SceneEvidence) -> str:
         return (
             "cameras with a free centre, distortion and zoom would stand elsewhere: photos that "
             "were zoomed or cropped, or a fisheye; give the original files, or --known-cameras"
+        )
+    if evidence.strain > _STRAINED:
+        return (
+            f"matches lie {np.exp(evidence.strain):.1f} times as far from where the cameras have "
+            "them as each pair of photos by itself allows: inaccurate matches (blur), or photos "
+            "that were zoomed, cropped or bent; give sharp, original files"
         )
     return (
         "few matches or little parallax hold the cameras, to about "

@@ -87,8 +87,8 @@ class Uncertainty:
 class _System:
     """Normal equations of the cameras, points eliminated: ``matrix`` (D, D), ``gradient`` (D,),
     ``noise`` (D, K) gradients of observations that have nothing but their errors, ``regional``
-    (D, L) those of errors that are alike within a region, ``cost`` the squared errors; ``free`` (D,) 0 where an unknown is held. ``seen`` (C,): the photos that it is
-    of, of ``lenses`` lenses.
+    (D, L) those of errors that are alike within a region, ``cost`` the squared errors; ``free``
+    (D,) 0 where an unknown is held. ``seen`` (C,): the photos that it is of, of ``lenses`` lenses.
     """
 
     matrix: sparse.csc_array
@@ -323,14 +323,17 @@ def _reduced_system(
     noise *= np.clip(float(r @ r) / freedom, *_SPREAD) ** 0.5
     sides = np.array([[photos[k].width, photos[k].height] for k in seen])
     region = _regions(tracks.xy[rows] / sides[camera], camera)
-    drawn = rng.spawn(1)[0].standard_normal((int(region.max()) + 1, _REGIONAL_DRAWS))
-    regional = drawn[region.repeat(2)]
-    regional *= r[:, None] * (len(r) / freedom) ** 0.5
-    errors = np.column_stack([r, noise, regional])
+    # One column a region, of its own errors.
+    own = sparse.csr_array(
+        (r * (len(r) / freedom) ** 0.5, region.repeat(2), np.arange(len(r) + 1)),
+        shape=(len(r), int(region.max()) + 1),
+    )
+    errors = np.column_stack([r, noise])
     gradients = J.T @ errors - taken @ (B.T @ errors)
-    of_noise, of_regional = np.split(gradients[:, 1:], [_DRAWS], axis=1)
+    drawn = rng.spawn(1)[0].standard_normal((own.shape[1], _REGIONAL_DRAWS))
+    regional = (J.T @ own - taken @ (B.T @ own)) @ drawn
     return _System(
-        matrix, gradients[:, 0], of_noise, of_regional, float(r @ r), free, seen, lenses
+        matrix, gradients[:, 0], gradients[:, 1:], regional, float(r @ r), free, seen, lenses
     )
 
 
