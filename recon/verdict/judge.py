@@ -18,8 +18,8 @@ from recon.verdict.evidence import SceneEvidence, scene_evidence
 # Weight of each of :func:`signs` but look-alikes, and offset (:func:`probability_wrong`). Fitted by
 # ``benchmarks.verdict --fit`` to scenes of known truth, right and made wrong; no weight is less
 # than 0. benchmarks/README.md has the held-out figures.
-_WEIGHTS = np.array([0.97, 6.47, 4.16, 0.44])
-_OFFSET = -0.55
+_WEIGHTS = np.array([1.17, 6.75, 4.37, 0.25])
+_OFFSET = -0.80
 # Slope and offset of the rate of look-alikes: their matches fit, so that nothing else tells.
 _ALIKE_SLOPE, _ALIKE_OFFSET = 4.35, -2.93
 # Probabilities from which a scene is doubtful, and wrong; right and wrong ones are taken to be as

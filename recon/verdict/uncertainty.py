@@ -161,7 +161,14 @@ def uncertainty(
     # By chance it would move by what the errors cause that it leaves.
     pair_shift = np.sqrt(np.maximum(moved**2 - left * by_chance, 0.0))
     of_median = [float(np.median(np.maximum(*moved_deg(draw)))) for draw in regional.T]
-    return Uncertainty(*by_photo, left, float(np.median(of_median)), float(np.median(pair_shift)))
+    return Uncertainty(
+        by_photo[0],
+        by_photo[1],
+        by_photo[2],
+        left,
+        float(np.median(of_median)),
+        float(np.median(pair_shift)),
+    )
 
 
 def centre_sigma(photos: Sequence[Photo], alignment: Alignment) -> float:
