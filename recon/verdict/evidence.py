@@ -15,6 +15,7 @@ from recon.alignment.doppelgangers import suspicion
 from recon.alignment.explained import PairFits, pair_fits
 from recon.alignment.moving_things import MovingThings
 from recon.stage_results import Alignment
+from recon.verdict.second_motion import second_motion
 from recon.verdict.strain import strain
 from recon.verdict.uncertainty import uncertainty
 
@@ -41,7 +42,9 @@ class SceneEvidence:
     of :mod:`recon.verdict.uncertainty` (NaN without points); ``look_alikes``: how strongly (natural
     logarithm) photos contradict that they show one place; ``divided``: how many more matches
     contradict how two groups of photos stand to each other than twice those that fit it;
-    ``moves``: cameras stand apart; ``turn_deg``: how far photos turn.
+    ``second_motion``: matches of few photos that agree on another motion than the cameras', as a
+    share of those that fit these; ``moves``: cameras stand apart; ``turn_deg``: how far photos
+    turn.
 
     Of each photo (N,), NaN where it sees nothing: ``photo_explained``, ``photo_rotation_deg``,
     ``photo_direction_deg`` and ``photo_shift_deg``; and whether it was ``placed``.
@@ -55,6 +58,7 @@ class SceneEvidence:
     left: float
     look_alikes: float
     divided: float
+    second_motion: float
     moves: bool
     turn_deg: float
     placed: Mask
@@ -88,6 +92,7 @@ def scene_evidence(
         left=errors.left,
         look_alikes=suspicion(photos, alignment, compared)[0],
         divided=_divided(fits, len(photos)),
+        second_motion=second_motion(photos, alignment),
         moves=bool(fits.moves.any()) or len(alignment.tracks.points) > 0,
         turn_deg=_turn_deg(alignment, fits),
         placed=np.array([pose is not None for pose in alignment.cam_to_world], bool),

@@ -40,6 +40,9 @@ _ALIKE, _BY_PICTURES, _MANY_PHOTOS = 6.0, 1.0, 60
 # Matches that speak for a division of the photos in two, from which on a scene is doubtful.
 # Measured: 0 in right scenes, 218 where three photos were cut out.
 _DIVIDED = 60.0
+# Share of matches that agree on a second motion, from which on a scene is doubtful. Measured: up to
+# 0.3 in right scenes, 0.5 where a board moves through.
+_SECOND_MOTION = 0.4
 # Strain that is told as the reason: matches lie 1.4 times as far off as they need to.
 _STRAINED = 0.33
 # Photos from one place that turn by less, in degrees, show the same.
@@ -148,6 +151,11 @@ def loosely_held(evidence: SceneEvidence) -> str | None:
             "most matches between two groups of the photos contradict how these stand to each "
             "other: things that repeat, or photos that were cropped or zoomed; add photos in "
             "between, or reconstruct each group by itself"
+        )
+    if evidence.second_motion > _SECOND_MOTION:
+        return (
+            "many matches agree on another motion than the cameras': something large that moved "
+            "between the photos, or what repeats; add photos, or mask what moves"
         )
     return None
 
