@@ -259,7 +259,7 @@ def _with_lenses(
         always = options.lens == "fisheye"
         if always or options.lens == "auto":
             bent = inputs.work.once(
-                content_key("fisheyes", 2, *found, matches, options.align, always, options.seed),
+                content_key("fisheyes", 3, *found, matches, options.align, always, options.seed),
                 lambda: as_fisheyes(
                     inputs,
                     features,
@@ -401,7 +401,7 @@ def _aligned_scene(
         names = [photo.name for photo in inputs.photos]
         learned = inputs.matcher is not None
         first_verdict = inputs.work.once(
-            content_key("verdict", 2, inputs.photo_keys, names, alignment, learned),
+            content_key("verdict", 3, inputs.photo_keys, names, alignment, learned),
             lambda: _first_verdict(inputs.photos, alignment, learned=learned),
         )
     _tell(first_verdict, place)
