@@ -233,18 +233,20 @@ def solved(scene: Matched, rng: np.random.Generator, *, force: bool = False) -> 
     zooms = cameras_by_zoom(photos, evidence, alignment, AlignOptions())
     if zooms is not None:
         photos = with_zooms(photos, zooms)
-        focals = solve_focals(photos, matches, None, FocalOptions())
-        evidence, alignment = _aligned(photos, matches, focals)
+        evidence, alignment = _aligned(photos, matches, zooms.focals, zooms.alignment)
     return solved_lenses(photos, evidence, alignment, AlignOptions())
 
 
 def _aligned(
-    photos: Sequence[Photo], matches: Sequence[PairMatches], focals: Focals
+    photos: Sequence[Photo],
+    matches: Sequence[PairMatches],
+    focals: Focals,
+    start: Alignment | None = None,
 ) -> tuple[PairEvidence, Alignment]:
     found = (verify_pair(photos, m, None, focals.focals_px) for m in matches)
     edges = [edge for edge in found if edge is not None]
     evidence = PairEvidence(list(matches), edges, focals, [], [])
-    return evidence, align(photos, evidence)
+    return evidence, align(photos, evidence, start=start)
 
 
 def disturbed(alignment: Alignment, kind: str, rng: np.random.Generator) -> Alignment:

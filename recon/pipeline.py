@@ -19,7 +19,7 @@ from recon.alignment.further_groups import further_groups
 from recon.alignment.refinement import LensModel
 from recon.alignment.solved_lenses import solved_lenses
 from recon.alignment.with_depth_maps import with_depth_maps
-from recon.alignment.zooms import cameras_by_zoom, with_zooms
+from recon.alignment.zooms import Zooms, cameras_by_zoom, with_zooms
 from recon.assemble import assemble_scene, assemble_views, in_order
 from recon.depth.adaptation import AdaptOptions, adapted_depths
 from recon.depth.dense_depths import dense_depths
@@ -202,13 +202,19 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
     evidence, alignment = _cameras(inputs, features, matches, seen, options, run)
     with run.stage("Comparing zooms"):
         zooms = inputs.work.once(
-            content_key("zooms", 4, evidence, alignment, options.align),
-            lambda: cameras_by_zoom(inputs.photos, evidence, alignment, options.align),
+            content_key("zooms", 5, evidence, alignment, options.align, inputs.known),
+            lambda: cameras_by_zoom(
+                inputs.photos,
+                evidence,
+                alignment,
+                options.align,
+                known_cam_to_world=inputs.known.cam_to_world,
+            ),
         )
     if zooms is not None:
         inputs = replace(inputs, photos=with_zooms(inputs.photos, zooms))
         evidence, alignment = _cameras(
-            inputs, features, matches, seen, options, run, " at several zooms"
+            inputs, features, matches, seen, options, run, " at several zooms", zooms
         )
     evidence, alignment = _with_lenses(
         inputs, features, matches, seen, (evidence, alignment), options, run
@@ -301,9 +307,10 @@ def _cameras(
     options: Options,
     run: Run,
     how: str = "",
+    zooms: Zooms | None = None,
 ) -> tuple[PairEvidence, Alignment]:
-    """Return what the photos say of each other, and their cameras; ``how`` is added to the stages'
-    names.
+    """Return what the photos say of each other, and their cameras, going on from those of ``zooms``
+    if any were found; ``how`` is added to the stages' names.
     """
     with run.stage(f"Relative poses{how}") as advance:
         evidence = gather_evidence(
@@ -313,9 +320,11 @@ def _cameras(
             seen,
             options.focal,
             pose_from=options.pose_from,
+            focals=None if zooms is None else zooms.focals,
             advance=advance,
         )
-    return evidence, _alignment(inputs, features, evidence, options, run, how)
+    start = None if zooms is None else zooms.alignment
+    return evidence, _alignment(inputs, features, evidence, options, run, how, start)
 
 
 def _alignment(
@@ -325,6 +334,7 @@ def _alignment(
     options: Options,
     run: Run,
     place: str = "",
+    start: Alignment | None = None,
 ) -> Alignment:
     with run.stage(f"Aligning cameras{place}") as advance:
         names = [item_key(features, k) for k in range(len(features))]
@@ -333,8 +343,8 @@ def _alignment(
         by_place = options.graph.strategy == "auto"
         lens = LensModel(k1=options.lens != "pinhole")
         how = by_place, options.align, options.seed, lens
-        depends_on = names, inputs.known, evidence, learned, how
-        key = content_key("alignment", 18, *depends_on)
+        depends_on = names, inputs.known, evidence, learned, how, start
+        key = content_key("alignment", 19, *depends_on)
         steps = Steps(inputs.work, key)
         alignment = inputs.work.once(
             key,
@@ -346,6 +356,7 @@ def _alignment(
                 by_place=by_place,
                 seed=options.seed,
                 lens=lens,
+                start=start,
                 steps=steps,
                 advance=advance,
             ),

@@ -56,6 +56,7 @@ def align_scene(
     by_place: bool = True,
     seed: int = 0,
     lens: LensModel | None = None,
+    start: Alignment | None = None,
     steps: Steps | None = None,
     advance: Advance = unheard,
 ) -> Alignment:
@@ -68,8 +69,9 @@ def align_scene(
     unless fewer photos are placed with it. Photos of a place that only looks like that of the
     others are parted from them, and told of (:mod:`recon.alignment.doppelgangers`), and so are
     those that hang on the others by single pairs (:mod:`recon.alignment.hanging_groups`). A photo
-    without a place is warned of. What each alignment on the way gave is kept among ``steps``, if
-    there are any, until they are told to forget it.
+    without a place is warned of. ``start``: cameras that are gone on from at first. What each
+    alignment on the way gave is kept among ``steps``, if there are any, until they are told to
+    forget it.
     """
     steps, numbers = steps or Steps(), itertools.count()
     known = inputs.known.cam_to_world
@@ -96,7 +98,7 @@ def align_scene(
             passing=True,
         )
 
-    alignment = aligned()
+    alignment = aligned(start)
     # Cameras that are known hold whatever the photos show.
     moves = all(pose is None for pose in known)
     focals = _focals_px(inputs, alignment)

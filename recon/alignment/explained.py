@@ -85,7 +85,25 @@ def match_fits(photos: Sequence[Photo], alignment: Alignment) -> Iterator[tuple[
 def _fitting(
     edge: PairEdge, chosen: Mask, photos: Sequence[Photo], alignment: Alignment, one_place: float
 ) -> tuple[Mask, bool]:
-    """Return which of the ``chosen`` matches (M,) fit the cameras, and whether these stand apart.
+    """Return which of the ``chosen`` matches (M,) fit the cameras, and whether these are apart."""
+    error, moves = _errors_px(edge, chosen, photos, alignment, one_place)
+    return np.asarray(error < (_FITS_PX if moves else _TURNED_PX)), moves
+
+
+def match_errors_px(photos: Sequence[Photo], alignment: Alignment) -> Iterator[Array]:
+    """Yield how far the matches (M,) of each verified pair of placed photos, those that its own
+    pose leaves out, too, are from where the cameras have them, in pixels at 640 px.
+    """
+    one_place = one_place_length(alignment)
+    for edge in _placed(alignment):
+        every = np.ones(len(edge.matches), bool)
+        yield _errors_px(edge, every, photos, alignment, one_place)[0]
+
+
+def _errors_px(
+    edge: PairEdge, chosen: Mask, photos: Sequence[Photo], alignment: Alignment, one_place: float
+) -> tuple[Array, bool]:
+    """Return the errors of the ``chosen`` matches (M,), and whether the cameras stand apart.
 
     Cameras that stand apart: first-order distance from the epipolar geometry (Sampson's error;
     Hartley and Zisserman 2004, eq. 11.9). In one place: distance of the point turned into the
@@ -111,7 +129,7 @@ def _fitting(
         z = np.where(turned[:, 2] > 1e-3, turned[:, 2], np.inf)
         error = np.linalg.norm(turned[:, :2] / z[:, None] - x_i[:, :2], axis=1)
     focal = min(float(alignment.intrinsics[k, 0, 0]) / unit_px(photos[k]) for k in (i, j))
-    return np.asarray(error * focal < (_FITS_PX if moves else _TURNED_PX)), moves
+    return error * focal, moves
 
 
 def one_place_length(alignment: Alignment) -> float:

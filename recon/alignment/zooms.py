@@ -1,92 +1,272 @@
-"""Photos of one camera, as far as their files tell, that were taken at several zooms."""
+"""Photos of one camera, as far as their files tell, that were taken at several zooms.
+
+A zoom looks much like a step ahead. Cameras that all have to have one focal length so come to stand
+where they don't: a photo from nearer by through a shorter lens even behind the others, with all
+directions reversed. From there focal lengths of their own lead as far as where the cameras stand in
+one place, and no farther; beyond it lies the other sign. So trials start beyond it, too.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pointmap.camera import Array, Index, Mask, project
 from pointmap.images import Photo
 from recon.alignment.align import align
-from recon.alignment.explained import pair_fits, unit_px
+from recon.alignment.explained import match_errors_px, pair_fits, unit_px
 from recon.alignment.refinement import AlignOptions
 from recon.stage_results import Alignment, Focals, PairEvidence
+from recon.two_view.relative_pose import verify_pair
+from recon.work.threads import in_threads
 
 logger = logging.getLogger(__name__)
 
-# Photos whose verified matches all but fit share their focal length: below this share it is asked
-# whether they do.
-_ALL_FIT = 0.97
-# Focal lengths of their own leave this part of the squared errors, of at least so many of the
-# observations, or they explain nothing: measured, 0.94 to 0.99 in sets of one camera, 0.4 where
-# some photos were zoomed.
-_LEFT, _KEPT = 0.75, 0.98
-# They can leave so little only where the photos that don't fit have a share of the errors.
-_WORTH = (1 - _LEFT) / 2
+# Of many photos it is asked whether they share their focal length where their verified matches fit
+# less than this share; of few ones, which a wrong focal length contradicts less, always, unless
+# EXIF tells it.
+_ALL_FIT, _FEW_PHOTOS = 0.97, 15
+# Those of many that don't fit have such a share of the squared errors, or it is not worth while to
+# align all of them anew.
+_WORTH = 0.125
+# Focal lengths of their own leave this part of what matches miss by, or they explain nothing; of
+# many photos, where they are tried from one start only, this.
+_LEFT, _LEFT_OF_MANY = 0.95, 0.75
+# Where the loss of a match (Cauchy) leaves the square, and from where on it is a wrong one, in
+# pixels at 640 px.
+_LOSS_PX, _WRONG_PX = 0.5, 4.0
 # How free they are for that, in logarithms, and the step between two zooms.
 _FREE, _STEP = 0.2, np.log(1.15)
+# Focal lengths that agree to this (standard deviation of logarithms) are one, and how many times as
+# far from one another as they were found others start.
+_AGREE, _BEYOND = 0.015, (1.0, 1.5, 2.0)
+# A pair's matches weigh as independent ones up to so many.
+_ENOUGH = 200
+
+
+@dataclass(frozen=True)
+class Zooms:
+    """Cameras of N photos that were taken at several zooms: of each photo its ``camera_key``,
+    another one for each zoom, and ``exif_focal_px``; their ``focals``; and the ``alignment`` that
+    these were found with.
+    """
+
+    cameras: tuple[tuple[str, float | None], ...]
+    focals: Focals
+    alignment: Alignment
 
 
 def cameras_by_zoom(
-    photos: Sequence[Photo], evidence: PairEvidence, alignment: Alignment, options: AlignOptions
-) -> list[tuple[str, float | None]] | None:
-    """Return the photos' ``camera_key``, another one for each zoom, and ``exif_focal_px``; None
-    where one focal length for each camera explains the matches as well.
+    photos: Sequence[Photo],
+    evidence: PairEvidence,
+    alignment: Alignment,
+    options: AlignOptions,
+    *,
+    known_cam_to_world: Sequence[Array | None] | None = None,
+) -> Zooms | None:
+    """Return the cameras of photos that were taken at several zooms; None where one focal length
+    for each camera explains the matches as well.
 
     Cameras whose focal length is given stay as they are. What EXIF says of photos that were cut out
     and enlarged since, it says of others: it is dropped where the matches say otherwise.
+    ``known_cam_to_world``: as in :func:`recon.alignment.align.align`.
     """
-    open_ = np.array([source != "given" for source in evidence.focals.sources])
-    misfits = open_ & _misfits(photos, alignment)
-    before = _squared_errors(photos, alignment)
-    # What a few photos of hundreds leave is not worth aligning all of them anew.
-    theirs = sum(float(before[k].sum()) for k in np.flatnonzero(misfits))
-    if not misfits.any() or theirs < _WORTH * sum(float(some.sum()) for some in before):
-        return None
     focals = evidence.focals
-    own = np.where(open_, focals.groups.max(initial=0) + 1 + np.arange(len(photos)), focals.groups)
-    sigma = np.where(open_, np.maximum(focals.log_sigma, _FREE), focals.log_sigma)
-    trial = align(
-        photos, replace(evidence, focals=replace(focals, groups=own, log_sigma=sigma)), options
-    )
-    first, after = (np.concatenate(some) for some in (before, _squared_errors(photos, trial)))
-    if len(after) < _KEPT * len(first) or after.mean() > _LEFT * first.mean():
+
+    def aligned(told: PairEvidence, start: Alignment | None = None) -> Alignment:
+        return align(photos, told, options, known_cam_to_world=known_cam_to_world, start=start)
+
+    open_ = np.array([source != "given" for source in focals.sources])
+    if not _asked(photos, evidence, alignment, open_):
         return None
-    placed = np.array([pose is not None for pose in trial.cam_to_world])
-    zoom = np.zeros(len(photos), np.int64)
-    for group in np.unique(focals.groups[open_]):
-        members = np.flatnonzero((focals.groups == group) & open_ & placed)
-        order = members[np.argsort(trial.intrinsics[members, 0, 0], kind="stable")]
-        steps = np.diff(np.log(trial.intrinsics[order, 0, 0])) > _STEP
-        zoom[order] = np.concatenate([[0], np.cumsum(steps)])[: len(order)]
-    if not zoom.any():
+    measured = _Measured(photos, evidence, alignment)
+    found = _with_own_focals(photos, evidence, alignment, open_, aligned, measured)
+    if found is None:
         return None
+    told, trial = found
+    logs = np.log(trial.intrinsics[open_ & measured.placed, 0, 0])
+    if np.ptp(logs) <= _STEP:
+        return None
+    zoom = _zooms(trial, focals, open_)
+    # What changes little by little is no zoom that several photos have.
+    if zoom.any():
+        shared = _focals(trial, focals, open_, zoom, _contradicted(photos, trial, focals, zoom))
+        grouped = aligned(replace(told, focals=shared), trial)
+        if measured.left(trial) <= _LEFT * measured.left(grouped):
+            zoom = _own(focals, open_)
+        else:
+            trial = grouped
+    else:
+        zoom = _own(focals, open_)
     logger.warning(
         "photos of equal size were taken at %d zooms, as their matches tell: each has a focal "
         "length of its own",
         zoom.max() + 1,
     )
     contradicted = _contradicted(photos, trial, focals, zoom)
-    return [
+    cameras = tuple(
         (
             f"{photo.camera_key}, zoom {z}" if z else photo.camera_key,
             None if wrong else photo.exif_focal_px,
         )
         for photo, z, wrong in zip(photos, zoom.tolist(), contradicted.tolist(), strict=True)
-    ]
+    )
+    return Zooms(cameras, _focals(trial, focals, open_, zoom, contradicted), trial)
 
 
-def with_zooms(
-    photos: Sequence[Photo], zooms: Sequence[tuple[str, float | None]]
-) -> tuple[Photo, ...]:
+def with_zooms(photos: Sequence[Photo], zooms: Zooms) -> tuple[Photo, ...]:
     """Return the photos with what :func:`cameras_by_zoom` found of each."""
     return tuple(
         replace(photo, camera_key=key, exif_focal_px=focal_px)
-        for photo, (key, focal_px) in zip(photos, zooms, strict=True)
+        for photo, (key, focal_px) in zip(photos, zooms.cameras, strict=True)
     )
+
+
+def _asked(
+    photos: Sequence[Photo], evidence: PairEvidence, alignment: Alignment, open_: Mask
+) -> bool:
+    """Return whether the photos may have been taken at several zooms."""
+    placed = np.array([pose is not None for pose in alignment.cam_to_world])
+    misfits = open_ & _misfits(photos, alignment)
+    errors = _squared_errors(photos, alignment)
+    theirs = sum(errors[k] for k in np.flatnonzero(misfits).tolist())
+    if misfits.any() and theirs >= _WORTH * sum(errors):
+        return True
+    told = np.array([source == "exif" for source in evidence.focals.sources])
+    few = 2 < placed.sum() and len(photos) <= _FEW_PHOTOS
+    return bool(few and len(alignment.tracks.points) and (open_ & ~told).any())
+
+
+class _Measured:
+    """What matches miss other cameras by, as a share of what they miss an ``alignment`` by."""
+
+    def __init__(
+        self, photos: Sequence[Photo], evidence: PairEvidence, alignment: Alignment
+    ) -> None:
+        self.placed = np.array([pose is not None for pose in alignment.cam_to_world])
+        self._photos = photos
+        self._edges = tuple(
+            edge
+            for edge in evidence.edges
+            if self.placed[edge.matches.i] and self.placed[edge.matches.j]
+        )
+        numbers = np.array([len(edge.matches) for edge in self._edges], np.int64)
+        self._weights = np.repeat(np.minimum(1.0, _ENOUGH / np.maximum(numbers, 1)), numbers)
+        self._before = self._losses(alignment)
+
+    def left(self, trial: Alignment) -> float:
+        """Return the share; infinite where a photo has lost its place, or nothing is seen."""
+        placed = np.array([pose is not None for pose in trial.cam_to_world])
+        if (self.placed & ~placed).any() or not len(trial.tracks.points):
+            return np.inf
+        after = self._losses(trial)
+        # Wrong matches fit nothing, and would hide what right ones tell.
+        right = np.minimum(self._before, after) < np.log1p((_WRONG_PX / _LOSS_PX) ** 2)
+        before = float((self._weights * self._before)[right].sum())
+        return float((self._weights * after)[right].sum()) / before if before else np.inf
+
+    def _losses(self, alignment: Alignment) -> Array:
+        errors = match_errors_px(self._photos, replace(alignment, edges=self._edges))
+        return np.log1p((np.concatenate([np.zeros(0), *errors]) / _LOSS_PX) ** 2)
+
+
+def _with_own_focals(
+    photos: Sequence[Photo],
+    evidence: PairEvidence,
+    alignment: Alignment,
+    open_: Mask,
+    aligned: Callable[[PairEvidence], Alignment],
+    measured: _Measured,
+) -> tuple[PairEvidence, Alignment] | None:
+    """Return evidence and cameras with a focal length for each ``open_`` photo (N,); None where
+    these explain the matches no better, or agree.
+    """
+    focals, together = evidence.focals, alignment.intrinsics[:, 0, 0]
+    own = np.where(open_, focals.groups.max(initial=0) + 1 + np.arange(len(photos)), focals.groups)
+    sigma = np.where(open_, np.maximum(focals.log_sigma, _FREE), focals.log_sigma)
+    free = replace(focals, groups=own, log_sigma=sigma)
+    told = replace(evidence, focals=free)
+    trials = [(told, aligned(told))]
+    apart = np.log(trials[0][1].intrinsics[:, 0, 0] / together)
+    if np.std(apart[open_ & measured.placed]) < _AGREE:
+        return None
+
+    def try_from(focals_px: Array) -> None:
+        told = _verified_anew(photos, evidence, replace(free, focals_px=focals_px))
+        trials.append((told, aligned(told)))
+
+    few = len(photos) <= _FEW_PHOTOS
+    if few:
+        for times in _BEYOND:
+            try_from(together * np.exp(times * apart))
+        best = min(trials, key=lambda one: measured.left(one[1]))
+        try_from(best[1].intrinsics[:, 0, 0])
+    shares = [measured.left(trial) for _, trial in trials]
+    logger.debug("focal lengths of their own leave %s of what matches miss by", shares)
+    least = int(np.argmin(shares))
+    return trials[least] if shares[least] <= (_LEFT if few else _LEFT_OF_MANY) else None
+
+
+def _verified_anew(photos: Sequence[Photo], evidence: PairEvidence, focals: Focals) -> PairEvidence:
+    """Return what the pairs' matches say with other focal lengths."""
+    matches = {(m.i, m.j): m for m in evidence.matches}
+    matches |= {(edge.matches.i, edge.matches.j): edge.matches for edge in evidence.edges}
+    found = in_threads(
+        lambda pair: verify_pair(photos, pair, None, focals.focals_px), list(matches.values())
+    )
+    edges = [edge for edge in found if edge is not None]
+    return replace(evidence, edges=edges, focals=focals)
+
+
+def _zooms(trial: Alignment, focals: Focals, open_: Mask) -> Index:
+    """Return the number (N,) of each photo's zoom, from 0 in each camera: from one to the next
+    there is a step.
+    """
+    placed = np.array([pose is not None for pose in trial.cam_to_world])
+    logs = np.log(trial.intrinsics[:, 0, 0])
+    zoom = np.zeros(len(logs), np.int64)
+    for group in np.unique(focals.groups[open_]):
+        members = np.flatnonzero((focals.groups == group) & open_ & placed)
+        order = members[np.argsort(logs[members], kind="stable")]
+        steps = np.diff(logs[order]) > _STEP
+        zoom[order] = np.concatenate([[0], np.cumsum(steps)])[: len(order)]
+    return zoom
+
+
+def _own(focals: Focals, open_: Mask) -> Index:
+    """Return the number (N,) of each photo's zoom in its camera, all of which differ."""
+    zoom = np.zeros(len(open_), np.int64)
+    for group in np.unique(focals.groups[open_]):
+        members = np.flatnonzero((focals.groups == group) & open_)
+        zoom[members] = np.arange(len(members))
+    return zoom
+
+
+def _focals(
+    trial: Alignment, focals: Focals, open_: Mask, zoom: Index, contradicted: Mask
+) -> Focals:
+    """Return the focal lengths of cameras that are told apart by ``zoom`` (N,): what EXIF says of
+    them, unless it is ``contradicted`` (N,), or what was found.
+    """
+    cameras, groups = np.unique(
+        np.stack([focals.groups, zoom], axis=1), axis=0, return_inverse=True
+    )
+    placed = np.array([pose is not None for pose in trial.cam_to_world])
+    told = np.array([source == "exif" for source in focals.sources]) & ~contradicted
+    found = open_ & ~told
+    focals_px, sigma = focals.focals_px.copy(), focals.log_sigma.copy()
+    for group in range(len(cameras)):
+        members = np.flatnonzero((groups == group) & found & placed)
+        if len(members):
+            focals_px[members] = np.median(trial.intrinsics[members, 0, 0])
+            sigma[members] = np.maximum(sigma[members], _FREE)
+    sources = tuple(
+        "epipolar" if new else source for new, source in zip(found, focals.sources, strict=True)
+    )
+    return Focals(focals_px, sigma, sources, groups.astype(np.int64))
 
 
 def _contradicted(photos: Sequence[Photo], trial: Alignment, focals: Focals, zoom: Index) -> Mask:
@@ -110,16 +290,16 @@ def _misfits(photos: Sequence[Photo], alignment: Alignment) -> Mask:
     return np.asarray(matches[:, 1] < _ALL_FIT * matches[:, 0])
 
 
-def _squared_errors(photos: Sequence[Photo], alignment: Alignment) -> list[Array]:
-    """Return the squared reprojection errors of each photo's observations, in pixels at 640 px."""
+def _squared_errors(photos: Sequence[Photo], alignment: Alignment) -> list[float]:
+    """Return each photo's sum of squared reprojection errors, in pixels at 640 px."""
     tracks = alignment.tracks
     errors = []
     for k, pose in enumerate(alignment.cam_to_world):
         if pose is None:
-            errors.append(np.zeros(0))
+            errors.append(0.0)
             continue
         rows = tracks.seen_by(k)
         points = (tracks.points[tracks.point_index[rows]] - pose[:3, 3]) @ pose[:3, :3]
         xy = project(points, alignment.intrinsics[k], alignment.lenses[k])
-        errors.append(np.square((xy - tracks.xy[rows]) / unit_px(photos[k])).sum(axis=1))
+        errors.append(float(np.square((xy - tracks.xy[rows]) / unit_px(photos[k])).sum()))
     return errors

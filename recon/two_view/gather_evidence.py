@@ -43,6 +43,7 @@ def gather_evidence(
     options: FocalOptions,
     *,
     pose_from: PoseFrom = "auto",
+    focals: Focals | None = None,
     advance: Advance = unheard,
 ) -> PairEvidence:
     """Verify the feature ``matches`` of pairs, with what the network says of some of them.
@@ -51,6 +52,7 @@ def gather_evidence(
     of the network's priors. ``pose_from``: "auto" takes a pair's pose from its matches and leaves
     pointmaps that don't contradict them to the alignment; "matches" asks the pointmaps nothing;
     "procrustes" and "pnp" take every pair's pose from its pointmaps, which has to be predicted.
+    ``focals``: where they have been found already.
     """
     from recon.two_view.pointmap_pose import pointmap_poses
 
@@ -58,7 +60,7 @@ def gather_evidence(
     own = None
     if inputs.maps is not None:
         own, priors = priors, priors_from_matches(inputs.maps, photos, matches, priors)
-    focals = _focals(inputs, matches, priors, options)
+    focals = focals or _focals(inputs, matches, priors, options)
     sketches = [] if pose_from == "matches" else network.sketches
     poses = inputs.work.once(
         content_key(

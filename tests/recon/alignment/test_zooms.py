@@ -10,10 +10,19 @@ import numpy as np
 import pytest
 from alignment_scenes import HEIGHT, WIDTH, arc_scene
 
+from pointmap.camera import (
+    Array,
+    invert_rigid,
+    pinhole,
+    project,
+    rotation_exp,
+    transform_points,
+)
 from pointmap.images import Photo
 from recon.alignment.align import align
 from recon.alignment.refinement import AlignOptions
 from recon.alignment.zooms import cameras_by_zoom
+from recon.evaluation.poses import relative_pose_errors
 from recon.stage_results import Focals, PairEvidence, PairMatches
 from recon.two_view.focal_lengths import solve_focals
 from recon.two_view.relative_pose import verify_pair
@@ -39,16 +48,59 @@ def _evidence(zoomed: set[int], focals: Focals | None = None) -> PairEvidence:
     return PairEvidence(matches, [edge for edge in found if edge is not None], focals, [], [])
 
 
+def _zoomed_against_the_way(seed: int) -> tuple[list[Photo], PairEvidence, list[Array]]:
+    """Return five photos taken one ahead of the other, with shorter and shorter lenses, so that
+    what is seen looks smaller from nearer by; what their matches say; and their true poses.
+    """
+    rng, count = np.random.default_rng(seed), 5
+    points = rng.uniform((-2.5, -1.8, 5.0), (2.5, 1.8, 7.5), (400, 3))
+    ahead = np.linspace(0, 1.6, count)
+    poses = np.tile(np.eye(4), (count, 1, 1))
+    poses[:, :3, :3] = rotation_exp(np.radians(rng.uniform(-4, 4, (count, 3))))
+    poses[:, :3, 3] = np.column_stack([rng.uniform(-0.15, 0.15, (count, 2)), ahead])
+    xy = np.zeros((count, len(points), 2))
+    for k, focal in enumerate(560 * ((6 - ahead) / 6) ** 1.6):
+        seen = transform_points(invert_rigid(poses[k]), points)
+        xy[k] = project(seen, pinhole(float(focal), WIDTH, HEIGHT)) + rng.normal(0, 0.2, (400, 2))
+        xy[k][((xy[k] < 0) | (xy[k] > [WIDTH, HEIGHT])).any(axis=1)] = np.nan
+    photos = PHOTOS[:count]
+    matches = []
+    for i, j in combinations(range(count), 2):
+        both = np.flatnonzero(np.isfinite(xy[[i, j]]).all(axis=(0, 2)))
+        matches.append(PairMatches(i, j, xy[i][both], xy[j][both], both, both, 0.5))
+    focals = solve_focals(photos, matches)
+    found = [verify_pair(photos, pair, None, focals.focals_px) for pair in matches]
+    edges = [edge for edge in found if edge is not None]
+    return photos, PairEvidence(matches, edges, focals, [], []), list(poses)
+
+
 @pytest.mark.parametrize("zoomed", [{1, 3, 5, 7}, {2, 3}])
 def test_zoomed_photos_become_a_camera_of_their_own(
     zoomed: set[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     evidence = _evidence(zoomed)
-    keys = cameras_by_zoom(PHOTOS, evidence, align(PHOTOS, evidence), AlignOptions())
-    assert keys is not None
-    different = {k for k in range(COUNT) if keys[k][0] != keys[min(set(range(COUNT)) - zoomed)][0]}
+    zooms = cameras_by_zoom(PHOTOS, evidence, align(PHOTOS, evidence), AlignOptions())
+    assert zooms is not None
+    keys = [key for key, _ in zooms.cameras]
+    different = {k for k in range(COUNT) if keys[k] != keys[min(set(range(COUNT)) - zoomed)]}
     assert different == zoomed
+    assert len(np.unique(zooms.focals.groups)) == 2
+    larger = zooms.focals.focals_px[min(zoomed)] / zooms.focals.focals_px[0]
+    assert larger == pytest.approx(1.5, rel=0.01)
     assert "zooms" in caplog.text
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_cameras_that_one_focal_length_put_behind_each_other_come_to_the_front(seed: int) -> None:
+    photos, evidence, poses = _zoomed_against_the_way(seed)
+    alignment = align(photos, evidence)
+    before = relative_pose_errors(alignment.cam_to_world, poses)
+    zooms = cameras_by_zoom(photos, evidence, alignment, AlignOptions())
+    assert zooms is not None
+    after = relative_pose_errors(zooms.alignment.cam_to_world, poses)
+    assert np.median(before.translation_deg) > 170
+    assert np.median(after.pose_deg) < 1
+    assert len(np.unique(zooms.focals.groups)) == len(photos)
 
 
 def test_exif_is_not_believed_of_photos_that_were_enlarged_since() -> None:
@@ -58,7 +110,9 @@ def test_exif_is_not_believed_of_photos_that_were_enlarged_since() -> None:
     photos = [replace(photo, exif_focal_px=600.0) for photo in PHOTOS]
     cameras = cameras_by_zoom(photos, evidence, align(photos, evidence), AlignOptions())
     assert cameras is not None
-    assert [focal for _, focal in cameras] == [None if k in (1, 4, 6) else 600.0 for k in range(8)]
+    assert [focal for _, focal in cameras.cameras] == [
+        None if k in (1, 4, 6) else 600.0 for k in range(8)
+    ]
 
 
 def test_photos_of_one_camera_stay_one(caplog: pytest.LogCaptureFixture) -> None:
