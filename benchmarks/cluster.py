@@ -291,7 +291,7 @@ def _sent(figures: Figures, name: str) -> int:
 
 @dataclass(frozen=True)
 class Costs:
-    """CPU seconds of one core, measured: see benchmarks/README.md for where.
+    """CPU seconds of one core, measured: docs/cluster.md says where.
 
     A photo's features, its encoding by the network, its depth by stereo (512x384, five sources);
     a pair's matching, its relative pose, and the network's prediction of one of ``network_pairs``

@@ -172,9 +172,8 @@ def main(arguments: Sequence[str]) -> int:
     scenes = [scene for scene in scenes if np.isfinite(scene.evidence.shift_deg)]
     if given.fit:
         model = fitted(scenes)
-        for name, values in (("weights", model.weights), ("biases", model.biases)):
-            print(f"{name} {np.round(values, 3).tolist()}")
-        print(f"doubtful from {model.doubtful:.3f}\n\nHeld out:\n")
+        print(f"weights {np.round(model.weights, 2).tolist()}, offset {model.offset:.2f}")
+        print("\nHeld out:\n")
         print(rates_table(scenes, held_out(scenes, families(sources))))
     print("\nAs the program judges:\n")
     verdicts = [verdict_of(s.evidence, [""] * len(s.evidence.placed)).word for s in scenes]

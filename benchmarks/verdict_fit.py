@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
 
 from pointmap.camera import Array
 from recon.verdict.evidence import SceneEvidence
-from recon.verdict.judge import signs
+from recon.verdict.judge import one_place, signs
 
 WRONG_DEG = 5.0
-# Right scenes that may be doubted, of those that the limit is chosen by.
-FALSE_ALARMS = 0.03
-# How much slopes are held, and at what, per standard deviation: each sign says something, also
-# where none of the scenes shows it alone.
-RIDGE, SLOPE = 0.5, 1.0
+# Probability from which a scene is doubtful.
+DOUBTFUL = 0.5
+# How much weights per standard deviation are held to 0.
+RIDGE = 3.0
+# Scenes of this kind, which have matches taken away, are geometrically as right ones are.
+_ALIKE = "look-alikes"
 
 
 @dataclass(frozen=True)
@@ -39,50 +40,38 @@ class Judged:
 
 @dataclass(frozen=True)
 class Model:
-    """Slopes and offsets of :func:`recon.verdict.judge.probability_wrong`, and the probability from
-    which on a scene is doubtful.
-    """
+    """Weights and offset of :func:`recon.verdict.judge.probability_wrong`."""
 
     weights: Array
-    biases: Array
-    doubtful: float
+    offset: float
 
     def probability(self, scenes: Sequence[Judged]) -> Array:
         """Return the probability (N,) that each scene is wrong."""
         against = np.array([signs(scene.evidence) for scene in scenes])
-        rates = np.logaddexp(0, against * self.weights + self.biases).sum(axis=1)
-        return np.asarray(-np.expm1(-rates))
+        by_geometry = 1 / (1 + np.exp(-(against[:, :-1] @ self.weights + self.offset)))
+        return 1 - (1 - by_geometry) * [one_place(sign) for sign in against[:, -1]]
 
 
 def fitted(scenes: Sequence[Judged]) -> Model:
     """Return the likeliest model; right and wrong scenes count alike, as classes."""
-    scenes = [scene for scene in scenes if not scene.by_rule]
-    X = np.array([signs(scene.evidence) for scene in scenes])
+    scenes = [scene for scene in scenes if not scene.by_rule and scene.kind != _ALIKE]
+    X = np.array([signs(scene.evidence)[:-1] for scene in scenes])
     wrong = np.array([scene.error_deg > WRONG_DEG for scene in scenes])
     weight = np.where(wrong, 1 / max(wrong.sum(), 1), 1 / max((~wrong).sum(), 1)) * len(X) / 2
     middle, spread = X.mean(axis=0), X.std(axis=0) + 1e-6
     Z, count = (X - middle) / spread, X.shape[1]
 
     def cost(parameters: Array) -> tuple[float, Array]:
-        slope, offset = parameters[:count], parameters[count:]
-        inner = Z * slope + offset
-        rate = np.logaddexp(0, inner).sum(axis=1)
-        missed = np.where(wrong, -np.log(-np.expm1(-rate) + 1e-12), rate)
-        pull = weight * np.where(wrong, -1 / np.expm1(rate), 1.0)
-        each = pull[:, None] / (1 + np.exp(-inner))
-        gradient = np.concatenate([(each * Z).sum(axis=0), each.sum(axis=0)])
-        gradient[:count] += RIDGE * (slope - SLOPE)
-        held = 0.5 * RIDGE * float(np.square(slope - SLOPE).sum())
-        return float((weight * missed).sum()) + held, gradient
+        slope, logit = parameters[:count], Z @ parameters[:count] + parameters[count]
+        missed = np.logaddexp(0, logit) - wrong * logit
+        pull = weight * (1 / (1 + np.exp(-logit)) - wrong)
+        gradient = np.append(pull @ Z + RIDGE * slope, pull.sum())
+        return float(weight @ missed) + 0.5 * RIDGE * float(slope @ slope), gradient
 
-    start = np.concatenate([np.full(count, SLOPE), np.full(count, -3.0)])
-    bounds = [(0.0, None)] * count + [(None, None)] * count
-    found = minimize(cost, start, jac=True, bounds=bounds, method="L-BFGS-B").x
+    bounds = [(0.0, None)] * count + [(None, None)]
+    found = minimize(cost, np.zeros(count + 1), jac=True, bounds=bounds, method="L-BFGS-B").x
     slope = found[:count] / spread
-    model = Model(slope, found[count:] - slope * middle, 0.5)
-    right = model.probability(scenes)[~wrong]
-    limit = float(np.quantile(right, 1 - FALSE_ALARMS)) if len(right) else 0.5
-    return replace(model, doubtful=min(limit, 0.5))
+    return Model(slope, float(found[count] - slope @ middle))
 
 
 @dataclass(frozen=True)
@@ -125,5 +114,5 @@ def held_out(scenes: Sequence[Judged], family: dict[str, int]) -> list[bool]:
         model = fitted(others)
         probability = model.probability([scenes[k] for k in inside])
         for k, p in zip(inside, probability, strict=True):
-            doubted[k] = scenes[k].by_rule or bool(p >= model.doubtful)
+            doubted[k] = scenes[k].by_rule or bool(p >= DOUBTFUL)
     return doubted

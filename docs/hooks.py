@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("pointmap", "recon", "viz")
 FROM_REPOSITORY = {
     "benchmarks/README.md": "benchmarks.md",
+    "benchmarks/HISTORY.md": "benchmarks-history.md",
     "pointmap/weights/README.md": "bundled-network.md",
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",

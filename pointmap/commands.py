@@ -28,7 +28,8 @@ def run_command(
     say: Callable[[str, str], None] = to_stderr,
     left: Callable[[], str] = lambda: "nothing was written",
 ) -> int:
-    """Return the exit code of ``run()``, or 2 after an ``InputError``, whose line is said.
+    """Return the exit code of ``run()``, or 2 after an ``InputError``, whose line is said, or where
+    a permission is missing.
 
     128 + the signal's number after SIGINT, SIGTERM or SIGHUP, all of which raise
     ``KeyboardInterrupt``, so that what is unfinished is removed; it is said what was ``left``. An
@@ -40,6 +41,11 @@ def run_command(
             return run()
         except InputError as error:
             say("error", str(error))
+            return EXIT_INPUT_ERROR
+        except PermissionError as error:
+            # Nobody but the user can mend that, wherever it was met.
+            path = error.filename
+            say("error", str(InputError(f"no permission for {path}: change it, or choose another")))
             return EXIT_INPUT_ERROR
         except KeyboardInterrupt:
             pass

@@ -11,6 +11,7 @@ from __future__ import annotations
 import glob
 import logging
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -192,6 +193,8 @@ def _expand(given: str, recursive: bool) -> tuple[list[Path], list[Path]]:
     path = home_expanded(given)
     try:
         if path.is_dir():
+            # Patterns match nothing in a folder that may not be listed.
+            os.scandir(path).close()
             pattern = glob.escape(str(path)) + ("/**/*" if recursive else "/*")
             inside = _visible(matching_paths(pattern))
             taken = _photos_among(inside)

@@ -131,6 +131,7 @@ def _run(arguments: list[str] | None, prog: str, outputs: list[OutputFolder]) ->
     command.export.check()
     with reserved_folder(command.out, overwrite=command.overwrite) as output:
         outputs.append(output)
+        command = replace(command, out=output.as_given(command.out))
         scene = _write(command, output, ProgressBars(console))
     if scene is not None:
         _print_summary(scene, command.out)
@@ -270,10 +271,12 @@ def _work_folder(output: OutputFolder) -> Path:
 
 
 def _write_each(command: Command, output: OutputFolder, listener: ProgressBars) -> None:
-    from recon.single_photos.save_each import save_each
+    from recon.single_photos.save_each import for_scenes, save_each
 
     if command.cluster != "local":
-        raise InputError("--cluster is for scenes: it doesn't go with --mode depth")
+        raise for_scenes("--cluster")
+    if command.video is not None:
+        raise for_scenes("--video")
     if command.view:
         raise InputError("--view shows one scene: with --mode depth, open the folders one by one")
     work = _work(command, output)
@@ -378,6 +381,9 @@ def _print_summary(scene: Scene, folder: Path) -> None:
     registered = [view for view in scene.views if view.registered]
     focals = sorted({round(float(view.camera.intrinsics[0, 0]), 1) for view in registered})
     table = Table(show_header=False, title=f"Scene in {_escape(str(folder))}", title_justify="left")
+    table.add_column()
+    # Of a long path nothing is cut off.
+    table.add_column(overflow="fold")
     table.add_row("photos placed", f"{len(registered)} of {len(scene.views)}")
     if scene.verdict is not None:
         table.add_row("cameras", _escape(f"{scene.verdict.word}: {scene.verdict.reason}"))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pointmap.errors import InputError
-from pointmap.images import Photo, find_videos, natural_key
+from pointmap.images import Photo, natural_key
 from recon.alignment.align import align
 from recon.alignment.align_by_maps import align_by_maps
 from recon.alignment.align_scene import align_scene
@@ -26,8 +26,8 @@ from recon.depth.dense_depths import dense_depths
 from recon.depth_models import DepthModel
 from recon.depth_models.predict_maps import model_records, with_model_maps
 from recon.fusion.fuse_views import fuse_views
-from recon.inputs import Inputs, read_inputs, video_frames
-from recon.inputs.known_cameras import check_focal
+from recon.inputs import Inputs, frames_of_videos, read_inputs
+from recon.inputs.known_cameras import check_focal, check_lenses_open
 from recon.inputs.poor_photos import tell_poor_photos
 from recon.matchers import Matcher
 from recon.options import Options
@@ -89,11 +89,10 @@ def reconstruct(
     if not isinstance(work, Work):
         work = Work(None if work is None else Path(work))
     given = [photos] if isinstance(photos, (str, Path)) else list(photos)
-    frames: dict[Path, list[Path]] = {}
     with work.held(), Run(listener) as run:
-        if videos := find_videos(given, recursive=options.recursive):
-            with run.stage("Choosing frames") as advance:
-                frames = video_frames(videos, work, target=options.frames, advance=advance)
+        frames = frames_of_videos(
+            given, run, work, target=options.frames, recursive=options.recursive
+        )
         with run.stage("Reading photos"):
             inputs = read_inputs(
                 given,
@@ -114,6 +113,7 @@ def reconstruct(
                 options.scale_from, names, weights=options.weights, model=inputs.depth_model
             )
             check_focal(options.focal.focal_px, inputs.photos)
+            check_lenses_open(inputs.known, options.focal.focal_px, options.lens)
             tell_poor_photos(inputs)
         inputs = inputs.of_photos(_working_order(inputs.photos, options))
         while True:
@@ -259,7 +259,7 @@ def _with_lenses(
         always = options.lens == "fisheye"
         if always or options.lens == "auto":
             bent = inputs.work.once(
-                content_key("fisheyes", 2, *found, matches, options.align, always, options.seed),
+                content_key("fisheyes", 3, *found, matches, options.align, always, options.seed),
                 lambda: as_fisheyes(
                     inputs,
                     features,
@@ -401,7 +401,7 @@ def _aligned_scene(
         names = [photo.name for photo in inputs.photos]
         learned = inputs.matcher is not None
         first_verdict = inputs.work.once(
-            content_key("verdict", 2, inputs.photo_keys, names, alignment, learned),
+            content_key("verdict", 3, inputs.photo_keys, names, alignment, learned),
             lambda: _first_verdict(inputs.photos, alignment, learned=learned),
         )
     _tell(first_verdict, place)

@@ -48,9 +48,14 @@ def view(
     """
     from recon.export.load import load_scene
     from recon.export.ownership import VIEWER_PICTURE
+    from viz.video import ENDINGS
     from viz.viewers.browser import browse
     from viz.viewers.window import show
 
+    if browser and save is not None:
+        raise InputError("--browser serves the scene, --save writes a file: leave out one of them")
+    if film != "flight" and (save is None or save.suffix.lower() not in ENDINGS):
+        raise InputError(f"--film {film} is the way of a film: name it with --save film.mp4")
     reconstruction = load_scene(scene)
     if effect.effect is not None:
         if save is None:

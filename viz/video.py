@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.errors import InputError
+from recon.export.file_names import check_place
 from recon.export.renames import rename_to_free
 from recon.progress import Advance, unheard
 from recon.scene import Scene
@@ -39,8 +40,7 @@ def check_video_path(path: Path, *, overwrite: bool = True) -> None:
         raise InputError(f"{path} exists already: choose another file, or add --overwrite")
     if path.suffix.lower() not in ENDINGS:
         raise InputError(f"{path} is no film: name a file that ends in {' or '.join(ENDINGS)}")
-    if not os.path.isdir(path.absolute().parent):
-        raise InputError(f"{path.parent} is no folder: make it first, or choose another place")
+    check_place(path)
 
 
 def write_video(

@@ -19,7 +19,6 @@ from recon.alignment.camera_model import (
     BundleOptions,
     BundleProblem,
     State,
-    linearise,
     residuals,
     robust_cost,
 )
@@ -89,8 +88,7 @@ def _minimise(problem: BundleProblem, options: BundleOptions) -> tuple[State, fl
     system = NormalEquations(problem)
     damping, growth = options.damping, 2.0
     for iteration in range(1, options.max_iterations + 1):
-        linear = linearise(problem, state, options)
-        system.build(linear, state)
+        system.build(state, options)
         accepted = False
         while damping < 1e12:
             step = system.solve(damping)

@@ -10,7 +10,7 @@ in long scenes: as they bend, cameras far from the origin turn and move, and see
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -82,6 +82,17 @@ class BundleProblem:
     known_z: Array | None = None
     known_z_log_sigma: float = 1.0
     more: RichLenses | None = None
+
+    def of_observations(self, rows: slice) -> BundleProblem:
+        """Return the problem with some of its observations alone."""
+        return replace(
+            self,
+            camera_index=self.camera_index[rows],
+            point_index=self.point_index[rows],
+            xy=self.xy[rows],
+            sigma_px=self.sigma_px[rows],
+            known_z=None if self.known_z is None else self.known_z[rows],
+        )
 
     @property
     def own_columns(self) -> int:

@@ -78,6 +78,11 @@ def _run(command: Command, options: list[str], prog: str) -> int:
     _check_options(options, prog)
     entries = read_scenes(command.scenes)
     folder = BatchFolder(real_path(command.out))
+    if folder.root.is_relative_to(real_path(command.scenes)):
+        raise InputError(
+            f"{command.out} lies in {command.scenes}, of which every folder is a scene: choose an "
+            "output folder outside it"
+        )
     with ExitStack() as stack:
         try:
             folder.make()

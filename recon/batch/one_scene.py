@@ -43,26 +43,30 @@ def _end_with_parent() -> None:
 
 def outcome_of(name: str, key: str, folder: Path, seconds: float) -> Outcome:
     """Return what became of the scene that was written to ``folder``."""
+    from recon.export.cameras_json import read_cameras
+    from recon.export.depth_npz import read_depth_npz
     from recon.export.json_file import read_json
-    from recon.export.load import load_scene
+    from recon.export.run_json import read_run
     from viz.pages.report_photos import jpeg, shrunk
 
     data = read_json(folder / "run.json")
     if data.get("mode") == "depth":
         photos = sorted(path for path in folder.iterdir() if path.is_dir())
-        scene = load_scene(photos[0])
-        warnings = tuple(map(str, data["warnings"]))
-        counts = len(photos), len(photos)
-        verdict = "each photo by itself"
+        shown, counts = photos[0], (len(photos), len(photos))
+        warnings, verdict = data["warnings"], "each photo by itself"
+        cameras, _ = read_cameras(shown / "cameras.json")
     else:
-        scene = load_scene(folder)
-        warnings = tuple(scene.warnings)
-        counts = sum(view.registered for view in scene.views), len(scene.views)
-        judged = scene.verdict
-        verdict = "" if judged is None else f"{judged.word}: {judged.reason}"
-    shown = next((v for v in scene.views if v.registered), scene.views[0])
-    thumbnail = base64.b64encode(jpeg(shrunk(shown.pixels, _SIDE))).decode("ascii")
-    return Outcome(name, key, None, *counts, verdict, seconds, warnings, thumbnail)
+        run = read_run(folder)
+        cameras, _ = read_cameras(folder / "cameras.json")
+        placed = sum(camera.cam_to_world is not None for camera in cameras.values())
+        shown, counts = folder, (placed, len(cameras))
+        warnings = run.warnings
+        verdict = "" if run.verdict is None else f"{run.verdict.word}: {run.verdict.reason}"
+    listed = cameras.values()
+    first = next((c for c in listed if c.cam_to_world is not None), next(iter(listed)))
+    pixels = read_depth_npz(first.depth_file(shown)).image
+    thumbnail = base64.b64encode(jpeg(shrunk(pixels, _SIDE))).decode("ascii")
+    return Outcome(name, key, None, *counts, verdict, seconds, tuple(warnings), thumbnail)
 
 
 if __name__ == "__main__":

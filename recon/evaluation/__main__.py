@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -16,7 +17,7 @@ from pointmap.command_line import run_subcommand
 from pointmap.commands import run_command
 from pointmap.errors import InputError
 from pointmap.version import answer_version
-from recon.evaluation.scene import read_truth, score_scene
+from recon.evaluation.scene import SceneTruth, read_truth, score_scene
 from recon.evaluation.two_view_data import HELD_OUT_SCENES
 
 
@@ -28,8 +29,14 @@ def scene(folder: tyro.conf.Positional[Path], /, *, truth: Path, depth: Path | N
         truth: cameras.json with the true K and cam_to_world of each photo.
         depth: Folder of true depth maps; by default depth/ beside the truth, if there.
     """
-    scores = score_scene(folder, read_truth(truth, depth))
+    scores = score_scene(folder, _truth(truth, depth))
     sys.stdout.write(json.dumps(asdict(scores), indent=2) + "\n")
+
+
+def _truth(file: Path, depth: Path | None) -> SceneTruth:
+    if not os.path.isfile(file):
+        raise InputError(f"{file} is no file: give the cameras.json of the true cameras")
+    return read_truth(file, depth)
 
 
 def mesh(
@@ -59,7 +66,7 @@ def mesh(
 
     if not all(0 < tolerance < np.inf for tolerance in tolerances):
         raise InputError("--tolerances must be above 0")
-    known = read_truth(truth, depth)
+    known = _truth(truth, depth)
     surface = mesh_in_truth(folder, known, file=file)
     by_depth = score_by_depth(surface, known)
     by_cloud = None if cloud is None else score_by_cloud(surface, cloud, tolerances)

@@ -17,7 +17,7 @@ from pointmap.errors import InputError
 from pointmap.metrics import auc_at, focal_errors_percent, mean_accuracy_at, recall_at
 from pointmap.outside.values import MAX_LENGTH, matrix, number
 from recon.evaluation.depth import DepthScores, score_depths
-from recon.evaluation.depth_files import read_depth_file
+from recon.evaluation.depth_files import DEPTH_SUFFIXES, read_depth_file
 from recon.evaluation.points import CloudScores
 from recon.evaluation.poses import (
     RelativePoseError,
@@ -98,7 +98,8 @@ def read_truth(cameras_json: Path, depth_folder: Path | None = None) -> SceneTru
         raise InputError(f"{cameras_json}: {error}") from error
     names, unit = tuple(listed), step_mm / 1000
     folder = depth_folder or cameras_json.parent / "depth"
-    candidates = {n: [folder / f"{Path(n).stem}{s}" for s in (".png", ".npz")] for n in names}
+    # A scene of ours, taken for the truth, has coloured pictures beside its maps.
+    candidates = {n: [folder / f"{Path(n).stem}{s}" for s in DEPTH_SUFFIXES] for n in names}
     found = {
         name: next((p for p in paths if p.is_file()), None) for name, paths in candidates.items()
     }

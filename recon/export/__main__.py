@@ -29,6 +29,16 @@ Format = Literal[
 _CHECKED: tuple[Literal["spz", "depth-npz", "depth-png", "depth-exr"], ...] = (
     "spz", "depth-npz", "depth-png", "depth-exr",
 )  # fmt: skip
+_CLOUD, _MESH = "points.ply", "mesh.ply"
+# What a scene can be looked at without, but formats are made of.
+_MADE_OF = {
+    "ply": (_CLOUD, _MESH),
+    "glb": (_MESH,),
+    "obj": (_MESH,),
+    "splat": (_CLOUD, _MESH),
+    "spz": (_CLOUD, _MESH),
+    "nerfstudio": (_CLOUD,),
+}
 
 
 @dataclass(frozen=True)
@@ -98,9 +108,11 @@ def export(command: Command) -> list[Path]:
         raise InputError(f"{command.out} exists already: choose another folder")
     with reserved_folder(command.out, overwrite=False) as output:
         scene = _changed(load_scene(command.scene), command)
+        _check_there(command)
         with output.staged() as staging:
             _write(scene, command, staging, output.target, options)
-    return sorted(path for path in command.out.rglob("*") if path.is_file())
+        out = output.as_given(command.out)
+    return sorted(path for path in out.rglob("*") if path.is_file())
 
 
 def _check(command: Command) -> None:
@@ -119,6 +131,16 @@ def _check(command: Command) -> None:
     box = command.crop
     if box is not None and not all(a < b for a, b in zip(box[:3], box[3:], strict=True)):
         raise InputError("--crop takes x y z of the low corner, then of the high corner")
+
+
+def _check_there(command: Command) -> None:
+    """Raise ``InputError`` where a file of the scene is missing that is to be written anew."""
+    needed = [name for wanted in command.format for name in _MADE_OF.get(wanted, ())]
+    if "colmap" in command.format and command.colmap_points is None:
+        needed.append("colmap/sparse/0/points3D.bin")
+    for name in needed:
+        if not os.path.exists(command.scene / name):
+            raise InputError(f"{command.scene / name} is missing: reconstruct the scene again")
 
 
 def _changed(scene: Scene, command: Command) -> Scene:
@@ -159,9 +181,9 @@ def _write(
     # Photos that others can't use as they are have copies in the scene.
     copies = command.scene / "colmap/images"
     if {"ply", "nerfstudio"} & set(formats):
-        write_cloud_ply(folder / "points.ply", scene.cloud)
+        write_cloud_ply(folder / _CLOUD, scene.cloud)
     if "ply" in formats:
-        write_mesh_ply(folder / "mesh.ply", scene.surface)
+        write_mesh_ply(folder / _MESH, scene.surface)
     if "glb" in formats:
         write_glb(folder / "scene.glb", scene)
     if "obj" in formats:

@@ -36,9 +36,10 @@ def read_json(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path} is missing: give a folder that run_recon.py wrote, or one of its form"
         ) from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{path} cannot be read ({reason}): write it anew") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise InputError(f"{path} cannot be read ({error}): write it anew") from error
 
 
 def plain(value: object) -> Any:

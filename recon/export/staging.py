@@ -46,6 +46,12 @@ class OutputFolder:
         self._ours = ours
         self._new: os.stat_result | None = None
 
+    def as_given(self, folder: Path) -> Path:
+        """Return ``folder``, by which the target was named, or the target itself where that leads
+        nowhere: there may be no ``sub`` of ``sub/../scene``.
+        """
+        return folder if os.path.exists(folder.parent) else self.target
+
     @contextmanager
     def staged(self) -> Iterator[Path]:
         """Yield an empty folder to fill; on a normal exit it becomes the target, else it vanishes.

@@ -22,6 +22,7 @@ from recon.fusion.exposure import well_exposed
 from recon.fusion.frames import UsableDepth, unpacked
 from recon.scene import Maps
 from recon.work.threads import in_threads
+from recon.work.visiting_order import visiting_order
 
 # Photos are compared at about this size: what passes is a region, not a pixel.
 _LONG_SIDE = 160
@@ -33,8 +34,8 @@ _LEVELS, _TYPICAL = 30.0, 4.0
 # Places by which exposures are compared, and a share of those compared that can't pass: there
 # the photo was taken in another light.
 _FEWEST, _MOST = 50, 0.5
-# Photos that are kept in memory, 50 KB each.
-_KEPT = 256
+# Photos that are kept in memory, 0.5 MB each; those that need the same come close together.
+_KEPT = 64
 
 
 def without_passing_things(
@@ -74,7 +75,9 @@ def without_passing_things(
         kept.rounded[passes] = 0
         return kept
 
-    return list(in_threads(still, range(len(depths))))
+    order = visiting_order(others)
+    found = dict(zip(order, in_threads(still, order), strict=True))
+    return [found[number] for number in range(len(depths))]
 
 
 @dataclass(frozen=True)

@@ -133,10 +133,13 @@ def _usable(
     if sum(m.sure for m in masked) <= 0.05 * sum(m.measured for m in masked):
         masked = _masked(placed, _surest_nine_tenths(placed, options.min_confidence), options, up)
     others = witnesses([m.usable for m in masked])
-    supported = list(in_threads(lambda pair: _supported(*pair), zip(masked, others, strict=True)))
     number = {id(m.usable): k for k, m in enumerate(masked)}
     numbers = [[number[id(other)] for other in those] for those in others]
-    return without_passing_things(supported, [m.unsure for m in masked], numbers)
+    supported = list(in_threads(lambda pair: _supported(*pair), zip(masked, others, strict=True)))
+    unsure = [m.unsure for m in masked]
+    # As much again as what is kept of them.
+    del masked, others
+    return without_passing_things(supported, unsure, numbers)
 
 
 def _masked(

@@ -17,6 +17,7 @@ from pointmap.images import (
     ResizedPhoto,
     as_frame,
     find_photos,
+    find_videos,
     load_photo,
     open_photos,
 )
@@ -27,7 +28,7 @@ from recon.inputs.masks import mask_digest, masked, with_masks
 from recon.localise.extension import extended
 from recon.matchers import Matcher, load_matcher
 from recon.prediction.given_maps import PriorMap, read_prior_maps
-from recon.progress import Advance
+from recon.progress import Advance, Run
 from recon.work.content_key import content_key
 from recon.work.folder import CACHE_BYTES, Work
 from recon.work.on_demand import Chosen, OnDemand
@@ -260,6 +261,21 @@ def read_inputs(
         depth_model,
         chosen_matcher,
     )
+
+
+def frames_of_videos(
+    given: Sequence[str | Path], run: Run, work: Work, *, target: int | None, recursive: bool
+) -> dict[Path, list[Path]]:
+    """Return {video: its frames} of the videos among what is ``given``, chosen as a stage of the
+    ``run``; see :func:`video_frames`.
+    """
+    videos = find_videos(given, recursive=recursive)
+    if videos:
+        with run.stage("Choosing frames") as advance:
+            return video_frames(videos, work, target=target, advance=advance)
+    if target is not None:
+        logger.warning("--frames counts those of videos, and none is given: all photos are used")
+    return {}
 
 
 def video_frames(

@@ -194,6 +194,18 @@ def check_focal(focal_px: float | None, photos: Sequence[Photo]) -> None:
             )
 
 
+def check_lenses_open(known: KnownCameras, focal_px: float | None, kind: str) -> None:
+    """Raise ``InputError`` where a focal length or a kind of lens is given of lenses that are all
+    known.
+    """
+    if (focal_px is not None or kind != "auto") and None not in known.lenses:
+        option = "--focal.focal-px" if focal_px is not None else "--lens"
+        raise InputError(
+            f"{option} and --known-cameras both tell the lenses of all photos: leave out one of "
+            "the two"
+        )
+
+
 def _check_lens(camera: ListedCamera, photo: Photo) -> None:
     """Raise ``InputError`` unless a lens like this can have taken a photo of this size."""
     assert camera.intrinsics is not None

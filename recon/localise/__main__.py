@@ -88,8 +88,9 @@ def _run(command: Command) -> int:
 
 def _check_writable(path: Path, scene: Path) -> None:
     """Raise ``InputError`` where no file can be written, before the work is done for nothing."""
-    if not os.path.isdir(path.parent):
-        raise InputError(f"{path.parent} is no folder: make it first, or choose another place")
+    from recon.export.file_names import check_place
+
+    check_place(path)
     if path.resolve().is_relative_to(scene.resolve()):
         raise InputError(f"{path} would be a file of the scene: choose a place outside it")
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from pointmap.images import Photo, ResizedPhoto, load_photo, resized_size
+from pointmap.masks import resized_mask
 from recon.localise.solved_scene import SolvedScene
 from recon.stage_results import PhotoFeatures
-from recon.two_view.features import extract_features, match_features
+from recon.two_view.features import extract_features, match_count
 
 PARTNERS = 10
 """Photos of the scene that a new one is matched with at full size."""
@@ -31,7 +32,8 @@ def likely_partners(scene: SolvedScene, photos: Sequence[Photo]) -> list[list[st
     new = [_strongest(load_photo(photo, long_side=_LONG_SIDE)) for photo in photos]
     counts = np.zeros((len(photos), len(names)), np.int64)
     for number, name in enumerate(names):
-        counts[:, number] = _match_counts(_strongest(scene.small_copy(name)), new)
+        shown = _strongest(scene.small_copy(name)).descriptors
+        counts[:, number] = [match_count(shown, features.descriptors) for features in new]
     order = np.argsort(-counts, axis=1, kind="stable")[:, :PARTNERS]
     return [[names[k] for k in row] for row in order.tolist()]
 
@@ -42,8 +44,5 @@ def _strongest(picture: ResizedPhoto) -> PhotoFeatures:
     height, width = picture.pixels.shape[:2]
     size = resized_size(width, height, _LONG_SIDE)
     pixels = cv2.resize(picture.pixels, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
-    return extract_features(ResizedPhoto(picture.photo, pixels), limit=_FEATURES)
-
-
-def _match_counts(features: PhotoFeatures, others: Sequence[PhotoFeatures]) -> list[int]:
-    return [len(match_features(features, other, 0, 1)) for other in others]
+    usable = None if picture.usable is None else resized_mask(picture.usable, *size)
+    return extract_features(ResizedPhoto(picture.photo, pixels, usable), limit=_FEATURES)

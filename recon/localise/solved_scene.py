@@ -80,7 +80,8 @@ class SolvedScene:
         """Return one photo as the scene itself holds it, at the resolution of its depth."""
         camera, path = self.cameras[name], self.depth_files[name]
         photo = Photo(path, name, camera.width, camera.height, None, camera_key=f"of {name}")
-        return ResizedPhoto(photo, self.depth(name).image)
+        stored = self.depth(name)
+        return ResizedPhoto(photo, stored.image, stored.usable)
 
     def same_photo(self, path: Path) -> str | None:
         """Return the name of the scene's photo whose file holds the same bytes as ``path``."""

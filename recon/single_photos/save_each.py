@@ -10,14 +10,14 @@ from tempfile import TemporaryFile
 
 import pointmap
 from pointmap.errors import InputError
-from pointmap.images import find_photos, find_videos
+from pointmap.images import find_photos
 from recon.depth_models.predict_maps import model_records
 from recon.export.file_names import depth_stems
 from recon.export.json_file import plain, write_json
 from recon.export.options import ExportOptions
 from recon.export.ownership import file_digests
 from recon.export.staging import OutputFolder
-from recon.inputs import read_inputs, video_frames
+from recon.inputs import frames_of_videos, read_inputs
 from recon.options import Options
 from recon.progress import Run, StageListener
 from recon.save import write_files
@@ -35,6 +35,11 @@ class SavedPhotos:
 
     saved: int
     left_out: tuple[str, ...]
+
+
+def for_scenes(option: str) -> InputError:
+    """Return what is said of an option that photos by themselves have no use for."""
+    return InputError(f"{option} is for scenes: it doesn't go with --mode depth")
 
 
 def save_each(
@@ -59,10 +64,9 @@ def save_each(
 
     options = replace(options, depth_products=True)
     options.check()
-    if options.known_cameras is not None:
-        raise InputError("--known-cameras are those of one scene: they don't go with --mode depth")
-    if options.extend is not None:
-        raise InputError("--extend adds to one scene: it doesn't go with --mode depth")
+    for name in ("known_cameras", "extend", "prior_depth", "adapt", "all_scenes"):
+        if getattr(options, name):
+            raise for_scenes(f"--{name.replace('_', '-')}")
     if options.scale_from not in (None, "network", "model"):
         raise InputError(
             "--scale-from names photos of one scene; with --mode depth only network or model"
@@ -75,10 +79,9 @@ def save_each(
         # Undecodable file names arrive as lone surrogates.
         TemporaryFile("w+", encoding="utf-8", errors="backslashreplace") as cards,
     ):
-        frames: dict[Path, list[Path]] = {}
-        if videos := find_videos(photos, recursive=options.recursive):
-            with run.stage("Choosing frames") as advance:
-                frames = video_frames(videos, work, target=options.frames, advance=advance)
+        frames = frames_of_videos(
+            photos, run, work, target=options.frames, recursive=options.recursive
+        )
         with run.stage("Reading photos"):
             inputs = read_inputs(
                 photos,

@@ -41,11 +41,11 @@ from recon.stereo.source_photos import (
     photos_to_search,
 )
 from recon.stereo.view import StereoOptions, StereoView
-from recon.stereo.visiting_order import visiting_order
 from recon.work.content_key import content_key, item_key
 from recon.work.folder import Pieces, Work
 from recon.work.pieces import Needs
 from recon.work.threads import in_threads
+from recon.work.visiting_order import visiting_order
 
 T = TypeVar("T")
 

@@ -15,6 +15,8 @@ from recon.alignment.doppelgangers import suspicion
 from recon.alignment.explained import PairFits, pair_fits
 from recon.alignment.moving_things import MovingThings
 from recon.stage_results import Alignment
+from recon.verdict.second_motion import second_motion
+from recon.verdict.strain import strain
 from recon.verdict.uncertainty import uncertainty
 
 # Pairs of so many verified matches are not verified by chance: they count where there are some.
@@ -33,15 +35,16 @@ class SceneEvidence:
     """Signs of how right a scene's cameras are, that don't ask what the cameras were made from.
 
     ``explained``: share of the verified matches of strong pairs that fit the cameras;
-    ``contradicting``: share of these pairs whose matches mostly don't; ``error_deg``: median error
-    of a pair of photos that the observations' own errors cause, ``shift_deg``: how far a richer
-    camera would move it, and the share of squared errors it would leave, ``left``, all of
-    :mod:`recon.verdict.uncertainty` (NaN without points); ``look_alikes``: how strongly (natural
+    ``contradicting``: share of these pairs whose matches mostly don't; ``strain``: how much better
+    matches fit their own pair's geometry (:mod:`recon.verdict.strain`); ``error_deg``: typical
+    error of the median pair of photos that the observations' own errors cause, ``shift_deg``: how
+    far a richer camera would move it, and the share of squared errors it would leave, ``left``, all
+    of :mod:`recon.verdict.uncertainty` (NaN without points); ``look_alikes``: how strongly (natural
     logarithm) photos contradict that they show one place; ``divided``: how many more matches
-    contradict how two groups of photos stand to each other than twice those that fit it; ``tied``:
-    how many of a photo's points two others see, too, typically (infinite for two photos, and where
-    pointmaps place photos); ``moves``: cameras stand apart;
-    ``turn_deg``: how far photos turn.
+    contradict how two groups of photos stand to each other than twice those that fit it;
+    ``second_motion``: matches of few photos that agree on another motion than the cameras', as a
+    share of those that fit these; ``moves``: cameras stand apart; ``turn_deg``: how far photos
+    turn.
 
     Of each photo (N,), NaN where it sees nothing: ``photo_explained``, ``photo_rotation_deg``,
     ``photo_direction_deg`` and ``photo_shift_deg``; and whether it was ``placed``.
@@ -49,12 +52,13 @@ class SceneEvidence:
 
     explained: float
     contradicting: float
+    strain: float
     error_deg: float
     shift_deg: float
     left: float
     look_alikes: float
     divided: float
-    tied: float
+    second_motion: float
     moves: bool
     turn_deg: float
     placed: Mask
@@ -72,7 +76,8 @@ def scene_evidence(
     """
     compared = compared or ComparedPictures.none()
     # Who walks through is no sign against the cameras.
-    fits = MovingThings.of(photos, alignment).fits_without(photos, alignment)
+    moving = MovingThings.of(photos, alignment)
+    fits = moving.fits_without(photos, alignment)
     verified = pair_fits(photos, alignment).matches
     weight = np.minimum(fits.matches, _ENOUGH).astype(np.float64)
     strong = (verified >= _STRONG) & (2 * fits.matches >= verified)
@@ -81,12 +86,13 @@ def scene_evidence(
     return SceneEvidence(
         explained=_mean(fits.share[counted], weight[counted]),
         contradicting=_mean((fits.share < _CONTRADICTS)[counted], counted[counted]),
-        error_deg=_median(np.maximum(errors.rotation_deg, errors.direction_deg)),
-        shift_deg=_median(errors.shift_deg),
+        strain=strain(photos, alignment, moving),
+        error_deg=errors.pair_deg,
+        shift_deg=errors.pair_shift_deg,
         left=errors.left,
         look_alikes=suspicion(photos, alignment, compared)[0],
         divided=_divided(fits, len(photos)),
-        tied=_tied(alignment),
+        second_motion=second_motion(photos, alignment),
         moves=bool(fits.moves.any()) or len(alignment.tracks.points) > 0,
         turn_deg=_turn_deg(alignment, fits),
         placed=np.array([pose is not None for pose in alignment.cam_to_world], bool),
@@ -102,17 +108,6 @@ def _divided(fits: PairFits, count: int) -> float:
     number = np.minimum(fits.matches, _ENOUGH)
     weights = number * (_FITTING * fits.share - (1 - fits.share))
     return abs(best_division(fits.pairs, weights, count)[0])
-
-
-def _tied(alignment: Alignment) -> float:
-    """Return how many points that three photos see a placed photo has, typically."""
-    placed = np.array([pose is not None for pose in alignment.cam_to_world], bool)
-    if placed.sum() < 3 or len(alignment.pointmap_pairs):
-        return np.inf
-    tracks = alignment.tracks
-    views = np.bincount(tracks.point_index, minlength=len(tracks.points))
-    rows = views[tracks.point_index] > 2
-    return float(np.median(np.bincount(tracks.view_index[rows], minlength=len(placed))[placed]))
 
 
 def _turn_deg(alignment: Alignment, fits: PairFits) -> float:
@@ -139,8 +134,3 @@ def _by_photo(fits: PairFits, weight: Array, alignment: Alignment) -> Array:
 
 def _mean(values: Array | Mask, weight: Array | Mask) -> float:
     return float(np.average(values, weights=weight)) if weight.sum() else 1.0
-
-
-def _median(values: Array) -> float:
-    values = values[np.isfinite(values)]
-    return float(np.median(values)) if len(values) else float("nan")

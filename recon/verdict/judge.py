@@ -15,11 +15,13 @@ from recon.scene import PhotoVerdict, Verdict, VerdictWord
 from recon.stage_results import Alignment
 from recon.verdict.evidence import SceneEvidence, scene_evidence
 
-# Slope and offset of each sign's rate (:func:`probability_wrong`), in the order of :func:`signs`.
-# Fitted by ``benchmarks.verdict --fit`` to scenes of known truth, right and made wrong; no slope is
-# negative. benchmarks/README.md has the held-out figures.
-_WEIGHTS = np.array([4.39, 4.95, 4.05, 4.35])
-_BIASES = np.array([-0.54, -2.94, 4.11, -2.93])
+# Weight of each of :func:`signs` but look-alikes, and offset (:func:`probability_wrong`). Fitted by
+# ``benchmarks.verdict --fit`` to scenes of known truth, right and made wrong; no weight is less
+# than 0. benchmarks/README.md has the held-out figures.
+_WEIGHTS = np.array([1.17, 6.75, 4.37, 0.25])
+_OFFSET = -0.80
+# Slope and offset of the rate of look-alikes: their matches fit, so that nothing else tells.
+_ALIKE_SLOPE, _ALIKE_OFFSET = 4.35, -2.93
 # Probabilities from which a scene is doubtful, and wrong; right and wrong ones are taken to be as
 # frequent as each other.
 _DOUBTFUL, _WRONG = 0.5, 0.8
@@ -38,9 +40,11 @@ _ALIKE, _BY_PICTURES, _MANY_PHOTOS = 6.0, 1.0, 60
 # Matches that speak for a division of the photos in two, from which on a scene is doubtful.
 # Measured: 0 in right scenes, 218 where three photos were cut out.
 _DIVIDED = 60.0
-# Points that three photos see, below which a scene of three or four photos is, and one of more.
-# Measured: 2 and more, and 33 and more, in right scenes; 0 to 27 where little but pairs ties them.
-_TIED_FEW, _TIED, _FEW_PHOTOS = 2.0, 30.0, 4
+# Share of matches that agree on a second motion, from which on a scene is doubtful. Measured: up to
+# 0.3 in right scenes, 0.5 where a board moves through.
+_SECOND_MOTION = 0.4
+# Strain that is told as the reason: matches lie 1.4 times as far off as they need to.
+_STRAINED = 0.33
 # Photos from one place that turn by less, in degrees, show the same.
 _SAME_DEG = 0.5
 
@@ -148,28 +152,29 @@ def loosely_held(evidence: SceneEvidence) -> str | None:
             "other: things that repeat, or photos that were cropped or zoomed; add photos in "
             "between, or reconstruct each group by itself"
         )
-    few = int(evidence.placed.sum()) <= _FEW_PHOTOS
-    if evidence.tied < (_TIED_FEW if few else _TIED):
+    if evidence.second_motion > _SECOND_MOTION:
         return (
-            "hardly any point is seen by three photos, and pairs alone say little of where they "
-            "stand: add photos that overlap more"
+            "many matches agree on another motion than the cameras': something large that moved "
+            "between the photos, or what repeats; add photos, or mask what moves"
         )
     return None
 
 
 def signs(evidence: SceneEvidence) -> Array:
-    """Return what speaks against a scene (4,), larger for worse, as logarithms.
+    """Return what speaks against a scene (5,), larger for worse, as logarithms.
 
     How far a richer camera would move photos, weighed with how much better it fits, and how far the
-    observations' errors let them move (degrees); verified matches that don't fit; look-alikes.
+    observations' errors let them move (degrees); how much better matches fit their own pair's
+    geometry; verified matches that don't fit; look-alikes.
     """
     gain = max(1 - evidence.left, 0.0)
-    return np.log10(
+    return np.array(
         [
-            evidence.shift_deg * gain**0.5 + 0.05,
-            evidence.error_deg + 0.1,
-            1.005 - evidence.explained,
-            evidence.look_alikes + 1,
+            np.log10(evidence.shift_deg * gain**0.5 + 0.05),
+            np.log10(evidence.error_deg + 0.3),
+            evidence.strain,
+            np.log10(1.005 - evidence.explained),
+            np.log10(evidence.look_alikes + 1),
         ]
     )
 
@@ -177,10 +182,17 @@ def signs(evidence: SceneEvidence) -> Array:
 def probability_wrong(evidence: SceneEvidence) -> float:
     """Return the probability that the median pair of photos is off by more than 5 degrees.
 
-    Each sign alone may tell: it has a rate of its own, and ``1 - exp(-sum of rates)`` is the
-    probability.
+    The signs but the last one add up (logistic regression). Look-alikes tell by themselves.
     """
-    return float(-np.expm1(-np.logaddexp(0, _WEIGHTS * signs(evidence) + _BIASES).sum()))
+    against = signs(evidence)
+    by_geometry = 1 / (1 + np.exp(-(against[:-1] @ _WEIGHTS + _OFFSET)))
+    return float(1 - (1 - by_geometry) * one_place(against[-1]))
+
+
+def one_place(look_alike: float) -> float:
+    """Return the probability that photos are of one place, by their sign of look-alikes."""
+    rate = np.logaddexp(0, _ALIKE_SLOPE * look_alike + _ALIKE_OFFSET)
+    return float(np.exp(np.logaddexp(0, _ALIKE_OFFSET) - rate))
 
 
 def expected_errors_deg(evidence: SceneEvidence) -> tuple[Array, Array]:
@@ -250,6 +262,12 @@ def _reason(evidence: SceneEvidence) -> str:
         return (
             "cameras with a free centre, distortion and zoom would stand elsewhere: photos that "
             "were zoomed or cropped, or a fisheye; give the original files, or --known-cameras"
+        )
+    if evidence.strain > _STRAINED:
+        return (
+            f"matches lie {np.exp(evidence.strain):.1f} times as far from where the cameras have "
+            "them as each pair of photos by itself allows: inaccurate matches (blur), or photos "
+            "that were zoomed, cropped or bent; give sharp, original files"
         )
     return (
         "few matches or little parallax hold the cameras, to about "

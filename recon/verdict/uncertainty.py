@@ -6,6 +6,11 @@ photo has a focal length of its own, each lens a principal point off the photo's
 coefficients of radial distortion. Where the camera that was solved for is the true one, the step
 that this system proposes is noise. Where it is not, the cameras would move, and by how much is a
 measure of how wrong they are.
+
+Errors of observations that lie side by side are alike where the camera was not the true one, and
+don't average out then. So each region of a photo has its observations' own errors drawn with one
+sign and size (wild cluster bootstrap; Cameron, Gelbach and Miller 2008, "Bootstrap-based
+improvements for inference with clustered errors").
 """
 
 from __future__ import annotations
@@ -47,6 +52,8 @@ _CENTRE, _ANYWHERE = np.array([1, 2]), 1.0
 _SPREAD = 0.1, 16.0
 # Draws from the cameras' distribution, and pairs of photos at most that are compared.
 _DRAWS, _PAIRS = 16, 4000
+# Regions of a photo (columns, rows) whose errors are drawn together, in so many draws.
+_REGIONS, _REGIONAL_DRAWS = np.array([3, 3]), 48
 
 
 @dataclass(frozen=True)
@@ -57,32 +64,37 @@ class Uncertainty:
     direction relative to the others that follows from the observations' errors alone;
     ``shift_deg`` (N,): how far a richer camera would move it, the larger of both, beyond what these
     errors would; NaN where a photo sees no points. ``left``: the share of squared errors that the
-    richer camera leaves.
+    richer camera leaves. Of the median pair of photos, NaN where none sees points: ``pair_deg``,
+    its typical error where errors of one region of a photo are alike, and ``pair_shift_deg``, how
+    far a richer camera would move it.
     """
 
     rotation_deg: Array
     direction_deg: Array
     shift_deg: Array
     left: float
+    pair_deg: float
+    pair_shift_deg: float
 
     @staticmethod
     def unknown(count: int) -> Uncertainty:
         """Return that of photos which see no points."""
         nothing = np.full(count, np.nan)
-        return Uncertainty(nothing, nothing, nothing, 1.0)
+        return Uncertainty(nothing, nothing, nothing, 1.0, np.nan, np.nan)
 
 
 @dataclass(frozen=True)
 class _System:
     """Normal equations of the cameras, points eliminated: ``matrix`` (D, D), ``gradient`` (D,),
-    ``noise`` (D, K) gradients of observations that have nothing but their errors, ``cost`` the
-    squared errors; ``free`` (D,) 0 where an unknown is held. ``seen`` (C,): the photos that it is
-    of, of ``lenses`` lenses.
+    ``noise`` (D, K) gradients of observations that have nothing but their errors, ``regional``
+    (D, L) those of errors that are alike within a region, ``cost`` the squared errors; ``free``
+    (D,) 0 where an unknown is held. ``seen`` (C,): the photos that it is of, of ``lenses`` lenses.
     """
 
     matrix: sparse.csc_array
     gradient: Array
     noise: Array
+    regional: Array
     cost: float
     free: Array
     seen: Index
@@ -113,10 +125,14 @@ def uncertainty(
     if system is None:
         return Uncertainty.unknown(len(photos))
     usual, richer = system.prior(_USUAL), system.prior(_RICHER)
-    lens_noise = np.sqrt(usual)[:, None] * rng.standard_normal(system.noise.shape)
-    draws = system.solve(usual, system.noise + lens_noise)
+
+    def with_lenses(noise: Array, rng: np.random.Generator) -> Array:
+        return noise + np.sqrt(usual)[:, None] * rng.standard_normal(noise.shape)
+
+    draws = system.solve(usual, with_lenses(system.noise, rng))
+    regional = system.solve(usual, with_lenses(system.regional, rng.spawn(1)[0]))
     steps = system.solve(richer, np.column_stack([-system.gradient, system.noise]))
-    if draws is None or steps is None:
+    if draws is None or regional is None or steps is None:
         return Uncertainty.unknown(len(photos))
     step, chance = steps[:, 0], steps[:, 1:]
     poses = np.stack([np.asarray(alignment.cam_to_world[k]) for k in system.seen])
@@ -130,9 +146,9 @@ def uncertainty(
         return rotation, np.where(moves, direction, 0.0)
 
     rotation, direction = zip(*(moved_deg(draw) for draw in draws.T), strict=True)
-    shift = np.maximum(*moved_deg(step))
+    moved = np.maximum(*moved_deg(step))
     by_chance = np.mean([np.maximum(*moved_deg(s)) ** 2 for s in chance.T], axis=0)
-    shift = np.sqrt(np.maximum(shift**2 - by_chance, 0.0))
+    shift = np.sqrt(np.maximum(moved**2 - by_chance, 0.0))
     by_photo = np.full((3, len(photos)), np.nan)
     each = (
         np.median(np.stack(rotation), axis=0),
@@ -141,8 +157,18 @@ def uncertainty(
     )
     for values, of_pairs in zip(by_photo, each, strict=True):
         values[system.seen] = _by_photo(of_pairs, pairs, len(system.seen))
-    left = 1 + float((system.free * system.gradient) @ step) / max(system.cost, 1e-12)
-    return Uncertainty(by_photo[0], by_photo[1], by_photo[2], max(left, 0.0))
+    left = max(1 + float((system.free * system.gradient) @ step) / max(system.cost, 1e-12), 0.0)
+    # By chance it would move by what the errors cause that it leaves.
+    pair_shift = np.sqrt(np.maximum(moved**2 - left * by_chance, 0.0))
+    of_median = [float(np.median(np.maximum(*moved_deg(draw)))) for draw in regional.T]
+    return Uncertainty(
+        by_photo[0],
+        by_photo[1],
+        by_photo[2],
+        left,
+        float(np.median(of_median)),
+        float(np.median(pair_shift)),
+    )
 
 
 def centre_sigma(photos: Sequence[Photo], alignment: Alignment) -> float:
@@ -298,12 +324,32 @@ def _reduced_system(
     free[: 6 * count] = ~_gauge(poses)
     matrix = J.T @ J - taken @ (B.T @ J)
     matrix = sparse.diags_array(free) @ matrix @ sparse.diags_array(free)
-    errors = np.column_stack([r, rng.standard_normal((len(r), _DRAWS))])
+    noise = rng.standard_normal((len(r), _DRAWS))
     # In units of the errors that there are.
-    spread = float(r @ r) / max(2 * len(rows) - 3 * len(points) - 7 * count, len(rows) / 4)
-    errors[:, 1:] *= np.clip(spread, *_SPREAD) ** 0.5
+    freedom = max(2 * len(rows) - 3 * len(points) - 7 * count, len(rows) / 4)
+    noise *= np.clip(float(r @ r) / freedom, *_SPREAD) ** 0.5
+    sides = np.array([[photos[k].width, photos[k].height] for k in seen])
+    region = _regions(tracks.xy[rows] / sides[camera], camera)
+    # One column a region, of its own errors.
+    own = sparse.csr_array(
+        (r * (len(r) / freedom) ** 0.5, region.repeat(2), np.arange(len(r) + 1)),
+        shape=(len(r), int(region.max()) + 1),
+    )
+    errors = np.column_stack([r, noise])
     gradients = J.T @ errors - taken @ (B.T @ errors)
-    return _System(matrix, gradients[:, 0], gradients[:, 1:], float(r @ r), free, seen, lenses)
+    drawn = rng.spawn(1)[0].standard_normal((own.shape[1], _REGIONAL_DRAWS))
+    regional = (J.T @ own - taken @ (B.T @ own)) @ drawn
+    return _System(
+        matrix, gradients[:, 0], gradients[:, 1:], regional, float(r @ r), free, seen, lenses
+    )
+
+
+def _regions(share: Array, camera: Index) -> Index:
+    """Return the number of the region of its photo that each observation (M,) lies in, from its
+    place (M, 2) in shares of the sides.
+    """
+    column, row = np.clip((share * _REGIONS).astype(np.int64), 0, _REGIONS - 1).T
+    return np.asarray((camera * _REGIONS[1] + row) * _REGIONS[0] + column)
 
 
 def _gauge(poses: Array) -> Mask:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pointmap.errors import InputError
+from pointmap.freed_memory import return_if_grown
 from pointmap.outside.regular_file import read_regular
 from pointmap.video.frames import clear_frames
 from recon.progress import PACKAGES, Advance, unheard
@@ -126,6 +127,7 @@ class Work:
             with Warned() as warned:
                 value = make(given)
             self._put(key, value, warned.messages)
+            return_if_grown()
 
         todo = [(keys[n], n if of is None else of[n]) for n in missing]
         try:

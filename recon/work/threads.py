@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
+from pointmap.freed_memory import return_if_grown
+
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
@@ -42,6 +44,7 @@ def in_threads(
                 ahead.append(pool.submit(work, item))
                 if len(ahead) > 2 * workers:
                     yield ahead.popleft().result()
+                    return_if_grown()
             while ahead:
                 yield ahead.popleft().result()
     finally:

@@ -20,6 +20,17 @@ def test_an_input_error_is_one_line_and_two(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().err == "error: a.jpg: no photo\n"
 
 
+def test_a_missing_permission_is_one_line_wherever_it_is_met(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def look() -> int:
+        raise PermissionError(13, "Permission denied", "locked/list.csv")
+
+    assert run_command(look) == 2
+    said = "error: no permission for locked/list.csv: change it, or choose another\n"
+    assert capsys.readouterr().err == said
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the system has no such signals")
 def test_a_signal_interrupts_and_its_handler_is_put_back(
     capsys: pytest.CaptureFixture[str],

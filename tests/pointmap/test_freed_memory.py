@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from pointmap import freed_memory
+
 _COUNT = """
 import resource, torch
 from pointmap.freed_memory import keep_freed_memory
@@ -23,7 +25,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def _page_faults(keep: str) -> int:
-    command = [sys.executable, "-c", _COUNT.format(keep=keep)]
+    return _printed(_COUNT.format(keep=keep))
+
+
+def _printed(program: str) -> int:
+    command = [sys.executable, "-c", program]
     answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     return int(answer.stdout)
 
@@ -57,6 +63,19 @@ print(int(before - resident_mb()))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's memory, that is Linux")
 def test_what_is_free_between_what_is_in_use_goes_back() -> None:
-    command = [sys.executable, "-c", _RESIDENT]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    assert int(answer.stdout) > 250
+    assert _printed(_RESIDENT) > 250
+
+
+def test_looking_often_gives_back_only_what_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
+    resident = iter([100, 100, 200, 400, 150, 190, 500, 350])
+    given: list[int] = []
+    monkeypatch.setattr(freed_memory, "_GROWN", 200)
+    monkeypatch.setattr(freed_memory, "_resident_bytes", lambda: next(resident))
+    monkeypatch.setattr(freed_memory, "return_freed_memory", lambda: given.append(1))
+    memory = freed_memory.Growth()
+    counts = []
+    for _ in range(6):
+        memory.look()
+        counts.append(len(given))
+    # At 100, 100 and 200 there is no reason; 400 has grown; so has 500, from 150.
+    assert counts == [0, 0, 0, 1, 1, 2]

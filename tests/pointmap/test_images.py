@@ -362,6 +362,18 @@ def test_a_pipe_named_as_a_video_is_not_waited_for(tmp_path: Path) -> None:
         find_videos([tmp_path / "pipe.mp4"])
 
 
+def test_a_folder_that_may_not_be_listed_is_not_called_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    # Whoever runs the tests may be allowed everything.
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(InputError, match=r"cannot read .*: Permission denied"):
+        find_photos([tmp_path])
+
+
 def test_names_are_unique_ways_from_the_common_folder(tmp_path: Path) -> None:
     paths = []
     for relative in ("a/1.jpg", "b/1.jpg", "b/1.png", "c/B/1.JPG", "d/b/1.jpg", "d/2.jpg"):

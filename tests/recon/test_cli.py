@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -148,10 +149,15 @@ def test_bad_files_among_good_ones_are_named_and_left_out(
 
 
 def test_one_photo_gives_camera_depth_and_cloud(
-    photos: Path, weights: Path, tmp_path: Path
+    photos: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "one"
-    assert run(photos / "0.jpg", out, weights, "--world", "first-camera") == 0
+    # By way of a folder that there is not, as relative paths in scripts often lead.
+    given = tmp_path / "none" / ".." / "one"
+    assert run(photos / "0.jpg", given, weights, "--world", "first-camera") == 0
+    # Long paths go on in the next row.
+    said = re.sub(r"[^\w./-]", "", capsys.readouterr().out)
+    assert re.sub(r"[^\w./-]", "", str(out / "report.html")) in said
     camera = cameras_of(out)["0.jpg"]
     assert np.array_equal(camera["cam_to_world"], np.eye(4))
     assert json.loads((out / "cameras.json").read_text())["world"]["frame"] == "first-camera"
@@ -224,6 +230,30 @@ def test_senseless_options_are_named(
     assert run(photos, tmp_path / "out", weights, *option) == 2
     assert option[0] in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--known-cameras", "cameras.json"),
+        ("--extend", "scene"),
+        ("--prior-depth", "maps"),
+        ("--adapt", "60"),
+        ("--all-scenes",),
+        ("--cluster", "auto"),
+        ("--video", "film.mp4"),
+    ],
+)
+def test_what_photos_by_themselves_have_no_use_for_is_refused(
+    option: tuple[str, ...],
+    photos: Path,
+    weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(photos, tmp_path / "out", weights, "--mode", "depth", *option) == 2
+    assert f"error: {option[0]} is for scenes" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_quality_sets_what_other_options_leave_open() -> None:

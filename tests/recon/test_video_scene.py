@@ -21,7 +21,7 @@ from pointmap.checkpoint import save_checkpoint
 from pointmap.network import build_network
 from pointmap.training.__main__ import NETWORKS
 from recon.cli import main
-from recon.inputs import video_frames
+from recon.inputs import frames_of_videos, video_frames
 from recon.progress import Run, unheard
 from recon.work.folder import Work
 
@@ -144,3 +144,12 @@ def test_what_a_video_is_warned_of_is_warned_of_again(tmp_path: Path) -> None:
         with Run() as run:
             frames = video_frames([video], Work(tmp_path / "w"), target=None, advance=unheard)
         assert frames[video] and "the camera hardly moves" in run.warnings[0]
+
+
+def test_a_number_of_frames_without_a_video_is_said_to_change_nothing(tmp_path: Path) -> None:
+    photo = tmp_path / "a.png"
+    Image.fromarray(shoot(1, width=64, height=48)[0].pixels).save(photo)
+    for target, warnings in ((None, 0), (5, 1)):
+        with Run() as run:
+            frames = frames_of_videos([photo], run, Work(None), target=target, recursive=False)
+        assert frames == {} and len(run.warnings) == warnings

@@ -125,6 +125,22 @@ def test_a_full_disk_leaves_no_film(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_would_be_left_undone_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = str(tmp_path / "page.html")
+    for more in (
+        ["--browser", "--save", page],
+        ["--film", "turntable"],
+        ["--film", "photos", "--save", page],
+    ):
+        # Before the scene is looked for.
+        assert main([str(tmp_path / "scene"), *more]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {more[0]}") and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_film_that_cannot_be_is_refused_before_the_long_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,6 +153,11 @@ def test_a_film_that_cannot_be_is_refused_before_the_long_work(
         assert reconstruct(arguments) == 2
     with pytest.raises(InputError, match=r"ends in \.mp4 or \.webm"):
         check_video_path(tmp_path / "film.avi")
+    # Whoever runs the tests may be allowed everything.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.access", lambda path, mode: False)
+        with pytest.raises(InputError, match="no permission to write to its folder"):
+            check_video_path(tmp_path / "film.mp4")
     (tmp_path / "film.mp4").write_bytes(b"another film")
     arguments = [
         str(photo),

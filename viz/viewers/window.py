@@ -119,7 +119,8 @@ def save_picture(reconstruction: Scene, path: str | Path) -> Path:
     try:
         Image.fromarray(picture).save(path, pnginfo=mark)
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot write the picture {path}: {error}") from error
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise InputError(f"cannot write the picture {path}: {reason}") from error
     return path
 
 

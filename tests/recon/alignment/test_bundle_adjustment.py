@@ -5,7 +5,7 @@ import pytest
 from alignment_scenes import FOCAL, HEIGHT, WIDTH, Scene, arc_scene, turn
 
 from pointmap.camera import Array, fit_similarity, invert_rigid, rotation_angle_deg
-from recon.alignment import camera_model, positive_system
+from recon.alignment import camera_model, normal_equations, positive_system
 from recon.alignment.bundle_adjustment import BundleResult, bundle_adjust
 from recon.alignment.camera_model import BundleOptions, BundleProblem
 from recon.alignment.normal_equations import NormalEquations
@@ -176,7 +176,7 @@ def test_the_schur_step_is_the_full_newton_step(
     )
     linear = camera_model.linearise(problem, state, BundleOptions())
     system = NormalEquations(problem)
-    system.build(linear, state)
+    system.build(state, BundleOptions())
     damping = 1e-3
     first, step = system.solve(damping), system.solve(damping)
     assert step is not None and first is not None
@@ -304,6 +304,18 @@ def test_the_same_problem_gives_the_same_bits():
     first, second = bundle_adjust(problem), bundle_adjust(problem)
     assert np.array_equal(first.cam_to_world, second.cam_to_world)
     assert np.array_equal(first.points, second.points)
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 100])
+def test_how_many_observations_are_linearised_at_a_time_changes_no_bit(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+):
+    problem = with_known_z(perturbed(arc_scene(6, 50, noise_px=0.5)))
+    whole = bundle_adjust(problem)
+    monkeypatch.setattr(normal_equations, "_AT_ONCE", at_once)
+    parts = bundle_adjust(problem)
+    assert np.array_equal(whole.cam_to_world, parts.cam_to_world)
+    assert np.array_equal(whole.points, parts.points)
 
 
 def test_agrees_with_pycolmap():

@@ -152,6 +152,16 @@ def test_options_that_no_scene_can_take_are_refused_at_once(survey: Path, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("out", ["survey", "survey/results", "survey/1/results"])
+def test_results_do_not_lie_among_the_scenes(
+    survey: Path, capsys: pytest.CaptureFixture[str], out: str
+) -> None:
+    """The next run would take them for one."""
+    assert main(arguments_of(survey, survey / out)) == 2
+    assert "choose an output folder outside it" in capsys.readouterr().err
+    assert len(list((survey / "survey").iterdir())) == 4
+
+
 def test_a_table_names_scenes_and_finds_photos_from_where_it_lies(tmp_path: Path) -> None:
     table = tmp_path / "scenes.csv"
     table.write_text("\ufeffname,photos\nhouse,a/b\n,trip/day 2\n", encoding="utf-8")

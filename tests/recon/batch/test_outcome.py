@@ -1,13 +1,16 @@
-"""A scene of a batch is done anew when a file that it is made of has changed."""
+"""What is kept of a scene of a batch, and that it is done anew when one of its files changed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from room_folder import room_shots, true_scene
 
+from recon.batch.one_scene import outcome_of
 from recon.batch.outcome import inputs_key
 from recon.batch.scene_list import SceneEntry
+from recon.save import save_scene
 
 
 @pytest.mark.parametrize(
@@ -40,3 +43,15 @@ def test_what_the_scene_is_made_of_counts_and_nothing_else(
     assert inputs_key(entry, options) == before
     Path(changed).write_bytes(b"another")
     assert (inputs_key(entry, options) != before) == anew
+
+
+def test_a_scene_has_its_row_without_its_cloud_and_mesh_being_read(tmp_path: Path) -> None:
+    """They are most of a scene, and the row is made once it is written."""
+    scene = tmp_path / "scene"
+    save_scene(true_scene(room_shots(3), tmp_path / "photos", unplaced={0}), scene)
+    for name in ("points.ply", "mesh.ply"):
+        (scene / name).write_bytes(b"no ply")
+    row = outcome_of("a", "key", scene, 1.5)
+    assert (row.name, row.made_of, row.reason, row.seconds) == ("a", "key", None, 1.5)
+    assert (row.placed, row.photos, row.verdict) == (2, 3, "")
+    assert row.thumbnail.startswith("/9j/")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scene_factory import make_scene
 from scipy.spatial.transform import Rotation
 from synthetic import shoot
 from truth_files import some_cameras, write_scene, write_truth
@@ -19,6 +20,7 @@ from recon.evaluation.poses import centre_error, relative_pose_errors, step_erro
 from recon.evaluation.scene import read_truth, score_scene
 from recon.evaluation.scene_cloud import TrueView, score_cloud
 from recon.export.ply import write_cloud_ply
+from recon.save import save_scene
 from recon.scene import Camera, PointCloud
 
 
@@ -173,6 +175,18 @@ def test_the_command_prints_scores_or_one_line(
     assert json.loads(capsys.readouterr().out)["depth_one_scale"] is None
     assert main(["scene", str(tmp_path / "gone"), "--truth", truth]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+    for wrong in ("gone.json", "truth"):
+        assert main(["scene", str(tmp_path / "scene"), "--truth", str(tmp_path / wrong)]) == 2
+        assert f"{wrong} is no file: give the cameras.json" in capsys.readouterr().err
+
+
+def test_a_scene_of_ours_can_be_the_truth(tmp_path: Path) -> None:
+    """It has a coloured picture of each depth map beside it."""
+    scene = tmp_path / "scene"
+    save_scene(make_scene(tmp_path), scene)
+    assert len(list((scene / "depth").glob("*.png"))) > 1
+    scores = score_scene(scene, read_truth(scene / "cameras.json"))
+    assert scores.depth_one_scale is not None and scores.depth_one_scale.abs_rel == 0
 
 
 def test_scenes_without_truth_still_count_photos(tmp_path: Path) -> None:

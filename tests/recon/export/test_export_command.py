@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,38 @@ def test_every_format_is_written_as_the_scene_has_it(
     assert (out / frame["file_path"]).is_file()
     # What is there already stays.
     assert main([str(scene), "--format", "ply", "--out", str(out)]) == 2
+
+
+def test_what_is_written_by_way_of_a_missing_folder_is_listed(
+    scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "none" / ".." / "out"
+    assert main([str(scene), "--format", "tum", "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'out/cameras.tum'}\n"
+
+
+@pytest.mark.parametrize(
+    ("gone", "format_"),
+    [
+        ("mesh.ply", "glb"),
+        ("mesh.ply", "splat"),
+        ("points.ply", "ply"),
+        ("points.ply", "nerfstudio"),
+        ("colmap/sparse/0/points3D.bin", "colmap"),
+    ],
+)
+def test_a_format_whose_part_of_the_scene_has_gone_is_not_written_without_it(
+    scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], gone: str, format_: str
+) -> None:
+    shutil.copytree(scene, tmp_path / "scene")
+    (tmp_path / "scene" / gone).unlink()
+    arguments = [str(tmp_path / "scene"), "--out", str(tmp_path / "out"), "--format"]
+    assert main([*arguments, format_]) == 2
+    error = capsys.readouterr().err
+    assert f"{gone} is missing: reconstruct the scene again" in error.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+    # Nothing else is made of it.
+    assert main([*arguments, "cameras"]) == 0
 
 
 def test_only_what_is_asked_for_is_written(scene: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from pointmap.errors import InputError
 from pointmap.images import Photo
 from recon.export.colmap import write_colmap
 from recon.export.colmap_cameras import read_colmap_cameras
-from recon.inputs.known_cameras import check_focal, load_known_cameras
+from recon.inputs.known_cameras import check_focal, check_lenses_open, load_known_cameras
 
 PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", 640, 480, None, "one") for k in range(2)]
 K = [[500.0, 0.0, 320.0], [0.0, 500.0, 240.0], [0.0, 0.0, 1.0]]
@@ -159,3 +160,15 @@ def test_a_focal_length_that_no_photo_can_have_is_one_line(focal_px: float) -> N
     check_focal(500.0, PHOTOS)
     with pytest.raises(InputError, match=r"no lens takes 0\.jpg"):
         check_focal(focal_px, PHOTOS)
+
+
+def test_what_is_known_of_all_lenses_is_not_told_twice(tmp_path: Path) -> None:
+    file = tmp_path / "cameras.json"
+    file.write_text(json.dumps({"images": {photo.name: entry() for photo in PHOTOS}}))
+    known = load_known_cameras(str(file), PHOTOS)
+    check_lenses_open(known, None, "auto")
+    for option, given in (("--focal.focal-px", (500.0, "auto")), ("--lens", (None, "fisheye"))):
+        with pytest.raises(InputError, match=f"{option} and --known-cameras both"):
+            check_lenses_open(known, *given)
+        # Not of photos that the file leaves open.
+        check_lenses_open(replace(known, lenses=(*known.lenses[:-1], None)), *given)

@@ -205,6 +205,28 @@ def test_far_fewer_partners_than_photos_are_enough(
     assert_at(next(localise_photos(scene, photos)).camera.cam_to_world, POSE)
 
 
+def test_what_is_masked_makes_nobody_a_partner(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidates, "PARTNERS", 1)
+    shots = room_shots(5)
+    counts = np.tile(np.arange(WIDTH) < WIDTH // 3, (HEIGHT, 1))
+    # The left third is that of one photo of the scene, the rest that of another.
+    mixed = np.where(counts[..., None], shots[0].pixels, shots[3].pixels)
+    (photo,) = open_usable([save_photo(replace(shots[0], pixels=mixed), tmp_path / "new.png")])
+    Image.fromarray(255 * counts.astype(np.uint8)).save(tmp_path / "mask.png")
+    masked = replace(photo, mask=tmp_path / "mask.png")
+    scene = read_solved_scene(material / "scene")
+    assert candidates.likely_partners(scene, [photo, masked]) == [["3.png"], ["0.png"]]
+    # The same of what is masked in a photo of the scene.
+    whole = true_scene(shots, tmp_path / "photos")
+    views = list(whole.views)
+    views[3] = replace(views[3], maps=replace(views[3].maps, usable=counts))
+    save_scene(replace(whole, views=tuple(views)), tmp_path / "scene")
+    scene = read_solved_scene(tmp_path / "scene")
+    assert candidates.likely_partners(scene, [photo]) == [["0.png"]]
+
+
 def test_the_command_writes_cameras_and_leaves_the_scene_as_it_is(
     material: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -211,23 +211,12 @@ def test_groups_whose_pairs_mostly_contradict_each_other_are_doubtful(right: Ali
     assert verdict.word == "doubtful" and "two groups" in verdict.reason
 
 
-def test_photos_that_only_pairs_tie_are_doubtful(right: Alignment) -> None:
-    tracks = right.tracks
-    rng = np.random.default_rng(0)
-    order = np.lexsort((rng.random(len(tracks.point_index)), tracks.point_index))
-    point = tracks.point_index[order]
-    nth = np.arange(len(order)) - np.searchsorted(point, point)
-    first = order[nth < 2]
-    pairs = Tracks(
-        tracks.points,
-        tracks.colours,
-        tracks.point_index[first],
-        tracks.view_index[first],
-        tracks.xy[first],
-    )
-    verdict = judge(PHOTOS, replace(right, tracks=pairs))
-    assert verdict is not None
-    assert verdict.word == "doubtful" and "seen by three photos" in verdict.reason
+def test_one_pair_that_shows_what_repeats_makes_no_doubt_of_the_others(right: Alignment) -> None:
+    first, *others = right.edges
+    elsewhere = replace(first.matches, xy_j=first.matches.xy_j[:, ::-1] + [80, 40])
+    every = replace(first.pose, inliers=np.ones(len(elsewhere), bool))
+    verdict = judge(PHOTOS, replace(right, edges=(PairEdge(elsewhere, every), *others)))
+    assert verdict is not None and verdict.word == "sound"
 
 
 def test_one_photo_that_is_off_is_named(right: Alignment) -> None:
@@ -247,10 +236,28 @@ def test_few_inaccurate_matches_leave_more_open(right: Alignment) -> None:
     assert np.median(rough.rotation_deg) > 1.5 * np.median(fine.rotation_deg)
 
 
+def test_errors_that_are_alike_side_by_side_leave_more_open_than_scattered_ones(
+    right: Alignment,
+) -> None:
+    """As many pixels off, but what a lens or a zoom does does not average out."""
+    tracks, rng = right.tracks, np.random.default_rng(0)
+    count = len(tracks.xy)
+    scattered = rng.choice([-0.6, 0.6], (count, 2))
+    across = tracks.xy / [WIDTH, HEIGHT]
+    phase = rng.uniform(0, 2, (2, COUNT))[:, tracks.view_index].T
+    alike = np.where((across + phase) % 1 < 0.5, -0.6, 0.6)
+    found = [
+        uncertainty(PHOTOS, replace(right, tracks=replace(tracks, xy=tracks.xy + off)))
+        for off in (scattered, alike)
+    ]
+    assert found[1].pair_deg > 1.5 * found[0].pair_deg
+
+
 def test_a_richer_camera_explains_no_more_of_a_right_scene(right: Alignment) -> None:
     found = uncertainty(PHOTOS, right)
     assert 0.9 < found.left <= 1.0
     assert np.median(found.shift_deg) < 0.5
+    assert found.pair_shift_deg < 0.5
 
 
 def test_photos_that_turn_about_one_axis_hardly_hold_a_principal_point() -> None:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
-from recon.stereo.visiting_order import visiting_order
+from recon.work.visiting_order import visiting_order
 
 
 def read_anew(order: list[int], needed: list[list[int]], cached: int) -> float:
