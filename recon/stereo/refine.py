@@ -4,9 +4,9 @@ Per photo, at half resolution: a full search among planes that face the camera a
 shaped like the prior (normalised cross-correlation, best half of the sources, semi-global
 smoothing, the prior as a weak vote). What photos agree on is spread to where they do not, and that
 shape is searched around in turn, then in narrow steps at full resolution, also around surfaces that
-go on from beside. Depth that no other photo confirms gives way to planes of plain regions that
-photos agree on, and to the prior. Of many photos some are searched, and lend the others their
-depth.
+go on from beside; planes of it are tried behind what is found. Depth that no other photo confirms
+gives way to planes of plain regions that photos agree on, and to the prior. Of many photos some are
+searched, and lend the others their depth.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from recon.stereo.fill_unconfirmed import fill_unconfirmed
 from recon.stereo.frame import Frame
 from recon.stereo.photo import Photo2D
 from recon.stereo.plane_sweep import scorer_of
+from recon.stereo.planes_behind import with_planes_behind
 from recon.stereo.region_planes import RegionPlanes
 from recon.stereo.region_stage import NO_REGIONS, RegionKeys, RegionStage
 from recon.stereo.search import enlarge, search, sharpen, surface_of
@@ -52,7 +53,7 @@ T = TypeVar("T")
 # source of about five others.
 _CACHE_BYTES, _LEAST_CACHED = 64 * 2**20, 16
 # Of refine_depths, for results that were kept.
-_VERSION = 7
+_VERSION = 8
 _NEEDS = Needs("Depth: stereo", memory_mb=1600, per_task=4)
 # Factors of depth to either side within which surfaces shaped like the prior, and like what the
 # first search left, are tried: a prior may be nearly a half off, what is known by then a seventh.
@@ -246,7 +247,8 @@ class _Stereo:
             return Searched.nothing(whole.photo)
         half, (low, high) = whole.halved(), ends
         scorer = scorer_of(half.photo, [self._half(j) for j in self._sources[i]])
-        surface = surface_of(Estimate.of(guess, self._device))
+        known = Estimate.of(guess, self._device)
+        surface = surface_of(known)
         if surface is not None:
             surface = surface.clamp(low, high)
             given = half.prior, self._options.max_planes, self._options.prior_weight
@@ -256,8 +258,11 @@ class _Stereo:
         inverse = sharpen(scorer, found.inverse, found.step, from_beside=True)
         size = whole.photo.grey.shape
         inverse, step = enlarge(inverse, *size), enlarge(found.step, *size)
-        fine = scorer_of(whole.photo, [self._photo(j) for j in self._sources[i]])
+        sources = [self._photo(j) for j in self._sources[i]]
+        fine = scorer_of(whole.photo, sources)
         inverse = sharpen(fine, inverse, step / 2, from_beside=True)
+        if self._options.planes:
+            inverse = with_planes_behind(whole.photo, sources, inverse, known)
         return Searched.of(None, *depth_of(fine, inverse, step, ends, whole))
 
     def _settled_keys(self, found: Sequence[str], regions: Sequence[str] = ()) -> _SettledKeys:

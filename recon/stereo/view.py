@@ -45,6 +45,7 @@ class StereoOptions:
     tolerance_px: float = 1.5
     """How far a pixel may land from where it started, there and back, to be confirmed."""
     planes: bool = True
-    """Let plain surfaces follow planes through confirmed depth; most of the work on small maps."""
+    """Let plain surfaces and gaps follow planes through confirmed depth; most of the work on small
+    maps."""
     prior_weight: float = 0.1
     """Say of the prior against the photos; their scores span 0 to 1."""
