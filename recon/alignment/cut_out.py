@@ -106,11 +106,6 @@ def as_cut_out(
         return None
     if not _explains(photos, chosen):
         return None
-    logger.warning(
-        "the photos were cut out of larger ones, each elsewhere, as their matches tell, or show "
-        "what repeats (windows, tiles): their principal points are solved for one by one, which "
-        "matches hardly hold; give the original files"
-    )
     return replace(chosen, cut_out=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from pointmap.images import Photo
@@ -9,6 +10,8 @@ from recon.alignment.cut_out import as_cut_out
 from recon.alignment.lens_choice import with_chosen_lenses
 from recon.alignment.refinement import AlignOptions
 from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
+
+logger = logging.getLogger(__name__)
 
 
 def solved_lenses(
@@ -30,4 +33,11 @@ def solved_lenses(
     if not cut_out:
         return chosen
     own = as_cut_out(photos, evidence, alignment, chosen, options, features=features, seed=seed)
-    return own or chosen
+    if own is None:
+        return chosen
+    logger.warning(
+        "the photos were cut out of larger ones, each elsewhere, as their matches tell, or show "
+        "what repeats (windows, tiles): their principal points are solved for one by one, which "
+        "matches hardly hold; give the original files"
+    )
+    return own

@@ -17,6 +17,7 @@ import numpy as np
 from pointmap.camera import Array, Index, Mask, project
 from pointmap.images import Photo
 from recon.alignment.align import align
+from recon.alignment.cut_out import as_cut_out
 from recon.alignment.explained import match_errors_px, pair_fits, unit_px
 from recon.alignment.refinement import AlignOptions
 from recon.stage_results import Alignment, Focals, PairEvidence
@@ -101,6 +102,11 @@ def cameras_by_zoom(
             trial = grouped
     else:
         zoom = _own(focals, open_)
+    if len(photos) <= _FEW_PHOTOS:
+        # Principal points that are off look like zooms, too.
+        cut_out = as_cut_out(photos, evidence, alignment, alignment, options)
+        if cut_out is not None and measured.left(cut_out) <= measured.left(trial):
+            return None
     logger.warning(
         "photos of equal size were taken at %d zooms, as their matches tell: each has a focal "
         "length of its own",
