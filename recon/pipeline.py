@@ -285,7 +285,7 @@ def _with_lenses(
             return found
         cut_out = options.lens == "auto"
         chosen = inputs.work.once(
-            content_key("lenses", 5, *found, options.align, options.seed, cut_out),
+            content_key("lenses", 6, *found, options.align, options.seed, cut_out),
             lambda: solved_lenses(
                 inputs.photos,
                 evidence,
@@ -296,6 +296,12 @@ def _with_lenses(
                 seed=options.seed,
             ),
         )
+        if chosen.cut_out:
+            logger.warning(
+                "the photos were cut out of larger ones, each elsewhere, as their matches tell, or "
+                "show what repeats (windows, tiles): their principal points are solved for one by "
+                "one, which matches hardly hold; give the original files"
+            )
         return evidence, chosen
 
 

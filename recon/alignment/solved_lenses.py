@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from pointmap.images import Photo
@@ -10,8 +9,6 @@ from recon.alignment.cut_out import as_cut_out
 from recon.alignment.lens_choice import with_chosen_lenses
 from recon.alignment.refinement import AlignOptions
 from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
-
-logger = logging.getLogger(__name__)
 
 
 def solved_lenses(
@@ -33,11 +30,4 @@ def solved_lenses(
     if not cut_out:
         return chosen
     own = as_cut_out(photos, evidence, alignment, chosen, options, features=features, seed=seed)
-    if own is None:
-        return chosen
-    logger.warning(
-        "the photos were cut out of larger ones, each elsewhere, as their matches tell, or show "
-        "what repeats (windows, tiles): their principal points are solved for one by one, which "
-        "matches hardly hold; give the original files"
-    )
-    return own
+    return own or chosen

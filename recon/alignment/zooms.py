@@ -17,9 +17,9 @@ import numpy as np
 from pointmap.camera import Array, Index, Mask, project
 from pointmap.images import Photo
 from recon.alignment.align import align
-from recon.alignment.cut_out import as_cut_out
 from recon.alignment.explained import match_errors_px, pair_fits, unit_px
 from recon.alignment.refinement import AlignOptions
+from recon.alignment.solved_lenses import solved_lenses
 from recon.stage_results import Alignment, Focals, PairEvidence
 from recon.two_view.relative_pose import verify_pair
 from recon.work.threads import in_threads
@@ -104,8 +104,8 @@ def cameras_by_zoom(
         zoom = _own(focals, open_)
     if len(photos) <= _FEW_PHOTOS:
         # Principal points that are off look like zooms, too.
-        cut_out = as_cut_out(photos, evidence, alignment, alignment, options)
-        if cut_out is not None and measured.left(cut_out) <= measured.left(trial):
+        with_lenses = solved_lenses(photos, evidence, alignment, options)
+        if measured.left(with_lenses) <= measured.left(trial):
             return None
     logger.warning(
         "photos of equal size were taken at %d zooms, as their matches tell: each has a focal "
