@@ -103,9 +103,9 @@ def cameras_by_zoom(
     else:
         zoom = _own(focals, open_)
     if len(photos) <= _FEW_PHOTOS:
-        # Principal points that are off look like zooms, too.
+        # Principal points that are off look like zooms, too; solved for, they then explain more.
         with_lenses = solved_lenses(photos, evidence, alignment, options)
-        if measured.left(with_lenses) <= measured.left(trial):
+        if measured.left(with_lenses) <= _LEFT * measured.left(trial):
             return None
     logger.warning(
         "photos of equal size were taken at %d zooms, as their matches tell: each has a focal "
