@@ -169,11 +169,11 @@ def _says(
         asked = np.flatnonzero(share >= _LEAST_SHARE)
         if not len(asked):
             continue
-        costs = np.full(len(asked), np.inf)
+        its = np.full(len(asked), _DEAREST)
         allowed = region.allows(seen[asked])
-        costs[allowed] = region.costs(seen[asked[allowed]]) - less[asked[allowed]]
-        least = min(costs.min(), other.candidates.least[number - 1])
-        its = (costs - least).clip(0, _DEAREST)
-        dearer[asked] += share[asked] * np.nan_to_num(its, nan=_DEAREST)
+        costs = region.costs(seen[asked[allowed]]) - less[asked[allowed]]
+        least = min(costs.min(initial=np.inf), other.candidates.least[number - 1])
+        its[allowed] = (costs - least).clip(0, _DEAREST)
+        dearer[asked] += share[asked] * its
         weight[asked] += share[asked]
     return dearer, weight
