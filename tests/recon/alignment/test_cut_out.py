@@ -7,7 +7,6 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import pytest
 from alignment_scenes import HEIGHT, WIDTH, arc_scene
 
 from pointmap.camera import Array, rotation_angle_deg
@@ -101,9 +100,7 @@ def test_whole_photos_have_the_lens_that_they_share() -> None:
     assert found.lenses == chosen.lenses
 
 
-def test_what_does_not_explain_the_matches_is_no_cutting_out(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_what_does_not_explain_the_matches_is_no_cutting_out() -> None:
     # Half of the pairs of two photos are of turned pictures: no camera fits them all.
     evidence, _ = cut_out(np.random.default_rng(1).random((COUNT, 2)))
     turn = np.array([[0.9, -0.436], [0.436, 0.9]])
@@ -116,11 +113,9 @@ def test_what_does_not_explain_the_matches_is_no_cutting_out(
     evidence = replace(evidence, edges=edges)
     centred = align(PHOTOS, evidence)
     assert as_cut_out(PHOTOS, evidence, centred, centred, AlignOptions()) is None
-    assert "cut out" not in caplog.text
 
 
-def test_photos_as_they_were_taken_stay_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_photos_as_they_were_taken_stay_so() -> None:
     evidence, _ = cut_out(np.full((COUNT, 2), 0.5))
     centred = align(PHOTOS, evidence)
     assert as_cut_out(PHOTOS, evidence, centred, centred, AlignOptions()) is None
-    assert not caplog.records
