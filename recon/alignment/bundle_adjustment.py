@@ -9,7 +9,7 @@ factorisation, of few cameras by a dense one. Loops over observations are compil
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -54,14 +54,7 @@ def bundle_adjust(problem: BundleProblem, options: BundleOptions | None = None) 
     """
     options = options or BundleOptions()
     order = np.lexsort((problem.focal_index[problem.camera_index], problem.point_index))
-    sorted_problem = replace(
-        problem,
-        camera_index=problem.camera_index[order],
-        point_index=problem.point_index[order],
-        xy=problem.xy[order],
-        sigma_px=problem.sigma_px[order],
-        known_z=None if problem.known_z is None else problem.known_z[order],
-    )
+    sorted_problem = problem.of_observations(order)
     state, cost, iterations, converged = _minimise(sorted_problem, options)
     off_px = np.full((len(order), 2), np.nan)
     pixels, in_front = residuals(sorted_problem, state)

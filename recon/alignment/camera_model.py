@@ -83,8 +83,8 @@ class BundleProblem:
     known_z_log_sigma: float = 1.0
     more: RichLenses | None = None
 
-    def of_observations(self, rows: slice) -> BundleProblem:
-        """Return the problem with some of its observations alone."""
+    def of_observations(self, rows: slice | Index) -> BundleProblem:
+        """Return the problem with some of its observations alone, in that order."""
         return replace(
             self,
             camera_index=self.camera_index[rows],
