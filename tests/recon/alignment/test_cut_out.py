@@ -7,15 +7,18 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from alignment_scenes import HEIGHT, WIDTH, arc_scene
 
 from pointmap.camera import Array, rotation_angle_deg
 from pointmap.images import Photo
+from recon.alignment import zooms
 from recon.alignment.align import align
 from recon.alignment.cut_out import as_cut_out
 from recon.alignment.lens_choice import with_chosen_lenses
 from recon.alignment.refinement import AlignOptions
 from recon.alignment.solved_lenses import solved_lenses
+from recon.alignment.zooms import cameras_by_zoom
 from recon.stage_results import Alignment, PairEvidence, PairMatches
 from recon.two_view.focal_lengths import solve_focals
 from recon.two_view.relative_pose import verify_pair
@@ -119,3 +122,15 @@ def test_photos_as_they_were_taken_stay_so() -> None:
     evidence, _ = cut_out(np.full((COUNT, 2), 0.5))
     centred = align(PHOTOS, evidence)
     assert as_cut_out(PHOTOS, evidence, centred, centred, AlignOptions()) is None
+
+
+@pytest.mark.parametrize("corner", [(0.05, 0.95), (0.0, 0.0)])
+def test_photos_cut_out_at_the_same_place_are_not_taken_for_zooms(
+    corner: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evidence, _ = cut_out(np.tile(corner, (COUNT, 1)))
+    centred = align(PHOTOS, evidence)
+    assert cameras_by_zoom(PHOTOS, evidence, centred, AlignOptions()) is None
+    # Beside cameras whose centre stays in the middle zooms explain the matches far better.
+    monkeypatch.setattr(zooms, "solved_lenses", lambda photos, evidence, alignment, _: alignment)
+    assert cameras_by_zoom(PHOTOS, evidence, centred, AlignOptions()) is not None
