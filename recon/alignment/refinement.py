@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pointmap.camera import Array, Index, Mask
+from pointmap.freed_memory import return_if_grown
 from recon.alignment.bundle_adjustment import bundle_adjust
 from recon.alignment.camera_model import BundleOptions, BundleProblem, RichLenses
 from recon.alignment.cameras import Cameras
@@ -255,6 +256,8 @@ def refine(setup: Setup, cameras: Cameras, *, trusted: Mask | None = None) -> St
             tolerance=_LAST_TOLERANCE if is_last else _TOLERANCE,
             least_motion=_LAST_MOTION if is_last else 0.0,
         )
+        # Triangulation leaves much behind, and bundle adjustment needs most.
+        return_if_grown()
         structure = adjust(setup, structure, bundle, free_lens=free_lens)
         cameras = structure.cameras
     return trim(setup, structure, last)

@@ -28,6 +28,8 @@ from recon.stage_results import PairEdge
 _HYPOTHESES = 12
 # Cells over a photo, and chains that each of them chooses, where a part of all tracks is enough.
 _GRID, _CHAINS_PER_CELL = np.array([6, 5]), 2
+# Matches that are looked at together: a street of 500 photos has 1.5 million.
+_AT_ONCE = 2**18
 # A chain of two things gives a track in either pass.
 _PASSES = 2
 
@@ -62,35 +64,34 @@ class TrackSet:
 
 def build_match_table(edges: Sequence[PairEdge]) -> MatchTable:
     """Return the matches of all edges; the same key point in several edges is one node."""
-    parts = [(e, edge.matches, edge.pose.inliers) for e, edge in enumerate(edges)]
-    if not parts:
+    if not edges:
         none = np.zeros(0, np.int64)
         return MatchTable(
             none, none, np.zeros((0, 2)), np.zeros(0), none, none, none, np.zeros(0, bool)
         )
-    sizes = [len(matches) for _, matches, _ in parts]
-    view = np.concatenate(
-        [np.full(n, m.i) for n, (_, m, _) in zip(sizes, parts, strict=True)]
-        + [np.full(n, m.j) for n, (_, m, _) in zip(sizes, parts, strict=True)]
-    )
-    keypoint = np.concatenate([m.index_i for _, m, _ in parts] + [m.index_j for _, m, _ in parts])
-    xy = np.concatenate([m.xy_i for _, m, _ in parts] + [m.xy_j for _, m, _ in parts])
-    sigma = np.tile(np.concatenate([np.full(len(m), m.sigma_px) for _, m, _ in parts]), 2)
-    # A pointmap match is no key point: a number of its own keeps it out of every chain.
-    distinct = np.where(keypoint >= 0, keypoint, -1 - np.arange(len(keypoint)))
-    lowest = int(distinct.min())
-    name = view * (int(distinct.max()) - lowest + 1) + distinct - lowest
-    _, unique, node = np.unique(name, return_index=True, return_inverse=True)
-    total = sum(sizes)
+    matches = [edge.matches for edge in edges]
+    sizes = np.array([len(m) for m in matches])
+    photo = np.array([m.i for m in matches] + [m.j for m in matches])
+    # One number of photo and key point, of which both follow again: arrays of all sides of all
+    # matches are large. A pointmap match is no key point, and a number of its own keeps it out of
+    # every chain.
+    name = np.concatenate([m.index_i for m in matches] + [m.index_j for m in matches])
+    name = np.where(name >= 0, name, -1 - np.arange(len(name)))
+    lowest = int(name.min())
+    span = int(name.max()) - lowest + 1
+    name += np.repeat(span * photo - lowest, np.tile(sizes, 2))
+    names, unique, node = np.unique(name, return_index=True, return_inverse=True)
+    del name
+    sigma = np.tile([m.sigma_px for m in matches], 2)
     return MatchTable(
-        node_view=view[unique].astype(np.int64),
-        node_keypoint=np.where(keypoint[unique] >= 0, keypoint[unique], -1),
-        node_xy=xy[unique],
-        node_sigma_px=sigma[unique],
-        first=node[:total],
-        second=node[total:],
-        edge=np.repeat(np.arange(len(parts)), sizes),
-        inlier=np.concatenate([inliers for _, _, inliers in parts]),
+        node_view=names // span,
+        node_keypoint=np.maximum(names % span + lowest, -1),
+        node_xy=np.concatenate([m.xy_i for m in matches] + [m.xy_j for m in matches])[unique],
+        node_sigma_px=np.repeat(sigma, np.tile(sizes, 2))[unique],
+        first=node[: len(node) // 2],
+        second=node[len(node) // 2 :],
+        edge=np.repeat(np.arange(len(edges)), sizes),
+        inlier=np.concatenate([edge.pose.inliers for edge in edges]),
     )
 
 
@@ -151,14 +152,20 @@ def fitting_matches(
     if use is not None:
         mask &= use
     rows = np.flatnonzero(mask)
+    for some in np.split(rows, range(_AT_ONCE, len(rows), _AT_ONCE)):
+        mask[some] = _fit(table, cameras, some, limits)
+    return mask
+
+
+def _fit(table: MatchTable, cameras: Cameras, rows: Index, limits: Array) -> Mask:
+    """Return which of the matches ``rows`` (R,), of placed photos, fit."""
     points, angles = match_midpoints(table, cameras, rows)
     fits, parallel = np.ones(len(rows), bool), np.ones(len(rows), bool)
     for nodes in (table.first[rows], table.second[rows]):
         view, xy = table.node_view[nodes], table.node_xy[nodes]
         fits &= cameras.errors_px(view, xy, points) < 2 * limits[nodes]
         parallel &= np.radians(angles) * cameras.focals_px[view] < 2 * limits[nodes]
-    mask[rows] = fits | parallel
-    return mask
+    return fits | parallel
 
 
 def match_rays(table: MatchTable, cameras: Cameras, rows: Index) -> tuple[Array, Array]:
