@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from pointmap.camera import Array
+from recon.stereo.box_edges import with_faces_apart
 from recon.stereo.flat_places import FlatParts, flat_directions, flat_places
 from recon.stereo.piecewise_planes import find_planes
 from recon.stereo.plain_region import Region, RegionPhoto, Sources
@@ -96,6 +97,7 @@ def region_candidates(
     is flat in it and in photos around it.
     """
     plain = plain_regions(reference.colours)
+    plain = with_faces_apart(plain, reference.known, _MOSTLY_KNOWN)
     labels = with_unknown_parts(plain, reference.known > 0, reference.colours)
     labels[prior <= 0] = 0
     regions = regions_of(labels, reference, prior, sources) if sources else {}
