@@ -33,6 +33,8 @@ THROUGH = 3
 """Voxels by which a photo has to look past a vertex for it to hang in the air."""
 EVERY = 2
 """The truth is taken at every so many-th pixel, across and down."""
+CELL = 2
+"""Width, in voxels, of the cells that connected patches are made of."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,10 @@ class CourtyardScores:
     """``completeness``: per cent of the surface that two photos see, pixel by pixel, with mesh
     within 2 voxels; ``largest_hole``: diameter in voxels of the largest ball around any of it
     without mesh inside; ``over_40``: per cent of it in the middle of balls over 40 voxels;
-    ``in_air``: per cent of the mesh's vertices that some photo truly looks past, to something at
-    least 3 voxels behind, in a pixel and those around.
+    ``widest_patch`` and ``largest_patch``: diameter in voxels and area in square voxels of the
+    widest and of the largest connected patch of it without mesh within 2 voxels; ``in_air``: per
+    cent of the mesh's vertices that some photo truly looks past, to something at least 3 voxels
+    behind, in a pixel and those around.
     """
 
     voxel: float
@@ -49,6 +53,8 @@ class CourtyardScores:
     completeness: float
     largest_hole: float
     over_40: float
+    widest_patch: float
+    largest_patch: float
     in_air: float
     cpu_seconds: float
 
@@ -97,21 +103,28 @@ def scored(
     voxel = float(np.cbrt(np.linalg.det(fit[:3, :3]))) * surface.statistics["voxel_size"]
     vertices = transform_points(fit, mesh.vertices)
     views = list(truth.values())
-    gaps = _gaps(Mesh(vertices.astype(np.float32), mesh.faces, mesh.colours, mesh.normals), views)
+    placed = Mesh(vertices.astype(np.float32), mesh.faces, mesh.colours, mesh.normals)
+    seen, gaps, chosen = _gaps(placed, views)
     gaps /= voxel
+    widths, areas = patches(seen[gaps >= NEAR] / voxel)
+    gaps = gaps[chosen]
     return CourtyardScores(
         voxel=voxel,
         triangles=len(mesh.faces),
         completeness=100 * float((gaps < NEAR).mean()),
         largest_hole=2 * float(gaps.max()),
         over_40=100 * float((gaps > 20).mean()),
+        widest_patch=float(widths.max(initial=0)),
+        largest_patch=float(areas.max(initial=0)),
         in_air=100 * float(looked_past(vertices, views, THROUGH * voxel).mean()),
         cpu_seconds=seconds,
     )
 
 
-def _gaps(mesh: Mesh, views: list[TrueView]) -> Array:
-    """Return the distances (N,) to the mesh from what two photos truly see."""
+def _gaps(mesh: Mesh, views: list[TrueView]) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """Return what two photos truly see (N, 3), its distances (N,) to the mesh, and which of it (N,)
+    is at every so many-th pixel.
+    """
     import open3d as o3d
     import open3d.core as o3c
 
@@ -120,18 +133,48 @@ def _gaps(mesh: Mesh, views: list[TrueView]) -> Array:
         o3c.Tensor.from_numpy(np.ascontiguousarray(mesh.vertices)),
         o3c.Tensor.from_numpy(mesh.faces.astype(np.uint32)),
     )
-    gaps = []
+    places, gaps, chosen = [], [], []
     for k, view in enumerate(views):
         world = transform_points(view.cam_to_world, unproject(view.depth, view.intrinsics))
-        points = world[seen_by_another(views, k) & _every(view.depth.shape)].astype(np.float32)
+        seen = seen_by_another(views, k)
+        points = world[seen].astype(np.float32)
+        places.append(points.astype(np.float64))
         gaps.append(caster.compute_distance(o3c.Tensor.from_numpy(points)).numpy())
-    return np.concatenate(gaps).astype(np.float64)
+        chosen.append(_every(view.depth.shape)[seen])
+    return (
+        np.concatenate(places),
+        np.concatenate(gaps).astype(np.float64),
+        np.concatenate(chosen),
+    )
 
 
 def _every(shape: tuple[int, ...]) -> NDArray[np.bool_]:
     chosen = np.zeros(shape, bool)
     chosen[::EVERY, ::EVERY] = True
     return chosen
+
+
+def patches(missing: Array) -> tuple[Array, Array]:
+    """Return the diameters (M,) and areas (M,) of the connected patches of points (N, 3) of surface
+    that are missing, in voxels.
+
+    Points are put into cells two voxels wide, as far apart as pixels may be; cells that touch, at a
+    corner at least, are connected. A cell counts as a square of its width, so that areas of slanted
+    surface come out up to twice as large.
+    """
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+    from scipy.spatial.distance import pdist
+
+    if not len(missing):
+        return np.zeros(0), np.zeros(0)
+    cells = np.unique(np.floor(missing / CELL).astype(np.int64), axis=0)
+    touching = cKDTree(cells).sparse_distance_matrix(cKDTree(cells), 1, p=np.inf)
+    count, patch = connected_components(touching, directed=False)
+    areas = CELL**2 * np.bincount(patch, minlength=count)
+    # A cell is as wide as itself: what spans n of them in a row is n wide.
+    widths = [CELL * (1 + pdist(cells[patch == n]).max(initial=0)) for n in range(count)]
+    return np.array(widths), areas.astype(np.float64)
 
 
 def looked_past(points: Array, views: list[TrueView], margin: float) -> NDArray[np.bool_]:

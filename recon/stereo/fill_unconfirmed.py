@@ -88,6 +88,7 @@ def fill_unconfirmed(
     reprojected: Estimate | None = None,
     pixels: Tensor | None = None,
     planes: Tensor | None = None,
+    beside: Tensor | None = None,
     *,
     quick: bool = False,
 ) -> Estimate:
@@ -99,9 +100,15 @@ def fill_unconfirmed(
     Confidence is 0 in ``checked`` where depth is not confirmed. ``reprojected``: confirmed depth of
     other photos seen from this one, less firm; ``pixels`` (h, w, 3) in [0, 1]. ``planes`` (h, w):
     inverse depth of plain regions that photos agree on, 0 = none; depth behind it that photos
-    confirm is what they mirror. ``quick``: see :class:`Observations`.
+    confirm is what they mirror. ``beside`` (h, w): the same of pixels that are a region's by their
+    colour, 0 = none; depth before it that photos confirm is that of an outline nearby. ``quick``:
+    see :class:`Observations`.
     """
     checked = close_gaps(checked)
+    if planes is not None and beside is not None:
+        front = (beside > 0) & (checked.confidence > 0) & (checked.depth * beside < 1 - _BEHIND)
+        checked = Estimate(checked.depth, torch.where(front, 0.0, checked.confidence))
+        planes = torch.where(front, beside, planes)
     if planes is not None:
         behind = (planes > 0) & (checked.depth * planes > 1 + _BEHIND)
         checked = Estimate(checked.depth, torch.where(behind, 0.0, checked.confidence))

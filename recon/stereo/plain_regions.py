@@ -14,7 +14,7 @@ _STEP = 1.5
 _WEAK_STEP, _REACH = 3.0, 40
 """A region goes on where they change by less than this, twice as much (hysteresis, as Canny 1986
 has it), up to so many pixels away."""
-_LEAST = 0.004
+LEAST = 0.004
 """Share of the photo that a region takes at least."""
 _EDGE, _LEAST_UNKNOWN = 10.0, 0.008
 """Unknown parts end where colours change by so much from pixel to pixel; share of the photo that
@@ -36,7 +36,7 @@ def plain_regions(colours: NDArray[np.float32]) -> NDArray[np.int16]:
     area[0] = 0
     order = np.argsort(-area, kind="stable")
     found = np.zeros(labels.shape, np.int16)
-    for number, label in enumerate(order[area[order] >= _LEAST * labels.size], start=1):
+    for number, label in enumerate(order[area[order] >= LEAST * labels.size], start=1):
         x, y, width, height, _ = stats[label]
         at = np.s_[y : y + height, x : x + width]
         its = (labels[at] == label).astype(np.uint8)

@@ -27,6 +27,7 @@ from recon.stereo.borrowed_depth import borrowed_depth
 from recon.stereo.cross_check import DeviceDepth, Estimate, confirm, reproject_confirmed
 from recon.stereo.fill_unconfirmed import fill_unconfirmed
 from recon.stereo.frame import Frame
+from recon.stereo.outlines import beside_regions
 from recon.stereo.photo import Photo2D
 from recon.stereo.plane_sweep import scorer_of
 from recon.stereo.planes_behind import with_planes_behind
@@ -53,7 +54,7 @@ T = TypeVar("T")
 # source of about five others.
 _CACHE_BYTES, _LEAST_CACHED = 64 * 2**20, 16
 # Of refine_depths, for results that were kept.
-_VERSION = 8
+_VERSION = 9
 _NEEDS = Needs("Depth: stereo", memory_mb=1600, per_task=4)
 # Factors of depth to either side within which surfaces shaped like the prior, and like what the
 # first search left, are tried: a prior may be nearly a half off, what is known by then a seventh.
@@ -371,12 +372,20 @@ class _Stereo:
         sure: Sequence[DeviceDepth],
         regions: RegionPlanes | None = None,
     ) -> DepthMap:
-        reprojected, planes = reproject_confirmed(frame.photo, sure), None
+        reprojected, planes, beside = reproject_confirmed(frame.photo, sure), None, None
         if regions is not None:
             inverse = regions.inverse(*frame.photo.grey.shape)
             planes = torch.from_numpy(inverse).to(self._device)
+            its = beside_regions(regions, frame.pixels.cpu().numpy())
+            beside = torch.from_numpy(its).to(self._device)
         filled = fill_unconfirmed(
-            own, frame.prior, reprojected, frame.pixels, planes, quick=not self._options.planes
+            own,
+            frame.prior,
+            reprojected,
+            frame.pixels,
+            planes,
+            beside,
+            quick=not self._options.planes,
         )
         return frame.counted(filled).depth_map()
 

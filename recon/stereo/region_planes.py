@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from pointmap.camera import Array
+from recon.stereo.box_edges import with_faces_apart
 from recon.stereo.flat_places import FlatParts, flat_directions, flat_places
 from recon.stereo.piecewise_planes import find_planes
 from recon.stereo.plain_region import Region, RegionPhoto, Sources
@@ -45,10 +46,22 @@ class RegionPlanes:
 
     def inverse(self, height: int, width: int) -> NDArray[np.float32]:
         """Return inverse depth (height, width) on the planes, 0 where there is none."""
+        return self.on_planes(self.labels_at(height, width))
+
+    def labels_at(self, height: int, width: int) -> NDArray[np.int16]:
+        """Return the labels (height, width) of the photo at another size."""
         rows, columns = self.labels.shape
         x = (np.arange(width) + 0.5) * (columns / width)
         y = (np.arange(height) + 0.5) * (rows / height)
-        labels = self.labels[y.astype(int)[:, None], x.astype(int)]
+        return self.labels[y.astype(int)[:, None], x.astype(int)]
+
+    def on_planes(self, labels: NDArray[np.int16]) -> NDArray[np.float32]:
+        """Return inverse depth (h, w) on the planes of ``labels`` (h, w) at any size of the photo,
+        0 where there is none.
+        """
+        (height, width), (rows, columns) = labels.shape, self.labels.shape
+        x = (np.arange(width) + 0.5) * (columns / width)
+        y = (np.arange(height) + 0.5) * (rows / height)
         a, b, c = np.concatenate([np.zeros((1, 3)), self.planes])[labels].transpose(2, 0, 1)
         return np.maximum(a + b * (x - 0.5) + c * (y[:, None] - 0.5), 0).astype(np.float32)
 
@@ -96,6 +109,7 @@ def region_candidates(
     is flat in it and in photos around it.
     """
     plain = plain_regions(reference.colours)
+    plain = with_faces_apart(plain, reference.known, _MOSTLY_KNOWN)
     labels = with_unknown_parts(plain, reference.known > 0, reference.colours)
     labels[prior <= 0] = 0
     regions = regions_of(labels, reference, prior, sources) if sources else {}

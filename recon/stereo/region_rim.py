@@ -47,12 +47,18 @@ class Rim:
         if not len(self.starts):
             return np.ones(len(planes))
         ratio = self.pixels.ratio(planes)
-        on = (1 - np.abs(ratio - 1) / (2 * ON_PLANE)).clip(0, 1)
-        held = np.maximum.reduceat(on, self.starts, axis=1).sum(axis=1) / self.outline
+        held = self.held(ratio)
         nearer = np.logical_and.reduceat(ratio < 1 - 2 * ON_PLANE, self.starts, axis=1)
         hidden = nearer.sum(axis=1) / self.outline
         # A rim of a few pixels proves nothing.
         return np.asarray(1 - held / (self.share - _OCCLUDED * hidden + 0.05))
+
+    def held(self, ratio: Array) -> Array:
+        """Return the share (C,) of the outline that surfaces hold, by the ``ratio`` (C, N) of their
+        inverse depth to that of the pixels.
+        """
+        on = (1 - np.abs(ratio - 1) / (2 * ON_PLANE)).clip(0, 1)
+        return np.asarray(np.maximum.reduceat(on, self.starts, axis=1).sum(axis=1) / self.outline)
 
     @cached_property
     def planes(self) -> list[Array]:

@@ -6,7 +6,7 @@ import pytest
 from scene_factory import make_scene
 
 from benchmarks import surface
-from benchmarks.courtyard_surface import looked_past
+from benchmarks.courtyard_surface import looked_past, patches
 from benchmarks.stereo import TrueView
 
 
@@ -44,3 +44,13 @@ def test_what_hangs_before_a_wall_or_the_sky_is_looked_past() -> None:
     ).T
     found = looked_past(np.stack([x, y, z], -1), [view], 0.5)
     assert found.tolist() == [False, True, False, True, True, False]
+
+
+def test_patches_that_touch_are_one_and_specks_apart_are_not() -> None:
+    row = np.stack([np.arange(0, 30, 0.5), np.zeros(60), np.zeros(60)], axis=-1)
+    square = np.stack([*np.meshgrid(range(100, 108), range(8)), np.zeros((8, 8))], axis=-1)
+    widths, areas = patches(np.concatenate([row, square.reshape(-1, 3), [[200.0, 0, 0]]]))
+    found = sorted(zip(areas, widths, strict=True))
+    assert [area for area, _ in found] == [4, 60, 64]
+    assert np.allclose([width for _, width in found], [2, 30, 2 + 6 * np.sqrt(2)])
+    assert all(len(part) == 0 for part in patches(np.zeros((0, 3))))

@@ -1,11 +1,13 @@
 from dataclasses import replace
 
+import cv2
 import numpy as np
 from fused_room import VOXEL
 from numpy.typing import NDArray
-from synthetic import Shot, view_of
+from synthetic import Shot, shoot, view_of
 
 from recon.fusion import FusionOptions, fuse_mesh, fuse_points
+from recon.fusion.passing_things import StandingMaps
 from recon.fusion.surface import fuse_surface
 from recon.fusion.usable_depth import usable_depths
 from recon.scene import LoadedMaps, View
@@ -78,3 +80,22 @@ def test_another_exposure_is_no_other_thing(shots: list[Shot]) -> None:
 def test_two_photos_do_not_tell_which_one_is_passed(shots: list[Shot]) -> None:
     views = [_passed(shot, n)[0] for n, shot in enumerate(shots[:2])]
     assert _magenta(fuse_points(views, options=OPTIONS).colours) > 0
+
+
+def test_things_that_stereo_made_wider_do_not_pass() -> None:
+    shots = shoot(6, width=320, height=240, span_deg=24, wavelength=1.2)
+    passing = []
+    for depth in usable_depths([_widened(shot, 4) for shot in shots], OPTIONS):
+        maps = depth.view.maps
+        passing.append(0.0 if not isinstance(maps, StandingMaps) else 1 - maps.usable.mean())
+    # With colours held against those of the same pixel alone, 2.6 %.
+    assert np.mean(passing) < 0.01
+
+
+def _widened(shot: Shot, by: int) -> View:
+    """Return a view whose nearer things reach ``by`` pixels past their outlines, as matched windows
+    make them.
+    """
+    view = view_of(shot)
+    depth = cv2.erode(view.depth, np.ones((2 * by + 1,) * 2, np.uint8))
+    return replace(view, maps=LoadedMaps(view.pixels, depth, view.confidence))
