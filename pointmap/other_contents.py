@@ -19,6 +19,8 @@ _OTHER_KINDS = {
     b"%PDF": "PDF",
     b"%!PS": "PostScript",
     b"DDS ": "DDS",
+    b"P5": "PGM",
+    b"P6": "PPM",
 }
 _FILMS = (b"isom", b"iso2", b"mp41", b"mp42", b"qt  ", b"avc1", b"M4V ", b"3gp4", b"3gp5")
 _TIFF = (b"II*\0", b"MM\0*")
