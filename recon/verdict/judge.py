@@ -91,8 +91,8 @@ def _of_given(verdict: Verdict, explained: float) -> Verdict:
     """Return the verdict on cameras of a file, of which matches say that they are others."""
     doubtful = doubted(
         verdict,
-        f"only {explained:.0%} of the verified matches fit the cameras that were given: check their "
-        "axes and direction (camera to world), their focal lengths and names, or leave out "
+        f"only {explained:.0%} of the verified matches fit the cameras that were given: check "
+        "their axes and direction (camera to world), their focal lengths and names, or leave out "
         "--known-cameras to have them solved",
     )
     if explained >= _CONTRADICTED and verdict.word != "wrong":
