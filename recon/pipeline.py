@@ -436,14 +436,7 @@ def _aligned_scene(
 ) -> Scene:
     """Return the scene of solved cameras; ``place`` is added to the stages' names."""
     with run.stage(f"Judging the cameras{place}"):
-        names = [photo.name for photo in inputs.photos]
-        learned = inputs.matcher is not None
-        known = *inputs.known.lenses, *inputs.known.cam_to_world
-        given = options.known_cameras is not None and any(one is not None for one in known)
-        first_verdict = inputs.work.once(
-            content_key("verdict", 4, inputs.photo_keys, names, alignment, learned, given),
-            lambda: _first_verdict(inputs.photos, alignment, learned=learned, given=given),
-        )
+        first_verdict = _first_verdict(inputs, alignment, options)
     _tell(first_verdict, place)
     with run.stage(f"Depth{place}") as advance:
         dense = dense_depths(
@@ -477,13 +470,29 @@ def _aligned_scene(
     return replace(scene, units=inputs.known.units, world=world, verdict=verdict)
 
 
-def _first_verdict(
-    photos: Sequence[Photo], alignment: Alignment, *, learned: bool, given: bool
-) -> Verdict | None:
+def _first_verdict(inputs: Inputs, alignment: Alignment, options: Options) -> Verdict | None:
     """Return what is to be thought of the cameras before there is depth."""
-    compared = compare_pictures(photos, alignment)
-    verdict = judge(photos, alignment, compared, learned=learned, given=given)
-    return judge_alike(verdict, photos, alignment)
+    photos, known = inputs.photos, inputs.known
+    of_file = options.known_cameras is not None
+    poses = of_file and any(pose is not None for pose in known.cam_to_world)
+    lenses = of_file and any(lens is not None for lens in known.lenses)
+    lenses = lenses or options.focal.focal_px is not None
+    told = inputs.matcher is not None, poses, lenses
+
+    def judged() -> Verdict | None:
+        verdict = judge(
+            photos,
+            alignment,
+            compare_pictures(photos, alignment),
+            learned=told[0],
+            given_poses=poses,
+            given_lenses=lenses,
+        )
+        return judge_alike(verdict, photos, alignment)
+
+    names = [photo.name for photo in photos]
+    key = content_key("verdict", 4, inputs.photo_keys, names, alignment, *told)
+    return inputs.work.once(key, judged)
 
 
 def _tell(verdict: Verdict | None, place: str) -> None:

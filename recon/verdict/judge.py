@@ -57,21 +57,29 @@ def judge(
     compared: ComparedPictures | None = None,
     *,
     learned: bool = False,
-    given: bool = False,
+    given_poses: bool = False,
+    given_lenses: bool = False,
 ) -> Verdict | None:
     """Return how far the cameras of a scene can be believed; None with fewer than two placed.
 
     ``compared``: what the photos find of each other's pictures, if these were looked at.
     ``learned``: matches may be those of a learned matcher, which gives as many where two photos
-    show hardly anything of the same. ``given``: cameras are those of a file of the user's.
+    show hardly anything of the same. ``given_poses``, ``given_lenses``: what the user says of
+    cameras or of lenses was taken as it is.
     """
     placed = sum(pose is not None for pose in alignment.cam_to_world)
     if placed < 2:
         return None
     evidence = scene_evidence(photos, alignment, compared)
     verdict = verdict_of(evidence, [photo.name for photo in photos])
-    if given and evidence.explained < _EXPLAINED:
+    if given_poses and evidence.explained < _EXPLAINED:
         return _of_given(verdict, evidence.explained)
+    if given_lenses and verdict.word != "sound" and evidence.shift_deg > evidence.error_deg:
+        return replace(
+            verdict,
+            reason="cameras of other lenses than were given would stand elsewhere: check what "
+            "--known-cameras or --focal.focal-px say of focal lengths, or leave that out",
+        )
     if alignment.cut_out and verdict.word == "sound":
         return doubted(
             verdict,
