@@ -12,7 +12,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy as np
 from benchmarks.measure import Measured, run_measured
 from benchmarks.scale_scenes import CACHE, PhotoSet, render_set
 from benchmarks.scenes import spaced
+from pointmap.decoding import open_picture
 from pointmap.errors import InputError
 from pointmap.images import find_photos
 from pointmap.metrics import auc_at
@@ -37,6 +38,8 @@ QUICK_DEPTH = (
     "--fusion.max-triangles", "20000", "--fusion.max-points", "20000",
 )  # fmt: skip
 """What makes the rest quick where only the cameras are asked for; it comes after they are found."""
+_LARGE_QUALITY = 92
+"""Of the JPEG files that enlarged photos are written as."""
 SUMMARY = ("photos", "method", "registered", "AUC@5", "drift %", "wall s", "CPU s", "peak GB")
 
 
@@ -108,6 +111,21 @@ def given_photos(folder: Path, truth: Path | None, count: int) -> Photos:
         raise InputError(f"{folder} has {len(found)} photos, not {count}")
     names = tuple(path.name for path in spaced(found, count))
     return Photos(folder, names, read_truth(truth) if truth else None)
+
+
+def enlarged(photos: Photos, folder: Path, long_side: int) -> Photos:
+    """Return the photos with a longer side of ``long_side`` pixels, written to ``folder``."""
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in photos.names:
+        with open_picture(photos.folder / name) as picture:
+            scale = long_side / max(picture.size)
+            size = round(picture.width * scale), round(picture.height * scale)
+            picture.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(
+                folder / name, quality=_LARGE_QUALITY
+            )
+    return replace(photos, folder=folder)
 
 
 def run_ours(photos: Photos, out: Path, options: ScaleOptions) -> Outcome:
@@ -296,6 +314,9 @@ def main(arguments: Sequence[str]) -> int:
     add("--seed", type=int, default=0, help="of the street")
     add("--cache", type=Path, default=CACHE, help=f"folder of generated streets ({CACHE})")
     add("--out", type=Path, default=Path("runs/scale"), help="results and logs (runs/scale)")
+    add(
+        "--long-side", type=int, metavar="PX", help="enlarge the photos first, as of a large camera"
+    )
     add("--until", choices=("aligned", "all"), default="all", help="stop measuring there")
     add("--no-colmap", action="store_true", help="pointmap alone")
     add(
@@ -323,6 +344,8 @@ def main(arguments: Sequence[str]) -> int:
             )
         except InputError as error:
             parser.error(str(error))
+        if given.long_side is not None:
+            photos = enlarged(photos, given.out / f"photos-{count}", given.long_side)
         outcomes.append(run_ours(photos, given.out / f"pointmap-{count}", options))
         if not given.no_colmap:
             outcomes += run_colmap(photos, given.out / f"colmap-{count}", options)

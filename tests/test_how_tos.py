@@ -32,9 +32,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from video_clips import write_clip
 
 import pointmap.training.generate
+from benchmarks.clips import write_clip
 from pointmap.checkpoint import save_checkpoint
 from pointmap.network import build_network
 from pointmap.training.__main__ import NETWORKS

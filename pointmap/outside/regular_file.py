@@ -11,6 +11,8 @@ from pathlib import Path
 MAX_FILE_BYTES = 2**30
 """Larger files of numbers (JSON, depth maps, models) are refused before they are read."""
 
+_PART_BYTES = 2**20
+
 
 def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading bytes; the caller closes it.
@@ -49,11 +51,15 @@ def home_expanded(given: str | Path) -> Path:
 def read_regular(path: Path, *, most_bytes: int = MAX_FILE_BYTES) -> bytes:
     """Return what a regular file holds; ``OSError`` as above, and when it is larger than allowed.
 
-    Read up to the bound, so that a file that grows meanwhile is none the worse.
+    A file that grows meanwhile is none the worse. Python asks the system for as much memory as is
+    to be read, so that is never the bound: it may be more than there is.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        data = file.read(most_bytes + 1) if size <= most_bytes else b""
-    if size > most_bytes or len(data) > most_bytes:
+        parts = [file.read(size)] if size <= most_bytes else []
+        while size <= most_bytes and (part := file.read(_PART_BYTES)):
+            parts.append(part)
+            size += len(part)
+    if size > most_bytes:
         raise OSError(errno.EFBIG, f"larger than {most_bytes / 2**20:.0f} MB", str(path))
-    return data
+    return b"".join(parts)

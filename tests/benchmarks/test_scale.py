@@ -13,6 +13,7 @@ from benchmarks import scale
 from benchmarks.scale import Cost, Outcome
 from benchmarks.scale_colmap import sequential_pairs
 from pointmap.camera import rigid
+from pointmap.decoding import open_picture
 from recon.evaluation.scene import read_truth
 
 ROOT = Path(__file__).parents[2]
@@ -104,6 +105,19 @@ def test_too_few_photos_are_an_error(fake: Path, capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         scale.main(["--photos", str(fake / "photos"), "--out", str(fake / "out")])
     assert "has 1 photos, not 50" in capsys.readouterr().err
+
+
+def test_enlarged_photos_keep_names_and_shape(tmp_path: Path) -> None:
+    scene = ROOT / "examples" / "courtyard"
+    truth = read_truth(scene / "cameras.json")
+    photos = scale.Photos(scene / "images", truth.names[:1], truth)
+    large = scale.enlarged(photos, tmp_path / "large", 900)
+    sizes = []
+    for one in (photos, large):
+        with open_picture(one.folder / one.names[0]) as picture:
+            sizes.append(picture.size)
+    assert large.names == photos.names and large.truth is truth
+    assert max(sizes[1]) == 900 and sizes[1][0] * sizes[0][1] == sizes[1][1] * sizes[0][0]
 
 
 def test_exponents_of_power_laws_are_found() -> None:

@@ -16,8 +16,9 @@ from PIL import Image, ImageCms
 from safetensors.torch import save_file
 from scene_factory import make_scene
 from tiny_network import tiny_config
-from video_clips import numbered, write_clip
+from video_clips import numbered
 
+from benchmarks.clips import write_clip
 from pointmap.checkpoint import load_network
 from pointmap.errors import InputError
 from pointmap.images import Photo, ResizedPhoto, load_photo, open_photos

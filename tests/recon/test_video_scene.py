@@ -14,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 from synthetic import shoot
-from video_clips import write_clip
 
 import recon
+from benchmarks.clips import write_clip
 from pointmap.checkpoint import save_checkpoint
 from pointmap.network import build_network
 from pointmap.training.__main__ import NETWORKS

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +73,34 @@ def test_no_more_is_read_than_allowed(tmp_path: Path) -> None:
     assert read_regular(tmp_path / "a", most_bytes=5) == b"12345"
     with pytest.raises(OSError, match="larger than 0 MB"):
         read_regular(tmp_path / "a", most_bytes=4)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no bound on memory on this system")
+def test_a_small_file_takes_no_memory_for_what_it_might_hold(tmp_path: Path) -> None:
+    # A laptop of 8 GB refuses 16 at once, though nothing would ever be written there.
+    (tmp_path / "a").write_bytes(b"12345")
+    script = f"""
+import resource
+from pathlib import Path
+from pointmap.outside.regular_file import read_regular
+resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
+print(read_regular(Path({str(tmp_path / "a")!r}), most_bytes=2**34))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "b'12345'\n", done.stderr
+
+
+def test_a_file_that_grows_is_read_up_to_the_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"12345")
+    as_it_was = os.stat(path)
+    path.write_bytes(b"1234567")
+    monkeypatch.setattr(os, "fstat", lambda handle: as_it_was)
+    assert read_regular(path, most_bytes=7) == b"1234567"
+    with pytest.raises(OSError, match="larger than"):
+        read_regular(path, most_bytes=6)
     with pytest.raises(OSError, match="no name of a file"):
         open_regular(tmp_path / "a\0b")
     assert home_expanded("~nosuchuser/a") == Path("~nosuchuser/a")

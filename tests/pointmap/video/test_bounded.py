@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from video_clips import numbered, write_clip
+from video_clips import numbered
 
+from benchmarks.clips import write_clip
 from pointmap.errors import InputError
 from pointmap.video.bounded import bounded_candidates
 from pointmap.video.candidates import candidates_of

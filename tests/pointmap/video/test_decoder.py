@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from video_clips import number_of, numbered, painting, window, write_clip
+from video_clips import number_of, numbered, painting, window
 
+from benchmarks.clips import write_clip
 from pointmap.errors import InputError
 from pointmap.video.decoder import DecodedFrame, decoded_frames
 

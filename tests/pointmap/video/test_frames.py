@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from video_clips import painting, window, write_clip
+from video_clips import painting, window
 
+from benchmarks.clips import write_clip
 from pointmap.errors import InputError
 from pointmap.video.frames import choose_frames
 from pointmap.video.selection import STEP
