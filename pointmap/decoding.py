@@ -123,7 +123,7 @@ def open_picture(path: Path, formats: tuple[str, ...] = PHOTO_FORMATS) -> Iterat
     except UnusablePicture:
         raise
     except Exception as error:  # decoders raise anything on a crafted or damaged file
-        if isinstance(error, UnidentifiedImageError):
+        if isinstance(error, UnidentifiedImageError) and formats == PHOTO_FORMATS:
             with suppress(OSError):
                 refuse_other_contents(path)
         raise UnusablePicture(_reason(path, formats, error)) from error

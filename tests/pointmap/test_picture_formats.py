@@ -203,7 +203,8 @@ def test_another_format_under_a_pictures_name_is_refused(
         READERS[reader][0](path)
     assert started == []
     said = str(caught.value)
-    assert "a.png" in said and "picture, or its header is damaged" in said
+    assert "a.png" in said
+    assert any(words in said for words in ("picture, or its header is damaged", "is not read"))
     assert "\n" not in said
 
 
