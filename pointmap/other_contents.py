@@ -23,6 +23,7 @@ _OTHER_KINDS = {
     b"P6": "PPM",
 }
 _FILMS = (b"isom", b"iso2", b"mp41", b"mp42", b"qt  ", b"avc1", b"M4V ", b"3gp4", b"3gp5")
+_LOOKED_AT = 2**16
 _TIFF = (b"II*\0", b"MM\0*")
 _BITS_PER_SAMPLE, _COMPRESSION, _SAMPLE_FORMAT, _FLOATS = 258, 259, 339, 3
 
@@ -32,7 +33,7 @@ def refuse_other_contents(path: Path) -> None:
     photo; ``OSError`` where it cannot be read.
     """
     with open_regular(path) as file:
-        start = file.read(512)
+        start = file.read(_LOOKED_AT)
     for begins, kind in _OTHER_KINDS.items():
         if start.startswith(begins):
             raise UnusablePicture(f"of a kind that is not read ({kind}); save it as JPEG or PNG")
