@@ -92,7 +92,7 @@ def some_photos(scene: Matched, count: int, rng: np.random.Generator) -> list[in
         tied = total[chosen].max(axis=0)
         tied[chosen] = -1
         best = np.argsort(-tied)[: max(2, count // 2)]
-        chosen.append(int(rng.choice(best)))
+        chosen.append(int(rng.choice(best[tied[best] >= 0])))
     return sorted(chosen)
 
 
