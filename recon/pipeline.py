@@ -477,22 +477,22 @@ def _first_verdict(inputs: Inputs, alignment: Alignment, options: Options) -> Ve
     poses = of_file and any(pose is not None for pose in known.cam_to_world)
     lenses = of_file and any(lens is not None for lens in known.lenses)
     lenses = lenses or options.focal.focal_px is not None
-    told = inputs.matcher is not None, poses, lenses
+    learned = inputs.matcher is not None
 
     def judged() -> Verdict | None:
         verdict = judge(
             photos,
             alignment,
             compare_pictures(photos, alignment),
-            learned=told[0],
+            learned=learned,
             given_poses=poses,
             given_lenses=lenses,
         )
         return judge_alike(verdict, photos, alignment)
 
     names = [photo.name for photo in photos]
-    key = content_key("verdict", 4, inputs.photo_keys, names, alignment, *told)
-    return inputs.work.once(key, judged)
+    depends_on = inputs.photo_keys, names, alignment, learned, poses, lenses
+    return inputs.work.once(content_key("verdict", 4, *depends_on), judged)
 
 
 def _tell(verdict: Verdict | None, place: str) -> None:
