@@ -20,8 +20,8 @@ import numpy as np
 from benchmarks.measure import Measured, run_measured
 from benchmarks.scenes import ROOT
 from pointmap.camera import invert_rigid, project, transform_points
-from pointmap.decoding import UnusablePicture, open_picture
-from pointmap.errors import InputError
+from pointmap.decoding import open_picture
+from pointmap.errors import InputError, UnusablePicture
 from recon.evaluation.scene import SceneTruth, read_truth, score_scene
 from recon.evaluation.tables import markdown
 from recon.export import load_scene

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -25,14 +25,16 @@ def write_clip(
     aspect: Fraction | None = None,
     keyframe_every: int = 12,
     faststart: bool = False,
+    more: Mapping[str, str] | None = None,
 ) -> Path:
     """Write RGB pictures at 30 per second, or at ``times_s``.
 
     ``turn``: stored so that they have to be turned clockwise by so many degrees, as a flag of the
-    file says. ``faststart``: what the file declares stands before the pictures.
+    file says. ``faststart``: what the file declares stands before the pictures. ``more``: options
+    of the encoder.
     """
     options = {"movflags": "faststart"} if faststart and path.suffix == ".mp4" else {}
-    quiet = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+    quiet = {"x265-params": "log-level=none"} if codec == "libx265" else dict(more or {})
     with av.open(str(path), "w", options=options) as container:
         stream = None
         for n, upright in enumerate(pictures):

@@ -13,7 +13,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
@@ -22,6 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
+from pointmap.adobe_rgb import adobe_rgb_profile
+from pointmap.errors import UnusablePicture
+from pointmap.exif import says_adobe_rgb
+from pointmap.other_contents import refuse_other_contents
 from pointmap.outside.regular_file import MAX_FILE_BYTES, open_regular
 from pointmap.raw_photos import BYTES_PER_PIXEL, develop, is_raw, reads_raw
 
@@ -60,10 +64,6 @@ _ORIENTATION, _TURNED = 0x0112, "pointmap turned"
 # Pictures that take more are read one at a time, however many threads there are.
 _LARGE_BYTES = 128e6
 _limit_lock, _large_lock = threading.Lock(), threading.Lock()
-
-
-class UnusablePicture(Exception):
-    """A picture that cannot be read or cannot serve; the message says why, for the user."""
 
 
 @lru_cache(maxsize=1)
@@ -123,6 +123,9 @@ def open_picture(path: Path, formats: tuple[str, ...] = PHOTO_FORMATS) -> Iterat
     except UnusablePicture:
         raise
     except Exception as error:  # decoders raise anything on a crafted or damaged file
+        if isinstance(error, UnidentifiedImageError) and formats == PHOTO_FORMATS:
+            with suppress(OSError):
+                refuse_other_contents(path)
         raise UnusablePicture(_reason(path, formats, error)) from error
 
 
@@ -226,7 +229,10 @@ def decode(image: Image.Image, width: int, height: int, orientation: int = 1) ->
     sampling = Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC
     if size != filterable.size or box != (0, 0, *size):
         filterable = filterable.resize(size, sampling, box=box, reducing_gap=3.0)
-    rgb = _as_srgb(filterable, image.info.get("icc_profile"))
+    profile = image.info.get("icc_profile")
+    if not profile and says_adobe_rgb(image):
+        profile = adobe_rgb_profile()
+    rgb = _as_srgb(filterable, profile)
     if orientation in FLIP_OR_TURN:
         rgb = rgb.transpose(FLIP_OR_TURN[orientation])
     return np.array(rgb)

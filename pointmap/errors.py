@@ -15,6 +15,10 @@ class InputError(Exception):
         super().__init__(one_line(message))
 
 
+class UnusablePicture(Exception):
+    """A picture that cannot be read or cannot serve; the message says why, for the user."""
+
+
 def one_line(message: str) -> str:
     """Return a message with control characters escaped: names in it may come from anywhere."""
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], message)

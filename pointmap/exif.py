@@ -18,6 +18,7 @@ _FOCAL_LENGTH_MM, _FOCAL_LENGTH_35MM, _LENS_MODEL = 0x920A, 0xA405, 0xA434
 _DIGITAL_ZOOM = 0xA404
 _PIXEL_WIDTH, _PIXEL_HEIGHT = 0xA002, 0xA003
 _PLANE_RESOLUTION, _PLANE_UNIT = 0xA20E, 0xA210
+_INTEROPERABILITY_IFD, _INDEX, _ADOBE_RGB = 0xA005, 1, "R03"
 
 _MM_PER_PLANE_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
 _FULL_FRAME_DIAGONAL_MM = math.hypot(36, 24)
@@ -53,6 +54,15 @@ def read_exif(image: Image.Image) -> ExifHints:
         value = _positive(details, tag)
         parts.append("" if value is None else f"{value:.4g}")
     return ExifHints(orientation, _focal_px(details, *image.size), "|".join(parts))
+
+
+def says_adobe_rgb(image: Image.Image) -> bool:
+    """Return whether a picture's colours are those of Adobe RGB by EXIF (DCF 2.0)."""
+    try:
+        tags = dict(image.getexif().get_ifd(_INTEROPERABILITY_IFD))
+    except Exception:  # as above
+        return False
+    return _text(tags, _INDEX) == _ADOBE_RGB
 
 
 def _focal_px(tags: Mapping[int, object], width: int, height: int) -> float | None:

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pointmap.decoding import UnusablePicture, decode, is_invisible, open_picture, stored_turned
-from pointmap.errors import InputError
+from pointmap.decoding import decode, is_invisible, open_picture, stored_turned
+from pointmap.errors import InputError, UnusablePicture
 from pointmap.exif import read_exif
 from pointmap.left_out import live_movies, tell_left_out
 from pointmap.masks import (

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pointmap.decoding import FLIP_OR_TURN, OPAQUE, UnusablePicture, open_picture
+from pointmap.decoding import FLIP_OR_TURN, OPAQUE, open_picture
+from pointmap.errors import UnusablePicture
 
 RIM_PX = 2
 """Pixels beside what is masked that hold some of it, in the way masks are cut out and pictures

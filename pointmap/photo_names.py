@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePath
@@ -31,6 +32,13 @@ def photo_names(paths: Sequence[Path]) -> list[str]:
         names.append(name)
         taken.add(name.casefold())
     return names
+
+
+def composed(name: str) -> str:
+    """Return a name with its accents in their letters (Unicode's form NFC), as most systems write
+    it; a name that came over from a Mac may have them as characters of their own.
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 def _one_drive(folders: Sequence[PurePath]) -> bool:

@@ -199,26 +199,9 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
             network_pairs(inputs, matches, options.pose_from, partners=options.partners),
             advance=advance,
         )
-    evidence, alignment = _cameras(inputs, features, matches, seen, options, run)
-    with run.stage("Comparing zooms"):
-        zooms = inputs.work.once(
-            content_key("zooms", 5, evidence, alignment, options.align, inputs.known),
-            lambda: cameras_by_zoom(
-                inputs.photos,
-                evidence,
-                alignment,
-                options.align,
-                known_cam_to_world=inputs.known.cam_to_world,
-            ),
-        )
-    if zooms is not None:
-        inputs = replace(inputs, photos=with_zooms(inputs.photos, zooms))
-        evidence, alignment = _cameras(
-            inputs, features, matches, seen, options, run, " at several zooms", zooms
-        )
-    evidence, alignment = _with_lenses(
-        inputs, features, matches, seen, (evidence, alignment), options, run
-    )
+    found = _cameras(inputs, features, matches, seen, options, run)
+    inputs, found = _with_zooms(inputs, features, matches, seen, found, options, run)
+    evidence, alignment = _with_lenses(inputs, features, matches, seen, found, options, run)
     groups = further_groups(alignment)
     scene = in_metres(
         _aligned_scene(inputs, evidence, alignment, options, run),
@@ -235,13 +218,48 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
         )
     further: list[Scene] = []
     for group in groups if options.all_scenes else ():
-        part = inputs.of_photos(group), Chosen(features, group), evidence.of_photos(group)
         place = f" of scene {len(further) + 2}"
-        own = _alignment(*part, options, run, place)
-        if sum(pose is not None for pose in own.cam_to_world) > 1:
-            further.append(_aligned_scene(part[0], part[2], own, options, run, place))
+        part, told = inputs.of_photos(group), found[0].of_photos(group)
+        own = Chosen(features, group), told.matches, seen.of_photos(group)
+        solved = told, _alignment(part, own[0], told, options, run, place)
+        part, solved = _with_zooms(part, *own, solved, options, run, place)
+        solved = _with_lenses(part, *own, solved, options, run, place)
+        if sum(pose is not None for pose in solved[1].cam_to_world) > 1:
+            further.append(_aligned_scene(part, *solved, options, run, place))
     names = tuple(tuple(inputs.photos[k].name for k in group) for group in groups)
     return replace(scene, other_places=names, further=tuple(further))
+
+
+def _with_zooms(
+    inputs: Inputs,
+    features: Sequence[PhotoFeatures],
+    matches: Sequence[PairMatches],
+    seen: NetworkResult,
+    found: tuple[PairEvidence, Alignment],
+    options: Options,
+    run: Run,
+    place: str = "",
+) -> tuple[Inputs, tuple[PairEvidence, Alignment]]:
+    """Return the photos, and what was ``found``, with the zooms that they show; as they are where
+    they show one. ``place`` is added to the stages' names.
+    """
+    evidence, alignment = found
+    with run.stage(f"Comparing zooms{place}"):
+        zooms = inputs.work.once(
+            content_key("zooms", 5, evidence, alignment, options.align, inputs.known),
+            lambda: cameras_by_zoom(
+                inputs.photos,
+                evidence,
+                alignment,
+                options.align,
+                known_cam_to_world=inputs.known.cam_to_world,
+            ),
+        )
+    if zooms is None:
+        return inputs, found
+    inputs = replace(inputs, photos=with_zooms(inputs.photos, zooms))
+    how = f" at several zooms{place}"
+    return inputs, _cameras(inputs, features, matches, seen, options, run, how, zooms)
 
 
 def _with_lenses(
@@ -252,15 +270,18 @@ def _with_lenses(
     found: tuple[PairEvidence, Alignment],
     options: Options,
     run: Run,
+    place: str = "",
 ) -> tuple[PairEvidence, Alignment]:
-    """Return what was ``found`` with the lenses that the photos show, as far as they may be."""
+    """Return what was ``found`` with the lenses that the photos show, as far as they may be;
+    ``place`` is added to the stage's name.
+    """
     known = inputs.known
     if any(one is not None for one in (*known.lenses, *known.cam_to_world)):
         return found
     if inputs.depth_model is not None and inputs.maps is not None:
         # Maps have held the cameras, and with other lenses would have to once more.
         return found
-    with run.stage("Choosing lenses"):
+    with run.stage(f"Choosing lenses{place}"):
         evidence, alignment = found
         always = options.lens == "fisheye"
         if always or options.lens == "auto":
@@ -415,12 +436,7 @@ def _aligned_scene(
 ) -> Scene:
     """Return the scene of solved cameras; ``place`` is added to the stages' names."""
     with run.stage(f"Judging the cameras{place}"):
-        names = [photo.name for photo in inputs.photos]
-        learned = inputs.matcher is not None
-        first_verdict = inputs.work.once(
-            content_key("verdict", 3, inputs.photo_keys, names, alignment, learned),
-            lambda: _first_verdict(inputs.photos, alignment, learned=learned),
-        )
+        first_verdict = _first_verdict(inputs, alignment, options)
     _tell(first_verdict, place)
     with run.stage(f"Depth{place}") as advance:
         dense = dense_depths(
@@ -454,12 +470,29 @@ def _aligned_scene(
     return replace(scene, units=inputs.known.units, world=world, verdict=verdict)
 
 
-def _first_verdict(
-    photos: Sequence[Photo], alignment: Alignment, *, learned: bool
-) -> Verdict | None:
+def _first_verdict(inputs: Inputs, alignment: Alignment, options: Options) -> Verdict | None:
     """Return what is to be thought of the cameras before there is depth."""
-    verdict = judge(photos, alignment, compare_pictures(photos, alignment), learned=learned)
-    return judge_alike(verdict, photos, alignment)
+    photos, known = inputs.photos, inputs.known
+    of_file = options.known_cameras is not None
+    poses = of_file and any(pose is not None for pose in known.cam_to_world)
+    lenses = of_file and any(lens is not None for lens in known.lenses)
+    lenses = lenses or options.focal.focal_px is not None
+    learned = inputs.matcher is not None
+
+    def judged() -> Verdict | None:
+        verdict = judge(
+            photos,
+            alignment,
+            compare_pictures(photos, alignment),
+            learned=learned,
+            given_poses=poses,
+            given_lenses=lenses,
+        )
+        return judge_alike(verdict, photos, alignment)
+
+    names = [photo.name for photo in photos]
+    depends_on = inputs.photo_keys, names, alignment, learned, poses, lenses
+    return inputs.work.once(content_key("verdict", 4, *depends_on), judged)
 
 
 def _tell(verdict: Verdict | None, place: str) -> None:

@@ -86,6 +86,24 @@ class NetworkResult:
     sketches: list[PairSketch]
     local: dict[tuple[int, int], PairMatches]
 
+    def of_photos(self, numbers: Sequence[int]) -> NetworkResult:
+        """Return what it says of some photos, which are then counted in that order."""
+        place = {number: k for k, number in enumerate(numbers)}
+        return NetworkResult(
+            tuple((place[i], place[j]) for i, j in self.pairs if i in place and j in place),
+            Chosen(self.priors, numbers),
+            [
+                replace(s, i=place[s.i], j=place[s.j])
+                for s in self.sketches
+                if s.i in place and s.j in place
+            ],
+            {
+                (place[i], place[j]): replace(m, i=place[m.i], j=place[m.j])
+                for (i, j), m in self.local.items()
+                if i in place and j in place
+            },
+        )
+
 
 @dataclass(frozen=True)
 class PhotoFeatures:

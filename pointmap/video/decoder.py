@@ -56,6 +56,10 @@ class DecodedFrame:
     def grey(self, long_side: int) -> NDArray[np.uint8]:
         """Return the frame (h, w) as it is stored, not turned, at most ``long_side`` long."""
         frame = self._frame
+        if frame.interlaced_frame:
+            from av import VideoFrame
+
+            frame = VideoFrame.from_ndarray(self._pixels("gray"), format="gray")
         shrink = max(1.0, max(frame.width, frame.height) / long_side)
         small = frame.reformat(
             width=round(frame.width / shrink),
@@ -67,7 +71,7 @@ class DecodedFrame:
 
     def upright(self) -> NDArray[np.uint8]:
         """Return the frame (H, W, 3) RGB at full size, turned as the file says, pixels square."""
-        pixels = self._frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+        pixels = self._pixels("rgb24")
         if self._aspect != 1:
             size = round(pixels.shape[1] * self._aspect), pixels.shape[0]
             stretched = cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC)
@@ -80,6 +84,26 @@ class DecodedFrame:
         }
         turn = turns.get(round(self._frame.rotation / 90) % 4 * 90)
         return pixels if turn is None else np.asarray(cv2.rotate(pixels, turn), np.uint8)
+
+    def _pixels(self, kind: str) -> NDArray[np.uint8]:
+        pixels = self._frame.to_ndarray(format=kind).astype(np.uint8, copy=False)
+        return _of_one_time(pixels) if self._frame.interlaced_frame else pixels
+
+
+def _of_one_time(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return an interlaced picture (h, w, ...) with the odd rows made of the even ones beside them,
+    if the two show different times, as in films of camcorders: then neighbours differ by more than
+    rows that are two apart.
+    """
+    rows = pixels.astype(np.int16)
+    if np.abs(rows[1:] - rows[:-1]).mean() <= np.abs(rows[2:] - rows[:-2]).mean():
+        return pixels
+    single = pixels.copy()
+    above, below = pixels[0:-1:2], pixels[2::2]
+    single[1::2] = above
+    between = single[1::2][: len(below)]
+    between[:] = cv2.addWeighted(above[: len(below)], 0.5, below, 0.5, 0)
+    return single
 
 
 def decoded_frames(video: Path) -> Iterator[DecodedFrame]:

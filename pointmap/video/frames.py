@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 _MANIFEST = "frames.json"
 _UNCHOSEN = ".candidates"
 # Of the choice and of the files: a folder of another version is made anew.
-_VERSION = 1
+_VERSION = 2
 _LEAST_MOTION_FRAMES = 3
 
 

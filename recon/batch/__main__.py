@@ -121,6 +121,7 @@ def _reconstruct(entries: list[SceneEntry], scenes: Scenes, folder: BatchFolder)
     """Reconstruct the scenes, and show how it goes; the page is written now and then, and last."""
     from rich.console import Console
     from rich.live import Live
+    from rich.markup import escape
 
     from recon.batch.table import page_rows, progress_table, results_table
     from viz.pages.batch_page import batch_page
@@ -136,7 +137,7 @@ def _reconstruct(entries: list[SceneEntry], scenes: Scenes, folder: BatchFolder)
                 if console.is_terminal:
                     live.update(progress_table(scenes, len(entries)), refresh=True)
                 elif outcome is not None:
-                    console.print(f"{len(scenes.done)} of {len(entries)}: {outcome.name}")
+                    console.print(f"{len(scenes.done)} of {len(entries)}: {escape(outcome.name)}")
                 if outcome is not None and time.monotonic() - written > _PAGE_SECONDS:
                     write_page(batch_page(page_rows(entries, scenes, folder)), folder.page)
                     written = time.monotonic()

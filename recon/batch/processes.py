@@ -144,12 +144,15 @@ class Scenes:
         if self._at_once > 1:
             threads = max(1, (os.cpu_count() or 1) // self._at_once)
             environment.setdefault("OMP_NUM_THREADS", str(threads))
+        photos = entry.photos
+        if photos.startswith("-"):  # no option
+            photos = os.path.join(os.curdir, photos)
         with self._folder.log(entry.name).open("wb") as log:
             process = subprocess.Popen(
                 [
                     sys.executable, "-m", "recon.batch.one_scene",
                     str(outcome), entry.name, key, str(scene),
-                    entry.photos, "--out", str(scene), "--overwrite", *self._options,
+                    photos, "--out", str(scene), "--overwrite", *self._options,
                 ],
                 stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=environment,
             )  # fmt: skip

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from pointmap.camera import Array
-from pointmap.decoding import UnusablePicture, open_picture
-from pointmap.errors import InputError
+from pointmap.decoding import open_picture
+from pointmap.errors import InputError, UnusablePicture
 from pointmap.outside.arrays import as_map, read_npy, read_npz
 
 DEPTH_SUFFIXES = (".npz", ".npy", ".png")

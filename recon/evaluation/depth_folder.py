@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, sample_at
-from pointmap.decoding import UnusablePicture, open_picture
-from pointmap.errors import InputError
+from pointmap.decoding import open_picture
+from pointmap.errors import InputError, UnusablePicture
 from recon.evaluation.boundaries import boundary_f1
 from recon.evaluation.depth import DepthScores, score_depths
 from recon.evaluation.depth_alignment import ALIGNMENTS, ROBUST, DepthAlignment

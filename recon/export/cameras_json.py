@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
@@ -108,7 +108,9 @@ class ListedCamera:
     ``intrinsics`` (3, 3) in pixels of the original photo, the centre of the top-left pixel at
     (0.5, 0.5), with the ``lens``; ``cam_to_world`` (4, 4); ``size`` (width,
     height). Each of them is None where the file leaves it open. ``entry`` is all it says, ``place``
-    file and photo for messages; ``mask``: the photo's mask file, if the file names one.
+    file and photo for messages; ``mask``: the photo's mask file, if the file names one;
+    ``of_size``: what gives the camera of a photo of this width and height, where the file tells its
+    intrinsics in shares of a size that it leaves open.
     """
 
     place: str
@@ -118,6 +120,7 @@ class ListedCamera:
     size: tuple[int, int] | None
     entry: Mapping[str, Any] = field(default_factory=dict)
     mask: Path | None = None
+    of_size: Callable[[int, int], ListedCamera] | None = None
 
     def camera(self) -> Camera:
         """Return the camera; raise ``InputError`` where intrinsics or size are left open."""

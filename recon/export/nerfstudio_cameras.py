@@ -36,8 +36,9 @@ def read_transforms(path: Path, data: Mapping[str, Any]) -> dict[str, ListedCame
     """Return {photo name: camera} of ``data``, the content of a ``transforms.json`` at ``path``.
 
     Intrinsics stand at the top or with a frame, whose own count; pixel centres are at 0.5. A frame
-    without a focal length (``fl_x`` or ``camera_angle_x``) leaves them open. Camera axes become
-    OpenCV's, the world stays. Raises ``InputError`` when the file is of another form, or a lens of
+    without a focal length (``fl_x`` or ``camera_angle_x``) leaves them open; where the size of its
+    photo is needed and not told, they follow when that is known. Camera axes become OpenCV's, the
+    world stays. Raises ``InputError`` when the file is of another form, or a lens of
     none of COLMAP's models.
     """
     frames = data.get("frames")
@@ -68,7 +69,8 @@ def _listed(path: Path, name: str, said: Mapping[str, Any]) -> ListedCamera:
                 whole(said["w"], "w", 1, MAX_SIDE_PX),
                 whole(said.get("h"), "h", 1, MAX_SIDE_PX),
             )
-        intrinsics = _intrinsics(said, size)
+        open_size = size is None and _needs_size(said)
+        intrinsics = None if open_size else _intrinsics(said, size)
         lens = None if intrinsics is None else _lens(said)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
@@ -77,6 +79,10 @@ def _listed(path: Path, name: str, said: Mapping[str, Any]) -> ListedCamera:
             f"{path}: {name} has a lens that no model of COLMAP's stands for: undistort the photos"
             " first (colmap image_undistorter)"
         )
+
+    def of_size(width: int, height: int) -> ListedCamera:
+        return _listed(path, name, {**said, "w": width, "h": height})
+
     mask = said.get("mask_path")
     named = isinstance(mask, str) and mask and "\0" not in mask
     return ListedCamera(
@@ -86,7 +92,17 @@ def _listed(path: Path, name: str, said: Mapping[str, Any]) -> ListedCamera:
         pose @ OPENGL_TO_OPENCV,
         size,
         mask=path.parent / str(mask) if named else None,
+        of_size=of_size if open_size else None,
     )
+
+
+def _needs_size(said: Mapping[str, Any]) -> bool:
+    """Return whether what is ``said`` of a lens tells it only together with the photo's size, as in
+    the scenes of NeRF (Mildenhall et al., ECCV 2020).
+    """
+    if "fl_x" in said:
+        return not {"cx", "cy"} <= said.keys()
+    return "camera_angle_x" in said
 
 
 def _lens(said: Mapping[str, Any]) -> Lens | None:
@@ -94,7 +110,9 @@ def _lens(said: Mapping[str, Any]) -> Lens | None:
 
     An OPENCV with a third coefficient is a FULL_OPENCV; of nerfstudio's fourth COLMAP knows none.
     """
-    model = str(said.get("camera_model", "OPENCV"))
+    # instant-ngp has a flag instead of a model.
+    usual = "OPENCV_FISHEYE" if said.get("is_fisheye") is True else "OPENCV"
+    model = str(said.get("camera_model", usual))
     if model not in MODELS:
         return None
     if model in ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL"):
@@ -116,15 +134,12 @@ def _intrinsics(said: Mapping[str, Any], size: tuple[int, int] | None) -> Array 
     if "fl_x" in said:
         fx = number(said["fl_x"], "fl_x", *FOCAL_RANGE_PX)
     elif "camera_angle_x" in said:
-        if size is None:
-            raise ValueError("camera_angle_x without w and h")
+        assert size is not None
         angle = number(said["camera_angle_x"], "camera_angle_x", 1e-3, math.pi - 1e-3)
         fx = size[0] / 2 / math.tan(angle / 2)
     else:
         return None
     fy = number(said.get("fl_y", fx), "fl_y", *FOCAL_RANGE_PX)
-    if not {"cx", "cy"} <= said.keys() and size is None:
-        raise ValueError("neither cx and cy nor w and h")
     centre = (said.get(name, size and size[k] / 2) for k, name in enumerate(("cx", "cy")))
     most = FOCAL_RANGE_PX[1]
     cx, cy = (number(c, name, -most, most) for c, name in zip(centre, ("cx", "cy"), strict=True))

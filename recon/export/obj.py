@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pointmap.decoding import UnusablePicture, open_picture
+from pointmap.decoding import open_picture
+from pointmap.errors import UnusablePicture
 from pointmap.outside.regular_file import read_regular
 from recon.export.glb import to_trimesh
 from recon.scene import Scene, TexturedMesh

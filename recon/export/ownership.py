@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from pointmap.decoding import UnusablePicture, open_picture
+from pointmap.decoding import open_picture
+from pointmap.errors import UnusablePicture
 from pointmap.file_digest import file_sha256
 from pointmap.outside.json_object import parse_object
 from pointmap.outside.regular_file import read_regular

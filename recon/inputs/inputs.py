@@ -68,7 +68,7 @@ class Inputs:
         Raises ``InputError`` for a file that has become unreadable meanwhile.
         """
         return tuple(
-            content_key("photo", 4, digest, mask, photo.camera_key, photo.exif_focal_px)
+            content_key("photo", 5, digest, mask, photo.camera_key, photo.exif_focal_px)
             for photo, (_, digest), mask in zip(
                 self.photos, self._contents, self._masks, strict=True
             )

@@ -11,14 +11,16 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pointmap.camera import Array, pinhole, pixel_rays, project
 from pointmap.errors import InputError
+from pointmap.images import PHOTO_EXTENSIONS
 from pointmap.lens import Lens
+from pointmap.photo_names import composed
 from recon.export.cameras_json import ListedCamera, listed_cameras, units_of, world_of
 from recon.export.json_file import read_json
 from recon.scene import World
@@ -110,7 +112,10 @@ def load_known_cameras(path: str | None, photos: Sequence[Photo]) -> KnownCamera
     if path is None:
         return KnownCameras(nothing, nothing)
     listed, units, world = _read(Path(path))
-    found = _of_photos(listed, photos, path)
+    found = [
+        camera.of_size(photo.width, photo.height) if camera and camera.of_size else camera
+        for photo, camera in zip(photos, _of_photos(listed, photos, path), strict=True)
+    ]
     if not any(found):
         raise InputError(f"{path} names none of the photos: its names must be the photos' files")
     for photo, camera in zip(photos, found, strict=True):
@@ -139,15 +144,18 @@ def _of_photos(
 ) -> list[ListedCamera | None]:
     """Return each photo's camera, None where the file has none.
 
-    A camera's name fits a photo as far as the ends of the two paths are the same.
+    A camera's name fits a photo as far as the ends of the two paths are the same. It may be of
+    another system, with backslashes or accents as characters of their own, or lack the ending, as
+    in the scenes of NeRF.
     """
     by_file: dict[str, list[str]] = {}
     for name in listed:
-        by_file.setdefault(PurePosixPath(name).name, []).append(name)
+        by_file.setdefault(_parts(name)[-1], []).append(name)
     best: dict[str, tuple[int, list[int]]] = {}
     for k, photo in enumerate(photos):
         # Of formats that few programs read they have copies (recon.export.upright).
-        called = photo.name, f"{photo.name}.jpg", *by_file.get(photo.path.name, [])
+        alike = [name for file in _called(photo) for name in by_file.get(file, [])]
+        called = photo.name, f"{photo.name}.jpg", *alike
         fits = {name: _fit(name, photo) for name in called if name in listed}
         most = max(fits.values(), default=0)
         chosen = [name for name, fit in fits.items() if fit == most]
@@ -167,11 +175,27 @@ def _of_photos(
 
 def _fit(name: str, photo: Photo) -> int:
     """Return how many parts at the ends of a camera's name and a photo's path are the same."""
-    own = photo.path.absolute().parts
+    own = photo.path.absolute()
     if name in (photo.name, f"{photo.name}.jpg"):
-        return len(own) + 1
-    pairs = zip(reversed(PurePosixPath(name).parts), reversed(own), strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        return len(own.parts) + 1
+    *folders, file = _parts(name)
+    pairs = zip(reversed(folders), map(composed, reversed(own.parent.parts)), strict=False)
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return 1 + same if file in _called(photo) else 0
+
+
+def _called(photo: Photo) -> list[str]:
+    """Return what a photo's file may be called in a file of cameras: with its ending, or without if
+    what is left does not look like a photo's name itself.
+    """
+    file = PurePath(composed(photo.path.name))
+    bare = PurePath(file.stem).suffix.lower() not in PHOTO_EXTENSIONS
+    return [file.name, file.stem] if bare else [file.name]
+
+
+def _parts(name: str) -> list[str]:
+    """Return the parts of a camera's name, folders and file; "" for a name without any."""
+    return [composed(part) for part in PureWindowsPath(name).parts] or [""]
 
 
 def _ambiguous(path: str, name: str, others: Sequence[str]) -> InputError:

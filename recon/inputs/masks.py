@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pointmap.decoding import UnusablePicture
-from pointmap.errors import InputError, number_of, some_of
+from pointmap.errors import InputError, UnusablePicture, number_of, some_of
 from pointmap.file_digest import file_sha256
 from pointmap.images import Photo
 from pointmap.masks import looks_black_and_counts, read_mask
+from pointmap.photo_names import composed
 
 logger = logging.getLogger(__name__)
 
@@ -98,10 +99,12 @@ def _mask_of(photo: Photo, folder: Path) -> Path | None:
     for depth in range(min(len(parents), 4), -1, -1):
         place = folder.joinpath(*parents[len(parents) - depth :])
         for called in (f"{name}.png", f"{Path(name).stem}.png"):
-            path = place / called
-            # A folder of photos is not one of masks.
-            if path.is_file() and not path.samefile(photo.path):
-                return path
+            # One of the two may have come over from a Mac (see composed).
+            for form in (called, composed(called), unicodedata.normalize("NFD", called)):
+                path = place / form
+                # A folder of photos is not one of masks.
+                if path.is_file() and not path.samefile(photo.path):
+                    return path
     return None
 
 

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, pinhole, sample_at, scale_intrinsics, unproject
-from pointmap.decoding import UnusablePicture, open_picture
-from pointmap.errors import InputError
+from pointmap.decoding import open_picture
+from pointmap.errors import InputError, UnusablePicture
 from pointmap.outside.arrays import as_map, read_npy, read_npz
 from pointmap.outside.values import MAX_LENGTH
 from recon.prediction.affine_fit import (

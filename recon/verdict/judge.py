@@ -45,6 +45,8 @@ _DIVIDED = 60.0
 _SECOND_MOTION = 0.4
 # Strain that is told as the reason: matches lie 1.4 times as far off as they need to.
 _STRAINED = 0.33
+# Shares of the verified matches: if fewer fit, that is the reason; and given cameras are wrong.
+_EXPLAINED, _CONTRADICTED = 0.8, 0.5
 # Photos from one place that turn by less, in degrees, show the same.
 _SAME_DEG = 0.5
 
@@ -55,18 +57,29 @@ def judge(
     compared: ComparedPictures | None = None,
     *,
     learned: bool = False,
+    given_poses: bool = False,
+    given_lenses: bool = False,
 ) -> Verdict | None:
     """Return how far the cameras of a scene can be believed; None with fewer than two placed.
 
     ``compared``: what the photos find of each other's pictures, if these were looked at.
     ``learned``: matches may be those of a learned matcher, which gives as many where two photos
-    show hardly anything of the same.
+    show hardly anything of the same. ``given_poses``, ``given_lenses``: what the user says of
+    cameras or of lenses was taken as it is.
     """
     placed = sum(pose is not None for pose in alignment.cam_to_world)
     if placed < 2:
         return None
     evidence = scene_evidence(photos, alignment, compared)
     verdict = verdict_of(evidence, [photo.name for photo in photos])
+    if given_poses and evidence.explained < _EXPLAINED:
+        return _of_given(verdict, evidence.explained)
+    if given_lenses and verdict.word != "sound" and evidence.shift_deg > evidence.error_deg:
+        return replace(
+            verdict,
+            reason="cameras of other lenses than were given would stand elsewhere: check what "
+            "--known-cameras or --focal.focal-px say of focal lengths, or leave that out",
+        )
     if alignment.cut_out and verdict.word == "sound":
         return doubted(
             verdict,
@@ -80,6 +93,24 @@ def judge(
             "as many: add photos in between",
         )
     return verdict
+
+
+def _of_given(verdict: Verdict, explained: float) -> Verdict:
+    """Return the verdict on cameras of a file, of which matches say that they are others."""
+    doubtful = doubted(
+        verdict,
+        f"only {explained:.0%} of the verified matches fit the cameras that were given: check "
+        "their axes and direction (camera to world), their focal lengths and names, or leave out "
+        "--known-cameras to have them solved",
+    )
+    if explained >= _CONTRADICTED and verdict.word != "wrong":
+        return doubtful
+    return replace(
+        doubtful,
+        word="wrong",
+        probability_wrong=max(verdict.probability_wrong, _WRONG),
+        photos=tuple(photo and replace(photo, word="wrong") for photo in verdict.photos),
+    )
 
 
 def judge_alike(
@@ -253,7 +284,7 @@ def _reason(evidence: SceneEvidence) -> str:
             "photos match that show something else around what matches, two places that look "
             "alike: reconstruct the photos of each place by themselves"
         )
-    if evidence.contradicting > 0.1 or evidence.explained < 0.8:
+    if evidence.contradicting > 0.1 or evidence.explained < _EXPLAINED:
         return (
             f"only {evidence.explained:.0%} of the verified matches fit the cameras: repeated or "
             "moving things, or a lens unlike a pinhole (fisheye, panorama); leave such photos out"

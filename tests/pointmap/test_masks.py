@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pointmap.decoding import UnusablePicture
-from pointmap.errors import InputError
+from pointmap.errors import InputError, UnusablePicture
 from pointmap.images import Photo, load_photo, open_photos
 from pointmap.masks import continued, eroded, read_mask, resized_mask
 

@@ -204,3 +204,46 @@ def test_subfolders_are_looked_into_when_that_is_asked_for(tmp_path: Path) -> No
         "a/10.jpg",
         "b/2.jpg",
     ]
+
+
+def test_colours_said_to_be_adobe_rgb_by_exif_alone_become_srgb(tmp_path: Path) -> None:
+    said, other, tagged = (Image.Exif() for _ in range(3))
+    for tags, index in ((said, "R03"), (other, "R98")):
+        tags.get_ifd(0x8769)[0xA001] = 0xFFFF
+        tags.get_ifd(0x8769)[0xA005] = {1: index}
+    for name, tags in (("said", said), ("other", other), ("none", tagged)):
+        Image.fromarray(ramp()).save(tmp_path / f"{name}.jpg", quality=98, subsampling=0, exif=tags)
+    # The definitions of the two spaces; white points are the same.
+    to_xyz = np.array(
+        [[0.57667, 0.18556, 0.18823], [0.29734, 0.62736, 0.07529], [0.02703, 0.07069, 0.99134]]
+    )
+    from_xyz = np.array(
+        [[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]]
+    )
+    plain = read(tmp_path / "none.jpg")
+    linear = np.clip((plain / 255.0) ** 2.19921875 @ to_xyz.T @ from_xyz.T, 0, 1)
+    encoded = np.where(linear < 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    assert np.abs(read(tmp_path / "said.jpg") - 255 * encoded).max() < 3
+    assert (read(tmp_path / "other.jpg") == plain).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\xff\x0a" + bytes(range(99)), "JPEG XL"),
+        (b"8BPS\0\1" + bytes(range(99)), "Photoshop"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(range(99)), "a film"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n", "git lfs pull"),
+        (b"\n<!DOCTYPE html><html>403</html>", "a web page"),
+        (bytes(5000), "nothing but zeros"),
+        (cv2.imencode(".tif", ramp().astype(np.float32))[1].tobytes(), "floating-point pixels"),
+        (cv2.imencode(".tif", ramp().astype(np.float64))[1].tobytes(), "floating-point pixels"),
+        (b"II*\0\x08\0\0\0\xff\xff", "not a picture"),
+    ],
+)
+def test_what_is_no_photo_is_told_by_its_content(
+    content: bytes, words: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(content)
+    photos, (rejected,) = open_photos([tmp_path / "a.jpg"])
+    assert not photos and words in rejected.reason

@@ -203,7 +203,9 @@ def test_another_format_under_a_pictures_name_is_refused(
         READERS[reader][0](path)
     assert started == []
     said = str(caught.value)
-    assert "a.png" in said and "picture, or its header is damaged" in said
+    assert "a.png" in said
+    told = "picture, or its header is damaged", "is not read", "or other text"
+    assert any(words in said for words in told)
     assert "\n" not in said
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from synthetic import ROOM, Plane, Shot, shoot
+from synthetic import ROOM, Plane, Shot, render, shoot
 from tiny_network import tiny_config
 
+from pointmap.camera import pinhole
 from pointmap.checkpoint import save_checkpoint
 from pointmap.network import DUSt3R
 from recon.cli import main
@@ -95,3 +96,23 @@ def test_run_json_names_the_places(largest: Reconstruction, tmp_path: Path) -> N
     run = json.loads((out / "run.json").read_text())
     assert [sorted(map(place_of, names)) for names in run["other_places"]] == [["b", "b", "b"]]
     assert load_scene(out).other_places == tuple(map(tuple, run["other_places"]))
+
+
+def test_another_place_has_zooms_of_its_own(folder: Path, tmp_path: Path) -> None:
+    size = {"width": 240, "height": 180}
+    first = shoot(6, span_deg=30, **size)
+    second = shoot(5, span_deg=26, surfaces=other_room(), wavelength=0.17, **size)
+    for k in (1, 3):
+        K = pinhole(1.5 * 0.95 * 240, 240, 180)
+        pose = second[k].cam_to_world
+        second[k] = render(K, pose, 240, 180, surfaces=other_room(), wavelength=0.17)
+    for place, shots in (("a", first), ("b", second)):
+        for k, shot in enumerate(shots):
+            Image.fromarray(shot.pixels).save(tmp_path / f"{place}{k}.png")
+    weights = str(folder / "tiny.safetensors")
+    options = Options(weights=weights, depth_size=64, refine_depth=False, all_scenes=True)
+    (other,) = reconstruct(tmp_path, options).further
+    focals = {v.name: v.camera.intrinsics[0, 0] for v in other.views if v.registered}
+    assert sorted(focals) == [f"b{k}.png" for k in range(5)]
+    for name, focal in focals.items():
+        assert abs(focal / (342 if name in ("b1.png", "b3.png") else 228) - 1) < 0.03

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointmap.errors import InputError
+from pointmap.errors import InputError, UnusablePicture
 
 Image = NDArray[np.float32]
 
@@ -366,7 +366,7 @@ def read_photographs(source: Path) -> tuple[NDArray[np.uint8], list[bool]]:
     from PIL import Image as PilImage
     from PIL import ImageOps
 
-    from pointmap.decoding import UnusablePicture, open_picture
+    from pointmap.decoding import open_picture
 
     images = []
     for path in paths:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from video_clips import number_of, numbered
+from video_clips import number_of, numbered, painting, window
 
 from benchmarks.clips import write_clip
 from pointmap.errors import InputError
@@ -62,6 +62,28 @@ def test_times_are_those_of_the_file(tmp_path: Path) -> None:
     check(frames, list(range(COUNT)))
     found = np.array([frame.time_s for frame in frames])
     assert np.abs(found - (times_s - times_s[0])).max() < 1e-3
+
+
+def test_a_frame_of_two_fields_is_of_one_time(tmp_path: Path) -> None:
+    # Without colours, which such films hold at half the size.
+    grey = np.repeat(painting()[..., :1], 3, axis=2)
+    views = [window(grey, 6.0 * k) for k in range(2 * 12)]
+    fields = [first.copy() for first in views[::2]]
+    for frame, second in zip(fields, views[1::2], strict=True):
+        frame[1::2] = second[1::2]
+    interlaced = {"flags": "+ilme+ildct", "crf": "12"}
+    still = [views[0]] * 12
+    for name, pictures, expected in (("moves", fields, views[::2]), ("still", still, still)):
+        path = tmp_path / f"{name}.mts"
+        write_clip(path, pictures, more=interlaced)
+        frames = list(decoded_frames(path))
+        assert len(frames) == 12
+        for frame, view in zip(frames, expected, strict=True):
+            whole = view.astype(int)
+            if name == "moves":
+                whole[1:-1:2] = (whole[:-2:2] + whole[2::2]) / 2
+            assert np.abs(frame.upright() - whole)[:-1].mean() < 4
+            assert np.abs(frame.grey(400)[::2].astype(int) - view[::2, :, 0]).mean() < 8
 
 
 def test_pixels_that_are_not_square_become_square(tmp_path: Path) -> None:

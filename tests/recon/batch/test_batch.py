@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -28,7 +29,7 @@ from recon.batch.scene_list import read_scenes
 from viz.pages.batch_page import BatchRow, batch_page
 
 ROOT = Path(__file__).resolve().parents[3]
-HOSTILE = "<b>&'\"; x"
+HOSTILE = "<b>&'\"; [x]"
 
 
 @pytest.fixture(scope="module")
@@ -99,14 +100,24 @@ def test_killed_on_the_way_it_goes_on_and_says_which_scenes_failed(
     assert "no usable photo" in str(outcomes["broken"].reason)
     assert "empty" in str(outcomes["empty"].reason)
     assert first.stat().st_mtime_ns == changed
-    said = capsys.readouterr().out
-    assert "2 scenes, 2 without one" in said
+    said = capsys.readouterr()
+    assert "2 scenes, 2 without one" in said.out
+    assert f"4 of 4: {HOSTILE}\n" in said.err or f"3 of 4: {HOSTILE}\n" in said.err
     page = (out / "index.html").read_text(encoding="utf-8")
     assert HOSTILE not in page and page.count("data:image/jpeg") == 2
     assert "script-src 'none'" in page
     # Of a scene that there is not, what was said on the way.
     logs = re.findall(r"href='(logs/[^']+)'", page)
     assert logs and all((out / unquote(log)).is_file() for log in logs)
+
+
+def test_a_folder_that_looks_like_an_option_is_a_scene(
+    survey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(survey / "survey" / "1", tmp_path / "survey" / "-1")
+    monkeypatch.chdir(tmp_path / "survey")
+    assert main([".", *arguments_of(survey, tmp_path / "out")[1:]]) == 0
+    assert (tmp_path / "out/scenes/-1/run.json").is_file()
 
 
 def scenes_of(survey: Path, out: Path, names: set[str]) -> Scenes:

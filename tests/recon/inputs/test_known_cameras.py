@@ -273,3 +273,39 @@ def test_a_photo_whose_camera_is_known_is_not_taken_for_a_photo_by_itself(tmp_pa
         path = None if found is None else write(tmp_path / "known.json", {"0.jpg": found})
         known = load_known_cameras(path, one)
         assert Inputs(tuple(one), known, None, network, cpu).is_single_photo == alone
+
+
+def transforms(path: Path, frames: list[str], **lens: object) -> str:
+    listed = [{"file_path": name, "transform_matrix": np.eye(4).tolist()} for name in frames]
+    path.write_text(json.dumps({**lens, "frames": listed}), encoding="utf-8")
+    return str(path)
+
+
+def test_scenes_of_nerf_leave_the_size_and_the_endings_open(tmp_path: Path) -> None:
+    path = transforms(tmp_path / "train.json", ["./train/0", "./train/1"], camera_angle_x=0.9)
+    known = load_known_cameras(path, photos(2))
+    for lens, pose in zip(known.lenses, known.cam_to_world, strict=True):
+        assert lens is not None and pose is not None
+        focal = WIDTH / 2 / np.tan(0.45)
+        expected = [[focal, 0, WIDTH / 2], [0, focal, HEIGHT / 2], [0, 0, 1]]
+        np.testing.assert_allclose(lens.intrinsics, expected)
+    # Another file's name is not the beginning of a photo's.
+    path = transforms(tmp_path / "other.json", ["0.jpg"], camera_angle_x=0.9)
+    photo = Photo(Path("0.jpg.png"), "0.jpg.png", WIDTH, HEIGHT, None, "one")
+    with pytest.raises(InputError, match="names none"):
+        load_known_cameras(path, [photo])
+
+
+def test_a_fisheye_of_instant_ngp_is_one(tmp_path: Path) -> None:
+    said = dict(fl_x=300.0, fl_y=300.0, k1=0.1, k2=0.0, k3=0.01, k4=0.0, p1=0, p2=0)
+    path = transforms(tmp_path / "t.json", ["0.jpg"], is_fisheye=True, **said)
+    (lens,) = load_known_cameras(path, photos(1)).lenses
+    assert lens is not None and lens.lens == Lens("OPENCV_FISHEYE", (0.1, 0.0, 0.01, 0.0))
+
+
+@pytest.mark.parametrize("listed", [r".\images\Küche.jpg", "images/Ku\u0308che.jpg"])
+@pytest.mark.parametrize("file", ["Küche.jpg", "Ku\u0308che.jpg"])
+def test_names_of_other_systems_are_the_same(tmp_path: Path, listed: str, file: str) -> None:
+    path = transforms(tmp_path / "t.json", [listed, "1.jpg"], camera_angle_x=0.9)
+    photo = Photo(Path("images") / file, file, WIDTH, HEIGHT, None, "one")
+    assert load_known_cameras(path, [photo]).lenses[0] is not None

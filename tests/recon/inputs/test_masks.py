@@ -135,3 +135,11 @@ def test_a_transforms_json_names_masks(tmp_path: Path) -> None:
     data = {"frames": [frame | {"mask_path": "masks/a.png"}, frame | {"file_path": "b.jpg"}]}
     listed = read_transforms(tmp_path / "transforms.json", json.loads(json.dumps(data)))
     assert listed["a.jpg"].mask == tmp_path / "masks/a.png" and listed["b.jpg"].mask is None
+
+
+def test_accents_are_the_same_however_they_are_written(tmp_path: Path) -> None:
+    composed, apart = "Küche.jpg", "Ku\u0308che.jpg"
+    for name, mask in ((composed, apart), (apart, composed)):
+        photos, _ = open_photos([save(tmp_path / name[:3] / "photos" / name)])
+        save(tmp_path / name[:3] / "masks" / f"{mask}.png")
+        assert masks_of(photos, tmp_path / name[:3] / "masks") == [f"{mask}.png"]

@@ -168,6 +168,8 @@ def test_crops_off_the_centre_are_found() -> None:
     assert verdict is not None
     assert verdict.word != "sound"
     assert "zoomed or cropped" in verdict.reason
+    told = judge(PHOTOS, alignment, given_lenses=True)
+    assert told is not None and "than were given" in told.reason
 
 
 def test_photos_that_were_exchanged_are_found(right: Alignment) -> None:
@@ -176,6 +178,20 @@ def test_photos_that_were_exchanged_are_found(right: Alignment) -> None:
     assert verdict is not None
     assert verdict.word == "wrong"
     assert "fit the cameras" in verdict.reason
+
+
+@pytest.mark.parametrize("axes", [True, False])
+def test_given_cameras_of_another_kind_are_told(right: Alignment, axes: bool) -> None:
+    poses = [np.asarray(pose) for pose in right.cam_to_world]
+    opengl = np.diag([1.0, -1.0, -1.0, 1.0])
+    others = [pose @ opengl if axes else invert_rigid(pose) for pose in poses]
+    told = evidence(PHOTOS, list(right.edges), right.intrinsics[:, 0, 0])
+    given = align(PHOTOS, told, known_cam_to_world=others)
+    verdict = judge(PHOTOS, given, given_poses=True)
+    assert verdict is not None
+    assert verdict.word == "wrong"
+    assert "cameras that were given" in verdict.reason
+    assert judge(PHOTOS, right, given_poses=True, given_lenses=True) == judge(PHOTOS, right)
 
 
 @pytest.mark.parametrize("how", ["moved", "turned", "mirrored"])

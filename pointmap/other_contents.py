@@ -1,0 +1,70 @@
+"""What a file holds that no decoder takes for a picture, told by its first bytes in plain words."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from PIL import TiffImagePlugin
+
+from pointmap.errors import UnusablePicture
+from pointmap.outside.regular_file import open_regular
+
+_OTHER_KINDS = {
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"8BPS": "Photoshop",
+    b"v/1\x01": "OpenEXR",
+    b"#?RADIANCE": "Radiance HDR",
+    b"%PDF": "PDF",
+    b"%!PS": "PostScript",
+    b"DDS ": "DDS",
+    b"P5": "PGM",
+    b"P6": "PPM",
+}
+_FILMS = (b"isom", b"iso2", b"mp41", b"mp42", b"qt  ", b"avc1", b"M4V ", b"3gp4", b"3gp5")
+_LOOKED_AT = 2**16
+_TIFF = (b"II*\0", b"MM\0*")
+_BITS_PER_SAMPLE, _COMPRESSION, _SAMPLE_FORMAT, _FLOATS = 258, 259, 339, 3
+
+
+def refuse_other_contents(path: Path) -> None:
+    """Raise ``UnusablePicture`` with the remedy where it can be told what a file holds that is no
+    photo; ``OSError`` where it cannot be read.
+    """
+    with open_regular(path) as file:
+        start = file.read(_LOOKED_AT)
+    for begins, kind in _OTHER_KINDS.items():
+        if start.startswith(begins):
+            raise UnusablePicture(f"of a kind that is not read ({kind}); save it as JPEG or PNG")
+    if start[4:8] == b"ftyp" and start[8:12] in _FILMS:
+        raise UnusablePicture("a film under a picture's name; call it .mp4 or .mov")
+    if start.startswith(b"version https://git-lfs"):
+        raise UnusablePicture("a pointer of Git LFS, not the photo; fetch that with git lfs pull")
+    if start.lstrip()[:1] in (b"<", b"{"):
+        raise UnusablePicture("a web page or other text, as of a failed download; fetch it again")
+    if start and not any(start):
+        raise UnusablePicture("nothing but zeros, as of a copy that broke off; copy it again")
+    if start[:4] in _TIFF:
+        _refuse_tiff(path)
+
+
+def _refuse_tiff(path: Path) -> None:
+    """Raise ``UnusablePicture`` with what is unusual about a TIFF, if its tags tell."""
+    try:
+        with open_regular(path) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
+            file.seek(tags.next)
+            tags.load(file)
+        floats = _FLOATS in tags.get(_SAMPLE_FORMAT, ())
+        bits, compression = tags[_BITS_PER_SAMPLE], tags.get(_COMPRESSION, 1)
+        channels, most = len(bits), max(bits)
+    except Exception:  # Pillow raises anything on damaged tags
+        return
+    if floats:
+        raise UnusablePicture("floating-point pixels; save it with 8 or 16 bits per channel")
+    raise UnusablePicture(
+        f"a TIFF of a kind that is not read ({channels} channels of {most} bits, compression "
+        f"{compression}); save it with 8 or 16 bits per channel, uncompressed or LZW"
+    )
