@@ -34,13 +34,14 @@ def write_clip(
     of the encoder.
     """
     options = {"movflags": "faststart"} if faststart and path.suffix == ".mp4" else {}
-    quiet = {"x265-params": "log-level=none"} if codec == "libx265" else dict(more or {})
+    encoding = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+    encoding |= more or {}
     with av.open(str(path), "w", options=options) as container:
         stream = None
         for n, upright in enumerate(pictures):
             picture = np.ascontiguousarray(np.rot90(upright, turn // 90))
             if stream is None:
-                stream = container.add_stream(codec, rate=30, options=quiet)
+                stream = container.add_stream(codec, rate=30, options=encoding)
                 stream.height, stream.width = picture.shape[:2]
                 stream.pix_fmt = pixels
                 stream.time_base = Fraction(1, 90000)
