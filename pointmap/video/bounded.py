@@ -21,6 +21,7 @@ import numpy as np
 
 from pointmap.errors import InputError
 from pointmap.outside.arrays import read_npz
+from pointmap.video.decoder import THREADS
 from pointmap.video.motion import TrackedFeatures
 from pointmap.video.selection import Candidate
 
@@ -57,8 +58,10 @@ def bounded_candidates(
             **os.environ,
             # Found where it was found here, wherever that is.
             "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
-            # Every thread of it would take address space.
+            # Every thread takes address space, on a server with many cores all of it.
             "OPENBLAS_NUM_THREADS": "1",
+            "OPENCV_FOR_THREADS_NUM": str(THREADS),
+            "MALLOC_ARENA_MAX": str(THREADS),
         },
     ) as process:
         try:

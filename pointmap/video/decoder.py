@@ -33,7 +33,8 @@ logger = logging.getLogger(__name__)
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg"
 MAX_PIXELS = 2**27
 """Larger frames are refused: 134 megapixels, four times 8K."""
-_MOST_THREADS = 4
+THREADS = min(4, os.cpu_count() or 1)
+"""Each thread has a frame of its own, and takes address space."""
 _USUAL_FRAME_S = 1 / 30
 # A file whose last frame comes so much earlier than it declares has lost its end.
 _MISSING_S, _MISSING_SHARE = 1.0, 0.05
@@ -170,8 +171,7 @@ def _opened(video: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         if streams[0].codec_context is None:
             raise _unreadable(video)
         streams[0].thread_type = "AUTO"
-        # Each thread has a frame of its own.
-        streams[0].thread_count = min(_MOST_THREADS, os.cpu_count() or 1)
+        streams[0].thread_count = THREADS
         streams[0].codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         yield container, streams[0]
 

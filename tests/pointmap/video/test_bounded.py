@@ -52,6 +52,18 @@ def test_too_much_memory_or_time_is_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_a_machine_of_many_cores_needs_no_more_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENCV_FOR_THREADS_NUM", "256")
+    clip = write_clip(tmp_path / "clip.mp4", (numbered(n) for n in range(30)))
+    (tmp_path / "out").mkdir()
+    candidates, _ = bounded_candidates(
+        clip, tmp_path / "out", "clip", on_read=lambda read: None, max_bytes=3 * 2**29
+    )
+    assert candidates
+
+
 def test_what_is_refused_or_warned_of_there_is_said_here(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
