@@ -75,8 +75,8 @@ class NormalEquations:
         # Points whose observations are linearised together.
         firsts = np.searchsorted(ends, np.arange(0, ends[-1], _AT_ONCE))
         self.chunks = np.unique(np.append(firsts, len(self.seen)))
-        self.cross = np.empty((len(point), 3, own + self.lens))
         self.to_poses = np.empty((len(point), 3, own))
+        self.with_lenses = np.empty((len(point), 3, self.lens))
         group = problem.focal_index[problem.camera_index]
         changes = np.concatenate([[True], (np.diff(point) > 0) | (np.diff(group) != 0)])
         self.lens_block = np.cumsum(changes) - 1
@@ -89,6 +89,7 @@ class NormalEquations:
 
     def build(self, state: State, options: BundleOptions) -> None:
         """Form Hessian blocks and gradients of both kinds of parameters at a state."""
+        self.built_at, self.eliminated = (state, options), False
         own, width = self.own, self.own + self.lens
         sums = np.zeros((len(self.columns), width + 1, width + 1))
         self.point_hessian = np.zeros((len(self.seen), 3, 3))
@@ -99,7 +100,8 @@ class NormalEquations:
             joined = linearise(self.problem.of_observations(rows), state, options).joined
             blocks = ends[first : last + 1] - ends[first], self.poses.column[rows]
             of_points = self.point_hessian[points], self.point_gradient[points]
-            loops.add_products(joined, *blocks, sums, *of_points, self.cross[rows])
+            ties = self.to_poses[rows], self.with_lenses[rows]
+            loops.add_products(joined, *blocks, sums, *of_points, *ties)
         # Upper halves were summed.
         sums += np.triu(sums, 1).transpose(0, 2, 1)
         self.pose_hessian, self.pose_lens = sums[:, :own, :own], sums[:, :own, own:-1]
@@ -114,14 +116,19 @@ class NormalEquations:
 
     def solve(self, damping: float) -> tuple[Array, Array, float] | None:
         """Return camera step (D,), point step (P, 3) and the decrease the model promises."""
+        # What ties points to poses is most of the memory: elimination writes over it, and it is
+        # formed anew where a step was no good.
+        if self.eliminated:
+            self.build(*self.built_at)
+        self.eliminated = True
         diagonal = np.einsum("pii->pi", self.point_hessian)
         point_damping = damping * diagonal + 1e-12 * diagonal.sum(axis=1, keepdims=True) + 1e-30
         V = self.point_hessian + point_damping[:, :, None] * np.eye(3)
         root, g = np.empty_like(V), self.point_gradient.copy()
         to_poses = self.to_poses
         to_lenses = np.zeros((len(self.lenses.column), 3, self.lens))
-        ties = self.poses.ends, self.lens_block, self.cross
-        if not loops.eliminate(V, g, *ties, root, to_poses, to_lenses):
+        ties = self.poses.ends, self.lens_block, to_poses, self.with_lenses
+        if not loops.eliminate(V, g, *ties, root, to_lenses):
             return None
         b = self.gradient.copy()
         poses = len(self.pose_hessian) * self.own

@@ -11,29 +11,37 @@ from pointmap.compiled import compiled
 from recon.alignment.loops.small import backward, cholesky, forward
 
 
-@compiled("void(f8[:,:,::1],i8[::1],i8[::1],f8[:,:,::1],f8[:,:,::1],f8[:,::1],f8[:,:,::1])")
-def add_products(joined, ends, camera, camera_sums, point_sums, point_gradient, cross):  # type: ignore[no-untyped-def]
+@compiled(
+    "void(f8[:,:,::1],i8[::1],i8[::1],f8[:,:,::1],f8[:,:,::1],f8[:,::1],f8[:,:,::1],f8[:,:,::1])"
+)
+def add_products(  # type: ignore[no-untyped-def]
+    joined, ends, camera, camera_sums, point_sums, point_gradient, with_poses, with_lenses
+):
     """Add the products of the rows of ``joined`` (M, R, 3 + W + 1), Jacobians to point and camera
     and residuals.
 
     To ``camera_sums`` (C, W + 1, W + 1; the upper half), to ``point_sums`` (P, 3, 3) and
-    ``point_gradient`` (P, 3); those of point with camera are written to ``cross`` (M, 3, W).
+    ``point_gradient`` (P, 3); those of point with camera are written to ``with_poses`` (M, 3, a)
+    and ``with_lenses`` (M, 3, b), W = a + b.
     """
     rows, last = joined.shape[1], joined.shape[2] - 1
-    width = last - 3
+    width, own = last - 3, with_poses.shape[2]
     for p in range(len(ends) - 1):
         V, g = point_sums[p], point_gradient[p]
         for m in range(ends[p], ends[p + 1]):
-            U, W = camera_sums[camera[m]], cross[m]
-            W[:] = 0.0
+            U, poses, lenses = camera_sums[camera[m]], with_poses[m], with_lenses[m]
+            poses[:] = 0.0
+            lenses[:] = 0.0
             for r in range(rows):
                 row = joined[m, r]
                 for a in range(3):
                     for b in range(3):
                         V[a, b] += row[a] * row[b]
                     g[a] += row[a] * row[last]
-                    for k in range(width):
-                        W[a, k] += row[a] * row[3 + k]
+                    for k in range(own):
+                        poses[a, k] += row[a] * row[3 + k]
+                    for k in range(own, width):
+                        lenses[a, k - own] += row[a] * row[3 + k]
                 for a in range(width + 1):
                     for b in range(a, width + 1):
                         U[a, b] += row[3 + a] * row[3 + b]
@@ -42,14 +50,14 @@ def add_products(joined, ends, camera, camera_sums, point_sums, point_gradient, 
 @compiled(
     "b1(f8[:,:,::1],f8[:,::1],i8[::1],i8[::1],f8[:,:,::1],f8[:,:,::1],f8[:,:,::1],f8[:,:,::1])"
 )
-def eliminate(V, g, ends, lens_block, cross, root, to_poses, to_lenses):  # type: ignore[no-untyped-def]
+def eliminate(V, g, ends, lens_block, to_poses, with_lenses, root, to_lenses):  # type: ignore[no-untyped-def]
     """Write the lower roots L (P, 3, 3) of the points' damped Hessians ``V``, and what takes the
-    points out of the cameras' equations: L^-1 of their gradients in place of ``g`` (P, 3), and of
-    ``cross``: ``to_poses`` (M, 3, a), and added up to ``to_lenses`` (K, 3, b) by ``lens_block``.
+    points out of the cameras' equations: L^-1 of their gradients in place of ``g`` (P, 3), of what
+    ties them to poses in place of ``to_poses`` (M, 3, a), and of ``with_lenses`` (M, 3, b), added
+    up to ``to_lenses`` (K, 3, b) by ``lens_block``.
 
     Return False where a point is not held.
     """
-    own = to_poses.shape[2]
     column = np.empty(3)
     for p in range(len(V)):
         L = root[p]
@@ -57,16 +65,19 @@ def eliminate(V, g, ends, lens_block, cross, root, to_poses, to_lenses):  # type
             return False
         forward(L, g[p])
         for m in range(ends[p], ends[p + 1]):
-            pose, lens = to_poses[m], to_lenses[lens_block[m]]
-            for k in range(cross.shape[2]):
+            pose, own, lens = to_poses[m], with_lenses[m], to_lenses[lens_block[m]]
+            for k in range(pose.shape[1]):
                 for a in range(3):
-                    column[a] = cross[m, a, k]
+                    column[a] = pose[a, k]
                 forward(L, column)
                 for a in range(3):
-                    if k < own:
-                        pose[a, k] = column[a]
-                    else:
-                        lens[a, k - own] += column[a]
+                    pose[a, k] = column[a]
+            for k in range(own.shape[1]):
+                for a in range(3):
+                    column[a] = own[a, k]
+                forward(L, column)
+                for a in range(3):
+                    lens[a, k] += column[a]
     return True
 
 
