@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -74,3 +76,24 @@ def test_pairs_are_added_unless_all_were_chosen(
     monkeypatch.setattr(align_scene, "photos_with_few_matches", lambda _: np.zeros(0, np.int64))
     align_scene.align_scene(inputs, walk.features, walk.evidence, AlignOptions(), by_place=by_place)
     assert len(looked_at) == by_place
+
+
+@pytest.mark.parametrize(("missing", "lines"), [(2, 2), (7, 1)])
+def test_many_photos_without_a_place_are_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, missing: int, lines: int
+) -> None:
+    walk, inputs = walk_inputs()
+    edges = [e for e in walk.evidence.edges if max(e.matches.i, e.matches.j) < 24 - missing]
+    monkeypatch.setattr(align_scene, "edges_by_place", lambda *_: [])
+    monkeypatch.setattr(align_scene, "photos_with_few_matches", lambda _: np.zeros(0, np.int64))
+    evidence = replace(walk.evidence, edges=edges)
+    found = align_scene.align_scene(inputs, walk.features, evidence, AlignOptions())
+    assert sum(pose is None for pose in found.cam_to_world) == missing
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == lines
+    names = [photo.name for photo in walk.photos[-missing:]]
+    assert [name in " ".join(told) for name in names] == [
+        k < 3 or lines > 1 for k in range(missing)
+    ]
+    assert all("no verified matches with any" in line for line in told)
+    assert lines > 1 or told[0].startswith("7 photos could not be placed")
