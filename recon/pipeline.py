@@ -1,4 +1,6 @@
-"""The order of the stages: photos in, a reconstruction out. The only module that knows it."""
+"""The order of the stages: photos in, a reconstruction out. The only module that knows it, but for
+the stages that solve for cameras (:mod:`recon.camera_stages`).
+"""
 
 from __future__ import annotations
 
@@ -10,17 +12,16 @@ from pathlib import Path
 
 from pointmap.errors import InputError
 from pointmap.images import Photo, natural_key
-from recon.alignment.align import align
-from recon.alignment.align_by_maps import align_by_maps
-from recon.alignment.align_scene import align_scene
 from recon.alignment.compared_pictures import compare_pictures
-from recon.alignment.fisheyes import as_fisheyes
 from recon.alignment.further_groups import further_groups
-from recon.alignment.refinement import LensModel
-from recon.alignment.solved_lenses import solved_lenses
-from recon.alignment.with_depth_maps import with_depth_maps
-from recon.alignment.zooms import Zooms, cameras_by_zoom, with_zooms
 from recon.assemble import assemble_scene, assemble_views, in_order
+from recon.camera_stages import (
+    Matched,
+    aligned_cameras,
+    solved_cameras,
+    solved_with_lenses,
+    solved_with_zooms,
+)
 from recon.depth.adaptation import AdaptOptions, adapted_depths
 from recon.depth.dense_depths import dense_depths
 from recon.depth_models import DepthModel
@@ -37,26 +38,16 @@ from recon.progress import Run, StageListener
 from recon.reconstruction import Reconstruction
 from recon.scene import ModelRecord, Scene, Verdict
 from recon.single_photos.photo_scene import photo_scene
-from recon.stage_results import (
-    Alignment,
-    NetworkResult,
-    PairEdge,
-    PairEvidence,
-    PairMatches,
-    PhotoFeatures,
-)
+from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
 from recon.two_view.features import find_features
-from recon.two_view.gather_evidence import gather_evidence
 from recon.two_view.learned_matching import match_by_model
 from recon.two_view.match_photos import match_photos
 from recon.two_view.mirrored_photos import without_mirrored
 from recon.verdict.judge import judge, judge_alike
 from recon.verdict.second_look import judge_again
-from recon.work.content_key import content_key, item_key
+from recon.work.content_key import content_key
 from recon.work.folder import Work
-from recon.work.on_demand import Chosen
 from recon.work.pieces import PhotosFailed
-from recon.work.steps import Steps
 from recon.world.frame import settled
 from recon.world.metric_scale import check_scale_source, in_metres
 
@@ -199,12 +190,13 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
             network_pairs(inputs, matches, options.pose_from, partners=options.partners),
             advance=advance,
         )
-    found = _cameras(inputs, features, matches, seen, options, run)
-    inputs, found = _with_zooms(inputs, features, matches, seen, found, options, run)
-    evidence, alignment = _with_lenses(inputs, features, matches, seen, found, options, run)
-    groups = further_groups(alignment)
+    matched = Matched(inputs, features, matches, seen)
+    matched, found = solved_with_zooms(matched, solved_cameras(matched, options, run), options, run)
+    inputs, evidence = matched.inputs, found[0]
+    solved = solved_with_lenses(matched, found, options, run)
+    groups = further_groups(solved[1])
     scene = in_metres(
-        _aligned_scene(inputs, evidence, alignment, options, run),
+        _aligned_scene(inputs, *solved, options, run),
         seen.priors,
         options.scale_from,
         maps=inputs.maps,
@@ -219,211 +211,15 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
     further: list[Scene] = []
     for group in groups if options.all_scenes else ():
         place = f" of scene {len(further) + 2}"
-        part, told = inputs.of_photos(group), found[0].of_photos(group)
-        own = Chosen(features, group), told.matches, seen.of_photos(group)
-        solved = told, _alignment(part, own[0], told, options, run, place)
-        part, solved = _with_zooms(part, *own, solved, options, run, place)
-        solved = _with_lenses(part, *own, solved, options, run, place)
-        if sum(pose is not None for pose in solved[1].cam_to_world) > 1:
-            further.append(_aligned_scene(part, *solved, options, run, place))
+        told = evidence.of_photos(group)
+        part = matched.of_photos(group, told)
+        own = told, aligned_cameras(part, told, options, run, place)
+        part, own = solved_with_zooms(part, own, options, run, place)
+        own = solved_with_lenses(part, own, options, run, place)
+        if sum(pose is not None for pose in own[1].cam_to_world) > 1:
+            further.append(_aligned_scene(part.inputs, *own, options, run, place))
     names = tuple(tuple(inputs.photos[k].name for k in group) for group in groups)
     return replace(scene, other_places=names, further=tuple(further))
-
-
-def _with_zooms(
-    inputs: Inputs,
-    features: Sequence[PhotoFeatures],
-    matches: Sequence[PairMatches],
-    seen: NetworkResult,
-    found: tuple[PairEvidence, Alignment],
-    options: Options,
-    run: Run,
-    place: str = "",
-) -> tuple[Inputs, tuple[PairEvidence, Alignment]]:
-    """Return the photos, and what was ``found``, with the zooms that they show; as they are where
-    they show one. ``place`` is added to the stages' names.
-    """
-    evidence, alignment = found
-    with run.stage(f"Comparing zooms{place}"):
-        zooms = inputs.work.once(
-            content_key("zooms", 5, evidence, alignment, options.align, inputs.known),
-            lambda: cameras_by_zoom(
-                inputs.photos,
-                evidence,
-                alignment,
-                options.align,
-                known_cam_to_world=inputs.known.cam_to_world,
-            ),
-        )
-    if zooms is None:
-        return inputs, found
-    inputs = replace(inputs, photos=with_zooms(inputs.photos, zooms))
-    how = f" at several zooms{place}"
-    return inputs, _cameras(inputs, features, matches, seen, options, run, how, zooms)
-
-
-def _with_lenses(
-    inputs: Inputs,
-    features: Sequence[PhotoFeatures],
-    matches: Sequence[PairMatches],
-    seen: NetworkResult,
-    found: tuple[PairEvidence, Alignment],
-    options: Options,
-    run: Run,
-    place: str = "",
-) -> tuple[PairEvidence, Alignment]:
-    """Return what was ``found`` with the lenses that the photos show, as far as they may be;
-    ``place`` is added to the stage's name.
-    """
-    known = inputs.known
-    if any(one is not None for one in (*known.lenses, *known.cam_to_world)):
-        return found
-    if inputs.depth_model is not None and inputs.maps is not None:
-        # Maps have held the cameras, and with other lenses would have to once more.
-        return found
-    with run.stage(f"Choosing lenses{place}"):
-        evidence, alignment = found
-        always = options.lens == "fisheye"
-        if always or options.lens == "auto":
-            bent = inputs.work.once(
-                content_key("fisheyes", 3, *found, matches, options.align, always, options.seed),
-                lambda: as_fisheyes(
-                    inputs,
-                    features,
-                    matches,
-                    seen,
-                    found,
-                    options.focal,
-                    options.align,
-                    seed=options.seed,
-                    always=always,
-                ),
-            )
-            if bent is not None:
-                priors = evidence.priors, evidence.network_priors
-                return replace(bent[0], priors=priors[0], network_priors=priors[1]), bent[1]
-        if options.lens == "pinhole":
-            return found
-        cut_out = options.lens == "auto"
-        chosen = inputs.work.once(
-            content_key("lenses", 6, *found, options.align, options.seed, cut_out),
-            lambda: solved_lenses(
-                inputs.photos,
-                evidence,
-                alignment,
-                options.align,
-                cut_out=cut_out,
-                features=features,
-                seed=options.seed,
-            ),
-        )
-        if chosen.cut_out:
-            logger.warning(
-                "the photos were cut out of larger ones, each elsewhere, as their matches tell, or "
-                "show what repeats (windows, tiles): their principal points are solved for one by "
-                "one, which matches hardly hold; give the original files"
-            )
-        return evidence, chosen
-
-
-def _cameras(
-    inputs: Inputs,
-    features: Sequence[PhotoFeatures],
-    matches: Sequence[PairMatches],
-    seen: NetworkResult,
-    options: Options,
-    run: Run,
-    how: str = "",
-    zooms: Zooms | None = None,
-) -> tuple[PairEvidence, Alignment]:
-    """Return what the photos say of each other, and their cameras, going on from those of ``zooms``
-    if any were found; ``how`` is added to the stages' names.
-    """
-    with run.stage(f"Relative poses{how}") as advance:
-        evidence = gather_evidence(
-            inputs,
-            features,
-            matches,
-            seen,
-            options.focal,
-            pose_from=options.pose_from,
-            focals=None if zooms is None else zooms.focals,
-            advance=advance,
-        )
-    start = None if zooms is None else zooms.alignment
-    return evidence, _alignment(inputs, features, evidence, options, run, how, start)
-
-
-def _alignment(
-    inputs: Inputs,
-    features: Sequence[PhotoFeatures],
-    evidence: PairEvidence,
-    options: Options,
-    run: Run,
-    place: str = "",
-    start: Alignment | None = None,
-) -> Alignment:
-    with run.stage(f"Aligning cameras{place}") as advance:
-        names = [item_key(features, k) for k in range(len(features))]
-        learned = inputs.matcher is not None
-        # Pairs that were asked for are all that are looked at.
-        by_place = options.graph.strategy == "auto"
-        lens = LensModel(k1=options.lens != "pinhole")
-        how = by_place, options.align, options.seed, lens
-        depends_on = names, inputs.known, evidence, learned, how, start
-        key = content_key("alignment", 19, *depends_on)
-        steps = Steps(inputs.work, key)
-        alignment = inputs.work.once(
-            key,
-            lambda: align_scene(
-                inputs,
-                features,
-                evidence,
-                options.align,
-                by_place=by_place,
-                seed=options.seed,
-                lens=lens,
-                start=start,
-                steps=steps,
-                advance=advance,
-            ),
-        )
-        steps.forget_passing()
-    return _held_by_maps(inputs, features, evidence, alignment, options, lens)
-
-
-def _held_by_maps(
-    inputs: Inputs,
-    features: Sequence[PhotoFeatures],
-    evidence: PairEvidence,
-    alignment: Alignment,
-    options: Options,
-    lens: LensModel,
-) -> Alignment:
-    """Return the alignment with what a depth model's maps tell of cameras that few tracks hold."""
-    # Maps of files are of no known kind; cameras that are known stay as they are.
-    known = any(pose is not None for pose in inputs.known.cam_to_world)
-    if inputs.depth_model is None or inputs.maps is None or known:
-        return alignment
-    photos, maps, focals = inputs.photos, inputs.maps, evidence.focals
-
-    def again(edges: Sequence[PairEdge], start: Alignment) -> Alignment:
-        return align(
-            photos,
-            replace(evidence, edges=list(edges)),
-            options.align,
-            seed=options.seed,
-            features=features,
-            start=start,
-            lens=lens,
-        )
-
-    def held() -> Alignment:
-        found = align_by_maps(photos, alignment, maps, focals, again)
-        return found or with_depth_maps(photos, alignment, maps, focals)
-
-    depends_on = alignment, maps, evidence, options.align, options.seed, lens
-    return inputs.work.once(content_key("alignment with maps", 2, *depends_on), held)
 
 
 def _aligned_scene(

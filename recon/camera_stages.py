@@ -1,0 +1,231 @@
+"""The stages from matches to cameras: relative poses, alignment, zooms and lenses, each kept."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from recon.alignment.align import align
+from recon.alignment.align_by_maps import align_by_maps
+from recon.alignment.align_scene import align_scene
+from recon.alignment.fisheyes import as_fisheyes
+from recon.alignment.refinement import LensModel
+from recon.alignment.solved_lenses import solved_lenses
+from recon.alignment.with_depth_maps import with_depth_maps
+from recon.alignment.zooms import Zooms, cameras_by_zoom, with_zooms
+from recon.inputs import Inputs
+from recon.options import Options
+from recon.progress import Run
+from recon.stage_results import (
+    Alignment,
+    NetworkResult,
+    PairEdge,
+    PairEvidence,
+    PairMatches,
+    PhotoFeatures,
+)
+from recon.two_view.gather_evidence import gather_evidence
+from recon.work.content_key import content_key, item_key
+from recon.work.on_demand import Chosen
+from recon.work.steps import Steps
+
+logger = logging.getLogger(__name__)
+
+Solved = tuple[PairEvidence, Alignment]
+"""What photos say of each other, and the cameras that follow."""
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Photos, their ``features``, what ``matches`` in pairs of them, and what the network has
+    ``seen`` of some.
+    """
+
+    inputs: Inputs
+    features: Sequence[PhotoFeatures]
+    matches: Sequence[PairMatches]
+    seen: NetworkResult
+
+    def of_photos(self, numbers: Sequence[int], evidence: PairEvidence) -> Matched:
+        """Return the same of some photos, of which the ``evidence`` is."""
+        features = Chosen(self.features, numbers)
+        seen = self.seen.of_photos(numbers)
+        return Matched(self.inputs.of_photos(numbers), features, evidence.matches, seen)
+
+
+def solved_cameras(
+    matched: Matched, options: Options, run: Run, how: str = "", zooms: Zooms | None = None
+) -> Solved:
+    """Return what the photos say of each other, and their cameras, going on from those of ``zooms``
+    if any were found; ``how`` is added to the stages' names.
+    """
+    with run.stage(f"Relative poses{how}") as advance:
+        evidence = gather_evidence(
+            matched.inputs,
+            matched.features,
+            matched.matches,
+            matched.seen,
+            options.focal,
+            pose_from=options.pose_from,
+            focals=None if zooms is None else zooms.focals,
+            advance=advance,
+        )
+    start = None if zooms is None else zooms.alignment
+    return evidence, aligned_cameras(matched, evidence, options, run, how, start)
+
+
+def aligned_cameras(
+    matched: Matched,
+    evidence: PairEvidence,
+    options: Options,
+    run: Run,
+    place: str = "",
+    start: Alignment | None = None,
+) -> Alignment:
+    """Return the cameras that follow from ``evidence``, going on from ``start`` if it is given."""
+    inputs, features = matched.inputs, matched.features
+    with run.stage(f"Aligning cameras{place}") as advance:
+        names = [item_key(features, k) for k in range(len(features))]
+        learned = inputs.matcher is not None
+        # Pairs that were asked for are all that are looked at.
+        by_place = options.graph.strategy == "auto"
+        lens = LensModel(k1=options.lens != "pinhole")
+        how = by_place, options.align, options.seed, lens
+        depends_on = names, inputs.known, evidence, learned, how, start
+        key = content_key("alignment", 19, *depends_on)
+        steps = Steps(inputs.work, key)
+        alignment = inputs.work.once(
+            key,
+            lambda: align_scene(
+                inputs,
+                features,
+                evidence,
+                options.align,
+                by_place=by_place,
+                seed=options.seed,
+                lens=lens,
+                start=start,
+                steps=steps,
+                advance=advance,
+            ),
+        )
+        steps.forget_passing()
+    return _held_by_maps(matched, evidence, alignment, options, lens)
+
+
+def _held_by_maps(
+    matched: Matched,
+    evidence: PairEvidence,
+    alignment: Alignment,
+    options: Options,
+    lens: LensModel,
+) -> Alignment:
+    """Return the alignment with what a depth model's maps tell of cameras that few tracks hold."""
+    inputs = matched.inputs
+    # Maps of files are of no known kind; cameras that are known stay as they are.
+    known = any(pose is not None for pose in inputs.known.cam_to_world)
+    if inputs.depth_model is None or inputs.maps is None or known:
+        return alignment
+    photos, maps, focals = inputs.photos, inputs.maps, evidence.focals
+
+    def again(edges: Sequence[PairEdge], start: Alignment) -> Alignment:
+        return align(
+            photos,
+            replace(evidence, edges=list(edges)),
+            options.align,
+            seed=options.seed,
+            features=matched.features,
+            start=start,
+            lens=lens,
+        )
+
+    def held() -> Alignment:
+        found = align_by_maps(photos, alignment, maps, focals, again)
+        return found or with_depth_maps(photos, alignment, maps, focals)
+
+    depends_on = alignment, maps, evidence, options.align, options.seed, lens
+    return inputs.work.once(content_key("alignment with maps", 2, *depends_on), held)
+
+
+def solved_with_zooms(
+    matched: Matched, found: Solved, options: Options, run: Run, place: str = ""
+) -> tuple[Matched, Solved]:
+    """Return the photos, and what was ``found``, with the zooms that they show; as they are where
+    they show one. ``place`` is added to the stages' names.
+    """
+    inputs, (evidence, alignment) = matched.inputs, found
+    with run.stage(f"Comparing zooms{place}"):
+        zooms = inputs.work.once(
+            content_key("zooms", 5, evidence, alignment, options.align, inputs.known),
+            lambda: cameras_by_zoom(
+                inputs.photos,
+                evidence,
+                alignment,
+                options.align,
+                known_cam_to_world=inputs.known.cam_to_world,
+            ),
+        )
+    if zooms is None:
+        return matched, found
+    matched = replace(matched, inputs=replace(inputs, photos=with_zooms(inputs.photos, zooms)))
+    return matched, solved_cameras(matched, options, run, f" at several zooms{place}", zooms)
+
+
+def solved_with_lenses(
+    matched: Matched, found: Solved, options: Options, run: Run, place: str = ""
+) -> Solved:
+    """Return what was ``found`` with the lenses that the photos show, as far as they may be;
+    ``place`` is added to the stage's name.
+    """
+    inputs, known = matched.inputs, matched.inputs.known
+    if any(one is not None for one in (*known.lenses, *known.cam_to_world)):
+        return found
+    if inputs.depth_model is not None and inputs.maps is not None:
+        # Maps have held the cameras, and with other lenses would have to once more.
+        return found
+    with run.stage(f"Choosing lenses{place}"):
+        evidence, alignment = found
+        always = options.lens == "fisheye"
+        if always or options.lens == "auto":
+            bent = inputs.work.once(
+                content_key(
+                    "fisheyes", 3, *found, matched.matches, options.align, always, options.seed
+                ),
+                lambda: as_fisheyes(
+                    inputs,
+                    matched.features,
+                    matched.matches,
+                    matched.seen,
+                    found,
+                    options.focal,
+                    options.align,
+                    seed=options.seed,
+                    always=always,
+                ),
+            )
+            if bent is not None:
+                priors = evidence.priors, evidence.network_priors
+                return replace(bent[0], priors=priors[0], network_priors=priors[1]), bent[1]
+        if options.lens == "pinhole":
+            return found
+        cut_out = options.lens == "auto"
+        chosen = inputs.work.once(
+            content_key("lenses", 6, *found, options.align, options.seed, cut_out),
+            lambda: solved_lenses(
+                inputs.photos,
+                evidence,
+                alignment,
+                options.align,
+                cut_out=cut_out,
+                features=matched.features,
+                seed=options.seed,
+            ),
+        )
+        if chosen.cut_out:
+            logger.warning(
+                "the photos were cut out of larger ones, each elsewhere, as their matches tell, or "
+                "show what repeats (windows, tiles): their principal points are solved for one by "
+                "one, which matches hardly hold; give the original files"
+            )
+        return evidence, chosen
