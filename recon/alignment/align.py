@@ -358,8 +358,10 @@ def _drop_weak(setup: Setup, structure: Structure, moving: Mask) -> Structure:
 
 
 def _disappoints(setup: Setup, structure: Structure, graph: PoseGraph, component: Mask) -> bool:
+    # Photos of other places, which nothing ties to these, have no part in it.
+    weights = graph.weights * component[graph.pairs].all(axis=1)
     explained = share_explained(setup, structure.cameras)
-    share = float(graph.weights @ explained) / max(float(graph.weights.sum()), 1.0)
+    share = float(weights @ explained) / max(float(weights.sum()), 1.0)
     missing = component & ~structure.cameras.registered
     logger.debug("%d photos missing, %.0f %% of matches fit", missing.sum(), 100 * share)
     few_missing = missing.sum() <= _MISSING_SHARE * component.sum()

@@ -1,3 +1,4 @@
+import importlib
 import json
 import os
 from dataclasses import replace
@@ -125,6 +126,19 @@ def test_other_places_are_left_out_with_the_reason():
     assert "with others" in found.reasons[5] and "with any" in found.reasons[7]
     assert found.used_edges.tolist() == [True] * 10 + [False]
     assert found.tracks.view_index.max() == 4
+
+
+def test_a_second_place_is_no_reason_to_place_photos_one_by_one(monkeypatch: pytest.MonkeyPatch):
+    edges, _ = scene_edges(arc_scene(5, 150))
+    for edge in scene_edges(arc_scene(5, 120, seed=9))[0]:
+        i, j = edge.matches.i + 5, edge.matches.j + 5
+        edges.append(replace(edge, matches=replace(edge.matches, i=i, j=j)))
+
+    def never(*_: object) -> None:
+        raise AssertionError("all that could be placed was")
+
+    monkeypatch.setattr(importlib.import_module("recon.alignment.align"), "_incrementally", never)
+    assert [pose is not None for pose in run(edges, 10).cam_to_world] == [True] * 5 + [False] * 5
 
 
 def test_a_misplaced_photo_is_moved():
