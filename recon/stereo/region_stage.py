@@ -15,6 +15,7 @@ from recon.stage_results import DepthMap
 from recon.stereo.agreed_regions import Judge, agreed_regions
 from recon.stereo.flat_places import FlatParts, flat_parts
 from recon.stereo.lent_planes import lent_planes
+from recon.stereo.mirrored_regions import without_mirrored
 from recon.stereo.photo import Photo2D
 from recon.stereo.plain_region import RegionPhoto
 from recon.stereo.plain_regions import spread_regions
@@ -22,7 +23,7 @@ from recon.stereo.region_planes import Candidates, RegionPlanes, region_candidat
 from recon.work.content_key import content_key
 
 # Of the planes, for results that were kept.
-_VERSION = 4
+_VERSION = 5
 # By this factor a plane may differ from the prior where a region is spread.
 _FAR_OFF = 1.4
 # Photos whose regions a process holds, by the names of their candidates: each judges planes of
@@ -123,7 +124,8 @@ class RegionStage:
             own, *others = (
                 _kept_judge(keys.found[m], partial(judge, m)) for m in (n, *self.around[n])
             )
-            return agreed_regions(own, others)
+            planes = agreed_regions(own, others)
+            return without_mirrored(own, planes, self.colours(searched[n]))
 
         def lend(n: int) -> RegionPlanes:
             own = _kept_judge(keys.found[n], partial(judge, n))
