@@ -15,7 +15,7 @@ from recon.stage_results import DepthMap
 from recon.stereo.agreed_regions import Judge, agreed_regions
 from recon.stereo.flat_places import FlatParts, flat_parts
 from recon.stereo.lent_planes import lent_planes
-from recon.stereo.mirrored_regions import without_mirrored
+from recon.stereo.like_neighbours import with_planes_beside, without_mirrored
 from recon.stereo.photo import Photo2D
 from recon.stereo.plain_region import RegionPhoto
 from recon.stereo.plain_regions import spread_regions
@@ -130,8 +130,9 @@ class RegionStage:
         def lend(n: int) -> RegionPlanes:
             own = _kept_judge(keys.found[n], partial(judge, n))
             others = [(region_photo(searched[m]), agreed[m]) for m in self.around[n]]
-            lent = lent_planes(own, agreed[n], others)
-            labels = spread_regions(lent.labels, lent.have_plane, self.colours(searched[n]))
+            colours = self.colours(searched[n])
+            lent = with_planes_beside(own, lent_planes(own, agreed[n], others), colours)
+            labels = spread_regions(lent.labels, lent.have_plane, colours)
             spread = RegionPlanes(labels, lent.planes)
             # Beside a region stays what is known, and the prior where the plane runs off it.
             ratio = spread.inverse(*labels.shape) * self.prior(searched[n])

@@ -1,10 +1,11 @@
-"""Plain regions whose plane is that of a mirror image, and the front that they are in truth.
+"""Plain regions beside others of the same colour: the doors of a front, parts of one wall.
 
-A glossy door shows the floor before it, faintly. That image is where no floor is, behind the door,
-and it is there for all photos: they agree on it, and better than on the plain door. But it is seen
-only within the door's outline, and has the door's colour: beside the door it jumps to the next one,
-with no other colour between them that would be the outline of something in front. What photos see
-in a mirror tells nothing about the mirror; its rim does.
+Where two such regions meet, depth hardly jumps: the nearer one would be seen by its outline, as
+another colour. So a region of which photos don't agree on a plane is tried on that of such a
+neighbour. And a glossy door shows the floor before it, faintly: that image lies behind the door,
+and it is there for all photos, which agree on it and better than on the plain door. But it is seen
+only within the door's outline, and jumps to the doors beside it. What photos see in a mirror tells
+nothing about the mirror; its rim does.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from recon.stereo.agreed_regions import Judge
 from recon.stereo.plain_region import Region
 from recon.stereo.region_planes import RegionPlanes
 
-_NEARBY, _ALIKE = 0.04, 12.0
+_NEARBY, _ALIKE = 0.04, 16.0
 """Regions are beside each other up to this distance, a share of the photo's longer side, and alike
 if their colours differ by less than so many grey levels in each channel."""
 _JUMP = 0.1
 """Planes jump if one is relatively so far behind the other where their regions meet."""
 _DEARER = 1.2
-"""What a jump along all of a region's outline costs, beside what photos, rim and prior say."""
+"""What a jump along all of a region's outline costs beside what photos, rim and prior say: a plane
+without it may be so much dearer, times the share of the outline."""
 
 
 def without_mirrored(
@@ -47,6 +49,25 @@ def without_mirrored(
                 planes[number - 1] = plane
                 break
     return RegionPlanes(agreed.labels, planes)
+
+
+def with_planes_beside(
+    own: Judge, lent: RegionPlanes, colours: NDArray[np.float32]
+) -> RegionPlanes:
+    """Return the planes ``lent`` of ``own`` regions, and for those without one that of a region of
+    like colour beside it; ``colours`` as above.
+    """
+    planes = lent.planes.copy()
+    for number, region in own.regions.items():
+        if planes[number - 1].any():
+            continue
+        for beside, share, _ in _alike_beside(lent, colours, number):
+            plane = lent.planes[beside - 1]
+            allowed = own.candidates.least[number - 1] + _DEARER * share
+            if region.is_plausible(plane) and region.costs(plane[None])[0] < allowed:
+                planes[number - 1] = plane
+                break
+    return RegionPlanes(lent.labels, planes)
 
 
 def _is_image(region: Region, front: Region, its: Array, plane: Array, share: float) -> bool:

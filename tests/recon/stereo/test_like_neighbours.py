@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recon.stereo.agreed_regions import Judge
-from recon.stereo.mirrored_regions import without_mirrored
+from recon.stereo.like_neighbours import with_planes_beside, without_mirrored
 from recon.stereo.photo import Photo2D
 from recon.stereo.plain_region import RegionPhoto
 from recon.stereo.region_planes import Candidates, RegionPlanes, regions_of
@@ -33,21 +33,22 @@ def photo(x: float, colours: np.ndarray, known: np.ndarray) -> RegionPhoto:
     return RegionPhoto(Photo2D(grey, torch.from_numpy(K), torch.from_numpy(pose)), colours, known)
 
 
-def planes_after(right: np.ndarray, gap: np.ndarray, colour: float = 170.0) -> np.ndarray:
-    """The planes (2, 3) of both doors where the left one is on the front and the right one's is
-    ``right`` (3,), around which depth in the gaps between doors is on ``gap`` (3,); ``colour``: of
-    the right door, the left one's is 170.
+def doors(
+    image: np.ndarray, gap: np.ndarray, colour: float = 170.0
+) -> tuple[Judge, np.ndarray, np.ndarray]:
+    """A photo of both doors, their labels and colours: depth around the right one is
+    on ``gap`` (3,) and some in it on ``image`` (3,); ``colour``: of it, the left one's is 170.
     """
     numbers = labels()
     colours = np.full((HEIGHT, WIDTH, 3), 90.0, np.float32)
     colours[LEFT], colours[RIGHT] = [170, 50, 60], [colour, 50, 60]
-    doors = numbers > 0
-    known = np.where(doors, 0, AT @ FRONT).astype(np.float32)
-    around_right = ~doors & (AT[..., 1] > 62)
+    door = numbers > 0
+    known = np.where(door, 0, AT @ FRONT).astype(np.float32)
+    around_right = ~door & (AT[..., 1] > 62)
     known[around_right] = (AT @ gap)[around_right]
-    image = np.zeros_like(doors)
-    image[40:60, 75:95] = True
-    known[image] = (AT @ right)[image]
+    seen = np.zeros_like(door)
+    seen[40:60, 75:95] = True
+    known[seen] = (AT @ image)[seen]
     rng = np.random.default_rng(0)
     shiny = [
         photo(x, colours + rng.normal(size=colours.shape).astype(np.float32), np.zeros_like(known))
@@ -57,10 +58,18 @@ def planes_after(right: np.ndarray, gap: np.ndarray, colour: float = 170.0) -> n
     prior = (1 / (AT @ FRONT)).astype(np.float32)
     prior[RIGHT] *= 1.2
     regions = regions_of(numbers, own, prior, shiny)
-    none = Candidates(numbers, np.zeros((0, 4)), np.zeros(0), np.full(2, np.inf))
-    judge = Judge(own.photo, regions, none, known)
-    agreed = RegionPlanes(numbers, np.stack([FRONT, right]))
-    return without_mirrored(judge, agreed, colours).planes
+    both = np.stack([FRONT, image])
+    least = np.array([region.costs(both).min() for region in regions.values()])
+    candidates = Candidates(numbers, np.zeros((0, 4)), np.zeros(0), least)
+    return Judge(own.photo, regions, candidates, known), numbers, colours
+
+
+def planes_after(right: np.ndarray, gap: np.ndarray, colour: float = 170.0) -> np.ndarray:
+    """The planes (2, 3) of both doors where photos agree on the front's for the left one and on
+    ``right`` (3,) for the right one.
+    """
+    judge, numbers, colours = doors(right, gap, colour)
+    return without_mirrored(judge, RegionPlanes(numbers, np.stack([FRONT, right])), colours).planes
 
 
 def test_region_behind_its_neighbours_of_like_colour_and_its_rim_is_on_their_front() -> None:
@@ -78,3 +87,15 @@ def test_region_behind_its_neighbours_of_like_colour_and_its_rim_is_on_their_fro
 )
 def test_other_regions_keep_their_planes(right: np.ndarray, gap: np.ndarray, colour: float) -> None:
     assert np.array_equal(planes_after(right, gap, colour), np.stack([FRONT, right]))
+
+
+@pytest.mark.parametrize(
+    ("gap", "colour", "taken"), [(FRONT, 170.0, True), (FRONT, 120.0, False), (IMAGE, 170.0, False)]
+)
+def test_region_without_a_plane_takes_that_of_its_like_if_its_rim_allows_it(
+    gap: np.ndarray, colour: float, taken: bool
+) -> None:
+    judge, numbers, colours = doors(IMAGE, gap, colour)
+    lent = RegionPlanes(numbers, np.stack([FRONT, np.zeros(3)]))
+    _, right = with_planes_beside(judge, lent, colours).planes
+    assert np.array_equal(right, FRONT if taken else np.zeros(3))
