@@ -30,9 +30,7 @@ _DEARER = 1.2
 without it may be so much dearer, times the share of the outline."""
 
 
-def without_mirrored(
-    own: Judge, agreed: RegionPlanes, colours: NDArray[np.float32]
-) -> RegionPlanes:
+def without_images(own: Judge, agreed: RegionPlanes, colours: NDArray[np.float32]) -> RegionPlanes:
     """Return the planes ``agreed`` of ``own`` regions, those of images in a front replaced by the
     front's; ``colours`` (h, w, 3) of the photo, blurred, in grey levels.
     """

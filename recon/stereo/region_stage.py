@@ -15,7 +15,7 @@ from recon.stage_results import DepthMap
 from recon.stereo.agreed_regions import Judge, agreed_regions
 from recon.stereo.flat_places import FlatParts, flat_parts
 from recon.stereo.lent_planes import lent_planes
-from recon.stereo.like_neighbours import with_planes_beside, without_mirrored
+from recon.stereo.like_neighbours import with_planes_beside, without_images
 from recon.stereo.photo import Photo2D
 from recon.stereo.plain_region import RegionPhoto
 from recon.stereo.plain_regions import spread_regions
@@ -125,7 +125,7 @@ class RegionStage:
                 _kept_judge(keys.found[m], partial(judge, m)) for m in (n, *self.around[n])
             )
             planes = agreed_regions(own, others)
-            return without_mirrored(own, planes, self.colours(searched[n]))
+            return without_images(own, planes, self.colours(searched[n]))
 
         def lend(n: int) -> RegionPlanes:
             own = _kept_judge(keys.found[n], partial(judge, n))

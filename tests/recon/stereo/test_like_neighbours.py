@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recon.stereo.agreed_regions import Judge
-from recon.stereo.like_neighbours import with_planes_beside, without_mirrored
+from recon.stereo.like_neighbours import with_planes_beside, without_images
 from recon.stereo.photo import Photo2D
 from recon.stereo.plain_region import RegionPhoto
 from recon.stereo.region_planes import Candidates, RegionPlanes, regions_of
@@ -69,7 +69,7 @@ def planes_after(right: np.ndarray, gap: np.ndarray, colour: float = 170.0) -> n
     ``right`` (3,) for the right one.
     """
     judge, numbers, colours = doors(right, gap, colour)
-    return without_mirrored(judge, RegionPlanes(numbers, np.stack([FRONT, right])), colours).planes
+    return without_images(judge, RegionPlanes(numbers, np.stack([FRONT, right])), colours).planes
 
 
 def test_region_behind_its_neighbours_of_like_colour_and_its_rim_is_on_their_front() -> None:
