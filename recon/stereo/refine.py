@@ -4,9 +4,9 @@ Per photo, at half resolution: a full search among planes that face the camera a
 shaped like the prior (normalised cross-correlation, best half of the sources, semi-global
 smoothing, the prior as a weak vote). What photos agree on is spread to where they do not, and that
 shape is searched around in turn, then in narrow steps at full resolution, also around surfaces that
-go on from beside; planes of it are tried behind what is found. Depth that no other photo confirms
-gives way to planes of plain regions that photos agree on, and to the prior. Of many photos some are
-searched, and lend the others their depth.
+other photos confirmed or that go on from beside; planes of it are tried behind what is found. Depth
+that no other photo confirms gives way to planes of plain regions that photos agree on, and to the
+prior. Of many photos some are searched, and lend the others their depth.
 """
 
 from __future__ import annotations
