@@ -25,6 +25,13 @@ _SIGMA = 0.006
 """How far principal points are off, in shares of the photo's long side (a prior). The three cameras
 of the real scenes with known ones are off by 0.004 to 0.008."""
 _OPTIONS = BundleOptions(max_iterations=30, tolerance=1e-6, least_motion=1e-5)
+_UPRIGHT_FROM_STORED = {
+    1: np.eye(2),
+    3: -np.eye(2),
+    6: np.array([[0.0, -1.0], [1.0, 0.0]]),
+    8: np.array([[0.0, 1.0], [-1.0, 0.0]]),
+}
+"""What EXIF's orientations do to x, y from the middle; those that mirror are left out."""
 
 
 def with_principal_points(
@@ -34,8 +41,8 @@ def with_principal_points(
     of ``focals``.
 
     The less matches tell, the nearer it stays to the middle. It is there exactly in scenes of one
-    or two photos and of fisheyes, where the focal length is given, and where photos of one lens lie
-    in their files in several ways, as its principal point would with them.
+    or two photos and of fisheyes, where the focal length is given, and where photos of one lens
+    were turned in ways of which EXIF does not tell: its principal point is turned with them.
     """
     placed = sum(pose is not None for pose in alignment.cam_to_world)
     if placed < _FEWEST_PHOTOS or not len(alignment.tracks.points):
@@ -44,24 +51,49 @@ def with_principal_points(
         return alignment
     problem, numbers = problem_of(photos, alignment, focals)
     lens, first = problem.focal_index, np.unique(problem.focal_index, return_index=True)[1]
-    free = ~problem.fixed_focal & _lie_alike([photos[k] for k in numbers], lens)
+    chosen = [photos[k] for k in numbers]
+    free = ~problem.fixed_focal & _lie_alike(chosen, lens)
     if problem.more is None or not free.any():
         return alignment
-    long_side = np.array([max(photos[numbers[n]].width, photos[numbers[n]].height) for n in first])
-    more = replace(problem.more, centre_sigma_px=_SIGMA * long_side * free)
-    found = bundle_adjust(replace(problem, more=more), _OPTIONS)
+    # Of photos as the sensor has them, so that one shift is right for all of a lens.
+    turn = np.array([_UPRIGHT_FROM_STORED.get(photo.orientation, np.eye(2)) for photo in chosen])
+    middle, camera = problem.principal, problem.camera_index
+    stored_xy = np.einsum("mi,mij->mj", problem.xy - middle[camera], turn[camera])
+    turned = np.tile(np.eye(4), (len(chosen), 1, 1))
+    turned[:, :2, :2] = turn
+    long_side = np.array([max(chosen[n].width, chosen[n].height) for n in first])
+    stored = replace(
+        problem,
+        cam_to_world=problem.cam_to_world @ turned,
+        principal=np.zeros_like(middle),
+        xy=stored_xy,
+        more=replace(problem.more, centre_sigma_px=_SIGMA * long_side * free),
+    )
+    found = bundle_adjust(stored, _OPTIONS)
     poses: list[Array | None] = list(alignment.cam_to_world)
     intrinsics = alignment.intrinsics.copy()
     for n, k in enumerate(numbers):
-        poses[k] = found.cam_to_world[n]
+        poses[k] = found.cam_to_world[n] @ turned[n].T
         intrinsics[k, [0, 1], [0, 1]] = found.focals_px[lens[n]]
-        intrinsics[k, :2, 2] += found.shift_px[lens[n]]
+        intrinsics[k, :2, 2] += turn[n] @ found.shift_px[lens[n]]
     tracks = replace(alignment.tracks, points=found.points)
     return replace(alignment, cam_to_world=tuple(poses), intrinsics=intrinsics, tracks=tracks)
 
 
 def _lie_alike(photos: Sequence[Photo], lens: Index) -> Mask:
-    """Return of which lenses (G,), ``lens`` (C,) of the photos, all photos lie alike."""
-    ways = [(photo.width, photo.height, photo.orientation) for photo in photos]
+    """Return of which lenses (G,), ``lens`` (C,) of the photos, all photos are alike as they are
+    stored.
+    """
+    ways = [_stored(photo) for photo in photos]
     seen = [{way for way, its in zip(ways, lens, strict=True) if its == g} for g in np.unique(lens)]
     return np.array([len(its) == 1 for its in seen])
+
+
+def _stored(photo: Photo) -> tuple[object, ...]:
+    """Return what photos of one sensor have in common; of those that were turned, but not by what
+    EXIF's orientation says here, also how they lie now.
+    """
+    size = photo.width, photo.height
+    if photo.orientation == 1 or photo.orientation not in _UPRIGHT_FROM_STORED:
+        return *size, photo.orientation, photo.turned
+    return *(size if photo.orientation == 3 else size[::-1]), 1, False

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,17 +83,66 @@ def test_it_is_among_the_lenses_that_are_solved() -> None:
     assert error_deg(found, truth) < 0.4 * error_deg(before, truth)
 
 
-def turned(photos: Sequence[Photo]) -> list[Photo]:
-    return [replace(p, orientation=3) if k % 2 else p for k, p in enumerate(photos)]
+def held(orientations: Sequence[int], evidence: PairEvidence) -> tuple[list[Photo], PairEvidence]:
+    """Return the photos as if the camera had been turned, as EXIF's orientations say, and what they
+    say of each other: a picture that EXIF turns by 90 degrees clockwise stands upright then.
+    """
+    photos = [
+        replace(p, orientation=o, turned=o != 1, width=w, height=h)
+        for p, o in zip(PHOTOS, orientations, strict=True)
+        for w, h in [(HEIGHT, WIDTH) if o >= 5 else (WIDTH, HEIGHT)]
+    ]
+
+    def upright(xy: Array, k: int) -> Array:
+        x, y = xy.T
+        new = {1: (x, y), 3: (WIDTH - x, HEIGHT - y), 6: (HEIGHT - y, x), 8: (y, WIDTH - x)}
+        return np.stack(new[orientations[k]], axis=1)
+
+    pairs = [
+        replace(m, xy_i=upright(m.xy_i, m.i), xy_j=upright(m.xy_j, m.j)) for m in evidence.matches
+    ]
+    focals = solve_focals(photos, pairs)
+    edges = [verify_pair(photos, pair, None, focals.focals_px) for pair in pairs]
+    return photos, PairEvidence(pairs, [e for e in edges if e is not None], focals, [], [])
 
 
-def test_photos_of_one_lens_that_lie_in_several_ways_keep_it_in_the_middle() -> None:
+def test_one_camera_that_was_held_in_several_ways_has_one() -> None:
+    evidence, truth = matched(OFF_PX)
+    photos, evidence = held([1, 6, 1, 8, 3, 6], evidence)
+    before = align(photos, evidence)
+    found = with_principal_points(photos, before, evidence.focals)
+    off = found.intrinsics[:, :2, 2] - [[photo.width / 2, photo.height / 2] for photo in photos]
+    x, y = OFF_PX
+    assert np.allclose(off, [(x, y), (-y, x), (x, y), (y, -x), (-x, -y), (-y, x)], atol=1.0)
+    # Directions of travel are as seen by cameras that were turned.
+    angle = {1: 0, 6: 90, 3: 180, 8: -90}
+    turns = [np.radians(angle[photo.orientation]) for photo in photos]
+    true = truth @ np.array(
+        [
+            [
+                [np.cos(a), np.sin(a), 0, 0],
+                [-np.sin(a), np.cos(a), 0, 0],
+                [0, 0, 1, 0],
+                [0, 0, 0, 1],
+            ]
+            for a in turns
+        ]
+    )
+    assert error_deg(before, true) > 0.2
+    assert error_deg(found, true) < 0.4 * error_deg(before, true)
+
+
+@pytest.mark.parametrize("way", [{"turned": True}, {"orientation": 4, "turned": True}])
+def test_photos_of_one_lens_that_were_turned_nobody_knows_how_keep_it_in_the_middle(
+    way: dict[str, Any],
+) -> None:
     evidence, _ = matched(OFF_PX)
     before = align(PHOTOS, evidence)
-    assert with_principal_points(turned(PHOTOS), before, evidence.focals) is before
+    photos = [replace(photo, **way) if k % 2 else photo for k, photo in enumerate(PHOTOS)]
+    assert with_principal_points(photos, before, evidence.focals) is before
     # Two lenses, one of each way.
     focals = replace(evidence.focals, groups=np.arange(COUNT) % 2)
-    found = with_principal_points(turned(PHOTOS), before, focals)
+    found = with_principal_points(photos, before, focals)
     assert np.abs(found.intrinsics[:, :2, 2] - MIDDLE).min() > 1.0
 
 
