@@ -61,6 +61,8 @@ _END, _SCAN = 0xD9, 0xDA
 # What sensors make of a pixel, which programs store in 16 bits as it is.
 _GREY_BITS = (8, 10, 12, 14, 16)
 _ORIENTATION, _TURNED = 0x0112, "pointmap turned"
+# PhotometricInterpretation (TIFF 6.0, page 37).
+_PHOTOMETRIC, _WHITE_IS_ZERO = 0x0106, 0
 # Pictures that take more are read one at a time, however many threads there are.
 _LARGE_BYTES = 128e6
 _limit_lock, _large_lock = threading.Lock(), threading.Lock()
@@ -119,6 +121,8 @@ def open_picture(path: Path, formats: tuple[str, ...] = PHOTO_FORMATS) -> Iterat
                         file.seek(0)
                         with Image.open(file, formats=(str(image.format),)) as again:  # noqa: TID251
                             _use_low_bytes(image, again, low)
+                    if _counts_from_white(image):
+                        image.paste(Image.fromarray(65535 - np.asarray(image)))
             yield image
     except UnusablePicture:
         raise
@@ -266,6 +270,14 @@ def _filterable(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         return image.convert("RGBA")
     return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _counts_from_white(image: Image.Image) -> bool:
+    """Return whether 0 is white in a loaded picture: in TIFFs of 16 bits of grey that say so.
+    Those of 8 bits and fewer Pillow turns round.
+    """
+    tags = getattr(image, "tag_v2", {})
+    return image.mode.startswith("I;16") and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
 
 
 def _low_bytes_mode(image: Image.Image) -> str | None:
