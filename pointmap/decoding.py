@@ -25,6 +25,7 @@ from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 from pointmap.adobe_rgb import adobe_rgb_profile
 from pointmap.errors import UnusablePicture
 from pointmap.exif import says_adobe_rgb
+from pointmap.high_range import HLG, PQ, as_srgb
 from pointmap.other_contents import refuse_other_contents
 from pointmap.outside.regular_file import MAX_FILE_BYTES, open_regular
 from pointmap.raw_photos import BYTES_PER_PIXEL, develop, is_raw, reads_raw
@@ -218,8 +219,8 @@ def decode(image: Image.Image, width: int, height: int, orientation: int = 1) ->
     ``width``, ``height`` are those after ``orientation`` (EXIF, 1 to 8) is applied. Transparent
     pixels are laid over white, unless all are; of values of 16 bits, or of the 10, 12 or 14 that a
     sensor fills of them, the high 8 remain; CMYK, grey and palette pictures become RGB, colours of
-    another profile sRGB. Raises ``UnusablePicture`` for floating-point pixels, whose range nobody
-    knows.
+    another profile sRGB, as do those of high dynamic range in HEIC. Raises ``UnusablePicture`` for
+    floating-point pixels, whose range nobody knows.
     """
     size = (height, width) if orientation >= 5 else (width, height)
     box: tuple[float, float, float, float] = (0, 0, *image.size)
@@ -237,9 +238,19 @@ def decode(image: Image.Image, width: int, height: int, orientation: int = 1) ->
     if not profile and says_adobe_rgb(image):
         profile = adobe_rgb_profile()
     rgb = _as_srgb(filterable, profile)
+    rgb = of_standard_range(rgb, image)
     if orientation in FLIP_OR_TURN:
         rgb = rgb.transpose(FLIP_OR_TURN[orientation])
     return np.array(rgb)
+
+
+def of_standard_range(rgb: Image.Image, opened: Image.Image) -> Image.Image:
+    """Return the ``rgb`` of an opened picture in sRGB, if that is HEIC of high dynamic range."""
+    coded = opened.info.get("nclx_profile") or {}
+    transfer = coded.get("transfer_characteristics")
+    if transfer not in (PQ, HLG) or opened.info.get("icc_profile"):
+        return rgb
+    return Image.fromarray(as_srgb(np.asarray(rgb), transfer, coded["color_primaries"]))
 
 
 def is_invisible(image: Image.Image) -> bool:
