@@ -220,9 +220,20 @@ def _another_thing(
     surely = cv2.morphologyEx(closed, cv2.MORPH_OPEN, square) > 0
     unknown = ~np.isfinite(depth).any(axis=0)
     maybe = ~unknown & (differs > _HARDLY * limit) & ~front
-    region = _whole_things(own.colours, surely, maybe, unknown)
+    things = _whole_things(own.colours, surely, maybe, unknown)
     # Its rim mixes both.
-    return np.asarray(cv2.dilate(region.astype(np.uint8), square) > 0) & ~front
+    region = (cv2.dilate(things.astype(np.uint8), square) > 0) & ~front
+    # What is all around in front is itself, matched in two photos between which it moved little.
+    return region | _enclosed(region)
+
+
+def _enclosed(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the holes (h, w) of a region."""
+    import cv2
+
+    _, number = cv2.connectedComponents((~region).astype(np.uint8), connectivity=4)
+    rim = np.concatenate([number[0], number[-1], number[:, 0], number[:, -1]])
+    return ~region & ~np.isin(number, rim)
 
 
 def _whole_things(
@@ -240,7 +251,7 @@ def _whole_things(
     """
     import cv2
 
-    square = np.ones((3, 3), np.uint8)
+    square = np.ones((5, 5), np.uint8)
     either = cv2.morphologyEx((surely | maybe).astype(np.uint8), cv2.MORPH_CLOSE, square)
     count, number = cv2.connectedComponents(either, connectivity=4)
     size = np.bincount(number.ravel(), minlength=count)
