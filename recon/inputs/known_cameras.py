@@ -24,7 +24,7 @@ from pointmap.photo_names import composed
 from recon.export.cameras_json import ListedCamera, listed_cameras, units_of, world_of
 from recon.export.json_file import read_json
 from recon.scene import World
-from recon.stage_results import Alignment, PhotoFeatures
+from recon.stage_results import Alignment, PairMatches, PhotoFeatures
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
@@ -94,8 +94,25 @@ class KnownCameras:
                 intrinsics[k], lenses[k] = lens.intrinsics, lens.lens
                 mine = alignment.tracks.seen_by(k)
                 xy[mine] = lens.to_original(xy[mine])
-        tracks = replace(alignment.tracks, xy=xy)
-        return replace(alignment, intrinsics=intrinsics, lenses=tuple(lenses), tracks=tracks)
+        return replace(
+            alignment,
+            intrinsics=intrinsics,
+            lenses=tuple(lenses),
+            tracks=replace(alignment.tracks, xy=xy),
+            edges=tuple(
+                replace(edge, matches=self._as_photographed(edge.matches))
+                for edge in alignment.edges
+            ),
+        )
+
+    def _as_photographed(self, pair: PairMatches) -> PairMatches:
+        """Return matches of ideal pinholes where the photos show them."""
+        of_i, of_j = self.lenses[pair.i], self.lenses[pair.j]
+        return replace(
+            pair,
+            xy_i=pair.xy_i if of_i is None else of_i.to_original(pair.xy_i),
+            xy_j=pair.xy_j if of_j is None else of_j.to_original(pair.xy_j),
+        )
 
 
 def load_known_cameras(path: str | None, photos: Sequence[Photo]) -> KnownCameras:
