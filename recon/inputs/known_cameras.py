@@ -80,6 +80,15 @@ class KnownCameras:
         """Focal lengths of the ideal pinholes."""
         return [None if lens is None else lens.focal_px for lens in self.lenses]
 
+    @property
+    def bent(self) -> bool:
+        """Whether any of the photos isn't what its ideal pinhole would have taken."""
+        return any(
+            lens is not None
+            and (bool(lens.lens) or not np.array_equal(lens.intrinsics, lens.ideal))
+            for lens in self.lenses
+        )
+
     def ideal(self, photo: int, found: PhotoFeatures) -> PhotoFeatures:
         """Return one photo's key points as its ideal pinhole shows them."""
         lens = self.lenses[photo]

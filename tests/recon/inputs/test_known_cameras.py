@@ -230,6 +230,18 @@ def test_any_lens_is_an_ideal_pinhole_and_back(tmp_path: Path, k1: float) -> Non
     assert np.allclose(lens.to_original(ideal), xy)
 
 
+def test_lenses_that_are_pinholes_bend_nothing(tmp_path: Path) -> None:
+    K = np.array([[500.0, 0, WIDTH / 2], [0, 500.0, HEIGHT / 2], [0, 0, 1]])
+    for entries, bent in (
+        ([entry(K, None), entry(None, None)], False),
+        ([entry(K, None), entry(K, None, k1=-0.05)], True),
+        ([entry(K, None), entry(ODD, None)], True),
+    ):
+        images = {f"{k}.jpg": one for k, one in enumerate(entries)}
+        known = load_known_cameras(write(tmp_path / "known.json", images), photos(2))
+        assert known.bent == bent
+
+
 @pytest.mark.parametrize(
     "lens",
     [
