@@ -82,7 +82,7 @@ def _gains() -> NDArray[np.float32]:
     """Return what light of each of so many levels up to the peak is multiplied with, so that white
     is 1.
     """
-    light = np.arange(_FINEST + 1) * (_PEAK / _FINEST)
+    light = np.arange(_FINEST + 1, dtype=np.float64) * (_PEAK / _FINEST)
     light[0] = light[1] / 2
     peak, white = _light_to_pq(np.array([_PEAK, _WHITE]))
     signal, most = _light_to_pq(light) / peak, white / peak

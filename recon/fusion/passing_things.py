@@ -205,7 +205,8 @@ def _another_thing(
     shown = np.take_along_axis(colours, depth.argmin(axis=0)[None, ..., None], axis=0)[0]
     shown[known] = _medians(colours[:, known], seen[:, known])
     limit = max(_LEVELS, _TYPICAL * float(np.median(_off(own.colours, shown, shown)[known])))
-    differs = _off(own.colours, *_around(shown, np.isfinite(depth).any(axis=0)))
+    unknown = np.asarray(~np.isfinite(depth).any(axis=0))
+    differs = _off(own.colours, *_around(shown, ~unknown))
     alike = (seen & (np.abs(colours - shown).max(axis=-1) < limit)).sum(axis=0)
     # What stands in front of the surface hides it; if others look past it, they say so elsewhere.
     front = known & (own.points[2] > 0) & (own.points[2] < surface * (1 - _SAME_DEPTH))
@@ -218,7 +219,6 @@ def _another_thing(
     square = np.ones((3, 3), np.uint8)
     closed = cv2.morphologyEx(other.astype(np.uint8), cv2.MORPH_CLOSE, square)
     surely = cv2.morphologyEx(closed, cv2.MORPH_OPEN, square) > 0
-    unknown = ~np.isfinite(depth).any(axis=0)
     maybe = ~unknown & (differs > _HARDLY * limit) & ~front
     things = _whole_things(own.colours, surely, maybe, unknown)
     # Its rim mixes both.
