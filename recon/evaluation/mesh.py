@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from pointmap.camera import Array, pixel_centres, pixel_rays, transform_points
 from pointmap.errors import InputError
 from recon.evaluation.depth import is_known
-from recon.evaluation.poses import similarity_of_cameras
-from recon.evaluation.scene import SceneTruth, read_depth_truth
+from recon.evaluation.scene import SceneTruth, read_depth_truth, similarity_to_truth
 from recon.export.cameras_json import read_cameras
 from recon.export.ply import read_cloud_ply, read_mesh_ply
 from recon.scene import Camera, Mesh
@@ -64,19 +63,12 @@ def mesh_in_truth(folder: Path, truth: SceneTruth, *, file: str = "mesh.ply") ->
     Raises ``InputError`` when the scene has no such mesh, or fewer than two of the truth's cameras.
     """
     found, _ = read_cameras(folder / "cameras.json")
-    pairs = [
-        (pose, true.cam_to_world)
-        for name, true in truth.cameras.items()
-        if name in found
-        and (pose := found[name].cam_to_world) is not None
-        and true.cam_to_world is not None
-    ]
-    if len(pairs) < 2:
+    fit = similarity_to_truth(found, truth.cameras)
+    if fit is None:
         raise InputError(
-            f"{folder} has {len(pairs)} placed photos that the truth knows: two at least are "
-            "needed to bring its mesh into the truth's frame"
+            f"{folder} has fewer than two placed photos that the truth knows, which are needed to "
+            "bring its mesh into the truth's frame"
         )
-    fit = similarity_of_cameras(*zip(*pairs, strict=True))
     mesh = read_mesh_ply(folder / file)
     vertices = transform_points(fit, mesh.vertices).astype(np.float32)
     return Mesh(vertices, mesh.faces, mesh.colours, mesh.normals)

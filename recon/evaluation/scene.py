@@ -7,6 +7,7 @@ per step, default 1) or ``depth/STEM.npz`` (``depth``), 0 = unknown, over the wh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from recon.evaluation.poses import (
     RelativePoseError,
     centre_error,
     relative_pose_errors,
+    similarity_of_cameras,
     step_errors,
 )
 from recon.evaluation.scene_cloud import TrueView, score_cloud
@@ -70,8 +72,9 @@ class PoseScores:
 
 @dataclass(frozen=True)
 class SceneScores:
-    """Scores of one scene; parts without truth are None. Depth is scaled by medians, the cloud
-    registered (see :func:`recon.evaluation.scene_cloud.score_cloud`).
+    """Scores of one scene; parts without truth are None. Depth is scaled by medians, all photos as
+    one or each, or as the cameras' centres are (:func:`similarity_to_truth`; one transform for all
+    then); the cloud is registered (see :func:`recon.evaluation.scene_cloud.score_cloud`).
     """
 
     photos: int
@@ -79,6 +82,7 @@ class SceneScores:
     poses: PoseScores | None
     depth_one_scale: DepthScores | None
     depth_each_scale: DepthScores | None
+    depth_by_cameras: DepthScores | None
     cloud: CloudScores | None
 
 
@@ -116,7 +120,7 @@ def score_scene(folder: Path, truth: SceneTruth) -> SceneScores:
     found = {name: listed[name].camera() for name in truth.names if name in listed}
     placed = {name for name, camera in found.items() if camera.cam_to_world is not None}
     known = {name: truth.cameras[name] for name in truth.names if name in truth.cameras}
-    one_scale = each_scale = cloud = None
+    one_scale = each_scale = by_cameras = cloud = None
     if truth.depth_files:
         pairs = [
             _depth_pair(
@@ -128,6 +132,10 @@ def score_scene(folder: Path, truth: SceneTruth) -> SceneScores:
         predicted, true = zip(*pairs, strict=True)
         one_scale = score_depths(predicted, true, per_sequence=True)
         each_scale = score_depths(predicted, true)
+        fit = similarity_to_truth(found, known)
+        if fit is not None:
+            scale = float(np.linalg.norm(fit[:3, 0]))
+            by_cameras = score_depths([scale * p for p in predicted], true, alignment="none")
         maps = dict(zip(truth.depth_files, pairs, strict=True))
         cloud = score_cloud(
             folder / "points.ply",
@@ -143,8 +151,25 @@ def score_scene(folder: Path, truth: SceneTruth) -> SceneScores:
         poses=_score_poses(found, known) if len(known) > 1 else None,
         depth_one_scale=one_scale,
         depth_each_scale=each_scale,
+        depth_by_cameras=by_cameras,
         cloud=cloud,
     )
+
+
+def similarity_to_truth(
+    found: Mapping[str, Camera | ListedCamera], truth: Mapping[str, Camera]
+) -> Array | None:
+    """Return what takes a scene into its truth's frame and unit, (4, 4), by the cameras of both;
+    None with fewer than two.
+    """
+    pairs = [
+        (pose, camera.cam_to_world)
+        for name, camera in truth.items()
+        if name in found
+        and (pose := found[name].cam_to_world) is not None
+        and camera.cam_to_world is not None
+    ]
+    return similarity_of_cameras(*zip(*pairs, strict=True)) if len(pairs) > 1 else None
 
 
 def _score_poses(found: dict[str, Camera], truth: dict[str, Camera]) -> PoseScores:

@@ -158,6 +158,21 @@ def test_a_saved_scene_is_scored(tmp_path: Path) -> None:
     assert each.transforms[0] is not None and each.transforms[0].scale == 0.5
     assert each.transforms[1] is None
     assert each.coverage == pytest.approx(120 * 120 / (120 * 120 + 60 * 80))
+    # The cameras stand as they should, and depth is twice as far.
+    by_cameras = scores.depth_by_cameras
+    assert by_cameras is not None and by_cameras.abs_rel == pytest.approx(5 / 6 * 1 + 1 / 6 * 0.6)
+
+
+def test_depth_is_scaled_as_the_cameras_are(tmp_path: Path) -> None:
+    cameras = some_cameras(4)
+    far = [rigid(camera[:3, :3], 2 * camera[:3, 3]) for camera in cameras]
+    write_scene(tmp_path / "scene", found=[far[0], far[1], None], focal=100.0)
+    scores = score_scene(tmp_path / "scene", read_truth(write_truth(tmp_path / "truth", cameras)))
+    by_cameras = scores.depth_by_cameras
+    assert by_cameras is not None and by_cameras.abs_rel == pytest.approx(1 / 6 * 0.2)
+    write_scene(tmp_path / "one", found=[far[0], None, None], focal=100.0)
+    alone = score_scene(tmp_path / "one", read_truth(tmp_path / "truth" / "cameras.json"))
+    assert alone.depth_by_cameras is None and alone.depth_one_scale is not None
 
 
 def test_the_command_prints_scores_or_one_line(
