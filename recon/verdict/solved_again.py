@@ -18,7 +18,7 @@ from itertools import combinations
 
 import numpy as np
 
-from pointmap.camera import Array, invert_rigid, pixel_rays, project
+from pointmap.camera import Array, Index, invert_rigid, pixel_rays, project
 from pointmap.images import Photo
 from pointmap.lens import PINHOLE
 from recon.alignment.align import align
@@ -79,7 +79,7 @@ def solved_again_deg(photos: Sequence[Photo], alignment: Alignment) -> float | N
     return float(np.median(apart)) if apart else None
 
 
-def _focals(focals_px: Array, groups: Array, log_sigma: float) -> Focals:
+def _focals(focals_px: Array, groups: Index, log_sigma: float) -> Focals:
     count = len(focals_px)
     return Focals(focals_px, np.full(count, log_sigma), ("epipolar",) * count, groups)
 
