@@ -157,7 +157,7 @@ def solved_with_zooms(
     inputs, (evidence, alignment) = matched.inputs, found
     with run.stage(f"Comparing zooms{place}"):
         zooms = inputs.work.once(
-            content_key("zooms", 5, evidence, alignment, options.align, inputs.known),
+            content_key("zooms", 6, evidence, alignment, options.align, inputs.known),
             lambda: cameras_by_zoom(
                 inputs.photos,
                 evidence,
@@ -211,7 +211,7 @@ def solved_with_lenses(
             return found
         cut_out = options.lens == "auto"
         chosen = inputs.work.once(
-            content_key("lenses", 6, *found, options.align, options.seed, cut_out),
+            content_key("lenses", 7, *found, options.align, options.seed, cut_out),
             lambda: solved_lenses(
                 inputs.photos,
                 evidence,

@@ -106,9 +106,10 @@ class Options:
     adapt: float | None = None
     """Seconds to adapt the network to these very photos (60 to 300); kept only if it helps."""
     lens: LensKind = "auto"
-    """What lenses may be. auto: a pinhole with one radial coefficient; where the photos show it a
-    second one, a principal point off the centre, or a fisheye. pinhole: nothing bends. radial: as
-    auto, but no fisheye. fisheye: all photos were taken with one."""
+    """What lenses may be. auto: a pinhole with one radial coefficient and a principal point near
+    the photo's middle; where the photos show it a second one, a principal point far off, or a
+    fisheye. pinhole: nothing bends, the principal point in the middle. radial: as auto, but no
+    fisheye. fisheye: all photos were taken with one."""
     pose_from: PoseFrom = "auto"
     """What tells how two photos stand to each other. auto: their feature matches, and pointmaps
     where those fail. matches: feature matches alone (essential matrix). procrustes, pnp: the

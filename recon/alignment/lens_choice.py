@@ -63,8 +63,8 @@ def with_chosen_lenses(
     seed: int = 0,
 ) -> Alignment:
     """Return the alignment with the lenses that the photos show; as it is where one radial
-    coefficient and a centred principal point say as much, or where focal lengths are known.
-    Principal points stay centred where the photos hardly hold them.
+    coefficient and its principal points say as much, or where focal lengths are known. Principal
+    points stay where they are unless the photos hold them.
     ``features``, ``seed``: as in :func:`recon.alignment.align.align`.
     """
     placed = sum(pose is not None for pose in alignment.cam_to_world)
@@ -87,7 +87,7 @@ def with_chosen_lenses(
     if not right.any() or cost[right].mean() >= _BETTER * before[right].mean():
         return alignment
     for simpler in simpler_ones:
-        start = _held_to(simpler, best, photos)
+        start = _held_to(simpler, best, alignment)
         trial = align(photos, learned, options, start=start, lens=simpler)
         found = misses(photos, trial, held_out)
         if cost[right].mean() >= _BETTER * found[right].mean():
@@ -98,11 +98,11 @@ def with_chosen_lenses(
     return chosen if placed_now >= placed else alignment
 
 
-def _held_to(model: LensModel, alignment: Alignment, photos: Sequence[Photo]) -> Alignment:
-    """Return the alignment with lenses as simple as a model."""
+def _held_to(model: LensModel, alignment: Alignment, usual: Alignment) -> Alignment:
+    """Return the alignment with lenses as simple as a model, otherwise as ``usual`` ones are."""
     intrinsics, lenses = alignment.intrinsics.copy(), alignment.lenses
     if not model.centre:
-        intrinsics[:, :2, 2] = [[photo.width / 2, photo.height / 2] for photo in photos]
+        intrinsics[:, :2, 2] = usual.intrinsics[:, :2, 2]
     if not model.k2:
         lenses = tuple(Lens.solved(lens.k1_k2[0], 0.0, lens.is_fisheye) for lens in lenses)
     return replace(alignment, intrinsics=intrinsics, lenses=lenses)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pointmap.images import Photo
 from recon.alignment.cut_out import as_cut_out
 from recon.alignment.lens_choice import with_chosen_lenses
+from recon.alignment.principal_points import with_principal_points
 from recon.alignment.refinement import AlignOptions
 from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
 
@@ -26,7 +27,8 @@ def solved_lenses(
     ``cut_out``: photos may have been cut out of larger ones, each elsewhere. ``features``,
     ``seed``: as in :func:`recon.alignment.align.align`.
     """
-    chosen = with_chosen_lenses(photos, evidence, alignment, options, features=features, seed=seed)
+    usual = with_principal_points(photos, alignment, evidence.focals)
+    chosen = with_chosen_lenses(photos, evidence, usual, options, features=features, seed=seed)
     if not cut_out:
         return chosen
     own = as_cut_out(photos, evidence, alignment, chosen, options, features=features, seed=seed)

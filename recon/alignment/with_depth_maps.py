@@ -13,14 +13,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from pointmap.camera import Array, Mask, invert_rigid, project, transform_points
+from pointmap.camera import Array, invert_rigid, project, transform_points
 from pointmap.images import Photo
 from pointmap.lens import Lens
 from recon.alignment.bundle_adjustment import bundle_adjust
-from recon.alignment.camera_model import BundleOptions, BundleProblem, RichLenses
+from recon.alignment.camera_model import BundleOptions, BundleProblem
+from recon.alignment.solved_problem import problem_of
 from recon.prediction.affine_fit import AffineFit, fit_affine
 from recon.prediction.given_maps import PriorMap
-from recon.stage_results import REFERENCE_LONG_SIDE, Alignment, Focals
+from recon.stage_results import Alignment, Focals
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +36,6 @@ _LOG_SIGMA = 0.15
 _ROUNDS, _STEPS = 12, 5
 # Of the observations that fit within :data:`_FITS` sigmas this share may be lost.
 _FITS, _MAY_LOSE = 3.0, 0.03
-# Of key points: what lenses and matching leave, in pixels of a photo of the reference size.
-_SIGMA_PX = 0.7
 
 
 def with_depth_maps(
@@ -54,12 +53,11 @@ def with_depth_maps(
     held = counts[placed]
     if placed.sum() < 3 or held.min() == 0 or held.mean() >= ENOUGH_POINTS:
         return alignment
+    problem, numbers = problem_of(photos, alignment, focals)
     values = np.zeros(len(tracks.xy))
-    numbers: list[int] = np.flatnonzero(placed).tolist()
     for k in numbers:
         rows = tracks.seen_by(k)
         values[rows] = maps[k].at(tracks.xy[rows], photos[k])
-    problem = _problem(photos, alignment, focals, placed)
     before = _fitting(problem)
     for _ in range(_ROUNDS):
         known_z = _depths_of_maps(problem, values, [maps[k] for k in numbers])
@@ -88,40 +86,6 @@ def with_depth_maps(
     )
     moved = replace(tracks, points=problem.points)
     return replace(alignment, cam_to_world=tuple(poses), intrinsics=intrinsics, tracks=moved)
-
-
-def _problem(
-    photos: Sequence[Photo], alignment: Alignment, focals: Focals, placed: Mask
-) -> BundleProblem:
-    tracks = alignment.tracks
-    numbers: list[int] = np.flatnonzero(placed).tolist()
-    K = alignment.intrinsics[numbers]
-    unit_px = np.array([max(photos[k].width, photos[k].height) for k in numbers])
-    groups, first, index = np.unique(focals.groups[numbers], return_index=True, return_inverse=True)
-    camera = np.searchsorted(numbers, tracks.view_index)
-    sigma = focals.log_sigma[numbers][first]
-    none = np.zeros(len(groups))
-    lenses = [alignment.lenses[numbers[k]] for k in first]
-    k1, k2 = np.array([lens.k1_k2 for lens in lenses]).T
-    fisheye = np.array([lens.is_fisheye for lens in lenses])
-    return BundleProblem(
-        cam_to_world=np.array([alignment.cam_to_world[k] for k in numbers]),
-        principal=K[:, :2, 2],
-        focals_px=K[first, 0, 0],
-        focal_index=index,
-        points=tracks.points,
-        camera_index=camera,
-        point_index=tracks.point_index,
-        xy=tracks.xy,
-        sigma_px=_SIGMA_PX * unit_px[camera] / REFERENCE_LONG_SIDE,
-        fixed_pose=np.zeros(len(numbers), bool),
-        fixed_focal=sigma == 0,
-        focal_prior_px=focals.focals_px[numbers][first],
-        focal_log_sigma=sigma,
-        k1=k1,
-        k1_sigma=none,
-        more=RichLenses(fisheye, k2, none, none),
-    )
 
 
 def _lens(problem: BundleProblem, group: int) -> Lens:

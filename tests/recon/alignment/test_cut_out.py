@@ -15,7 +15,7 @@ from pointmap.images import Photo
 from recon.alignment import zooms
 from recon.alignment.align import align
 from recon.alignment.cut_out import as_cut_out
-from recon.alignment.lens_choice import with_chosen_lenses
+from recon.alignment.principal_points import with_principal_points
 from recon.alignment.refinement import AlignOptions
 from recon.alignment.solved_lenses import solved_lenses
 from recon.alignment.zooms import cameras_by_zoom
@@ -98,9 +98,9 @@ def test_whole_photos_have_the_lens_that_they_share() -> None:
     evidence, _ = cut_out(np.full((COUNT, 2), 0.5))
     centred = align(PHOTOS, evidence)
     found = solved_lenses(PHOTOS, evidence, centred, AlignOptions())
-    chosen = with_chosen_lenses(PHOTOS, evidence, centred, AlignOptions())
-    assert np.array_equal(found.intrinsics, chosen.intrinsics)
-    assert found.lenses == chosen.lenses
+    usual = with_principal_points(PHOTOS, centred, evidence.focals)
+    assert np.array_equal(found.intrinsics, usual.intrinsics)
+    assert found.lenses == usual.lenses
 
 
 def test_what_does_not_explain_the_matches_is_no_cutting_out() -> None:
