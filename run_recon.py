@@ -2,15 +2,12 @@
 
 import sys
 
+from pointmap.launch import launch
+
 
 def main() -> int:
-    """Run the command; an interrupt while its modules are still being imported is one line, too."""
-    try:
-        from recon.cli import main as command
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted: nothing was written\n")
-        return 130
-    return command()
+    """Run the command and return its exit code."""
+    return launch("recon.cli")
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ from torch.nn import functional as F
 
 from pointmap.freed_memory import keep_freed_memory
 from pointmap.network import DUSt3RConfig, NetworkConfig, build_network, layers
-from pointmap.training.__main__ import NETWORKS
 from pointmap.training.batches.shards import ShardPairs
+from pointmap.training.command import NETWORKS
 from pointmap.training.generate import main as generate
 from pointmap.training.loop.trainer import Trainer, TrainOptions
 from pointmap.training.rendering.render_views import render_synthetic_scene

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Sequence
+
+from pointmap.launch import launch
 
 # By verb: the module whose main(arguments, prog=...) does it, what is said of it, and arguments
 # that stand before the user's.
 VERBS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "reconstruct": ("recon.cli", "photos or videos to cameras, cloud, mesh and files", ()),
     "depth": ("recon.cli", "each photo by itself: depth, normals, mesh", ("--mode", "depth")),
-    "batch": ("recon.batch.__main__", "many scenes, each on its own, and a page of them", ()),
-    "view": ("viz.__main__", "a scene in a window, a browser, a page, a picture, a film", ()),
-    "export": ("recon.export.__main__", "files of a scene: other formats, cut, scaled, turned", ()),
-    "localise": ("recon.localise.__main__", "where photos were taken, in a scene's frame", ()),
-    "evaluate": ("recon.evaluation.__main__", "scores of scenes, meshes, depth, pairs", ()),
+    "batch": ("recon.batch.command", "many scenes, each on its own, and a page of them", ()),
+    "view": ("viz.command", "a scene in a window, a browser, a page, a picture, a film", ()),
+    "export": ("recon.export.command", "files of a scene: other formats, cut, scaled, turned", ()),
+    "localise": ("recon.localise.command", "where photos were taken, in a scene's frame", ()),
+    "evaluate": ("recon.evaluation.command", "scores of scenes, meshes, depth, pairs", ()),
     "generate": ("recon.cluster.generate", "scenes that the network trains on, rendered", ()),
-    "train": ("pointmap.training.__main__", "weights of the network", ()),
+    "train": ("pointmap.training.command", "weights of the network", ()),
     "doctor": ("recon.doctor", "what this machine has, and what would be faster", ()),
 }
 _EXIT_USAGE = 2
@@ -45,14 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     module, _, first = VERBS[verb]
     # Read once, when torch is imported: idle threads that spin slow everything.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        command = importlib.import_module(module).main
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted: nothing was written\n")
-        return 130
     if rest != ["--version"]:
         rest = [*first, *rest]
-    return int(command(rest, prog=f"pointmap {verb}") or 0)
+    return launch(module, rest, f"pointmap {verb}")
 
 
 def _help() -> str:

@@ -25,6 +25,7 @@ from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 from pointmap.adobe_rgb import adobe_rgb_profile
 from pointmap.errors import UnusablePicture
 from pointmap.exif import says_adobe_rgb
+from pointmap.high_range import HLG, PQ, as_srgb
 from pointmap.other_contents import refuse_other_contents
 from pointmap.outside.regular_file import MAX_FILE_BYTES, open_regular
 from pointmap.raw_photos import BYTES_PER_PIXEL, develop, is_raw, reads_raw
@@ -61,6 +62,8 @@ _END, _SCAN = 0xD9, 0xDA
 # What sensors make of a pixel, which programs store in 16 bits as it is.
 _GREY_BITS = (8, 10, 12, 14, 16)
 _ORIENTATION, _TURNED = 0x0112, "pointmap turned"
+# PhotometricInterpretation (TIFF 6.0, page 37).
+_PHOTOMETRIC, _WHITE_IS_ZERO = 0x0106, 0
 # Pictures that take more are read one at a time, however many threads there are.
 _LARGE_BYTES = 128e6
 _limit_lock, _large_lock = threading.Lock(), threading.Lock()
@@ -119,6 +122,8 @@ def open_picture(path: Path, formats: tuple[str, ...] = PHOTO_FORMATS) -> Iterat
                         file.seek(0)
                         with Image.open(file, formats=(str(image.format),)) as again:  # noqa: TID251
                             _use_low_bytes(image, again, low)
+                    if _counts_from_white(image):
+                        image.paste(Image.fromarray(65535 - np.asarray(image)))
             yield image
     except UnusablePicture:
         raise
@@ -214,8 +219,8 @@ def decode(image: Image.Image, width: int, height: int, orientation: int = 1) ->
     ``width``, ``height`` are those after ``orientation`` (EXIF, 1 to 8) is applied. Transparent
     pixels are laid over white, unless all are; of values of 16 bits, or of the 10, 12 or 14 that a
     sensor fills of them, the high 8 remain; CMYK, grey and palette pictures become RGB, colours of
-    another profile sRGB. Raises ``UnusablePicture`` for floating-point pixels, whose range nobody
-    knows.
+    another profile sRGB, as do those of high dynamic range in HEIC. Raises ``UnusablePicture`` for
+    floating-point pixels, whose range nobody knows.
     """
     size = (height, width) if orientation >= 5 else (width, height)
     box: tuple[float, float, float, float] = (0, 0, *image.size)
@@ -233,9 +238,19 @@ def decode(image: Image.Image, width: int, height: int, orientation: int = 1) ->
     if not profile and says_adobe_rgb(image):
         profile = adobe_rgb_profile()
     rgb = _as_srgb(filterable, profile)
+    rgb = of_standard_range(rgb, image)
     if orientation in FLIP_OR_TURN:
         rgb = rgb.transpose(FLIP_OR_TURN[orientation])
     return np.array(rgb)
+
+
+def of_standard_range(rgb: Image.Image, opened: Image.Image) -> Image.Image:
+    """Return the ``rgb`` of an opened picture in sRGB, if that is HEIC of high dynamic range."""
+    coded = opened.info.get("nclx_profile") or {}
+    transfer = coded.get("transfer_characteristics")
+    if transfer not in (PQ, HLG) or opened.info.get("icc_profile"):
+        return rgb
+    return Image.fromarray(as_srgb(np.asarray(rgb), transfer, coded["color_primaries"]))
 
 
 def is_invisible(image: Image.Image) -> bool:
@@ -266,6 +281,14 @@ def _filterable(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         return image.convert("RGBA")
     return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _counts_from_white(image: Image.Image) -> bool:
+    """Return whether 0 is white in a loaded picture: in TIFFs of 16 bits of grey that say so.
+    Those of 8 bits and fewer Pillow turns round.
+    """
+    tags = getattr(image, "tag_v2", {})
+    return image.mode.startswith("I;16") and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
 
 
 def _low_bytes_mode(image: Image.Image) -> str | None:

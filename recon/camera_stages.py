@@ -93,7 +93,7 @@ def aligned_cameras(
         lens = LensModel(k1=options.lens != "pinhole")
         how = by_place, options.align, options.seed, lens
         depends_on = names, inputs.known, evidence, learned, how, start
-        key = content_key("alignment", 20, *depends_on)
+        key = content_key("alignment", 21, *depends_on)
         steps = Steps(inputs.work, key)
         alignment = inputs.work.once(
             key,
@@ -123,8 +123,9 @@ def _held_by_maps(
 ) -> Alignment:
     """Return the alignment with what a depth model's maps tell of cameras that few tracks hold."""
     inputs = matched.inputs
-    # Maps of files are of no known kind; cameras that are known stay as they are.
-    known = any(pose is not None for pose in inputs.known.cam_to_world)
+    # Maps of files are of no known kind; cameras that are known stay as they are, and of photos
+    # through other lenses than pinholes maps and matches are not of the same picture.
+    known = any(pose is not None for pose in inputs.known.cam_to_world) or inputs.known.bent
     if inputs.depth_model is None or inputs.maps is None or known:
         return alignment
     photos, maps, focals = inputs.photos, inputs.maps, evidence.focals

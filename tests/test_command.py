@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,33 @@ def test_commands_begin_before_anything_large_is_imported() -> None:
     code = f"import sys, {modules}\nassert not {{'torch', 'open3d', 'trimesh'}} & set(sys.modules)"
     root = Path(__file__).parents[1]
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run_recon.py",
+        "-m pointmap reconstruct",
+        "-m pointmap.training",
+        "-m recon.batch",
+        "-m recon.evaluation",
+        "-m recon.export",
+        "-m recon.localise",
+        "-m viz",
+    ],
+)
+def test_an_interrupt_before_the_work_is_one_line(command: str, tmp_path: Path) -> None:
+    root = Path(__file__).parents[1]
+    library = "torch" if "training" in command else "tyro"
+    (tmp_path / f"{library}.py").write_text("raise KeyboardInterrupt")
+    done = subprocess.run(
+        [sys.executable, *command.split(), "a", "--out", tmp_path / "out"],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{root}", "PYTHONSAFEPATH": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (130, "interrupted: nothing was written\n")
 
 
 @pytest.mark.parametrize("verb", VERBS)

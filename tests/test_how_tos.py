@@ -37,7 +37,7 @@ import pointmap.training.generate
 from benchmarks.clips import write_clip
 from pointmap.checkpoint import save_checkpoint
 from pointmap.network import build_network
-from pointmap.training.__main__ import NETWORKS
+from pointmap.training.command import NETWORKS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs" / "how-to").glob("*.md"))
@@ -45,12 +45,12 @@ SAMPLE = ROOT / "examples" / "courtyard"
 LONG_SIDE = 320
 MODULES = {
     "run_recon.py": "recon.cli",
-    "viz": "viz.__main__",
-    "recon.evaluation": "recon.evaluation.__main__",
-    "recon.batch": "recon.batch.__main__",
-    "recon.localise": "recon.localise.__main__",
+    "viz": "viz.command",
+    "recon.evaluation": "recon.evaluation.command",
+    "recon.batch": "recon.batch.command",
+    "recon.localise": "recon.localise.command",
     "pointmap": "pointmap.__main__",
-    "pointmap.training": "pointmap.training.__main__",
+    "pointmap.training": "pointmap.training.command",
 }
 SMALLER = {
     "run_recon.py": "--depth-size 64",

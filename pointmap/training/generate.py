@@ -20,6 +20,7 @@ import torch.multiprocessing as mp
 
 from pointmap.commands import run_command
 from pointmap.errors import InputError
+from pointmap.saved_scene import refuse_saved_scene
 from pointmap.training.batches.shards import save_shard
 from pointmap.training.rendering.render_views import HELD_OUT_SEED, render_synthetic_scene
 from pointmap.training.scenes.textures import TextureBank, make_texture_bank
@@ -158,6 +159,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
     for name, least in (("scenes", 1), ("views", 2), ("workers", 1), ("shard_scenes", 1)):
         if (number := getattr(options, name)) < least:
             raise InputError(f"--{name.replace('_', '-')} {number}: give at least {least}")
+    refuse_saved_scene(options.out)
     return Plan(
         out=options.out,
         scenes=options.scenes,

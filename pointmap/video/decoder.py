@@ -13,13 +13,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.errors import InputError
+from pointmap.high_range import HLG, PQ, as_srgb
 from pointmap.outside.regular_file import check_regular
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class DecodedFrame:
         return small.to_ndarray().astype(np.uint8, copy=False)
 
     def upright(self) -> NDArray[np.uint8]:
-        """Return the frame (H, W, 3) RGB at full size, turned as the file says, pixels square."""
+        """Return the frame (H, W, 3) sRGB at full size, turned as the file says, pixels square."""
         pixels = self._pixels("rgb24")
         if self._aspect != 1:
             size = round(pixels.shape[1] * self._aspect), pixels.shape[0]
@@ -86,9 +87,14 @@ class DecodedFrame:
         turn = turns.get(round(self._frame.rotation / 90) % 4 * 90)
         return pixels if turn is None else np.asarray(cv2.rotate(pixels, turn), np.uint8)
 
-    def _pixels(self, kind: str) -> NDArray[np.uint8]:
-        pixels = self._frame.to_ndarray(format=kind).astype(np.uint8, copy=False)
-        return _of_one_time(pixels) if self._frame.interlaced_frame else pixels
+    def _pixels(self, kind: Literal["gray", "rgb24"]) -> NDArray[np.uint8]:
+        frame = self._frame
+        if kind == "rgb24" and frame.color_trc in (PQ, HLG):
+            deep = frame.to_ndarray(format="rgb48le").astype(np.uint16, copy=False)
+            pixels = as_srgb(deep, int(frame.color_trc), int(frame.color_primaries))
+        else:
+            pixels = frame.to_ndarray(format=kind).astype(np.uint8, copy=False)
+        return _of_one_time(pixels) if frame.interlaced_frame else pixels
 
 
 def _of_one_time(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

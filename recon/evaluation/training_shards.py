@@ -24,8 +24,9 @@ from pointmap.command_line import read_arguments
 from pointmap.commands import run_command
 from pointmap.errors import InputError
 from pointmap.network import NetworkConfig
-from pointmap.training.__main__ import NETWORKS
+from pointmap.saved_scene import refuse_saved_scene
 from pointmap.training.batches.shards import save_shard
+from pointmap.training.command import NETWORKS
 from pointmap.version import answer_version
 from recon.evaluation.two_view_data import PosedPhotos, read_posed_photos
 
@@ -95,6 +96,7 @@ def write(
             network's patches.
     """
     config = NetworkConfig(img_size=(long_side, long_side), patch_size=_PATCH)
+    refuse_saved_scene(out)
     out.mkdir(parents=True, exist_ok=True)
     for folder in scenes:
         scene = read_posed_photos(folder, config, max_angle_deg=180.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ from recon.export.json_file import write_json
 from recon.export.upright import copy_name
 from recon.scene import Camera, Scene
 
+logger = logging.getLogger(__name__)
+# The models of nerfstudio's that are COLMAP's, too.
+_READ = frozenset({"OPENCV", "OPENCV_FISHEYE"})
 # Camera axes of OpenGL (x right, y up, z backward) to OpenCV's, and back: its own inverse.
 OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 
@@ -29,9 +34,18 @@ def write_transforms(
     centres are at +0.5 in both. Intrinsics stand once at the top when all photos share them, and
     with each photo otherwise: nerfstudio ignores a photo's distortion when the top has one.
     Format: https://docs.nerf.studio/quickstart/data_conventions.html
+    What no file of nerfstudio tells, photos through lenses of several models or of another one, is
+    warned of; the file is read by us all the same.
     """
     views = [view for view in reconstruction.views if view.registered]
     intrinsics = [_intrinsics(view.camera) for view in views]
+    models = sorted({lens["camera_model"] for lens in intrinsics})
+    if len(models) > 1 or not _READ.issuperset(models):
+        logger.warning(
+            "transforms.json: nerfstudio takes all photos for one of OPENCV and OPENCV_FISHEYE, "
+            "and these are %s: give it colmap/, undistorted by COLMAP",
+            ", ".join(models),
+        )
     # nerfstudio wants masks of all photos, or none.
     masked = bool(views) and all(view.mask is not None for view in views)
     shared = bool(views) and all(item == intrinsics[0] for item in intrinsics)
@@ -68,12 +82,21 @@ def write_transforms(
 
 
 def _intrinsics(camera: Camera) -> dict[str, Any]:
-    K, lens = np.asarray(camera.intrinsics, np.float64), camera.lens
+    lens = camera.lens
     model, coefficients = lens.model, lens.coefficients
     if lens.is_radial:
         model, coefficients = "OPENCV", (*lens.k1_k2, 0.0, 0.0)
+    elif model == "FULL_OPENCV" and not any(coefficients[5:]):
+        # nerfstudio's polynomial goes on where COLMAP's has a fraction.
+        names = MODELS[model][:5]
+        return _of_lens(camera, "OPENCV", dict(zip(names, coefficients[:5], strict=True)))
     elif lens.is_fisheye:
         model, coefficients = "OPENCV_FISHEYE", (*lens.k1_k2, 0.0, 0.0)
+    return _of_lens(camera, model, dict(zip(MODELS[model], coefficients, strict=True)))
+
+
+def _of_lens(camera: Camera, model: str, coefficients: Mapping[str, float]) -> dict[str, Any]:
+    K = np.asarray(camera.intrinsics, np.float64)
     return {
         "fl_x": float(K[0, 0]),
         "fl_y": float(K[1, 1]),
@@ -82,5 +105,5 @@ def _intrinsics(camera: Camera) -> dict[str, Any]:
         "w": int(camera.width),
         "h": int(camera.height),
         "camera_model": model,
-        **dict(zip(MODELS[model], coefficients, strict=True)),
+        **coefficients,
     }

@@ -16,10 +16,8 @@ from pathlib import Path
 from pointmap.decoding import open_picture
 from pointmap.errors import UnusablePicture
 from pointmap.file_digest import file_sha256
-from pointmap.outside.json_object import parse_object
-from pointmap.outside.regular_file import read_regular
+from pointmap.saved_scene import RUN_JSON, listed_files
 
-RUN_JSON = "run.json"
 VIEWER_PICTURE = "view.png"
 """What viewing a scene without a display adds to it, and makes again at any time."""
 
@@ -42,7 +40,7 @@ def sort_files(folder: Path) -> tuple[dict[str, str], list[str]]:
     was changed since then, and links; names are relative to ``folder``. Photos are often kept
     beside their scene: one look at the names would not be enough to delete a folder.
     """
-    listed = _listed(folder)
+    listed = listed_files(folder)
     ours, others = dict[str, str](), list[str]()
     for name in sorted(_names(folder)):
         with suppress(OSError):
@@ -86,20 +84,6 @@ def _is_ours(path: Path, name: str, digest: str, listed: Mapping[str, str | None
         return is_viewer_picture(path)
     name = unicodedata.normalize("NFC", name)
     return name in listed and listed[name] in (digest, None)
-
-
-def _listed(folder: Path) -> dict[str, str | None]:
-    """Return the digests that the folder's ``run.json`` lists, by name in Unicode's NFC.
-
-    Version 0.1.0 listed names alone: their digest is None, and whatever they hold counts as ours.
-    """
-    try:
-        run = parse_object(read_regular(folder / RUN_JSON))
-        files = run["files"] if run["program"] == "pointmap" else {}
-        files = files if isinstance(files, dict) else dict.fromkeys(files)
-        return {unicodedata.normalize("NFC", name): digest for name, digest in files.items()}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
 
 
 def _names(folder: Path) -> Iterator[str]:

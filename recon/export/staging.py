@@ -186,7 +186,10 @@ def _check_replaceable(target: Path, *, overwrite: bool) -> dict[str, str]:
     if not target.is_dir():
         raise InputError(f"{target} is a file: choose another output folder")
     if not overwrite:
-        raise InputError(f"{target} exists already: choose another folder, or add --overwrite")
+        raise InputError(
+            f"{target} exists already: choose another folder, or add --overwrite "
+            "(in Python, overwrite=True)"
+        )
     if os.path.ismount(target) or Path.cwd().is_relative_to(target):
         raise InputError(
             f"{target} cannot be replaced (mount point or current folder): "

@@ -5,7 +5,9 @@ what stands behind, on which the walker's colours would stay. Other photos know 
 what they measured is looked at from the photo's place. Where the nearest surface that two of them
 agree on has one colour in most of them, and the photo has another at that depth or behind it, the
 pixel shows something that passed (outliers among the colours of a surface: Waechter, Moehrle and
-Goesele, ECCV 2014, section 3.2). The surface stays, as others measured it.
+Goesele, ECCV 2014, section 3.2). From there a thing goes on in what differs less, as clothes do
+that have a wall's colour, and in what nobody else measured. The surface stays, as others measured
+it.
 """
 
 from __future__ import annotations
@@ -34,6 +36,13 @@ _LEVELS, _TYPICAL = 30.0, 4.0
 # Places by which exposures are compared, and a share of those compared that can't pass: there
 # the photo was taken in another light.
 _FEWEST, _MOST = 50, 0.5
+# Fewer pixels that surely differ are noise.
+_SMALLEST = 10
+# A thing goes on in what differs by this share of what differs surely, if it has so many sure
+# pixels, so large a share of them, and covers so large a share of the picture.
+_HARDLY, _SEED, _SEED_SHARE, _LARGE = 0.4, 40, 0.1, 0.006
+# Gaps that it may have, and how far it goes on where nobody else looks, in roots of its area.
+_GAP, _REACH = 0.35, 2.0
 # Photos that are kept in memory, 0.5 MB each; those that need the same come close together.
 _KEPT = 64
 
@@ -192,13 +201,15 @@ def _another_thing(
     known = count >= _AGREEING
     if known.sum() < _FEWEST:
         return np.zeros(known.shape, bool)
-    middle = np.zeros_like(own.colours)
-    middle[known] = _medians(colours[:, known], seen[:, known])
-    limit = max(_LEVELS, _TYPICAL * float(np.median(_off(own.colours, middle, middle)[known])))
-    differs = _off(own.colours, *_around(middle, known))
-    alike = (seen & (np.abs(colours - middle).max(axis=-1) < limit)).sum(axis=0)
+    # Where one photo alone has a surface, its colours; they don't tell which of the two is passed.
+    shown = np.take_along_axis(colours, depth.argmin(axis=0)[None, ..., None], axis=0)[0]
+    shown[known] = _medians(colours[:, known], seen[:, known])
+    limit = max(_LEVELS, _TYPICAL * float(np.median(_off(own.colours, shown, shown)[known])))
+    unknown = np.asarray(~np.isfinite(depth).any(axis=0))
+    differs = _off(own.colours, *_around(shown, ~unknown))
+    alike = (seen & (np.abs(colours - shown).max(axis=-1) < limit)).sum(axis=0)
     # What stands in front of the surface hides it; if others look past it, they say so elsewhere.
-    front = (own.points[2] > 0) & (own.points[2] < surface * (1 - _SAME_DEPTH))
+    front = known & (own.points[2] > 0) & (own.points[2] < surface * (1 - _SAME_DEPTH))
     # Depth behind the surface speaks against it.
     behind = own.points[2] > surface * (1 + _SAME_DEPTH)
     needed = np.where(behind, _BEHIND, _AGREEING)
@@ -207,9 +218,57 @@ def _another_thing(
         return np.zeros(known.shape, bool)
     square = np.ones((3, 3), np.uint8)
     closed = cv2.morphologyEx(other.astype(np.uint8), cv2.MORPH_CLOSE, square)
-    region = cv2.morphologyEx(closed, cv2.MORPH_OPEN, square)
+    surely = cv2.morphologyEx(closed, cv2.MORPH_OPEN, square) > 0
+    maybe = ~unknown & (differs > _HARDLY * limit) & ~front
+    things = _whole_things(own.colours, surely, maybe, unknown)
     # Its rim mixes both.
-    return np.asarray(cv2.dilate(region, square) > 0) & ~front
+    region = (cv2.dilate(things.astype(np.uint8), square) > 0) & ~front
+    # What is all around in front is itself, matched in two photos between which it moved little.
+    return region | _enclosed(region)
+
+
+def _enclosed(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the holes (h, w) of a region."""
+    import cv2
+
+    _, number = cv2.connectedComponents((~region).astype(np.uint8), connectivity=4)
+    rim = np.concatenate([number[0], number[-1], number[:, 0], number[:, -1]])
+    return ~region & ~np.isin(number, rim)
+
+
+def _whole_things(
+    colours: NDArray[np.float32],
+    surely: NDArray[np.bool_],
+    maybe: NDArray[np.bool_],
+    unknown: NDArray[np.bool_],
+) -> NDArray[np.bool_]:
+    """Return the things that pass (h, w), of which parts do so ``surely``.
+
+    Clothes have colours of walls, too: a large thing goes on in what is connected to its sure parts
+    and ``maybe`` passes (thresholds with hysteresis: Canny, PAMI 1986), in the gaps of that, and
+    where it is ``unknown`` what stands, up to where the ``colours`` (h, w, 3) change as they do
+    towards what stands (watersheds: Meyer, 1992).
+    """
+    import cv2
+
+    square = np.ones((5, 5), np.uint8)
+    either = cv2.morphologyEx((surely | maybe).astype(np.uint8), cv2.MORPH_CLOSE, square)
+    count, number = cv2.connectedComponents(either, connectivity=4)
+    size = np.bincount(number.ravel(), minlength=count)
+    sure = np.bincount(number[surely], minlength=count)
+    large = (sure >= _SEED) & (sure > _SEED_SHARE * size) & (size >= _LARGE * number.size)
+    large[0] = False
+    region = surely & (sure >= _SMALLEST)[number]
+    if not large.any():
+        return region
+    side = float(np.sqrt(size[large].max()))
+    width = 2 * round(_GAP * side / 2) + 1
+    gap = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
+    things = cv2.morphologyEx(large[number].astype(np.uint8), cv2.MORPH_CLOSE, gap) > 0
+    marks = np.where(things, 1, np.where(unknown, 0, 2)).astype(np.int32)
+    flooded = cv2.watershed(colours.round().astype(np.uint8), marks)
+    near = cv2.distanceTransform((~things).astype(np.uint8), cv2.DIST_L2, 3) < _REACH * side
+    return region | things | (unknown & (flooded == 1) & near)
 
 
 def _off(

@@ -19,6 +19,9 @@ _SMOOTH = 4.0
 # A sky is this share of the photo at least, has no confirmed depth on this share of itself, and
 # lies in the photo's upper half with this one.
 _LEAST_SHARE = 0.01
+# Between gables and towers it comes in smaller pieces, which are told by being the brightest, and
+# by this share of the photos that look that way and see sky, too.
+_LEAST_PIECE, _PIECE_VOTED = 0.001, 0.4
 _MOSTLY = 0.7
 _ABOVE = 0.9
 # Where up is known, a sky lies above the horizon, but for this much of an error, and can reach far
@@ -73,17 +76,22 @@ def sky_mask(
     unconfirmed = area - np.bincount(labels[confirmed], minlength=count)
     above = np.bincount(labels[: len(labels) // 2].ravel(), minlength=count)
     is_sky = (above >= _ABOVE * area) & (unconfirmed >= _MOSTLY * area)
+    least = np.full(count, _LEAST_SHARE)
     if risen is not None:
         high = np.bincount(labels[risen], minlength=count) >= _ABOVE * area
-        like, allowed = _like_sky(blurred.astype(np.float32), labels, count)
+        like, blue, bright = _like_sky(blurred.astype(np.float32), labels, count)
+        allowed = _BLUE * blue + _BRIGHT * bright
+        piece = high & like & bright
         if firmly is not None:
             unsure = area - np.bincount(labels[firmly], minlength=count)
             is_sky |= high & like & (allowed >= _BLUE + _BRIGHT) & (unsure >= _MOSTLY * area)
         if votes is not None:
             voted = np.bincount(labels.ravel(), votes.ravel(), count) / np.maximum(area, 1)
             allowed = allowed + _VOTED * voted
+            piece &= voted >= _PIECE_VOTED
+        least[piece] = _LEAST_PIECE
         is_sky |= high & like & (unconfirmed >= (_MOSTLY - allowed) * area)
-    is_sky &= area >= _LEAST_SHARE * labels.size
+    is_sky &= area >= least * labels.size
     reaches_top = np.zeros(count, bool)
     reaches_top[labels[0]] = True
     # Number 0 is what is not smooth.
@@ -147,9 +155,9 @@ class SkyVotes:
 
 def _like_sky(
     pixels: NDArray[np.float32], labels: NDArray[Any], count: int
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
     """Return which of the regions ``labels`` (h, w) of pixels (h, w, 3) may be sky by their
-    colours, and how much more of each may be confirmed as it has a sky's.
+    colours, which are blue, and which brighter than nearly all the rest.
     """
     size = np.maximum(np.bincount(labels.ravel(), minlength=count), 1)
     red, green, blue = (
@@ -160,5 +168,4 @@ def _like_sky(
     largest = int(np.argmax(np.where(like, size, 0)))
     others = every[labels != largest]
     brightest = float(np.quantile(others, _BRIGHTER_THAN)) if len(others) else 255.0
-    allowed = _BLUE * (blue - red >= _BLUE_LEVELS) + _BRIGHT * (level >= brightest)
-    return like, np.asarray(allowed, np.float64)
+    return like, blue - red >= _BLUE_LEVELS, level >= brightest

@@ -328,18 +328,24 @@ def open_usable(
 
 
 def _without_copies(photos: Sequence[Photo]) -> list[Photo]:
-    """Return the photos without those whose files hold the same as an earlier one's.
+    """Return the photos without those whose files hold the same as another's of a shorter name, or
+    an earlier one's: copies are called "a (1).jpg" or "copy of a.jpg".
 
     Copies add nothing, and a photo that stands where another one does has no parallax to it.
     """
-    first: dict[str, Photo] = {}
-    copies = []
-    for photo in photos:
-        original = first.setdefault(_content(photo)[1], photo)
-        if original is not photo:
+    contents = [_content(photo)[1] for photo in photos]
+    same: dict[str, list[Photo]] = {}
+    for photo, content in zip(photos, contents, strict=True):
+        same.setdefault(content, []).append(photo)
+    kept, copies = [], []
+    for photo, content in zip(photos, contents, strict=True):
+        original = min(same[content], key=lambda one: len(one.name))
+        if original is photo:
+            kept.append(photo)
+        else:
             copies.append(f"{photo.name} of {original.name}")
     if copies:
         named = some_of(copies)
         count = number_of(len(copies), "photo is", "photos are")
         logger.warning("%s left out, as copies of others: %s", count, named)
-    return list(first.values())
+    return kept

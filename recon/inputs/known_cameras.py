@@ -24,7 +24,7 @@ from pointmap.photo_names import composed
 from recon.export.cameras_json import ListedCamera, listed_cameras, units_of, world_of
 from recon.export.json_file import read_json
 from recon.scene import World
-from recon.stage_results import Alignment, PhotoFeatures
+from recon.stage_results import Alignment, PairMatches, PhotoFeatures
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
@@ -80,6 +80,15 @@ class KnownCameras:
         """Focal lengths of the ideal pinholes."""
         return [None if lens is None else lens.focal_px for lens in self.lenses]
 
+    @property
+    def bent(self) -> bool:
+        """Whether any of the photos isn't what its ideal pinhole would have taken."""
+        return any(
+            lens is not None
+            and (bool(lens.lens) or not np.array_equal(lens.intrinsics, lens.ideal))
+            for lens in self.lenses
+        )
+
     def ideal(self, photo: int, found: PhotoFeatures) -> PhotoFeatures:
         """Return one photo's key points as its ideal pinhole shows them."""
         lens = self.lenses[photo]
@@ -94,8 +103,25 @@ class KnownCameras:
                 intrinsics[k], lenses[k] = lens.intrinsics, lens.lens
                 mine = alignment.tracks.seen_by(k)
                 xy[mine] = lens.to_original(xy[mine])
-        tracks = replace(alignment.tracks, xy=xy)
-        return replace(alignment, intrinsics=intrinsics, lenses=tuple(lenses), tracks=tracks)
+        return replace(
+            alignment,
+            intrinsics=intrinsics,
+            lenses=tuple(lenses),
+            tracks=replace(alignment.tracks, xy=xy),
+            edges=tuple(
+                replace(edge, matches=self._as_photographed(edge.matches))
+                for edge in alignment.edges
+            ),
+        )
+
+    def _as_photographed(self, pair: PairMatches) -> PairMatches:
+        """Return matches of ideal pinholes where the photos show them."""
+        of_i, of_j = self.lenses[pair.i], self.lenses[pair.j]
+        return replace(
+            pair,
+            xy_i=pair.xy_i if of_i is None else of_i.to_original(pair.xy_i),
+            xy_j=pair.xy_j if of_j is None else of_j.to_original(pair.xy_j),
+        )
 
 
 def load_known_cameras(path: str | None, photos: Sequence[Photo]) -> KnownCameras:

@@ -28,8 +28,8 @@ from recon.depth_models import load_depth_model
 from recon.depth_models.predict_maps import predict_map
 from recon.evaluation.depth_files import read_depth_file
 from recon.evaluation.scene import read_truth
-from recon.export.__main__ import Command, Format, export
 from recon.export.colmap_cameras import read_colmap_cameras
+from recon.export.command import Command, Format, export
 from recon.export.depth_npz import read_depth_npz
 from recon.export.load import load_scene
 from recon.export.ownership import sort_files

@@ -35,7 +35,7 @@ from pointmap.network import (
     build_network,
 )
 from pointmap.network.config import Mode
-from pointmap.training.__main__ import NETWORKS
+from pointmap.training.command import NETWORKS
 
 DATA = Path(__file__).parents[1] / "data" / "network"
 OFFICIAL = json.loads(gzip.decompress((DATA / "official_state_dicts.json.gz").read_bytes()))

@@ -60,6 +60,19 @@ def test_colours_of_few_bits_in_sixteen_are_not_dark(
     assert np.abs(read(path).astype(int) - ramp()).max() <= 1
 
 
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_a_tiff_that_counts_from_white_is_no_negative(
+    compression: str | None, turned: bool, tmp_path: Path
+) -> None:
+    grey = ramp()[..., 0].astype(np.uint16) * 257
+    path = tmp_path / "a.tif"
+    tags = {0x0106: 0, 0x0112: 3 if turned else 1}
+    Image.fromarray(65535 - grey).save(path, compression=compression, tiffinfo=tags)
+    seen = read(path)[..., 0].astype(int)
+    assert np.abs((seen[::-1, ::-1] if turned else seen) - ramp()[..., 0]).max() <= 1
+
+
 def other_profile() -> bytes:
     """Return sRGB's profile under another name, red and green primaries exchanged."""
     data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())

@@ -428,17 +428,6 @@ def test_work_that_is_whole_and_does_not_fit_is_one_line(
     assert run(photos, out, weights, "--no-refine-depth", "--fresh") == 0
 
 
-def test_an_interrupt_while_modules_are_imported_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "tyro.py").write_text("raise KeyboardInterrupt")
-    done = subprocess.run(
-        [sys.executable, ROOT / "run_recon.py", "a", "--out", tmp_path / "out"],
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": ""},
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stderr) == (130, "interrupted: nothing was written\n")
-
-
 def test_an_interrupt_that_a_library_makes_an_error_of_is_an_interrupt(
     photos: Path,
     weights: Path,

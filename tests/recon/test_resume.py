@@ -298,7 +298,7 @@ def test_copies_of_photos_are_left_out(folder: Path, tmp_path: Path) -> None:
     for number in range(4):
         (tmp_path / f"copy {number}.png").write_bytes(photos[0].read_bytes())
     with Run() as run:
-        inputs = read_inputs([*photos, tmp_path], weights=str(folder / "tiny.safetensors"))
+        inputs = read_inputs([tmp_path, *photos], weights=str(folder / "tiny.safetensors"))
     assert [photo.path for photo in inputs.photos] == photos
     assert run.warnings == [
         "4 photos are left out, as copies of others: copy 0.png of 0.png, copy 1.png of 0.png, "

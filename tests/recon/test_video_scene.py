@@ -19,7 +19,7 @@ import recon
 from benchmarks.clips import write_clip
 from pointmap.checkpoint import save_checkpoint
 from pointmap.network import build_network
-from pointmap.training.__main__ import NETWORKS
+from pointmap.training.command import NETWORKS
 from recon.cli import main
 from recon.inputs import frames_of_videos, video_frames
 from recon.progress import Run, unheard

@@ -23,7 +23,7 @@ from running_viewer import ROOT, RunningViewer, status
 from viz_scenes import dense_scene
 
 from pointmap.errors import InputError
-from viz.__main__ import main
+from viz.command import main
 from viz.viewers.browser_guard import SERIES, guarded_server
 
 SECRET = "only the user may read this"

@@ -15,7 +15,7 @@ from view_maps import with_maps
 from pointmap.camera import pinhole
 from pointmap.errors import InputError
 from pointmap.lens import PINHOLE
-from viz.__main__ import main
+from viz.command import main
 from viz.effects.bokeh import bokeh
 from viz.effects.moved_eye import MovedEye, anaglyph, parallax_film, side_by_side
 from viz.effects.photo_depth import PhotoDepth, filled, hidden_behind, photo_depth

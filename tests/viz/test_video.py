@@ -18,7 +18,7 @@ import viz.paths.flight
 import viz.video
 from pointmap.errors import InputError
 from recon.reconstruction import Reconstruction
-from viz.__main__ import main
+from viz.command import main
 from viz.drawing.render import render_scene
 from viz.paths.flight import flight
 from viz.video import check_video_path, write_video

@@ -22,7 +22,7 @@ import viz.viewers.panel
 import viz.viewers.window
 from pointmap.errors import InputError
 from recon.reconstruction import Reconstruction
-from viz.__main__ import main
+from viz.command import main
 
 
 @pytest.fixture(scope="module")

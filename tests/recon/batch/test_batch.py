@@ -22,7 +22,7 @@ from tiny_network import tiny_config
 from pointmap.checkpoint import save_checkpoint
 from pointmap.errors import InputError
 from pointmap.network import DUSt3R
-from recon.batch.__main__ import EXIT_SOME_FAILED, main
+from recon.batch.command import EXIT_SOME_FAILED, main
 from recon.batch.outcome import Outcome, read_outcome
 from recon.batch.processes import BatchFolder, Scenes
 from recon.batch.scene_list import read_scenes

@@ -35,6 +35,16 @@ def test_what_is_there_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert files_in(tmp_path) == {plan.path(number).name: b"there" for number in (0, 1)}
 
 
+@pytest.mark.parametrize("inside", [".", "shards"])
+def test_nothing_is_written_into_a_saved_scene(
+    inside: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.json").write_text('{"program": "pointmap", "files": {"mesh.ply": "0"}}')
+    assert main(["--out", str(tmp_path / inside), *TINY]) == 2
+    assert f"lies in the saved scene {tmp_path}" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
 def test_what_cannot_be_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for options in (["--cluster", "auto", "--workers", "2"], ["--cluster", "nowhere"]):
         assert main(["--out", str(tmp_path / "out"), *TINY, *options]) == 2

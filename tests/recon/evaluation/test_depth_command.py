@@ -13,7 +13,7 @@ from synthetic import shoot
 from truth_files import write_posed_photos
 
 from pointmap.errors import InputError
-from recon.evaluation.__main__ import main
+from recon.evaluation.command import main
 from recon.evaluation.depth_files import read_depth_file
 from recon.evaluation.depth_folder import DepthSet, given_depths, own_depths, score_all
 from recon.reconstruction import Reconstruction

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from truth_files import some_cameras
 
 from pointmap.camera import pinhole, rigid, transform_points
-from recon.evaluation.__main__ import main
+from recon.evaluation.command import main
 from recon.evaluation.poses import similarity_of_cameras
 from recon.export.ply import write_cloud_ply, write_mesh_ply
 from recon.scene import Mesh, PointCloud

@@ -15,7 +15,7 @@ from truth_files import some_cameras, write_scene, write_truth
 from pointmap.camera import rigid, transform_points, unproject
 from pointmap.errors import InputError
 from pointmap.metrics import auc_at, focal_errors_percent, mean_accuracy_at, recall_at
-from recon.evaluation.__main__ import main
+from recon.evaluation.command import main
 from recon.evaluation.poses import centre_error, relative_pose_errors, step_errors
 from recon.evaluation.scene import read_truth, score_scene
 from recon.evaluation.scene_cloud import TrueView, score_cloud

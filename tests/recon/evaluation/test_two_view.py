@@ -18,7 +18,7 @@ from pointmap.errors import InputError
 from pointmap.images import Photo, ResizedPhoto
 from pointmap.inference import PairPrediction
 from pointmap.network import DUSt3R
-from recon.evaluation.__main__ import main
+from recon.evaluation.command import main
 from recon.evaluation.two_view import (
     evaluate_pairs,
     score_pairs,

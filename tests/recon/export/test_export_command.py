@@ -13,8 +13,8 @@ import trimesh
 from scene_factory import WALL_Z, make_scene
 from scipy.spatial import cKDTree
 
-from recon.export.__main__ import main
 from recon.export.changed_scene import turned
+from recon.export.command import main
 from recon.export.load import load_scene
 from recon.export.ply import read_cloud_ply, read_mesh_ply
 from recon.scene import World

@@ -299,7 +299,7 @@ class TestOverwrite:
             lambda: check_folder(tmp_path / "out", overwrite=False),
             lambda: save_scene(scene, tmp_path / "out"),
         ):
-            with pytest.raises(InputError, match=r"exists already.*--overwrite"):
+            with pytest.raises(InputError, match=r"exists already.*--overwrite .*overwrite=True"):
                 check()
 
     def test_an_empty_folder_is_ours_to_take(self, scene: Reconstruction, tmp_path: Path) -> None:

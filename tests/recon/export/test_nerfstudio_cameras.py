@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pointmap.images import Photo
 from pointmap.lens import Lens
 from recon.export.nerfstudio import write_transforms
 from recon.inputs.known_cameras import load_known_cameras
+from recon.reconstruction import Reconstruction
 
 PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", 640, 480, None, "one") for k in range(2)]
 LENS = {"fl_x": 500.0, "fl_y": 510.0, "cx": 321.0, "cy": 239.0, "w": 640, "h": 480}
@@ -29,6 +31,45 @@ def frame(name: str = "images/0.jpg", **more: Any) -> dict[str, Any]:
 def write(path: Path, *frames: Any, **top: Any) -> str:
     path.write_text(json.dumps({**top, "frames": list(frames)}))
     return str(path)
+
+
+def test_a_third_coefficient_is_of_the_same_model(tmp_path: Path) -> None:
+    lens = Lens("FULL_OPENCV", (-0.1, 0.02, 0.001, -0.002, 0.003, 0.0, 0.0, 0.0))
+    scene = _through(tmp_path, [lens] * 4)
+    write_transforms(tmp_path / "transforms.json", scene, scene_folder=tmp_path)
+    said = json.loads((tmp_path / "transforms.json").read_text())
+    assert said["camera_model"] == "OPENCV" and said["frames"][0]["k3"] == 0.003
+    photos = [
+        Photo(view.path, view.name, view.camera.width, view.camera.height, None, "one")
+        for view in scene.views
+    ]
+    known = load_known_cameras(str(tmp_path / "transforms.json"), photos)
+    assert all(one is not None and one.lens == lens for one in known.lenses)
+
+
+@pytest.mark.parametrize(
+    ("lenses", "told"),
+    [
+        ([Lens.radial(-0.1)] * 4, None),
+        ([Lens("OPENCV_FISHEYE", (0.01, 0.0, 0.0, 0.0))] * 4, None),
+        ([Lens("FOV", (0.9,))] * 4, "FOV"),
+        ([Lens.radial(-0.1), *[Lens("FISHEYE", ())] * 3], "OPENCV, OPENCV_FISHEYE"),
+    ],
+)
+def test_lenses_that_nerfstudio_cannot_take_are_told(
+    lenses: list[Lens], told: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_transforms(tmp_path / "t.json", _through(tmp_path, lenses), scene_folder=tmp_path)
+    assert (told is None) == (not caplog.text)
+    assert told is None or f"these are {told}:" in caplog.text
+
+
+def _through(folder: Path, lenses: list[Lens]) -> Reconstruction:
+    scene = make_scene(folder, write_photos=True)
+    views = zip(scene.views, lenses, strict=True)
+    return replace(
+        scene, views=tuple(replace(v, camera=replace(v.camera, lens=lens)) for v, lens in views)
+    )
 
 
 @pytest.mark.parametrize("k1", [0.0, -0.02])

@@ -105,6 +105,22 @@ def test_photos_that_are_sure_of_a_sky_vote_for_it_in_others(photo: np.ndarray) 
     assert votes.share(directions)[: low - 8].max() == 0.5
 
 
+@pytest.mark.parametrize(("share", "is_sky"), [(0.8, True), (0.2, False)])
+def test_a_piece_of_sky_between_gables_is_known_by_other_photos(
+    share: float, is_sky: bool, photo: np.ndarray
+) -> None:
+    # 0.6 % of the photo, of which a quarter was matched with a gable.
+    photo[:ROOF] = np.random.default_rng(1).integers(0, 200, (ROOF, WIDTH, 3))
+    photo[:8, 60:70] = 245
+    confirmed = np.ones((HEIGHT, WIDTH), bool)
+    confirmed[:8, 62:70] = False
+    risen = np.broadcast_to(np.arange(HEIGHT)[:, None] < ROOF, (HEIGHT, WIDTH))
+    votes = np.full((HEIGHT, WIDTH), share, np.float32)
+    sky = sky_mask(photo, confirmed, risen=risen, votes=votes)
+    assert sky[:8, 60:70].all() == is_sky and not sky[12:].any()
+    assert sky.any() == is_sky
+
+
 def test_what_is_masked_joins_nothing_to_the_sky(photo: np.ndarray, confirmed: np.ndarray) -> None:
     photo[ROOF:, :40] = 219  # a plain thing that a mask continues into the sky
     confirmed[ROOF:, :40] = False

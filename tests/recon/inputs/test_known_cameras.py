@@ -18,6 +18,7 @@ from pointmap.lens import Lens
 from pointmap.network import DUSt3R
 from pointmap.photo_names import photo_names
 from recon.alignment import align
+from recon.alignment.explained import pair_fits
 from recon.evaluation.scene import read_truth
 from recon.export.cameras_json import read_cameras, write_cameras
 from recon.export.colmap import write_colmap
@@ -229,6 +230,18 @@ def test_any_lens_is_an_ideal_pinhole_and_back(tmp_path: Path, k1: float) -> Non
     assert np.allclose(lens.to_original(ideal), xy)
 
 
+def test_lenses_that_are_pinholes_bend_nothing(tmp_path: Path) -> None:
+    K = np.array([[500.0, 0, WIDTH / 2], [0, 500.0, HEIGHT / 2], [0, 0, 1]])
+    for entries, bent in (
+        ([entry(K, None), entry(None, None)], False),
+        ([entry(K, None), entry(K, None, k1=-0.05)], True),
+        ([entry(K, None), entry(ODD, None)], True),
+    ):
+        images = {f"{k}.jpg": one for k, one in enumerate(entries)}
+        known = load_known_cameras(write(tmp_path / "known.json", images), photos(2))
+        assert known.bent == bent
+
+
 @pytest.mark.parametrize(
     "lens",
     [
@@ -264,6 +277,8 @@ def test_odd_lenses_come_through_the_alignment_bit_equal(tmp_path: Path, lens: L
         mine = tracks.view_index == k
         points = transform_points(invert_rigid(pose), tracks.points[tracks.point_index[mine]])
         assert np.abs(project(points, ODD, lens) - tracks.xy[mine]).max() < 0.05
+    # And so are matches, by which the cameras are judged.
+    assert pair_fits(photos(6), found).share.min() > 0.99
 
 
 def test_a_photo_whose_camera_is_known_is_not_taken_for_a_photo_by_itself(tmp_path: Path) -> None:

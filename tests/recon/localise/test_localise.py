@@ -30,7 +30,7 @@ from recon.export.load import load_scene
 from recon.export.ownership import file_digests
 from recon.inputs import open_usable
 from recon.localise import candidates
-from recon.localise.__main__ import main
+from recon.localise.command import main
 from recon.localise.localise import Localised, localise_photos
 from recon.localise.solved_scene import read_solved_scene
 from recon.save import save_scene
