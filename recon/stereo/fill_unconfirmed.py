@@ -110,8 +110,7 @@ def fill_unconfirmed(
         checked = Estimate(checked.depth, torch.where(front, 0.0, checked.confidence))
         planes = torch.where(front, beside, planes)
     if planes is not None:
-        behind = (planes > 0) & (checked.depth * planes > 1 + _BEHIND)
-        checked = Estimate(checked.depth, torch.where(behind, 0.0, checked.confidence))
+        checked = without_mirrored(checked, planes)
         reprojected = _on_planes(planes, reprojected)
     known = checked.confidence > 0
     usable = prior.depth > 0
@@ -137,6 +136,14 @@ def fill_unconfirmed(
         torch.where(known, checked.depth, filled),
         torch.where(known, checked.confidence, unconfirmed),
     )
+
+
+def without_mirrored(checked: Estimate, planes: Tensor) -> Estimate:
+    """Return confirmed depth but for what lies behind the ``planes`` (h, w) of plain regions,
+    inverse depth, 0 = none: that is what they mirror.
+    """
+    behind = (planes > 0) & (checked.depth * planes > 1 + _BEHIND)
+    return Estimate(checked.depth, torch.where(behind, 0.0, checked.confidence))
 
 
 def _on_planes(planes: Tensor, reprojected: Estimate | None) -> Estimate:

@@ -15,8 +15,6 @@ from recon.stereo.region_planes import RegionPlanes
 _REACH = 6
 """How far from a region, in pixels, it may go on: a region ends where colours begin to change, and
 windows at half the size reach four pixels."""
-_LARGE = 0.02
-"""Share of the photo that such a region takes at least: small ones are parts of textured things."""
 _LIKE = 6 / 255
 """A pixel that differs by less, in each channel, from the region beside it is the region's."""
 _OTHER = 12 / 255
@@ -33,9 +31,7 @@ def beside_regions(regions: RegionPlanes, pixels: NDArray[np.float32]) -> NDArra
 
     height, width = pixels.shape[:2]
     labels = regions.labels_at(height, width)
-    large = np.bincount(labels.ravel(), minlength=len(regions.planes) + 1) > _LARGE * labels.size
-    large[1:] &= regions.have_plane
-    labels[~large[labels]] = 0
+    labels[~np.concatenate([[False], regions.have_plane])[labels]] = 0
     inside = labels > 0
     if not inside.any():
         return np.zeros((height, width), np.float32)

@@ -264,14 +264,15 @@ class Region:
 
     def evidence(self, planes: Array) -> Array:
         """Return what speaks against planes (C, 3) but for the prior: (C,)."""
-        costs = self._colour_costs(planes) + self._rim_costs(planes)
+        costs = self._colour_costs(planes) + self.rim_costs(planes)
         if len(self.inside.v) > 10:
             ratio = self.inside.ratio(planes)
             nearer, farther = ((off / _JUDGED).clip(0, 1) for off in (1 - ratio, ratio - 1))
             costs += self.share * (nearer + farther / 2).mean(axis=1)
         return costs
 
-    def _rim_costs(self, planes: Array) -> Array:
+    def rim_costs(self, planes: Array) -> Array:
+        """Return what the rim says against planes (C, 3): (C,)."""
         return _RIM_SAY * self.rim.share * self.rim.costs(planes)
 
     def _colour_costs(self, planes: Array) -> Array:

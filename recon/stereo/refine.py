@@ -4,16 +4,16 @@ Per photo, at half resolution: a full search among planes that face the camera a
 shaped like the prior (normalised cross-correlation, best half of the sources, semi-global
 smoothing, the prior as a weak vote). What photos agree on is spread to where they do not, and that
 shape is searched around in turn, then in narrow steps at full resolution, also around surfaces that
-go on from beside; planes of it are tried behind what is found. Depth that no other photo confirms
-gives way to planes of plain regions that photos agree on, and to the prior. Of many photos some are
-searched, and lend the others their depth.
+other photos confirmed or that go on from beside; planes of it are tried behind what is found. Depth
+that no other photo confirms gives way to planes of plain regions that photos agree on, and to the
+prior. Of many photos some are searched, and lend the others their depth.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import TypeVar
 
 import numpy as np
@@ -25,7 +25,7 @@ from recon.progress import Advance, unheard
 from recon.stage_results import DepthMap
 from recon.stereo.borrowed_depth import borrowed_depth
 from recon.stereo.cross_check import DeviceDepth, Estimate, confirm, reproject_confirmed
-from recon.stereo.fill_unconfirmed import fill_unconfirmed
+from recon.stereo.fill_unconfirmed import fill_unconfirmed, without_mirrored
 from recon.stereo.frame import Frame
 from recon.stereo.outlines import beside_regions
 from recon.stereo.photo import Photo2D
@@ -35,6 +35,7 @@ from recon.stereo.region_planes import RegionPlanes
 from recon.stereo.region_stage import NO_REGIONS, RegionKeys, RegionStage
 from recon.stereo.search import enlarge, search, sharpen, surface_of
 from recon.stereo.searched import Searched, depth_of
+from recon.stereo.seen_by_others import with_depth_of_others
 from recon.stereo.source_photos import (
     PhotoOverview,
     choose_sources,
@@ -54,7 +55,7 @@ T = TypeVar("T")
 # source of about five others.
 _CACHE_BYTES, _LEAST_CACHED = 64 * 2**20, 16
 # Of refine_depths, for results that were kept.
-_VERSION = 9
+_VERSION = 10
 _NEEDS = Needs("Depth: stereo", memory_mb=1600, per_task=4)
 # Factors of depth to either side within which surfaces shaped like the prior, and like what the
 # first search left, are tried: a prior may be nearly a half off, what is known by then a seventh.
@@ -207,7 +208,9 @@ class _Stereo:
         guesses = self._settle(starts, guessed, self._half, Frame.halved, regions)
         fine = self._each(
             second,
-            lambda n: self._second(n, starts[n], guesses[n]),
+            lambda n: self._second(
+                n, starts[n], guesses[n], partial(self._seen_by_others, n, guessed, regions)
+            ),
             searched,
             lambda done, _: on_progress(count + done, 2 * count),
         )
@@ -239,7 +242,16 @@ class _Stereo:
         found = replace(found, inverse=sharpen(scorer, found.inverse, found.step))
         return Searched.of(found, *depth_of(scorer, found.inverse, found.step, (low, high), frame))
 
-    def _second(self, n: int, start: Searched, guess: DepthMap) -> Searched:
+    def _seen_by_others(self, n: int, guessed: _SettledKeys, regions: RegionKeys) -> Estimate:
+        """Return what other photos confirmed after the first search, seen from a photo."""
+        i = self._searched[n]
+        checked = Pieces[DepthMap](self._work, guessed.checked)
+        planes = Pieces[RegionPlanes](self._work, regions.lent)
+        return reproject_confirmed(self._half(i), self._sure(i, checked, self._half, planes))
+
+    def _second(
+        self, n: int, start: Searched, guess: DepthMap, seen_by_others: Callable[[], Estimate]
+    ) -> Searched:
         """Return depth at full resolution, ``guess`` tried beside what the first search found."""
         i = self._searched[n]
         whole, ends = self._frame(i), self._ranges[i]
@@ -261,6 +273,8 @@ class _Stereo:
         inverse, step = enlarge(inverse, *size), enlarge(found.step, *size)
         sources = [self._photo(j) for j in self._sources[i]]
         fine = scorer_of(whole.photo, sources)
+        if self._options.planes:
+            inverse = with_depth_of_others(fine, inverse, seen_by_others())
         inverse = sharpen(fine, inverse, step / 2, from_beside=True)
         if self._options.planes:
             inverse = with_planes_behind(whole.photo, sources, inverse, known)
@@ -280,7 +294,7 @@ class _Stereo:
                 self._names[self._searched[n]],
                 checked[n],
                 [checked[m] for m in near],
-                regions[n] if regions else None,
+                [regions[m] for m in (n, *near)] if regions else None,
             )
             for n, near in enumerate(around)
         ]
@@ -335,7 +349,7 @@ class _Stereo:
                 return frame.prior.depth_map()
             own = Estimate.of(checked[n], self._device)
             its = agreed[n] if agreed else None
-            return self._filled(own, frame, self._sure(i, checked, photo), its)
+            return self._filled(own, frame, self._sure(i, checked, photo, agreed), its)
 
         return self._each(keys.filled, fill, self._searched)
 
@@ -350,12 +364,22 @@ class _Stereo:
         return self._filled(own, frame, neighbours)
 
     def _sure(
-        self, i: int, checked: Sequence[DepthMap], photo: Callable[[int], Photo2D]
+        self,
+        i: int,
+        checked: Sequence[DepthMap],
+        photo: Callable[[int], Photo2D],
+        regions: Sequence[RegionPlanes] = (),
     ) -> list[DeviceDepth]:
-        """Return the confirmed depth of the photos that a photo's is compared with."""
+        """Return the confirmed depth of the photos that a photo's is compared with, but for what
+        lies behind the planes of their ``regions``: that is what they mirror.
+        """
 
         def sure(j: int) -> DeviceDepth:
-            estimate = Estimate.of(checked[self._place[j]], self._device)
+            place = self._place[j]
+            estimate = Estimate.of(checked[place], self._device)
+            if regions:
+                planes = regions[place].inverse(*estimate.depth.shape)
+                estimate = without_mirrored(estimate, torch.from_numpy(planes).to(self._device))
             depth = torch.where(estimate.confidence > 0, estimate.depth, 0.0)
             return DeviceDepth(depth, estimate.confidence, photo(j))
 

@@ -15,6 +15,7 @@ from recon.stage_results import DepthMap
 from recon.stereo.agreed_regions import Judge, agreed_regions
 from recon.stereo.flat_places import FlatParts, flat_parts
 from recon.stereo.lent_planes import lent_planes
+from recon.stereo.like_neighbours import with_planes_beside, without_images
 from recon.stereo.photo import Photo2D
 from recon.stereo.plain_region import RegionPhoto
 from recon.stereo.plain_regions import spread_regions
@@ -22,7 +23,7 @@ from recon.stereo.region_planes import Candidates, RegionPlanes, region_candidat
 from recon.work.content_key import content_key
 
 # Of the planes, for results that were kept.
-_VERSION = 4
+_VERSION = 5
 # By this factor a plane may differ from the prior where a region is spread.
 _FAR_OFF = 1.4
 # Photos whose regions a process holds, by the names of their candidates: each judges planes of
@@ -123,13 +124,15 @@ class RegionStage:
             own, *others = (
                 _kept_judge(keys.found[m], partial(judge, m)) for m in (n, *self.around[n])
             )
-            return agreed_regions(own, others)
+            planes = agreed_regions(own, others)
+            return without_images(own, planes, self.colours(searched[n]))
 
         def lend(n: int) -> RegionPlanes:
             own = _kept_judge(keys.found[n], partial(judge, n))
             others = [(region_photo(searched[m]), agreed[m]) for m in self.around[n]]
-            lent = lent_planes(own, agreed[n], others)
-            labels = spread_regions(lent.labels, lent.have_plane, self.colours(searched[n]))
+            colours = self.colours(searched[n])
+            lent = with_planes_beside(own, lent_planes(own, agreed[n], others), colours)
+            labels = spread_regions(lent.labels, lent.have_plane, colours)
             spread = RegionPlanes(labels, lent.planes)
             # Beside a region stays what is known, and the prior where the plane runs off it.
             ratio = spread.inverse(*labels.shape) * self.prior(searched[n])
