@@ -37,6 +37,7 @@ from recon.evaluation.tables import markdown
 from recon.stage_results import Alignment
 from recon.verdict.evidence import scene_evidence
 from recon.verdict.judge import (
+    asked_again,
     expected_errors_deg,
     loosely_held,
     show_two_places,
@@ -87,6 +88,7 @@ def _one(scene: Matched, kind: str, alignment: Alignment) -> Iterator[Judged]:
     own = kind in _OWN_PICTURES
     compared = compare_pictures(scene.photos, alignment) if own else None
     evidence = scene_evidence(scene.photos, alignment, compared)
+    evidence = asked_again(evidence, scene.photos, alignment)
     error = float(np.median(errors.pose_deg))
     by_rule = alignment.cut_out or loosely_held(evidence) is not None
     by_rule |= own and show_two_places(scene.photos, alignment)
@@ -172,7 +174,9 @@ def main(arguments: Sequence[str]) -> int:
     scenes = [scene for scene in scenes if np.isfinite(scene.evidence.shift_deg)]
     if given.fit:
         model = fitted(scenes)
-        print(f"weights {np.round(model.weights, 2).tolist()}, offset {model.offset:.2f}")
+        for one in (model, model.again):
+            if one is not None:
+                print(f"weights {np.round(one.weights, 2).tolist()}, offset {one.offset:.2f}")
         print("\nHeld out:\n")
         print(rates_table(scenes, held_out(scenes, families(sources))))
     print("\nAs the program judges:\n")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
 
-from pointmap.camera import Array
+from pointmap.camera import Array, Mask
 from recon.verdict.evidence import SceneEvidence
-from recon.verdict.judge import one_place, signs
+from recon.verdict.probability import one_place, signs
 
 WRONG_DEG = 5.0
 # Probability from which a scene is doubtful.
@@ -40,23 +40,42 @@ class Judged:
 
 @dataclass(frozen=True)
 class Model:
-    """Weights and offset of :func:`recon.verdict.judge.probability_wrong`."""
+    """Weights and offset of :func:`recon.verdict.probability.probability_wrong`: of all scenes, and
+    ``again`` of those whose cameras were solved for again, None where there are too few.
+    """
 
     weights: Array
     offset: float
+    again: Model | None = None
 
     def probability(self, scenes: Sequence[Judged]) -> Array:
         """Return the probability (N,) that each scene is wrong."""
-        against = np.array([signs(scene.evidence) for scene in scenes])
-        by_geometry = 1 / (1 + np.exp(-(against[:, :-1] @ self.weights + self.offset)))
-        return 1 - (1 - by_geometry) * [one_place(sign) for sign in against[:, -1]]
+        return np.array([self._of_one(scene.evidence) for scene in scenes])
+
+    def _of_one(self, evidence: SceneEvidence) -> float:
+        against = signs(evidence)
+        if len(against) > len(self.weights) and self.again is not None:
+            return self.again._of_one(evidence)
+        by_geometry = 1 / (1 + np.exp(-(against[: len(self.weights)] @ self.weights + self.offset)))
+        return float(1 - (1 - by_geometry) * one_place(evidence.look_alikes))
 
 
 def fitted(scenes: Sequence[Judged]) -> Model:
     """Return the likeliest model; right and wrong scenes count alike, as classes."""
     scenes = [scene for scene in scenes if not scene.by_rule and scene.kind != _ALIKE]
-    X = np.array([signs(scene.evidence)[:-1] for scene in scenes])
     wrong = np.array([scene.error_deg > WRONG_DEG for scene in scenes])
+    told = [signs(scene.evidence) for scene in scenes]
+    count = min(len(one) for one in told)
+    model = _fitted(np.array([one[:count] for one in told]), wrong)
+    again = np.array([len(one) > count for one in told])
+    if not wrong[again].any() or wrong[again].all():
+        return model
+    asked = np.array([one for one in told if len(one) > count])
+    return replace(model, again=_fitted(asked, wrong[again]))
+
+
+def _fitted(X: Array, wrong: Mask) -> Model:
+    """Return the model of scenes with the signs ``X`` (N, S), of which some are ``wrong`` (N,)."""
     weight = np.where(wrong, 1 / max(wrong.sum(), 1), 1 / max((~wrong).sum(), 1)) * len(X) / 2
     middle, spread = X.mean(axis=0), X.std(axis=0) + 1e-6
     Z, count = (X - middle) / spread, X.shape[1]

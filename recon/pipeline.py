@@ -274,6 +274,7 @@ def _first_verdict(inputs: Inputs, alignment: Alignment, options: Options) -> Ve
     lenses = of_file and any(lens is not None for lens in known.lenses)
     lenses = lenses or options.focal.focal_px is not None
     learned = inputs.matcher is not None
+    by_maps = inputs.depth_model is not None and inputs.maps is not None
 
     def judged() -> Verdict | None:
         verdict = judge(
@@ -283,12 +284,13 @@ def _first_verdict(inputs: Inputs, alignment: Alignment, options: Options) -> Ve
             learned=learned,
             given_poses=poses,
             given_lenses=lenses,
+            by_maps=by_maps,
         )
         return judge_alike(verdict, photos, alignment)
 
     names = [photo.name for photo in photos]
-    depends_on = inputs.photo_keys, names, alignment, learned, poses, lenses
-    return inputs.work.once(content_key("verdict", 4, *depends_on), judged)
+    depends_on = inputs.photo_keys, names, alignment, learned, poses, lenses, by_maps
+    return inputs.work.once(content_key("verdict", 5, *depends_on), judged)
 
 
 def _tell(verdict: Verdict | None, place: str) -> None:

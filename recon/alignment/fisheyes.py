@@ -34,7 +34,7 @@ from recon.two_view.epipolar import find_pose, refine_pose
 from recon.two_view.focal_lengths import FocalOptions, telling_pairs
 from recon.two_view.gather_evidence import gather_evidence
 from recon.verdict.evidence import scene_evidence
-from recon.verdict.judge import probability_wrong
+from recon.verdict.probability import probability_wrong
 from recon.work.on_demand import Mapped
 from recon.work.threads import in_threads
 

@@ -17,7 +17,8 @@ import numpy as np
 from pointmap.camera import Array, Index, Mask, project
 from pointmap.images import Photo
 from recon.alignment.align import align
-from recon.alignment.explained import match_errors_px, pair_fits, unit_px
+from recon.alignment.explained import pair_fits, unit_px
+from recon.alignment.missed_share import MissedShare
 from recon.alignment.refinement import AlignOptions
 from recon.alignment.solved_lenses import solved_lenses
 from recon.stage_results import Alignment, Focals, PairEvidence
@@ -36,16 +37,11 @@ _WORTH = 0.125
 # Focal lengths of their own leave this part of what matches miss by, or they explain nothing; of
 # many photos, where they are tried from one start only, this.
 _LEFT, _LEFT_OF_MANY = 0.95, 0.75
-# Where the loss of a match (Cauchy) leaves the square, and from where on it is a wrong one, in
-# pixels at 640 px.
-_LOSS_PX, _WRONG_PX = 0.5, 4.0
 # How free they are for that, in logarithms, and the step between two zooms.
 _FREE, _STEP = 0.2, np.log(1.15)
 # Focal lengths that agree to this (standard deviation of logarithms) are one, and how many times as
 # far from one another as they were found others start.
 _AGREE, _BEYOND = 0.015, (1.0, 1.5, 2.0)
-# A pair's matches weigh as independent ones up to so many.
-_ENOUGH = 200
 
 
 @dataclass(frozen=True)
@@ -83,7 +79,7 @@ def cameras_by_zoom(
     open_ = np.array([source != "given" for source in focals.sources])
     if not _asked(photos, evidence, alignment, open_):
         return None
-    measured = _Measured(photos, evidence, alignment)
+    measured = MissedShare(photos, evidence.edges, alignment)
     found = _with_own_focals(photos, evidence, alignment, open_, aligned, measured)
     if found is None:
         return None
@@ -146,46 +142,13 @@ def _asked(
     return bool(few and len(alignment.tracks.points) and (open_ & ~told).any())
 
 
-class _Measured:
-    """What matches miss other cameras by, as a share of what they miss an ``alignment`` by."""
-
-    def __init__(
-        self, photos: Sequence[Photo], evidence: PairEvidence, alignment: Alignment
-    ) -> None:
-        self.placed = np.array([pose is not None for pose in alignment.cam_to_world])
-        self._photos = photos
-        self._edges = tuple(
-            edge
-            for edge in evidence.edges
-            if self.placed[edge.matches.i] and self.placed[edge.matches.j]
-        )
-        numbers = np.array([len(edge.matches) for edge in self._edges], np.int64)
-        self._weights = np.repeat(np.minimum(1.0, _ENOUGH / np.maximum(numbers, 1)), numbers)
-        self._before = self._losses(alignment)
-
-    def left(self, trial: Alignment) -> float:
-        """Return the share; infinite where a photo has lost its place, or nothing is seen."""
-        placed = np.array([pose is not None for pose in trial.cam_to_world])
-        if (self.placed & ~placed).any() or not len(trial.tracks.points):
-            return np.inf
-        after = self._losses(trial)
-        # Wrong matches fit nothing, and would hide what right ones tell.
-        right = np.minimum(self._before, after) < np.log1p((_WRONG_PX / _LOSS_PX) ** 2)
-        before = float((self._weights * self._before)[right].sum())
-        return float((self._weights * after)[right].sum()) / before if before else np.inf
-
-    def _losses(self, alignment: Alignment) -> Array:
-        errors = match_errors_px(self._photos, replace(alignment, edges=self._edges))
-        return np.log1p((np.concatenate([np.zeros(0), *errors]) / _LOSS_PX) ** 2)
-
-
 def _with_own_focals(
     photos: Sequence[Photo],
     evidence: PairEvidence,
     alignment: Alignment,
     open_: Mask,
     aligned: Callable[[PairEvidence], Alignment],
-    measured: _Measured,
+    measured: MissedShare,
 ) -> tuple[PairEvidence, Alignment] | None:
     """Return evidence and cameras with a focal length for each ``open_`` photo (N,); None where
     these explain the matches no better, or agree.
@@ -201,7 +164,7 @@ def _with_own_focals(
         return None
 
     def try_from(focals_px: Array) -> None:
-        told = _verified_anew(photos, evidence, replace(free, focals_px=focals_px))
+        told = verified_anew(photos, evidence, replace(free, focals_px=focals_px))
         trials.append((told, aligned(told)))
 
     few = len(photos) <= _FEW_PHOTOS
@@ -216,7 +179,7 @@ def _with_own_focals(
     return trials[least] if shares[least] <= (_LEFT if few else _LEFT_OF_MANY) else None
 
 
-def _verified_anew(photos: Sequence[Photo], evidence: PairEvidence, focals: Focals) -> PairEvidence:
+def verified_anew(photos: Sequence[Photo], evidence: PairEvidence, focals: Focals) -> PairEvidence:
     """Return what the pairs' matches say with other focal lengths."""
     matches = {(m.i, m.j): m for m in evidence.matches}
     matches |= {(edge.matches.i, edge.matches.j): edge.matches for edge in evidence.edges}

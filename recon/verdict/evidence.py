@@ -48,6 +48,9 @@ class SceneEvidence:
 
     Of each photo (N,), NaN where it sees nothing: ``photo_explained``, ``photo_rotation_deg``,
     ``photo_direction_deg`` and ``photo_shift_deg``; and whether it was ``placed``.
+
+    ``again_deg``: how far from these cameras others stand that were solved for again
+    (:mod:`recon.verdict.solved_again`), None where that was not asked.
     """
 
     explained: float
@@ -66,6 +69,7 @@ class SceneEvidence:
     photo_rotation_deg: Array
     photo_direction_deg: Array
     photo_shift_deg: Array
+    again_deg: float | None = None
 
 
 def scene_evidence(

@@ -14,17 +14,16 @@ from recon.alignment.doppelgangers import suspicion
 from recon.scene import PhotoVerdict, Verdict, VerdictWord
 from recon.stage_results import Alignment
 from recon.verdict.evidence import SceneEvidence, scene_evidence
+from recon.verdict.probability import probability_wrong
+from recon.verdict.solved_again import solved_again_deg
 
-# Weight of each of :func:`signs` but look-alikes, and offset (:func:`probability_wrong`). Fitted by
-# ``benchmarks.verdict --fit`` to scenes of known truth, right and made wrong; no weight is less
-# than 0. benchmarks/README.md has the held-out figures.
-_WEIGHTS = np.array([1.17, 6.75, 4.37, 0.25])
-_OFFSET = -0.80
-# Slope and offset of the rate of look-alikes: their matches fit, so that nothing else tells.
-_ALIKE_SLOPE, _ALIKE_OFFSET = 4.35, -2.93
 # Probabilities from which a scene is doubtful, and wrong; right and wrong ones are taken to be as
 # frequent as each other.
 _DOUBTFUL, _WRONG = 0.5, 0.8
+# Cameras are solved for again where the probability of their being wrong is between these.
+_OPEN = 0.05, 0.95
+# Degrees that cameras solved for again stand elsewhere by, from which on that is the reason.
+_ELSEWHERE_DEG = 2.5
 # Typical error of a photo (median over its pairs), from what the observations' errors cause and
 # how far a richer camera would move it, both in degrees; and what no scene is better than.
 _OF_SHIFT, _FLOOR_DEG = 1.0, 0.1
@@ -59,18 +58,22 @@ def judge(
     learned: bool = False,
     given_poses: bool = False,
     given_lenses: bool = False,
+    by_maps: bool = False,
 ) -> Verdict | None:
     """Return how far the cameras of a scene can be believed; None with fewer than two placed.
 
     ``compared``: what the photos find of each other's pictures, if these were looked at.
     ``learned``: matches may be those of a learned matcher, which gives as many where two photos
     show hardly anything of the same. ``given_poses``, ``given_lenses``: what the user says of
-    cameras or of lenses was taken as it is.
+    cameras or of lenses was taken as it is. ``by_maps``: a depth model's maps may hold cameras that
+    matches don't.
     """
     placed = sum(pose is not None for pose in alignment.cam_to_world)
     if placed < 2:
         return None
     evidence = scene_evidence(photos, alignment, compared)
+    if not (given_poses or given_lenses or by_maps):
+        evidence = asked_again(evidence, photos, alignment)
     verdict = verdict_of(evidence, [photo.name for photo in photos])
     if given_poses and evidence.explained < _EXPLAINED:
         return _of_given(verdict, evidence.explained)
@@ -93,6 +96,20 @@ def judge(
             "as many: add photos in between",
         )
     return verdict
+
+
+def asked_again(
+    evidence: SceneEvidence, photos: Sequence[Photo], alignment: Alignment
+) -> SceneEvidence:
+    """Return the evidence on a scene, with how far cameras stand that are solved for again where
+    the rest leaves open what to think of it.
+    """
+    if not np.isfinite(evidence.shift_deg):
+        return evidence
+    least, most = _OPEN
+    if not least < probability_wrong(evidence) < most:
+        return evidence
+    return replace(evidence, again_deg=solved_again_deg(photos, alignment))
 
 
 def _of_given(verdict: Verdict, explained: float) -> Verdict:
@@ -191,41 +208,6 @@ def loosely_held(evidence: SceneEvidence) -> str | None:
     return None
 
 
-def signs(evidence: SceneEvidence) -> Array:
-    """Return what speaks against a scene (5,), larger for worse, as logarithms.
-
-    How far a richer camera would move photos, weighed with how much better it fits, and how far the
-    observations' errors let them move (degrees); how much better matches fit their own pair's
-    geometry; verified matches that don't fit; look-alikes.
-    """
-    gain = max(1 - evidence.left, 0.0)
-    return np.array(
-        [
-            np.log10(evidence.shift_deg * gain**0.5 + 0.05),
-            np.log10(evidence.error_deg + 0.3),
-            evidence.strain,
-            np.log10(1.005 - evidence.explained),
-            np.log10(evidence.look_alikes + 1),
-        ]
-    )
-
-
-def probability_wrong(evidence: SceneEvidence) -> float:
-    """Return the probability that the median pair of photos is off by more than 5 degrees.
-
-    The signs but the last one add up (logistic regression). Look-alikes tell by themselves.
-    """
-    against = signs(evidence)
-    by_geometry = 1 / (1 + np.exp(-(against[:-1] @ _WEIGHTS + _OFFSET)))
-    return float(1 - (1 - by_geometry) * one_place(against[-1]))
-
-
-def one_place(look_alike: float) -> float:
-    """Return the probability that photos are of one place, by their sign of look-alikes."""
-    rate = np.logaddexp(0, _ALIKE_SLOPE * look_alike + _ALIKE_OFFSET)
-    return float(np.exp(np.logaddexp(0, _ALIKE_OFFSET) - rate))
-
-
 def expected_errors_deg(evidence: SceneEvidence) -> tuple[Array, Array]:
     """Return each photo's typical error (N,) of rotation and of direction relative to the others;
     NaN where nothing tells.
@@ -288,6 +270,12 @@ def _reason(evidence: SceneEvidence) -> str:
         return (
             f"only {evidence.explained:.0%} of the verified matches fit the cameras: repeated or "
             "moving things, or a lens unlike a pinhole (fisheye, panorama); leave such photos out"
+        )
+    if evidence.again_deg is not None and evidence.again_deg > _ELSEWHERE_DEG:
+        return (
+            "solved for again from other focal lengths, the cameras stand "
+            f"{evidence.again_deg:.2g} degrees elsewhere: matches hardly hold them; add photos in "
+            "between, taken a step aside, or give --focal.focal-px"
         )
     if evidence.shift_deg > evidence.error_deg:
         return (

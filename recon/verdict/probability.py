@@ -1,0 +1,56 @@
+"""How likely a scene is wrong, by the signs that speak against it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pointmap.camera import Array
+from recon.verdict.evidence import SceneEvidence
+
+# Weight of each of :func:`signs`, and offset (:func:`probability_wrong`); and the same where the
+# cameras were solved for again, whose sign comes last. Fitted by ``benchmarks.verdict --fit`` to
+# scenes of known truth, right and made wrong; no weight is less than 0. benchmarks/README.md has
+# the held-out figures.
+_WEIGHTS, _OFFSET = np.array([1.17, 6.75, 4.37, 0.25]), -0.80
+_WEIGHTS_AGAIN, _OFFSET_AGAIN = np.array([1.11, 3.79, 2.69, 0.12, 2.72]), -1.68
+# Slope and offset of the rate of look-alikes: their matches fit, so that nothing else tells.
+_ALIKE_SLOPE, _ALIKE_OFFSET = 4.35, -2.93
+
+
+def signs(evidence: SceneEvidence) -> Array:
+    """Return what speaks against a scene, larger for worse, as logarithms: four signs, or five of
+    a scene whose cameras were solved for again.
+
+    How far a richer camera would move photos, weighed with how much better it fits, and how far the
+    observations' errors let them move (degrees); how much better matches fit their own pair's
+    geometry; verified matches that don't fit; how far cameras solved for again stand from these.
+    """
+    gain = max(1 - evidence.left, 0.0)
+    told = [
+        np.log10(evidence.shift_deg * gain**0.5 + 0.05),
+        np.log10(evidence.error_deg + 0.3),
+        evidence.strain,
+        np.log10(1.005 - evidence.explained),
+    ]
+    if evidence.again_deg is not None:
+        # Less than a degree says nothing: a camera of the wrong kind comes out again, too.
+        told.append(np.log10(evidence.again_deg + 1.0))
+    return np.array(told)
+
+
+def probability_wrong(evidence: SceneEvidence) -> float:
+    """Return the probability that the median pair of photos is off by more than 5 degrees.
+
+    The signs add up (logistic regression). Look-alikes tell by themselves.
+    """
+    told = signs(evidence)
+    again = evidence.again_deg is not None
+    weights, offset = (_WEIGHTS_AGAIN, _OFFSET_AGAIN) if again else (_WEIGHTS, _OFFSET)
+    by_geometry = 1 / (1 + np.exp(-(told @ weights + offset)))
+    return float(1 - (1 - by_geometry) * one_place(evidence.look_alikes))
+
+
+def one_place(look_alikes: float) -> float:
+    """Return the probability that photos are of one place, by how strongly they contradict it."""
+    rate = np.logaddexp(0, _ALIKE_SLOPE * np.log10(look_alikes + 1) + _ALIKE_OFFSET)
+    return float(np.exp(np.logaddexp(0, _ALIKE_OFFSET) - rate))

@@ -1,0 +1,141 @@
+"""Cameras that are solved for again from other focal lengths: right ones come out again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from alignment_scenes import FOCAL, HEIGHT, WIDTH, arc_scene, pose_errors_deg
+
+from pointmap.camera import (
+    Array,
+    project,
+)
+from pointmap.images import Photo
+from pointmap.lens import Lens
+from recon.alignment.align import align
+from recon.stage_results import Alignment, Focals, PairEvidence, PairMatches
+from recon.two_view.focal_lengths import solve_focals
+from recon.two_view.relative_pose import verify_pair
+from recon.verdict.evidence import SceneEvidence, scene_evidence
+from recon.verdict.judge import asked_again, judge, verdict_of
+from recon.verdict.probability import probability_wrong
+from recon.verdict.solved_again import solved_again_deg
+
+COUNT = 4
+PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", WIDTH, HEIGHT, None, "phone") for k in range(COUNT)]
+SCENE = arc_scene(COUNT, 300, noise_px=1.0, span_deg=24, seed=3)
+
+
+def _solved(focals: Focals | None = None) -> Alignment:
+    """Return the cameras that the scene's matches lead to, with ``focals`` if they are given."""
+    matches = []
+    for i, j in combinations(range(COUNT), 2):
+        both = np.flatnonzero(np.isfinite(SCENE.xy[[i, j]]).all(axis=(0, 2)))
+        matches.append(PairMatches(i, j, SCENE.xy[i][both], SCENE.xy[j][both], both, both, 0.5))
+    focals = focals or solve_focals(PHOTOS, matches)
+    found = [verify_pair(PHOTOS, pair, None, focals.focals_px) for pair in matches]
+    edges = [edge for edge in found if edge is not None]
+    return align(PHOTOS, PairEvidence(matches, edges, focals, [], []))
+
+
+@pytest.fixture(scope="module")
+def right() -> Alignment:
+    return _solved()
+
+
+@pytest.fixture(scope="module")
+def stuck() -> Alignment:
+    """Return cameras that ended at half the focal length, all of whose matches fit."""
+    none = np.zeros(COUNT, np.int64)
+    half = Focals(np.full(COUNT, FOCAL / 2), np.full(COUNT, 1e-3), ("epipolar",) * COUNT, none)
+    return _solved(half)
+
+
+def test_right_cameras_come_out_again(right: Alignment) -> None:
+    again = solved_again_deg(PHOTOS, right)
+    assert again is not None
+    assert again < 1
+
+
+def test_lenses_are_held_as_they_were_found(right: Alignment) -> None:
+    """Photos bent and cut out off their centre, of which both are known, are right."""
+    lens, off = Lens.solved(-0.08, 0.02, False), np.array([50.0, -30.0])
+    intrinsics = right.intrinsics.copy()
+    intrinsics[:, :2, 2] += off
+
+    def bent(k: int, xy: Array) -> Array:
+        K = right.intrinsics[k]
+        rays = (xy - K[:2, 2]) / K[0, 0]
+        return project(np.column_stack([rays, np.ones(len(rays))]), intrinsics[k], lens)
+
+    edges = []
+    for edge in right.edges:
+        m = edge.matches
+        matches = replace(m, xy_i=bent(m.i, m.xy_i), xy_j=bent(m.j, m.xy_j))
+        edges.append(replace(edge, matches=matches))
+    moved = replace(right, intrinsics=intrinsics, lenses=(lens,) * COUNT, edges=tuple(edges))
+    again = solved_again_deg(PHOTOS, moved)
+    assert again is not None
+    assert again < 1
+
+
+def test_cameras_that_matches_do_not_hold_come_out_elsewhere(stuck: Alignment) -> None:
+    wrong_deg = np.median(np.maximum(*pose_errors_deg(stuck, SCENE.cam_to_world)))
+    assert wrong_deg > 5
+    # By as much as they are wrong.
+    assert solved_again_deg(PHOTOS, stuck) == pytest.approx(wrong_deg, rel=0.2)
+
+
+def test_it_alone_tells_a_wrong_scene_whose_matches_fit(stuck: Alignment) -> None:
+    evidence = scene_evidence(PHOTOS, stuck)
+    assert evidence.explained > 0.95
+    assert verdict_of(evidence, [""] * COUNT).word == "sound"
+    verdict = judge(PHOTOS, stuck)
+    assert verdict is not None
+    assert verdict.word != "sound"
+    assert "solved for again" in verdict.reason
+    # Who gives focal lengths or a depth model's maps knows more than matches do.
+    for told in ({"given_lenses": True}, {"given_poses": True}, {"by_maps": True}):
+        verdict = judge(PHOTOS, stuck, **told)
+        assert verdict is not None
+        assert verdict.word == "sound"
+
+
+def test_it_leaves_a_right_scene_alone(right: Alignment) -> None:
+    verdict = judge(PHOTOS, right)
+    assert verdict is not None
+    assert verdict.word == "sound"
+
+
+def test_a_scene_in_which_nothing_is_open_is_not_solved_again(
+    right: Alignment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recon.verdict.judge.solved_again_deg", lambda *_: 7.0)
+    evidence = replace(scene_evidence(PHOTOS, right), error_deg=0.9, shift_deg=0.5, left=0.95)
+    for clear in (replace(evidence, error_deg=0.1), replace(evidence, strain=2.0)):
+        assert asked_again(clear, PHOTOS, right) == clear
+    assert asked_again(evidence, PHOTOS, right) == replace(evidence, again_deg=7.0)
+
+
+def test_what_comes_out_again_is_less_likely_wrong(right: Alignment) -> None:
+    evidence = scene_evidence(PHOTOS, right)
+    loose = replace(evidence, error_deg=2.3, shift_deg=1.0, left=0.95)
+
+    def probability(again_deg: float) -> float:
+        told: SceneEvidence = replace(loose, again_deg=again_deg)
+        return probability_wrong(told)
+
+    rising = [probability(deg) for deg in (0.15, 0.5, 2.0, 10.0, 60.0)]
+    assert rising == sorted(rising)
+    assert rising[0] < 0.5 < rising[-1]
+
+
+def test_focal_lengths_that_exif_tells_are_not_put_in_doubt(stuck: Alignment) -> None:
+    told = [replace(photo, exif_focal_px=500.0) for photo in PHOTOS]
+    assert solved_again_deg(told, stuck) is None
+    pair = replace(stuck, cam_to_world=(*stuck.cam_to_world[:2], *[None] * (COUNT - 2)))
+    assert solved_again_deg(PHOTOS, pair) is None
