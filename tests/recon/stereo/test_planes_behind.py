@@ -6,24 +6,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from synthetic import Plane, Shot, Sphere, shoot
+from balls_before_a_wall import SURFACES, photo
+from synthetic import shoot
 from torch import Tensor
 
 from recon.stereo.cross_check import Estimate
 from recon.stereo.photo import Photo2D
 from recon.stereo.planes_behind import with_planes_behind
-
-# Balls in two rows, with gaps of a few pixels, before a slanted wall and a floor.
-BALLS = tuple(Sphere((x, y, -0.3), 0.35) for x in (-0.8, 0.0, 0.8) for y in (-0.4, 0.45))
-SURFACES = (Plane((0.0, 1.0, 0.0), 1.0), Plane((0.2, 0.0, 1.0), 1.6), *BALLS)
-
-
-def photo(shot: Shot) -> Photo2D:
-    return Photo2D(
-        torch.from_numpy(shot.pixels.mean(-1).astype(np.float32) / 255),
-        torch.from_numpy(shot.intrinsics),
-        torch.from_numpy(shot.cam_to_world),
-    )
 
 
 def near(found: Tensor, true: Tensor) -> Tensor:

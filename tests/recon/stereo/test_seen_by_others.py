@@ -6,24 +6,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from synthetic import Plane, Shot, Sphere, shoot
+from balls_before_a_wall import SURFACES, photo
+from synthetic import shoot
 from torch import Tensor
 
 from recon.stereo.cross_check import Estimate
-from recon.stereo.photo import Photo2D
 from recon.stereo.plane_sweep import Scorer, scorer_of
 from recon.stereo.seen_by_others import with_depth_of_others
-
-BALLS = tuple(Sphere((x, y, -0.3), 0.35) for x in (-0.8, 0.0, 0.8) for y in (-0.4, 0.45))
-SURFACES = (Plane((0.0, 1.0, 0.0), 1.0), Plane((0.2, 0.0, 1.0), 1.6), *BALLS)
-
-
-def photo(shot: Shot) -> Photo2D:
-    return Photo2D(
-        torch.from_numpy(shot.pixels.mean(-1).astype(np.float32) / 255),
-        torch.from_numpy(shot.intrinsics),
-        torch.from_numpy(shot.cam_to_world),
-    )
 
 
 def right(found: Tensor, true: Tensor) -> Tensor:
