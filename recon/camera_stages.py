@@ -93,7 +93,7 @@ def aligned_cameras(
         lens = LensModel(k1=options.lens != "pinhole")
         how = by_place, options.align, options.seed, lens
         depends_on = names, inputs.known, evidence, learned, how, start
-        key = content_key("alignment", 21, *depends_on)
+        key = content_key("alignment", 22, *depends_on)
         steps = Steps(inputs.work, key)
         alignment = inputs.work.once(
             key,

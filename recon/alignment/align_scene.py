@@ -21,9 +21,10 @@ from recon.alignment.bridges import without_lone_bridges
 from recon.alignment.compared_pictures import compare_pictures
 from recon.alignment.doppelgangers import contradicting_group
 from recon.alignment.explained import pair_fits
-from recon.alignment.hanging_groups import hanging_group
+from recon.alignment.hanging_groups import hanging_group, weak_ties
 from recon.alignment.pairs_by_place import edges_by_place
 from recon.alignment.refinement import AlignOptions, LensModel
+from recon.prediction.view_graph import Pair
 from recon.progress import Advance, unheard
 from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
 from recon.two_view.magnified_matching import (
@@ -68,13 +69,13 @@ def align_scene(
     Photos that stand where they would see the same things are matched where they have not been,
     unless ``by_place`` says that pairs are not to be added; if that tells something new, all is
     aligned anew (:mod:`recon.alignment.pairs_by_place`).
-    Photos that few features hold are matched again at twice the size. What that gives is taken
-    unless fewer photos are placed with it. Photos of a place that only looks like that of the
-    others are parted from them, and told of (:mod:`recon.alignment.doppelgangers`), and so are
-    those that hang on the others by single pairs (:mod:`recon.alignment.hanging_groups`). A photo
-    without a place is warned of. ``start``: cameras that are gone on from at first. What each
-    alignment on the way gave is kept among ``steps``, if there are any, until they are told to
-    forget it.
+    Photos that few features hold, and pairs on which groups of photos hang, are matched again at
+    twice the size. What that gives is taken unless fewer photos are placed with it. Photos of a
+    place that only looks like that of the others are parted from them, and told of
+    (:mod:`recon.alignment.doppelgangers`), and so are those that hang on the others by single pairs
+    (:mod:`recon.alignment.hanging_groups`). A photo without a place is warned of. ``start``:
+    cameras that are gone on from at first. What each alignment on the way gave is kept among
+    ``steps``, if there are any, until they are told to forget it.
     """
     steps, numbers = steps or Steps(), itertools.count()
     known = inputs.known.cam_to_world
@@ -124,10 +125,12 @@ def align_scene(
             evidence = before
     first = features, evidence
     loose = photos_with_few_matches(alignment)
-    second = _matched_again(inputs, features, evidence, alignment, loose, advance)
+    ties = weak_ties(alignment) if moves else set()
+    second = _matched_again(inputs, features, evidence, alignment, (loose, ties), advance)
     if second.changed:
         features, evidence = second.features, replace(evidence, edges=second.edges)
-        trial = aligned(start=_without_poses(alignment, loose))
+        # A whole group of photos that a weak pair has put elsewhere is not led back.
+        trial = aligned(start=None if ties else _without_poses(alignment, loose))
         if _placed(trial) >= _placed(alignment):
             alignment = trial
         else:
@@ -218,12 +221,16 @@ def _matched_again(
     features: Sequence[PhotoFeatures],
     evidence: PairEvidence,
     alignment: Alignment,
-    loose: NDArray[np.int64],
+    weak: tuple[NDArray[np.int64], set[Pair]],
     advance: Advance,
 ) -> MatchedAgain:
-    """Return features and edges after the ``loose`` photos are matched again at twice the size."""
+    """Return features and edges after the ``weak`` ones, loose photos and ties of groups of photos,
+    are matched again at twice the size.
+    """
     photos, known = inputs.photos, inputs.known
-    chosen = pairs_to_match_again(loose, evidence.matches, len(photos), firm_pairs(alignment))
+    loose, ties = weak
+    firm = firm_pairs(alignment)
+    chosen = pairs_to_match_again(loose, evidence.matches, len(photos), firm=firm, ties=ties)
     involved = {k for m in chosen for k in (m.i, m.j)}
     looked_at: set[int] = set()
 

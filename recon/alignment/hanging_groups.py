@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from pointmap.camera import Mask
+from pointmap.camera import Index, Mask
 from recon.stage_results import Alignment
 
 # Photos hold each other that share so many points which a third one sees, too. A wrong pair shares
@@ -26,12 +26,42 @@ def hanging_group(alignment: Alignment) -> Mask | None:
     A pair's essential matrix says nothing of the distance between its photos, and a wrong one
     contradicts nothing where it is all that joins two groups.
     """
-    tracks, count = alignment.tracks, len(alignment.cam_to_world)
-    shape = count, len(tracks.points)
-    seen = sparse.csr_array(
-        (np.ones(len(tracks.view_index)), (tracks.view_index, tracks.point_index)), shape=shape
-    )
+    seen = _seen(alignment)
+    group, large = _firm_groups(alignment, seen)
+    if len(large) < 2:
+        return None
+    mine = group == large[0]
+    # Photos of no group go with what they see most of.
+    shared = seen @ seen.T
+    among = np.isin(group, large)
+    drawn = shared[:, mine].sum(axis=1) > shared[:, among & ~mine].sum(axis=1)
+    return np.asarray(mine | (~among & drawn))
+
+
+def weak_ties(alignment: Alignment) -> set[tuple[int, int]]:
+    """Return the pairs (i, j) of photos, rightly or wrongly verified, on which groups of photos
+    hang that have a firm structure of their own each.
+    """
+    group, large = _firm_groups(alignment, _seen(alignment))
+    pairs = {(edge.matches.i, edge.matches.j) for edge in alignment.edges}
+    return {(i, j) for i, j in pairs if group[i] != group[j] and {group[i], group[j]} <= {*large}}
+
+
+def _seen(alignment: Alignment) -> sparse.csr_array:
+    """Return a matrix (N, P), 1 where a photo sees a point."""
+    tracks = alignment.tracks
+    shape = len(alignment.cam_to_world), len(tracks.points)
+    ones = np.ones(len(tracks.view_index))
+    seen = sparse.csr_array((ones, (tracks.view_index, tracks.point_index)), shape=shape)
     seen.data[:] = 1
+    return seen
+
+
+def _firm_groups(alignment: Alignment, seen: sparse.csr_array) -> tuple[Index, list[int]]:
+    """Return the group (N,) of photos that hold each other firmly, of each, and the groups that may
+    be places of their own, smallest first.
+    """
+    count = len(alignment.cam_to_world)
     often = seen[:, seen.sum(axis=0) > 2]
     firm = (often @ often.T) >= _FIRM_POINTS
     sure = [
@@ -44,12 +74,4 @@ def hanging_group(alignment: Alignment) -> Mask | None:
     number, group = connected_components(firm + ties, directed=False)
     sizes = np.bincount(group, minlength=number)
     large = np.flatnonzero(sizes >= _GROUP)
-    if len(large) < 2:
-        return None
-    smallest = large[np.argmin(sizes[large])]
-    mine = group == smallest
-    # Photos of no group go with what they see most of.
-    shared = seen @ seen.T
-    among = np.isin(group, large)
-    drawn = shared[:, mine].sum(axis=1) > shared[:, among & ~mine].sum(axis=1)
-    return np.asarray(mine | (~among & drawn))
+    return group, large[np.argsort(sizes[large], kind="stable")].tolist()

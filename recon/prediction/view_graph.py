@@ -119,50 +119,45 @@ def connected_components(count: int, pairs: Iterable[Pair]) -> list[list[int]]:
 
 
 def more_similar_pairs(
-    descriptors: ArrayLike, strengths: Mapping[Pair, float], *, neighbours: int
+    likeness: ArrayLike, strengths: Mapping[Pair, float], *, neighbours: int
 ) -> ViewGraph:
     """Return pairs that have not been looked at, of photos that few pairs hold.
 
     Those that are strongly paired with fewer than half of ``neighbours`` others, as at a corner or
-    in a doorway, where what is seen changes at once: three times ``neighbours`` of the most similar
-    photos are tried. ``descriptors`` (N, C), ``strengths`` as in :func:`further_pairs`.
+    in a doorway, where what is seen changes at once: three times ``neighbours`` of the photos most
+    like them are tried. ``likeness`` (N, N), 0 where photos have nothing in common; ``strengths``
+    as in :func:`further_pairs`.
     """
-    count = len(np.asarray(descriptors))
-    vectors = _usable(descriptors, count)
+    alike = np.array(likeness, np.float32)
     firm = [photo for pair, strength in strengths.items() if strength > 0 for photo in pair]
-    few = np.bincount(np.array(firm, np.int64), minlength=count) < neighbours / 2
-    if not few.any():
-        return ViewGraph(())
-    nearest = _nearest(vectors, min(3 * neighbours, count - 1))
-    pairs = _each_with(nearest, few & vectors.any(axis=1))
-    return _graph(pairs - strengths.keys())
+    few = np.bincount(np.array(firm, np.int64), minlength=len(alike)) < neighbours / 2
+    alike[~few] = 0
+    return _graph(_most_alike(alike, 3 * neighbours) - strengths.keys())
 
 
 def pairs_beyond(
-    descriptors: ArrayLike, strengths: Mapping[Pair, float], *, per_photo: int
+    likeness: ArrayLike, strengths: Mapping[Pair, float], *, per_photo: int
 ) -> ViewGraph:
     """Return pairs that have not been looked at, of photos that no strong pairs lead to.
 
     The most similar photos of a walk are those before and after. Where it comes back to a place,
-    from another side, similarity is less than theirs and more than that of the others: each photo
-    gets the ``per_photo`` most similar ones of those that three steps from strong pair to strong
-    pair don't reach. ``descriptors`` (N, C), ``strengths`` as in :func:`further_pairs`.
+    from another side, likeness is less than theirs and more than that of the others: each photo
+    gets the ``per_photo`` ones most like it of those that three steps from strong pair to strong
+    pair don't reach. ``likeness``, ``strengths`` as in :func:`more_similar_pairs`.
     """
-    count = len(np.asarray(descriptors))
-    vectors = _usable(descriptors, count)
-    near = reached(count, strengths)
-    found: set[Pair] = set()
-    for photos, similarity in _blocks(vectors):
-        rows, others = near[photos].nonzero()
-        similarity[rows, others] = -np.inf
-        similarity[np.arange(len(photos)), photos] = -np.inf
-        order = np.argsort(-similarity, axis=1, kind="stable")[:, :per_photo]
-        alike = np.take_along_axis(similarity, order, axis=1)
-        found.update(
-            _sorted(int(photos[row]), int(order[row, k]))
-            for row, k in np.argwhere(alike > 0).tolist()
-        )
-    return _graph(found - strengths.keys())
+    alike = np.array(likeness, np.float32)
+    alike[reached(len(alike), strengths).nonzero()] = 0
+    return _graph(_most_alike(alike, per_photo) - strengths.keys())
+
+
+def _most_alike(likeness: Float32, per_photo: int) -> set[Pair]:
+    """Return the pairs of each photo with those most like it, of equal ones the first; none of
+    photos that have nothing in common.
+    """
+    np.fill_diagonal(likeness, 0)
+    order = np.argsort(-likeness, axis=1, kind="stable")[:, :per_photo]
+    alike = np.take_along_axis(likeness, order, axis=1) > 0
+    return {_sorted(int(i), int(order[i, k])) for i, k in np.argwhere(alike).tolist()}
 
 
 def reached(count: int, strengths: Mapping[Pair, float]) -> csr_array:

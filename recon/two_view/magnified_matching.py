@@ -86,14 +86,16 @@ def pairs_to_match_again(
     loose: NDArray[np.int64],
     matches: Sequence[PairMatches],
     count: int,
+    *,
     firm: Container[tuple[int, int]] = (),
+    ties: Container[tuple[int, int]] = (),
 ) -> list[PairMatches]:
-    """Return the pairs of the ``loose`` photos, each with the few that it matches best, but those
-    that are ``firm``.
+    """Return the pairs that are ``ties``, and those of the ``loose`` photos, each with the few that
+    it matches best, but those that are ``firm``.
 
-    Two pairs per photo of the scene at most, the loosest photos' first.
+    Two pairs per photo of the scene at most, ties and the loosest photos' first.
     """
-    chosen: dict[tuple[int, int], PairMatches] = {}
+    chosen = {(m.i, m.j): m for m in matches if (m.i, m.j) in ties}
     by_photo: dict[int, list[PairMatches]] = {photo: [] for photo in loose.tolist()}
     for found in matches:
         for photo in by_photo.keys() & {found.i, found.j}:

@@ -22,6 +22,7 @@ from recon.progress import Advance, unheard
 from recon.stage_results import PairMatches, PhotoFeatures
 from recon.two_view.features import match_features
 from recon.two_view.photo_descriptors import photo_descriptors
+from recon.two_view.shared_key_points import key_point_likeness
 from recon.two_view.still_matches import without_still_matches
 from recon.work.content_key import content_key, item_key
 from recon.work.pieces import Needs
@@ -83,11 +84,15 @@ def match_photos(
 
     matches = joined([], graph.pairs, count * further)
     if descriptors is not None:
-        more = more_similar_pairs(descriptors, _strengths(matches), neighbours=options.neighbours)
+        likeness = inputs.work.once(
+            content_key("key point likeness", _VERSION, names),
+            lambda: key_point_likeness(features),
+        )
+        more = more_similar_pairs(likeness, _strengths(matches), neighbours=options.neighbours)
         matches = joined(matches, more.pairs, count * further)
     if descriptors is not None and further:
         beyond = pairs_beyond(
-            descriptors, _strengths(matches), per_photo=max(options.neighbours // 4, 1)
+            likeness, _strengths(matches), per_photo=max(options.neighbours // 4, 1)
         )
         matches = joined(matches, beyond.pairs, count * further)
         more = further_pairs(count, _strengths(matches), per_photo=further)

@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recon.stage_results import PhotoFeatures
-
-Float32 = NDArray[np.float32]
+from recon.two_view.words import Float32, k_means, nearest_word, spread, sums_by_word
 
 _WORDS = 64
 # Photos, and key points of each, that the vocabulary is learned from.
@@ -37,18 +35,13 @@ def photo_descriptors(features: Sequence[PhotoFeatures]) -> Float32:
 
 def _vocabulary(features: Sequence[PhotoFeatures]) -> Float32:
     """Return the centres (W, 128) of the photos' descriptors by k-means, W <= :data:`_WORDS`."""
-    photos = _spread(len(features), _PHOTOS).tolist()
+    photos = spread(len(features), _PHOTOS).tolist()
     sample = [
-        descriptors[_spread(len(descriptors), _KEY_POINTS)]
+        descriptors[spread(len(descriptors), _KEY_POINTS)]
         for descriptors in (features[photo].descriptors for photo in photos)
     ]
     points = np.concatenate([*sample, np.zeros((0, 128), np.float32)])
-    words = points[_spread(len(points), _WORDS)]
-    for _ in range(_ROUNDS if len(words) else 0):
-        number = _nearest_word(points, words)
-        sums, counts = _sums(points, number, len(words))
-        words = np.where(counts > 0, sums / np.maximum(counts, 1), words)
-    return words
+    return k_means(points, _WORDS, _ROUNDS)
 
 
 def _vlad(descriptors: Float32, words: Float32) -> Float32:
@@ -59,23 +52,7 @@ def _vlad(descriptors: Float32, words: Float32) -> Float32:
     """
     if not len(descriptors):
         return np.zeros(words.size, np.float32)
-    sums, counts = _sums(descriptors, _nearest_word(descriptors, words), len(words))
+    sums, counts = sums_by_word(descriptors, nearest_word(descriptors, words), len(words))
     rest = sums - counts * words
     rest /= np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), 1e-6)
     return rest.ravel() / np.maximum(np.linalg.norm(rest), 1e-6)
-
-
-def _nearest_word(points: Float32, words: Float32) -> NDArray[np.int64]:
-    return (points @ words.T - (words**2).sum(axis=1) / 2).argmax(axis=1)
-
-
-def _sums(points: Float32, number: NDArray[np.int64], count: int) -> tuple[Float32, Float32]:
-    """Return for each of ``count`` words the sum of its ``points`` (P, 128), and their number."""
-    belongs = np.zeros((count, len(points)), np.float32)
-    belongs[number, np.arange(len(points))] = 1
-    return belongs @ points, belongs.sum(axis=1, keepdims=True)
-
-
-def _spread(count: int, most: int) -> NDArray[np.int64]:
-    """Return at most ``most`` of ``count`` numbers, evenly spread."""
-    return np.linspace(0, count - 1, min(count, most)).astype(np.int64)

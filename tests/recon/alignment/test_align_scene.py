@@ -97,3 +97,37 @@ def test_many_photos_without_a_place_are_told_in_one_line(
     ]
     assert all("no verified matches with any" in line for line in told)
     assert lines > 1 or told[0].startswith("7 photos could not be placed")
+
+
+@pytest.mark.parametrize("finer", [True, False])
+def test_photos_that_hang_on_one_pair_stay_where_finer_features_hold_them(
+    monkeypatch: pytest.MonkeyPatch, finer: bool
+) -> None:
+    walk, inputs = walk_inputs()
+    apart = walk.evidence.apart(np.arange(24) < 12)
+    (whole,) = (e for e in walk.evidence.edges if (e.matches.i, e.matches.j) == (11, 12))
+    some = np.flatnonzero(whole.pose.inliers)[:30]
+    # Of points that no third photo sees, too.
+    few = whole.matches.select(some)
+    few = replace(few, index_i=few.index_i + 100_000, index_j=few.index_j + 100_000)
+    weak = PairEdge(few, replace(whole.pose, inliers=np.ones(30, bool)))
+    matched: list[tuple[int, int]] = []
+
+    def matched_again(photos, features, finer_of, chosen, edges, focals) -> MatchedAgain:
+        matched.extend((pair.i, pair.j) for pair in chosen)
+        if not finer:
+            return MatchedAgain(features, list(edges), changed=False)
+        better = [whole if edge is weak else edge for edge in edges]
+        return MatchedAgain(features, better, changed=True)
+
+    monkeypatch.setattr(align_scene, "edges_by_place", lambda *_: [])
+    monkeypatch.setattr(align_scene, "match_again", matched_again)
+    monkeypatch.setattr(align_scene, "photos_with_few_matches", lambda _: np.zeros(0, np.int64))
+    edges = sorted([*apart.edges, weak], key=lambda e: (e.matches.i, e.matches.j))
+    evidence = replace(apart, edges=edges, matches=[edge.matches for edge in edges])
+    found = align_scene.align_scene(inputs, walk.features, evidence, AlignOptions())
+    assert matched == [(11, 12)]
+    # A single pair with few matches doesn't say where they stand.
+    assert sum(pose is not None for pose in found.cam_to_world) == (24 if finer else 12)
+    if finer:
+        assert scored(walk, found).max_position_m < 0.1

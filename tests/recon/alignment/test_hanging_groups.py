@@ -10,7 +10,7 @@ import pytest
 from benchmarks.walk_scenes import Walk, make_walk
 from pointmap.camera import rigid, rotation_exp
 from recon.alignment import align
-from recon.alignment.hanging_groups import hanging_group
+from recon.alignment.hanging_groups import hanging_group, weak_ties
 from recon.stage_results import PairEdge, PairEvidence
 
 COUNT, CUT = 40, 26
@@ -50,10 +50,12 @@ def test_photos_that_a_wrong_pair_joins_to_the_others_are_found(walk: Walk) -> N
     assert all(pose is not None for pose in alignment.cam_to_world)  # nothing contradicts it
     group = hanging_group(alignment)
     assert group is not None and np.flatnonzero(group).tolist() == list(range(CUT, COUNT))
+    assert weak_ties(alignment) == {(CUT - 1, CUT)}
 
 
 def test_a_walk_hangs_together(walk: Walk) -> None:
-    assert hanging_group(align(walk.photos, walk.evidence)) is None
+    alignment = align(walk.photos, walk.evidence)
+    assert hanging_group(alignment) is None and weak_ties(alignment) == set()
 
 
 def test_a_pair_that_many_matches_agree_on_joins_groups(walk: Walk) -> None:

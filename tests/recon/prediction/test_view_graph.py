@@ -77,12 +77,12 @@ def test_photos_that_few_pairs_hold_are_tried_with_more_similar_ones() -> None:
     descriptors = np.c_[np.cos(angle), np.sin(angle)]
     options = ViewGraphOptions(neighbours=4)
     first = build_view_graph(60, descriptors=descriptors, options=options).pairs
-    strengths = dict.fromkeys(first, 1.0)
-    assert more_similar_pairs(descriptors, strengths, neighbours=4).pairs == ()
+    strengths, likeness = dict.fromkeys(first, 1.0), descriptors @ descriptors.T + 1
+    assert more_similar_pairs(likeness, strengths, neighbours=4).pairs == ()
     # What is next to photo 7 in the picture is not what it shows: all but one of its pairs fail.
     own = [pair for pair in first if 7 in pair]
     found = more_similar_pairs(
-        descriptors, strengths | dict.fromkeys(own[1:], 0.0), neighbours=4
+        likeness, strengths | dict.fromkeys(own[1:], 0.0), neighbours=4
     ).pairs
     lone = [pair for pair in found if 7 in pair]
     assert len(lone) == 12 - len(own) and not set(found) & set(first)
@@ -108,18 +108,21 @@ def test_a_walk_that_comes_back_is_looked_at_where_no_matches_lead() -> None:
     turn = np.radians(9.0) * np.arange(60)
     side = np.where(np.arange(60) < 40, 0.0, 0.2)
     descriptors = np.c_[np.cos(turn), np.sin(turn), side]
+    likeness = np.maximum(descriptors @ descriptors.T, 0)
     strengths = {(i, i + step): 0.9 for step in (1, 2) for i in range(60 - step)}
-    found = pairs_beyond(descriptors, strengths, per_photo=1).pairs
+    found = pairs_beyond(likeness, strengths, per_photo=1).pairs
     assert {(i, i + 40) for i in range(20)} <= set(found)
     # Three steps of two photos are near.
     assert min(j - i for i, j in found) > 6 and len(found) <= 60
     # What failed is no way, and is not tried again.
     failed = strengths | {(5, 45): 0.0, (20, 45): 0.0}
-    assert (5, 45) not in (again := pairs_beyond(descriptors, failed, per_photo=1).pairs)
+    assert (5, 45) not in (again := pairs_beyond(likeness, failed, per_photo=1).pairs)
     assert set(found) - {(5, 45)} <= set(again)
     # Where matches lead everywhere, nothing is beyond.
     everywhere = {(0, j): 0.5 for j in range(1, 60)}
-    assert pairs_beyond(descriptors, everywhere, per_photo=2).pairs == ()
+    assert pairs_beyond(likeness, everywhere, per_photo=2).pairs == ()
+    # Nor is what has nothing in common, however few others there are.
+    assert all(likeness[pair] > 0 for pair in pairs_beyond(likeness, strengths, per_photo=60).pairs)
 
 
 def test_similar_clusters_are_tied_together_where_they_are_most_alike() -> None:

@@ -219,8 +219,11 @@ def test_loosest_photos_and_their_best_partners_are_looked_at():
     ]
     assert pairs_to_match_again(np.zeros(0, np.int64), matches, 9) == []
     assert len(pairs_to_match_again(np.arange(9), matches, 9)) == 18
-    chosen = pairs_to_match_again(np.array([8]), matches, 9, {(7, 8), (4, 8)})
+    chosen = pairs_to_match_again(np.array([8]), matches, 9, firm={(7, 8), (4, 8)})
     assert [(m.i, m.j) for m in chosen] == [(6, 8), (5, 8), (3, 8)]
+    # What groups of photos hang on comes first, once.
+    chosen = pairs_to_match_again(np.array([8]), matches, 9, ties={(0, 1), (7, 8)})
+    assert [(m.i, m.j) for m in chosen] == [(0, 1), (7, 8), (6, 8), (5, 8), (4, 8), (3, 8)]
 
 
 @pytest.mark.parametrize(("placed", "firm"), [((0,), {(1, 2)}), ((0, 1), set()), ((), {(1, 2)})])
