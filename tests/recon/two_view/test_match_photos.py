@@ -103,19 +103,6 @@ def test_a_shuffled_loop_is_found_and_closed(order: np.ndarray) -> None:
     assert len(pairs) < 0.25 * COUNT * (COUNT - 1) / 2
 
 
-def test_two_photos_with_a_corner_in_common_close_a_walk(order: np.ndarray) -> None:
-    # Of a loop that three photos in a row are missing of, the ends have a few key points in common.
-    ends = (7, 11)
-    walk = [place for place in order.tolist() if not ends[0] < place < ends[1]]
-    photos = _loop(np.array(walk))
-    first, last = (photos[walk.index(place)] for place in ends)
-    last.descriptors[:30] = first.descriptors[-30:]
-    matches = match_photos(_inputs(len(walk)), photos, ViewGraphOptions(neighbours=4))
-    pair = sorted(walk.index(place) for place in ends)
-    assert {30} == {len(m) for m in matches if [m.i, m.j] == pair}
-    assert len(matches) < 0.25 * COUNT * (COUNT - 1) / 2
-
-
 def test_a_loop_in_order_is_matched_far_along_and_closed() -> None:
     options = ViewGraphOptions(neighbours=4)
     matches = match_photos(_inputs(COUNT), _loop(np.arange(COUNT)), options)
