@@ -28,19 +28,31 @@ from recon.two_view.focal_lengths import solve_focals
 from recon.two_view.relative_pose import verify_pair
 
 COUNT = 8
+ALL = frozenset(range(COUNT))
 PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", WIDTH, HEIGHT, None, "phone") for k in range(COUNT)]
 
 
-def _evidence(zoomed: set[int], focals: Focals | None = None) -> PairEvidence:
-    """Return what feature matches say of photos, some of them cut out and enlarged 1.5 times."""
-    scene = arc_scene(COUNT, 600, noise_px=0.2, span_deg=70, seed=1)
+def _evidence(
+    zoomed: set[int],
+    focals: Focals | None = None,
+    *,
+    zoom: float = 1.5,
+    points: int = 600,
+    seen_by: frozenset[int] = ALL,
+) -> PairEvidence:
+    """Return what matches say of photos, some of them cut out and enlarged by a ``zoom``, which
+    match those that they are ``seen_by`` alone.
+    """
+    scene = arc_scene(COUNT, points, noise_px=0.2, span_deg=70, seed=1)
     xy = scene.xy.copy()
     middle = np.array([WIDTH, HEIGHT]) / 2
     for k in zoomed:
-        xy[k] = middle + 1.5 * (xy[k] - middle)
+        xy[k] = middle + zoom * (xy[k] - middle)
         xy[k][((xy[k] < 0) | (xy[k] > 2 * middle)).any(axis=1)] = np.nan
     matches = []
     for i, j in combinations(range(COUNT), 2):
+        if {i, j} & zoomed and not ({i, j} - zoomed) <= seen_by:
+            continue
         seen = np.flatnonzero(np.isfinite(xy[[i, j]]).all(axis=(0, 2)))
         matches.append(PairMatches(i, j, xy[i][seen], xy[j][seen], seen, seen, 0.5))
     focals = focals or solve_focals(PHOTOS, matches)
@@ -113,6 +125,19 @@ def test_exif_is_not_believed_of_photos_that_were_enlarged_since() -> None:
     assert [focal for _, focal in cameras.cameras] == [
         None if k in (1, 4, 6) else 600.0 for k in range(8)
     ]
+
+
+@pytest.mark.parametrize(("seen_by", "believed"), [({2, 3}, False), ({2, 3, 5, 6}, True)])
+def test_the_farther_zooms_are_apart_the_more_pairs_have_to_tell_of_them(
+    seen_by: set[int], believed: bool
+) -> None:
+    """Two pairs of a wallpaper fit any zoom that it takes; they may both be wrong."""
+    evidence = _evidence({4}, zoom=3.0, points=2000, seen_by=frozenset(seen_by))
+    zooms = cameras_by_zoom(PHOTOS, evidence, align(PHOTOS, evidence), AlignOptions())
+    assert (zooms is not None) == believed
+    if zooms is not None:
+        larger = zooms.focals.focals_px[4] / zooms.focals.focals_px[0]
+        assert larger == pytest.approx(3.0, rel=0.01)
 
 
 def test_photos_of_one_camera_stay_one(caplog: pytest.LogCaptureFixture) -> None:
