@@ -26,6 +26,7 @@ from recon.stage_results import (
     PhotoFeatures,
 )
 from recon.two_view.gather_evidence import gather_evidence
+from recon.verdict.better_start import from_better_start
 from recon.work.content_key import content_key, item_key
 from recon.work.on_demand import Chosen
 from recon.work.steps import Steps
@@ -229,4 +230,18 @@ def solved_with_lenses(
                 "show what repeats (windows, tiles): their principal points are solved for one by "
                 "one, which matches hardly hold; give the original files"
             )
-        return evidence, chosen
+            return evidence, chosen
+    with run.stage(f"Trying other focal lengths{place}"):
+        better = inputs.work.once(
+            content_key("better start", 1, evidence, chosen, options.align, options.seed, cut_out),
+            lambda: from_better_start(
+                inputs.photos,
+                evidence,
+                chosen,
+                options.align,
+                cut_out=cut_out,
+                features=matched.features,
+                seed=options.seed,
+            ),
+        )
+    return better or (evidence, chosen)
