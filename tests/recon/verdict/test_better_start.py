@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
-from alignment_scenes import FOCAL, HEIGHT, WIDTH, arc_scene, pose_errors_deg
+from alignment_scenes import (
+    FOCAL,
+    HEIGHT,
+    WIDTH,
+    all_matches,
+    arc_scene,
+    evidence_of,
+    pose_errors_deg,
+)
 
 from pointmap.images import Photo
 from recon.alignment.align import align
 from recon.alignment.refinement import AlignOptions
-from recon.stage_results import Alignment, Focals, PairEvidence, PairMatches
-from recon.two_view.focal_lengths import solve_focals
-from recon.two_view.relative_pose import verify_pair
+from recon.stage_results import Alignment, Focals, PairEvidence
 from recon.verdict.better_start import from_better_start
 
 COUNT = 4
 PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", WIDTH, HEIGHT, None, "phone") for k in range(COUNT)]
 SCENE = arc_scene(COUNT, 300, noise_px=0.3, span_deg=24, seed=3)
-
-
-def _evidence(focals: Focals | None = None) -> PairEvidence:
-    matches = []
-    for i, j in combinations(range(COUNT), 2):
-        both = np.flatnonzero(np.isfinite(SCENE.xy[[i, j]]).all(axis=(0, 2)))
-        matches.append(PairMatches(i, j, SCENE.xy[i][both], SCENE.xy[j][both], both, both, 0.5))
-    focals = focals or solve_focals(PHOTOS, matches)
-    found = [verify_pair(PHOTOS, pair, None, focals.focals_px) for pair in matches]
-    return PairEvidence(matches, [edge for edge in found if edge is not None], focals, [], [])
 
 
 def _error_deg(alignment: Alignment) -> float:
@@ -42,7 +37,7 @@ def stuck() -> PairEvidence:
     """Return what leads to cameras of half the focal length."""
     groups = np.zeros(COUNT, np.int64)
     half = Focals(np.full(COUNT, FOCAL / 2), np.full(COUNT, 1e-3), ("epipolar",) * COUNT, groups)
-    return _evidence(half)
+    return evidence_of(PHOTOS, all_matches(SCENE.xy), half)
 
 
 def test_cameras_of_a_wrong_focal_length_become_right(
@@ -63,7 +58,7 @@ def test_cameras_of_a_wrong_focal_length_become_right(
 def test_right_cameras_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where something speaks against them."""
     monkeypatch.setattr("recon.verdict.better_start._in_doubt", lambda *_: True)
-    evidence = _evidence()
+    evidence = evidence_of(PHOTOS, all_matches(SCENE.xy))
     assert from_better_start(PHOTOS, evidence, align(PHOTOS, evidence), AlignOptions()) is None
 
 
