@@ -22,7 +22,7 @@ from recon.alignment.zooms import verified_anew
 from recon.stage_results import Alignment, PairEdge, PairEvidence, PhotoFeatures
 from recon.verdict.evidence import scene_evidence
 from recon.verdict.probability import probability_wrong
-from recon.verdict.solved_again import solved_again
+from recon.verdict.solved_again import solved_again, tells_by_starts
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +47,15 @@ def from_better_start(
 ) -> tuple[PairEvidence, Alignment] | None:
     """Return evidence and finished cameras, lenses and all, of another start, where they fit all
     matches far better than those of the ``alignment``, which are finished, too; None where none do,
-    where nothing speaks against the alignment, or where no start is tried
-    (:func:`recon.verdict.solved_again.solved_again`).
+    where nothing speaks against the alignment, or where other starts say nothing
+    (:func:`recon.verdict.solved_again.tells_by_starts`).
 
     ``cut_out``, ``features``, ``seed``: as in
     :func:`recon.alignment.solved_lenses.solved_lenses`.
     """
-    if "given" in evidence.focals.sources or not _in_doubt(photos, alignment):
+    if "given" in evidence.focals.sources or not tells_by_starts(photos, alignment):
+        return None
+    if not _in_doubt(photos, alignment):
         return None
     trials = [
         _shared(photos, evidence, one.alignment, options, features, seed)

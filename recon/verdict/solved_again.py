@@ -57,8 +57,7 @@ def solved_again_deg(photos: Sequence[Photo], alignment: Alignment) -> float | N
     """Return how far from the cameras of an alignment those stand that the same matches lead to
     from other focal lengths, in degrees: of the starts the median; deterministic.
 
-    Starts that end where matches fit clearly worse say nothing. None where none is left, or none is
-    tried (:func:`solved_again`).
+    Starts that end where matches fit clearly worse say nothing. None where no other is left.
     """
     found = solved_again(photos, alignment)
     apart = [a.apart_deg for a in found if a.left < _WORSE and np.isfinite(a.apart_deg)]
@@ -66,16 +65,10 @@ def solved_again_deg(photos: Sequence[Photo], alignment: Alignment) -> float | N
 
 
 def solved_again(photos: Sequence[Photo], alignment: Alignment) -> list[SolvedAgain]:
-    """Return what the same matches lead to from other focal lengths; lenses are held as they were
-    found.
-
-    Nothing is tried of two photos, of more than ten, of a fisheye, where EXIF tells focal lengths
-    or pointmaps place photos.
+    """Return what the same matches lead to from other focal lengths, nothing where that says
+    nothing (:func:`tells_by_starts`); lenses are held as they were found.
     """
-    placed = [k for k, pose in enumerate(alignment.cam_to_world) if pose is not None]
-    if not _FEWEST <= len(placed) <= _FEW_PHOTOS or len(alignment.pointmap_pairs):
-        return []
-    if any(alignment.lenses[k].is_fisheye or photos[k].exif_focal_px for k in placed):
+    if not tells_by_starts(photos, alignment):
         return []
     start = _as_pinholes(photos, alignment)
     focals_px = start.intrinsics[:, 0, 0]
@@ -97,6 +90,16 @@ def solved_again(photos: Sequence[Photo], alignment: Alignment) -> list[SolvedAg
     found = [from_focals(one, times * focals_px) for times in _TIMES]
     found.append(from_focals(own, beyond * focals_px))
     return found
+
+
+def tells_by_starts(photos: Sequence[Photo], alignment: Alignment) -> bool:
+    """Return whether other starts may tell something of a scene: not of two photos, of more than
+    ten, of a fisheye, nor where EXIF tells focal lengths or pointmaps place photos.
+    """
+    placed = [k for k, pose in enumerate(alignment.cam_to_world) if pose is not None]
+    if not _FEWEST <= len(placed) <= _FEW_PHOTOS or len(alignment.pointmap_pairs):
+        return False
+    return not any(alignment.lenses[k].is_fisheye or photos[k].exif_focal_px for k in placed)
 
 
 def _focals(focals_px: Array, groups: Index, log_sigma: float) -> Focals:
