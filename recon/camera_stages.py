@@ -230,16 +230,14 @@ def solved_with_lenses(
                 "show what repeats (windows, tiles): their principal points are solved for one by "
                 "one, which matches hardly hold; give the original files"
             )
-            return evidence, chosen
     with run.stage(f"Trying other focal lengths{place}"):
         better = inputs.work.once(
-            content_key("better start", 1, evidence, chosen, options.align, options.seed, cut_out),
+            content_key("better start", 1, evidence, chosen, options.align, options.seed),
             lambda: from_better_start(
                 inputs.photos,
                 evidence,
                 chosen,
                 options.align,
-                cut_out=cut_out,
                 features=matched.features,
                 seed=options.seed,
             ),

@@ -41,7 +41,6 @@ def from_better_start(
     alignment: Alignment,
     options: AlignOptions,
     *,
-    cut_out: bool = True,
     features: Sequence[PhotoFeatures] | None = None,
     seed: int = 0,
 ) -> tuple[PairEvidence, Alignment] | None:
@@ -50,12 +49,12 @@ def from_better_start(
     where nothing speaks against the alignment, or where other starts say nothing
     (:func:`recon.verdict.solved_again.tells_by_starts`).
 
-    ``cut_out``, ``features``, ``seed``: as in
-    :func:`recon.alignment.solved_lenses.solved_lenses`.
+    ``features``, ``seed``: as in :func:`recon.alignment.align.align`. Photos that were cut out, each
+    elsewhere, are left alone.
     """
-    if "given" in evidence.focals.sources or not tells_by_starts(photos, alignment):
+    if alignment.cut_out or "given" in evidence.focals.sources:
         return None
-    if not _in_doubt(photos, alignment):
+    if not tells_by_starts(photos, alignment) or not _in_doubt(photos, alignment):
         return None
     trials = [
         _shared(photos, evidence, one.alignment, options, features, seed)
@@ -68,9 +67,7 @@ def from_better_start(
     every = {(m.i, m.j): PairEdge.unverified(m) for m in matches}
     measured = MissedShare(photos, list(every.values()), alignment)
     told, trial = max(trials, key=lambda one: measured.gain(one[1]))
-    trial = solved_lenses(
-        photos, told, trial, options, cut_out=cut_out, features=features, seed=seed
-    )
+    trial = solved_lenses(photos, told, trial, options, cut_out=False, features=features, seed=seed)
     left, gain = measured.left(trial), measured.gain(trial)
     logger.debug("from another focal length %.3f of the misses are left, gain %.1f", left, gain)
     if left > _BETTER or gain <= 0:
