@@ -49,8 +49,8 @@ def from_better_start(
     where nothing speaks against the alignment, or where other starts say nothing
     (:func:`recon.verdict.solved_again.tells_by_starts`).
 
-    ``features``, ``seed``: as in :func:`recon.alignment.align.align`. Photos that were cut out, each
-    elsewhere, are left alone.
+    Photos that were cut out, each elsewhere, are left alone. ``features``, ``seed``: as in
+    :func:`recon.alignment.align.align`.
     """
     if alignment.cut_out or "given" in evidence.focals.sources:
         return None
