@@ -192,7 +192,7 @@ def solved_with_lenses(
         if always or options.lens == "auto":
             bent = inputs.work.once(
                 content_key(
-                    "fisheyes", 3, *found, matched.matches, options.align, always, options.seed
+                    "fisheyes", 4, *found, matched.matches, options.align, always, options.seed
                 ),
                 lambda: as_fisheyes(
                     inputs,
@@ -213,7 +213,7 @@ def solved_with_lenses(
             return found
         cut_out = options.lens == "auto"
         chosen = inputs.work.once(
-            content_key("lenses", 7, *found, options.align, options.seed, cut_out),
+            content_key("lenses", 8, *found, options.align, options.seed, cut_out),
             lambda: solved_lenses(
                 inputs.photos,
                 evidence,

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 # Scenes that are less likely wrong than this are left alone.
 _DOUBT = 0.05
 # Other cameras are taken where they leave this share of what matches miss the first ones by.
-# Measured (benchmarks/README.md): of right cameras none leaves less than 0.92.
+# Measured: of 98 right scenes in doubt four have a start that does, of 73 wrong ones 37 %.
 _BETTER = 0.9
 # How free focal lengths are from there (standard deviation of logarithms).
 _FREE = 0.2
