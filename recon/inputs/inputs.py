@@ -24,7 +24,7 @@ from pointmap.images import (
 from pointmap.video.frames import choose_frames
 from recon.depth_models import DepthModel, load_depth_model
 from recon.inputs.known_cameras import KnownCameras, load_known_cameras
-from recon.inputs.masks import mask_digest, masked, with_masks
+from recon.inputs.masks import mask_digest, masked, with_masks, without_masks
 from recon.localise.extension import extended
 from recon.matchers import Matcher, load_matcher
 from recon.prediction.given_maps import PriorMap, read_prior_maps
@@ -233,7 +233,8 @@ def read_inputs(
     from pointmap.checkpoint import load_network
     from pointmap.inference import choose_device
 
-    opened = with_masks(masks, _without_copies(open_usable(photos, frames, recursive=recursive)))
+    opened = without_masks(masks, open_usable(photos, frames, recursive=recursive))
+    opened = with_masks(masks, _without_copies(opened))
     if extend is None:
         known = load_known_cameras(known_cameras, opened)
         pairs = zip(known.lenses, known.cam_to_world, strict=True)
