@@ -40,6 +40,7 @@ from recon.scene import ModelRecord, Scene, Verdict
 from recon.single_photos.photo_scene import photo_scene
 from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
 from recon.two_view.beside_still import still_parts
+from recon.two_view.cut_out_copies import without_cut_outs
 from recon.two_view.features import find_features
 from recon.two_view.learned_matching import match_by_model
 from recon.two_view.match_photos import match_photos
@@ -180,6 +181,7 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
     with run.stage("Matching") as advance:
         matches = match_photos(inputs, features, options.graph, advance=advance)
         inputs, features, matches = without_mirrored(inputs, features, matches)
+        inputs, features, matches = without_cut_outs(inputs, features, matches)
         still = still_parts(inputs, features, matches)
     if still is not None:
         inputs = replace(inputs, still=tuple(still))
