@@ -24,9 +24,9 @@ RIM_PX = 2
 """Pixels beside what is masked that hold some of it, in the way masks are cut out and pictures
 compared (windows of 5 x 5)."""
 
-# From this share of the highest level on, white; the share of a mask's pixels that is no edge; and
-# levels between channels that compression doesn't make.
-_LIGHT, _GREY_SHARE = 0.75, 0.02
+# From this share of the highest level on, white; the share of a mask's cells, so many along a side,
+# that is no edge; and levels between channels that compression doesn't make.
+_LIGHT, _GREY_SHARE, _CELLS = 0.75, 0.01, 48
 _COLOURED = 48
 # A mask of another size is the same picture made smaller or larger if its sides agree to a pixel
 # of the smaller one, or to this share.
@@ -77,7 +77,12 @@ def is_grey(path: Path) -> bool:
         if opaque_pixels(image) is not None:
             return False
         levels, white = _levels(image)
-    return white is not None and bool(((levels > 0) & (levels < white / 2)).mean() > _GREY_SHARE)
+    if white is None:
+        return False
+    dark = Image.fromarray(255 * ((levels > 0) & (levels < white / 2)).astype(np.uint8))
+    # Edges, soft ones too, fill no cell.
+    cell = max(round(max(dark.size) / _CELLS), 4)
+    return bool((np.asarray(dark.reduce(cell)) == 255).mean() > _GREY_SHARE)
 
 
 def _levels(image: Image.Image) -> tuple[NDArray[Any], int | None]:

@@ -80,8 +80,9 @@ def test_masks_that_are_dark_grey_in_parts_are_told_of(
 ) -> None:
     levels = np.full(SIZE[::-1], 235, np.uint8)
     levels[:, :20] = 16
-    classes = np.where(levels > 16, 2, 1).astype(np.uint8)
-    for name, values in (("left/0.jpg", levels), ("right/0.jpg", classes), ("1.jpg", levels > 99)):
+    soft = np.clip(255 * (np.arange(SIZE[0]) - 20) / 3, 0, 255).astype(np.uint8)
+    edge = np.broadcast_to(soft, SIZE[::-1]).copy()
+    for name, values in (("left/0.jpg", levels), ("right/0.jpg", edge), ("1.jpg", levels > 99)):
         path = tmp_path / f"masks/{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(values).save(path)
