@@ -81,7 +81,9 @@ def _turned(view: View) -> bytes:
         kept = _is_readable(view) and image.format is not None and image.format != "MPO"
         if not kept and upright.mode not in ("L", "RGB", "CMYK"):
             upright = _opaque(upright)
-        upright = from_coded(upright, image)
+        shown = from_coded(upright, image)
+        if shown is not upright:
+            upright, profile = shown, None
         content = io.BytesIO()
         upright.save(
             content,
