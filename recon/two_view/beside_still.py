@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 _OTHERS, _NEAR, _ALIKE, _MOST = 6, 3.0, 0.9, 0.5
 # Photos mostly stand still from this share of their key points on; so few are asked first.
 _MOSTLY, _ASKED = 0.5, 3
-# Matches that stand still have been dropped, in so many pairs that are asked, or the camera stood
-# still as well, and what moves is somebody who passes.
-_PAIRS, _DROPPED = 8, 0.5
+# Matches that stand still have been dropped, in so many pairs that are asked: others moved far. And
+# what moves does so at one place of the pictures, by this share of it, as on a turntable.
+_PAIRS, _DROPPED, _IN_PLACE = 8, 0.5, 0.3
 # Grown around key points that stand still by so many shares of the long side, gaps up to some more
 # closed, and shrunk again to end just beyond the outermost: cells, of which four are the reach.
 _REACH, _GROWN, _GAP, _SHRUNK = 0.015, 4, 7, 3
@@ -48,7 +48,21 @@ def still_parts(
     shares = [_still(inputs, features, k).mean() for k in asked if len(features[k].xy)]
     if not shares or np.median(shares) < _MOSTLY or not _were_dropped(features, matches):
         return None
-    return [_around(inputs, features, k) for k in range(count)]
+    parts = [_around(inputs, features, k) for k in range(count)]
+    return None if _passes(parts) else parts
+
+
+def _passes(parts: Sequence[Mask | None]) -> bool:
+    """Return whether what moves is somewhere else in each photo: somebody before a camera that
+    stands still.
+    """
+    by_shape: dict[tuple[int, ...], list[Mask]] = {}
+    for part in parts:
+        if part is not None:
+            by_shape.setdefault(part.shape, []).append(~part)
+    moving = max(by_shape.values(), key=len)
+    everywhere = np.all(moving, axis=0).mean()
+    return bool(everywhere < _IN_PLACE * np.mean(moving))
 
 
 def _were_dropped(features: Sequence[PhotoFeatures], matches: Sequence[PairMatches]) -> bool:

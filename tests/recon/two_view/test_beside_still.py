@@ -82,3 +82,18 @@ def test_a_camera_that_moves_or_stands_before_everything_has_no_such_part(
         features = find_features(inputs, limit=2000)
         matches = match_photos(inputs, features, ViewGraphOptions())
         assert still_parts(inputs, features, matches) is None
+
+
+def test_somebody_who_passes_a_camera_that_stands_still_is_no_scene(tmp_path: Path) -> None:
+    behind, figure = wall(3), wall(4)[:, :70]
+    pictures = []
+    for k in range(5):
+        pixels = behind.copy()
+        pixels[60:, 5 + 58 * k : 75 + 58 * k] = figure[60:]
+        pictures.append(pixels)
+    inputs = written(tmp_path, pictures)
+    features = find_features(inputs)
+    matches = match_photos(inputs, features, ViewGraphOptions())
+    # What stands still is left out all the same.
+    assert sum(map(len, matches)) < 0.5 * len(features[0].xy) * 10
+    assert still_parts(inputs, features, matches) is None
