@@ -39,7 +39,7 @@ from recon.reconstruction import Reconstruction
 from recon.scene import ModelRecord, Scene, Verdict
 from recon.single_photos.photo_scene import photo_scene
 from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
-from recon.two_view.beside_still import still_parts
+from recon.two_view.beside_still import still_parts, without_margin
 from recon.two_view.cut_out_copies import without_cut_outs
 from recon.two_view.features import find_features
 from recon.two_view.learned_matching import match_by_model
@@ -242,6 +242,8 @@ def _aligned_scene(
     place: str = "",
 ) -> Scene:
     """Return the scene of solved cameras; ``place`` is added to the stages' names."""
+    if inputs.still is not None:
+        inputs = replace(inputs, still=without_margin(inputs.still))
     with run.stage(f"Judging the cameras{place}"):
         first_verdict = _first_verdict(inputs, alignment, options)
     _tell(first_verdict, place)

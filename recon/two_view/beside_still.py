@@ -30,9 +30,9 @@ _MOSTLY, _ASKED = 0.5, 3
 # Matches that stand still have been dropped, in so many pairs that are asked: others moved far. And
 # what moves does so at one place of the pictures, by this share of it, as on a turntable.
 _PAIRS, _DROPPED, _IN_PLACE = 8, 0.5, 0.3
-# Grown around key points that stand still by so many shares of the long side, gaps up to some more
-# closed, and shrunk again to end just beyond the outermost: cells, of which four are the reach.
-_REACH, _GROWN, _GAP, _SHRUNK = 0.015, 4, 7, 3
+# What is this near to a key point that stands still (shares of the long side), and gaps between such
+# places: in cells, of which so many are the reach, and without the margin so many fewer.
+_REACH, _GROWN, _GAP, _MARGIN = 0.015, 4, 5, 3
 
 
 def still_parts(
@@ -50,6 +50,19 @@ def still_parts(
         return None
     parts = [_around(inputs, features, k) for k in range(count)]
     return None if _passes(parts) else parts
+
+
+def without_margin(parts: Sequence[Mask | None]) -> tuple[Mask | None, ...]:
+    """Return what stands still up to the outermost key points of it: with the margin around these
+    no key point of it is found again, but some of what moves has no depth.
+    """
+    import cv2
+
+    kernel = np.ones((2 * _MARGIN + 1, 2 * _MARGIN + 1), np.uint8)
+    return tuple(
+        None if part is None else cv2.erode(part.astype(np.uint8), kernel).astype(bool)
+        for part in parts
+    )
 
 
 def _passes(parts: Sequence[Mask | None]) -> bool:
@@ -101,7 +114,7 @@ def _still(inputs: Inputs, features: Sequence[PhotoFeatures], k: int) -> NDArray
 
 
 def _around(inputs: Inputs, features: Sequence[PhotoFeatures], k: int) -> Mask | None:
-    """Return what lies among key points that stand still (h, w), in cells."""
+    """Return what is near to key points that stand still (h, w), in cells."""
     import cv2
 
     still = _still(inputs, features, k)
@@ -112,6 +125,5 @@ def _around(inputs: Inputs, features: Sequence[PhotoFeatures], k: int) -> Mask |
     part = np.zeros((round(height * scale), round(width * scale)), np.uint8)
     for x, y in features[k].xy[still] * scale:
         cv2.circle(part, (int(x), int(y)), _GROWN, 1, -1)
-    part = cv2.morphologyEx(part, cv2.MORPH_CLOSE, np.ones((_GAP, _GAP), np.uint8)).astype(np.uint8)
-    shrunk = np.ones((2 * _SHRUNK + 1, 2 * _SHRUNK + 1), np.uint8)
-    return np.asarray(cv2.erode(part, shrunk), bool)
+    gap = np.ones((_GAP, _GAP), np.uint8)
+    return np.asarray(cv2.morphologyEx(part, cv2.MORPH_CLOSE, gap), bool)
