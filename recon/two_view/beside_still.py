@@ -30,8 +30,8 @@ _MOSTLY, _ASKED = 0.5, 3
 # Matches that stand still have been dropped, in so many pairs that are asked: others moved far. And
 # what moves does so at one place of the pictures, by this share of it, as on a turntable.
 _PAIRS, _DROPPED, _IN_PLACE = 8, 0.5, 0.3
-# What is this near to a key point that stands still (shares of the long side), and gaps between such
-# places: in cells, of which so many are the reach, and without the margin so many fewer.
+# What is this near to a key point that stands still (shares of the long side), and gaps in it: in
+# cells, of which so many are the reach, and without the margin so many fewer.
 _REACH, _GROWN, _GAP, _MARGIN = 0.015, 4, 5, 3
 
 
