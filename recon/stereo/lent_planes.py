@@ -28,7 +28,7 @@ _LEAST, _LOOKED_PAST = 0.02, 0.2
 """
 _SEVERAL, _MOST = 2, 0.5
 """Where so many others look past more than this share of a region's plane, and none has it there,
-it was agreed on wrongly (a door taken for the plane of a table before it) and gives way to theirs."""
+it was agreed on wrongly (a door was taken for the table before it) and gives way to theirs."""
 _DEARER, _WHOLLY = 0.2, 0.5
 """A plane may cost so much more than the best of a region (an image in it, on which its colours
 match better), less where others have less than so much of the region on it."""
