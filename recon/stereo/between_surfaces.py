@@ -17,7 +17,7 @@ from recon.stereo.plain_regions import BLUR
 _APART, _BETWEEN = 1.25, 0.03
 """Surfaces lie apart whose depths differ by such a factor; depth is between them that differs from
 both by more than this share."""
-_REACH, _INNER = 0.15, 2
+_REACH, _INNER = 0.08, 2
 """How far known depth may be, as a share of the photo's longer side; and by how many pixels it ends
 sooner: beside outlines it is too wide (foreground fattening)."""
 _FAR = 50.0

@@ -9,7 +9,7 @@ from recon.stereo.cross_check import Estimate
 from recon.stereo.fill_unconfirmed import fill_unconfirmed
 from recon.stereo.loops.around import depths_around
 
-HEIGHT, WIDTH = 96, 128
+HEIGHT, WIDTH = 144, 256
 X = np.broadcast_to(np.arange(WIDTH), (HEIGHT, WIDTH))
 Y = np.broadcast_to(np.arange(HEIGHT)[:, None], (HEIGHT, WIDTH))
 THING = (X < 50) & (Y > 30)
