@@ -62,15 +62,7 @@ def save_each(
     # viz depends on recon, not the other way: it is imported where it is called.
     from viz.pages.depth_report import depth_card, write_depth_report
 
-    options = replace(options, depth_products=True)
-    options.check()
-    for name in ("known_cameras", "extend", "prior_depth", "adapt", "all_scenes"):
-        if getattr(options, name):
-            raise for_scenes(f"--{name.replace('_', '-')}")
-    if options.scale_from not in (None, "network", "model"):
-        raise InputError(
-            "--scale-from names photos of one scene; with --mode depth only network or model"
-        )
+    options = _of_single_photos(options)
     saved = set[Path]()
     with (
         work.held(),
@@ -133,6 +125,22 @@ def save_each(
         _write_run(staging, options, models, run)
     given = find_photos(photos, frames=frames)
     return SavedPhotos(len(saved), tuple(path.name for path in given if path not in saved))
+
+
+def _of_single_photos(options: Options) -> Options:
+    """Return the options with what goes with single photos; raises ``InputError`` for what is for
+    scenes.
+    """
+    options = replace(options, depth_products=True)
+    options.check()
+    for name in ("known_cameras", "extend", "prior_depth", "adapt", "all_scenes"):
+        if getattr(options, name):
+            raise for_scenes(f"--{name.replace('_', '-')}")
+    if options.scale_from not in (None, "network", "model"):
+        raise InputError(
+            "--scale-from names photos of one scene; with --mode depth only network or model"
+        )
+    return options
 
 
 def _folder_names(names: Sequence[str]) -> list[str]:

@@ -31,6 +31,8 @@ from recon.stage_results import (
     PhotoPrior,
     RelativePose,
 )
+from recon.two_view.focal_lengths import solve_focals
+from recon.two_view.relative_pose import verify_pair
 
 WIDTH, HEIGHT, FOCAL = 640, 480, 550.0
 
@@ -110,6 +112,26 @@ def true_edge(scene: Scene, i: int, j: int) -> Array:
     relative = invert_rigid(scene.cam_to_world[i]) @ scene.cam_to_world[j]
     relative[:3, 3] /= np.linalg.norm(relative[:3, 3])
     return relative
+
+
+def all_matches(xy: Array) -> list[PairMatches]:
+    """Return the exact matches of every pair of photos that see points at ``xy`` (N, P, 2) pixels,
+    NaN where a point is not seen.
+    """
+    found = []
+    for i, j in combinations(range(len(xy)), 2):
+        seen = np.flatnonzero(np.isfinite(xy[[i, j]]).all(axis=(0, 2)))
+        found.append(PairMatches(i, j, xy[i][seen], xy[j][seen], seen, seen, 0.5))
+    return found
+
+
+def evidence_of(
+    photos: Sequence[Photo], matches: Sequence[PairMatches], focals: Focals | None = None
+) -> PairEvidence:
+    """Return what the program makes of matches: focal lengths (unless given) and verified pairs."""
+    focals = focals or solve_focals(photos, matches)
+    found = [verify_pair(photos, pair, None, focals.focals_px) for pair in matches]
+    return PairEvidence(list(matches), [edge for edge in found if edge is not None], focals, [], [])
 
 
 def scene_edges(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from alignment_scenes import HEIGHT, WIDTH, arc_scene
+from alignment_scenes import HEIGHT, WIDTH, all_matches, arc_scene, evidence_of
 
 from pointmap.camera import Array, rotation_angle_deg
 from pointmap.images import Photo
@@ -19,9 +19,7 @@ from recon.alignment.principal_points import with_principal_points
 from recon.alignment.refinement import AlignOptions
 from recon.alignment.solved_lenses import solved_lenses
 from recon.alignment.zooms import cameras_by_zoom
-from recon.stage_results import Alignment, PairEvidence, PairMatches
-from recon.two_view.focal_lengths import solve_focals
-from recon.two_view.relative_pose import verify_pair
+from recon.stage_results import Alignment, PairEvidence
 from recon.verdict.judge import judge
 
 COUNT, SHARE = 8, 0.75
@@ -39,14 +37,7 @@ def cut_out(corners: Array) -> tuple[PairEvidence, Array]:
     scene = arc_scene(COUNT, 350, noise_px=0.2, span_deg=70, seed=3)
     xy = scene.xy - (corners * (1 - SHARE) * [WIDTH, HEIGHT])[:, None]
     xy[((xy < 0) | (xy > SIZE)).any(axis=2)] = np.nan
-    matches = []
-    for i, j in combinations(range(COUNT), 2):
-        seen = np.flatnonzero(np.isfinite(xy[[i, j]]).all(axis=(0, 2)))
-        matches.append(PairMatches(i, j, xy[i][seen], xy[j][seen], seen, seen, 0.5))
-    focals = solve_focals(PHOTOS, matches)
-    found = [verify_pair(PHOTOS, pair, None, focals.focals_px) for pair in matches]
-    edges = [edge for edge in found if edge is not None]
-    return PairEvidence(matches, edges, focals, [], []), scene.cam_to_world
+    return evidence_of(PHOTOS, all_matches(xy)), scene.cam_to_world
 
 
 def turned_wrong_deg(alignment: Alignment, truth: Array) -> float:

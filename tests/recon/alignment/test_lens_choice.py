@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from alignment_scenes import FOCAL, HEIGHT, WIDTH, Scene, arc_scene, pose_errors_deg
+from alignment_scenes import (
+    FOCAL,
+    HEIGHT,
+    WIDTH,
+    Scene,
+    all_matches,
+    arc_scene,
+    evidence_of,
+    pose_errors_deg,
+)
 
 from pointmap.camera import Array, invert_rigid, pinhole, project, transform_points
 from pointmap.images import Photo
@@ -20,9 +28,8 @@ from recon.alignment.lens_choice import with_chosen_lenses
 from recon.alignment.refinement import AlignOptions, LensModel
 from recon.inputs import Inputs
 from recon.inputs.known_cameras import KnownCameras
-from recon.stage_results import NetworkResult, PairEvidence, PairMatches, PhotoFeatures
-from recon.two_view.focal_lengths import FocalOptions, solve_focals
-from recon.two_view.relative_pose import verify_pair
+from recon.stage_results import NetworkResult, PairMatches, PhotoFeatures
+from recon.two_view.focal_lengths import FocalOptions
 from recon.work.packing import pack
 
 COUNT = 5
@@ -45,25 +52,11 @@ def shown(K: Array, lens: Lens, extent: float = 1.6) -> Scene:
     return replace(scene, xy=np.where(inside[..., None], xy, np.nan))
 
 
-def matches_of(scene: Scene) -> list[PairMatches]:
-    found = []
-    for i, j in combinations(range(COUNT), 2):
-        seen = np.flatnonzero(np.isfinite(scene.xy[[i, j]]).all(axis=(0, 2)))
-        found.append(PairMatches(i, j, scene.xy[i][seen], scene.xy[j][seen], seen, seen, 0.5))
-    return found
-
-
-def evidence_of(matches: list[PairMatches]) -> PairEvidence:
-    focals = solve_focals(PHOTOS, matches)
-    edges = [verify_pair(PHOTOS, pair, None, focals.focals_px) for pair in matches]
-    return PairEvidence(matches, [edge for edge in edges if edge is not None], focals, [], [])
-
-
 def test_a_crop_off_the_centre_gets_its_principal_point() -> None:
     K = pinhole(FOCAL, WIDTH, HEIGHT)
     K[:2, 2] += [85.0, 60.0]
     scene = shown(K, Lens())
-    evidence = evidence_of(matches_of(scene))
+    evidence = evidence_of(PHOTOS, all_matches(scene.xy))
     before = align(PHOTOS, evidence)
     found = with_chosen_lenses(PHOTOS, evidence, before, AlignOptions())
     assert np.allclose(found.intrinsics, K, atol=8.0)
@@ -74,7 +67,7 @@ def test_a_crop_off_the_centre_gets_its_principal_point() -> None:
 
 def test_a_second_coefficient_is_found_where_there_is_one() -> None:
     scene = shown(pinhole(FOCAL, WIDTH, HEIGHT), Lens("RADIAL", (-0.35, 0.45)))
-    evidence = evidence_of(matches_of(scene))
+    evidence = evidence_of(PHOTOS, all_matches(scene.xy))
     found = with_chosen_lenses(PHOTOS, evidence, align(PHOTOS, evidence), AlignOptions())
     assert {lens.model for lens in found.lenses} == {"RADIAL"}
     assert np.allclose(found.lenses[0].k1_k2, (-0.35, 0.45), atol=0.08)
@@ -82,8 +75,8 @@ def test_a_second_coefficient_is_found_where_there_is_one() -> None:
 
 
 def test_a_lens_of_one_coefficient_stays_one_to_the_last_bit() -> None:
-    matches = matches_of(shown(pinhole(FOCAL, WIDTH, HEIGHT), Lens.radial(-0.1)))
-    evidence = evidence_of(matches)
+    matches = all_matches(shown(pinhole(FOCAL, WIDTH, HEIGHT), Lens.radial(-0.1)).xy)
+    evidence = evidence_of(PHOTOS, matches)
     alignment = align(PHOTOS, evidence)
     assert with_chosen_lenses(PHOTOS, evidence, alignment, AlignOptions()) is alignment
     assert all(alignment.lenses)
@@ -103,8 +96,8 @@ def test_a_fisheye_is_found_by_its_matches(exif: bool, caplog: pytest.LogCapture
     """120 degrees of view along the long side, where pinholes place every photo wrongly."""
     K, lens = pinhole(305.0, WIDTH, HEIGHT), Lens.solved(0.0, 0.0, True)
     scene = shown(K, lens, extent=2.6)
-    matches = matches_of(scene)
-    evidence = evidence_of(matches)
+    matches = all_matches(scene.xy)
+    evidence = evidence_of(PHOTOS, matches)
     if exif:
         told = replace(evidence.focals, sources=("exif",) * len(PHOTOS))
         evidence = replace(evidence, focals=told)

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from alignment_scenes import FOCAL, HEIGHT, WIDTH, arc_scene, pose_errors_deg
+from alignment_scenes import (
+    FOCAL,
+    HEIGHT,
+    WIDTH,
+    all_matches,
+    arc_scene,
+    evidence_of,
+    pose_errors_deg,
+)
 
 from pointmap.camera import Array
 from pointmap.images import Photo
@@ -19,7 +26,7 @@ from recon.alignment.align import align
 from recon.alignment.principal_points import with_principal_points
 from recon.alignment.refinement import AlignOptions
 from recon.alignment.solved_lenses import solved_lenses
-from recon.stage_results import Alignment, PairEvidence, PairMatches
+from recon.stage_results import Alignment, PairEvidence
 from recon.two_view.focal_lengths import solve_focals
 from recon.two_view.relative_pose import verify_pair
 
@@ -32,15 +39,7 @@ OFF_PX = np.array([3.5, -2.5])
 def matched(off_px: Array, k1: float = 0.0, points: int = 400) -> tuple[PairEvidence, Array]:
     """Return what photos whose principal point is off say of each other, and the true poses."""
     scene = arc_scene(COUNT, points, noise_px=0.3, span_deg=60, seed=2, k1=k1)
-    xy = scene.xy + off_px
-    pairs = []
-    for i, j in combinations(range(COUNT), 2):
-        seen = np.flatnonzero(np.isfinite(xy[[i, j]]).all(axis=(0, 2)))
-        pairs.append(PairMatches(i, j, xy[i][seen], xy[j][seen], seen, seen, 0.5))
-    focals = solve_focals(PHOTOS, pairs)
-    edges = [verify_pair(PHOTOS, pair, None, focals.focals_px) for pair in pairs]
-    verified = [edge for edge in edges if edge is not None]
-    return PairEvidence(pairs, verified, focals, [], []), scene.cam_to_world
+    return evidence_of(PHOTOS, all_matches(scene.xy + off_px)), scene.cam_to_world
 
 
 def error_deg(alignment: Alignment, truth: Array) -> float:

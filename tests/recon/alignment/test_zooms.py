@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
-from alignment_scenes import HEIGHT, WIDTH, arc_scene
+from alignment_scenes import HEIGHT, WIDTH, all_matches, arc_scene, evidence_of
 
 from pointmap.camera import (
     Array,
@@ -23,9 +22,7 @@ from recon.alignment.align import align
 from recon.alignment.refinement import AlignOptions
 from recon.alignment.zooms import cameras_by_zoom
 from recon.evaluation.poses import relative_pose_errors
-from recon.stage_results import Focals, PairEvidence, PairMatches
-from recon.two_view.focal_lengths import solve_focals
-from recon.two_view.relative_pose import verify_pair
+from recon.stage_results import Focals, PairEvidence
 
 COUNT = 8
 PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", WIDTH, HEIGHT, None, "phone") for k in range(COUNT)]
@@ -39,13 +36,7 @@ def _evidence(zoomed: set[int], focals: Focals | None = None) -> PairEvidence:
     for k in zoomed:
         xy[k] = middle + 1.5 * (xy[k] - middle)
         xy[k][((xy[k] < 0) | (xy[k] > 2 * middle)).any(axis=1)] = np.nan
-    matches = []
-    for i, j in combinations(range(COUNT), 2):
-        seen = np.flatnonzero(np.isfinite(xy[[i, j]]).all(axis=(0, 2)))
-        matches.append(PairMatches(i, j, xy[i][seen], xy[j][seen], seen, seen, 0.5))
-    focals = focals or solve_focals(PHOTOS, matches)
-    found = [verify_pair(PHOTOS, pair, None, focals.focals_px) for pair in matches]
-    return PairEvidence(matches, [edge for edge in found if edge is not None], focals, [], [])
+    return evidence_of(PHOTOS, all_matches(xy), focals)
 
 
 def _zoomed_against_the_way(seed: int) -> tuple[list[Photo], PairEvidence, list[Array]]:
@@ -64,14 +55,7 @@ def _zoomed_against_the_way(seed: int) -> tuple[list[Photo], PairEvidence, list[
         xy[k] = project(seen, pinhole(float(focal), WIDTH, HEIGHT)) + rng.normal(0, 0.2, (400, 2))
         xy[k][((xy[k] < 0) | (xy[k] > [WIDTH, HEIGHT])).any(axis=1)] = np.nan
     photos = PHOTOS[:count]
-    matches = []
-    for i, j in combinations(range(count), 2):
-        both = np.flatnonzero(np.isfinite(xy[[i, j]]).all(axis=(0, 2)))
-        matches.append(PairMatches(i, j, xy[i][both], xy[j][both], both, both, 0.5))
-    focals = solve_focals(photos, matches)
-    found = [verify_pair(photos, pair, None, focals.focals_px) for pair in matches]
-    edges = [edge for edge in found if edge is not None]
-    return photos, PairEvidence(matches, edges, focals, [], []), list(poses)
+    return photos, evidence_of(photos, all_matches(xy)), list(poses)
 
 
 @pytest.mark.parametrize("zoomed", [{1, 3, 5, 7}, {2, 3}])

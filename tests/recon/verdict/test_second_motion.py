@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from alignment_scenes import FOCAL, HEIGHT, WIDTH, arc_scene
+from alignment_scenes import FOCAL, HEIGHT, WIDTH, all_matches, arc_scene
 
 from pointmap.camera import Array, invert_rigid, pinhole, project, rotation_exp, transform_points
 from pointmap.images import Photo
@@ -41,10 +40,9 @@ def _scene(moving: int, *, photos: int = COUNT) -> Alignment:
 
 def _aligned(xy: Array, poses: Array, points: Array) -> Alignment:
     edges = []
-    for i, j in combinations(range(len(xy)), 2):
-        both = np.flatnonzero(np.isfinite(xy[[i, j]]).all(axis=(0, 2)))
-        matches = PairMatches(i, j, xy[i][both], xy[j][both], both, both, 0.5)
-        edges.append(PairEdge(matches, RelativePose(np.eye(4), "essential", both < STAND, 1.0)))
+    for matches in all_matches(xy):
+        stands = matches.index_i < STAND
+        edges.append(PairEdge(matches, RelativePose(np.eye(4), "essential", stands, 1.0)))
     view, point = np.nonzero(np.isfinite(xy[:, :STAND]).all(axis=2))
     return Alignment(
         np.tile(pinhole(FOCAL, WIDTH, HEIGHT), (len(xy), 1, 1)),

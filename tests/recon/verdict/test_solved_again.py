@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
-from alignment_scenes import FOCAL, HEIGHT, WIDTH, arc_scene, pose_errors_deg
+from alignment_scenes import (
+    FOCAL,
+    HEIGHT,
+    WIDTH,
+    all_matches,
+    arc_scene,
+    evidence_of,
+    pose_errors_deg,
+)
 
 from pointmap.camera import (
     Array,
@@ -17,9 +24,7 @@ from pointmap.camera import (
 from pointmap.images import Photo
 from pointmap.lens import Lens
 from recon.alignment.align import align
-from recon.stage_results import Alignment, Focals, PairEvidence, PairMatches
-from recon.two_view.focal_lengths import solve_focals
-from recon.two_view.relative_pose import verify_pair
+from recon.stage_results import Alignment, Focals
 from recon.verdict.evidence import SceneEvidence, scene_evidence
 from recon.verdict.judge import asked_again, judge, verdict_of
 from recon.verdict.probability import probability_wrong
@@ -32,14 +37,7 @@ SCENE = arc_scene(COUNT, 300, noise_px=1.0, span_deg=24, seed=3)
 
 def _solved(focals: Focals | None = None) -> Alignment:
     """Return the cameras that the scene's matches lead to, with ``focals`` if they are given."""
-    matches = []
-    for i, j in combinations(range(COUNT), 2):
-        both = np.flatnonzero(np.isfinite(SCENE.xy[[i, j]]).all(axis=(0, 2)))
-        matches.append(PairMatches(i, j, SCENE.xy[i][both], SCENE.xy[j][both], both, both, 0.5))
-    focals = focals or solve_focals(PHOTOS, matches)
-    found = [verify_pair(PHOTOS, pair, None, focals.focals_px) for pair in matches]
-    edges = [edge for edge in found if edge is not None]
-    return align(PHOTOS, PairEvidence(matches, edges, focals, [], []))
+    return align(PHOTOS, evidence_of(PHOTOS, all_matches(SCENE.xy), focals))
 
 
 @pytest.fixture(scope="module")

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
-from alignment_scenes import FOCAL, HEIGHT, WIDTH, Scene, arc_scene
+from alignment_scenes import FOCAL, HEIGHT, WIDTH, Scene, all_matches, arc_scene
 
 from pointmap.camera import Array, pinhole, rotation_exp
 from pointmap.images import Photo
 from pointmap.lens import PINHOLE
 from recon.alignment.moving_things import MovingThings
 from recon.scene import Tracks
-from recon.stage_results import Alignment, PairEdge, PairMatches, RelativePose
+from recon.stage_results import Alignment, PairEdge, RelativePose
 from recon.verdict.strain import strain
 
 COUNT = 5
@@ -31,10 +30,8 @@ def _scene(noise_px: float = 0.3) -> Scene:
 def _placed(scene: Scene, *, focals_px: Sequence[float] = (FOCAL,) * COUNT) -> Alignment:
     """Return the scene's cameras with all matches of each pair verified."""
     edges = []
-    for i, j in combinations(range(COUNT), 2):
-        seen = np.flatnonzero(np.isfinite(scene.xy[[i, j]]).all(axis=(0, 2)))
-        matches = PairMatches(i, j, scene.xy[i][seen], scene.xy[j][seen], seen, seen, 0.5)
-        pose = RelativePose(np.eye(4), "essential", np.ones(len(seen), bool), 1.0)
+    for matches in all_matches(scene.xy):
+        pose = RelativePose(np.eye(4), "essential", np.ones(len(matches), bool), 1.0)
         edges.append(PairEdge(matches, pose))
     view, point = np.nonzero(np.isfinite(scene.xy).all(axis=2))
     black = np.zeros((len(scene.points), 3), np.uint8)

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
-from alignment_scenes import HEIGHT, WIDTH, Scene, arc_scene, evidence, look_at, pose_errors_deg
+from alignment_scenes import (
+    HEIGHT,
+    WIDTH,
+    Scene,
+    all_matches,
+    arc_scene,
+    evidence,
+    evidence_of,
+    look_at,
+    pose_errors_deg,
+)
 
 from pointmap.camera import (
     Array,
@@ -25,8 +34,7 @@ from recon.alignment.align import align
 from recon.alignment.compared_pictures import ComparedPictures
 from recon.alignment.explained import pair_fits
 from recon.scene import Tracks
-from recon.stage_results import Alignment, PairEdge, PairMatches
-from recon.two_view.focal_lengths import solve_focals
+from recon.stage_results import Alignment, PairEdge
 from recon.two_view.relative_pose import verify_pair
 from recon.verdict.evidence import scene_evidence
 from recon.verdict.judge import judge, judge_alike, verdict_of
@@ -45,15 +53,8 @@ def _solved(xy: Array) -> Alignment:
     """Return the cameras that matches at ``xy`` (N, P, 2) give, focal lengths and all."""
     outside = np.asarray(((xy < 0) | (xy > 2 * MIDDLE)).any(axis=2))
     xy = np.where(outside[..., None], np.nan, xy)
-    matches = []
-    for i, j in combinations(range(len(xy)), 2):
-        seen = np.flatnonzero(np.isfinite(xy[[i, j]]).all(axis=(0, 2)))
-        matches.append(PairMatches(i, j, xy[i][seen], xy[j][seen], seen, seen, 0.5))
     photos = PHOTOS[: len(xy)]
-    focals = solve_focals(photos, matches)
-    found = [verify_pair(photos, pair, None, focals.focals_px) for pair in matches]
-    edges = [edge for edge in found if edge is not None]
-    return align(photos, replace(evidence(photos, edges, 0.0), focals=focals))
+    return align(photos, evidence_of(photos, all_matches(xy)))
 
 
 @pytest.fixture(scope="module")
@@ -320,13 +321,9 @@ def _turning(step_deg: float) -> Alignment:
     K = np.array([[550.0, 0, WIDTH / 2], [0, 550.0, HEIGHT / 2], [0, 0, 1]])
     p = np.einsum("kba,pb->kpa", turns, far)
     xy = 550 * p[..., :2] / p[..., 2:] + MIDDLE
-    edges = []
-    for i, j in combinations(range(4), 2):
-        seen = np.flatnonzero(((xy[[i, j]] > 0) & (xy[[i, j]] < 2 * MIDDLE)).all(axis=(0, 2)))
-        pair = PairMatches(i, j, xy[i][seen], xy[j][seen], seen, seen, 0.5)
-        edge = verify_pair(PHOTOS[:4], pair, None, np.full(4, 550.0))
-        if edge is not None:
-            edges.append(edge)
+    xy[((xy <= 0) | (xy >= 2 * MIDDLE)).any(axis=2)] = np.nan
+    found = [verify_pair(PHOTOS[:4], pair, None, np.full(4, 550.0)) for pair in all_matches(xy)]
+    edges = [edge for edge in found if edge is not None]
     return Alignment(
         np.tile(K, (4, 1, 1)),
         (PINHOLE,) * 4,
