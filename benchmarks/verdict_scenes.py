@@ -24,6 +24,7 @@ from recon.two_view.features import find_features
 from recon.two_view.focal_lengths import FocalOptions, solve_focals
 from recon.two_view.match_photos import match_photos
 from recon.two_view.relative_pose import verify_pair
+from recon.verdict.better_start import from_better_start
 
 Change = tuple[Callable[[Array], Array], tuple[int, int]]
 
@@ -234,7 +235,9 @@ def solved(scene: Matched, rng: np.random.Generator, *, force: bool = False) -> 
     if zooms is not None:
         photos = with_zooms(photos, zooms)
         evidence, alignment = _aligned(photos, matches, zooms.focals, zooms.alignment)
-    return solved_lenses(photos, evidence, alignment, AlignOptions())
+    chosen = solved_lenses(photos, evidence, alignment, AlignOptions())
+    better = from_better_start(photos, evidence, chosen, AlignOptions())
+    return better[1] if better else chosen
 
 
 def _aligned(

@@ -26,6 +26,7 @@ from recon.stage_results import (
     PhotoFeatures,
 )
 from recon.two_view.gather_evidence import gather_evidence
+from recon.verdict.better_start import from_better_start
 from recon.work.content_key import content_key, item_key
 from recon.work.on_demand import Chosen
 from recon.work.steps import Steps
@@ -158,7 +159,7 @@ def solved_with_zooms(
     inputs, (evidence, alignment) = matched.inputs, found
     with run.stage(f"Comparing zooms{place}"):
         zooms = inputs.work.once(
-            content_key("zooms", 6, evidence, alignment, options.align, inputs.known),
+            content_key("zooms", 7, evidence, alignment, options.align, inputs.known),
             lambda: cameras_by_zoom(
                 inputs.photos,
                 evidence,
@@ -191,7 +192,7 @@ def solved_with_lenses(
         if always or options.lens == "auto":
             bent = inputs.work.once(
                 content_key(
-                    "fisheyes", 3, *found, matched.matches, options.align, always, options.seed
+                    "fisheyes", 4, *found, matched.matches, options.align, always, options.seed
                 ),
                 lambda: as_fisheyes(
                     inputs,
@@ -212,7 +213,7 @@ def solved_with_lenses(
             return found
         cut_out = options.lens == "auto"
         chosen = inputs.work.once(
-            content_key("lenses", 7, *found, options.align, options.seed, cut_out),
+            content_key("lenses", 8, *found, options.align, options.seed, cut_out),
             lambda: solved_lenses(
                 inputs.photos,
                 evidence,
@@ -229,4 +230,16 @@ def solved_with_lenses(
                 "show what repeats (windows, tiles): their principal points are solved for one by "
                 "one, which matches hardly hold; give the original files"
             )
-        return evidence, chosen
+    with run.stage(f"Trying other focal lengths{place}"):
+        better = inputs.work.once(
+            content_key("better start", 1, evidence, chosen, options.align, options.seed),
+            lambda: from_better_start(
+                inputs.photos,
+                evidence,
+                chosen,
+                options.align,
+                features=matched.features,
+                seed=options.seed,
+            ),
+        )
+    return better or (evidence, chosen)

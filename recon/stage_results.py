@@ -220,6 +220,12 @@ class PairEdge:
     matches: PairMatches
     pose: RelativePose
 
+    @staticmethod
+    def unverified(matches: PairMatches) -> PairEdge:
+        """Return all matches of a pair as an edge of no pose."""
+        every = np.ones(len(matches), bool)
+        return PairEdge(matches, RelativePose(np.eye(4), "essential", every, 0.0, frozenset()))
+
 
 @dataclass(frozen=True)
 class PairEvidence:

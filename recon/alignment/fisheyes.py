@@ -28,7 +28,6 @@ from recon.stage_results import (
     PairEvidence,
     PairMatches,
     PhotoFeatures,
-    RelativePose,
 )
 from recon.two_view.epipolar import find_pose, refine_pose
 from recon.two_view.focal_lengths import FocalOptions, telling_pairs
@@ -104,7 +103,7 @@ def as_fisheyes(
         features=features,
         lens=LensModel(fisheye=True),
     )
-    every = [_unverified(pair) for pair in matches]
+    every = [PairEdge.unverified(pair) for pair in matches]
     as_pinholes, as_bent = (misses(photos, one, every).mean() for one in (alignment, trial))
     logger.debug("matches miss fisheyes by %.4f, pinholes by %.4f", as_bent, as_pinholes)
     if not always and not as_bent < _BETTER * as_pinholes:
@@ -221,9 +220,3 @@ def _related(
     )
     edges = [bent(edge) for edge in found.edges]
     return replace(found, matches=list(matches), edges=edges, focals=focals)
-
-
-def _unverified(pair: PairMatches) -> PairEdge:
-    """Return all matches of a pair as an edge, whatever its pose."""
-    every = np.ones(len(pair), bool)
-    return PairEdge(pair, RelativePose(np.eye(4), "essential", every, 0.0, frozenset()))

@@ -21,7 +21,7 @@ from recon.stage_results import Alignment, Focals
 
 # Two photos say next to nothing of it.
 _FEWEST_PHOTOS = 3
-_SIGMA = 0.006
+CENTRE_SIGMA = 0.006
 """How far principal points are off, in shares of the photo's long side (a prior). Those of three
 real cameras, of four scenes, are off by 0.002 to 0.008 along x and along y."""
 _OPTIONS = BundleOptions(max_iterations=30, tolerance=1e-6, least_motion=1e-5)
@@ -67,7 +67,7 @@ def with_principal_points(
         cam_to_world=problem.cam_to_world @ turned,
         principal=np.zeros_like(middle),
         xy=stored_xy,
-        more=replace(problem.more, centre_sigma_px=_SIGMA * long_side * free),
+        more=replace(problem.more, centre_sigma_px=CENTRE_SIGMA * long_side * free),
     )
     found = bundle_adjust(stored, _OPTIONS)
     poses: list[Array | None] = list(alignment.cam_to_world)

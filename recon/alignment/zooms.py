@@ -21,7 +21,7 @@ from recon.alignment.explained import pair_fits, unit_px
 from recon.alignment.missed_share import MissedShare
 from recon.alignment.refinement import AlignOptions
 from recon.alignment.solved_lenses import solved_lenses
-from recon.stage_results import Alignment, Focals, PairEvidence
+from recon.stage_results import Alignment, Focals, PairEdge, PairEvidence, PairMatches
 from recon.two_view.relative_pose import verify_pair
 from recon.work.threads import in_threads
 
@@ -39,6 +39,9 @@ _WORTH = 0.125
 _LEFT, _LEFT_OF_MANY = 0.95, 0.75
 # How free they are for that, in logarithms, and the step between two zooms.
 _FREE, _STEP = 0.2, np.log(1.15)
+# How far zooms are from one another as a rule (standard deviation of logarithms). Those that mere
+# repetition asks for are off by any factor.
+_SPREAD = 0.17
 # Focal lengths that agree to this (standard deviation of logarithms) are one, and how many times as
 # far from one another as they were found others start.
 _AGREE, _BEYOND = 0.015, (1.0, 1.5, 2.0)
@@ -98,6 +101,10 @@ def cameras_by_zoom(
             trial = grouped
     else:
         zoom = _own(focals, open_)
+    # Of pairs that one focal length left unverified, too.
+    every = MissedShare(photos, [PairEdge.unverified(m) for m in _matches(evidence)], alignment)
+    if every.gain(trial) < _surprise(trial, focals, open_ & measured.placed, zoom):
+        return None
     if len(photos) <= _FEW_PHOTOS:
         # Principal points that are off look like zooms, too; solved for, they then explain more.
         with_lenses = solved_lenses(photos, evidence, alignment, options)
@@ -181,13 +188,18 @@ def _with_own_focals(
 
 def verified_anew(photos: Sequence[Photo], evidence: PairEvidence, focals: Focals) -> PairEvidence:
     """Return what the pairs' matches say with other focal lengths."""
-    matches = {(m.i, m.j): m for m in evidence.matches}
-    matches |= {(edge.matches.i, edge.matches.j): edge.matches for edge in evidence.edges}
     found = in_threads(
-        lambda pair: verify_pair(photos, pair, None, focals.focals_px), list(matches.values())
+        lambda pair: verify_pair(photos, pair, None, focals.focals_px), _matches(evidence)
     )
     edges = [edge for edge in found if edge is not None]
     return replace(evidence, edges=edges, focals=focals)
+
+
+def _matches(evidence: PairEvidence) -> list[PairMatches]:
+    """Return all matches of each pair, whether it was verified or not."""
+    matches = {(m.i, m.j): m for m in evidence.matches}
+    matches |= {(edge.matches.i, edge.matches.j): edge.matches for edge in evidence.edges}
+    return list(matches.values())
 
 
 def _zooms(trial: Alignment, focals: Focals, open_: Mask) -> Index:
@@ -203,6 +215,19 @@ def _zooms(trial: Alignment, focals: Focals, open_: Mask) -> Index:
         steps = np.diff(logs[order]) > _STEP
         zoom[order] = np.concatenate([[0], np.cumsum(steps)])[: len(order)]
     return zoom
+
+
+def _surprise(trial: Alignment, focals: Focals, asked: Mask, zoom: Index) -> float:
+    """Return how much unlikelier (natural logarithm) than one zoom of each camera those are that
+    were found of the photos ``asked`` (N,): by how far they are spread.
+    """
+    logs = np.log(trial.intrinsics[:, 0, 0])
+    spread = 0.0
+    for group in np.unique(focals.groups[asked]):
+        members = asked & (focals.groups == group)
+        found = [np.mean(logs[members & (zoom == z)]) for z in np.unique(zoom[members])]
+        spread += float(np.square(found - np.mean(found)).sum())
+    return spread / (2 * _SPREAD**2)
 
 
 def _own(focals: Focals, open_: Mask) -> Index:

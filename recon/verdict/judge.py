@@ -26,7 +26,7 @@ _OPEN = 0.05, 0.95
 _ELSEWHERE_DEG = 2.5
 # Typical error of a photo (median over its pairs), from what the observations' errors cause and
 # how far a richer camera would move it, both in degrees; and what no scene is better than.
-_OF_SHIFT, _FLOOR_DEG = 1.0, 0.1
+_OF_SHIFT, _FLOOR_DEG = 1.0, 0.05
 # Photos of which fewer verified matches fit are doubtful, whatever the scene is.
 _PHOTO_EXPLAINED = 0.6
 # Expected errors of a photo that make it doubtful, and wrong.

@@ -13,7 +13,7 @@ and longer ones than were found, and from one of each photo's own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -40,22 +40,36 @@ _OWN, _BEYOND, _FARTHEST = 0.2, 2.0, 1.0
 _WORSE = 1.3
 
 
+@dataclass(frozen=True)
+class SolvedAgain:
+    """Cameras that the matches of a scene lead to from another start: as pinholes, whatever lenses
+    the scene's are; ``apart_deg``, how far the median pair's pose differs from the scene's, the
+    larger of rotation and direction; and which share of what matches miss the scene's cameras by is
+    ``left``.
+    """
+
+    alignment: Alignment
+    apart_deg: float
+    left: float
+
+
 def solved_again_deg(photos: Sequence[Photo], alignment: Alignment) -> float | None:
     """Return how far from the cameras of an alignment those stand that the same matches lead to
-    from other focal lengths, in degrees; deterministic.
+    from other focal lengths, in degrees: of the starts the median; deterministic.
 
-    Of each start the median pair's difference of pose counts, the larger of rotation and direction,
-    and of the starts the median; those that end where matches fit clearly worse say nothing. Lenses
-    are held as they were found.
-
-    None where that is not asked: of two photos, of more than ten, of a fisheye, where EXIF tells
-    focal lengths or pointmaps place photos; and where no start leads to cameras as good.
+    Starts that end where matches fit clearly worse say nothing. None where no other is left.
     """
-    placed = [k for k, pose in enumerate(alignment.cam_to_world) if pose is not None]
-    if not _FEWEST <= len(placed) <= _FEW_PHOTOS or len(alignment.pointmap_pairs):
-        return None
-    if any(alignment.lenses[k].is_fisheye or photos[k].exif_focal_px for k in placed):
-        return None
+    found = solved_again(photos, alignment)
+    apart = [a.apart_deg for a in found if a.left < _WORSE and np.isfinite(a.apart_deg)]
+    return float(np.median(apart)) if apart else None
+
+
+def solved_again(photos: Sequence[Photo], alignment: Alignment) -> list[SolvedAgain]:
+    """Return what the same matches lead to from other focal lengths, nothing where that says
+    nothing (:func:`tells_by_starts`); lenses are held as they were found.
+    """
+    if not tells_by_starts(photos, alignment):
+        return []
     start = _as_pinholes(photos, alignment)
     focals_px = start.intrinsics[:, 0, 0]
     groups = np.unique(focals_px, return_inverse=True)[1].ravel().astype(np.int64)
@@ -65,18 +79,27 @@ def solved_again_deg(photos: Sequence[Photo], alignment: Alignment) -> float | N
 
     missed = MissedShare(photos, start.edges, start)
 
-    def from_focals(focals: Focals, focals_px: Array) -> tuple[float, float]:
+    def from_focals(focals: Focals, focals_px: Array) -> SolvedAgain:
         told = verified_anew(photos, evidence, replace(focals, focals_px=focals_px))
         found = align(photos, told)
-        return _apart_deg(found, start), missed.left(found)
+        return SolvedAgain(found, _apart_deg(found, start), missed.left(found))
 
     freed = align(photos, replace(evidence, focals=own), start=start)
     went = np.log(freed.intrinsics[:, 0, 0] / focals_px)
     beyond = np.exp(np.clip(_BEYOND * went, -_FARTHEST, _FARTHEST))
     found = [from_focals(one, times * focals_px) for times in _TIMES]
     found.append(from_focals(own, beyond * focals_px))
-    apart = [deg for deg, left in found if left < _WORSE and np.isfinite(deg)]
-    return float(np.median(apart)) if apart else None
+    return found
+
+
+def tells_by_starts(photos: Sequence[Photo], alignment: Alignment) -> bool:
+    """Return whether other starts may tell something of a scene: not of two photos, of more than
+    ten, of a fisheye, nor where EXIF tells focal lengths or pointmaps place photos.
+    """
+    placed = [k for k, pose in enumerate(alignment.cam_to_world) if pose is not None]
+    if not _FEWEST <= len(placed) <= _FEW_PHOTOS or len(alignment.pointmap_pairs):
+        return False
+    return not any(alignment.lenses[k].is_fisheye or photos[k].exif_focal_px for k in placed)
 
 
 def _focals(focals_px: Array, groups: Index, log_sigma: float) -> Focals:

@@ -33,6 +33,7 @@ from recon.alignment.camera_model import (
 )
 from recon.alignment.explained import one_place_length, unit_px
 from recon.alignment.positive_system import solve_positive
+from recon.alignment.principal_points import CENTRE_SIGMA
 from recon.stage_results import Alignment
 
 # Observations of each photo that take part, about. More of them share their errors, and time
@@ -42,8 +43,8 @@ _PER_PHOTO = 150
 _SIGMA_PX, _LOSS_SCALE = 0.5, 2.0
 # How free a camera is (standard deviations): a photo's own focal length (logarithm); then of its
 # lens the focal length (logarithm), the principal point in shares of the photo's long side, and two
-# radial coefficients. Cameras as they mostly are, and the richer ones.
-_USUAL = 0.003, (0.2, 0.01, 0.01, 0.01, 0.01)
+# radial coefficients. Cameras as they are solved for, and the richer ones.
+_USUAL = 0.001, (0.2, CENTRE_SIGMA, CENTRE_SIGMA, 0.01, 0.01)
 _RICHER = 0.1, (0.2, 0.1, 0.1, 0.1, 0.1)
 _POSE, _LENS = 6, 5
 # Where among the lens's five unknowns the principal point is, and how far it may be off by itself.

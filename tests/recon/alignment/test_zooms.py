@@ -25,18 +25,33 @@ from recon.evaluation.poses import relative_pose_errors
 from recon.stage_results import Focals, PairEvidence
 
 COUNT = 8
+ALL = frozenset(range(COUNT))
 PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", WIDTH, HEIGHT, None, "phone") for k in range(COUNT)]
 
 
-def _evidence(zoomed: set[int], focals: Focals | None = None) -> PairEvidence:
-    """Return what feature matches say of photos, some of them cut out and enlarged 1.5 times."""
-    scene = arc_scene(COUNT, 600, noise_px=0.2, span_deg=70, seed=1)
+def _evidence(
+    zoomed: set[int],
+    focals: Focals | None = None,
+    *,
+    zoom: float = 1.5,
+    points: int = 600,
+    seen_by: frozenset[int] = ALL,
+) -> PairEvidence:
+    """Return what matches say of photos, some of them cut out and enlarged by a ``zoom``, which
+    match those that they are ``seen_by`` alone.
+    """
+    scene = arc_scene(COUNT, points, noise_px=0.2, span_deg=70, seed=1)
     xy = scene.xy.copy()
     middle = np.array([WIDTH, HEIGHT]) / 2
     for k in zoomed:
-        xy[k] = middle + 1.5 * (xy[k] - middle)
+        xy[k] = middle + zoom * (xy[k] - middle)
         xy[k][((xy[k] < 0) | (xy[k] > 2 * middle)).any(axis=1)] = np.nan
-    return evidence_of(PHOTOS, all_matches(xy), focals)
+    matches = [
+        pair
+        for pair in all_matches(xy)
+        if {pair.i, pair.j} <= zoomed | seen_by or not zoomed & {pair.i, pair.j}
+    ]
+    return evidence_of(PHOTOS, matches, focals)
 
 
 def _zoomed_against_the_way(seed: int) -> tuple[list[Photo], PairEvidence, list[Array]]:
@@ -97,6 +112,19 @@ def test_exif_is_not_believed_of_photos_that_were_enlarged_since() -> None:
     assert [focal for _, focal in cameras.cameras] == [
         None if k in (1, 4, 6) else 600.0 for k in range(8)
     ]
+
+
+@pytest.mark.parametrize(("seen_by", "believed"), [({2, 3}, False), ({2, 3, 5, 6}, True)])
+def test_the_farther_zooms_are_apart_the_more_pairs_have_to_tell_of_them(
+    seen_by: set[int], believed: bool
+) -> None:
+    """Two pairs of a wallpaper fit any zoom that it takes; they may both be wrong."""
+    evidence = _evidence({4}, zoom=3.0, points=2000, seen_by=frozenset(seen_by))
+    zooms = cameras_by_zoom(PHOTOS, evidence, align(PHOTOS, evidence), AlignOptions())
+    assert (zooms is not None) == believed
+    if zooms is not None:
+        larger = zooms.focals.focals_px[4] / zooms.focals.focals_px[0]
+        assert larger == pytest.approx(3.0, rel=0.01)
 
 
 def test_photos_of_one_camera_stay_one(caplog: pytest.LogCaptureFixture) -> None:
