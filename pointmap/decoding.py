@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from pointmap.adobe_rgb import adobe_rgb_profile
+from pointmap.code_points import code_points
 from pointmap.errors import UnusablePicture
 from pointmap.exif import says_adobe_rgb
-from pointmap.high_range import HLG, PQ, as_srgb
+from pointmap.high_range import as_srgb, is_srgb
 from pointmap.other_contents import refuse_other_contents
 from pointmap.outside.regular_file import MAX_FILE_BYTES, open_regular
 from pointmap.raw_photos import BYTES_PER_PIXEL, develop, is_raw, reads_raw
@@ -61,7 +62,9 @@ _JPEG_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])")
 _END, _SCAN = 0xD9, 0xDA
 # What sensors make of a pixel, which programs store in 16 bits as it is.
 _GREY_BITS = (8, 10, 12, 14, 16)
-_ORIENTATION, _TURNED = 0x0112, "pointmap turned"
+_ORIENTATION = 0x0112
+# What is told of an opened picture, beside Pillow's own information.
+_TURNED, _CODED = "pointmap turned", "pointmap coded"
 # PhotometricInterpretation (TIFF 6.0, page 37).
 _PHOTOMETRIC, _WHITE_IS_ZERO = 0x0106, 0
 # Pictures that take more are read one at a time, however many threads there are.
@@ -113,6 +116,7 @@ def open_picture(path: Path, formats: tuple[str, ...] = PHOTO_FORMATS) -> Iterat
                 image = Image.open(file, formats=_known(formats))  # noqa: TID251
                 if _checked_bytes(image, file) > _LARGE_BYTES:
                     stack.enter_context(_large_lock)
+                image.info[_CODED] = code_points(image, file)
                 if not _reduces_while_decoding(image):
                     low = _low_bytes_mode(image)
                     # Pillow makes it upright and forgets that it was not.
@@ -198,7 +202,8 @@ def _reason(path: Path, formats: tuple[str, ...], error: Exception) -> str:
         return f"cannot be opened: {error.strerror}"
     if isinstance(error, MemoryError):
         return "more memory needed to decode it than there is"
-    return f"damaged or incomplete ({error or type(error).__name__})"
+    said = " ".join(str(error).split()) or type(error).__name__
+    return f"damaged or incomplete ({said})"
 
 
 @contextmanager
@@ -219,8 +224,8 @@ def decode(image: Image.Image, width: int, height: int, orientation: int = 1) ->
     ``width``, ``height`` are those after ``orientation`` (EXIF, 1 to 8) is applied. Transparent
     pixels are laid over white, unless all are; of values of 16 bits, or of the 10, 12 or 14 that a
     sensor fills of them, the high 8 remain; CMYK, grey and palette pictures become RGB, colours of
-    another profile sRGB, as do those of high dynamic range in HEIC. Raises ``UnusablePicture`` for
-    floating-point pixels, whose range nobody knows.
+    another profile or of other code points (:mod:`pointmap.code_points`) sRGB. Raises
+    ``UnusablePicture`` for floating-point pixels, whose range nobody knows.
     """
     size = (height, width) if orientation >= 5 else (width, height)
     box: tuple[float, float, float, float] = (0, 0, *image.size)
@@ -234,23 +239,25 @@ def decode(image: Image.Image, width: int, height: int, orientation: int = 1) ->
     sampling = Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC
     if size != filterable.size or box != (0, 0, *size):
         filterable = filterable.resize(size, sampling, box=box, reducing_gap=3.0)
-    profile = image.info.get("icc_profile")
+    profile = None if image.info.get(_CODED) else image.info.get("icc_profile")
     if not profile and says_adobe_rgb(image):
         profile = adobe_rgb_profile()
-    rgb = _as_srgb(filterable, profile)
-    rgb = of_standard_range(rgb, image)
+    rgb = from_coded(_as_srgb(filterable, profile), image)
     if orientation in FLIP_OR_TURN:
         rgb = rgb.transpose(FLIP_OR_TURN[orientation])
     return np.array(rgb)
 
 
-def of_standard_range(rgb: Image.Image, opened: Image.Image) -> Image.Image:
-    """Return the ``rgb`` of an opened picture in sRGB, if that is HEIC of high dynamic range."""
-    coded = opened.info.get("nclx_profile") or {}
-    transfer = coded.get("transfer_characteristics")
-    if transfer not in (PQ, HLG) or opened.info.get("icc_profile"):
+def from_coded(rgb: Image.Image, opened: Image.Image) -> Image.Image:
+    """Return the ``rgb`` (or RGBA) of an opened picture in sRGB, if it is coded otherwise."""
+    coded = opened.info.get(_CODED)
+    if coded is None or is_srgb(*coded):
         return rgb
-    return Image.fromarray(as_srgb(np.asarray(rgb), transfer, coded["color_primaries"]))
+    primaries, transfer = coded
+    shown = Image.fromarray(as_srgb(np.asarray(rgb.convert("RGB")), transfer, primaries))
+    if rgb.mode == "RGBA":
+        shown.putalpha(rgb.getchannel("A"))
+    return shown
 
 
 def is_invisible(image: Image.Image) -> bool:

@@ -292,8 +292,8 @@ def _describe(path: Path, name: str) -> Photo:
 def _all_around() -> str:
     """Return why a panorama is left out."""
     return (
-        "it is a panorama that shows all around, which no lens takes: cut it into perspective "
-        "views first (docs/how-to/known-cameras.md says how)"
+        "it is a panorama, which no lens takes: cut it into perspective views first "
+        "(docs/how-to/known-cameras.md says how)"
     )
 
 
@@ -353,6 +353,21 @@ def load_photo(photo: Photo, *, long_side: int, multiple: int = 1) -> ResizedPho
         return ResizedPhoto(photo, pixels)
     usable = np.all([resized_mask(part, width, height) for part in parts], axis=0)
     return ResizedPhoto(photo, continued(pixels, usable), usable, inside is not None)
+
+
+def without_part(photo: ResizedPhoto, part: NDArray[np.bool_] | None) -> ResizedPhoto:
+    """Return a photo of which ``part`` (h, w), at any size, is not usable, either; its pixels stay.
+
+    None: the photo as it is.
+    """
+    import cv2
+
+    if part is None:
+        return photo
+    height, width = photo.pixels.shape[:2]
+    whole = cv2.resize(part.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    usable = whole == 0 if photo.usable is None else (whole == 0) & photo.usable
+    return replace(photo, usable=usable)
 
 
 def resized_size(width: int, height: int, long_side: int, multiple: int = 1) -> tuple[int, int]:

@@ -1,8 +1,10 @@
 """Pixels of a photo that don't count: what a mask file leaves out, or what is transparent.
 
 A mask is a picture of its photo's size, 0 where the photo is to be ignored, as COLMAP and
-nerfstudio have it. At a smaller size a pixel counts only if all that it covers does, so that
-nothing of what is ignored gets into it.
+nerfstudio have it. Where it is white besides, what is darker than half of white is ignored, too:
+soft edges, and black as JPEG and films store it. Of masks without white, or in colours, as those of
+classes are, anything but 0 counts. At a smaller size a pixel counts only if all that it covers
+does, so that nothing of what is ignored gets into it.
 """
 
 from __future__ import annotations
@@ -16,13 +18,16 @@ from PIL import Image
 
 from pointmap.decoding import FLIP_OR_TURN, OPAQUE, open_picture
 from pointmap.errors import UnusablePicture
+from pointmap.exif import read_exif
 
 RIM_PX = 2
 """Pixels beside what is masked that hold some of it, in the way masks are cut out and pictures
 compared (windows of 5 x 5)."""
 
-# Levels of 255 that look black and white, and the share of a mask's pixels that are no chance.
-_DARK, _LIGHT, _DARK_SHARE = 64, 192, 0.02
+# From this share of the highest level on, white; the share of a mask's cells, so many along a side,
+# that is no edge; and levels between channels that compression doesn't make.
+_LIGHT, _GREY_SHARE, _CELLS = 0.75, 0.01, 48
+_COLOURED = 48
 # A mask of another size is the same picture made smaller or larger if its sides agree to a pixel
 # of the smaller one, or to this share.
 _ASPECT_TOLERANCE = 0.005
@@ -45,14 +50,17 @@ def read_mask(path: Path, size: tuple[int, int], orientation: int) -> NDArray[np
 
     ``size``: the photo's width and height, upright; ``orientation``: what its EXIF says.
 
-    What is 0 does not count; of a mask with transparent parts, what is transparent. A mask of the
-    size in which a turned photo is stored is turned with it. Raises ``UnusablePicture`` when it
-    cannot be read, or is of another shape than the photo.
+    What is 0 does not count, nor, where the mask is white elsewhere, what is darker than half of
+    white; of a mask with transparent parts, what is transparent. A mask of the size in which a
+    turned photo is stored is turned with it, and one with an EXIF orientation by that. Raises
+    ``UnusablePicture`` when it cannot be read, or is of another shape than the photo.
     """
     with open_picture(path) as image:
         counts = opaque_pixels(image)
         if counts is None:
-            counts = np.asarray(_levels(image) > 0)
+            levels, white = _levels(image)
+            counts = levels > 0 if white is None else levels >= white / 2
+        counts = upright(counts, read_exif(image).orientation)
     if orientation >= 5 and not _same_shape(counts, size) and _same_shape(counts.T, size):
         counts = upright(counts, orientation)
     if not _same_shape(counts, size):
@@ -63,24 +71,34 @@ def read_mask(path: Path, size: tuple[int, int], orientation: int) -> NDArray[np
     return counts
 
 
-def looks_black_and_counts(path: Path) -> bool:
-    """Return whether a good part of a mask file is nearly black beside nearly white, and counts all
-    the same, not being 0: as JPEG and films store black.
-    """
+def is_grey(path: Path) -> bool:
+    """Return whether a good part of a mask file is darker than half of its white, and not 0."""
     with open_picture(path) as image:
         if opaque_pixels(image) is not None:
             return False
-        levels = _levels(image)
-    dark = (levels > 0) & (levels < _DARK)
-    return bool(levels.max(initial=0) >= _LIGHT and dark.mean() > _DARK_SHARE)
+        levels, white = _levels(image)
+    if white is None:
+        return False
+    dark = Image.fromarray(255 * ((levels > 0) & (levels < white / 2)).astype(np.uint8))
+    # Edges, soft ones too, fill no cell.
+    cell = max(round(max(dark.size) / _CELLS), 4)
+    return bool((np.asarray(dark.reduce(cell)) == 255).mean() > _GREY_SHARE)
 
 
-def _levels(image: Image.Image) -> NDArray[Any]:
-    """Return the levels (h, w) of an opened mask, the highest of its colours."""
+def _levels(image: Image.Image) -> tuple[NDArray[Any], int | None]:
+    """Return the levels (h, w) of an opened mask, the highest of its colours, and which one is
+    white; None for that where none of them is as light as white.
+    """
     image.load()
     grey = image if image.mode in ("L", "I", "1") or image.mode[:2] == "I;" else None
     values = np.asarray(image.convert("RGB") if grey is None else grey)
-    return values if values.ndim == 2 else values.max(axis=2)
+    if values.ndim == 3:
+        if np.ptp(values, axis=2).max(initial=0) > _COLOURED:
+            return values.max(axis=2), None  # a colour for each class
+        values = values.max(axis=2)
+    most = int(values.max(initial=0))
+    white = 255 if most <= 255 else 65535
+    return values, white if most >= _LIGHT * white else None
 
 
 def _same_shape(counts: NDArray[np.bool_], size: tuple[int, int]) -> bool:

@@ -39,6 +39,8 @@ from recon.reconstruction import Reconstruction
 from recon.scene import ModelRecord, Scene, Verdict
 from recon.single_photos.photo_scene import photo_scene
 from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
+from recon.two_view.beside_still import still_parts, without_margin
+from recon.two_view.cut_out_copies import without_cut_outs
 from recon.two_view.features import find_features
 from recon.two_view.learned_matching import match_by_model
 from recon.two_view.match_photos import match_photos
@@ -179,6 +181,15 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
     with run.stage("Matching") as advance:
         matches = match_photos(inputs, features, options.graph, advance=advance)
         inputs, features, matches = without_mirrored(inputs, features, matches)
+        inputs, features, matches = without_cut_outs(inputs, features, matches)
+        still = still_parts(inputs, features, matches)
+    if still is not None:
+        inputs = replace(inputs, still=tuple(still))
+        with run.stage("Features of what moves") as advance:
+            features = find_features(
+                inputs, limit=options.features, long_side=options.feature_size, advance=advance
+            )
+            matches = match_photos(inputs, features, options.graph, again=True)
     if inputs.matcher is not None:
         with run.stage(f"Matching by {inputs.matcher.name}") as advance:
             matches, features = match_by_model(
@@ -231,6 +242,8 @@ def _aligned_scene(
     place: str = "",
 ) -> Scene:
     """Return the scene of solved cameras; ``place`` is added to the stages' names."""
+    if inputs.still is not None:
+        inputs = replace(inputs, still=without_margin(inputs.still))
     with run.stage(f"Judging the cameras{place}"):
         first_verdict = _first_verdict(inputs, alignment, options)
     _tell(first_verdict, place)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.errors import InputError
-from pointmap.high_range import HLG, PQ, as_srgb
+from pointmap.high_range import as_srgb, is_srgb
 from pointmap.outside.regular_file import check_regular
 
 if TYPE_CHECKING:
@@ -89,9 +89,10 @@ class DecodedFrame:
 
     def _pixels(self, kind: Literal["gray", "rgb24"]) -> NDArray[np.uint8]:
         frame = self._frame
-        if kind == "rgb24" and frame.color_trc in (PQ, HLG):
+        primaries, transfer = int(frame.color_primaries), int(frame.color_trc)
+        if kind == "rgb24" and not is_srgb(primaries, transfer):
             deep = frame.to_ndarray(format="rgb48le").astype(np.uint16, copy=False)
-            pixels = as_srgb(deep, int(frame.color_trc), int(frame.color_primaries))
+            pixels = as_srgb(deep, transfer, primaries)
         else:
             pixels = frame.to_ndarray(format=kind).astype(np.uint8, copy=False)
         return _of_one_time(pixels) if frame.interlaced_frame else pixels

@@ -23,6 +23,7 @@ from recon.alignment.refinement import AlignOptions
 from recon.alignment.solved_lenses import solved_lenses
 from recon.stage_results import Alignment, Focals, PairEdge, PairEvidence, PairMatches
 from recon.two_view.relative_pose import verify_pair
+from recon.two_view.similarity import fitted_similarity
 from recon.work.threads import in_threads
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,9 @@ _SPREAD = 0.17
 # Focal lengths that agree to this (standard deviation of logarithms) are one, and how many times as
 # far from one another as they were found others start.
 _AGREE, _BEYOND = 0.015, (1.0, 1.5, 2.0)
+# So many matches, half of which a similarity has within so many times their accuracy: photos from
+# one place that turned by two degrees (0.9 to 1.4; others, of the ground from above, from 3).
+_ENOUGH, _ALIKE = 60, 2.0
 
 
 @dataclass(frozen=True)
@@ -178,12 +182,36 @@ def _with_own_focals(
     if few:
         for times in _BEYOND:
             try_from(together * np.exp(times * apart))
+        zoomed = longer_from_one_place(evidence.matches, len(photos))
+        if zoomed.any():
+            try_from(together * np.exp(np.where(open_, zoomed, 0)))
         best = min(trials, key=lambda one: measured.left(one[1]))
         try_from(best[1].intrinsics[:, 0, 0])
     shares = [measured.left(trial) for _, trial in trials]
     logger.debug("focal lengths of their own leave %s of what matches miss by", shares)
     least = int(np.argmin(shares))
     return trials[least] if shares[least] <= (_LEFT if few else _LEFT_OF_MANY) else None
+
+
+def longer_from_one_place(matches: Sequence[PairMatches], count: int) -> Array:
+    """Return how much longer a lens each photo (N,) has than the widest one that was taken from its
+    place, in logarithms; 0 where there is none.
+
+    From one place, nearly the same way, a zoom enlarges the picture, near and far alike.
+    """
+    near: list[tuple[float, int, int]] = []
+    for pair in matches:
+        fit = fitted_similarity(pair) if len(pair) >= _ENOUGH else None
+        if fit is not None and np.median(fit.off) < _ALIKE:
+            near.append((np.log(fit.zoom), pair.i, pair.j))
+    longer, place = np.zeros(count), np.arange(count)
+    for log, i, j in near:
+        if place[i] != place[j]:
+            joined = place == place[j]
+            longer[joined] += longer[i] + log - longer[j]
+            place[joined] = place[i]
+    widest = np.array([longer[place == one].min() for one in place])
+    return np.where(longer - widest > _STEP, longer - widest, 0.0)
 
 
 def verified_anew(photos: Sequence[Photo], evidence: PairEvidence, focals: Focals) -> PairEvidence:

@@ -8,14 +8,13 @@ their pattern, plain ones by one and the same colour up to the picture's border.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, Mask, invert_rigid, project, transform_points
-from pointmap.images import ResizedPhoto
+from pointmap.images import ResizedPhoto, without_part
 from recon.stage_results import Alignment
 from recon.work.content_key import content_key, item_key
 from recon.work.on_demand import OnDemand
@@ -82,15 +81,7 @@ class _Masked(OnDemand[ResizedPhoto]):
 
     def item(self, index: int) -> ResizedPhoto:
         """Return one photo."""
-        import cv2
-
-        frame, still = self._frames[index], self._still[index]
-        if still is None:
-            return frame
-        height, width = frame.pixels.shape[:2]
-        size = width, height
-        moves = cv2.resize(still.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) == 0
-        return replace(frame, usable=moves if frame.usable is None else moves & frame.usable)
+        return without_part(self._frames[index], self._still[index])
 
 
 def _still(small: Sequence[ResizedPhoto], alignment: Alignment, k: int) -> Mask | None:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image, ImageOps
 
-from pointmap.decoding import of_standard_range, open_picture
+from pointmap.decoding import from_coded, open_picture
 from pointmap.outside.names import shortened
 from pointmap.outside.regular_file import read_regular
 from recon.scene import View
@@ -81,7 +81,9 @@ def _turned(view: View) -> bytes:
         kept = _is_readable(view) and image.format is not None and image.format != "MPO"
         if not kept and upright.mode not in ("L", "RGB", "CMYK"):
             upright = _opaque(upright)
-        upright = of_standard_range(upright, image)
+        shown = from_coded(upright, image)
+        if shown is not upright:
+            upright, profile = shown, None
         content = io.BytesIO()
         upright.save(
             content,

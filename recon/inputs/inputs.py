@@ -10,6 +10,7 @@ from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pointmap.camera import Mask
 from pointmap.errors import InputError, number_of, some_of
 from pointmap.file_digest import file_sha256
 from pointmap.images import (
@@ -20,11 +21,13 @@ from pointmap.images import (
     find_videos,
     load_photo,
     open_photos,
+    without_part,
 )
+from pointmap.masks import continued
 from pointmap.video.frames import choose_frames
 from recon.depth_models import DepthModel, load_depth_model
 from recon.inputs.known_cameras import KnownCameras, load_known_cameras
-from recon.inputs.masks import mask_digest, masked, with_masks
+from recon.inputs.masks import mask_digest, masked, with_masks, without_masks
 from recon.localise.extension import extended
 from recon.matchers import Matcher, load_matcher
 from recon.prediction.given_maps import PriorMap, read_prior_maps
@@ -49,7 +52,8 @@ class Inputs:
     the place of the network's depth, or None; ``network``, which is moved to ``device`` when it is
     first asked; ``work`` keeps what the stages find; ``depth_model``, that makes the ``maps``
     (:func:`recon.depth_models.predict_maps.with_model_maps`), and a ``matcher`` beside SIFT
-    (:func:`recon.two_view.learned_matching.match_by_model`), or None.
+    (:func:`recon.two_view.learned_matching.match_by_model`), or None; ``still``: per photo what
+    stands still while others move (h, w, coarsely), which is as if masked, or None.
     """
 
     photos: tuple[Photo, ...]
@@ -60,6 +64,7 @@ class Inputs:
     work: Work = field(default_factory=Work, compare=False)
     depth_model: DepthModel | None = None
     matcher: Matcher | None = None
+    still: tuple[Mask | None, ...] | None = None
 
     @cached_property
     def photo_keys(self) -> tuple[str, ...]:
@@ -68,11 +73,17 @@ class Inputs:
         Raises ``InputError`` for a file that has become unreadable meanwhile.
         """
         return tuple(
-            content_key("photo", 5, digest, mask, photo.camera_key, photo.exif_focal_px)
-            for photo, (_, digest), mask in zip(
-                self.photos, self._contents, self._masks, strict=True
+            content_key("photo", 5, digest, mask, photo.camera_key, photo.exif_focal_px, *still)
+            for photo, (_, digest), mask, still in zip(
+                self.photos, self._contents, self._masks, self._still_parts, strict=True
             )
         )
+
+    @property
+    def _still_parts(self) -> list[tuple[Mask, ...]]:
+        """Per photo what stands still in it, nothing where nothing does."""
+        still = self.still or (None,) * len(self.photos)
+        return [() if part is None else (part,) for part in still]
 
     @cached_property
     def network_key(self) -> str:
@@ -98,7 +109,8 @@ class Inputs:
         )
 
     def load(self, number: int, *, long_side: int, multiple: int = 1) -> ResizedPhoto:
-        """Return one photo resized (see :func:`pointmap.images.load_photo`).
+        """Return one photo resized (see :func:`pointmap.images.load_photo`), without what stands
+        still in it.
 
         Raises ``InputError`` for a file that has changed or become unreadable meanwhile.
         """
@@ -106,7 +118,11 @@ class Inputs:
         self._check_unchanged(number)
         loaded = load_photo(self.photos[number], long_side=long_side, multiple=multiple)
         self._check_unchanged(number)
-        return loaded
+        if self.still is None or self.still[number] is None:
+            return loaded
+        moving = without_part(loaded, self.still[number])
+        assert moving.usable is not None
+        return replace(moving, pixels=continued(moving.pixels, moving.usable))
 
     def _check_unchanged(self, number: int) -> None:
         photo, (before, _) = self.photos[number], self._contents[number]
@@ -125,6 +141,7 @@ class Inputs:
                 cam_to_world=tuple(self.known.cam_to_world[k] for k in numbers),
             ),
             maps=None if self.maps is None else Chosen(self.maps, numbers),
+            still=None if self.still is None else tuple(self.still[k] for k in numbers),
         )
 
     def frames(self, long_side: int, *, multiple: int = 1) -> Frames:
@@ -233,7 +250,8 @@ def read_inputs(
     from pointmap.checkpoint import load_network
     from pointmap.inference import choose_device
 
-    opened = with_masks(masks, _without_copies(open_usable(photos, frames, recursive=recursive)))
+    opened = without_masks(masks, open_usable(photos, frames, recursive=recursive))
+    opened = with_masks(masks, _without_copies(opened))
     if extend is None:
         known = load_known_cameras(known_cameras, opened)
         pairs = zip(known.lenses, known.cam_to_world, strict=True)

@@ -7,6 +7,7 @@ it: key points move along their rays to where that pinhole shows them, and back 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pointmap.camera import Array, pinhole, pixel_rays, project
-from pointmap.errors import InputError
+from pointmap.errors import InputError, number_of, some_of
 from pointmap.images import PHOTO_EXTENSIONS
 from pointmap.lens import Lens
 from pointmap.photo_names import composed
@@ -28,6 +29,8 @@ from recon.stage_results import Alignment, PairMatches, PhotoFeatures
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
+
+logger = logging.getLogger(__name__)
 
 # How far R R^T may be from the identity: what six decimals in a file leave.
 _ROTATION_TOLERANCE = 1e-6
@@ -132,7 +135,7 @@ def load_known_cameras(path: str | None, photos: Sequence[Photo]) -> KnownCamera
     Nothing is known of photos that the file does not name. In a ``cameras.json``, ``K`` or
     ``cam_to_world`` may be null, which leaves them open. No ``path``: nothing is known.
     Raises ``InputError`` when the file cannot be used: none of its names is a photo's, one may be
-    several photos', a size differs, or a matrix is not what it should be.
+    several photos', a size differs by more than a scale, or a matrix is not what it should be.
     """
     nothing: tuple[None, ...] = (None,) * len(photos)
     if path is None:
@@ -144,13 +147,24 @@ def load_known_cameras(path: str | None, photos: Sequence[Photo]) -> KnownCamera
     ]
     if not any(found):
         raise InputError(f"{path} names none of the photos: its names must be the photos' files")
+    listed_sizes = [None if camera is None else camera.size for camera in found]
+    found = [
+        None if camera is None else _at_size(camera, photo, path)
+        for camera, photo in zip(found, photos, strict=True)
+    ]
+    resized = [
+        photo.name
+        for photo, camera, size in zip(photos, found, listed_sizes, strict=True)
+        if camera is not None and camera.size != size
+    ]
+    if resized:
+        logger.warning(
+            "%s describes %s at another size: its cameras are scaled to the photos' (%s)",
+            path,
+            number_of(len(resized), "photo", "photos"),
+            some_of(resized),
+        )
     for photo, camera in zip(photos, found, strict=True):
-        size = None if camera is None else camera.size
-        if size is not None and size != (photo.width, photo.height):
-            raise InputError(
-                f"{path} describes {photo.name} at {size[0]} x {size[1]} pixels, but upright it has"
-                f" {photo.width} x {photo.height}: give cameras of these very files"
-            )
         if camera is not None and camera.intrinsics is not None:
             _check_lens(camera, photo)
     poses = tuple(None if camera is None else camera.cam_to_world for camera in found)
@@ -163,6 +177,25 @@ def load_known_cameras(path: str | None, photos: Sequence[Photo]) -> KnownCamera
         world if any(pose is not None for pose in poses) else None,
         tuple(None if camera is None else camera.mask for camera in found),
     )
+
+
+def _at_size(camera: ListedCamera, photo: Photo, path: str) -> ListedCamera:
+    """Return a camera at its photo's size, if that is the same picture made smaller or larger, as
+    in the ``images_4`` of nerfstudio; ``InputError`` if it is not.
+    """
+    if camera.size is None or camera.size == (photo.width, photo.height):
+        return camera
+    width, height = camera.size
+    # One of the two sizes is rounded to whole pixels.
+    off = abs(width * photo.height - height * photo.width)
+    if off > max(width, height, photo.width, photo.height):
+        raise InputError(
+            f"{path} describes {photo.name} at {width} x {height} pixels, but upright it has"
+            f" {photo.width} x {photo.height}: give cameras of these very files"
+        )
+    scale = np.array([[photo.width / width], [photo.height / height], [1.0]])
+    scaled = None if camera.intrinsics is None else camera.intrinsics * scale
+    return replace(camera, intrinsics=scaled, size=(photo.width, photo.height))
 
 
 def _of_photos(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import statistics
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,10 +13,21 @@ from pathlib import Path
 from pointmap.errors import InputError, UnusablePicture, number_of, some_of
 from pointmap.file_digest import file_sha256
 from pointmap.images import Photo
-from pointmap.masks import looks_black_and_counts, read_mask
+from pointmap.masks import is_grey, read_mask
 from pointmap.photo_names import composed
 
 logger = logging.getLogger(__name__)
+
+# Masks that leave less of most photos may be meant the other way round.
+_LITTLE = 0.1
+
+
+def without_masks(folder: str | Path | None, photos: Sequence[Photo]) -> list[Photo]:
+    """Return the photos but those that are masks of others, which lie among them."""
+    if folder is None:
+        return list(photos)
+    masks = {path.resolve() for photo in photos if (path := _mask_of(photo, Path(folder)))}
+    return [photo for photo in photos if photo.path.resolve() not in masks]
 
 
 def with_masks(folder: str | Path | None, photos: Sequence[Photo]) -> list[Photo]:
@@ -33,10 +45,6 @@ def with_masks(folder: str | Path | None, photos: Sequence[Photo]) -> list[Photo
     if not os.path.isdir(folder):
         raise InputError(f"{folder} is no folder: --masks takes one with a mask NAME.EXT.png each")
     paths = [_mask_of(photo, folder) for photo in photos]
-    # Masks may lie among the photos, and would be taken for some.
-    masks = {path.resolve() for path in paths if path is not None}
-    kept = [k for k, photo in enumerate(photos) if photo.path.resolve() not in masks]
-    photos, paths = [photos[k] for k in kept], [paths[k] for k in kept]
     found = [path for path in paths if path is not None]
     if not found:
         raise InputError(
@@ -49,18 +57,26 @@ def with_masks(folder: str | Path | None, photos: Sequence[Photo]) -> list[Photo
             f"{twice} may be the mask of several photos: put masks into subfolders called as those "
             "of the photos"
         )
-    result = masked(photos, paths)
-    left = [photo for photo in result if photo.mask is None or _leaves_something(photo, photo.mask)]
-    if len(left) < len(result):
-        gone = [photo.name for photo in result if photo not in left]
+    photos = masked(photos, paths)
+    shares = [1.0 if photo.mask is None else _share_left(photo, photo.mask) for photo in photos]
+    left = [photo for photo, share in zip(photos, shares, strict=True) if share > 0]
+    if len(left) < len(photos):
+        gone = [photo.name for photo, share in zip(photos, shares, strict=True) if share == 0]
         count = number_of(len(gone), "photo is", "photos are")
         logger.warning("%s left out, as masked everywhere: %s", count, some_of(gone))
     if not left:
         raise InputError(f"the masks in {folder} leave nothing of any photo: 0 is what is ignored")
-    grey = [path.name for path in found if looks_black_and_counts(path)]
+    share = statistics.median(shares)
+    if share < _LITTLE:
+        logger.warning(
+            "the masks leave %.1f %% of the photos, as what is black (0) is ignored: if it is the "
+            "other part that shall be, invert them",
+            100 * share,
+        )
+    grey = [path.name for path in found if is_grey(path)]
     if grey:
         logger.warning(
-            "%s nearly black where not 0, and only 0 is ignored: %s",
+            "%s dark grey in parts, which are ignored as if they were black: %s",
             number_of(len(grey), "mask is", "masks are"),
             some_of(grey),
         )
@@ -80,7 +96,7 @@ def masked(photos: Sequence[Photo], masks: Sequence[Path | None]) -> list[Photo]
     result = [photo if mask is None else replace(photo, mask=mask) for photo, mask in pairs]
     for photo in result:
         if photo.mask is not None:
-            _leaves_something(photo, photo.mask)
+            _share_left(photo, photo.mask)
     return result
 
 
@@ -108,8 +124,10 @@ def _mask_of(photo: Photo, folder: Path) -> Path | None:
     return None
 
 
-def _leaves_something(photo: Photo, mask: Path) -> bool:
+def _share_left(photo: Photo, mask: Path) -> float:
+    """Return the share of the photo that its mask leaves."""
     try:
-        return bool(read_mask(mask, (photo.width, photo.height), photo.orientation).any())
+        counts = read_mask(mask, (photo.width, photo.height), photo.orientation)
     except UnusablePicture as error:
         raise InputError(f"{mask}: {error}") from error
+    return float(counts.mean())

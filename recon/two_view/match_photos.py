@@ -43,6 +43,7 @@ def match_photos(
     features: Sequence[PhotoFeatures],
     options: ViewGraphOptions,
     *,
+    again: bool = False,
     advance: Advance = unheard,
 ) -> list[PairMatches]:
     """Return the matches of all pairs that are looked at, sorted by i, then j; some have none.
@@ -51,7 +52,8 @@ def match_photos(
     pairs of few photos. Of many, each photo's most alike (see :mod:`recon.two_view.
     photo_descriptors`), then more of these where few of them match, those that matches don't lead
     to, and those that they do. Of photos in the order of shooting, pairs along it in place of
-    these. Matches of what moves along with the camera are left out.
+    these. Matches of what moves along with the camera are left out, with a warning but where photos
+    are matched ``again`` for it.
     """
     count = len(inputs.photos)
     descriptors = None
@@ -94,7 +96,7 @@ def match_photos(
         matches = joined(matches, more.pairs, 0)
     moving = without_still_matches(sorted(matches, key=lambda m: (m.i, m.j)))
     left_out = 1 - sum(map(len, moving)) / max(sum(map(len, matches)), 1)
-    if left_out > _STILL_WORTH_TELLING:
+    if left_out > _STILL_WORTH_TELLING and not again:
         logger.warning(
             "%.0f %% of the matches keep their place in the picture while others move: a part of "
             "what moves with the camera (a bonnet, a tripod, a watermark), or the background of a "

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 
 from recon.stage_results import PairMatches, PhotoFeatures
 from recon.two_view.features import match_count
+from recon.two_view.fewer_photos import Found, without_photos
 from recon.work.content_key import content_key, item_key
-from recon.work.on_demand import Chosen
 
 if TYPE_CHECKING:
     from recon.inputs import Inputs
@@ -39,25 +38,15 @@ _SAMPLED = 4
 
 def without_mirrored(
     inputs: Inputs, features: Sequence[PhotoFeatures], matches: Sequence[PairMatches]
-) -> tuple[Inputs, Sequence[PhotoFeatures], list[PairMatches]]:
-    """Return what there is without photos that were mirrored; warn of these.
-
-    Left in without matches, they would be matched again at twice the size, or placed by pointmaps.
-    """
+) -> Found:
+    """Return what there is without photos that were mirrored; warn of these."""
     names = [item_key(features, k) for k in range(len(features))]
     key = content_key("mirrored photos", _VERSION, names, matches)
     mirrored = inputs.work.once(key, lambda: mirrored_photos(features, matches)).tolist()
-    if not mirrored:
-        return inputs, features, list(matches)
     for photo in mirrored:
         name = inputs.photos[photo].name
         logger.warning("%s is mirrored, as its matches tell: it is left out; flip it", name)
-    kept = [k for k in range(len(inputs.photos)) if k not in mirrored]
-    place = {photo: k for k, photo in enumerate(kept)}
-    renumbered = [
-        replace(m, i=place[m.i], j=place[m.j]) for m in matches if m.i in place and m.j in place
-    ]
-    return inputs.of_photos(kept), Chosen(features, kept), renumbered
+    return without_photos(inputs, features, matches, mirrored)
 
 
 def _most_matches(

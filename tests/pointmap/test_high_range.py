@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import io
+import struct
+import zlib
 from pathlib import Path
 
 import av
@@ -8,9 +11,10 @@ import pillow_heif
 import pytest
 from av.video.reformatter import Colorspace
 from numpy.typing import NDArray
+from PIL import Image
 
 from pointmap.camera import Array
-from pointmap.high_range import BT2020, HLG, PQ, as_srgb
+from pointmap.high_range import BT2020, DISPLAY_P3, HLG, PQ, as_srgb
 from pointmap.images import load_photo, open_photos
 from pointmap.video.decoder import decoded_frames
 
@@ -92,13 +96,53 @@ def test_a_film_of_high_range_is_not_flat(transfer: int, tmp_path: Path) -> None
         assert np.median(off) <= 2 and off.mean() < 4
 
 
+def save_coded(path: Path, levels: NDArray[np.integer], primaries: int, transfer: int) -> None:
+    """Write a picture with code points as its format has them; 16 bits but in AVIF."""
+    if path.suffix == ".heic":
+        height, width = levels.shape[:2]
+        photo = pillow_heif.from_bytes("RGB;16", (width, height), levels.tobytes())
+        how = {"color_primaries": primaries, "matrix_coefficients": 9, "chroma": 444}
+        photo.save(path, quality=100, transfer_characteristics=transfer, **how)
+        return
+    content = io.BytesIO()
+    if path.suffix == ".avif":
+        shown = Image.fromarray((levels >> 8).astype(np.uint8))
+        shown.save(content, "AVIF", quality=100, subsampling="4:4:4")
+        data = bytearray(content.getvalue())
+        struct.pack_into(">HH", data, data.index(b"colrnclx") + 8, primaries, transfer)
+    else:
+        header = struct.pack(">IIBBBBB", levels.shape[1], levels.shape[0], 16, 2, 0, 0, 0)
+        rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
+        chunks = (b"IHDR", header), (b"cICP", bytes([primaries, transfer, 0, 1]))
+        data = bytearray(b"\x89PNG\r\n\x1a\n")
+        for kind, held in (*chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+            data += struct.pack(">I", len(held)) + kind + held
+            data += struct.pack(">I", zlib.crc32(kind + held))
+    path.write_bytes(data)
+
+
 @pytest.mark.parametrize("transfer", [PQ, HLG])
-def test_a_photo_of_high_range_is_not_flat(transfer: int, tmp_path: Path) -> None:
-    deep = coded(patches(), transfer)
-    photo = pillow_heif.from_bytes("RGB;16", (160, 96), deep.tobytes())
-    how = {"color_primaries": BT2020, "matrix_coefficients": 9, "chroma": 444}
-    photo.save(tmp_path / "a.heic", quality=100, transfer_characteristics=transfer, **how)
-    (opened,), _ = open_photos([tmp_path / "a.heic"])
+@pytest.mark.parametrize("ending", ["heic", "avif", "png"])
+def test_a_photo_of_high_range_is_not_flat(ending: str, transfer: int, tmp_path: Path) -> None:
+    save_coded(tmp_path / f"a.{ending}", coded(patches(), transfer), BT2020, transfer)
+    (opened,), _ = open_photos([tmp_path / f"a.{ending}"])
     pixels = load_photo(opened, long_side=160).pixels
     # PQ has few of 8 bits for what is dark.
-    assert np.abs(pixels.astype(int) - patches()).mean() < 4
+    assert np.abs(pixels.astype(int) - patches()).mean() < 5
+
+
+@pytest.mark.parametrize("ending", ["heic", "avif", "png"])
+def test_a_photo_of_a_wide_gamut_without_a_profile_is_not_dull(ending: str, tmp_path: Path) -> None:
+    light = np.where(
+        patches() <= 10, patches() / 3294.6, ((patches() / 255 + 0.055) / 1.055) ** 2.4
+    )
+    # Display P3 holds all of sRGB (SMPTE EG 432-1).
+    light = light @ np.transpose(
+        [[0.8225, 0.1774, 0], [0.0332, 0.9669, 0], [0.0171, 0.0724, 0.9108]]
+    )
+    levels = np.round(257 * srgb(light)).astype(np.uint16)
+    save_coded(tmp_path / f"a.{ending}", levels, DISPLAY_P3, 13)
+    (opened,), _ = open_photos([tmp_path / f"a.{ending}"])
+    pixels = load_photo(opened, long_side=160).pixels.astype(int)
+    assert np.abs(pixels - patches()).mean() < 1.5
+    assert np.abs((levels >> 8).astype(int) - patches()).mean() > 3

@@ -47,6 +47,10 @@ def left_third() -> np.ndarray:
             Image.fromarray(np.dstack([0 * left_third()] * 3 + [255 * left_third()])), id="cut-out"
         ),
         pytest.param(Image.fromarray(255 * left_third()[::2, ::2]), id="half the size"),
+        pytest.param(16 + 219 * left_third(), id="black as films have it"),
+        pytest.param(np.dstack([200 * left_third(), 16 * left_third()]), id="grey with alpha"),
+        pytest.param(np.dstack([left_third() * c for c in (64, 0, 0)]), id="a class in colour"),
+        pytest.param(3 * left_third() * (1 + np.eye(HEIGHT, WIDTH, dtype=np.uint8)), id="classes"),
     ],
 )
 def test_a_mask_of_any_kind_leaves_out_what_is_0(
@@ -58,6 +62,14 @@ def test_a_mask_of_any_kind_leaves_out_what_is_0(
     noise = np.asarray(Image.open(tmp_path / "a.png"))
     assert (loaded.pixels[:, 30:] == noise[:, 30:]).all()
     assert loaded.pixels[:, :24].astype(int).std() < noise.astype(int).std() / 3
+
+
+def test_soft_edges_end_half_way(tmp_path: Path) -> None:
+    soft = np.clip(255 * (np.arange(WIDTH) - 24.2) / 11, 0, 255).astype(np.uint8)
+    mask = np.broadcast_to(soft, (HEIGHT, WIDTH)).copy()
+    for picture in (mask, 257 * mask.astype(np.uint16), np.dstack([mask] * 3)):
+        loaded = load_photo(photo(tmp_path, picture), long_side=WIDTH)
+        assert loaded.usable is not None and (loaded.usable == left_third().astype(bool)).all()
 
 
 @pytest.mark.parametrize("size", [(45, 30), (37, 25), (16, 16), (96, 64)])
@@ -94,6 +106,14 @@ def test_masks_of_turned_photos_are_upright_or_as_the_photo_is_stored(tmp_path: 
     for name in ("stored.png", "upright.png"):
         found = read_mask(tmp_path / name, (HEIGHT, WIDTH), 6)
         assert (found == np.rot90(counts, -1)).all()
+
+
+def test_a_mask_that_says_itself_how_it_is_turned_is_turned_so(tmp_path: Path) -> None:
+    counts = left_third()
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down, which the shape does not tell
+    Image.fromarray(255 * counts[::-1, ::-1]).save(tmp_path / "a.png", exif=exif)
+    assert (read_mask(tmp_path / "a.png", (WIDTH, HEIGHT), 3) == counts).all()
 
 
 def test_transparency_counts_beside_a_mask_and_when_everything_is_transparent_it_does_not(

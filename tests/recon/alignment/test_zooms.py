@@ -20,7 +20,7 @@ from pointmap.camera import (
 from pointmap.images import Photo
 from recon.alignment.align import align
 from recon.alignment.refinement import AlignOptions
-from recon.alignment.zooms import cameras_by_zoom
+from recon.alignment.zooms import cameras_by_zoom, longer_from_one_place
 from recon.evaluation.poses import relative_pose_errors
 from recon.stage_results import Focals, PairEvidence
 
@@ -100,6 +100,29 @@ def test_cameras_that_one_focal_length_put_behind_each_other_come_to_the_front(s
     assert np.median(before.translation_deg) > 170
     assert np.median(after.pose_deg) < 1
     assert len(np.unique(zooms.focals.groups)) == len(photos)
+
+
+def test_zooms_from_one_place_are_told_by_how_much_larger_they_show_everything() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.uniform((-4, -2.5, 5), (4, 2.5, 9), (600, 3))
+    # Three from one place, turned by a degree between them, not in the order of their zooms; two
+    # from places beside it; and two from above a plain, which is shifted and nothing else.
+    focals, steps = 450 * np.array([1.4, 1, 2, 1, 1]), (0, 0, 0, -0.8, 0.8)
+    poses = np.tile(np.eye(4), (5, 1, 1))
+    poses[:, :3, :3] = rotation_exp(np.radians(np.outer([0, 1, 2, 3, -3], [0.0, 1.0, 0.0])))
+    poses[:, 0, 3] = steps
+    xy = np.zeros((7, len(points), 2))
+    for k, focal in enumerate(focals.tolist()):
+        seen = transform_points(invert_rigid(poses[k]), points)
+        xy[k] = project(seen, pinhole(focal, WIDTH, HEIGHT))
+    xy[5] = rng.uniform(0, [WIDTH, HEIGHT], (len(points), 2))
+    xy[6] = xy[5] + [80, 30]
+    xy += rng.normal(0, 0.3, xy.shape)
+    xy[((xy < 0) | (xy > [WIDTH, HEIGHT])).any(axis=2)] = np.nan
+    # The two are another place: points of the same numbers are not the same ones.
+    matches = [pair for pair in all_matches(xy) if (pair.i > 4) == (pair.j > 4)]
+    longer = np.exp(longer_from_one_place(matches, 7))
+    np.testing.assert_allclose(longer, [1.4, 1, 2, 1, 1, 1, 1], rtol=0.02)
 
 
 def test_exif_is_not_believed_of_photos_that_were_enlarged_since() -> None:

@@ -71,6 +71,29 @@ def test_a_scene_of_ours_is_read_bit_equal(tmp_path: Path) -> None:
         assert pose is None if given is None else np.array_equal(pose, given)
 
 
+def test_cameras_of_the_same_picture_at_another_size_are_scaled(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pose = arc_scene(2, 20).cam_to_world[0]
+    path = write(tmp_path / "cameras.json", {"0.jpg": entry(ODD, pose, -0.1)})
+    # A quarter, rounded to whole pixels, of what the file describes; beside it, an unknown one.
+    small = photos(2, WIDTH // 4, round(HEIGHT / 4))
+    known = load_known_cameras(path, small)
+    (lens, other), (given, _) = known.lenses, known.cam_to_world
+    assert lens is not None and other is None
+    xy = np.random.default_rng(0).uniform(0, [WIDTH, HEIGHT], (50, 2))
+    (whole,) = load_known_cameras(path, photos(1)).lenses
+    np.testing.assert_allclose(
+        pixel_rays(xy / 4, lens.intrinsics, lens.lens),
+        pixel_rays(xy, whole.intrinsics, whole.lens),
+        atol=1e-12,
+    )
+    assert np.array_equal(given, pose)
+    assert caplog.messages == [
+        f"{path} describes 1 photo at another size: its cameras are scaled to the photos' (0.jpg)"
+    ]
+
+
 @pytest.mark.parametrize(("said", "shift"), [({}, 0.5), ({"pixel_centre": 0}, 0.5),
                                              ({"pixel_centre": 0.5}, 0.0)])  # fmt: skip
 def test_pixels_count_from_where_the_file_says(tmp_path: Path, said: dict, shift: float) -> None:

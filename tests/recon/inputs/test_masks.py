@@ -14,7 +14,7 @@ from PIL import Image
 from pointmap.errors import InputError
 from pointmap.images import Photo, open_photos
 from recon.export.nerfstudio_cameras import read_transforms
-from recon.inputs.masks import with_masks
+from recon.inputs.masks import with_masks, without_masks
 
 SIZE = (64, 48)
 
@@ -48,8 +48,10 @@ def test_masks_are_found_by_name_and_folder(photos: list[Photo], tmp_path: Path)
 
 def test_masks_beside_the_photos_are_no_photos(tmp_path: Path) -> None:
     paths = [save(tmp_path / name) for name in ("a.jpg", "a.jpg.png", "b.jpg", "b.jpg.png")]
-    photos = with_masks(tmp_path, open_photos(paths)[0])
-    assert [photo.name for photo in photos] == ["a.jpg", "b.jpg"]
+    assert [photo.name for photo in without_masks(tmp_path, open_photos(paths)[0])] == [
+        "a.jpg",
+        "b.jpg",
+    ]
 
 
 def test_photos_without_a_mask_are_used_whole_and_counted(
@@ -73,21 +75,44 @@ def test_photos_masked_everywhere_are_left_out(
     assert caplog.messages == ["1 photo is left out, as masked everywhere: left/0.jpg"]
 
 
-def test_masks_whose_black_is_not_0_are_told_of(
+def test_masks_that_are_dark_grey_in_parts_are_told_of(
     photos: list[Photo], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     levels = np.full(SIZE[::-1], 235, np.uint8)
     levels[:, :20] = 16
-    classes = np.where(levels > 16, 2, 1).astype(np.uint8)
-    for name, values in (("left/0.jpg", levels), ("right/0.jpg", classes), ("1.jpg", levels > 99)):
+    soft = np.clip(255 * (np.arange(SIZE[0]) - 20) / 3, 0, 255).astype(np.uint8)
+    edge = np.broadcast_to(soft, SIZE[::-1]).copy()
+    for name, values in (("left/0.jpg", levels), ("right/0.jpg", edge), ("1.jpg", levels > 99)):
         path = tmp_path / f"masks/{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(values).save(path)
     with caplog.at_level(logging.WARNING):
         with_masks(tmp_path / "masks", photos)
     assert [record.getMessage() for record in caplog.records] == [
-        "1 mask is nearly black where not 0, and only 0 is ignored: 0.jpg.png"
+        "1 mask is dark grey in parts, which are ignored as if they were black: 0.jpg.png"
     ]
+
+
+def test_masks_that_leave_hardly_anything_may_be_the_wrong_way_round(
+    photos: list[Photo], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    figure = np.zeros(SIZE[::-1], np.uint8)
+    figure[20:40, 30:36] = 255
+    for photo in photos:
+        path = tmp_path / f"masks/{photo.name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(figure).save(path)
+    with caplog.at_level(logging.WARNING):
+        with_masks(tmp_path / "masks", photos)
+        assert [record.getMessage() for record in caplog.records] == [
+            "the masks leave 3.9 % of the photos, as what is black (0) is ignored: if it is the "
+            "other part that shall be, invert them"
+        ]
+        caplog.clear()
+        for photo in photos:
+            Image.fromarray(255 - figure).save(tmp_path / f"masks/{photo.name}.png")
+        with_masks(tmp_path / "masks", photos)
+    assert not caplog.records
 
 
 def nothing(folder: Path) -> None:
