@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pointmap.metrics import MAD_TO_SIGMA
+from recon.stereo.between_surfaces import on_surfaces
 from recon.stereo.colour_fill import ColourGrid, spread_along_colours
 from recon.stereo.cross_check import Estimate
 from recon.stereo.photo import box_mean
@@ -95,7 +96,8 @@ def fill_unconfirmed(
     """Return confirmed depth, small gaps closed, and elsewhere the prior, corrected to fit it.
 
     A prior that is unsure of itself, in a photo that is mostly confirmed, gives way to depth spread
-    along like colours and the planes that it lies on.
+    along like colours and the planes that it lies on. Where it sees no outlines, nothing is filled
+    in between surfaces (:mod:`recon.stereo.between_surfaces`).
 
     Confidence is 0 in ``checked`` where depth is not confirmed. ``reprojected``: confirmed depth of
     other photos seen from this one, less firm; ``pixels`` (h, w, 3) in [0, 1]. ``planes`` (h, w):
@@ -131,11 +133,12 @@ def fill_unconfirmed(
         filled = torch.where(usable, log_filled.exp(), 0.0)
     if planes is not None:
         filled = torch.where(usable & (planes > 0), 1 / planes.clamp_min(1e-12), filled)
+    filled = torch.where(known, checked.depth, filled)
+    if pixels is not None:
+        stays = known if planes is None else known | (usable & (planes > 0))
+        filled = on_surfaces(filled, stays, prior.depth, pixels)
     unconfirmed = _PRIOR_CONFIDENCE * prior.confidence.clamp(0, 1) * usable
-    return Estimate(
-        torch.where(known, checked.depth, filled),
-        torch.where(known, checked.confidence, unconfirmed),
-    )
+    return Estimate(filled, torch.where(known, checked.confidence, unconfirmed))
 
 
 def without_mirrored(checked: Estimate, planes: Tensor) -> Estimate:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pointmap.camera import Array
 from recon.stereo.agreed_regions import Judge
@@ -25,9 +26,12 @@ _SAME, _BEHIND = 0.02, 0.03
 _LEAST, _LOOKED_PAST = 0.02, 0.2
 """Share of a region that others have on a plane at least, and past how much of that they may look.
 """
-_DEARER, _WHOLLY = 0.12, 0.3
-"""A plane may cost so much more than the best of a region, less where others have less than so much
-of the region on it."""
+_SEVERAL, _MOST = 2, 0.5
+"""Where so many others look past more than this share of a region's plane, and none has it there,
+it was agreed on wrongly (a door was taken for the table before it) and gives way to theirs."""
+_DEARER, _WHOLLY = 0.2, 0.5
+"""A plane may cost so much more than the best of a region (an image in it, on which its colours
+match better), less where others have less than so much of the region on it."""
 _ONE_SURFACE, _SHARED = 0.03, 0.05
 """Planes that differ relatively by less on a region are averaged, if another photo has so much of
 it on its own."""
@@ -36,8 +40,9 @@ it on its own."""
 def lent_planes(
     own: Judge, agreed: RegionPlanes, others: Sequence[tuple[RegionPhoto, RegionPlanes]]
 ) -> RegionPlanes:
-    """Return the planes ``agreed`` of ``own`` regions, and for those without one that of ``others``
-    which most of the region is on; all averaged with those of ``others`` on the same surface.
+    """Return the planes ``agreed`` of ``own`` regions, and for those without one, or past whose
+    several ``others`` look, that of others which most of the region is on; all averaged with those
+    of others on the same surface.
     """
     tried = np.concatenate([
         np.zeros((0, 3)),
@@ -47,7 +52,8 @@ def lent_planes(
     planes = agreed.planes.copy()
     for number, region in own.regions.items():
         possible = tried[region.allows(tried)]
-        if planes[number - 1].any() or not len(possible):
+        its = planes[number - 1]
+        if not len(possible) or (its.any() and not _is_contradicted(own, region, its, others)):
             continue
         on, past = _looked_at(own, region, possible, others)
         allowed = own.candidates.least[number - 1] + _DEARER * np.minimum(on / _WHOLLY, 1)
@@ -62,6 +68,14 @@ def lent_planes(
     return RegionPlanes(agreed.labels, planes)
 
 
+def _is_contradicted(
+    own: Judge, region: Region, plane: Array, others: Sequence[tuple[RegionPhoto, RegionPlanes]]
+) -> bool:
+    """Return whether several others look past most of a region's ``plane`` (3,)."""
+    on, past = _numbers_of_others(own, region, plane[None], others)
+    return bool(((past >= _SEVERAL) & (on == 0)).mean() > _MOST)
+
+
 def _looked_at(
     own: Judge,
     region: Region,
@@ -71,18 +85,31 @@ def _looked_at(
     """Return the share of a region that others have on ``planes`` (C, 3), and past which they look
     without any having it there: (C,) each.
     """
+    on, past = _numbers_of_others(own, region, planes, others)
+    return (on > 0).mean(axis=1), ((past > 0) & (on == 0)).mean(axis=1)
+
+
+def _numbers_of_others(
+    own: Judge,
+    region: Region,
+    planes: Array,
+    others: Sequence[tuple[RegionPhoto, RegionPlanes]],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return how many others have a few pixels of a region on ``planes`` (C, 3), and how many look
+    past them: (C, N) each.
+    """
     few = region.pixels.some(_PIXELS)
     inverse = planes @ few.at.T
-    on, past = (np.zeros(inverse.shape, bool) for _ in range(2))
+    on, past = (np.zeros(inverse.shape, np.int64) for _ in range(2))
     for other, its in others:
         seen = places_in(other.photo, own.photo, few, inverse)
         planes_there = np.concatenate([np.zeros((1, 3)), its.planes])[its.labels[seen.place]]
         row, column = seen.place
         flat = (planes_there * np.stack([np.ones(row.shape), column, row], axis=-1)).sum(axis=-1)
-        on |= np.abs(seen.over(flat) - 1) < _SAME
+        on += np.abs(seen.over(flat) - 1) < _SAME
         there = seen.over(np.where(flat > 0, flat, other.known[seen.place]))
-        past |= (there > 0) & (there < 1 - _BEHIND)
-    return on.mean(axis=1), (past & ~on).mean(axis=1)
+        past += (there > 0) & (there < 1 - _BEHIND)
+    return on, past
 
 
 def _averaged(

@@ -224,7 +224,9 @@ class Region:
             return False
         off = np.abs(inside - 1)
         near = off < _OWN
-        if near.sum() > _FEWEST / 2 and self.share * near.mean() > _TELLS:
+        # An image begins on the plane, where a door meets the floor that it mirrors.
+        is_own = near.sum() >= (inside > 1 + _OWN).sum()
+        if is_own and near.sum() > _FEWEST / 2 and self.share * near.mean() > _TELLS:
             its = Pixels(self.inside.at[near], self.inside.v[near])
             best = np.abs(its.ratio(its.fitted_robustly()[None])[0] - 1)
             if np.median(off[near]) > _BESIDE * np.median(best) + _FLAT / 2:

@@ -23,7 +23,7 @@ from recon.stereo.region_planes import Candidates, RegionPlanes, region_candidat
 from recon.work.content_key import content_key
 
 # Of the planes, for results that were kept.
-_VERSION = 5
+_VERSION = 6
 # By this factor a plane may differ from the prior where a region is spread.
 _FAR_OFF = 1.4
 # Photos whose regions a process holds, by the names of their candidates: each judges planes of

@@ -302,6 +302,25 @@ def test_region_without_a_plane_is_lent_that_of_another_photo() -> None:
     assert lent_error(judge(POSES[0], 1.0), [lending(POSES[1], 0.8, WHOLE)]) == np.inf
 
 
+@pytest.mark.parametrize(("part", "lent"), [(WHOLE, True), (slice(0, 45), False)])
+def test_plane_that_others_have_all_over_a_region_may_be_dearer(part: slice, lent: bool) -> None:
+    """As where the region shows an image, on which its colours match better."""
+    own = judge(POSES[0], 1.0)
+    cheaper = replace(own.candidates, least=own.candidates.least - 0.17)
+    error = lent_error(replace(own, candidates=cheaper), [lending(POSES[1], 1.0, part)])
+    assert error < 1e-4 if lent else error == np.inf
+
+
+@pytest.mark.parametrize(("scale", "kept"), [(0.8, False), (1.2, True)])
+def test_plane_past_which_others_look_gives_way_to_theirs(scale: float, kept: bool) -> None:
+    """The others have the door on its plane: they see that nothing is before it, and know nothing
+    of what is behind.
+    """
+    others = [lending(pose, 1.0, WHOLE) for pose in POSES[1:]]
+    error = lent_error(judge(POSES[0], 1.0), others, true_plane(POSES[0], scale))
+    assert error == pytest.approx(1 / 6, rel=0.01) if kept else error < 1e-4
+
+
 def test_planes_of_one_surface_are_averaged_and_another_surface_has_no_say() -> None:
     own, had = judge(POSES[0], 0.98), true_plane(POSES[0], 0.98)
     near = [lending(POSES[1], 1.0, WHOLE), lending(POSES[2], 1.0, WHOLE)]
@@ -327,6 +346,23 @@ def test_depth_known_by_chance_inside_a_region_refuses_no_plane(
     (reference, inverse, door), *sources = (photo_of(pose) for pose in POSES)
     numbers = np.arange(door.size).reshape(door.shape)
     known = np.where(door & (numbers % every == 0), 1.03 * inverse, 0).astype(np.float32)
+    others = [source for source, _, _ in sources]
+    reference = replace(reference, known=known)
+    region = regions_of(door.astype(np.int16), reference, wrong_prior(inverse), others)[1]
+    assert region.is_plausible(true_plane(POSES[0])[0]) == plausible
+
+
+@pytest.mark.parametrize(("farthest", "plausible"), [(1.5, True), (1.06, False)])
+def test_image_that_begins_on_a_plane_does_not_refuse_it(farthest: float, plausible: bool) -> None:
+    """A floor that a door mirrors is on the door's plane at its foot and far behind it at its top;
+    a surface that leans back a little is not on that plane.
+    """
+    (reference, inverse, door), *sources = (photo_of(pose) for pose in POSES)
+    rows, _ = np.nonzero(door)
+    up = (rows.max() - np.arange(HEIGHT)) / np.ptp(rows)
+    image = inverse / (1 + (farthest - 1) * up.clip(0, 1))[:, None]
+    numbers = np.arange(door.size).reshape(door.shape)
+    known = np.where(door & (numbers % 3 == 0), image, 0).astype(np.float32)
     others = [source for source, _, _ in sources]
     reference = replace(reference, known=known)
     region = regions_of(door.astype(np.int16), reference, wrong_prior(inverse), others)[1]
