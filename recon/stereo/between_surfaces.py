@@ -68,7 +68,7 @@ def sees_outlines(
     """
     sure = known & (prior > 0)
     logs = [np.log(np.where(sure, values, 1)) for values in (depth, prior)]
-    apart = round(_STEP * max(depth.shape))
+    apart = max(round(_STEP * max(depth.shape)), 1)
     shares = []
     for here, there in (
         (np.s_[:, apart:], np.s_[:, :-apart]),

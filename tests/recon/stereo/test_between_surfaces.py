@@ -70,6 +70,9 @@ def test_a_prior_sees_outlines_that_it_has_at_about_the_same_place() -> None:
     # Most known steps are those of images in a mirror, which the prior has none of.
     mirrored = np.where(X > 80, TRUTH * (1 + (Y // 4 + X // 4) % 2), TRUTH).astype(np.float32)
     assert sees_outlines(mirrored, everywhere, TRUTH)
+    # In thumbnails, too.
+    small = TRUTH[::11, ::11]
+    assert sees_outlines(small, everywhere[::11, ::11], small)
     # Hardly any steps tell nothing.
     assert sees_outlines(TRUTH, (X > 66) & (Y > 30), COARSE)
 
