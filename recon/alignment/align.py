@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pointmap.camera import Array, Index, Mask, invert_rigid, transform_points
 from recon.alignment.cameras import Cameras
+from recon.alignment.closed_loops import close_loops
 from recon.alignment.first_cameras import PoseGraph, first_cameras, largest_component
 from recon.alignment.incremental import best_pair, grow, move_misplaced, start_from_pair
 from recon.alignment.known_poses import pin_known_poses
@@ -275,7 +276,7 @@ def _going_on(
     moving = np.zeros(len(placed), bool)
     moving[graph.pairs[graph.moves].ravel()] = True
     structure = refine(setup, cameras)
-    structure = _complete(setup, structure, component, moving & ~setup.known_pose, seed)
+    structure = _complete(setup, structure, graph, component, moving & ~setup.known_pose, seed)
     return None if _disappoints(setup, structure, graph, component) else structure
 
 
@@ -316,7 +317,7 @@ def _globally(
     # Where nothing is seen in parallax no points can be asked for.
     moving = np.zeros(len(component), bool)
     moving[graph.pairs[start.used & graph.moves].ravel()] = True
-    return _complete(setup, structure, component, moving, seed)
+    return _complete(setup, structure, graph, component, moving, seed)
 
 
 def _incrementally(
@@ -326,23 +327,30 @@ def _incrementally(
     best = best_pair(setup, unplaced, graph, component)
     pair = graph.pairs[best]
     structure = start_from_pair(setup, unplaced, pair, graph.cam2_to_cam1[best])
-    return _complete(setup, structure, component, component, seed)
+    return _complete(setup, structure, graph, component, component, seed)
 
 
 def _complete(
-    setup: Setup, structure: Structure, component: Mask, moving: Mask, seed: int
+    setup: Setup,
+    structure: Structure,
+    graph: PoseGraph,
+    component: Mask,
+    moving: Mask,
+    seed: int,
 ) -> Structure:
-    """Move misplaced photos, drop those that see too little, place the missing, and again.
+    """Move misplaced photos, close loops, drop photos that see too little, place the missing, and
+    again.
 
     ``component``, ``moving`` (N,): which photos belong to the scene, and which of them must see
     points to stay in it. A photo moved may be what another one needs to find its place.
     """
     for _ in range(_COMPLETION_ROUNDS):
         moved = move_misplaced(setup, structure, seed=seed)
-        firm = _drop_weak(setup, moved, moving)
+        closed = moved if setup.known_pose.any() else close_loops(setup, moved, graph)
+        firm = _drop_weak(setup, closed, moving)
         missing = np.flatnonzero(component & ~firm.cameras.registered)
         grown = grow(setup, firm, missing, seed=seed)
-        nothing_new = moved is structure and grown is firm
+        nothing_new = closed is structure and grown is firm
         structure = grown
         if nothing_new:
             break

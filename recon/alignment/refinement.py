@@ -38,7 +38,7 @@ _LAST_MOTION = 1e-5
 _FEW_PHOTOS = 30
 # Damping of the first step where there are more: a walk of 500 photos bends as a whole at next to
 # no cost, and with a thousand times more it takes five more steps until it does.
-_LITTLE_DAMPING = 1e-9
+LITTLE_DAMPING = 1e-9
 # The model of a camera (pinhole, no distortion) is no better than this on a real photo, however
 # finely key points are found: at 640 px.
 _MODEL_SIGMA_PX = 0.5
@@ -149,11 +149,18 @@ def triangulate_scene(
 
 
 def adjust(
-    setup: Setup, structure: Structure, options: BundleOptions, *, free_lens: Mask | None = None
+    setup: Setup,
+    structure: Structure,
+    options: BundleOptions,
+    *,
+    free_lens: Mask | None = None,
+    slack: Array | None = None,
 ) -> Structure:
     """Return the structure after bundle adjustment of the placed photos that see points.
 
     The radial distortion changes only in the photos ``free_lens`` (N,), by default in none.
+    ``slack`` (M,): how many times as large as usual the errors of observations may be, by default
+    not at all.
     """
     cameras, tracks, table = structure.cameras, structure.tracks, setup.table
     free_lens = np.zeros(len(cameras.k1), bool) if free_lens is None else free_lens
@@ -167,6 +174,8 @@ def adjust(
     member = seen[np.unique(focal_index, return_index=True)[1]]
     known_focal = setup.focal_log_sigma[groups] == 0
     sigma = np.maximum(table.node_sigma_px[tracks.node], _MODEL_SIGMA_PX * cameras.unit_px[view])
+    if slack is not None:
+        sigma = slack * sigma
     more, freed = None, setup.freed
     if freed is not None or cameras.fisheye[seen].any() or cameras.k2[seen].any():
         none = np.zeros(len(groups))
@@ -251,7 +260,7 @@ def refine(setup: Setup, cameras: Cameras, *, trusted: Mask | None = None) -> St
         structure = triangulate_scene(setup, cameras, threshold, use=use, few=few)
         bundle = BundleOptions(
             loss_scale=threshold,
-            damping=_LITTLE_DAMPING if many else BundleOptions.damping,
+            damping=LITTLE_DAMPING if many else BundleOptions.damping,
             max_iterations=_STEPS,
             tolerance=_LAST_TOLERANCE if is_last else _TOLERANCE,
             least_motion=_LAST_MOTION if is_last else 0.0,

@@ -1,0 +1,258 @@
+"""Loops that a weak join keeps open are closed.
+
+Where next to nothing is seen twice, as at a corner between plain walls, few matches on one plane
+are all that joins a part of a walk to the rest. They leave open by some degrees how it turns there,
+and how large it is, and all that follows is put that much aside. Where the walk comes back, a pair
+as good as any other then contradicts the scene. Its matches fit nowhere, so that bundle adjustment,
+which is given what fits, never hears of them.
+
+Here it does: what either side of the join makes of its points by itself is tied to the other side
+by the join's own matches and those of the pair, whether they fit or not, first loosely, then as
+tightly as everything else. What gives way is what is held least.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
+
+from pointmap.camera import Array, Index, Mask, rotation_angle_deg
+from recon.alignment.camera_model import BundleOptions
+from recon.alignment.cameras import Cameras
+from recon.alignment.first_cameras import PoseGraph
+from recon.alignment.refinement import (
+    LITTLE_DAMPING,
+    Setup,
+    Structure,
+    adjust,
+    agreeing_edges,
+    triangulate_scene,
+)
+from recon.alignment.tracks import (
+    TrackSet,
+    fitting_matches,
+    keep_observations,
+    match_midpoints,
+    node_thresholds,
+)
+
+logger = logging.getLogger(__name__)
+
+# A join is weak beside a pair that contradicts it where it is held by no more points, each of which
+# a third photo sees too, than the pair has matches, times this.
+_WEAK = 2
+# Such pairs are sure: a wrong pose has fewer matches (see recon.alignment.hanging_groups). With
+# fewer, though right, two joins of one wall leave open what the loop could tell.
+_SURE_INLIERS = 60
+# Each costs a few rounds of bundle adjustment.
+_TRIED = 4
+# How many times as large as usual errors of what ties the two sides may be, round by round.
+_SLACK = (30.0, 8.0, 2.0, 1.0)
+_STEPS, _TOLERANCE = 30, 1e-5
+# Of the matches that held a join, verified or not, this share has to fit in the end.
+_KEPT_SHARE = 0.8
+
+
+def close_loops(setup: Setup, structure: Structure, graph: PoseGraph) -> Structure:
+    """Return the structure with those pairs in agreement that contradict it only as far as a weak
+    join leaves it open where one of its sides is; with new points then, and cameras to be adjusted.
+
+    ``graph``: the relative poses of the edges. A pair counts on whose pose many matches agree, and
+    whose photos are turned to each other as it says. The structure comes back as it is where there
+    is none.
+    """
+    strength = np.bincount(setup.table.edge[setup.table.inlier], minlength=setup.edges)
+    against = np.flatnonzero(_contradicting(setup, structure.cameras, graph, strength))
+    shared = _shared_points(setup, structure) if len(against) else None
+    for edge in against[np.argsort(-strength[against], kind="stable")][:_TRIED].tolist():
+        side = _weak_side(shared, *graph.pairs[edge].tolist(), most=_WEAK * int(strength[edge]))
+        if side is None or agreeing_edges(setup, structure.cameras)[edge]:
+            continue
+        cameras = _closed(setup, structure.cameras, graph, edge, side)
+        if cameras is not None:
+            use = agreeing_edges(setup, cameras)[setup.table.edge]
+            structure = triangulate_scene(setup, cameras, setup.options.threshold_px, use=use)
+    return structure
+
+
+def _contradicting(setup: Setup, cameras: Cameras, graph: PoseGraph, strength: Index) -> Mask:
+    """Return which sure edges (E,), of ``strength`` (E,) matches, don't agree with the cameras, but
+    for the way their photos turn.
+    """
+    placed = cameras.registered[graph.pairs].all(axis=1)
+    alike = _turned_deg(cameras, graph).min(axis=0) < setup.options.max_edge_error_deg
+    sure = graph.moves & (strength >= _SURE_INLIERS)
+    return np.asarray(placed & sure & alike & ~agreeing_edges(setup, cameras))
+
+
+def _turned_deg(cameras: Cameras, graph: PoseGraph) -> Array:
+    """Return how far photos are turned from what either pose of their edge (2, E) says."""
+    first, second = graph.pairs.T
+    rotation = cameras.cam_to_world[:, :3, :3]
+    relative = rotation[first].transpose(0, 2, 1) @ rotation[second]
+    poses = graph.cam2_to_cam1, graph.alternative
+    return np.stack(
+        [rotation_angle_deg(pose[:, :3, :3].transpose(0, 2, 1) @ relative) for pose in poses]
+    )
+
+
+def _shared_points(setup: Setup, structure: Structure) -> sparse.csr_matrix:
+    """Return how many points that a third photo sees, too, any two photos share (N, N)."""
+    tracks = structure.tracks
+    often = (np.bincount(tracks.point, minlength=len(tracks.points)) > 2)[tracks.point]
+    where = setup.table.node_view[tracks.node][often], tracks.point[often]
+    shape = len(structure.cameras.registered), len(tracks.points)
+    seen = sparse.csr_array((np.ones(len(where[0]), np.int32), where), shape=shape)
+    shared = sparse.csr_matrix(seen @ seen.T)
+    shared.setdiag(0)
+    shared.eliminate_zeros()
+    return shared
+
+
+def _weak_side(shared: sparse.csr_matrix, first: int, second: int, *, most: int) -> Mask | None:
+    """Return the photos (N,) on one side of the weakest join between two, None where it is held by
+    more than ``most`` of the points that photos share: the least cut (Ford and Fulkerson 1956).
+    """
+    flow = csgraph.maximum_flow(shared, first, second)
+    if flow.flow_value > most:
+        return None
+    left = shared - flow.flow
+    left.data = np.maximum(left.data, 0)
+    left.eliminate_zeros()
+    side = np.zeros(shared.shape[0], bool)
+    side[csgraph.breadth_first_order(left, first, return_predecessors=False)] = True
+    return side
+
+
+def _closed(
+    setup: Setup, before: Cameras, graph: PoseGraph, edge: int, side: Mask
+) -> Cameras | None:
+    """Return the cameras with the contradicting ``edge`` in agreement, None where that is not to be
+    had together with what joins a ``side`` (N,) to the other.
+    """
+    table = setup.table
+    agreeing = agreeing_edges(setup, before)
+    across = side[graph.pairs[:, 0]] != side[graph.pairs[:, 1]]
+    joining = np.flatnonzero(across & agreeing)
+    ties = _Ties(setup, graph, np.append(joining, edge), edge)
+    near = np.zeros(len(side), bool)
+    near[graph.pairs[ties.edges].ravel()] = True
+    own = _own_points(setup, before, (agreeing & ~across)[table.edge], near)
+    cameras = before
+    for slack in _SLACK:
+        tracks, loose = ties.added(cameras, own)
+        options = BundleOptions(
+            loss_scale=setup.options.threshold_px,
+            damping=LITTLE_DAMPING,
+            max_iterations=_STEPS,
+            tolerance=_TOLERANCE,
+        )
+        found = adjust(
+            setup, Structure(cameras, tracks), options, slack=np.where(loose, slack, 1.0)
+        )
+        cameras = found.cameras
+        own = replace(own, points=found.tracks.points[: len(own.points)])
+    held = [_fitting(setup, one, joining) for one in (before, cameras)]
+    agrees = bool(agreeing_edges(setup, cameras)[edge])
+    logger.debug(
+        "pair %s closes a loop: %s; %d matches held it, %d do",
+        graph.pairs[edge].tolist(),
+        agrees,
+        *held,
+    )
+    return cameras if agrees and held[1] >= _KEPT_SHARE * held[0] else None
+
+
+def _own_points(setup: Setup, cameras: Cameras, use: Mask, near: Mask) -> TrackSet:
+    """Return the points of the matches ``use`` (M,): all of the photos ``near`` (N,) a join, and of
+    the others a part.
+    """
+    table, threshold = setup.table, setup.options.threshold_px
+    here = near[table.node_view[table.first]] | near[table.node_view[table.second]]
+    close = triangulate_scene(setup, cameras, threshold, use=use & here).tracks
+    taken = np.zeros(len(table.node_view), bool)
+    taken[close.node] = True
+    spread = triangulate_scene(setup, cameras, threshold, use=use, few=True).tracks
+    twice = np.zeros(len(spread.points), bool)
+    twice[spread.point[taken[spread.node]]] = True
+    spread = keep_observations(spread, ~twice[spread.point])
+    return TrackSet(
+        np.concatenate([close.points, spread.points]),
+        np.concatenate([close.point, spread.point + len(close.points)]),
+        np.concatenate([close.node, spread.node]),
+    )
+
+
+@dataclass(frozen=True)
+class _Ties:
+    """The verified matches of ``edges`` across a join, of which one contradicts the scene."""
+
+    setup: Setup
+    graph: PoseGraph
+    edges: Index
+    contradicting: int
+
+    def added(self, cameras: Cameras, own: TrackSet) -> tuple[TrackSet, Mask]:
+        """Return the tracks and, at either end of a match that has a point of its ``own``, the
+        other end as one more observation of it; where neither end has one, a new point. Then which
+        of the observations (M,) those are.
+        """
+        table = self.setup.table
+        rows = np.flatnonzero(table.inlier & np.isin(table.edge, self.edges))
+        first, second = table.first[rows], table.second[rows]
+        point = np.full(len(table.node_view), -1)
+        point[own.node] = own.point
+        points = self._points(cameras, rows)
+        new = (point[first] < 0) & (point[second] < 0)
+        for node in (first, second):
+            view = table.node_view[node]
+            new &= cameras.to_camera(view, np.nan_to_num(points))[:, 2] > 0
+        new &= np.isfinite(points).all(axis=1)
+        number = len(own.points) + np.arange(int(new.sum()))
+        by_first, by_second = point[first] >= 0, point[second] >= 0
+        added = [
+            (point[first[by_first]], second[by_first]),
+            (point[second[by_second]], first[by_second]),
+            (number, first[new]),
+            (number, second[new]),
+        ]
+        every_point = np.concatenate([own.point, *(p for p, _ in added)])
+        every_node = np.concatenate([own.node, *(n for _, n in added)])
+        order = np.argsort(every_point, kind="stable")
+        tracks = TrackSet(
+            np.concatenate([own.points, points[new]]), every_point[order], every_node[order]
+        )
+        return tracks, order >= len(own.node)
+
+    def _points(self, cameras: Cameras, rows: Index) -> Array:
+        """Return the points (R, 3) of matches, those of the contradicting edge as its pose has
+        them, as long as the cameras contradict it.
+        """
+        table = self.setup.table
+        points = match_midpoints(table, cameras, rows)[0]
+        if agreeing_edges(self.setup, cameras)[self.contradicting]:
+            return points
+        i, j = self.graph.pairs[self.contradicting].tolist()
+        of_edge = self.graph.cam2_to_cam1, self.graph.alternative
+        nearer = int(np.argmin(_turned_deg(cameras, self.graph)[:, self.contradicting]))
+        pose = of_edge[nearer][self.contradicting].copy()
+        length = np.linalg.norm(cameras.centre[i] - cameras.centre[j])
+        pose[:3, 3] *= length / max(float(np.linalg.norm(pose[:3, 3])), 1e-12)
+        poses = cameras.cam_to_world.copy()
+        poses[j] = poses[i] @ pose
+        mine = table.edge[rows] == self.contradicting
+        apart = replace(cameras, cam_to_world=poses)
+        points[mine] = match_midpoints(table, apart, rows[mine])[0]
+        return points
+
+
+def _fitting(setup: Setup, cameras: Cameras, edges: Index) -> int:
+    """Return how many matches of the ``edges``, verified or not, fit the cameras."""
+    table = setup.table
+    limits = node_thresholds(table, cameras, setup.options.threshold_px)
+    use = np.isin(table.edge, edges)
+    return int(fitting_matches(table, cameras, limits=limits, use=use).sum())
