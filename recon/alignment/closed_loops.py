@@ -50,6 +50,9 @@ _WEAK = 2
 _SURE_INLIERS = 60
 # Each costs a few rounds of bundle adjustment.
 _TRIED = 4
+# Points of one side that the other sees, by matches across the join: without them the size of the
+# side is open, and two pairs agree with any.
+_LEAST_SEEN = 5
 # How many times as large as usual errors of what ties the two sides may be, round by round.
 _SLACK = (30.0, 8.0, 2.0, 1.0)
 _STEPS, _TOLERANCE = 30, 1e-5
@@ -66,7 +69,7 @@ def close_loops(setup: Setup, structure: Structure, graph: PoseGraph) -> Structu
     is none.
     """
     strength = np.bincount(setup.table.edge[setup.table.inlier], minlength=setup.edges)
-    against = np.flatnonzero(_contradicting(setup, structure.cameras, graph, strength))
+    against = _contradicting(setup, structure.cameras, graph)
     shared = _shared_points(setup, structure) if len(against) else None
     for edge in against[np.argsort(-strength[against], kind="stable")][:_TRIED].tolist():
         side = _weak_side(shared, *graph.pairs[edge].tolist(), most=_WEAK * int(strength[edge]))
@@ -79,14 +82,11 @@ def close_loops(setup: Setup, structure: Structure, graph: PoseGraph) -> Structu
     return structure
 
 
-def _contradicting(setup: Setup, cameras: Cameras, graph: PoseGraph, strength: Index) -> Mask:
-    """Return which sure edges (E,), of ``strength`` (E,) matches, don't agree with the cameras, but
-    for the way their photos turn.
-    """
+def _contradicting(setup: Setup, cameras: Cameras, graph: PoseGraph) -> Index:
+    """Return the edges that don't agree with the cameras, but for the way their photos turn."""
     placed = cameras.registered[graph.pairs].all(axis=1)
     alike = _turned_deg(cameras, graph).min(axis=0) < setup.options.max_edge_error_deg
-    sure = graph.moves & (strength >= _SURE_INLIERS)
-    return np.asarray(placed & sure & alike & ~agreeing_edges(setup, cameras))
+    return np.flatnonzero(placed & graph.moves & alike & ~agreeing_edges(setup, cameras))
 
 
 def _turned_deg(cameras: Cameras, graph: PoseGraph) -> Array:
@@ -138,10 +138,14 @@ def _closed(
     agreeing = agreeing_edges(setup, before)
     across = side[graph.pairs[:, 0]] != side[graph.pairs[:, 1]]
     joining = np.flatnonzero(across & agreeing)
-    ties = _Ties(setup, graph, np.append(joining, edge), edge)
+    against = _contradicting(setup, before, graph)
+    ties = _Ties(setup, graph, np.union1d(joining, against[across[against]]))
     near = np.zeros(len(side), bool)
     near[graph.pairs[ties.edges].ravel()] = True
     own = _own_points(setup, before, (agreeing & ~across)[table.edge], near)
+    sure = np.bincount(table.edge[table.inlier], minlength=setup.edges)[ties.edges].max()
+    if sure < _SURE_INLIERS or ties.seen(own) < _LEAST_SEEN:
+        return None
     cameras = before
     for slack in _SLACK:
         tracks, loose = ties.added(cameras, own)
@@ -189,12 +193,22 @@ def _own_points(setup: Setup, cameras: Cameras, use: Mask, near: Mask) -> TrackS
 
 @dataclass(frozen=True)
 class _Ties:
-    """The verified matches of ``edges`` across a join, of which one contradicts the scene."""
+    """The verified matches of ``edges`` across a join, some of which contradict the scene."""
 
     setup: Setup
     graph: PoseGraph
     edges: Index
-    contradicting: int
+
+    def _matches(self) -> tuple[Index, Index, Index]:
+        """Return the rows of the matches (R,) and their two nodes."""
+        table = self.setup.table
+        rows = np.flatnonzero(table.inlier & np.isin(table.edge, self.edges))
+        return rows, table.first[rows], table.second[rows]
+
+    def seen(self, own: TrackSet) -> int:
+        """Return how many of the matches have one of the ``own`` points at an end."""
+        _, first, second = self._matches()
+        return int((np.isin(first, own.node) | np.isin(second, own.node)).sum())
 
     def added(self, cameras: Cameras, own: TrackSet) -> tuple[TrackSet, Mask]:
         """Return the tracks and, at either end of a match that has a point of its ``own``, the
@@ -202,8 +216,7 @@ class _Ties:
         of the observations (M,) those are.
         """
         table = self.setup.table
-        rows = np.flatnonzero(table.inlier & np.isin(table.edge, self.edges))
-        first, second = table.first[rows], table.second[rows]
+        rows, first, second = self._matches()
         point = np.full(len(table.node_view), -1)
         point[own.node] = own.point
         points = self._points(cameras, rows)
@@ -229,24 +242,23 @@ class _Ties:
         return tracks, order >= len(own.node)
 
     def _points(self, cameras: Cameras, rows: Index) -> Array:
-        """Return the points (R, 3) of matches, those of the contradicting edge as its pose has
-        them, as long as the cameras contradict it.
+        """Return the points (R, 3) of matches, those of an edge that contradicts the cameras as its
+        pose has them, from its first photo.
         """
-        table = self.setup.table
+        table, graph = self.setup.table, self.graph
         points = match_midpoints(table, cameras, rows)[0]
-        if agreeing_edges(self.setup, cameras)[self.contradicting]:
-            return points
-        i, j = self.graph.pairs[self.contradicting].tolist()
-        of_edge = self.graph.cam2_to_cam1, self.graph.alternative
-        nearer = int(np.argmin(_turned_deg(cameras, self.graph)[:, self.contradicting]))
-        pose = of_edge[nearer][self.contradicting].copy()
-        length = np.linalg.norm(cameras.centre[i] - cameras.centre[j])
-        pose[:3, 3] *= length / max(float(np.linalg.norm(pose[:3, 3])), 1e-12)
-        poses = cameras.cam_to_world.copy()
-        poses[j] = poses[i] @ pose
-        mine = table.edge[rows] == self.contradicting
-        apart = replace(cameras, cam_to_world=poses)
-        points[mine] = match_midpoints(table, apart, rows[mine])[0]
+        agreeing = agreeing_edges(self.setup, cameras)[self.edges]
+        nearer = _turned_deg(cameras, graph).argmin(axis=0)
+        for edge in self.edges[~agreeing].tolist():
+            i, j = graph.pairs[edge].tolist()
+            pose = (graph.cam2_to_cam1, graph.alternative)[nearer[edge]][edge].copy()
+            length = np.linalg.norm(cameras.centre[i] - cameras.centre[j])
+            pose[:3, 3] *= length / max(float(np.linalg.norm(pose[:3, 3])), 1e-12)
+            poses = cameras.cam_to_world.copy()
+            poses[j] = poses[i] @ pose
+            mine = table.edge[rows] == edge
+            apart = replace(cameras, cam_to_world=poses)
+            points[mine] = match_midpoints(table, apart, rows[mine])[0]
         return points
 
 
