@@ -45,8 +45,9 @@ logger = logging.getLogger(__name__)
 # A join is weak beside a pair that contradicts it where it is held by no more points, each of which
 # a third photo sees too, than the pair has matches, times this.
 _WEAK = 2
-# Such pairs are sure: a wrong pose has fewer matches (see recon.alignment.hanging_groups). With
-# fewer, though right, two joins of one wall leave open what the loop could tell.
+# Of the pairs across a join one at least has so many matches, and is not wrong (see
+# recon.alignment.hanging_groups). With fewer, though right, two joins at plain walls leave open
+# what the loop could tell.
 _SURE_INLIERS = 60
 # Each costs a few rounds of bundle adjustment.
 _TRIED = 4
@@ -68,25 +69,29 @@ def close_loops(setup: Setup, structure: Structure, graph: PoseGraph) -> Structu
     whose photos are turned to each other as it says. The structure comes back as it is where there
     is none.
     """
+    agreeing = agreeing_edges(setup, structure.cameras)
+    against = np.flatnonzero(_contradicting(setup, structure.cameras, graph, agreeing))
+    if len(against) == 0:
+        return structure
     strength = np.bincount(setup.table.edge[setup.table.inlier], minlength=setup.edges)
-    against = _contradicting(setup, structure.cameras, graph)
-    shared = _shared_points(setup, structure) if len(against) else None
+    shared = _shared_points(setup, structure)
     for edge in against[np.argsort(-strength[against], kind="stable")][:_TRIED].tolist():
         side = _weak_side(shared, *graph.pairs[edge].tolist(), most=_WEAK * int(strength[edge]))
-        if side is None or agreeing_edges(setup, structure.cameras)[edge]:
+        if side is None or agreeing[edge]:
             continue
-        cameras = _closed(setup, structure.cameras, graph, edge, side)
+        cameras = _closed(setup, structure.cameras, graph, edge, side, agreeing, strength)
         if cameras is not None:
-            use = agreeing_edges(setup, cameras)[setup.table.edge]
+            agreeing = agreeing_edges(setup, cameras)
+            use = agreeing[setup.table.edge]
             structure = triangulate_scene(setup, cameras, setup.options.threshold_px, use=use)
     return structure
 
 
-def _contradicting(setup: Setup, cameras: Cameras, graph: PoseGraph) -> Index:
-    """Return the edges that don't agree with the cameras, but for the way their photos turn."""
+def _contradicting(setup: Setup, cameras: Cameras, graph: PoseGraph, agreeing: Mask) -> Mask:
+    """Return which edges (E,) don't agree with the cameras, but for the way their photos turn."""
     placed = cameras.registered[graph.pairs].all(axis=1)
     alike = _turned_deg(cameras, graph).min(axis=0) < setup.options.max_edge_error_deg
-    return np.flatnonzero(placed & graph.moves & alike & ~agreeing_edges(setup, cameras))
+    return np.asarray(placed & graph.moves & alike & ~agreeing)
 
 
 def _turned_deg(cameras: Cameras, graph: PoseGraph) -> Array:
@@ -129,22 +134,29 @@ def _weak_side(shared: sparse.csr_matrix, first: int, second: int, *, most: int)
 
 
 def _closed(
-    setup: Setup, before: Cameras, graph: PoseGraph, edge: int, side: Mask
+    setup: Setup,
+    before: Cameras,
+    graph: PoseGraph,
+    edge: int,
+    side: Mask,
+    agreeing: Mask,
+    strength: Index,
 ) -> Cameras | None:
     """Return the cameras with the contradicting ``edge`` in agreement, None where that is not to be
     had together with what joins a ``side`` (N,) to the other.
+
+    ``agreeing`` (E,): which edges agree before, of ``strength`` (E,) matches each.
     """
     table = setup.table
-    agreeing = agreeing_edges(setup, before)
     across = side[graph.pairs[:, 0]] != side[graph.pairs[:, 1]]
-    joining = np.flatnonzero(across & agreeing)
-    against = _contradicting(setup, before, graph)
-    ties = _Ties(setup, graph, np.union1d(joining, against[across[against]]))
+    joining = across & agreeing
+    ties = _Ties(setup, graph, across & (agreeing | _contradicting(setup, before, graph, agreeing)))
+    if strength[ties.edges].max() < _SURE_INLIERS:
+        return None
     near = np.zeros(len(side), bool)
     near[graph.pairs[ties.edges].ravel()] = True
     own = _own_points(setup, before, (agreeing & ~across)[table.edge], near)
-    sure = np.bincount(table.edge[table.inlier], minlength=setup.edges)[ties.edges].max()
-    if sure < _SURE_INLIERS or ties.seen(own) < _LEAST_SEEN:
+    if ties.seen(own) < _LEAST_SEEN:
         return None
     cameras = before
     for slack in _SLACK:
@@ -161,7 +173,7 @@ def _closed(
         cameras = found.cameras
         own = replace(own, points=found.tracks.points[: len(own.points)])
     held = [_fitting(setup, one, joining) for one in (before, cameras)]
-    agrees = bool(agreeing_edges(setup, cameras)[edge])
+    agrees = bool(agreeing_edges(setup, cameras, only=ties.edges)[edge])
     logger.debug(
         "pair %s closes a loop: %s; %d matches held it, %d do",
         graph.pairs[edge].tolist(),
@@ -193,16 +205,16 @@ def _own_points(setup: Setup, cameras: Cameras, use: Mask, near: Mask) -> TrackS
 
 @dataclass(frozen=True)
 class _Ties:
-    """The verified matches of ``edges`` across a join, some of which contradict the scene."""
+    """The verified matches of ``edges`` (E,) across a join, some of which contradict the scene."""
 
     setup: Setup
     graph: PoseGraph
-    edges: Index
+    edges: Mask
 
     def _matches(self) -> tuple[Index, Index, Index]:
         """Return the rows of the matches (R,) and their two nodes."""
         table = self.setup.table
-        rows = np.flatnonzero(table.inlier & np.isin(table.edge, self.edges))
+        rows = np.flatnonzero(table.inlier & self.edges[table.edge])
         return rows, table.first[rows], table.second[rows]
 
     def seen(self, own: TrackSet) -> int:
@@ -247,9 +259,9 @@ class _Ties:
         """
         table, graph = self.setup.table, self.graph
         points = match_midpoints(table, cameras, rows)[0]
-        agreeing = agreeing_edges(self.setup, cameras)[self.edges]
+        agreeing = agreeing_edges(self.setup, cameras, only=self.edges)
         nearer = _turned_deg(cameras, graph).argmin(axis=0)
-        for edge in self.edges[~agreeing].tolist():
+        for edge in np.flatnonzero(self.edges & ~agreeing).tolist():
             i, j = graph.pairs[edge].tolist()
             pose = (graph.cam2_to_cam1, graph.alternative)[nearer[edge]][edge].copy()
             length = np.linalg.norm(cameras.centre[i] - cameras.centre[j])
@@ -262,9 +274,9 @@ class _Ties:
         return points
 
 
-def _fitting(setup: Setup, cameras: Cameras, edges: Index) -> int:
-    """Return how many matches of the ``edges``, verified or not, fit the cameras."""
+def _fitting(setup: Setup, cameras: Cameras, edges: Mask) -> int:
+    """Return how many matches of the ``edges`` (E,), verified or not, fit the cameras."""
     table = setup.table
     limits = node_thresholds(table, cameras, setup.options.threshold_px)
-    use = np.isin(table.edge, edges)
+    use = edges[table.edge]
     return int(fitting_matches(table, cameras, limits=limits, use=use).sum())

@@ -280,21 +280,38 @@ def _without_faint_lenses(cameras: Cameras) -> Cameras:
     return replace(cameras, k1=np.where(faint, 0.0, cameras.k1))
 
 
-def share_explained(setup: Setup, cameras: Cameras, *, threshold_px: float | None = None) -> Array:
+def share_explained(
+    setup: Setup,
+    cameras: Cameras,
+    *,
+    threshold_px: float | None = None,
+    only: Mask | None = None,
+) -> Array:
     """Return the share (E,) of each edge's verified matches that fit the cameras.
 
     0 for an edge with a photo that is not placed. ``threshold_px``: the final one by default.
+    ``only`` (E,): the edges that are asked for, all by default; of others 0.
     """
     table = setup.table
     limits = node_thresholds(table, cameras, threshold_px or setup.options.threshold_px)
-    fits = fitting_matches(table, cameras, limits=limits, use=table.inlier)
+    use = table.inlier if only is None else table.inlier & only[table.edge]
+    fits = fitting_matches(table, cameras, limits=limits, use=use)
     total = np.bincount(table.edge[table.inlier], minlength=setup.edges)
     return np.bincount(table.edge[fits], minlength=setup.edges) / np.maximum(total, 1)
 
 
-def agreeing_edges(setup: Setup, cameras: Cameras, *, threshold_px: float | None = None) -> Mask:
-    """Return which edges (E,) are part of the scene: enough of their verified matches fit."""
-    return share_explained(setup, cameras, threshold_px=threshold_px) > _AGREEING_SHARE
+def agreeing_edges(
+    setup: Setup,
+    cameras: Cameras,
+    *,
+    threshold_px: float | None = None,
+    only: Mask | None = None,
+) -> Mask:
+    """Return which edges (E,), of ``only`` some, are part of the scene: enough of their verified
+    matches fit.
+    """
+    share = share_explained(setup, cameras, threshold_px=threshold_px, only=only)
+    return share > _AGREEING_SHARE
 
 
 def without(setup: Setup, structure: Structure, photos: Mask) -> Structure:

@@ -1,0 +1,93 @@
+"""Loops of a walk that a weak join keeps open."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from benchmarks.alignment_scale import scored
+from benchmarks.walk_scenes import Walk, WalkErrors, make_walk
+from pointmap.camera import rigid, rotation_exp
+from recon.alignment import align, closed_loops
+from recon.alignment.closed_loops import _weak_side
+from recon.stage_results import PairEdge, PairEvidence
+
+COUNT, LOOP, CUT = 76, 60, 31
+# Matches of the join, how far its pose is turned (its direction by four times as much), and how
+# many key points of the two pairs other photos match, too.
+FEW, OFF_DEG, SHARED = 25, 8.0, 4
+
+
+def walked(seed: int) -> Walk:
+    return make_walk(COUNT, loop=LOOP, seed=seed, errors=WalkErrors(wrong_pairs=0.0))
+
+
+def joined_at_two_places(walk: Walk, *, shared: int = SHARED) -> PairEvidence:
+    """What the photos say where one side of the loop has two pairs in common with the other: one at
+    a weak join, few matches and a pose that is off, and one where the walk comes back.
+    """
+    apart = walk.evidence.apart(np.arange(COUNT) < CUT)
+    across = [e for e in walk.evidence.edges if e.matches.i < CUT <= e.matches.j]
+    (join,) = (e for e in across if (e.matches.i, e.matches.j) == (CUT - 1, CUT))
+    back = max(
+        (e for e in across if e.matches.j - e.matches.i > LOOP / 2), key=lambda e: len(e.matches)
+    )
+    edges = [*apart.edges, alone(weakened(join), shared), alone(back, shared)]
+    return replace(apart, edges=sorted(edges, key=lambda e: (e.matches.i, e.matches.j)))
+
+
+def weakened(edge: PairEdge) -> PairEdge:
+    """The edge with few matches, near each other, and a pose that is some degrees off."""
+    right = np.flatnonzero(edge.pose.inliers)
+    middle = edge.matches.xy_i[right].mean(axis=0)
+    distance = np.linalg.norm(edge.matches.xy_i[right] - middle, axis=1)
+    few = np.zeros(len(edge.matches), bool)
+    few[right[np.argsort(distance)[:FEW]]] = True
+    pose = edge.pose.cam2_to_cam1
+    turn, aside = rotation_exp(np.radians([[0.2 * OFF_DEG, OFF_DEG, 0.0], [0.0, 4 * OFF_DEG, 0.0]]))
+    off = rigid(turn @ pose[:3, :3], aside @ pose[:3, 3])
+    return PairEdge(
+        edge.matches.select(few),
+        replace(edge.pose, cam2_to_cam1=off, inliers=np.ones(FEW, bool)),
+    )
+
+
+def alone(edge: PairEdge, shared: int) -> PairEdge:
+    """The edge with key points that no other one has, but for so many."""
+    index_i, index_j = (
+        np.where(np.arange(len(index)) < shared, index, -1)
+        for index in (edge.matches.index_i, edge.matches.index_j)
+    )
+    return replace(edge, matches=replace(edge.matches, index_i=index_i, index_j=index_j))
+
+
+@pytest.mark.parametrize("seed", [3, 6, 7])
+def test_a_loop_closes_over_a_weak_join(seed: int):
+    walk = walked(seed)
+    found = scored(walk, align(walk.photos, joined_at_two_places(walk)))
+    assert found.placed >= COUNT - 3  # Those that stand at corners see next to nothing.
+    assert found.max_rotation_deg < 0.5 and found.max_position_m < 0.1
+    assert found.gap_m < 0.03
+
+
+def test_a_loop_whose_size_nothing_tells_stays_open(monkeypatch: pytest.MonkeyPatch):
+    # On level ground two pairs agree with a side of any size, if only it is at its place.
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(closed_loops, "adjust", never)
+    walk = walked(3)
+    found = scored(walk, align(walk.photos, joined_at_two_places(walk, shared=0)))
+    assert found.placed == COUNT and found.max_position_m > 0.2  # open it is
+
+
+def test_the_weakest_join_between_two_photos_is_found():
+    shared = np.zeros((6, 6), np.int32)
+    for i, j, points in ((0, 1, 90), (1, 2, 80), (2, 3, 5), (3, 4, 70), (4, 5, 60), (0, 5, 4)):
+        shared[i, j] = shared[j, i] = points
+    side = _weak_side(sparse.csr_matrix(shared), 1, 4, most=9)
+    assert side is not None and np.flatnonzero(side).tolist() == [0, 1, 2]
+    assert _weak_side(sparse.csr_matrix(shared), 1, 4, most=8) is None
