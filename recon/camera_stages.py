@@ -94,7 +94,7 @@ def aligned_cameras(
         lens = LensModel(k1=options.lens != "pinhole")
         how = by_place, options.align, options.seed, lens
         depends_on = names, inputs.known, evidence, learned, how, start
-        key = content_key("alignment", 22, *depends_on)
+        key = content_key("alignment", 23, *depends_on)
         steps = Steps(inputs.work, key)
         alignment = inputs.work.once(
             key,
@@ -147,7 +147,7 @@ def _held_by_maps(
         return found or with_depth_maps(photos, alignment, maps, focals)
 
     depends_on = alignment, maps, evidence, options.align, options.seed, lens
-    return inputs.work.once(content_key("alignment with maps", 2, *depends_on), held)
+    return inputs.work.once(content_key("alignment with maps", 3, *depends_on), held)
 
 
 def solved_with_zooms(
@@ -159,7 +159,7 @@ def solved_with_zooms(
     inputs, (evidence, alignment) = matched.inputs, found
     with run.stage(f"Comparing zooms{place}"):
         zooms = inputs.work.once(
-            content_key("zooms", 8, evidence, alignment, options.align, inputs.known),
+            content_key("zooms", 9, evidence, alignment, options.align, inputs.known),
             lambda: cameras_by_zoom(
                 inputs.photos,
                 evidence,
@@ -192,7 +192,7 @@ def solved_with_lenses(
         if always or options.lens == "auto":
             bent = inputs.work.once(
                 content_key(
-                    "fisheyes", 4, *found, matched.matches, options.align, always, options.seed
+                    "fisheyes", 5, *found, matched.matches, options.align, always, options.seed
                 ),
                 lambda: as_fisheyes(
                     inputs,
@@ -213,7 +213,7 @@ def solved_with_lenses(
             return found
         cut_out = options.lens == "auto"
         chosen = inputs.work.once(
-            content_key("lenses", 8, *found, options.align, options.seed, cut_out),
+            content_key("lenses", 9, *found, options.align, options.seed, cut_out),
             lambda: solved_lenses(
                 inputs.photos,
                 evidence,
@@ -232,7 +232,7 @@ def solved_with_lenses(
             )
     with run.stage(f"Trying other focal lengths{place}"):
         better = inputs.work.once(
-            content_key("better start", 1, evidence, chosen, options.align, options.seed),
+            content_key("better start", 2, evidence, chosen, options.align, options.seed),
             lambda: from_better_start(
                 inputs.photos,
                 evidence,
