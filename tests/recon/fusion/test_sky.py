@@ -121,6 +121,29 @@ def test_a_piece_of_sky_between_gables_is_known_by_other_photos(
     assert sky.any() == is_sky
 
 
+def test_a_sky_behind_branches_is_known_by_other_photos(
+    photo: np.ndarray, confirmed: np.ndarray
+) -> None:
+    photo[:ROOF] = (120, 170, 230)
+    branches = np.random.default_rng(1).random((16, WIDTH)) < 0.6
+    photo[:16][branches] = (40, 30, 20)
+    risen = np.broadcast_to(np.arange(HEIGHT)[:, None] < ROOF, confirmed.shape)
+    confirmed[: ROOF - 4] = False
+    seen = np.full(confirmed.shape, 0.3, np.float32)
+
+    def found(votes: np.ndarray | None = seen, pixels: np.ndarray = photo) -> np.ndarray:
+        return sky_mask(pixels, confirmed, risen=risen, votes=votes)
+
+    assert found()[20:ROOF].all() and not found()[ROOF + 4 :].any()
+    assert found()[:16][~branches].all()
+    # Nobody saw sky there; a wall under a plain roof; one that is not blue.
+    assert not found(None).any() and not found(seen / 2).any()
+    roofed = photo.copy()
+    roofed[:16] = (90, 60, 50)
+    assert not found(pixels=roofed)[18:].any()
+    assert not found(pixels=photo[..., ::-1].copy()).any()
+
+
 def test_what_is_masked_joins_nothing_to_the_sky(photo: np.ndarray, confirmed: np.ndarray) -> None:
     photo[ROOF:, :40] = 219  # a plain thing that a mask continues into the sky
     confirmed[ROOF:, :40] = False
