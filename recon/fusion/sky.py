@@ -26,8 +26,9 @@ _MOSTLY = 0.7
 _ABOVE = 0.9
 # Where up is known, a sky lies above the horizon, but for this much of an error, and can reach far
 # down. It is then no darker than the photo's middle level, and no redder than blue, but for so many
-# levels: plain walls are often warm.
-_HORIZON_SLACK_DEG, _LEVELS = 1.5, 4.0
+# levels: plain walls are often warm. At sunset it is at least brighter than nearly all the rest, at
+# night below so many levels.
+_HORIZON_SLACK_DEG, _LEVELS, _NIGHT = 1.5, 4.0, 16.0
 # Gradients of haze match at some depth here and there, by chance or by what JPEG makes of them. So
 # much more of a region above the horizon may be confirmed if it is blue (by so many levels), if it
 # is brighter than nearly all the rest, and if all other photos see sky in its directions.
@@ -55,10 +56,11 @@ def sky_mask(
 ) -> NDArray[np.bool_]:
     """Return the pixels (h, w) that show sky.
 
-    A smooth region that reaches the picture's upper border, lies in its upper half (or is bright,
-    not red, and above the horizon), and on most of which photos confirmed no depth is one. A plain
-    ceiling looks the same; it has little measured depth to lose. So is a blue one that branches
-    part from the border, if other photos see sky there, and what shows between the branches.
+    A smooth region that reaches the picture's upper border, lies in its upper half (where up is
+    known: above the horizon, with the colours of a sky), and on most of which photos confirmed no
+    depth is one. A plain white ceiling looks the same; it has little measured depth to lose. So is
+    a blue one that branches part from the border, if other photos see sky there, and what shows
+    between the branches.
 
     Args:
         pixels: the photo (h, w, 3) RGB, upright.
@@ -86,7 +88,8 @@ def sky_mask(
     behind = np.zeros(count, bool)
     if risen is not None:
         high = np.bincount(labels[risen], minlength=count) >= _ABOVE * area
-        like, blue, bright = _like_sky(blurred.astype(np.float32), labels, count)
+        like, blue, bright, black = _like_sky(blurred.astype(np.float32), labels, count)
+        is_sky &= high & (like | bright | black)
         allowed = _BLUE * blue + _BRIGHT * bright
         piece = high & like & bright
         if firmly is not None:
@@ -182,9 +185,9 @@ class SkyVotes:
 
 def _like_sky(
     pixels: NDArray[np.float32], labels: NDArray[Any], count: int
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which of the regions ``labels`` (h, w) of pixels (h, w, 3) may be sky by their
-    colours, which are blue, and which brighter than nearly all the rest.
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which of the regions ``labels`` (h, w) of pixels (h, w, 3) may be a sky of the day by
+    their colours, which are blue, which brighter than nearly all the rest, and which black.
     """
     size = np.maximum(np.bincount(labels.ravel(), minlength=count), 1)
     red, green, blue = (
@@ -192,7 +195,14 @@ def _like_sky(
     )
     level, every = (red + green + blue) / 3, pixels.mean(-1)
     like = (level >= float(np.median(every)) - _LEVELS) & (red <= blue + _LEVELS)
-    largest = int(np.argmax(np.where(like, size, 0)))
-    others = every[labels != largest]
-    brightest = float(np.quantile(others, _BRIGHTER_THAN)) if len(others) else 255.0
-    return like, blue - red >= _BLUE_LEVELS, level >= brightest
+    # The largest of these may be as bright as the one that is asked about, and so is that itself.
+    of_regions = np.where(like, size, 0)
+    of_regions[0] = 0
+    counted = labels != np.argmax(of_regions) if of_regions.any() else np.ones(labels.shape, bool)
+    others = np.sort(every[counted])
+    brighter = len(others) - np.searchsorted(others, level, side="right")
+    own = counted & (every > level[labels])
+    brighter = brighter - np.bincount(labels[own], minlength=count)
+    rest = len(others) - np.bincount(labels[counted], minlength=count)
+    bright = brighter <= (1 - _BRIGHTER_THAN) * rest
+    return like, blue - red >= _BLUE_LEVELS, bright, level < _NIGHT

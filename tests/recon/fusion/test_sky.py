@@ -63,6 +63,22 @@ def test_a_sky_down_to_a_low_horizon_is_known_by_it(photo: np.ndarray) -> None:
     assert not sky_mask(photo, confirmed, risen=above).any()
 
 
+@pytest.mark.parametrize(
+    ("colour", "is_sky"),
+    [((250, 170, 110), True), ((8, 8, 14), True), ((180, 56, 56), False), ((90, 70, 46), False)],
+    ids=["sunset", "night", "red cupboard", "dark wall"],
+)
+def test_where_up_is_known_a_sky_has_the_colours_of_one(
+    photo: np.ndarray, confirmed: np.ndarray, colour: tuple[int, int, int], is_sky: bool
+) -> None:
+    photo[ROOF:] = 40 + photo[ROOF:] // 2
+    photo[:ROOF] = colour
+    risen = np.broadcast_to(np.arange(HEIGHT)[:, None] < ROOF, confirmed.shape)
+    assert sky_mask(photo, confirmed)[: ROOF - 4].all()
+    assert sky_mask(photo, confirmed, risen=risen)[: ROOF - 4].all() == is_sky
+    assert not sky_mask(photo, confirmed, risen=np.zeros_like(risen)).any()
+
+
 def test_a_blue_sky_needs_depth_that_is_confirmed_beyond_doubt(photo: np.ndarray) -> None:
     low = HEIGHT - 24
     photo[:low] = (190, 205, 235)
