@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
 import sys
 import types
 from collections.abc import Iterator
@@ -57,6 +58,30 @@ def test_colours_of_few_bits_in_sixteen_are_not_dark(
     deep = ramp().astype(np.uint16) << (bits - 8)
     path = tmp_path / f"a{suffix}"
     path.write_bytes(cv2.imencode(suffix, deep[..., ::-1])[1].tobytes())
+    assert np.abs(read(path).astype(int) - ramp()).max() <= 1
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_colours_of_sixteen_bits_may_have_planes_of_their_own(
+    order: str, bits: int, tmp_path: Path
+) -> None:
+    planes = (ramp().astype(np.uint16) << (bits - 8)).transpose(2, 0, 1).astype(f"{order}u2")
+    each = planes[0].nbytes
+    # BitsPerSample, StripOffsets and StripByteCounts have a value for each plane, after the tags.
+    counts = {256: [WIDTH], 257: [HEIGHT], 258: [16] * 3, 259: [1], 262: [2], 273: [0, 1, 2]}
+    counts |= {277: [3], 278: [HEIGHT], 279: [each] * 3, 284: [2]}
+    start = 8 + 2 + 12 * len(counts) + 4
+    counts[273] = [start + 36 + each * n for n in range(3)]
+    tags, lists = b"", b""
+    for tag, values in counts.items():
+        data = struct.pack(f"{order}{len(values)}I", *values)
+        if len(data) > 4:
+            lists, data = lists + data, struct.pack(f"{order}I", start + len(lists))
+        tags += struct.pack(f"{order}HHI", tag, 4, len(values)) + data
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(counts))
+    path = tmp_path / "a.tif"
+    path.write_bytes(head + tags + bytes(4) + lists + planes.tobytes())
     assert np.abs(read(path).astype(int) - ramp()).max() <= 1
 
 
