@@ -71,9 +71,9 @@ def as_fisheyes(
     seed: int = 0,
     always: bool = False,
 ) -> tuple[PairEvidence, Alignment] | None:
-    """Return evidence, without priors, and cameras of photos that fisheyes took; None where they
-    explain the matches no better than the pinholes ``before``, or nothing speaks against these,
-    unless they are to be taken so ``always``.
+    """Return evidence and cameras of photos that fisheyes took; None where they explain the matches
+    no better than the pinholes ``before``, or nothing speaks against these, unless they are to be
+    taken so ``always``.
 
     Focal lengths that are given say what the lenses are. Those of EXIF don't: action cameras state
     that of a lens that would not bend.
@@ -113,8 +113,7 @@ def as_fisheyes(
         "long side, and lines are bent; --lens radial keeps to ordinary lenses",
         float(np.median(trial.intrinsics[:, 0, 0] / [max(p.width, p.height) for p in photos])),
     )
-    # Priors are read when they are asked for, and no file holds them twice.
-    return replace(evidence, priors=[], network_priors=None), trial
+    return evidence, trial
 
 
 def _doubtful(photos: Sequence[Photo], alignment: Alignment) -> bool:
