@@ -30,6 +30,7 @@ from pointmap.high_range import as_srgb, is_srgb
 from pointmap.other_contents import refuse_other_contents
 from pointmap.outside.regular_file import MAX_FILE_BYTES, open_regular
 from pointmap.raw_photos import BYTES_PER_PIXEL, develop, is_raw, reads_raw
+from pointmap.tiff_masks import mask_inside
 
 MAX_MEGAPIXELS = 250
 """Larger declared sizes are refused before decoding, and so are those that would take more than
@@ -64,7 +65,7 @@ _END, _SCAN = 0xD9, 0xDA
 _GREY_BITS = (8, 10, 12, 14, 16)
 _ORIENTATION = 0x0112
 # What is told of an opened picture, beside Pillow's own information.
-_TURNED, _CODED = "pointmap turned", "pointmap coded"
+_TURNED, _CODED, _MASK = "pointmap turned", "pointmap coded", "pointmap mask"
 # PhotometricInterpretation and BitsPerSample (TIFF 6.0, pages 37 and 29).
 _PHOTOMETRIC, _WHITE_IS_ZERO, _SAMPLE_BITS = 0x0106, 0, 0x0102
 # Pictures that take more are read one at a time, however many threads there are.
@@ -121,7 +122,9 @@ def open_picture(path: Path, formats: tuple[str, ...] = PHOTO_FORMATS) -> Iterat
                     _tell_sample_bits(image)
                     deep = _has_low_bytes(image)
                     # Pillow makes it upright and forgets that it was not.
-                    image.info[_TURNED] = image.format == "TIFF" and _orientation(image) != 1
+                    if image.format == "TIFF":
+                        image.info[_TURNED] = _orientation(image) != 1
+                        image.info[_MASK] = _upright_mask(file, _orientation(image))
                     image.load()
                     if deep and _is_dark(image):
                         file.seek(0)
@@ -142,6 +145,26 @@ def open_picture(path: Path, formats: tuple[str, ...] = PHOTO_FORMATS) -> Iterat
 def stored_turned(image: Image.Image) -> bool:
     """Return whether the decoder has turned or mirrored an opened picture to make it upright."""
     return bool(image.info.get(_TURNED))
+
+
+def mask_of(image: Image.Image) -> NDArray[np.bool_] | None:
+    """Return which pixels (h, w) of an opened picture a mask inside its file keeps; None for no
+    mask.
+    """
+    mask = image.info.get(_MASK)
+    return mask if isinstance(mask, np.ndarray) else None
+
+
+def upright(stored: NDArray[np.bool_], orientation: int) -> NDArray[np.bool_]:
+    """Return a map of a photo's stored pixels turned as its EXIF ``orientation`` says."""
+    if orientation not in FLIP_OR_TURN:
+        return stored
+    return np.asarray(Image.fromarray(stored).transpose(FLIP_OR_TURN[orientation]))
+
+
+def _upright_mask(file: IO[bytes], orientation: int) -> NDArray[np.bool_] | None:
+    mask = mask_inside(file)
+    return None if mask is None else upright(mask, orientation)
 
 
 def _orientation(image: Image.Image) -> int:

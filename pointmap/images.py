@@ -21,17 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pointmap.decoding import decode, is_invisible, open_picture, stored_turned
+from pointmap.decoding import decode, is_invisible, open_picture, stored_turned, upright
 from pointmap.errors import InputError, UnusablePicture
 from pointmap.exif import read_exif
 from pointmap.left_out import live_movies, tell_left_out
-from pointmap.masks import (
-    continued,
-    opaque_pixels,
-    read_mask,
-    resized_mask,
-    upright,
-)
+from pointmap.masks import continued, opaque_pixels, read_mask, resized_mask
 from pointmap.outside.patterns import TooMany, matching_paths
 from pointmap.outside.regular_file import home_expanded
 from pointmap.panorama import (

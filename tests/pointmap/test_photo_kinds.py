@@ -61,6 +61,31 @@ def test_colours_of_few_bits_in_sixteen_are_not_dark(
     assert np.abs(read(path).astype(int) - ramp()).max() <= 1
 
 
+@pytest.mark.parametrize("compression", [None, "tiff_deflate"])
+@pytest.mark.parametrize("mode", ["1", "L"])
+def test_a_mask_inside_a_tiff_is_a_mask(mode: str, compression: str | None, tmp_path: Path) -> None:
+    keep = np.zeros((HEIGHT, WIDTH), bool)
+    keep[:, WIDTH // 2 :] = True
+    mask = Image.fromarray(keep) if mode == "1" else Image.fromarray(255 * keep.astype(np.uint8))
+    path = tmp_path / "a.tif"
+    # NewSubfileType and PhotometricInterpretation of a mask; a smaller version lies in between.
+    pages = [Image.fromarray(ramp()[::2, ::2]), mask]
+    pages[1].encoderinfo = {"tiffinfo": {254: 4, 262: 4}}  # type: ignore[attr-defined]
+    Image.fromarray(ramp()).save(path, save_all=True, append_images=pages, compression=compression)
+    (photo,), _ = open_photos([path])
+    loaded = load_photo(photo, long_side=WIDTH)
+    assert loaded.usable is not None and np.array_equal(loaded.usable, keep)
+    assert np.abs(loaded.pixels.astype(int) - ramp())[keep].max() <= 1
+    # What follows the picture may be anything.
+    data = bytearray(path.read_bytes())
+    (first,) = struct.unpack_from("<I", data, 4)
+    (entries,) = struct.unpack_from("<H", data, first)
+    struct.pack_into("<I", data, first + 2 + 12 * entries, len(data) - 3)
+    path.write_bytes(data)
+    (photo,), _ = open_photos([path])
+    assert load_photo(photo, long_side=WIDTH).usable is None
+
+
 @pytest.mark.parametrize("bits", [12, 16])
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_colours_of_sixteen_bits_may_have_planes_of_their_own(
