@@ -256,8 +256,10 @@ def test_a_live_photos_film_is_no_input_but_a_film_alone_is(tmp_path: Path) -> N
 
 
 def test_subfolders_are_looked_into_when_that_is_asked_for(tmp_path: Path) -> None:
-    for name in ("b/2.jpg", "a/10.jpg", "a/9.jpg", "0.jpg", ".hidden/1.jpg"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    # Also of folders that systems keep, unless they are named.
+    copies = ("a/@eaDir/9.jpg/SYNOPHOTO_THUMB_M.jpg", "__MACOSX/0.jpg", "#recycle/3.jpg")
+    for name in ("b/2.jpg", "a/10.jpg", "a/9.jpg", "0.jpg", ".hidden/1.jpg", *copies):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(ramp()).save(tmp_path / name)
     assert find_photos([tmp_path]) == [tmp_path / "0.jpg"]
     found = find_photos([tmp_path], recursive=True)
@@ -267,6 +269,7 @@ def test_subfolders_are_looked_into_when_that_is_asked_for(tmp_path: Path) -> No
         "a/10.jpg",
         "b/2.jpg",
     ]
+    assert len(find_photos([tmp_path / "#recycle"], recursive=True)) == 1
 
 
 def test_colours_said_to_be_adobe_rgb_by_exif_alone_become_srgb(tmp_path: Path) -> None:
