@@ -331,8 +331,8 @@ def _tell_sample_bits(image: Image.Image) -> None:
     if set(image.tag_v2.get(_SAMPLE_BITS, ())) == {16}:
         order = "L" if image.tag_v2.prefix == b"II" else "B"
         image.tile = [
-            tile._replace(args=(f"{tile.args[0]};16{order}", *tile.args[1:]))
-            if tile.codec_name == "raw" and tile.args[0] in ("R", "G", "B", "A")
+            tile._replace(args=(f"{_raw_mode(tile)};16{order}", *tile.args[1:]))
+            if isinstance(tile.args, tuple) and _raw_mode(tile) in ("R", "G", "B", "A")
             else tile
             for tile in image.tile
         ]

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
+from pointmap.decoding import decode, open_picture
 from pointmap.errors import InputError, UnusablePicture, number_of, some_of
 from pointmap.file_digest import file_sha256
-from pointmap.images import PHOTO_EXTENSIONS, Photo, load_photo
+from pointmap.images import PHOTO_EXTENSIONS, Photo, resized_size
 from pointmap.masks import is_grey, read_mask
 from pointmap.photo_names import composed
 
@@ -22,12 +23,14 @@ _LITTLE = 0.1
 # What masks are called beside their ending, the surest first: by COLMAP; by RealityCapture;
 # OpenDroneMap and Metashape; tools that cut out; instant-ngp; and, in a folder of masks, as the
 # photo itself (nerfstudio, Meshroom).
-_CALLED = ("{name}", "{name}.mask", "{stem}_mask", "{stem}.mask", "mask_{stem}")
-_CALLED += ("dynamic_mask_{stem}", "{stem}")
+_CALLED = (
+    *("{name}", "{name}.mask", "{stem}_mask", "{stem}.mask", "mask_{stem}"),
+    *("dynamic_mask_{stem}", "{stem}"),
+)
 # How folders of masks are called that lie among those of photos.
 _FOLDERS = ("mask", "masks")
-# A picture that hardly has other levels than black and white is no photo.
-_TWO_LEVELS, _NEAR, _LOOKED_AT = 0.95, 16, 256
+# A picture that hardly has other levels than black and white, as films store them, is no photo.
+_TWO_LEVELS, _NEAR, _LOOKED_AT = 0.95, 24, 256
 
 
 def without_masks(folder: str | Path | None, photos: Sequence[Photo]) -> list[Photo]:
@@ -40,7 +43,7 @@ def without_masks(folder: str | Path | None, photos: Sequence[Photo]) -> list[Ph
         files = _MaskFiles(Path(folder))
         masks = {path.resolve() for photo in photos if (path := files.of(photo))}
         return [photo for photo in photos if photo.path.resolve() not in masks]
-    among = [photo for photo in _called_as_masks(photos) if _is_black_and_white(photo)]
+    among = [photo for photo in _called_as_masks(photos) if _is_black_and_white(photo.path)]
     if among:
         logger.warning(
             "%s left out, as masks of photos by their names; --masks FOLDER uses them: %s",
@@ -70,8 +73,13 @@ def _called_as_masks(photos: Sequence[Photo]) -> list[Photo]:
     ]
 
 
-def _is_black_and_white(photo: Photo) -> bool:
-    levels = load_photo(photo, long_side=_LOOKED_AT).pixels
+def _is_black_and_white(path: Path) -> bool:
+    """Return whether a picture hardly has other levels; of one that cannot be read, True."""
+    try:
+        with open_picture(path) as image:
+            levels = decode(image, *resized_size(*image.size, _LOOKED_AT))
+    except UnusablePicture:
+        return True
     return bool(((levels <= _NEAR) | (levels >= 255 - _NEAR)).mean() >= _TWO_LEVELS)
 
 
@@ -171,11 +179,7 @@ class _MaskFiles:
             for name in _mask_names(photo.path):
                 alike = listed.get(name.casefold(), [])
                 for path in sorted(alike, key=lambda path: composed(path.stem) != name):
-                    # A folder of photos is not one of masks; there a.jpg is none of a.tif.
-                    other = path.stem != photo.path.stem or path.suffix.lower() == ".png"
-                    if not path.samefile(photo.path) and (
-                        other or not path.parent.samefile(photo.path.parent)
-                    ):
+                    if not path.samefile(photo.path) and _may_be_mask(path, photo.path):
                         return path
         return None
 
@@ -190,6 +194,15 @@ class _MaskFiles:
                 paths.sort(key=lambda path: path.suffix.lower() != ".png")
             self._listed[place] = listed
         return self._listed[place]
+
+
+def _may_be_mask(path: Path, photo: Path) -> bool:
+    """Return whether a file that is called as a photo's mask may be one: called as the photo alone,
+    it may be another photo, beside it surely so, but for PNG.
+    """
+    if composed(path.stem) != composed(photo.stem) or path.suffix.lower() == ".png":
+        return True
+    return not path.parent.samefile(photo.parent) and _is_black_and_white(path)
 
 
 def _mask_names(photo: Path) -> list[str]:

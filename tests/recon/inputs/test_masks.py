@@ -82,6 +82,12 @@ def test_the_surest_name_is_the_masks(photos: list[Photo], tmp_path: Path) -> No
     ]
 
 
+def test_a_photo_of_the_same_name_is_no_mask(photos: list[Photo], tmp_path: Path) -> None:
+    save(tmp_path / "masks/0.jpg", (90, 120, 60))
+    with pytest.raises(InputError, match="has no photo's mask"):
+        with_masks(tmp_path / "masks", photos)
+
+
 def test_masks_among_photos_are_left_out_and_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
