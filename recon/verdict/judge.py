@@ -107,9 +107,8 @@ def _open_size(photos: Sequence[Photo], joint: int, group: Mask) -> str:
     """Return what is open where a photo alone joins a ``group`` (N,) to the others."""
     names = some_of([photos[k].name for k in np.flatnonzero(group).tolist()])
     return (
-        f"of {names} only {photos[joint].name} shares points with the others: nothing tells how "
-        "large what they show is beside the rest; add photos around there, each sharing half of "
-        "the last one"
+        f"{photos[joint].name} alone joins {names} to the others: nothing tells how large what "
+        "these show is beside the rest; add photos around there, each sharing half of the last one"
     )
 
 

@@ -60,7 +60,7 @@ def test_a_group_that_one_photo_joins_is_in_doubt(walk: Walk, alignment: Alignme
     assert joint == JOINT and np.flatnonzero(group).tolist() == list(range(JOINT + 1, COUNT))
     verdict = judge(walk.photos, apart)
     assert verdict is not None and verdict.word == "doubtful"
-    assert f"only {walk.photos[JOINT].name} shares points with the others" in verdict.reason
+    assert f"{walk.photos[JOINT].name} alone joins " in verdict.reason
     # What is known says how large each part is.
     given = judge(walk.photos, apart, given_poses=True)
     assert given is not None and given.word == "sound"
