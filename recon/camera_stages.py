@@ -194,21 +194,22 @@ def solved_with_lenses(
                 content_key(
                     "fisheyes", 5, *found, matched.matches, options.align, always, options.seed
                 ),
-                lambda: as_fisheyes(
-                    inputs,
-                    matched.features,
-                    matched.matches,
-                    matched.seen,
-                    found,
-                    options.focal,
-                    options.align,
-                    seed=options.seed,
-                    always=always,
+                lambda: _without_priors(
+                    as_fisheyes(
+                        inputs,
+                        matched.features,
+                        matched.matches,
+                        matched.seen,
+                        found,
+                        options.focal,
+                        options.align,
+                        seed=options.seed,
+                        always=always,
+                    )
                 ),
             )
             if bent is not None:
-                priors = evidence.priors, evidence.network_priors
-                return replace(bent[0], priors=priors[0], network_priors=priors[1]), bent[1]
+                return _with_priors(bent, evidence)
         if options.lens == "pinhole":
             return found
         cut_out = options.lens == "auto"
@@ -233,13 +234,30 @@ def solved_with_lenses(
     with run.stage(f"Trying other focal lengths{place}"):
         better = inputs.work.once(
             content_key("better start", 2, evidence, chosen, options.align, options.seed),
-            lambda: from_better_start(
-                inputs.photos,
-                evidence,
-                chosen,
-                options.align,
-                features=matched.features,
-                seed=options.seed,
+            lambda: _without_priors(
+                from_better_start(
+                    inputs.photos,
+                    evidence,
+                    chosen,
+                    options.align,
+                    features=matched.features,
+                    seed=options.seed,
+                )
             ),
         )
-    return better or (evidence, chosen)
+    return (evidence, chosen) if better is None else _with_priors(better, evidence)
+
+
+def _without_priors(found: Solved | None) -> Solved | None:
+    """Return what was found as it is kept: priors are read when they are asked for, and no file
+    holds them twice.
+    """
+    if found is None:
+        return None
+    return replace(found[0], priors=[], network_priors=None), found[1]
+
+
+def _with_priors(kept: Solved, evidence: PairEvidence) -> Solved:
+    """Return what was kept with the priors of the ``evidence``."""
+    priors, network_priors = evidence.priors, evidence.network_priors
+    return replace(kept[0], priors=priors, network_priors=network_priors), kept[1]

@@ -71,7 +71,31 @@ def _firm_groups(alignment: Alignment, seen: sparse.csr_array) -> tuple[Index, l
     ]
     tied = np.concatenate([alignment.pointmap_pairs, np.array(sure, np.int64).reshape(-1, 2)])
     ties = sparse.csr_array((np.ones(len(tied)), tuple(tied.T)), shape=(count, count))
+    group = connected_components(firm + ties, directed=False)[1]
+    looped = np.array(_loops(alignment, group), np.int64).reshape(-1, 2)
+    ties += sparse.csr_array((np.ones(len(looped)), tuple(looped.T)), shape=(count, count))
     number, group = connected_components(firm + ties, directed=False)
     sizes = np.bincount(group, minlength=number)
     large = np.flatnonzero(sizes >= _GROUP)
     return group, large[np.argsort(sizes[large], kind="stable")].tolist()
+
+
+def _loops(alignment: Alignment, group: Index) -> list[tuple[int, int]]:
+    """Return pairs (i, j) that agree with the cameras and join two groups, one of them by so many
+    matches, though of two poses, that it is right, where another one joins these elsewhere: both
+    agree only where the loop that they make closes.
+    """
+    joining: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
+    for edge, used in zip(alignment.edges, alignment.used_edges, strict=True):
+        i, j = edge.matches.i, edge.matches.j
+        if used and group[i] != group[j]:
+            if group[i] > group[j]:
+                i, j = j, i
+            between = int(group[i]), int(group[j])
+            joining.setdefault(between, []).append((int(edge.pose.inliers.sum()), i, j))
+    closed = []
+    for edges in joining.values():
+        most, i, j = max(edges)
+        if most >= _SURE_INLIERS and any(a != i and b != j for _, a, b in edges):
+            closed.append((i, j))
+    return closed

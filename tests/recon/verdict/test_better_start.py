@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from alignment_scenes import (
     FOCAL,
     HEIGHT,
@@ -20,8 +21,15 @@ from alignment_scenes import (
 from pointmap.images import Photo
 from recon.alignment.align import align
 from recon.alignment.refinement import AlignOptions
-from recon.stage_results import Alignment, Focals, PairEvidence
+from recon.camera_stages import Matched, solved_with_lenses
+from recon.inputs import Inputs
+from recon.inputs.known_cameras import KnownCameras
+from recon.options import Options
+from recon.progress import Run
+from recon.stage_results import Alignment, Focals, NetworkResult, PairEvidence, PhotoPrior
 from recon.verdict.better_start import from_better_start
+from recon.work.folder import Work
+from recon.work.on_demand import Mapped
 
 COUNT = 4
 PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", WIDTH, HEIGHT, None, "phone") for k in range(COUNT)]
@@ -53,6 +61,35 @@ def test_cameras_of_a_wrong_focal_length_become_right(
     assert len(np.unique(alignment.intrinsics[:, 0, 0])) == 1
     assert evidence.focals.groups.tolist() == stuck.focals.groups.tolist()
     assert "from another focal length" in caplog.text
+
+
+def test_cameras_of_another_start_are_kept_without_the_networks_depth(
+    stuck: PairEvidence, tmp_path: Path
+) -> None:
+    """Which is read when it is asked for, and cannot be kept with them."""
+    evidence = replace(stuck, priors=Mapped(_unseen, [photo.name for photo in PHOTOS]))
+    none: tuple[None, ...] = (None,) * COUNT
+    found = evidence, align(PHOTOS, evidence)
+    for _ in range(2):
+        work = Work(tmp_path / "work")
+        inputs = Inputs(
+            tuple(PHOTOS),
+            KnownCameras(none, none),
+            None,
+            None,  # type: ignore[arg-type]
+            torch.device("cpu"),
+            work,
+        )
+        with work.held():
+            matched = Matched(inputs, [], evidence.matches, NetworkResult((), [], [], {}))
+            told, alignment = solved_with_lenses(matched, found, Options(lens="radial"), Run())
+        assert _error_deg(alignment) < 1
+        assert told.priors is evidence.priors
+
+
+def _unseen(name: str) -> PhotoPrior:
+    none = np.zeros((1, 1), np.float32)
+    return PhotoPrior(np.zeros((1, 1, 3), np.float32), none, FOCAL)
 
 
 def test_right_cameras_stay(monkeypatch: pytest.MonkeyPatch) -> None:
