@@ -192,7 +192,7 @@ def solved_with_lenses(
         if always or options.lens == "auto":
             bent = inputs.work.once(
                 content_key(
-                    "fisheyes", 5, *found, matched.matches, options.align, always, options.seed
+                    "fisheyes", 6, *found, matched.matches, options.align, always, options.seed
                 ),
                 lambda: _without_priors(
                     as_fisheyes(
