@@ -15,7 +15,7 @@ from recon.scene import PhotoVerdict, Verdict, VerdictWord
 from recon.stage_results import Alignment
 from recon.verdict.evidence import SceneEvidence, scene_evidence
 from recon.verdict.probability import probability_wrong
-from recon.verdict.solved_again import solved_again_deg
+from recon.verdict.solved_again import SolveAgain, solved_again, solved_again_deg
 
 # Probabilities from which a scene is doubtful, and wrong; right and wrong ones are taken to be as
 # frequent as each other.
@@ -59,6 +59,7 @@ def judge(
     given_poses: bool = False,
     given_lenses: bool = False,
     by_maps: bool = False,
+    again: SolveAgain = solved_again,
 ) -> Verdict | None:
     """Return how far the cameras of a scene can be believed; None with fewer than two placed.
 
@@ -66,14 +67,14 @@ def judge(
     ``learned``: matches may be those of a learned matcher, which gives as many where two photos
     show hardly anything of the same. ``given_poses``, ``given_lenses``: what the user says of
     cameras or of lenses was taken as it is. ``by_maps``: a depth model's maps may hold cameras that
-    matches don't.
+    matches don't. ``again`` solves for the cameras from other starts.
     """
     placed = sum(pose is not None for pose in alignment.cam_to_world)
     if placed < 2:
         return None
     evidence = scene_evidence(photos, alignment, compared)
     if not (given_poses or given_lenses or by_maps):
-        evidence = asked_again(evidence, photos, alignment)
+        evidence = asked_again(evidence, photos, alignment, again)
     verdict = verdict_of(evidence, [photo.name for photo in photos])
     if given_poses and evidence.explained < _EXPLAINED:
         return _of_given(verdict, evidence.explained)
@@ -99,7 +100,10 @@ def judge(
 
 
 def asked_again(
-    evidence: SceneEvidence, photos: Sequence[Photo], alignment: Alignment
+    evidence: SceneEvidence,
+    photos: Sequence[Photo],
+    alignment: Alignment,
+    again: SolveAgain = solved_again,
 ) -> SceneEvidence:
     """Return the evidence on a scene, with how far cameras stand that are solved for again where
     the rest leaves open what to think of it.
@@ -109,7 +113,7 @@ def asked_again(
     least, most = _OPEN
     if not least < probability_wrong(evidence) < most:
         return evidence
-    return replace(evidence, again_deg=solved_again_deg(photos, alignment))
+    return replace(evidence, again_deg=solved_again_deg(again(photos, alignment)))
 
 
 def _of_given(verdict: Verdict, explained: float) -> Verdict:
