@@ -211,8 +211,7 @@ def solved_with_lenses(
                 ),
             )
             if bent is not None:
-                priors = evidence.priors, evidence.network_priors
-                return replace(bent[0], priors=priors[0], network_priors=priors[1]), bent[1]
+                return _with_priors(bent, evidence)
         if options.lens == "pinhole":
             return found
         cut_out = options.lens == "auto"
@@ -236,7 +235,7 @@ def solved_with_lenses(
             )
     with run.stage(f"Trying other focal lengths{place}"):
         better = inputs.work.once(
-            content_key("better start", 1, evidence, chosen, options.align, options.seed),
+            content_key("better start", 2, evidence, chosen, options.align, options.seed),
             lambda: from_better_start(
                 inputs.photos,
                 evidence,
@@ -247,7 +246,14 @@ def solved_with_lenses(
                 again=partial(solved_again_once, inputs.work),
             ),
         )
-    return better or (evidence, chosen)
+    return (evidence, chosen) if better is None else _with_priors(better, evidence)
+
+
+def _with_priors(found: Solved, evidence: PairEvidence) -> Solved:
+    """Return what was ``found`` with the priors of the ``evidence``."""
+    told, alignment = found
+    priors = replace(told, priors=evidence.priors, network_priors=evidence.network_priors)
+    return priors, alignment
 
 
 def solved_again_once(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +22,13 @@ from alignment_scenes import (
 from pointmap.images import Photo
 from recon.alignment.align import align
 from recon.alignment.refinement import AlignOptions
-from recon.stage_results import Alignment, Focals, PairEvidence
+from recon.camera_stages import Matched, solved_with_lenses
+from recon.options import Options
+from recon.progress import Run
+from recon.stage_results import Alignment, Focals, NetworkResult, PairEvidence, PhotoPrior
 from recon.verdict.better_start import from_better_start
+from recon.work.folder import Work
+from recon.work.on_demand import Mapped
 
 COUNT = 4
 PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", WIDTH, HEIGHT, None, "phone") for k in range(COUNT)]
@@ -68,3 +75,27 @@ def test_what_is_known_of_focal_lengths_is_not_put_in_doubt(stuck: PairEvidence)
     assert from_better_start(told, stuck, wrong, AlignOptions()) is None
     given = replace(stuck, focals=replace(stuck.focals, sources=("given",) * COUNT))
     assert from_better_start(PHOTOS, given, wrong, AlignOptions()) is None
+
+
+def test_the_run_keeps_them_and_gives_priors_back(
+    stuck: PairEvidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Priors are read on demand, as no kept result can be."""
+    nothing = PhotoPrior(np.zeros((1, 1, 3), np.float32), np.zeros((1, 1), np.float32), FOCAL)
+    priors = Mapped(lambda _: nothing, range(COUNT))
+    evidence, wrong = replace(stuck, priors=priors), align(PHOTOS, stuck)
+    monkeypatch.setattr("recon.camera_stages.solved_lenses", lambda *_, **__: wrong)
+    unknown = (None,) * COUNT
+    for _ in range(2):
+        inputs: Any = SimpleNamespace(
+            photos=tuple(PHOTOS),
+            known=SimpleNamespace(lenses=unknown, cam_to_world=unknown),
+            depth_model=None,
+            work=Work(tmp_path / "work"),
+        )
+        matched = Matched(inputs, (), stuck.matches, NetworkResult((), priors, [], {}))
+        with Run() as run:
+            found = solved_with_lenses(matched, (evidence, wrong), Options(lens="radial"), run)
+        assert found[0].priors is priors
+        assert _error_deg(found[1]) < 1
+        assert any("from another focal length" in warning for warning in run.warnings)
