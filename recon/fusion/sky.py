@@ -26,13 +26,19 @@ _MOSTLY = 0.7
 _ABOVE = 0.9
 # Where up is known, a sky lies above the horizon, but for this much of an error, and can reach far
 # down. It is then no darker than the photo's middle level, and no redder than blue, but for so many
-# levels: plain walls are often warm.
-_HORIZON_SLACK_DEG, _LEVELS = 1.5, 4.0
+# levels: plain walls are often warm. At sunset it is at least brighter than nearly all the rest, at
+# night below so many levels.
+_HORIZON_SLACK_DEG, _LEVELS, _NIGHT = 1.5, 4.0, 16.0
 # Gradients of haze match at some depth here and there, by chance or by what JPEG makes of them. So
 # much more of a region above the horizon may be confirmed if it is blue (by so many levels), if it
 # is brighter than nearly all the rest, and if all other photos see sky in its directions.
 _BLUE, _BLUE_LEVELS, _BRIGHT, _VOTED = 0.1, 10.0, 0.1, 0.25
 _BRIGHTER_THAN = 0.9
+# A sky behind branches or leaves that fill the picture's border does not reach it. It is known by
+# being blue, by this share of the photos that look that way, and by what is above it: nearly
+# nothing is smooth there. Between the branches it shows where a pixel is as bright as it is, but
+# for so many levels.
+_BEHIND_VOTED, _ROUGH, _BETWEEN_LEVELS = 0.25, 0.9, 15
 # Directions are told apart by cells of so many degrees.
 _CELL_DEG = 3
 # Around a sky, pixels mix its colour with the outline's.
@@ -50,9 +56,11 @@ def sky_mask(
 ) -> NDArray[np.bool_]:
     """Return the pixels (h, w) that show sky.
 
-    A smooth region that reaches the picture's upper border, lies in its upper half (or is bright,
-    not red, and above the horizon), and on most of which photos confirmed no depth is one. A plain
-    ceiling looks the same; it has little measured depth to lose.
+    A smooth region that reaches the picture's upper border, lies in its upper half (where up is
+    known: above the horizon, with the colours of a sky), and on most of which photos confirmed no
+    depth is one. A plain white ceiling looks the same; it has little measured depth to lose. So is
+    a blue one that branches part from the border, if other photos see sky there, and what shows
+    between the branches.
 
     Args:
         pixels: the photo (h, w, 3) RGB, upright.
@@ -77,9 +85,11 @@ def sky_mask(
     above = np.bincount(labels[: len(labels) // 2].ravel(), minlength=count)
     is_sky = (above >= _ABOVE * area) & (unconfirmed >= _MOSTLY * area)
     least = np.full(count, _LEAST_SHARE)
+    behind = np.zeros(count, bool)
     if risen is not None:
         high = np.bincount(labels[risen], minlength=count) >= _ABOVE * area
-        like, blue, bright = _like_sky(blurred.astype(np.float32), labels, count)
+        like, blue, bright, black = _like_sky(blurred.astype(np.float32), labels, count)
+        is_sky &= high & (like | bright | black)
         allowed = _BLUE * blue + _BRIGHT * bright
         piece = high & like & bright
         if firmly is not None:
@@ -89,6 +99,7 @@ def sky_mask(
             voted = np.bincount(labels.ravel(), votes.ravel(), count) / np.maximum(area, 1)
             allowed = allowed + _VOTED * voted
             piece &= voted >= _PIECE_VOTED
+            behind = high & like & blue & (voted >= _BEHIND_VOTED)
         least[piece] = _LEAST_PIECE
         is_sky |= high & like & (unconfirmed >= (_MOSTLY - allowed) * area)
     is_sky &= area >= least * labels.size
@@ -97,8 +108,27 @@ def sky_mask(
     # Number 0 is what is not smooth.
     reaches_top[0] = False
     sky = (is_sky & reaches_top)[labels]
+    behind &= is_sky & ~reaches_top & (area >= _LEAST_SHARE * labels.size)
+    rough = (area < _LEAST_PIECE * labels.size)[labels] | (labels == 0)
+    if behind.any():
+        sky |= _behind_branches(behind[labels], rough, pixels)
     kernel = np.ones((2 * _RIM_PX + 1, 2 * _RIM_PX + 1), np.uint8)
     return cv2.dilate(sky.astype(np.uint8), kernel).astype(bool)
+
+
+def _behind_branches(
+    region: NDArray[np.bool_], rough: NDArray[np.bool_], pixels: NDArray[np.uint8]
+) -> NDArray[np.bool_]:
+    """Return the pixels (h, w) of a sky and of what shows of it between the branches above; none
+    where more is above it than what is ``rough`` (h, w).
+    """
+    columns = np.flatnonzero(region.any(axis=0))
+    top = np.interp(np.arange(region.shape[1]), columns, region.argmax(axis=0)[columns])
+    above = np.arange(len(region))[:, None] < top
+    if rough[above].mean() < _ROUGH:
+        return np.zeros_like(region)
+    bright = (pixels >= np.median(pixels[region], axis=0) - _BETWEEN_LEVELS).all(axis=-1)
+    return np.asarray(region | (above & bright))
 
 
 def _alike(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.bool_]:
@@ -155,9 +185,9 @@ class SkyVotes:
 
 def _like_sky(
     pixels: NDArray[np.float32], labels: NDArray[Any], count: int
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which of the regions ``labels`` (h, w) of pixels (h, w, 3) may be sky by their
-    colours, which are blue, and which brighter than nearly all the rest.
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which of the regions ``labels`` (h, w) of pixels (h, w, 3) may be a sky of the day by
+    their colours, which are blue, which brighter than nearly all the rest, and which black.
     """
     size = np.maximum(np.bincount(labels.ravel(), minlength=count), 1)
     red, green, blue = (
@@ -165,7 +195,14 @@ def _like_sky(
     )
     level, every = (red + green + blue) / 3, pixels.mean(-1)
     like = (level >= float(np.median(every)) - _LEVELS) & (red <= blue + _LEVELS)
-    largest = int(np.argmax(np.where(like, size, 0)))
-    others = every[labels != largest]
-    brightest = float(np.quantile(others, _BRIGHTER_THAN)) if len(others) else 255.0
-    return like, blue - red >= _BLUE_LEVELS, level >= brightest
+    # The largest of these may be as bright as the one that is asked about, and so is that itself.
+    of_regions = np.where(like, size, 0)
+    of_regions[0] = 0
+    counted = labels != np.argmax(of_regions) if of_regions.any() else np.ones(labels.shape, bool)
+    others = np.sort(every[counted])
+    brighter = len(others) - np.searchsorted(others, level, side="right")
+    own = counted & (every > level[labels])
+    brighter = brighter - np.bincount(labels[own], minlength=count)
+    rest = len(others) - np.bincount(labels[counted], minlength=count)
+    bright = brighter <= (1 - _BRIGHTER_THAN) * rest
+    return like, blue - red >= _BLUE_LEVELS, bright, level < _NIGHT

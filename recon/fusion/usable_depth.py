@@ -26,7 +26,7 @@ from recon.work.folder import Work
 from recon.work.threads import in_threads
 
 # Of kept_usable_depths, for results that were kept.
-_VERSION = 3
+_VERSION = 4
 # The largest half-precision number, nearly: depth so many times the median is as good as infinite.
 _LARGEST_HALF = 6e4
 # Pixels of a photo, about, from which a quantile of confidence is taken.

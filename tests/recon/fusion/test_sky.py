@@ -63,6 +63,22 @@ def test_a_sky_down_to_a_low_horizon_is_known_by_it(photo: np.ndarray) -> None:
     assert not sky_mask(photo, confirmed, risen=above).any()
 
 
+@pytest.mark.parametrize(
+    ("colour", "is_sky"),
+    [((250, 170, 110), True), ((8, 8, 14), True), ((180, 56, 56), False), ((90, 70, 46), False)],
+    ids=["sunset", "night", "red cupboard", "dark wall"],
+)
+def test_where_up_is_known_a_sky_has_the_colours_of_one(
+    photo: np.ndarray, confirmed: np.ndarray, colour: tuple[int, int, int], is_sky: bool
+) -> None:
+    photo[ROOF:] = 40 + photo[ROOF:] // 2
+    photo[:ROOF] = colour
+    risen = np.broadcast_to(np.arange(HEIGHT)[:, None] < ROOF, confirmed.shape)
+    assert sky_mask(photo, confirmed)[: ROOF - 4].all()
+    assert sky_mask(photo, confirmed, risen=risen)[: ROOF - 4].all() == is_sky
+    assert not sky_mask(photo, confirmed, risen=np.zeros_like(risen)).any()
+
+
 def test_a_blue_sky_needs_depth_that_is_confirmed_beyond_doubt(photo: np.ndarray) -> None:
     low = HEIGHT - 24
     photo[:low] = (190, 205, 235)
@@ -119,6 +135,29 @@ def test_a_piece_of_sky_between_gables_is_known_by_other_photos(
     sky = sky_mask(photo, confirmed, risen=risen, votes=votes)
     assert sky[:8, 60:70].all() == is_sky and not sky[12:].any()
     assert sky.any() == is_sky
+
+
+def test_a_sky_behind_branches_is_known_by_other_photos(
+    photo: np.ndarray, confirmed: np.ndarray
+) -> None:
+    photo[:ROOF] = (120, 170, 230)
+    branches = np.random.default_rng(1).random((16, WIDTH)) < 0.6
+    photo[:16][branches] = (40, 30, 20)
+    risen = np.broadcast_to(np.arange(HEIGHT)[:, None] < ROOF, confirmed.shape)
+    confirmed[: ROOF - 4] = False
+    seen = np.full(confirmed.shape, 0.3, np.float32)
+
+    def found(votes: np.ndarray | None = seen, pixels: np.ndarray = photo) -> np.ndarray:
+        return sky_mask(pixels, confirmed, risen=risen, votes=votes)
+
+    assert found()[20:ROOF].all() and not found()[ROOF + 4 :].any()
+    assert found()[:16][~branches].all()
+    # Nobody saw sky there; a wall under a plain roof; one that is not blue.
+    assert not found(None).any() and not found(seen / 2).any()
+    roofed = photo.copy()
+    roofed[:16] = (90, 60, 50)
+    assert not found(pixels=roofed)[18:].any()
+    assert not found(pixels=photo[..., ::-1].copy()).any()
 
 
 def test_what_is_masked_joins_nothing_to_the_sky(photo: np.ndarray, confirmed: np.ndarray) -> None:
