@@ -196,7 +196,7 @@ def solved_with_lenses(
         if always or options.lens == "auto":
             bent = inputs.work.once(
                 content_key(
-                    "fisheyes", 4, *found, matched.matches, options.align, always, options.seed
+                    "fisheyes", 5, *found, matched.matches, options.align, always, options.seed
                 ),
                 lambda: as_fisheyes(
                     inputs,

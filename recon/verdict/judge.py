@@ -14,7 +14,7 @@ from recon.alignment.doppelgangers import suspicion
 from recon.scene import PhotoVerdict, Verdict, VerdictWord
 from recon.stage_results import Alignment
 from recon.verdict.evidence import SceneEvidence, scene_evidence
-from recon.verdict.probability import probability_wrong
+from recon.verdict.probability import USUAL_SPREAD, probability_wrong
 from recon.verdict.solved_again import SolveAgain, solved_again, solved_again_deg
 
 # Probabilities from which a scene is doubtful, and wrong; right and wrong ones are taken to be as
@@ -73,6 +73,8 @@ def judge(
     if placed < 2:
         return None
     evidence = scene_evidence(photos, alignment, compared)
+    if given_poses or given_lenses:
+        evidence = replace(evidence, focal_spread=0.0)
     if not (given_poses or given_lenses or by_maps):
         evidence = asked_again(evidence, photos, alignment, again)
     verdict = verdict_of(evidence, [photo.name for photo in photos])
@@ -274,6 +276,12 @@ def _reason(evidence: SceneEvidence) -> str:
         return (
             f"only {evidence.explained:.0%} of the verified matches fit the cameras: repeated or "
             "moving things, or a lens unlike a pinhole (fisheye, panorama); leave such photos out"
+        )
+    if evidence.focal_spread > USUAL_SPREAD:
+        return (
+            "the photos would be zoomed so that focal lengths are up to "
+            f"{np.exp(evidence.focal_spread):.1f} times apart, of which no file tells: give the "
+            "original files, with their EXIF, or --focal.focal-px if they were not zoomed"
         )
     if evidence.again_deg is not None and evidence.again_deg > _ELSEWHERE_DEG:
         return (
