@@ -137,7 +137,7 @@ def load_moge(folder: Path, *, name: str, licence: str, device: torch.device) ->
     if device.type == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         providers.insert(0, "CUDAExecutionProvider")
     # The library's errors have no class in common but this one.
-    with library_errors(folder, Exception):
+    with library_errors(folder):
         session = onnxruntime.InferenceSession(
             str(folder / MODEL_FILE), settings, providers=providers
         )
@@ -155,7 +155,7 @@ def load_moge(folder: Path, *, name: str, licence: str, device: torch.device) ->
             "Ruicheng/moge-2-vits-normal-onnx"
         )
     model = MogeOnnx(name, licence, folder_key(folder), session, scale_name)
-    with library_errors(folder, Exception):
+    with library_errors(folder):
         points, _, scale = model.run(_first_picture(), tokens=6)
     if not (np.isfinite(points).all() and np.isfinite(scale)):
         raise InputError(f"{folder}: weights are not finite; download it again")

@@ -80,29 +80,13 @@ def _digest(path: Path, stamp: tuple[int, int]) -> str:
 
 
 @contextmanager
-def library_errors(folder: Path, *others: type[Exception]) -> Iterator[None]:
-    """Turn whatever the library raises about a folder into one line; ``others``: errors of its own
-    that are none of Python's.
-    """
-    from safetensors import SafetensorError
-
-    caught: tuple[type[Exception], ...] = (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        RuntimeError,
-        AttributeError,
-        ImportError,
-        ArithmeticError,
-        MemoryError,
-        AssertionError,
-        SafetensorError,
-        *others,
-    )
+def library_errors(folder: Path) -> Iterator[None]:
+    """Turn whatever the library raises about a folder into one line."""
     try:
         yield
-    except caught as error:
+    except InputError:
+        raise
+    except Exception as error:
         reason = str(error).strip().partition("\n")[0][:200]
         raise InputError(
             f"{folder} cannot be loaded by the library ({type(error).__name__}: {reason}); "

@@ -151,6 +151,9 @@ def spoilt(name: str, folder: Path) -> None:
     elif name == "segmentation":
         said = json.loads(config.read_text())
         config.write_text(json.dumps(said | {"architectures": ["DPTForSemanticSegmentation"]}))
+    elif name == "wrong type":
+        said = json.loads(config.read_text())
+        config.write_text(json.dumps(said | {"head_hidden_size": "label2id"}))
     elif name == "truncated":
         weights.write_bytes(weights.read_bytes()[:5000])
     else:
@@ -170,6 +173,7 @@ def spoilt(name: str, folder: Path) -> None:
         ("no config", "no config.json of a model of transformers"),
         ("classifier", "is no depth model that is known here but ViTForImageClassification"),
         ("segmentation", "is no depth model that is known here but DPTForSemanticSegmentation"),
+        ("wrong type", "cannot be loaded by the library"),
         ("truncated", "cannot be loaded by the library"),
         ("nan", "weights are not finite"),
         ("missing", "1 weights are missing"),
