@@ -20,7 +20,7 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from pointmap.adobe_rgb import adobe_rgb_profile
 from pointmap.code_points import code_points
@@ -30,6 +30,7 @@ from pointmap.high_range import as_srgb, is_srgb
 from pointmap.other_contents import refuse_other_contents
 from pointmap.outside.regular_file import MAX_FILE_BYTES, open_regular
 from pointmap.raw_photos import BYTES_PER_PIXEL, develop, is_raw, reads_raw
+from pointmap.tiff_masks import mask_inside
 
 MAX_MEGAPIXELS = 250
 """Larger declared sizes are refused before decoding, and so are those that would take more than
@@ -64,9 +65,9 @@ _END, _SCAN = 0xD9, 0xDA
 _GREY_BITS = (8, 10, 12, 14, 16)
 _ORIENTATION = 0x0112
 # What is told of an opened picture, beside Pillow's own information.
-_TURNED, _CODED = "pointmap turned", "pointmap coded"
-# PhotometricInterpretation (TIFF 6.0, page 37).
-_PHOTOMETRIC, _WHITE_IS_ZERO = 0x0106, 0
+_TURNED, _CODED, _MASK = "pointmap turned", "pointmap coded", "pointmap mask"
+# PhotometricInterpretation and BitsPerSample (TIFF 6.0, pages 37 and 29).
+_PHOTOMETRIC, _WHITE_IS_ZERO, _SAMPLE_BITS = 0x0106, 0, 0x0102
 # Pictures that take more are read one at a time, however many threads there are.
 _LARGE_BYTES = 128e6
 _limit_lock, _large_lock = threading.Lock(), threading.Lock()
@@ -118,14 +119,17 @@ def open_picture(path: Path, formats: tuple[str, ...] = PHOTO_FORMATS) -> Iterat
                     stack.enter_context(_large_lock)
                 image.info[_CODED] = code_points(image, file)
                 if not _reduces_while_decoding(image):
-                    low = _low_bytes_mode(image)
+                    _tell_sample_bits(image)
+                    deep = _has_low_bytes(image)
                     # Pillow makes it upright and forgets that it was not.
-                    image.info[_TURNED] = image.format == "TIFF" and _orientation(image) != 1
+                    if image.format == "TIFF":
+                        image.info[_TURNED] = _orientation(image) != 1
+                        image.info[_MASK] = _upright_mask(file, _orientation(image))
                     image.load()
-                    if low is not None and _is_dark(image):
+                    if deep and _is_dark(image):
                         file.seek(0)
                         with Image.open(file, formats=(str(image.format),)) as again:  # noqa: TID251
-                            _use_low_bytes(image, again, low)
+                            _use_low_bytes(image, again)
                     if _counts_from_white(image):
                         image.paste(Image.fromarray(65535 - np.asarray(image)))
             yield image
@@ -141,6 +145,26 @@ def open_picture(path: Path, formats: tuple[str, ...] = PHOTO_FORMATS) -> Iterat
 def stored_turned(image: Image.Image) -> bool:
     """Return whether the decoder has turned or mirrored an opened picture to make it upright."""
     return bool(image.info.get(_TURNED))
+
+
+def mask_of(image: Image.Image) -> NDArray[np.bool_] | None:
+    """Return which pixels (h, w) of an opened picture a mask inside its file keeps; None for no
+    mask.
+    """
+    mask = image.info.get(_MASK)
+    return mask if isinstance(mask, np.ndarray) else None
+
+
+def upright(stored: NDArray[np.bool_], orientation: int) -> NDArray[np.bool_]:
+    """Return a map of a photo's stored pixels turned as its EXIF ``orientation`` says."""
+    if orientation not in FLIP_OR_TURN:
+        return stored
+    return np.asarray(Image.fromarray(stored).transpose(FLIP_OR_TURN[orientation]))
+
+
+def _upright_mask(file: IO[bytes], orientation: int) -> NDArray[np.bool_] | None:
+    mask = mask_inside(file)
+    return None if mask is None else upright(mask, orientation)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -298,18 +322,38 @@ def _counts_from_white(image: Image.Image) -> bool:
     return image.mode.startswith("I;16") and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
 
 
-def _low_bytes_mode(image: Image.Image) -> str | None:
-    """Return Pillow's name of the low bytes of a colour picture of 16 bits, of which it reads the
-    high ones; None of others.
+def _tell_sample_bits(image: Image.Image) -> None:
+    """Have the colours of an opened TIFF read with the bits that they have where each colour has
+    its own plane: Pillow takes such samples for bytes.
     """
-    if not isinstance(image, ImageFile.ImageFile) or not image.tile:
-        return None
-    arguments = image.tile[0].args
-    raw = arguments[0] if isinstance(arguments, tuple) else arguments
-    if image.mode not in ("RGB", "RGBA") or not isinstance(raw, str) or ";16" not in raw:
-        return None
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return
+    if set(image.tag_v2.get(_SAMPLE_BITS, ())) == {16}:
+        order = "L" if image.tag_v2.prefix == b"II" else "B"
+        image.tile = [
+            tile._replace(args=(f"{_raw_mode(tile)};16{order}", *tile.args[1:]))
+            if isinstance(tile.args, tuple) and _raw_mode(tile) in ("R", "G", "B", "A")
+            else tile
+            for tile in image.tile
+        ]
+
+
+def _has_low_bytes(image: Image.Image) -> bool:
+    """Return whether it is a colour picture of 16 bits, of which Pillow reads the high bytes."""
+    tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
+    return image.mode in ("RGB", "RGBA") and bool(tiles) and ";16" in _raw_mode(tiles[0])
+
+
+def _raw_mode(tile: ImageFile._Tile) -> str:
+    return str(tile.args[0] if isinstance(tile.args, tuple) else tile.args)
+
+
+def _low_bytes(tile: ImageFile._Tile) -> ImageFile._Tile:
+    """Return what of a picture's data holds colours of 16 bits, to be read as their low bytes."""
+    raw = _raw_mode(tile)
     high_first = raw.endswith("B") or (raw.endswith("N") and sys.byteorder == "big")
-    return f"{image.mode};16{'L' if high_first else 'B'}"
+    mode = f"{raw.partition(';')[0]};16{'L' if high_first else 'B'}"
+    return tile._replace(args=(mode, *tile.args[1:]) if isinstance(tile.args, tuple) else mode)
 
 
 def _is_dark(image: Image.Image) -> bool:
@@ -317,15 +361,13 @@ def _is_dark(image: Image.Image) -> bool:
     return int(np.asarray(image)[..., :3].max(initial=0)) < 1 << (14 - 8)
 
 
-def _use_low_bytes(image: Image.Image, again: Image.Image, mode: str) -> None:
+def _use_low_bytes(image: Image.Image, again: Image.Image) -> None:
     """Make a dark picture of 16 bits what the bits that it uses say; ``again``: the same, opened
     anew.
     """
     assert isinstance(again, ImageFile.ImageFile)
-    again.tile = [
-        tile._replace(args=(mode, *tile.args[1:]) if isinstance(tile.args, tuple) else mode)
-        for tile in again.tile
-    ]
+    _tell_sample_bits(again)
+    again.tile = [_low_bytes(tile) for tile in again.tile]
     again.load()
     high, low = (np.asarray(part)[..., :3].astype(np.uint16) for part in (image, again))
     values = (high << 8) + low

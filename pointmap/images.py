@@ -21,17 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pointmap.decoding import decode, is_invisible, open_picture, stored_turned
+from pointmap.decoding import decode, is_invisible, open_picture, stored_turned, upright
 from pointmap.errors import InputError, UnusablePicture
 from pointmap.exif import read_exif
 from pointmap.left_out import live_movies, tell_left_out
-from pointmap.masks import (
-    continued,
-    opaque_pixels,
-    read_mask,
-    resized_mask,
-    upright,
-)
+from pointmap.masks import continued, opaque_pixels, read_mask, resized_mask
 from pointmap.outside.patterns import TooMany, matching_paths
 from pointmap.outside.regular_file import home_expanded
 from pointmap.panorama import (
@@ -55,6 +49,9 @@ PHOTO_EXTENSIONS = frozenset(
 )
 """How files of a folder are called that are taken for photos; camera raw files, too, where rawpy is
 installed (:mod:`pointmap.raw_photos`)."""
+# Folders that systems keep beside photos: small copies (Synology), what was deleted, and what ZIP
+# files from a Mac bring along.
+_SYSTEM_FOLDERS = frozenset({"@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX"})
 MIN_SIDE_PX = 32
 
 
@@ -196,7 +193,8 @@ def _expand(given: str, recursive: bool) -> tuple[list[Path], list[Path]]:
             # Patterns match nothing in a folder that may not be listed.
             os.scandir(path).close()
             pattern = glob.escape(str(path)) + ("/**/*" if recursive else "/*")
-            inside = _visible(matching_paths(pattern))
+            found = _visible(matching_paths(pattern))
+            inside = [p for p in found if _SYSTEM_FOLDERS.isdisjoint(p.relative_to(path).parts)]
             taken = _photos_among(inside)
             return taken, [other for other in inside if other not in set(taken)]
         if path.is_file():

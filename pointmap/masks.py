@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pointmap.decoding import FLIP_OR_TURN, OPAQUE, open_picture
+from pointmap.decoding import OPAQUE, mask_of, open_picture, upright
 from pointmap.errors import UnusablePicture
 from pointmap.exif import read_exif
 
@@ -34,15 +34,17 @@ _ASPECT_TOLERANCE = 0.005
 
 
 def opaque_pixels(image: Image.Image) -> NDArray[np.bool_] | None:
-    """Return which pixels (h, w) of an opened, decoded picture are opaque, as it is stored.
+    """Return which pixels (h, w) of an opened, decoded picture are opaque, and kept by a mask
+    inside its file, as it is stored.
 
     None where all are, and where none is: then the channel holds something else.
     """
-    if not image.has_transparency_data:
-        return None
-    rgba = image if image.mode in ("RGBA", "LA", "PA") else image.convert("RGBA")
-    opaque = np.asarray(rgba.getchannel("A")) >= OPAQUE
-    return opaque if opaque.any() and not opaque.all() else None
+    opaque = mask_of(image)
+    if image.has_transparency_data:
+        rgba = image if image.mode in ("RGBA", "LA", "PA") else image.convert("RGBA")
+        seen = np.asarray(rgba.getchannel("A")) >= OPAQUE
+        opaque = seen if opaque is None else seen & opaque
+    return None if opaque is None or not opaque.any() or opaque.all() else opaque
 
 
 def read_mask(path: Path, size: tuple[int, int], orientation: int) -> NDArray[np.bool_]:
@@ -105,13 +107,6 @@ def _same_shape(counts: NDArray[np.bool_], size: tuple[int, int]) -> bool:
     height, width = counts.shape
     off = abs(width * size[1] - height * size[0])
     return off <= max(_ASPECT_TOLERANCE * height * size[0], *size, width, height)
-
-
-def upright(stored: NDArray[np.bool_], orientation: int) -> NDArray[np.bool_]:
-    """Return a map of a photo's stored pixels turned as its EXIF ``orientation`` says."""
-    if orientation not in FLIP_OR_TURN:
-        return stored
-    return np.asarray(Image.fromarray(stored).transpose(FLIP_OR_TURN[orientation]))
 
 
 def resized_mask(counts: NDArray[np.bool_], width: int, height: int) -> NDArray[np.bool_]:

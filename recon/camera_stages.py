@@ -196,18 +196,20 @@ def solved_with_lenses(
         if always or options.lens == "auto":
             bent = inputs.work.once(
                 content_key(
-                    "fisheyes", 5, *found, matched.matches, options.align, always, options.seed
+                    "fisheyes", 6, *found, matched.matches, options.align, always, options.seed
                 ),
-                lambda: as_fisheyes(
-                    inputs,
-                    matched.features,
-                    matched.matches,
-                    matched.seen,
-                    found,
-                    options.focal,
-                    options.align,
-                    seed=options.seed,
-                    always=always,
+                lambda: _without_priors(
+                    as_fisheyes(
+                        inputs,
+                        matched.features,
+                        matched.matches,
+                        matched.seen,
+                        found,
+                        options.focal,
+                        options.align,
+                        seed=options.seed,
+                        always=always,
+                    )
                 ),
             )
             if bent is not None:
@@ -236,24 +238,34 @@ def solved_with_lenses(
     with run.stage(f"Trying other focal lengths{place}"):
         better = inputs.work.once(
             content_key("better start", 2, evidence, chosen, options.align, options.seed),
-            lambda: from_better_start(
-                inputs.photos,
-                evidence,
-                chosen,
-                options.align,
-                features=matched.features,
-                seed=options.seed,
-                again=partial(solved_again_once, inputs.work),
+            lambda: _without_priors(
+                from_better_start(
+                    inputs.photos,
+                    evidence,
+                    chosen,
+                    options.align,
+                    features=matched.features,
+                    seed=options.seed,
+                    again=partial(solved_again_once, inputs.work),
+                )
             ),
         )
     return (evidence, chosen) if better is None else _with_priors(better, evidence)
 
 
-def _with_priors(found: Solved, evidence: PairEvidence) -> Solved:
-    """Return what was ``found`` with the priors of the ``evidence``."""
-    told, alignment = found
-    priors = replace(told, priors=evidence.priors, network_priors=evidence.network_priors)
-    return priors, alignment
+def _without_priors(found: Solved | None) -> Solved | None:
+    """Return what was found as it is kept: priors are read when they are asked for, and no file
+    holds them twice.
+    """
+    if found is None:
+        return None
+    return replace(found[0], priors=[], network_priors=None), found[1]
+
+
+def _with_priors(kept: Solved, evidence: PairEvidence) -> Solved:
+    """Return what was kept with the priors of the ``evidence``."""
+    priors, network_priors = evidence.priors, evidence.network_priors
+    return replace(kept[0], priors=priors, network_priors=network_priors), kept[1]
 
 
 def solved_again_once(

@@ -19,6 +19,7 @@ from pointmap.lens import Lens
 from recon.alignment.align import align
 from recon.alignment.lens_choice import misses
 from recon.alignment.refinement import AlignOptions, LensModel
+from recon.alignment.solved_lenses import solved_lenses
 from recon.inputs.known_cameras import KnownLens
 from recon.stage_results import (
     REFERENCE_LONG_SIDE,
@@ -54,8 +55,10 @@ _PAIRS, _MATCHES = 8, 300
 _LEFT, _DOUBTFUL, _PAIRS_BETTER = 0.8, 0.5, 1.02
 # A ray fits its epipolar plane within so many pixels of the fisheye, at 640 px.
 _FITS_PX = 2.0
-# Of all matches, a fisheye has to leave this share of what pinholes miss by.
+# A fisheye has to leave this share of what matches miss pinholes by.
 _BETTER = 0.85
+# A principal point that is solved for has to leave this share of what they miss a centred one by.
+_FREED = 0.97
 _FISHEYE = Lens("OPENCV_FISHEYE", (0.0, 0.0, 0.0, 0.0))
 
 
@@ -71,9 +74,9 @@ def as_fisheyes(
     seed: int = 0,
     always: bool = False,
 ) -> tuple[PairEvidence, Alignment] | None:
-    """Return evidence, without priors, and cameras of photos that fisheyes took; None where they
-    explain the matches no better than the pinholes ``before``, or nothing speaks against these,
-    unless they are to be taken so ``always``.
+    """Return evidence and cameras of photos that fisheyes took; None where they explain the matches
+    no better than the pinholes ``before``, or nothing speaks against these, unless they are to be
+    taken so ``always``.
 
     Focal lengths that are given say what the lenses are. Those of EXIF don't: action cameras state
     that of a lens that would not bend.
@@ -104,17 +107,47 @@ def as_fisheyes(
         lens=LensModel(fisheye=True),
     )
     every = [PairEdge.unverified(pair) for pair in matches]
-    as_pinholes, as_bent = (misses(photos, one, every).mean() for one in (alignment, trial))
-    logger.debug("matches miss fisheyes by %.4f, pinholes by %.4f", as_bent, as_pinholes)
-    if not always and not as_bent < _BETTER * as_pinholes:
-        return None
+    freed = align(
+        photos,
+        evidence,
+        options,
+        seed=seed,
+        features=features,
+        start=trial,
+        lens=LensModel(fisheye=True, centre=True),
+    )
+    bent, centred, straight_lines = (
+        misses(photos, one, every) for one in (freed, trial, alignment)
+    )
+    if _share_left(bent, centred) < _FREED:
+        trial = freed
+    else:
+        bent = centred
+    left = _share_left(bent, straight_lines)
+    logger.debug("fisheyes leave %.3f of what matches miss pinholes by", left)
+    if not always:
+        if left >= _BETTER:
+            return None
+        # Photos that were cut out of larger ones show what is bent around another place.
+        richer = solved_lenses(
+            photos, pinholes, alignment, options, cut_out=False, features=features, seed=seed
+        )
+        if _share_left(bent, misses(photos, richer, every)) >= 1:
+            return None
     logger.warning(
         "the photos show a fisheye lens, as their matches tell: its focal length is %.2f times the "
         "long side, and lines are bent; --lens radial keeps to ordinary lenses",
         float(np.median(trial.intrinsics[:, 0, 0] / [max(p.width, p.height) for p in photos])),
     )
-    # Priors are read when they are asked for, and no file holds them twice.
-    return replace(evidence, priors=[], network_priors=None), trial
+    return evidence, trial
+
+
+def _share_left(after: Array, before: Array) -> float:
+    """Return which share of what matches (M,) missed some cameras by they miss others by; wrong
+    ones fit neither, and would hide what right ones tell.
+    """
+    right = np.minimum(before, after) < 1
+    return float(after[right].mean() / max(before[right].mean(), 1e-12)) if right.any() else 1.0
 
 
 def _doubtful(photos: Sequence[Photo], alignment: Alignment) -> bool:

@@ -28,15 +28,18 @@ from pointmap.outside.values import (
 from recon.export.cameras_json import ListedCamera
 from recon.export.nerfstudio import OPENGL_TO_OPENCV
 
-# Coefficients that nerfstudio knows; which of them a lens has, its camera_model tells.
+# Coefficients that nerfstudio knows; which of them a lens has, its camera_model tells. They may be
+# one list in this order.
 _COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2")
+_LIST = "distortion_params"
+_PANORAMA = "EQUIRECTANGULAR"
 
 
 def read_transforms(path: Path, data: Mapping[str, Any]) -> dict[str, ListedCamera]:
     """Return {photo name: camera} of ``data``, the content of a ``transforms.json`` at ``path``.
 
     Intrinsics stand at the top or with a frame, whose own count; pixel centres are at 0.5. A frame
-    without a focal length (``fl_x`` or ``camera_angle_x``) leaves them open; where the size of its
+    without a focal length (``fl_x`` or an angle of view) leaves them open; where the size of its
     photo is needed and not told, they follow when that is known. Camera axes become OpenCV's, the
     world stays. Raises ``InputError`` when the file is of another form, or a lens of
     none of COLMAP's models.
@@ -62,7 +65,7 @@ def read_transforms(path: Path, data: Mapping[str, Any]) -> dict[str, ListedCame
 def _listed(path: Path, name: str, said: Mapping[str, Any]) -> ListedCamera:
     """Return what is ``said`` of a photo; ``ValueError`` says why it is no camera's."""
     try:
-        pose = matrix(said.get("transform_matrix"), "transform_matrix", 4, 4, MAX_LENGTH)
+        pose = _pose(said.get("transform_matrix"))
         size = None
         if "w" in said:
             size = (
@@ -74,6 +77,11 @@ def _listed(path: Path, name: str, said: Mapping[str, Any]) -> ListedCamera:
         lens = None if intrinsics is None else _lens(said)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
+    if said.get("camera_model") == _PANORAMA:
+        raise InputError(
+            f"{path}: {name} is a panorama, which no lens takes: cut it into perspective views"
+            " first (colmap's panorama_sfm.py does)"
+        )
     if intrinsics is not None and lens is None:
         raise InputError(
             f"{path}: {name} has a lens that no model of COLMAP's stands for: undistort the photos"
@@ -96,13 +104,20 @@ def _listed(path: Path, name: str, said: Mapping[str, Any]) -> ListedCamera:
     )
 
 
+def _pose(value: Any) -> Array:
+    """Return a transform_matrix (4, 4), whose last row may be missing."""
+    if isinstance(value, list) and len(value) == 3:
+        value = [*value, [0, 0, 0, 1]]
+    return matrix(value, "transform_matrix", 4, 4, MAX_LENGTH)
+
+
 def _needs_size(said: Mapping[str, Any]) -> bool:
     """Return whether what is ``said`` of a lens tells it only together with the photo's size, as in
     the scenes of NeRF (Mildenhall et al., ECCV 2020).
     """
     if "fl_x" in said:
         return not {"cx", "cy"} <= said.keys()
-    return "camera_angle_x" in said
+    return not said.keys().isdisjoint(("camera_angle_x", "camera_angle_y"))
 
 
 def _lens(said: Mapping[str, Any]) -> Lens | None:
@@ -115,6 +130,11 @@ def _lens(said: Mapping[str, Any]) -> Lens | None:
     model = str(said.get("camera_model", usual))
     if model not in MODELS:
         return None
+    if _LIST in said:
+        listed = said[_LIST]
+        if not isinstance(listed, list) or len(listed) != len(_COEFFICIENTS):
+            raise ValueError(f"{_LIST} must be the six numbers {', '.join(_COEFFICIENTS)}")
+        said = {**said, **dict(zip(_COEFFICIENTS, listed, strict=True))}
     if model in ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL"):
         model = "OPENCV"
     values = {
@@ -133,10 +153,10 @@ def _lens(said: Mapping[str, Any]) -> Lens | None:
 def _intrinsics(said: Mapping[str, Any], size: tuple[int, int] | None) -> Array | None:
     if "fl_x" in said:
         fx = number(said["fl_x"], "fl_x", *FOCAL_RANGE_PX)
-    elif "camera_angle_x" in said:
-        assert size is not None
-        angle = number(said["camera_angle_x"], "camera_angle_x", 1e-3, math.pi - 1e-3)
-        fx = size[0] / 2 / math.tan(angle / 2)
+    elif size is not None and "camera_angle_x" in said:
+        fx = _focal_of(said, "camera_angle_x", size[0])
+    elif size is not None and "camera_angle_y" in said:
+        fx = _focal_of(said, "camera_angle_y", size[1])
     else:
         return None
     fy = number(said.get("fl_y", fx), "fl_y", *FOCAL_RANGE_PX)
@@ -144,3 +164,11 @@ def _intrinsics(said: Mapping[str, Any], size: tuple[int, int] | None) -> Array 
     most = FOCAL_RANGE_PX[1]
     cx, cy = (number(c, name, -most, most) for c, name in zip(centre, ("cx", "cy"), strict=True))
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float64)
+
+
+def _focal_of(said: Mapping[str, Any], name: str, side: int) -> float:
+    """Return the focal length of a lens with the angle of view ``name`` over a ``side`` of so many
+    pixels.
+    """
+    angle = number(said[name], name, 1e-3, math.pi - 1e-3)
+    return side / 2 / math.tan(angle / 2)

@@ -73,7 +73,7 @@ class Inputs:
         Raises ``InputError`` for a file that has become unreadable meanwhile.
         """
         return tuple(
-            content_key("photo", 5, digest, mask, photo.camera_key, photo.exif_focal_px, *still)
+            content_key("photo", 6, digest, mask, photo.camera_key, photo.exif_focal_px, *still)
             for photo, (_, digest), mask, still in zip(
                 self.photos, self._contents, self._masks, self._still_parts, strict=True
             )

@@ -32,8 +32,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# How far R R^T may be from the identity: what six decimals in a file leave.
-_ROTATION_TOLERANCE = 1e-6
+# How far R R^T may be from the identity: what six decimals in a file leave, as it is; three of
+# them, or what float32 leaves of many products, as the rotation next to it.
+_ROTATION_TOLERANCE, _ROUNDED_ROTATION = 1e-6, 2e-3
+# Where models lie in folders that may be named in their place.
+_MODEL_FOLDERS = ("*", "sparse", "sparse/*", "colmap/sparse/*")
 # Focal lengths over the long side: from 157 degrees of view to a third of a degree.
 _FOCALS = (0.1, 200.0)
 _OFF_CENTRE = 20.0
@@ -333,6 +336,7 @@ def _read(path: Path) -> tuple[dict[str, ListedCamera], str, World]:
     from recon.export.colmap_cameras import read_colmap_cameras
     from recon.export.nerfstudio_cameras import read_transforms
 
+    path = _place_of(path)
     if os.path.isdir(path):
         model = {
             name: ListedCamera(
@@ -350,10 +354,42 @@ def _read(path: Path) -> tuple[dict[str, ListedCamera], str, World]:
         cameras = read_transforms(path, whole)
     else:
         cameras = listed_cameras(path, whole)
-    for camera in cameras.values():
-        if camera.cam_to_world is not None:
-            _check_rigid(camera.cam_to_world, camera.place)
-    return cameras, units_of(whole), world_of(whole)
+    rigid = {
+        name: camera
+        if camera.cam_to_world is None
+        else replace(camera, cam_to_world=_rigid(camera.cam_to_world, camera.place))
+        for name, camera in cameras.items()
+    }
+    return rigid, units_of(whole), world_of(whole)
+
+
+def _place_of(path: Path) -> Path:
+    """Return the file, or the folder of the COLMAP model, that is meant by ``path``: by a file of
+    the model, or by a folder around, of a scene of ours, nerfstudio's data or COLMAP's project.
+
+    ``InputError`` where it holds several models.
+    """
+    if _is_model(path.parent) and path.stem in ("cameras", "images", "points3D"):
+        return path.parent
+    if _is_model(path) or not os.path.isdir(path):
+        return path
+    for name in ("cameras.json", "transforms.json"):
+        if os.path.isfile(path / name):
+            return path / name
+    models = sorted(
+        {each for where in _MODEL_FOLDERS for each in path.glob(where) if _is_model(each)}
+    )
+    if len(models) > 1:
+        found = ", ".join(str(each.relative_to(path)) for each in models[:3])
+        raise InputError(f"{path} holds {len(models)} COLMAP models ({found}): name one of them")
+    return models[0] if models else path
+
+
+def _is_model(folder: Path) -> bool:
+    return any(
+        all(os.path.isfile(folder / f"{name}{ending}") for name in ("cameras", "images"))
+        for ending in (".bin", ".txt")
+    )
 
 
 def _read_object(path: Path) -> dict[str, Any]:
@@ -371,15 +407,23 @@ def _read_object(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _check_rigid(pose: Array, place: str) -> None:
-    """Raise ``InputError`` unless ``pose`` (4, 4) is a rotation and a translation."""
+def _rigid(pose: Array, place: str) -> Array:
+    """Return a pose (4, 4) with the rotation that its rounded numbers stand for; ``InputError``
+    unless it is a rotation and a translation.
+    """
     R = pose[:3, :3]
+    off = np.abs(R @ R.T - np.eye(3)).max() if np.isfinite(pose).all() else np.inf
     if not np.array_equal(pose[3], [0, 0, 0, 1]):
         problem = "must be 4x4 with last row 0 0 0 1"
-    elif not (np.isfinite(pose).all() and np.abs(R @ R.T - np.eye(3)).max() < _ROTATION_TOLERANCE):
+    elif off >= _ROUNDED_ROTATION:
         problem = "must hold a rotation"
     elif np.linalg.det(R) < 0:
         problem = "mirrors, which no camera does"
+    elif off < _ROTATION_TOLERANCE:
+        return pose
     else:
-        return
+        left, _, right = np.linalg.svd(R)
+        rotated = pose.copy()
+        rotated[:3, :3] = left @ right
+        return rotated
     raise InputError(f"{place}: cam_to_world {problem}")

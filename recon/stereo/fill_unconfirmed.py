@@ -211,23 +211,21 @@ def correct_prior(observed: Observations, sure: Tensor) -> Tensor:
 
 
 def _predictions(observed: Observations) -> Tensor:
-    """Return log depths (K, h, w) by several predictors, first the prior as it is."""
+    """Return log depths (K, h, w) by several predictors: the prior as it is; corrected smoothly; by
+    like colours and planes, too; and the mean of the first and the last.
+    """
     log_prior, firm = observed.log_prior, observed.firm
-    given = firm > 0
-    difference = torch.where(given, observed.log_depth - log_prior, 0.0)
+    difference = torch.where(firm > 0, observed.log_depth - log_prior, 0.0)
     smooth = spread(difference, firm)
-    expected = log_prior + smooth
-    predictions = [expected]
-    if bool(given.any()):
-        predictions.append(log_prior + difference[given].median())
+    expected = guided = log_prior + smooth
     if observed.colours is not None:
-        along = spread_along_colours(difference, firm, observed.colours, smooth)
-        predictions.append(log_prior + along)
-        if not observed.quick:
+        if observed.quick:
+            along = spread_along_colours(difference, firm, observed.colours, smooth)
+            guided = log_prior + along
+        else:
             known = observed.log_depth, observed.weight
-            predictions.append(along_planes(*known, observed.colours, expected))
-    full = torch.stack(predictions)
-    return torch.cat([log_prior[None], full, (full + log_prior) / 2])
+            guided = along_planes(*known, observed.colours, expected)
+    return torch.stack([log_prior, expected, guided, (guided + log_prior) / 2])
 
 
 def _best_predictors(observed: Observations, sure: Tensor) -> list[int]:

@@ -45,10 +45,10 @@ def from_better_start(
     seed: int = 0,
     again: SolveAgain = solved_again,
 ) -> tuple[PairEvidence, Alignment] | None:
-    """Return evidence, without priors, and finished cameras, lenses and all, of another start,
-    where they fit all matches far better than those of the ``alignment``, which are finished, too;
-    None where none do, where nothing speaks against the alignment, or where other starts say
-    nothing (:func:`recon.verdict.solved_again.tells_by_starts`).
+    """Return evidence and finished cameras, lenses and all, of another start, where they fit all
+    matches far better than those of the ``alignment``, which are finished, too; None where none do,
+    where nothing speaks against the alignment, or where other starts say nothing
+    (:func:`recon.verdict.solved_again.tells_by_starts`).
 
     Photos that were cut out, each elsewhere, are left alone. ``features``, ``seed``: as in
     :func:`recon.alignment.align.align`. ``again`` solves for the cameras from other starts.
@@ -77,8 +77,7 @@ def from_better_start(
         "from another focal length at first, the cameras fit the matches far better: these are "
         "taken; add photos in between, taken a step aside, or give --focal.focal-px"
     )
-    # Priors are read when they are asked for, and no file holds them twice.
-    return replace(told, priors=[], network_priors=None), trial
+    return told, trial
 
 
 def _shared(

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from pointmap.camera import Array
+from pointmap.camera import Array, Mask
+from pointmap.errors import some_of
 from pointmap.images import Photo
 from recon.alignment.compared_pictures import MANY, ComparedPictures, compare_pictures
 from recon.alignment.doppelgangers import suspicion
@@ -15,6 +16,7 @@ from recon.scene import PhotoVerdict, Verdict, VerdictWord
 from recon.stage_results import Alignment
 from recon.verdict.evidence import SceneEvidence, scene_evidence
 from recon.verdict.probability import USUAL_SPREAD, probability_wrong
+from recon.verdict.single_joint import joined_by_one
 from recon.verdict.solved_again import SolveAgain, solved_again, solved_again_deg
 
 # Probabilities from which a scene is doubtful, and wrong; right and wrong ones are taken to be as
@@ -92,6 +94,9 @@ def judge(
             "each photo was cut out of a larger one elsewhere, and its principal point is hardly "
             "held by matches, or what they show repeats (windows, tiles): give the original files",
         )
+    joint = None if given_poses or by_maps else joined_by_one(alignment)
+    if joint is not None and verdict.word == "sound":
+        return doubted(verdict, _open_size(photos, *joint))
     if learned and placed == 2 and verdict.word == "sound" and _most_disagree(alignment):
         return doubted(
             verdict,
@@ -99,6 +104,15 @@ def judge(
             "as many: add photos in between",
         )
     return verdict
+
+
+def _open_size(photos: Sequence[Photo], joint: int, group: Mask) -> str:
+    """Return what is open where a photo alone joins a ``group`` (N,) to the others."""
+    names = some_of([photos[k].name for k in np.flatnonzero(group).tolist()])
+    return (
+        f"{photos[joint].name} alone joins {names} to the others: nothing tells how large what "
+        "these show is beside the rest; add photos around there, each sharing half of the last one"
+    )
 
 
 def asked_again(

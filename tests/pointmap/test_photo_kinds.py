@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
 import sys
 import types
 from collections.abc import Iterator
@@ -57,6 +58,55 @@ def test_colours_of_few_bits_in_sixteen_are_not_dark(
     deep = ramp().astype(np.uint16) << (bits - 8)
     path = tmp_path / f"a{suffix}"
     path.write_bytes(cv2.imencode(suffix, deep[..., ::-1])[1].tobytes())
+    assert np.abs(read(path).astype(int) - ramp()).max() <= 1
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_deflate"])
+@pytest.mark.parametrize("mode", ["1", "L"])
+def test_a_mask_inside_a_tiff_is_a_mask(mode: str, compression: str | None, tmp_path: Path) -> None:
+    keep = np.zeros((HEIGHT, WIDTH), bool)
+    keep[:, WIDTH // 2 :] = True
+    mask = Image.fromarray(keep) if mode == "1" else Image.fromarray(255 * keep.astype(np.uint8))
+    path = tmp_path / "a.tif"
+    # NewSubfileType and PhotometricInterpretation of a mask; a smaller version lies in between.
+    pages = [Image.fromarray(ramp()[::2, ::2]), mask]
+    pages[1].encoderinfo = {"tiffinfo": {254: 4, 262: 4}}  # type: ignore[attr-defined]
+    Image.fromarray(ramp()).save(path, save_all=True, append_images=pages, compression=compression)
+    (photo,), _ = open_photos([path])
+    loaded = load_photo(photo, long_side=WIDTH)
+    assert loaded.usable is not None and np.array_equal(loaded.usable, keep)
+    assert np.abs(loaded.pixels.astype(int) - ramp())[keep].max() <= 1
+    # What follows the picture may be anything.
+    data = bytearray(path.read_bytes())
+    (first,) = struct.unpack_from("<I", data, 4)
+    (entries,) = struct.unpack_from("<H", data, first)
+    struct.pack_into("<I", data, first + 2 + 12 * entries, len(data) - 3)
+    path.write_bytes(data)
+    (photo,), _ = open_photos([path])
+    assert load_photo(photo, long_side=WIDTH).usable is None
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_colours_of_sixteen_bits_may_have_planes_of_their_own(
+    order: str, bits: int, tmp_path: Path
+) -> None:
+    planes = (ramp().astype(np.uint16) << (bits - 8)).transpose(2, 0, 1).astype(f"{order}u2")
+    each = planes[0].nbytes
+    # BitsPerSample, StripOffsets and StripByteCounts have a value for each plane, after the tags.
+    counts = {256: [WIDTH], 257: [HEIGHT], 258: [16] * 3, 259: [1], 262: [2], 273: [0, 1, 2]}
+    counts |= {277: [3], 278: [HEIGHT], 279: [each] * 3, 284: [2]}
+    start = 8 + 2 + 12 * len(counts) + 4
+    counts[273] = [start + 36 + each * n for n in range(3)]
+    tags, lists = b"", b""
+    for tag, values in counts.items():
+        data = struct.pack(f"{order}{len(values)}I", *values)
+        if len(data) > 4:
+            lists, data = lists + data, struct.pack(f"{order}I", start + len(lists))
+        tags += struct.pack(f"{order}HHI", tag, 4, len(values)) + data
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(counts))
+    path = tmp_path / "a.tif"
+    path.write_bytes(head + tags + bytes(4) + lists + planes.tobytes())
     assert np.abs(read(path).astype(int) - ramp()).max() <= 1
 
 
@@ -206,8 +256,10 @@ def test_a_live_photos_film_is_no_input_but_a_film_alone_is(tmp_path: Path) -> N
 
 
 def test_subfolders_are_looked_into_when_that_is_asked_for(tmp_path: Path) -> None:
-    for name in ("b/2.jpg", "a/10.jpg", "a/9.jpg", "0.jpg", ".hidden/1.jpg"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    # Also of folders that systems keep, unless they are named.
+    copies = ("a/@eaDir/9.jpg/SYNOPHOTO_THUMB_M.jpg", "__MACOSX/0.jpg", "#recycle/3.jpg")
+    for name in ("b/2.jpg", "a/10.jpg", "a/9.jpg", "0.jpg", ".hidden/1.jpg", *copies):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(ramp()).save(tmp_path / name)
     assert find_photos([tmp_path]) == [tmp_path / "0.jpg"]
     found = find_photos([tmp_path], recursive=True)
@@ -217,6 +269,7 @@ def test_subfolders_are_looked_into_when_that_is_asked_for(tmp_path: Path) -> No
         "a/10.jpg",
         "b/2.jpg",
     ]
+    assert len(find_photos([tmp_path / "#recycle"], recursive=True)) == 1
 
 
 def test_colours_said_to_be_adobe_rgb_by_exif_alone_become_srgb(tmp_path: Path) -> None:

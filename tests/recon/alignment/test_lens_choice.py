@@ -74,6 +74,20 @@ def test_a_second_coefficient_is_found_where_there_is_one() -> None:
     assert np.median(np.maximum(*pose_errors_deg(found, scene.cam_to_world))) < 0.5
 
 
+def test_what_two_coefficients_and_a_centre_explain_is_no_fisheye() -> None:
+    K = pinhole(300.0, WIDTH, HEIGHT)
+    K[0, 2] -= 60
+    matches = all_matches(shown(K, Lens("RADIAL", (-0.3, 0.07)), extent=2.0).xy)
+    evidence = evidence_of(PHOTOS, matches)
+    inputs, seen = material(matches)
+    given = (evidence, align(PHOTOS, evidence)), FocalOptions(), AlignOptions()
+    with inputs.work.held():
+        features = [
+            PhotoFeatures(np.zeros((0, 2)), np.zeros((0, 128)), np.zeros((0, 3), np.uint8))
+        ] * len(PHOTOS)
+        assert as_fisheyes(inputs, features, matches, seen, *given) is None
+
+
 def test_a_lens_of_one_coefficient_stays_one_to_the_last_bit() -> None:
     matches = all_matches(shown(pinhole(FOCAL, WIDTH, HEIGHT), Lens.radial(-0.1)).xy)
     evidence = evidence_of(PHOTOS, matches)
@@ -91,10 +105,17 @@ def material(matches: list[PairMatches]) -> tuple[Inputs, NetworkResult]:
     return inputs, NetworkResult((), [], [], {})
 
 
-@pytest.mark.parametrize("exif", [False, True])
-def test_a_fisheye_is_found_by_its_matches(exif: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """120 degrees of view along the long side, where pinholes place every photo wrongly."""
+@pytest.mark.parametrize(
+    ("exif", "shift_px"), [(False, (0.0, 0.0)), (True, (0.0, 0.0)), (False, (70.0, -40.0))]
+)
+def test_a_fisheye_is_found_by_its_matches(
+    exif: bool, shift_px: tuple[float, float], caplog: pytest.LogCaptureFixture
+) -> None:
+    """120 degrees of view along the long side, where pinholes place every photo wrongly; also of
+    photos that were cut out of larger ones, all at one place.
+    """
     K, lens = pinhole(305.0, WIDTH, HEIGHT), Lens.solved(0.0, 0.0, True)
+    K[:2, 2] += shift_px
     scene = shown(K, lens, extent=2.6)
     matches = all_matches(scene.xy)
     evidence = evidence_of(PHOTOS, matches)
@@ -119,5 +140,6 @@ def test_a_fisheye_is_found_by_its_matches(exif: bool, caplog: pytest.LogCapture
     solved = found[1]
     assert {one.model for one in solved.lenses} == {"OPENCV_FISHEYE"}
     assert np.allclose(solved.intrinsics[:, 0, 0], 305.0, rtol=0.01)
+    assert np.abs(solved.intrinsics[:, :2, 2] - K[:2, 2]).max() < 4
     assert np.median(np.maximum(*pose_errors_deg(solved, scene.cam_to_world))) < 0.3
     assert np.array_equal(found[0].edges[0].matches.xy_i, matches[0].xy_i)

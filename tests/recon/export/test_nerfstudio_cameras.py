@@ -118,6 +118,8 @@ def test_an_angle_of_view_is_a_focal_length(tmp_path: Path) -> None:
     lens = load_known_cameras(path, PHOTOS).lenses[0]
     assert lens is not None
     assert np.allclose(lens.intrinsics, [[320, 0, 320], [0, 320, 240], [0, 0, 1]])
+    path = write(tmp_path / "t.json", frame(), camera_angle_y=math.pi / 2, w=640, h=480)
+    assert load_known_cameras(path, PHOTOS).focals_px[0] == pytest.approx(240)
     path = write(tmp_path / "t.json", frame())
     known = load_known_cameras(path, PHOTOS)
     assert known.lenses[0] is None and np.array_equal(
@@ -135,6 +137,10 @@ def test_an_angle_of_view_is_a_focal_length(tmp_path: Path) -> None:
             {"camera_model": "OPENCV_FISHEYE", "k1": 0.01, "k4": 1e-3},
             Lens("OPENCV_FISHEYE", (0.01, 0.0, 0.0, 1e-3)),
         ),
+        (
+            {"distortion_params": [0.01, 1e-3, 0, 0, 1e-4, 2e-4]},
+            Lens("OPENCV", (0.01, 1e-3, 1e-4, 2e-4)),
+        ),
     ],
 )
 def test_coefficients_are_those_of_the_lens(tmp_path: Path, said: dict, lens: Lens) -> None:
@@ -142,10 +148,20 @@ def test_coefficients_are_those_of_the_lens(tmp_path: Path, said: dict, lens: Le
     assert known.lenses[0] is not None and known.lenses[0].lens == lens
 
 
-@pytest.mark.parametrize("said", [{"k4": 1e-4}, {"camera_model": "EQUIRECTANGULAR"}])
-def test_a_lens_that_colmap_does_not_know_is_refused(tmp_path: Path, said: dict) -> None:
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"k4": 1e-4}, "undistort the photos"),
+        ({"camera_model": "FISHEYE624", "distortion_params": [0] * 12}, "undistort the photos"),
+        ({"camera_model": "EQUIRECTANGULAR"}, "cut it into perspective views"),
+        ({"distortion_params": [0.1]}, "six numbers"),
+    ],
+)
+def test_a_lens_that_colmap_does_not_know_is_refused(
+    tmp_path: Path, said: dict, words: str
+) -> None:
     path = write(tmp_path / "t.json", frame(), **LENS, **said)
-    with pytest.raises(InputError, match="undistort the photos"):
+    with pytest.raises(InputError, match=words):
         load_known_cameras(path, PHOTOS)
 
 
@@ -182,3 +198,12 @@ def refused(path: str) -> None:
     with pytest.raises(InputError) as caught:
         load_known_cameras(path, PHOTOS)
     assert "\n" not in str(caught.value) and path in str(caught.value)
+
+
+def test_the_last_row_of_a_pose_may_be_missing(tmp_path: Path) -> None:
+    whole = frame()
+    path = write(tmp_path / "t.json", whole | {"transform_matrix": whole["transform_matrix"][:3]})
+    assert np.array_equal(
+        load_known_cameras(path, PHOTOS).cam_to_world[0],
+        load_known_cameras(write(tmp_path / "w.json", whole), PHOTOS).cam_to_world[0],
+    )

@@ -241,6 +241,36 @@ def test_what_may_be_given_is_said_where_something_else_was(
     assert "\n" not in str(error.value) and "run_recon" not in str(error.value)
 
 
+def test_rotations_of_few_digits_are_rotations(tmp_path: Path) -> None:
+    pose = np.eye(4)
+    pose[:3, :3], _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))
+    pose[:3, :3] *= np.linalg.det(pose[:3, :3])
+    for digits, angle in ((4, 1e-4), (8, 1e-8)):
+        rounded = pose.round(digits)
+        path = write(tmp_path / "few.json", {"0.jpg": entry(ODD, rounded)})
+        read = load_known_cameras(path, photos(1)).cam_to_world[0]
+        assert read is not None
+        assert np.allclose(read[:3, :3] @ read[:3, :3].T, np.eye(3), atol=1e-7)
+        assert np.abs(read - pose).max() < angle
+        assert digits == 4 or np.array_equal(read, rounded)
+
+
+def test_a_model_is_found_in_the_folders_of_its_program(tmp_path: Path) -> None:
+    scene, project = make_scene(tmp_path), tmp_path / "project"
+    for number in "01":
+        (project / "sparse" / number).mkdir(parents=True)
+        write_colmap(project / "sparse" / number, scene)
+        if number == "0":
+            for named in ("project", "project/sparse", "project/sparse/0/images.bin"):
+                known = load_known_cameras(str(tmp_path / named), photos_of(scene))
+                assert all(pose is not None for pose in known.cam_to_world)
+    with pytest.raises(InputError, match=r"2 COLMAP models \(sparse/0, sparse/1\): name one"):
+        load_known_cameras(str(project), photos_of(scene))
+    # Of a scene of ours the file that keeps all digits.
+    write(project / "cameras.json", {"0.jpg": entry(ODD, None)})
+    assert load_known_cameras(str(project), photos(1)).cam_to_world == (None,)
+
+
 @pytest.mark.parametrize("k1", [0.0, -0.07])
 def test_any_lens_is_an_ideal_pinhole_and_back(tmp_path: Path, k1: float) -> None:
     path = write(tmp_path / "known.json", {"0.jpg": entry(ODD, None, k1)})

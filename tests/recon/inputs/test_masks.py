@@ -54,6 +54,62 @@ def test_masks_beside_the_photos_are_no_photos(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "called",
+    [
+        *("0.png", "0.jpg", "0.TIF", "0.JPG.png", "0_mask.jpg", "0.mask.png", "0.jpg.mask.png"),
+        *("mask_0.png", "dynamic_mask_0.png"),
+    ],
+)
+def test_masks_may_be_called_as_other_programs_do(
+    called: str, photos: list[Photo], tmp_path: Path
+) -> None:
+    folder = tmp_path / "masks"
+    save(folder / called)
+    assert masks_of([photos[0]], folder) == [called]
+
+
+def test_the_surest_name_is_the_masks(photos: list[Photo], tmp_path: Path) -> None:
+    # A copy of the photo as PNG may lie beside its mask, and capitals tell two photos apart.
+    folder = tmp_path / "masks"
+    for name in ("0.png", "0_mask.png", "left/0.jpg.png", "left/0.JPG.png"):
+        save(folder / name)
+    upper = open_photos([save(tmp_path / "photos/left/0.JPG", (9, 90, 9))])[0]
+    assert masks_of([photos[0], *upper, photos[1]], folder) == [
+        "left/0.jpg.png",
+        "left/0.JPG.png",
+        "0_mask.png",
+    ]
+
+
+def test_a_photo_of_the_same_name_is_no_mask(photos: list[Photo], tmp_path: Path) -> None:
+    save(tmp_path / "masks/0.jpg", (90, 120, 60))
+    with pytest.raises(InputError, match="has no photo's mask"):
+        with_masks(tmp_path / "masks", photos)
+
+
+def test_masks_among_photos_are_left_out_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ("a.jpg", "a_mask.jpg", "b.jpg", "b.jpg.mask.png", "c_mask.jpg", "masks/a.png")
+    names += ("masks/d.png", "odd/b.png")
+    opened = open_photos([save(tmp_path / "photos" / name) for name in names])[0]
+    # Nor is a photo of somebody's mask one.
+    stripes = np.full((48, 64), 120, np.uint8)
+    for name in ("d.png", "d_mask.png"):
+        Image.fromarray(stripes).save(tmp_path / "photos" / name)
+        opened += open_photos([tmp_path / "photos" / name])[0]
+    with caplog.at_level(logging.WARNING):
+        left = without_masks(None, opened)
+    assert [photo.path.relative_to(tmp_path / "photos").as_posix() for photo in left] == [
+        *("a.jpg", "b.jpg", "c_mask.jpg", "odd/b.png", "d.png", "d_mask.png")
+    ]
+    assert caplog.messages == [
+        "4 pictures are left out, as masks of photos by their names; --masks FOLDER uses them: "
+        "a_mask.jpg, b.jpg.mask.png, a.png, ..."
+    ]
+
+
 def test_photos_without_a_mask_are_used_whole_and_counted(
     photos: list[Photo], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from alignment_scenes import (
     FOCAL,
     HEIGHT,
@@ -23,6 +22,8 @@ from pointmap.images import Photo
 from recon.alignment.align import align
 from recon.alignment.refinement import AlignOptions
 from recon.camera_stages import Matched, solved_with_lenses
+from recon.inputs import Inputs
+from recon.inputs.known_cameras import KnownCameras
 from recon.options import Options
 from recon.progress import Run
 from recon.stage_results import Alignment, Focals, NetworkResult, PairEvidence, PhotoPrior
@@ -62,6 +63,35 @@ def test_cameras_of_a_wrong_focal_length_become_right(
     assert "from another focal length" in caplog.text
 
 
+def test_cameras_of_another_start_are_kept_without_the_networks_depth(
+    stuck: PairEvidence, tmp_path: Path
+) -> None:
+    """Which is read when it is asked for, and cannot be kept with them."""
+    evidence = replace(stuck, priors=Mapped(_unseen, [photo.name for photo in PHOTOS]))
+    none: tuple[None, ...] = (None,) * COUNT
+    found = evidence, align(PHOTOS, evidence)
+    for _ in range(2):
+        work = Work(tmp_path / "work")
+        inputs = Inputs(
+            tuple(PHOTOS),
+            KnownCameras(none, none),
+            None,
+            None,  # type: ignore[arg-type]
+            torch.device("cpu"),
+            work,
+        )
+        with work.held():
+            matched = Matched(inputs, [], evidence.matches, NetworkResult((), [], [], {}))
+            told, alignment = solved_with_lenses(matched, found, Options(lens="radial"), Run())
+        assert _error_deg(alignment) < 1
+        assert told.priors is evidence.priors
+
+
+def _unseen(name: str) -> PhotoPrior:
+    none = np.zeros((1, 1), np.float32)
+    return PhotoPrior(np.zeros((1, 1, 3), np.float32), none, FOCAL)
+
+
 def test_right_cameras_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where something speaks against them."""
     monkeypatch.setattr("recon.verdict.better_start._in_doubt", lambda *_: True)
@@ -75,27 +105,3 @@ def test_what_is_known_of_focal_lengths_is_not_put_in_doubt(stuck: PairEvidence)
     assert from_better_start(told, stuck, wrong, AlignOptions()) is None
     given = replace(stuck, focals=replace(stuck.focals, sources=("given",) * COUNT))
     assert from_better_start(PHOTOS, given, wrong, AlignOptions()) is None
-
-
-def test_the_run_keeps_them_and_gives_priors_back(
-    stuck: PairEvidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Priors are read on demand, as no kept result can be."""
-    nothing = PhotoPrior(np.zeros((1, 1, 3), np.float32), np.zeros((1, 1), np.float32), FOCAL)
-    priors = Mapped(lambda _: nothing, range(COUNT))
-    evidence, wrong = replace(stuck, priors=priors), align(PHOTOS, stuck)
-    monkeypatch.setattr("recon.camera_stages.solved_lenses", lambda *_, **__: wrong)
-    unknown = (None,) * COUNT
-    for _ in range(2):
-        inputs: Any = SimpleNamespace(
-            photos=tuple(PHOTOS),
-            known=SimpleNamespace(lenses=unknown, cam_to_world=unknown),
-            depth_model=None,
-            work=Work(tmp_path / "work"),
-        )
-        matched = Matched(inputs, (), stuck.matches, NetworkResult((), priors, [], {}))
-        with Run() as run:
-            found = solved_with_lenses(matched, (evidence, wrong), Options(lens="radial"), run)
-        assert found[0].priors is priors
-        assert _error_deg(found[1]) < 1
-        assert any("from another focal length" in warning for warning in run.warnings)

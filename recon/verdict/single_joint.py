@@ -1,0 +1,71 @@
+"""Two groups of photos that a single photo joins: nothing tells how large one is beside the other.
+
+Matches between two photos say nothing of how far they stand apart. That follows from points which
+a third photo sees. Where all that two groups have in common is one photo, and none of its points is
+seen in both, either group may be made larger around that photo, and every match fits as before.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.csgraph import breadth_first_order, connected_components
+
+from pointmap.camera import Mask
+from recon.stage_results import Alignment
+
+# Points that two photos share by chance: any on the epipolar line will do.
+_BY_CHANCE = 3
+# A photo by itself is no group; from this share on of the pairs of photos, a scene's cameras are in
+# doubt whose relative sizes are open.
+_FEWEST, _SHARE = 2, 0.2
+
+
+def joined_by_one(alignment: Alignment) -> tuple[int, Mask] | None:
+    """Return the photo that alone joins a group (N,) of photos to all others, and that group, the
+    smaller one; None where no photo does, or where this says nothing of most pairs of photos.
+    """
+    placed = np.flatnonzero([pose is not None for pose in alignment.cam_to_world])
+    count = len(placed)
+    if count < 2 * _FEWEST + 1:
+        return None
+    ties = _ties(alignment)[placed][:, placed]
+    for joint in _candidates(ties):
+        others = np.delete(np.arange(count), joint)
+        number, label = connected_components(ties[others][:, others], directed=False)
+        if number < 2:
+            continue
+        sizes = np.bincount(label)
+        apart = label != int(np.argmax(sizes))
+        size = int(apart.sum())
+        pairs = size * (count - 1 - size) / (count * (count - 1) / 2)
+        if size >= _FEWEST and pairs >= _SHARE:
+            group = np.zeros(len(alignment.cam_to_world), bool)
+            group[placed[others[apart]]] = True
+            return int(placed[joint]), group
+    return None
+
+
+def _ties(alignment: Alignment) -> sparse.csr_array:
+    """Return a matrix (N, N), not 0 where two photos share points, or pointmaps tie them."""
+    tracks, count = alignment.tracks, len(alignment.cam_to_world)
+    seen = sparse.csr_array(
+        (np.ones(len(tracks.view_index)), (tracks.view_index, tracks.point_index)),
+        shape=(count, len(tracks.points)),
+    )
+    shared = (seen @ seen.T) >= _BY_CHANCE
+    tied = alignment.pointmap_pairs
+    ties = sparse.csr_array((np.ones(len(tied)), tuple(tied.T)), shape=(count, count))
+    return sparse.csr_array(shared + ties + ties.T)
+
+
+def _candidates(ties: sparse.csr_array) -> NDArray[np.int64]:
+    """Return the photos that may join two groups: what one alone joins to the first photo comes
+    after it, on the ways on which the ties are gone along.
+    """
+    order, before = breadth_first_order(ties, 0, directed=False)
+    following = np.ones(ties.shape[0])
+    for photo in order[:0:-1]:
+        following[before[photo]] += following[photo]
+    return np.flatnonzero(following > _FEWEST)
