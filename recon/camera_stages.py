@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
+from pointmap.images import Photo
 from recon.alignment.align import align
 from recon.alignment.align_by_maps import align_by_maps
 from recon.alignment.align_scene import align_scene
@@ -27,7 +29,9 @@ from recon.stage_results import (
 )
 from recon.two_view.gather_evidence import gather_evidence
 from recon.verdict.better_start import from_better_start
+from recon.verdict.solved_again import SolvedAgain, solved_again
 from recon.work.content_key import content_key, item_key
+from recon.work.folder import Work
 from recon.work.on_demand import Chosen
 from recon.work.steps import Steps
 
@@ -242,6 +246,7 @@ def solved_with_lenses(
                     options.align,
                     features=matched.features,
                     seed=options.seed,
+                    again=partial(solved_again_once, inputs.work),
                 )
             ),
         )
@@ -261,3 +266,14 @@ def _with_priors(kept: Solved, evidence: PairEvidence) -> Solved:
     """Return what was kept with the priors of the ``evidence``."""
     priors, network_priors = evidence.priors, evidence.network_priors
     return replace(kept[0], priors=priors, network_priors=network_priors), kept[1]
+
+
+def solved_again_once(
+    work: Work, photos: Sequence[Photo], alignment: Alignment
+) -> list[SolvedAgain]:
+    """Return what :func:`recon.verdict.solved_again.solved_again` does, kept: a remedy asks for it,
+    and so does the verdict on cameras that the remedy left as they were.
+    """
+    told = [(photo.width, photo.height, photo.exif_focal_px) for photo in photos]
+    key = content_key("solved again", 1, told, alignment)
+    return work.once(key, lambda: solved_again(photos, alignment))

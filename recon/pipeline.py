@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from pointmap.errors import InputError
@@ -18,6 +19,7 @@ from recon.assemble import assemble_scene, assemble_views, in_order
 from recon.camera_stages import (
     Matched,
     aligned_cameras,
+    solved_again_once,
     solved_cameras,
     solved_with_lenses,
     solved_with_zooms,
@@ -298,6 +300,7 @@ def _first_verdict(inputs: Inputs, alignment: Alignment, options: Options) -> Ve
             given_poses=poses,
             given_lenses=lenses,
             by_maps=by_maps,
+            again=partial(solved_again_once, inputs.work),
         )
         return judge_alike(verdict, photos, alignment)
 

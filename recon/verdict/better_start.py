@@ -22,7 +22,7 @@ from recon.alignment.zooms import verified_anew
 from recon.stage_results import Alignment, PairEdge, PairEvidence, PhotoFeatures
 from recon.verdict.evidence import scene_evidence
 from recon.verdict.probability import probability_wrong
-from recon.verdict.solved_again import solved_again, tells_by_starts
+from recon.verdict.solved_again import SolveAgain, solved_again, tells_by_starts
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ def from_better_start(
     *,
     features: Sequence[PhotoFeatures] | None = None,
     seed: int = 0,
+    again: SolveAgain = solved_again,
 ) -> tuple[PairEvidence, Alignment] | None:
     """Return evidence and finished cameras, lenses and all, of another start, where they fit all
     matches far better than those of the ``alignment``, which are finished, too; None where none do,
@@ -50,7 +51,7 @@ def from_better_start(
     (:func:`recon.verdict.solved_again.tells_by_starts`).
 
     Photos that were cut out, each elsewhere, are left alone. ``features``, ``seed``: as in
-    :func:`recon.alignment.align.align`.
+    :func:`recon.alignment.align.align`. ``again`` solves for the cameras from other starts.
     """
     if alignment.cut_out or "given" in evidence.focals.sources:
         return None
@@ -58,7 +59,7 @@ def from_better_start(
         return None
     trials = [
         _shared(photos, evidence, one.alignment, options, features, seed)
-        for one in solved_again(photos, alignment)
+        for one in again(photos, alignment)
         if one.left <= _BETTER
     ]
     if not trials:

@@ -43,8 +43,9 @@ class SceneEvidence:
     logarithm) photos contradict that they show one place; ``divided``: how many more matches
     contradict how two groups of photos stand to each other than twice those that fit it;
     ``second_motion``: matches of few photos that agree on another motion than the cameras', as a
-    share of those that fit these; ``moves``: cameras stand apart; ``turn_deg``: how far photos
-    turn.
+    share of those that fit these; ``focal_spread``: how many times as long as the shortest focal
+    length the longest is (natural logarithm), of photos whose files tell none; ``moves``: cameras
+    stand apart; ``turn_deg``: how far photos turn.
 
     Of each photo (N,), NaN where it sees nothing: ``photo_explained``, ``photo_rotation_deg``,
     ``photo_direction_deg`` and ``photo_shift_deg``; and whether it was ``placed``.
@@ -62,6 +63,7 @@ class SceneEvidence:
     look_alikes: float
     divided: float
     second_motion: float
+    focal_spread: float
     moves: bool
     turn_deg: float
     placed: Mask
@@ -97,6 +99,7 @@ def scene_evidence(
         look_alikes=suspicion(photos, alignment, compared)[0],
         divided=_divided(fits, len(photos)),
         second_motion=second_motion(photos, alignment),
+        focal_spread=_focal_spread(photos, alignment),
         moves=bool(fits.moves.any()) or len(alignment.tracks.points) > 0,
         turn_deg=_turn_deg(alignment, fits),
         placed=np.array([pose is not None for pose in alignment.cam_to_world], bool),
@@ -112,6 +115,16 @@ def _divided(fits: PairFits, count: int) -> float:
     number = np.minimum(fits.matches, _ENOUGH)
     weights = number * (_FITTING * fits.share - (1 - fits.share))
     return abs(best_division(fits.pairs, weights, count)[0])
+
+
+def _focal_spread(photos: Sequence[Photo], alignment: Alignment) -> float:
+    """Return the logarithm of how far focal lengths, in long sides, are apart that no file told."""
+    logarithms = [
+        np.log(alignment.intrinsics[k, 0, 0] / max(photo.width, photo.height))
+        for k, photo in enumerate(photos)
+        if alignment.cam_to_world[k] is not None and photo.exif_focal_px is None
+    ]
+    return float(np.ptp(logarithms)) if logarithms else 0.0
 
 
 def _turn_deg(alignment: Alignment, fits: PairFits) -> float:

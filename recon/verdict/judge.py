@@ -15,9 +15,9 @@ from recon.alignment.doppelgangers import suspicion
 from recon.scene import PhotoVerdict, Verdict, VerdictWord
 from recon.stage_results import Alignment
 from recon.verdict.evidence import SceneEvidence, scene_evidence
-from recon.verdict.probability import probability_wrong
+from recon.verdict.probability import USUAL_SPREAD, probability_wrong
 from recon.verdict.single_joint import joined_by_one
-from recon.verdict.solved_again import solved_again_deg
+from recon.verdict.solved_again import SolveAgain, solved_again, solved_again_deg
 
 # Probabilities from which a scene is doubtful, and wrong; right and wrong ones are taken to be as
 # frequent as each other.
@@ -61,6 +61,7 @@ def judge(
     given_poses: bool = False,
     given_lenses: bool = False,
     by_maps: bool = False,
+    again: SolveAgain = solved_again,
 ) -> Verdict | None:
     """Return how far the cameras of a scene can be believed; None with fewer than two placed.
 
@@ -68,14 +69,16 @@ def judge(
     ``learned``: matches may be those of a learned matcher, which gives as many where two photos
     show hardly anything of the same. ``given_poses``, ``given_lenses``: what the user says of
     cameras or of lenses was taken as it is. ``by_maps``: a depth model's maps may hold cameras that
-    matches don't.
+    matches don't. ``again`` solves for the cameras from other starts.
     """
     placed = sum(pose is not None for pose in alignment.cam_to_world)
     if placed < 2:
         return None
     evidence = scene_evidence(photos, alignment, compared)
+    if given_poses or given_lenses:
+        evidence = replace(evidence, focal_spread=0.0)
     if not (given_poses or given_lenses or by_maps):
-        evidence = asked_again(evidence, photos, alignment)
+        evidence = asked_again(evidence, photos, alignment, again)
     verdict = verdict_of(evidence, [photo.name for photo in photos])
     if given_poses and evidence.explained < _EXPLAINED:
         return _of_given(verdict, evidence.explained)
@@ -113,7 +116,10 @@ def _open_size(photos: Sequence[Photo], joint: int, group: Mask) -> str:
 
 
 def asked_again(
-    evidence: SceneEvidence, photos: Sequence[Photo], alignment: Alignment
+    evidence: SceneEvidence,
+    photos: Sequence[Photo],
+    alignment: Alignment,
+    again: SolveAgain = solved_again,
 ) -> SceneEvidence:
     """Return the evidence on a scene, with how far cameras stand that are solved for again where
     the rest leaves open what to think of it.
@@ -123,7 +129,7 @@ def asked_again(
     least, most = _OPEN
     if not least < probability_wrong(evidence) < most:
         return evidence
-    return replace(evidence, again_deg=solved_again_deg(photos, alignment))
+    return replace(evidence, again_deg=solved_again_deg(again(photos, alignment)))
 
 
 def _of_given(verdict: Verdict, explained: float) -> Verdict:
@@ -284,6 +290,12 @@ def _reason(evidence: SceneEvidence) -> str:
         return (
             f"only {evidence.explained:.0%} of the verified matches fit the cameras: repeated or "
             "moving things, or a lens unlike a pinhole (fisheye, panorama); leave such photos out"
+        )
+    if evidence.focal_spread > USUAL_SPREAD:
+        return (
+            "the photos would be zoomed so that focal lengths are up to "
+            f"{np.exp(evidence.focal_spread):.1f} times apart, of which no file tells: give the "
+            "original files, with their EXIF, or --focal.focal-px if they were not zoomed"
         )
     if evidence.again_deg is not None and evidence.again_deg > _ELSEWHERE_DEG:
         return (

@@ -12,7 +12,7 @@ and longer ones than were found, and from one of each photo's own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -53,20 +53,23 @@ class SolvedAgain:
     left: float
 
 
-def solved_again_deg(photos: Sequence[Photo], alignment: Alignment) -> float | None:
-    """Return how far from the cameras of an alignment those stand that the same matches lead to
-    from other focal lengths, in degrees: of the starts the median; deterministic.
+SolveAgain = Callable[[Sequence[Photo], Alignment], list[SolvedAgain]]
+"""As :func:`solved_again`, or one that keeps what it found."""
+
+
+def solved_again_deg(found: Sequence[SolvedAgain]) -> float | None:
+    """Return how far from the cameras of an alignment those stand that were ``found`` from other
+    starts, in degrees: of the starts the median.
 
     Starts that end where matches fit clearly worse say nothing. None where no other is left.
     """
-    found = solved_again(photos, alignment)
     apart = [a.apart_deg for a in found if a.left < _WORSE and np.isfinite(a.apart_deg)]
     return float(np.median(apart)) if apart else None
 
 
 def solved_again(photos: Sequence[Photo], alignment: Alignment) -> list[SolvedAgain]:
     """Return what the same matches lead to from other focal lengths, nothing where that says
-    nothing (:func:`tells_by_starts`); lenses are held as they were found.
+    nothing (:func:`tells_by_starts`); lenses are held as they were found. Deterministic.
     """
     if not tells_by_starts(photos, alignment):
         return []

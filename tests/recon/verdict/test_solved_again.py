@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +26,15 @@ from pointmap.camera import (
 from pointmap.images import Photo
 from pointmap.lens import Lens
 from recon.alignment.align import align
-from recon.stage_results import Alignment, Focals
+from recon.alignment.refinement import AlignOptions
+from recon.camera_stages import solved_again_once
+from recon.stage_results import Alignment, Focals, PairEvidence
+from recon.verdict.better_start import from_better_start
 from recon.verdict.evidence import SceneEvidence, scene_evidence
 from recon.verdict.judge import asked_again, judge, verdict_of
 from recon.verdict.probability import probability_wrong
-from recon.verdict.solved_again import solved_again_deg
+from recon.verdict.solved_again import SolvedAgain, solved_again, solved_again_deg
+from recon.work.folder import Work
 
 COUNT = 4
 PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", WIDTH, HEIGHT, None, "phone") for k in range(COUNT)]
@@ -40,6 +46,11 @@ def _solved(focals: Focals | None = None) -> Alignment:
     return align(PHOTOS, evidence_of(PHOTOS, all_matches(SCENE.xy), focals))
 
 
+def _half() -> Focals:
+    groups = np.zeros(COUNT, np.int64)
+    return Focals(np.full(COUNT, FOCAL / 2), np.full(COUNT, 1e-3), ("epipolar",) * COUNT, groups)
+
+
 @pytest.fixture(scope="module")
 def right() -> Alignment:
     return _solved()
@@ -48,13 +59,11 @@ def right() -> Alignment:
 @pytest.fixture(scope="module")
 def stuck() -> Alignment:
     """Return cameras that ended at half the focal length, all of whose matches fit."""
-    none = np.zeros(COUNT, np.int64)
-    half = Focals(np.full(COUNT, FOCAL / 2), np.full(COUNT, 1e-3), ("epipolar",) * COUNT, none)
-    return _solved(half)
+    return _solved(_half())
 
 
 def test_right_cameras_come_out_again(right: Alignment) -> None:
-    again = solved_again_deg(PHOTOS, right)
+    again = solved_again_deg(solved_again(PHOTOS, right))
     assert again is not None
     assert again < 1
 
@@ -76,7 +85,7 @@ def test_lenses_are_held_as_they_were_found(right: Alignment) -> None:
         matches = replace(m, xy_i=bent(m.i, m.xy_i), xy_j=bent(m.j, m.xy_j))
         edges.append(replace(edge, matches=matches))
     moved = replace(right, intrinsics=intrinsics, lenses=(lens,) * COUNT, edges=tuple(edges))
-    again = solved_again_deg(PHOTOS, moved)
+    again = solved_again_deg(solved_again(PHOTOS, moved))
     assert again is not None
     assert again < 1
 
@@ -85,7 +94,8 @@ def test_cameras_that_matches_do_not_hold_come_out_elsewhere(stuck: Alignment) -
     wrong_deg = np.median(np.maximum(*pose_errors_deg(stuck, SCENE.cam_to_world)))
     assert wrong_deg > 5
     # By as much as they are wrong.
-    assert solved_again_deg(PHOTOS, stuck) == pytest.approx(wrong_deg, rel=0.2)
+    again = solved_again_deg(solved_again(PHOTOS, stuck))
+    assert again == pytest.approx(wrong_deg, rel=0.2)
 
 
 def test_it_alone_tells_a_wrong_scene_whose_matches_fit(stuck: Alignment) -> None:
@@ -109,14 +119,15 @@ def test_it_leaves_a_right_scene_alone(right: Alignment) -> None:
     assert verdict.word == "sound"
 
 
-def test_a_scene_in_which_nothing_is_open_is_not_solved_again(
-    right: Alignment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("recon.verdict.judge.solved_again_deg", lambda *_: 7.0)
+def test_a_scene_in_which_nothing_is_open_is_not_solved_again(right: Alignment) -> None:
+    def elsewhere(photos: Sequence[Photo], alignment: Alignment) -> list[SolvedAgain]:
+        return [SolvedAgain(alignment, apart_deg=7.0, left=1.0)]
+
     evidence = replace(scene_evidence(PHOTOS, right), error_deg=0.9, shift_deg=0.5, left=0.95)
     for clear in (replace(evidence, error_deg=0.1), replace(evidence, strain=2.0)):
-        assert asked_again(clear, PHOTOS, right) == clear
-    assert asked_again(evidence, PHOTOS, right) == replace(evidence, again_deg=7.0)
+        assert asked_again(clear, PHOTOS, right, elsewhere) == clear
+    asked = asked_again(evidence, PHOTOS, right, elsewhere)
+    assert asked == replace(evidence, again_deg=7.0)
 
 
 def test_what_comes_out_again_is_less_likely_wrong(right: Alignment) -> None:
@@ -134,6 +145,32 @@ def test_what_comes_out_again_is_less_likely_wrong(right: Alignment) -> None:
 
 def test_focal_lengths_that_exif_tells_are_not_put_in_doubt(stuck: Alignment) -> None:
     told = [replace(photo, exif_focal_px=500.0) for photo in PHOTOS]
-    assert solved_again_deg(told, stuck) is None
+    assert solved_again_deg(solved_again(told, stuck)) is None
     pair = replace(stuck, cam_to_world=(*stuck.cam_to_world[:2], *[None] * (COUNT - 2)))
-    assert solved_again_deg(PHOTOS, pair) is None
+    assert solved_again_deg(solved_again(PHOTOS, pair)) is None
+
+
+def test_remedy_and_verdict_solve_a_doubtful_scene_once(
+    stuck: Alignment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def counted(photos: Sequence[Photo], alignment: Alignment) -> list[SolvedAgain]:
+        calls.append(alignment)
+        return solved_again(photos, alignment)
+
+    monkeypatch.setattr("recon.camera_stages.solved_again", counted)
+    plain = judge(PHOTOS, stuck)
+    assert plain is not None
+    assert plain.word != "sound"
+    # The second run reads what the first one kept.
+    for _ in range(2):
+        again = partial(solved_again_once, Work(tmp_path / "work"))
+        evidence = PairEvidence([], list(stuck.edges), _half(), [], [])
+        # No better ones, so that these are judged.
+        monkeypatch.setattr("recon.verdict.better_start._BETTER", 0.0)
+        found = from_better_start(PHOTOS, evidence, stuck, AlignOptions(), again=again)
+        assert found is None
+        assert len(calls) == 1
+        assert judge(PHOTOS, stuck, again=again) == plain
+        assert len(calls) == 1

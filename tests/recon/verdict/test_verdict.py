@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from alignment_scenes import (
+    FOCAL,
     HEIGHT,
     WIDTH,
     Scene,
@@ -34,7 +35,7 @@ from recon.alignment.align import align
 from recon.alignment.compared_pictures import ComparedPictures
 from recon.alignment.explained import pair_fits
 from recon.scene import Tracks
-from recon.stage_results import Alignment, PairEdge
+from recon.stage_results import Alignment, Focals, PairEdge
 from recon.two_view.relative_pose import verify_pair
 from recon.verdict.evidence import scene_evidence
 from recon.verdict.judge import judge, judge_alike, verdict_of
@@ -172,6 +173,46 @@ def test_crops_off_the_centre_are_found() -> None:
     assert "zoomed or cropped" in verdict.reason
     told = judge(PHOTOS, alignment, given_lenses=True)
     assert told is not None and "than were given" in told.reason
+
+
+def test_zooms_far_apart_that_no_file_tells_of_speak_against_a_scene(right: Alignment) -> None:
+    def spread(times: float, photos: list[Photo]) -> float:
+        intrinsics = right.intrinsics.copy()
+        intrinsics[1, :2, :2] *= times
+        return scene_evidence(photos, replace(right, intrinsics=intrinsics)).focal_spread
+
+    told = [
+        replace(photo, exif_focal_px=400.0) if k == 1 else photo for k, photo in enumerate(PHOTOS)
+    ]
+    assert spread(1.0, PHOTOS) == 0
+    assert spread(3.0, PHOTOS) == pytest.approx(np.log(3))
+    assert spread(3.0, told) == 0
+    # Another size of the same picture is no zoom.
+    half = replace(PHOTOS[1], width=WIDTH // 2, height=HEIGHT // 2)
+    assert spread(0.5, [PHOTOS[0], half, *PHOTOS[2:]]) == pytest.approx(0)
+    evidence = replace(scene_evidence(PHOTOS, right), error_deg=1.0, shift_deg=1.0, left=0.9)
+    one, usual, far = (
+        verdict_of(replace(evidence, focal_spread=np.log(times)), [""] * COUNT)
+        for times in (1.0, 1.9, 4.0)
+    )
+    assert one.word == "sound"
+    assert one.probability_wrong == usual.probability_wrong
+    assert far.word != "sound"
+    assert "4.0 times apart" in far.reason
+
+
+def test_zooms_that_are_given_are_not_put_in_doubt() -> None:
+    """However far they are apart."""
+    scene = _scene()
+    zoom = np.where(np.arange(COUNT) % 2, 3.0, 1.0)
+    xy = (scene.xy - MIDDLE) / zoom[:, None, None] + MIDDLE
+    focals = Focals(FOCAL / zoom, np.zeros(COUNT), ("given",) * COUNT, np.arange(COUNT))
+    solved = align(PHOTOS, evidence_of(PHOTOS, all_matches(xy), focals))
+    given, found = judge(PHOTOS, solved, given_lenses=True), judge(PHOTOS, solved)
+    assert given is not None
+    assert found is not None
+    assert given.word == "sound"
+    assert given.probability_wrong < found.probability_wrong
 
 
 def test_photos_that_were_exchanged_are_found(right: Alignment) -> None:
