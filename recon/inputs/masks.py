@@ -88,10 +88,10 @@ def with_masks(folder: str | Path | None, photos: Sequence[Photo]) -> list[Photo
 
     The mask of ``left/a.jpg`` is ``left/a.jpg.png`` (COLMAP's convention) or called as other
     programs do (``left/a.png``, ``left/a_mask.jpg``, ...), or lies under such a name in the folder
-    itself, if no other photo's is called so. Photos that are
-    masked everywhere are left out with a warning; how many have no mask is warned of. No
-    ``folder``: no masks. Raises ``InputError`` when it is no folder, has no photo's mask, or a mask
-    cannot be read, has another shape than its photo, or may be that of two photos.
+    itself, if no other photo's is called so. Photos that are masked everywhere are left out with a
+    warning; how many have no mask is warned of. No ``folder``: no masks. Raises ``InputError`` when
+    it is no folder, has no photo's mask, or a mask cannot be read, has another shape than its
+    photo, or may be that of two photos.
     """
     if folder is None:
         return list(photos)
