@@ -2,9 +2,10 @@
 
 Where next to nothing is seen twice, as at a corner between plain walls, few matches on one plane
 are all that joins a part of a walk to the rest. They leave open by some degrees how it turns there,
-and how large it is, and all that follows is put that much aside. Where the walk comes back, a pair
-as good as any other then contradicts the scene. Its matches fit nowhere, so that bundle adjustment,
-which is given what fits, never hears of them.
+and how large it is, and all that follows is put that much aside. Where one photo joins two parts,
+however firmly, and nothing that it shows is seen in both, it is their relative size that is open.
+Where the walk comes back, a pair as good as any other then contradicts the scene. Its matches fit
+nowhere, so that bundle adjustment, which is given what fits, never hears of them.
 
 Here it does: what either side of the join makes of its points by itself is tied to the other side
 by the join's own matches and those of the pair, whether they fit or not, first loosely, then as
@@ -45,6 +46,8 @@ logger = logging.getLogger(__name__)
 # A join is weak beside a pair that contradicts it where it is held by no more points, each of which
 # a third photo sees too, than the pair has matches, times this.
 _WEAK = 2
+# Points that two photos share by chance: any on the epipolar line will do.
+_BY_CHANCE = 3
 # Of the pairs across a join one at least has so many matches, and is not wrong (see
 # recon.alignment.hanging_groups). With fewer, though right, two joins at plain walls leave open
 # what the loop could tell.
@@ -57,6 +60,8 @@ _LEAST_SEEN = 5
 # How many times as large as usual errors of what ties the two sides may be, round by round.
 _SLACK = (30.0, 8.0, 2.0, 1.0)
 _STEPS, _TOLERANCE = 30, 1e-5
+# What comes before a photo that nothing leads to, by scipy.
+_NONE = -9999
 # Of the matches that held a join, verified or not, this share has to fit in the end.
 _KEPT_SHARE = 0.8
 
@@ -74,10 +79,16 @@ def close_loops(setup: Setup, structure: Structure, graph: PoseGraph) -> Structu
     if len(against) == 0:
         return structure
     strength = np.bincount(setup.table.edge[setup.table.inlier], minlength=setup.edges)
-    shared = _shared_points(setup, structure)
+    tied = _shared_points(setup, structure, least=2) >= _BY_CHANCE
+    shared = _shared_points(setup, structure, least=3)
     for edge in against[np.argsort(-strength[against], kind="stable")][:_TRIED].tolist():
-        side = _weak_side(shared, *graph.pairs[edge].tolist(), most=_WEAK * int(strength[edge]))
-        if side is None or agreeing[edge]:
+        if agreeing[edge]:
+            continue
+        first, second = graph.pairs[edge].tolist()
+        side = _weak_side(shared, first, second, most=_WEAK * int(strength[edge]))
+        if side is None:
+            side = _side_of_joint(tied, first, second)
+        if side is None:
             continue
         cameras = _closed(setup, structure.cameras, graph, edge, side, agreeing, strength)
         if cameras is not None:
@@ -105,10 +116,10 @@ def _turned_deg(cameras: Cameras, graph: PoseGraph) -> Array:
     )
 
 
-def _shared_points(setup: Setup, structure: Structure) -> sparse.csr_matrix:
-    """Return how many points that a third photo sees, too, any two photos share (N, N)."""
+def _shared_points(setup: Setup, structure: Structure, *, least: int) -> sparse.csr_matrix:
+    """Return how many points that ``least`` photos see any two photos share (N, N)."""
     tracks = structure.tracks
-    often = (np.bincount(tracks.point, minlength=len(tracks.points)) > 2)[tracks.point]
+    often = (np.bincount(tracks.point, minlength=len(tracks.points)) >= least)[tracks.point]
     where = setup.table.node_view[tracks.node][often], tracks.point[often]
     shape = len(structure.cameras.registered), len(tracks.points)
     seen = sparse.csr_array((np.ones(len(where[0]), np.int32), where), shape=shape)
@@ -131,6 +142,24 @@ def _weak_side(shared: sparse.csr_matrix, first: int, second: int, *, most: int)
     side = np.zeros(shared.shape[0], bool)
     side[csgraph.breadth_first_order(left, first, return_predecessors=False)] = True
     return side
+
+
+def _side_of_joint(tied: sparse.csr_matrix, first: int, second: int) -> Mask | None:
+    """Return the photos (N,) that are joined to ``second`` by one photo alone, ``first`` among
+    them; None where no photo does. However firmly that photo is held by both sides, it says nothing
+    of how large one is beside the other. ``tied`` (N, N): which photos share points.
+    """
+    _, before = csgraph.breadth_first_order(tied, first, directed=False)
+    joint = int(before[second])
+    while joint not in (first, _NONE):
+        others = np.delete(np.arange(tied.shape[0]), joint)
+        _, label = csgraph.connected_components(tied[others][:, others], directed=False)
+        with_first = np.zeros(tied.shape[0], bool)
+        with_first[others] = label == label[np.searchsorted(others, first)]
+        if not with_first[second]:
+            return with_first
+        joint = int(before[joint])
+    return None
 
 
 def _closed(

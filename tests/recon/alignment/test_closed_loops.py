@@ -12,7 +12,7 @@ from benchmarks.alignment_scale import scored
 from benchmarks.walk_scenes import Walk, WalkErrors, make_walk
 from pointmap.camera import rigid, rotation_exp
 from recon.alignment import align, closed_loops
-from recon.alignment.closed_loops import _weak_side
+from recon.alignment.closed_loops import _side_of_joint, _weak_side
 from recon.alignment.hanging_groups import hanging_group
 from recon.stage_results import PairEdge, PairEvidence
 
@@ -97,3 +97,16 @@ def test_the_weakest_join_between_two_photos_is_found():
     side = _weak_side(sparse.csr_matrix(shared), 1, 4, most=9)
     assert side is not None and np.flatnonzero(side).tolist() == [0, 1, 2]
     assert _weak_side(sparse.csr_matrix(shared), 1, 4, most=8) is None
+
+
+def test_what_one_photo_joins_to_the_rest_is_found():
+    tied = np.zeros((7, 7), bool)
+    for i, j in ((0, 1), (1, 2), (0, 2), (2, 3), (2, 4), (3, 4), (4, 5)):
+        tied[i, j] = tied[j, i] = True  # 2 joins 0 and 1 to 3, 4 and 5; nothing leads to 6
+    graph = sparse.csr_matrix(tied)
+    side = _side_of_joint(graph, 0, 3)
+    assert side is not None and np.flatnonzero(side).tolist() == [0, 1]
+    side = _side_of_joint(graph, 3, 0)
+    assert side is not None and np.flatnonzero(side).tolist() == [3, 4, 5]
+    assert _side_of_joint(graph, 0, 1) is None
+    assert _side_of_joint(graph, 0, 6) is None
