@@ -84,7 +84,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--out", type=Path, help="folder for the scene with straightened depth")
     given = parser.parse_args(arguments)
-    truth = read_truth(given.scene / "cameras.json")
+    truth = read_truth(_cameras(given.scene))
     maps = measured_maps(truth)
     other = maps if given.tilt_of is None else measured_maps(read_truth(_cameras(given.tilt_of)))
     tilt = fit_tilt(other)

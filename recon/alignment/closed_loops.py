@@ -46,8 +46,8 @@ logger = logging.getLogger(__name__)
 # A join is weak beside a pair that contradicts it where it is held by no more points, each of which
 # a third photo sees too, than the pair has matches, times this.
 _WEAK = 2
-# Points that two photos share by chance: any on the epipolar line will do.
-_BY_CHANCE = 3
+BY_CHANCE = 3
+"""Photos that share fewer points may do so by chance: any on the epipolar line will do for two."""
 # Of the pairs across a join one at least has so many matches, and is not wrong (see
 # recon.alignment.hanging_groups). With fewer, though right, two joins at plain walls leave open
 # what the loop could tell.
@@ -79,7 +79,7 @@ def close_loops(setup: Setup, structure: Structure, graph: PoseGraph) -> Structu
     if len(against) == 0:
         return structure
     strength = np.bincount(setup.table.edge[setup.table.inlier], minlength=setup.edges)
-    tied = _shared_points(setup, structure, least=2) >= _BY_CHANCE
+    tied = _shared_points(setup, structure, least=2) >= BY_CHANCE
     shared = _shared_points(setup, structure, least=3)
     for edge in against[np.argsort(-strength[against], kind="stable")][:_TRIED].tolist():
         if agreeing[edge]:

@@ -13,10 +13,9 @@ from scipy import sparse
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from pointmap.camera import Mask
+from recon.alignment.closed_loops import BY_CHANCE
 from recon.stage_results import Alignment
 
-# Points that two photos share by chance: any on the epipolar line will do.
-_BY_CHANCE = 3
 # A photo by itself is no group; from this share on of the pairs of photos, a scene's cameras are in
 # doubt whose relative sizes are open.
 _FEWEST, _SHARE = 2, 0.2
@@ -54,7 +53,7 @@ def _ties(alignment: Alignment) -> sparse.csr_array:
         (np.ones(len(tracks.view_index)), (tracks.view_index, tracks.point_index)),
         shape=(count, len(tracks.points)),
     )
-    shared = (seen @ seen.T) >= _BY_CHANCE
+    shared = (seen @ seen.T) >= BY_CHANCE
     tied = alignment.pointmap_pairs
     ties = sparse.csr_array((np.ones(len(tied)), tuple(tied.T)), shape=(count, count))
     return sparse.csr_array(shared + ties + ties.T)
