@@ -117,9 +117,9 @@ def align_scene(
         evidence = replace(evidence, edges=every)
         trial = aligned()
         logger.debug("%d edges between photos that stand close", len(further))
-        if _explained(inputs.photos, trial) > _explained(
-            inputs.photos, replace(alignment, edges=trial.edges)
-        ):
+        as_it_was = replace(alignment, edges=trial.edges)
+        explained = [pair_fits(inputs.photos, one).explained for one in (as_it_was, trial)]
+        if explained[1] > explained[0]:
             alignment = trial
         else:
             evidence = before
@@ -131,7 +131,7 @@ def align_scene(
         features, evidence = second.features, replace(evidence, edges=second.edges)
         # A whole group of photos that a weak pair has put elsewhere is not led back.
         trial = aligned(start=None if ties else _without_poses(alignment, loose))
-        if _placed(trial) >= _placed(alignment):
+        if trial.placed.sum() >= alignment.placed.sum():
             alignment = trial
         else:
             features, evidence = first
@@ -167,16 +167,6 @@ def _focals_px(inputs: Inputs, alignment: Alignment) -> list[float]:
         float(K[0, 0]) if focal is None else focal
         for K, focal in zip(alignment.intrinsics, inputs.known.focals_px, strict=True)
     ]
-
-
-def _explained(photos: Sequence[Photo], alignment: Alignment) -> float:
-    """Return how many verified matches fit the cameras."""
-    fits = pair_fits(photos, alignment)
-    return float(fits.matches @ fits.share)
-
-
-def _placed(alignment: Alignment) -> int:
-    return sum(pose is not None for pose in alignment.cam_to_world)
 
 
 def _of_another_place(inputs: Inputs, alignment: Alignment) -> tuple[Mask | None, bool]:

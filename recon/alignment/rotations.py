@@ -14,6 +14,7 @@ from scipy.sparse.linalg import spsolve
 
 from pointmap.camera import Array, Index, Mask, rotation_angle_deg, rotation_exp, rotation_log
 from recon.alignment.triangulation import ragged_range
+from recon.prediction.components import component_labels
 
 # A triangle of edges agrees when its three rotations close to within this angle, which leaves
 # room for a focal that is not solved yet.
@@ -209,8 +210,7 @@ def _weighted_step(count: int, edges: Index, error: Array, weights: Array) -> Ar
 def _anchor(rotations: Array, edges: Index) -> Array:
     """Return rotations turned so that the first photo of each component has the identity."""
     count = len(rotations)
-    graph = sparse.csr_array((np.ones(len(edges)), tuple(edges.T)), shape=(count, count))
-    labels = csgraph.connected_components(graph, directed=False)[1]
+    labels = component_labels(count, edges)
     first = np.unique(labels, return_index=True)[1]
     u, _, vt = np.linalg.svd(rotations[first[labels]].transpose(0, 2, 1) @ rotations)
     return np.asarray(u @ vt)
