@@ -145,6 +145,20 @@ class PairMatches:
     index_j: NDArray[np.int64]
     sigma_px: float
 
+    @staticmethod
+    def of_key_points(
+        i: int,
+        j: int,
+        features_i: PhotoFeatures,
+        features_j: PhotoFeatures,
+        index_i: NDArray[np.int64],
+        index_j: NDArray[np.int64],
+    ) -> PairMatches:
+        """Return the matches of key points ``index_i``, ``index_j`` (M,) of two photos."""
+        sigma_px = float(np.hypot(features_i.sigma_px, features_j.sigma_px) / np.sqrt(2))
+        xy_i, xy_j = features_i.xy[index_i], features_j.xy[index_j]
+        return PairMatches(i, j, xy_i, xy_j, index_i, index_j, sigma_px)
+
     def __len__(self) -> int:
         return len(self.xy_i)
 

@@ -33,6 +33,8 @@ _MIN_RAY_ANGLE_DEG = 0.5
 _MIN_SHARED = 5
 # Samples of two for a direction: with half the matches wrong, a quarter of them is right.
 _DIRECTION_TRIALS = 100
+# Rounds of weighting after them.
+_DIRECTION_ROUNDS = 10
 # Steps with L1's weights, for their wide basin, and then with Geman-McClure's at most.
 _L1_STEPS = 20
 _REDESCENDING_STEPS = 20
@@ -54,9 +56,7 @@ class EdgeDepths:
     log_depth: Array
 
 
-def directions_from_matches(
-    rays_1: Array, rays_2: Array, start: Array, *, iterations: int = 10
-) -> Array:
+def directions_from_matches(rays_1: Array, rays_2: Array, start: Array) -> Array:
     """Return unit directions (E, 3) from cameras 1 to cameras 2 with both rotations known.
 
     ``rays`` (E, M, 3) are unit vectors in the world; all planes spanned by a pair of rays hold the
@@ -90,7 +90,7 @@ def directions_from_matches(
     best = np.argmin(typical, axis=1)
     direction = np.take_along_axis(trials, best[:, None, None], axis=1)[:, 0]
     normals = np.where(far[..., None], normals, 0.0)
-    for _ in range(iterations):
+    for _ in range(_DIRECTION_ROUNDS):
         error = (unit @ direction[:, :, None])[..., 0]
         scale = np.maximum(1.5 * _medians(np.abs(error), far), 1e-9)
         weight = 1 / (np.maximum(sines, 1e-12) ** 2 * (1 + (error / scale[:, None]) ** 2) ** 2)
