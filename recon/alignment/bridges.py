@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from recon.prediction.components import component_labels
+from recon.prediction.photo_graph import component_labels
 from recon.stage_results import PairEdge
 
 # A group of so many photos is a place of its own, which one or two weak edges don't join to

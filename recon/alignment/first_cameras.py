@@ -21,7 +21,7 @@ from recon.alignment.translations import (
     synchronise_positions,
     synchronise_scales,
 )
-from recon.prediction.components import component_labels
+from recon.prediction.photo_graph import component_labels
 
 # A predicted depth ties two scales this much less than a triangulated one of the same spread:
 # its errors are shared by the whole photo, so counting pixels flatters it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recon.prediction.components import connected_groups
+from recon.prediction.photo_graph import connected_groups
 from recon.stage_results import Alignment
 
 # Two photos that contradict the scene may well agree with each other by chance; three hardly do.

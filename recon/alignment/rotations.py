@@ -14,7 +14,7 @@ from scipy.sparse.linalg import spsolve
 
 from pointmap.camera import Array, Index, Mask, rotation_angle_deg, rotation_exp, rotation_log
 from recon.alignment.triangulation import ragged_range
-from recon.prediction.components import component_labels
+from recon.prediction.photo_graph import component_labels, incidence_matrix
 
 # A triangle of edges agrees when its three rotations close to within this angle, which leaves
 # room for a focal that is not solved yet.
@@ -197,9 +197,7 @@ def _weighted_step(count: int, edges: Index, error: Array, weights: Array) -> Ar
 
     To first order R_i R_ij R_j^T turns by ``w_i - w_j`` when R <- exp(w) R.
     """
-    rows = np.repeat(np.arange(len(edges)), 2)
-    values = np.tile([-1.0, 1.0], len(edges))
-    A = sparse.csr_array((values, (rows, edges.ravel())), shape=(len(edges), count))
+    A = incidence_matrix(count, edges)
     weighted = A.T * weights
     normal = (weighted @ A).tocsc()
     # The gauge: one free rotation per component, held by a weight too small to matter.

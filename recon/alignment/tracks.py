@@ -20,7 +20,7 @@ from recon.alignment.triangulation import (
     refine_points,
     widest_angles_deg,
 )
-from recon.prediction.components import component_labels
+from recon.prediction.photo_graph import component_labels
 from recon.stage_results import PairEdge
 
 # Two-view points of a chain that are tried at most: with half of them wrong, one of so many is

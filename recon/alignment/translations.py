@@ -25,6 +25,7 @@ from pointmap.metrics import MAD_TO_SIGMA
 from recon.alignment.cameras import Cameras
 from recon.alignment.tracks import MatchTable, match_rays
 from recon.alignment.triangulation import midpoints
+from recon.prediction.photo_graph import incidence_matrix
 
 _MIN_RAY_ANGLE_DEG = 0.5
 """Below this angle between two rays a depth says more about noise than about the scene."""
@@ -231,9 +232,7 @@ def synchronise_scales(count: int, pairs: Index, log_ratios: Array, weights: Arr
     """
     if count == 0:
         return np.zeros(0)
-    rows = np.repeat(np.arange(len(pairs)), 2)
-    values = np.tile([1.0, -1.0], len(pairs))
-    A = sparse.csr_array((values, (rows, pairs.ravel())), shape=(len(pairs), count))
+    A = -incidence_matrix(count, pairs)
     tie = 1e-6 * (float(weights.mean()) if len(weights) else 1.0)
     return _least_absolute(A, log_ratios[:, None], weights, tie, block=1)[:, 0]
 
@@ -244,9 +243,7 @@ def synchronise_positions(count: int, edges: Index, baselines: Array, weights: A
     ``edges`` (E, 2). Least absolute deviations of the vectors' lengths; the gauge puts the mean of
     the centres near the origin. A photo without an edge lies at the origin.
     """
-    rows = np.repeat(np.arange(len(edges)), 2)
-    values = np.tile([-1.0, 1.0], len(edges))
-    A = sparse.csr_array((values, (rows, edges.ravel())), shape=(len(edges), count))
+    A = incidence_matrix(count, edges)
     length = np.linalg.norm(baselines, axis=1)
     if not (length > 0).any():
         return np.zeros((count, 3))

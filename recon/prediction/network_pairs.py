@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recon.prediction.components import component_labels
+from recon.prediction.photo_graph import component_labels
 from recon.prediction.view_graph import Pair
 from recon.stage_results import PairMatches
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pointmap.errors import InputError
-from recon.prediction.components import component_labels
+from recon.prediction.photo_graph import component_labels
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

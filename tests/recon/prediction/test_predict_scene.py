@@ -18,8 +18,8 @@ from pointmap.images import open_photos
 from pointmap.network import DUSt3R
 from recon.inputs import Inputs
 from recon.inputs.known_cameras import KnownCameras
-from recon.prediction.components import connected_groups
 from recon.prediction.network_pairs import SURE_MATCHES, network_pairs
+from recon.prediction.photo_graph import connected_groups
 from recon.prediction.predict_scene import predict_photos, predict_scene
 from recon.prediction.view_graph import Pair
 from recon.stage_results import PairMatches

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pointmap.errors import InputError
-from recon.prediction.components import component_labels
+from recon.prediction.photo_graph import component_labels
 from recon.prediction.view_graph import (
     ViewGraphOptions,
     build_view_graph,

@@ -1,12 +1,16 @@
-"""Groups of photos that pairs connect."""
+"""The graph whose nodes are photos and whose edges are pairs: its parts, and its differences."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pointmap.camera import Index
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 def component_labels(count: int, pairs: Index | Iterable[tuple[int, int]]) -> Index:
@@ -28,3 +32,14 @@ def connected_groups(count: int, pairs: Iterable[tuple[int, int]]) -> list[list[
     labels = component_labels(count, pairs)
     groups = [np.flatnonzero(labels == k).tolist() for k in range(int(labels.max(initial=-1)) + 1)]
     return sorted(groups, key=lambda photos: (-len(photos), photos[0]))
+
+
+def incidence_matrix(count: int, pairs: Index) -> csr_array:
+    """Return the matrix (E, N) that takes values of photos to the second less the first of each of
+    the ``pairs`` (E, 2).
+    """
+    from scipy.sparse import csr_array
+
+    rows = np.repeat(np.arange(len(pairs)), 2)
+    values = np.tile([-1.0, 1.0], len(pairs))
+    return csr_array((values, (rows, pairs.ravel())), shape=(len(pairs), count))

@@ -1,4 +1,4 @@
-from recon.prediction.components import component_labels, connected_groups
+from recon.prediction.photo_graph import component_labels, connected_groups
 
 
 def test_connected_groups() -> None:
