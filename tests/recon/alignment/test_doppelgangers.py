@@ -115,10 +115,8 @@ def test_one_place_is_not_divided_by_missed_or_hidden_points(fence: bool) -> Non
 
 def test_a_scene_without_points_is_not_divided() -> None:
     alignment = _scene(np.random.default_rng(0), two_places=False)
-    none = np.zeros(0, np.int64)
-    tracks = Tracks(np.zeros((0, 3)), np.zeros((0, 3), np.uint8), none, none, np.zeros((0, 2)))
-
-    assert contradicting_group(PHOTOS, replace(alignment, tracks=tracks), NOT_COMPARED) is None
+    nothing = replace(alignment, tracks=Tracks.empty())
+    assert contradicting_group(PHOTOS, nothing, NOT_COMPARED) is None
 
 
 def test_pictures_that_miss_what_others_show_divide_a_scene_that_points_don_t() -> None:
