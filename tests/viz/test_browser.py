@@ -19,7 +19,7 @@ from chromium import Chromium, wait_until
 from PIL import EpsImagePlugin, Image
 from running_viewer import RunningViewer, status
 from scene_factory import make_scene
-from viz_scenes import dense_scene, ink
+from viz_scenes import ink
 
 from pointmap.errors import InputError
 from recon.reconstruction import Reconstruction
@@ -28,11 +28,6 @@ from viz.viewers.browser import BrowserView, browse
 
 CHECK = """[...document.querySelectorAll('label')].find(l => l.textContent.trim() === '{label}')
     .closest('div').parentElement.querySelector('input[type=checkbox]')"""
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Reconstruction:
-    return dense_scene(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scene_factory import WALL_Z
-from viz_scenes import dense_scene, ink
+from viz_scenes import ink
 
 import viz.drawing.render
 import viz.viewers.window
@@ -29,17 +29,6 @@ from viz.drawing.viewpoint import (
 )
 
 SIZE = {"width": 240, "height": 150}
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Reconstruction:
-    return dense_scene(tmp_path_factory.mktemp("photos"))
-
-
-@pytest.fixture
-def no_display(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DISPLAY", raising=False)
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
 
 
 def without_geometry(scene: Reconstruction) -> Reconstruction:

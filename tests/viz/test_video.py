@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from chromium import Chromium
 from scene_factory import make_scene
-from viz_scenes import dense_scene, ink
+from viz_scenes import ink
 
 import viz.paths.flight
 import viz.video
@@ -25,11 +25,6 @@ from viz.paths.flight import flight
 from viz.video import check_video_path, write_video
 
 SIZE = {"width": 160, "height": 96}
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Reconstruction:
-    return dense_scene(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture

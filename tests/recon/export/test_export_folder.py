@@ -9,8 +9,6 @@ import json
 import logging
 import os
 import shutil
-import sys
-import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,14 +44,6 @@ CONTRACT = {
 @pytest.fixture
 def scene(tmp_path: Path) -> Reconstruction:
     return make_scene(tmp_path / "my photos", names=("a.jpg", "b b ü.jpg"), write_photos=True)
-
-
-@pytest.fixture
-def light_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A one-line report: the page itself is viz's subject and takes its time."""
-    stub = types.ModuleType("viz.pages.report")
-    stub.write_report = lambda _, path: path.write_text("<html></html>")  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "viz.pages.report", stub)
 
 
 @contextlib.contextmanager
