@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from alignment_scenes import phone_photos
 
 from pointmap.camera import Array, pinhole, project
-from pointmap.images import Photo
 from pointmap.lens import Lens
 from recon.alignment.compared_pictures import ComparedPictures
 from recon.alignment.doppelgangers import contradicting_group, contradiction
@@ -95,7 +94,7 @@ def _edge(i: int, j: int) -> PairEdge:
 
 
 NOT_COMPARED = ComparedPictures.none()
-PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", 640, 480, None, "camera") for k in range(12)]
+PHOTOS = phone_photos(12)
 
 
 @pytest.mark.parametrize("seed", range(3))
