@@ -19,6 +19,9 @@ from recon.stage_results import Alignment
 # A photo by itself is no group; from this share on of the pairs of photos, a scene's cameras are in
 # doubt whose relative sizes are open.
 _FEWEST, _SHARE = 2, 0.2
+# Of all points so many may be seen in both groups by chance, and tell nothing. One in a small scene
+# does tell: of the places of benchmarks.verdict, right scenes had one, wrong ones mostly none.
+_POINTS_BY_CHANCE = 0.001
 
 
 def joined_by_one(alignment: Alignment) -> tuple[int, Mask] | None:
@@ -39,11 +42,25 @@ def joined_by_one(alignment: Alignment) -> tuple[int, Mask] | None:
         apart = label != int(np.argmax(sizes))
         size = int(apart.sum())
         pairs = size * (count - 1 - size) / (count * (count - 1) / 2)
-        if size >= _FEWEST and pairs >= _SHARE:
-            group = np.zeros(len(alignment.cam_to_world), bool)
-            group[placed[others[apart]]] = True
+        group = np.zeros(len(alignment.cam_to_world), bool)
+        group[placed[others[apart]]] = True
+        if size >= _FEWEST and pairs >= _SHARE and _is_open(alignment, placed[joint], group):
             return int(placed[joint]), group
     return None
+
+
+def _is_open(alignment: Alignment, joint: int, group: Mask) -> bool:
+    """Return whether no more points are seen both in a ``group`` (N,) and in other photos than its
+    ``joint`` than would be by chance.
+    """
+    tracks = alignment.tracks
+    outside = ~group
+    outside[joint] = False
+    seen = [
+        np.bincount(tracks.point_index, weights=side[tracks.view_index], minlength=1) > 0
+        for side in (group, outside)
+    ]
+    return bool((seen[0] & seen[1]).sum() <= _POINTS_BY_CHANCE * len(tracks.points))
 
 
 def _ties(alignment: Alignment) -> sparse.csr_array:

@@ -71,6 +71,27 @@ def test_few_at_the_end_of_a_walk_say_nothing_of_the_others(alignment: Alignment
     assert joined_by_one(without_points_across(alignment, 1)) is None
 
 
+def test_points_of_both_groups_tell_how_large_one_is(alignment: Alignment) -> None:
+    apart = without_points_across(alignment, JOINT)
+    tracks = apart.tracks
+    before = np.flatnonzero(tracks.view_index < JOINT)
+
+    def with_points_across(count: int) -> Alignment:
+        some = before[np.unique(tracks.point_index[before], return_index=True)[1][:count]]
+        more = replace(
+            tracks,
+            point_index=np.append(tracks.point_index, tracks.point_index[some]),
+            view_index=np.append(tracks.view_index, np.full(count, JOINT + 1)),
+            xy=np.append(tracks.xy, tracks.xy[some], axis=0),
+        )
+        return replace(apart, tracks=more)
+
+    # One of a thousand may be seen there by chance.
+    assert 1000 <= len(tracks.points) < 2000
+    assert joined_by_one(with_points_across(1)) is not None
+    assert joined_by_one(with_points_across(2)) is None
+
+
 def test_pointmaps_tell_how_large_a_group_is(alignment: Alignment) -> None:
     apart = without_points_across(alignment, JOINT)
     tied = replace(apart, pointmap_pairs=np.array([[JOINT - 2, JOINT + 2]]))
