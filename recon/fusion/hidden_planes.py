@@ -23,9 +23,9 @@ from recon.fusion.voxel_size import unique_rows
 from recon.fusion.witnesses import is_in_picture, measured_over_true
 from recon.work.threads import in_threads
 
-# Voxels along the edge of a cell; and cells from which a plane is believed to go on, in all and in
-# a patch.
-_CELL, _LEAST_CELLS, _LEAST_PATCH = 2, 800, 200
+# Voxels along the edge of a cell; and cells from which a plane is believed to go on, in all, as
+# those of ground, walls and floors do, and in a patch.
+_CELL, _LEAST_CELLS, _LEAST_PATCH = 2, 4000, 200
 # A hole is closed whose inside is nowhere farther from its rim than so many cells: 60 voxels, or a
 # sixth of a photo's longer side at the usual distance.
 _REACH = 30
@@ -63,12 +63,13 @@ def hidden_planes(
 ) -> list[HiddenPlane]:
     """Return where planes of the scene go on hidden from all photos."""
     grids = _known(scene_planes(depths, voxel, max_depth_jump), depths, voxel)
+    near = [replace(grid, filled=_widened(grid.filled, _REACH)) for grid in grids]
     found, whole = [], list[HiddenPlane]()
     for number, grid in enumerate(grids):
         if not grid.plane.one_face:
             continue
         ends = np.zeros_like(grid.filled)
-        for other in (*grids[:number], *grids[number + 1 :]):
+        for other in (*near[:number], *near[number + 1 :]):
             ends |= _ends_at(other, grid)
         hidden = _closed_in(grid.filled | ends) & ~grid.filled
         hidden[hidden] = _only_hidden(depths, grid.plane, _middles(grid, hidden), voxel)
@@ -113,12 +114,12 @@ def fill(volume: Volume, planes: Sequence[HiddenPlane], truncation: float) -> No
         taken[taken] = _at(hidden, hidden.filled, places[taken])
         row, column = np.nonzero(taken)
         device = volume.weight.device
-        row, column = (torch.from_numpy(k).to(device) for k in (rows[row], column))
         values = np.clip(distance[taken] / truncation, -1, 1).astype(np.float32)
-        free = volume.weight[row, column] == 0
-        row, column = row[free], column[free]
-        volume.distance[row, column] = torch.from_numpy(values).to(device)[free]
-        volume.weight[row, column] = _WEIGHT
+        at = tuple(torch.from_numpy(k).to(device) for k in (rows[row], column))
+        free = volume.weight[at] == 0
+        at = at[0][free], at[1][free]
+        volume.distance[at] = torch.from_numpy(values).to(device)[free]
+        volume.weight[at] = _WEIGHT
 
 
 def _known(
@@ -170,7 +171,7 @@ def _patches(known: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _ends_at(other: HiddenPlane, grid: HiddenPlane) -> NDArray[np.bool_]:
-    """Return the cells at which a plane ends, as it meets what is known of the other, or nearly."""
+    """Return the cells at which a plane ends, as it meets the ``filled`` ones of the other."""
     ends = np.zeros_like(grid.filled)
     if abs(other.plane.normal @ grid.plane.normal) > _LEAST_ANGLE:
         return ends
@@ -179,7 +180,7 @@ def _ends_at(other: HiddenPlane, grid: HiddenPlane) -> NDArray[np.bool_]:
     start = grid.plane.offset * (grid.plane.normal @ other.plane.normal) - other.plane.offset
     i, j = (low + 0.5 + np.arange(n) for low, n in zip(grid.low, ends.shape, strict=True))
     ends = np.abs(start + i[:, None] * slope[0] + j * slope[1]) < _CROSSING * grid.edge
-    ends[ends] = _at(other, _widened(other.filled, _REACH), _middles(grid, ends))
+    ends[ends] = _at(other, other.filled, _middles(grid, ends))
     return np.asarray(ends)
 
 
@@ -208,12 +209,14 @@ def _middles(grid: HiddenPlane, which: NDArray[np.bool_]) -> Array:
     return np.asarray(along @ grid.plane.axes + grid.plane.normal * grid.plane.offset)
 
 
-def _at(grid: HiddenPlane, cells: NDArray[np.bool_], places: Array) -> NDArray[np.bool_]:
+def _at(
+    grid: HiddenPlane, cells: NDArray[np.bool_], places: NDArray[np.floating]
+) -> NDArray[np.bool_]:
     """Return at which ``places`` (P, 3), straight above or below, some ``cells`` (I, J) are."""
     number = np.floor(places @ grid.plane.axes.T / grid.edge).astype(np.int64) - grid.low
-    inside = ((number >= 0) & (number < cells.shape)).all(axis=1)
+    inside = np.asarray(((number >= 0) & (number < cells.shape)).all(axis=1))
     inside[inside] = cells[tuple(number[inside].T)]
-    return np.asarray(inside)
+    return inside
 
 
 def _beside(grid: HiddenPlane, places: Array, distance: float) -> NDArray[np.bool_]:
