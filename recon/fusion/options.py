@@ -18,8 +18,8 @@ class FusionOptions:
         "complete"
     )
     """complete: also what was inferred, not measured (plain walls), where more photos agree on it
-    than look past it, or planes of the photo go on there that none looks past. measured: only depth
-    of at least the confidence below."""
+    than look past it, or planes of the photo go on there that none looks past; and ground and walls
+    that go on hidden from all photos. measured: only depth of at least the confidence below."""
     sky: Annotated[Literal["auto", "keep"], tyro.conf.arg(prefix_name=False)] = "auto"
     """auto: leave out sky, which matching gives the depth of what stands before it. keep: take
     nothing for sky, as of a room with plain, bright walls."""

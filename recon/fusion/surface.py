@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from pointmap.freed_memory import return_freed_memory
 from recon.fusion.clean_mesh import clean, empty_mesh
 from recon.fusion.frames import Frame, UsableDepth, as_pinhole
+from recon.fusion.hidden_planes import blocks_of, fill, hidden_planes
 from recon.fusion.options import FusionOptions
 from recon.fusion.parts import Blocks, Part, inside, joined, looking_into, parts_of
 from recon.fusion.texture import texture_mesh
 from recon.fusion.tsdf import BLOCK, BYTES_PER_BLOCK, extract, integrate, touched_blocks
 from recon.fusion.usable_depth import inside_box, usable_depths
 from recon.fusion.vertex_colours import vertex_colours
-from recon.fusion.voxel_size import automatic_voxel_size
+from recon.fusion.voxel_size import automatic_voxel_size, unique_rows
 from recon.scene import Mesh, TexturedMesh, View
 from recon.work.pieces import PieceMap
 from recon.work.steps import Steps
@@ -118,12 +119,20 @@ def _shape(
     if not len(blocks):
         return Surface(empty_mesh(), {})
 
+    hidden = []
+    if options.surface == "complete":
+        given = depths, voxel, options.max_depth_jump
+        hidden = steps.once("hidden planes", lambda: hidden_planes(*given), passing=True)
+        theirs = _cropped(blocks_of(hidden, voxel), voxel, options)
+        blocks = unique_rows(torch.from_numpy(np.concatenate([blocks, theirs]))).numpy()
+
     def frame(depth: UsableDepth) -> Frame:
         return as_pinhole(depth.frame(), options.max_depth_jump)
 
     def part_of_surface(own: Blocks, reached: Blocks) -> Part:
         frames = in_threads(frame, looking_into(depths, reached, voxel, truncation))
         volume = integrate(frames, torch.from_numpy(reached), voxel, truncation, device)
+        fill(volume, hidden, truncation)
         mesh = extract(volume)
         del volume
         return_freed_memory()
@@ -148,11 +157,7 @@ def _layout(depths: Sequence[UsableDepth], options: FusionOptions) -> tuple[floa
     start = voxel
     while True:
         truncation = options.truncation or 4 * voxel
-        blocks = touched_blocks(depths, voxel, truncation)
-        corner = blocks.numpy() * (BLOCK * voxel)
-        if options.crop is not None:
-            low, high = np.array(options.crop[:3]), np.array(options.crop[3:])
-            blocks = blocks[inside_box(corner, (*(low - BLOCK * voxel), *high))]
+        blocks = _cropped(touched_blocks(depths, voxel, truncation).numpy(), voxel, options)
         if len(blocks) <= allowed:
             break
         # A surface takes blocks by the square of their number along it.
@@ -166,4 +171,12 @@ def _layout(depths: Sequence[UsableDepth], options: FusionOptions) -> tuple[floa
             options.max_memory_gb,
             voxel,
         )
-    return voxel, truncation, blocks.numpy()
+    return voxel, truncation, blocks
+
+
+def _cropped(blocks: Blocks, voxel: float, options: FusionOptions) -> Blocks:
+    """Return the blocks (B, 3) that reach into the box that is kept."""
+    if options.crop is None:
+        return blocks
+    low, high = np.array(options.crop[:3]), np.array(options.crop[3:])
+    return blocks[inside_box(blocks * (BLOCK * voxel), (*(low - BLOCK * voxel), *high))]

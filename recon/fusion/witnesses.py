@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.camera import invert_rigid, transform_points
+from pointmap.camera import Array, invert_rigid, transform_points
 from pointmap.lens import fold_radius
 from recon.fusion.frames import UsableDepth
 
@@ -56,6 +57,20 @@ def count_votes(
         total -= 2 * (ratio > 1 + margin).view(np.int8)
         total -= (ratio < 0).view(np.int8)
     return total
+
+
+def measured_over_true(depth: UsableDepth, places: Array) -> NDArray[np.float32]:
+    """Return the depth that a photo measured at ``places`` (P, 3) of the world over that of the
+    places, 0 where unknown and outside its picture: (P,).
+    """
+    points = transform_points(invert_rigid(depth.cam_to_world), places).T
+    return _look_up(depth, depth, np.ascontiguousarray(points, np.float32))
+
+
+def is_in_picture(depth: UsableDepth, places: Array) -> NDArray[np.bool_]:
+    """Return which ``places`` (P, 3) of the world lie in a photo's picture."""
+    every = replace(depth, padded=np.pad(np.ones_like(depth.rounded), 1))
+    return np.asarray(measured_over_true(every, places) > 0)
 
 
 def _probes(depth: UsableDepth) -> NDArray[np.float32]:
