@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
-
-from PIL import TiffImagePlugin
 
 from pointmap.errors import UnusablePicture
 from pointmap.outside.regular_file import open_regular
+from pointmap.wide_tiff import first_tags, unread_tiff
 
 _OTHER_KINDS = {
     b"\xff\x0a": "JPEG XL",
@@ -25,7 +23,6 @@ _OTHER_KINDS = {
 _FILMS = (b"isom", b"iso2", b"mp41", b"mp42", b"qt  ", b"avc1", b"M4V ", b"3gp4", b"3gp5")
 _LOOKED_AT = 2**16
 _TIFF = (b"II*\0", b"MM\0*")
-_BITS_PER_SAMPLE, _COMPRESSION, _SAMPLE_FORMAT, _FLOATS = 258, 259, 339, 3
 
 
 def refuse_other_contents(path: Path) -> None:
@@ -52,19 +49,8 @@ def refuse_other_contents(path: Path) -> None:
 def _refuse_tiff(path: Path) -> None:
     """Raise ``UnusablePicture`` with what is unusual about a TIFF, if its tags tell."""
     try:
-        with open_regular(path) as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
-            file.seek(tags.next)
-            tags.load(file)
-        floats = _FLOATS in tags.get(_SAMPLE_FORMAT, ())
-        bits, compression = tags[_BITS_PER_SAMPLE], tags.get(_COMPRESSION, 1)
-        channels, most = len(bits), max(bits)
+        with open_regular(path) as file:
+            refusal = unread_tiff(first_tags(file))
     except Exception:  # Pillow raises anything on damaged tags
         return
-    if floats:
-        raise UnusablePicture("floating-point pixels; save it with 8 or 16 bits per channel")
-    raise UnusablePicture(
-        f"a TIFF of a kind that is not read ({channels} channels of {most} bits, compression "
-        f"{compression}); save it with 8 or 16 bits per channel, uncompressed or LZW"
-    )
+    raise refusal

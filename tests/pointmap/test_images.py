@@ -242,7 +242,7 @@ def test_bad_files_are_named_and_the_rest_goes_on(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
     Image.new("RGB", (500, 31)).save(tmp_path / "strip.png")
-    Image.fromarray(np.zeros((50, 50), np.float32)).save(tmp_path / "float.tif")
+    Image.fromarray(np.full((50, 50), 20, np.float32)).save(tmp_path / "float.tif")
     good = [save(tmp_path / f"good{n}.jpg", noise) for n in (1, 2)]
 
     bad = sorted(set(tmp_path.iterdir()) - set(good))
