@@ -242,7 +242,8 @@ def open_photos(paths: Sequence[Path]) -> tuple[list[Photo], list[Rejected]]:
     """Check each file by decoding it once, small, and describe what is usable.
 
     Nothing is raised for a bad file: it comes back as :class:`Rejected`, the order of the others
-    is kept. Damage that a decoder tolerates (a wrong byte amid a JPEG) is not noticed.
+    is kept. Damage that a decoder tolerates (a wrong byte amid a JPEG) is not noticed
+    (:mod:`pointmap.damaged_jpegs` does).
     """
     photos: list[Photo] = []
     rejected: list[Rejected] = []
