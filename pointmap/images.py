@@ -24,7 +24,7 @@ from PIL import Image
 from pointmap.decoding import decode, is_invisible, open_picture, stored_turned, upright
 from pointmap.errors import InputError, UnusablePicture
 from pointmap.exif import read_exif
-from pointmap.left_out import live_movies, tell_left_out
+from pointmap.left_out import in_their_place, live_movies, tell_left_out
 from pointmap.masks import continued, opaque_pixels, read_mask, resized_mask
 from pointmap.outside.patterns import TooMany, matching_paths
 from pointmap.outside.regular_file import home_expanded
@@ -173,16 +173,27 @@ def _files_of(inputs: Iterable[str | Path], recursive: bool) -> tuple[list[Path]
     others: dict[Path, Path] = {}
     for given in inputs:
         taken, left = _expand(str(given), recursive)
-        files |= {path.resolve(): path for path in taken if path.resolve() not in files}
-        others |= {path.resolve(): path for path in left}
+        for path in taken:
+            place = _place(path)
+            # Of a photo and links to it the photo itself has the name that others know.
+            if place not in files or (files[place].is_symlink() and not path.is_symlink()):
+                files[place] = path
+        others |= {_place(path): path for path in left}
+    left_out = [path for at, path in others.items() if at not in files]
     if not files:
         where = f" found in {', '.join(str(given) for given in inputs)}" if inputs else " given"
         deeper = "" if recursive else " (with --recursive also of subfolders)"
         extensions = " ".join(sorted(extension[1:] for extension in PHOTO_EXTENSIONS))
         raise InputError(
-            f"no photos{where}; name videos, or files or folders{deeper} with {extensions}"
+            f"no photos{where}{in_their_place(left_out)}; name videos, or files or folders{deeper} "
+            f"with {extensions}"
         )
-    return list(files.values()), [path for at, path in others.items() if at not in files]
+    return list(files.values()), left_out
+
+
+def _place(path: Path) -> str:
+    """Return where a file lies, whatever links lead there."""
+    return os.path.realpath(path)
 
 
 def _expand(given: str, recursive: bool) -> tuple[list[Path], list[Path]]:
@@ -193,9 +204,15 @@ def _expand(given: str, recursive: bool) -> tuple[list[Path], list[Path]]:
             # Patterns match nothing in a folder that may not be listed.
             os.scandir(path).close()
             pattern = glob.escape(str(path)) + ("/**/*" if recursive else "/*")
-            found = _visible(matching_paths(pattern))
-            inside = [p for p in found if _SYSTEM_FOLDERS.isdisjoint(p.relative_to(path).parts)]
-            taken = _photos_among(inside)
+            found, unseen = matching_paths(pattern)
+            links = [p for p in found if p.is_symlink() and _is_called_photo(p)]
+            dead = sorted((p for p in links if not p.exists()), key=natural_key)
+            inside = [
+                p
+                for p in (*_visible(found), *dead, *_elsewhere(unseen, path))
+                if _SYSTEM_FOLDERS.isdisjoint(p.relative_to(path).parts)
+            ]
+            taken = [p for p in _photos_among(inside) if p.is_file()]
             return taken, [other for other in inside if other not in set(taken)]
         if path.is_file():
             return [path], []
@@ -206,7 +223,7 @@ def _expand(given: str, recursive: bool) -> tuple[list[Path], list[Path]]:
     if not glob.has_magic(given):
         raise InputError(f"{given} does not exist")
     try:
-        matches = matching_paths(str(path))
+        matches, unseen = matching_paths(str(path))
     except TooMany:
         raise InputError(
             f"{given} leads through more files than can be looked at: name the folder of the photos"
@@ -214,7 +231,14 @@ def _expand(given: str, recursive: bool) -> tuple[list[Path], list[Path]]:
     if not matches:
         raise InputError(f"no file matches {given}")
     files = _visible(matches)
-    return [f for f in files if is_video(f)] if is_video(path) else _photos_among(files), []
+    taken = [f for f in files if is_video(f)] if is_video(path) else _photos_among(files)
+    return taken, unseen
+
+
+def _elsewhere(folders: Sequence[Path], folder: Path) -> list[Path]:
+    """Return the folders but links to what a ``folder`` holds, which is looked into in any case."""
+    whole = _place(folder)
+    return [f for f in folders if not (f.is_symlink() and Path(_place(f)).is_relative_to(whole))]
 
 
 def _visible(paths: Iterable[Path]) -> list[Path]:
@@ -225,11 +249,15 @@ def _visible(paths: Iterable[Path]) -> list[Path]:
 
 def _photos_among(files: Sequence[Path]) -> list[Path]:
     """Return those called as photos; a raw file only where there is no photo of its name."""
-    photos = {path for path in files if path.suffix.lower() in PHOTO_EXTENSIONS}
+    photos = {path for path in files if _is_called_photo(path)}
     if reads_raw():
         developed = {(path.parent, path.stem) for path in photos}
         photos |= {p for p in files if is_raw(p) and (p.parent, p.stem) not in developed}
     return [path for path in files if path in photos]
+
+
+def _is_called_photo(path: Path) -> bool:
+    return path.suffix.lower() in PHOTO_EXTENSIONS
 
 
 def natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:

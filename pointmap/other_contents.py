@@ -20,6 +20,7 @@ _OTHER_KINDS = {
     b"P5": "PGM",
     b"P6": "PPM",
 }
+_ARCHIVES = (b"PK\x03\x04", b"Rar!", b"7z\xbc\xaf\x27\x1c", b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 _FILMS = (b"isom", b"iso2", b"mp41", b"mp42", b"qt  ", b"avc1", b"M4V ", b"3gp4", b"3gp5")
 _LOOKED_AT = 2**16
 _TIFF = (b"II*\0", b"MM\0*")
@@ -34,6 +35,8 @@ def refuse_other_contents(path: Path) -> None:
     for begins, kind in _OTHER_KINDS.items():
         if start.startswith(begins):
             raise UnusablePicture(f"of a kind that is not read ({kind}); save it as JPEG or PNG")
+    if start.startswith(_ARCHIVES):
+        raise UnusablePicture("an archive; unpack it, and name the folder that comes out")
     if start[4:8] == b"ftyp" and start[8:12] in _FILMS:
         raise UnusablePicture("a film under a picture's name; call it .mp4 or .mov")
     if start.startswith(b"version https://git-lfs"):

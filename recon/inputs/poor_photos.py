@@ -1,4 +1,4 @@
-"""Photos that show little, or are damaged: named before the work, which nobody could save them by."""
+"""Photos that show little, or are damaged: named before the work, which could not save them."""
 
 from __future__ import annotations
 
