@@ -53,6 +53,8 @@ installed (:mod:`pointmap.raw_photos`)."""
 # files from a Mac bring along.
 _SYSTEM_FOLDERS = frozenset({"@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX"})
 MIN_SIDE_PX = 32
+# In so many steps the damaged part of a photo is left out.
+_SOUND_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,9 @@ class Photo:
     setting, as far as the files tell, and share a focal length; ``video``: the file name of the
     video that it is a frame of, or None; ``mask``: a picture that is 0 where the photo is to be
     ignored (:mod:`pointmap.masks`), or None; ``turned``: whether the file holds the picture turned
-    or mirrored, whoever makes it upright (the decoder does that for TIFF).
+    or mirrored, whoever makes it upright (the decoder does that for TIFF); ``sound_share``: which
+    part of its height, from the top as it is stored, counts: the rest is damaged
+    (:mod:`pointmap.damaged_jpegs`).
     """
 
     path: Path
@@ -80,6 +84,7 @@ class Photo:
     video: str | None = None
     mask: Path | None = None
     turned: bool = False
+    sound_share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -373,6 +378,9 @@ def load_photo(photo: Photo, *, long_side: int, multiple: int = 1) -> ResizedPho
             parts.append(read_mask(photo.mask, (photo.width, photo.height), photo.orientation))
         except UnusablePicture as error:
             raise InputError(f"{photo.mask}: {error}") from error
+    if photo.sound_share < 1:
+        rows = np.arange(_SOUND_ROWS) < photo.sound_share * _SOUND_ROWS
+        parts.append(upright(np.tile(rows[:, None], 8), photo.orientation))
     inside = without_bars(pixels)
     if inside is not None:
         parts.append(inside)

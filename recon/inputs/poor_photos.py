@@ -1,4 +1,4 @@
-"""Photos that show little, or are damaged: named before the work, which could not save them."""
+"""Photos that show little: named before the work, which nobody could save them by."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.damaged_jpegs import damage_of_jpegs
 from pointmap.errors import number_of, some_of
 from pointmap.images import ResizedPhoto
 from recon.work.content_key import content_key
@@ -31,7 +30,7 @@ _BLURRED, _MORE = 0.66, 0.15
 
 
 def tell_poor_photos(inputs: Inputs) -> None:
-    """Warn of photos that are nearly black, blurred beside the others, in a frame or damaged."""
+    """Warn of photos that are nearly black, blurred beside the others, or in a frame."""
 
     def look(k: int) -> tuple[float, float, bool]:
         photo = inputs.load(k, long_side=_LONG_SIDE)
@@ -60,32 +59,6 @@ def tell_poor_photos(inputs: Inputs) -> None:
             number_of(int(barred.sum()), "photo has", "photos have"),
             some_of(_chosen(names, barred > 0)),
         )
-    damaged = [
-        f"{name} ({damage})"
-        for name, damage in zip(names, _damage(inputs), strict=True)
-        if damage is not None
-    ]
-    if damaged:
-        logger.warning(
-            "%s damaged inside, so that parts may be grey, shifted or of wrong colours; copy from "
-            "the camera again, or mask these parts: %s",
-            number_of(len(damaged), "photo is", "photos are"),
-            some_of(damaged),
-        )
-
-
-def _damage(inputs: Inputs) -> list[str | None]:
-    """Return in what way each photo's data is wrong, None where it isn't or nobody can tell."""
-    # Frames of videos were written by us.
-    given = [k for k, photo in enumerate(inputs.photos) if photo.video is None]
-    found = inputs.work.once(
-        content_key("damaged JPEGs", 1, [inputs.photo_keys[k] for k in given]),
-        lambda: damage_of_jpegs([inputs.photos[k].path for k in given]),
-    )
-    damage: list[str | None] = [None] * len(inputs.photos)
-    for k, words in zip(given, found, strict=True):
-        damage[k] = words
-    return damage
 
 
 def _photos_are(chosen: NDArray[np.bool_]) -> str:
