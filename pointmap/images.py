@@ -174,8 +174,8 @@ def _files_of(inputs: Iterable[str | Path], recursive: bool) -> tuple[list[Path]
     other files.
     """
     inputs = list(inputs)
-    files: dict[Path, Path] = {}
-    others: dict[Path, Path] = {}
+    files: dict[str, Path] = {}
+    others: dict[str, Path] = {}
     for given in inputs:
         taken, left = _expand(str(given), recursive)
         for path in taken:
