@@ -26,6 +26,11 @@ _LOOKED_AT = 2**16
 _TIFF = (b"II*\0", b"MM\0*")
 
 
+def _is_film(start: bytes) -> bool:
+    """Return whether a file begins as Matroska, WebM or AVI."""
+    return start.startswith(b"\x1a\x45\xdf\xa3") or (start[:4], start[8:12]) == (b"RIFF", b"AVI ")
+
+
 def refuse_other_contents(path: Path) -> None:
     """Raise ``UnusablePicture`` with the remedy where it can be told what a file holds that is no
     photo; ``OSError`` where it cannot be read.
@@ -37,7 +42,7 @@ def refuse_other_contents(path: Path) -> None:
             raise UnusablePicture(f"of a kind that is not read ({kind}); save it as JPEG or PNG")
     if start.startswith(_ARCHIVES):
         raise UnusablePicture("an archive; unpack it, and name the folder that comes out")
-    if start[4:8] == b"ftyp" and start[8:12] in _FILMS:
+    if (start[4:8] == b"ftyp" and start[8:12] in _FILMS) or _is_film(start):
         raise UnusablePicture("a film under a picture's name; call it .mp4 or .mov")
     if start.startswith(b"version https://git-lfs"):
         raise UnusablePicture("a pointer of Git LFS, not the photo; fetch that with git lfs pull")

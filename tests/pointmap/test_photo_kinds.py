@@ -398,6 +398,8 @@ def test_colours_said_to_be_adobe_rgb_by_exif_alone_become_srgb(tmp_path: Path) 
         (b"\xff\x0a" + bytes(range(99)), "JPEG XL"),
         (b"8BPS\0\1" + bytes(range(99)), "Photoshop"),
         (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(range(99)), "a film"),
+        (b"\x1a\x45\xdf\xa3" + bytes(range(99)), "a film"),
+        (b"RIFF\0\0\0\0AVI LIST" + bytes(range(99)), "a film"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n", "git lfs pull"),
         (b"\n<!DOCTYPE html><html>403</html>", "a web page"),
         (bytes(5000), "nothing but zeros"),
