@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recon.fusion.options import FusionOptions
 from recon.fusion.pieces_of_mesh import pieces_of
@@ -78,11 +79,48 @@ def _remove_floaters(surface: o3d.geometry.TriangleMesh, min_component: float) -
 
 
 def _closed(surface: o3d.geometry.TriangleMesh, radius: float) -> o3d.geometry.TriangleMesh:
-    """Return the surface with holes up to ``radius`` closed by triangles between old vertices."""
+    """Return the surface with holes up to ``radius`` closed by triangles between old vertices.
+
+    They face where the surface around them does. A triangle that juts into a hole, both of whose
+    sides there are border, goes: what closes the hole takes its place.
+    """
     import open3d as o3d
 
-    tensors = o3d.t.geometry.TriangleMesh.from_legacy(surface)
-    return tensors.fill_holes(hole_size=radius).to_legacy()
+    tensors = o3d.t.geometry.TriangleMesh.from_legacy(surface)  # the result shares its memory
+    closed = tensors.fill_holes(hole_size=radius).to_legacy()
+    triangles = np.array(closed.triangles)
+    before = len(surface.triangles)
+    # The filter behind it (VTK's) winds them against the old ones: whoever draws no backs would
+    # show the holes still.
+    if _against(triangles[before:], triangles[:before]):
+        triangles[before:] = triangles[before:, ::-1].copy()
+        closed.triangles = o3d.utility.Vector3iVector(triangles)
+    closed.remove_triangles_by_mask(_twice(triangles, before).tolist())
+    closed.remove_unreferenced_vertices()
+    return closed
+
+
+def _against(added: NDArray[np.int32], old: NDArray[np.int32]) -> bool:
+    """Return whether triangles ``added`` (F, 3) to ``old`` ones (G, 3) are wound against them.
+
+    Of two triangles that face one way each has their edge in a direction of its own.
+    """
+    added_edges, old_edges = (t[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2) for t in (added, old))
+    one_number = np.array([1 << 32, 1])
+    here = old_edges[np.isin(old_edges, added).all(axis=1)] @ one_number
+    same, opposite = added_edges @ one_number, added_edges[:, ::-1] @ one_number
+    return bool(np.isin(here, same).sum() > np.isin(here, opposite).sum())
+
+
+def _twice(triangles: NDArray[np.int32], before: int) -> NDArray[np.bool_]:
+    """Return which triangles (F,) have the vertices of another one, of those from ``before`` on."""
+    near = np.flatnonzero(np.isin(triangles, triangles[before:]).all(axis=1))
+    _, name, count = np.unique(
+        np.sort(triangles[near], axis=1), axis=0, return_inverse=True, return_counts=True
+    )
+    twice = np.zeros(len(triangles), bool)
+    twice[near] = count[name.ravel()] > 1
+    return twice
 
 
 def _fewer(surface: o3d.geometry.TriangleMesh, most: int) -> o3d.geometry.TriangleMesh:

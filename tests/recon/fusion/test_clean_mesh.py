@@ -74,6 +74,25 @@ def test_cleaning_is_counted_and_optional_steps_do_their_work(shots: list[Shot])
     assert np.median(distance_to_room(small.vertices.astype(np.float64))) < 0.5 * VOXEL
 
 
+def test_closed_holes_face_where_the_surface_around_them_does(shots: list[Shot]) -> None:
+    holed = shots[3].depth.copy()
+    holed[20:23, 30:34] = 0
+    holed[60:62, 90:93] = 0
+    surface = fuse_surface(
+        [view_of(shots[3], depth=holed)], options=FusionOptions(voxel_size=VOXEL)
+    )
+    assert surface.statistics["triangles_closing_holes"] > 10
+    edges = surface.mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
+    _, name, count = np.unique(
+        np.sort(edges, axis=1), axis=0, return_inverse=True, return_counts=True
+    )
+    # Where both triangles of an edge face one way, each has it in a direction of its own.
+    inside = edges[count[name.ravel()] == 2]
+    assert len(np.unique(inside, axis=0)) == len(inside)
+    faces = np.sort(surface.mesh.faces, axis=1)
+    assert len(np.unique(faces, axis=0)) == len(faces)
+
+
 def _border_length(mesh: Mesh) -> int:
     """Number of edges with a triangle on one side only."""
     edges = np.sort(mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
