@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.outside.regular_file import open_regular
+from pointmap.outside.regular_file import open_regular, read_regular
 
 _START = b"\xff\xd8\xff"
 # Cameras pad: up to so many bytes too many between two markers are no damage.
@@ -125,9 +125,8 @@ def _decode_all(names: Sequence[bytes]) -> None:
     for name in names:
         share = 1.0
         try:
-            with open(name, "rb") as file:
-                data = np.frombuffer(file.read(), np.uint8)
-            rows = cv2.imdecode(data, flags)
+            data = read_regular(Path(os.fsdecode(name)))
+            rows = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
             if rows is not None:
                 share = sound_share(rows.astype(np.float32))
         except (OSError, cv2.error):
