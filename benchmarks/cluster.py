@@ -96,13 +96,13 @@ def run_one(photos: Sequence[Path], out: Path, nodes: int, options: Sequence[str
     from recon.pipeline import reconstruct
     from recon.save import save_scene
     from recon.work.folder import Work
-    from recon.work.pieces import Here
+    from recon.work.pieces import PieceMap
 
     torch.set_num_threads(1)
     command = read_command([*map(str, photos), "--out", str(out), *options])
     figures = Figures(nodes)
     if nodes == 0:
-        work = Work(Path(f"{out}.work"), Here())
+        work = Work(Path(f"{out}.work"), PieceMap())
         scene = reconstruct(photos, command.options, work=work)
     else:
         from ray.cluster_utils import Cluster

@@ -16,6 +16,8 @@ Arrays are NumPy, float64 unless said otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -118,6 +120,13 @@ def invert_rigid(matrix: ArrayLike) -> Array:
     inverse[..., :3, 3] = -(rotation_t @ matrix[..., :3, 3:])[..., 0]
     inverse[..., 3, 3] = 1.0
     return inverse
+
+
+def stacked_poses(poses: Sequence[Array | None]) -> tuple[Array, Mask]:
+    """Return 4x4 matrices (N, 4, 4), the identity for None, and which of them are given (N,)."""
+    known = np.array([pose is not None for pose in poses], bool)
+    matrices = [np.eye(4) if pose is None else np.asarray(pose, np.float64) for pose in poses]
+    return np.array(matrices).reshape(-1, 4, 4), known
 
 
 def transform_points(matrix: ArrayLike, points: ArrayLike) -> Array:

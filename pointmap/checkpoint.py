@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pointmap import hub
-from pointmap.errors import InputError
+from pointmap.errors import InputError, first_line
 from pointmap.network import (
     DUSt3RConfig,
     MatchedConfig,
@@ -219,8 +219,7 @@ def _safetensors(path: Path) -> _Stored:
 
 
 def _damaged(path: Path, error: object) -> str:
-    reason = str(error).strip().partition("\n")[0][:200]
-    return f"{path}: truncated or not a checkpoint; fetch it again ({reason})"
+    return f"{path}: truncated or not a checkpoint; fetch it again ({first_line(error)})"
 
 
 def _torch_file(path: Path) -> tuple[Mapping[str, Any], _Stored]:

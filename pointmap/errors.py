@@ -24,6 +24,11 @@ def one_line(message: str) -> str:
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], message)
 
 
+def first_line(error: object) -> str:
+    """Return the first line of what an error of a library says, for a message of one line."""
+    return str(error).strip().partition("\n")[0][:200]
+
+
 def number_of(count: int, one: str, many: str) -> str:
     """Return a count with the words that go with it: "1 photo is", "3 photos are"."""
     return f"{count} {one if count == 1 else many}"

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pointmap.errors import InputError
+from pointmap.errors import InputError, first_line
 
 _ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w.-]*))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -81,10 +81,9 @@ def download_folder(repository: str, patterns: Sequence[str]) -> Path:
             f"{repository}: neither a folder here nor a public repository on the Hugging Face hub"
         ) from error
     except (HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().partition("\n")[0][:200]
         raise InputError(
-            f"{repository} could not be downloaded ({reason}); run: {fetch}, it goes on where it "
-            "ended"
+            f"{repository} could not be downloaded ({first_line(error)}); run: {fetch}, it "
+            "goes on where it ended"
         ) from error
 
 
@@ -136,8 +135,7 @@ def _file(repository: str, name: str, revision: str | None) -> Path:
             f"{repository}: neither a file here nor a public repository on the Hugging Face hub"
         ) from error
     except Exception as error:  # What else it raises depends on its version.
-        reason = str(error).strip().partition("\n")[0][:200]
         raise InputError(
             f"{repository}: {name} could not be downloaded; try again, it goes on where it ended "
-            f"({type(error).__name__}: {reason})"
+            f"({type(error).__name__}: {first_line(error)})"
         ) from error

@@ -232,7 +232,7 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
         own = told, aligned_cameras(part, told, options, run, place)
         part, own = solved_with_zooms(part, own, options, run, place)
         own = solved_with_lenses(part, own, options, run, place)
-        if sum(pose is not None for pose in own[1].cam_to_world) > 1:
+        if own[1].placed.sum() > 1:
             further.append(_aligned_scene(part.inputs, *own, options, run, place))
     names = tuple(tuple(inputs.photos[k].name for k in group) for group in groups)
     return replace(scene, other_places=names, further=tuple(further))

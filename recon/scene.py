@@ -184,6 +184,12 @@ class PointCloud:
     normals: NDArray[np.float32]
     confidence: NDArray[np.float32]
 
+    @staticmethod
+    def empty() -> PointCloud:
+        """Return a cloud without a point."""
+        none = np.zeros((0, 3), np.float32)
+        return PointCloud(none, none.astype(np.uint8), none, np.zeros(0, np.float32))
+
 
 @dataclass(frozen=True)
 class Mesh:
@@ -195,6 +201,12 @@ class Mesh:
     faces: NDArray[np.int32]
     colours: NDArray[np.uint8]
     normals: NDArray[np.float32]
+
+    @staticmethod
+    def empty() -> Mesh:
+        """Return a mesh without a triangle."""
+        none = np.zeros((0, 3), np.float32)
+        return Mesh(none, np.zeros((0, 3), np.int32), none.astype(np.uint8), none)
 
 
 @dataclass(frozen=True)

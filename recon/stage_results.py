@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array
-from pointmap.images import ResizedPhoto
+from pointmap.images import Photo, ResizedPhoto
 from pointmap.lens import Lens
-from recon.scene import Tracks
+from recon.scene import Camera, Tracks
 from recon.work.on_demand import Chosen
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 SIFT_SIGMA_PX = 0.5
 """Localisation error of a SIFT key point, in pixels of the picture it was found in."""
@@ -25,6 +29,11 @@ than 0.45, small gaps between such depth 0.8 of that, and the prior elsewhere at
 REFERENCE_LONG_SIDE = 640
 """Pixel thresholds are stated for photos of this long side and grow with the photo: what a lens
 does to a pinhole does, too."""
+
+
+def unit_px(photo: Photo | Camera) -> float:
+    """Return how many pixels of a photo one pixel of its version of the reference size is."""
+    return max(photo.width, photo.height) / REFERENCE_LONG_SIDE
 
 
 @dataclass(frozen=True)
@@ -135,6 +144,20 @@ class PairMatches:
     index_i: NDArray[np.int64]
     index_j: NDArray[np.int64]
     sigma_px: float
+
+    @staticmethod
+    def of_key_points(
+        i: int,
+        j: int,
+        features_i: PhotoFeatures,
+        features_j: PhotoFeatures,
+        index_i: NDArray[np.int64],
+        index_j: NDArray[np.int64],
+    ) -> PairMatches:
+        """Return the matches of key points ``index_i``, ``index_j`` (M,) of two photos."""
+        sigma_px = float(np.hypot(features_i.sigma_px, features_j.sigma_px) / np.sqrt(2))
+        xy_i, xy_j = features_i.xy[index_i], features_j.xy[index_j]
+        return PairMatches(i, j, xy_i, xy_j, index_i, index_j, sigma_px)
 
     def __len__(self) -> int:
         return len(self.xy_i)
@@ -303,6 +326,22 @@ class Alignment:
     pointmap_pairs: NDArray[np.int64]
     depth_scale: Array
     cut_out: bool = False
+
+    @property
+    def placed(self) -> NDArray[np.bool_]:
+        """Which photos (N,) have a place."""
+        return np.array([pose is not None for pose in self.cam_to_world], bool)
+
+    @property
+    def sees(self) -> csr_array:
+        """A matrix (N, P), 1 where a photo sees a point."""
+        from scipy.sparse import csr_array
+
+        ends = self.tracks.view_index, self.tracks.point_index
+        shape = len(self.cam_to_world), len(self.tracks.points)
+        sees = csr_array((np.ones(len(ends[0]), np.int32), ends), shape=shape)
+        sees.data[:] = 1
+        return sees
 
 
 @dataclass(frozen=True)

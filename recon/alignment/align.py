@@ -32,13 +32,13 @@ from recon.alignment.tracks import TrackSet, build_match_table
 from recon.alignment.tracks_and_pointmaps import Combined, combine
 from recon.scene import Tracks
 from recon.stage_results import (
-    REFERENCE_LONG_SIDE,
     Alignment,
     Focals,
     PairEdge,
     PairEvidence,
     PhotoFeatures,
     PhotoPrior,
+    unit_px,
 )
 from recon.two_view.pointmap_pose import pointmap_poses
 from recon.work.on_demand import Mapped
@@ -94,17 +94,17 @@ def align(
 
     The largest connected component of edges becomes the scene; components are never merged.
     """
-    options = options or AlignOptions()
+    options, lens = options or AlignOptions(), lens or LensModel()
     edges, priors = evidence.edges, evidence.priors
     middle_px = np.array([[p.width, p.height] for p in photos]) / 2
-    setup = _setup(evidence.focals, edges, middle_px, options, lens or LensModel())
+    setup = _setup(evidence.focals, edges, middle_px, options, lens)
     graph = _pose_graph(len(photos), edges)
     predicted = Mapped(_predicted_depth, priors)
     known = known_cam_to_world or [None] * len(photos)
     given = np.array([pose is not None for pose in known])
-    unplaced = _unmatched(photos, setup, fisheye=lens is not None and lens.fisheye)
+    unplaced = _unmatched(photos, setup, fisheye=lens.fisheye)
     pinned = replace(setup, known_pose=given)
-    structure = None if start is None else _going_on(pinned, unplaced, graph, start, seed)
+    structure = None if start is None else _going_on(photos, pinned, unplaced, graph, start, seed)
     if structure is not None:
         setup = pinned
     else:
@@ -220,7 +220,7 @@ def _unmatched(photos: Sequence[Photo], setup: Setup, *, fisheye: bool = False) 
         np.arange(len(photos)) == 0,
         setup.focal_prior_px[setup.focal_group],
         sizes / 2,
-        sizes.max(axis=1, initial=0) / REFERENCE_LONG_SIDE,
+        np.array([unit_px(photo) for photo in photos]),
         np.zeros(len(photos)),
         np.zeros(len(photos)),
         fisheye & (setup.focal_log_sigma[setup.focal_group] > 0),
@@ -252,28 +252,21 @@ def _edge_weight(edge: PairEdge) -> float:
 
 
 def _going_on(
-    setup: Setup, unplaced: Structure, graph: PoseGraph, start: Alignment, seed: int
+    photos: Sequence[Photo],
+    setup: Setup,
+    unplaced: Structure,
+    graph: PoseGraph,
+    start: Alignment,
+    seed: int,
 ) -> Structure | None:
     """Return the scene that the cameras of ``start`` lead to; None where either disappoints."""
-    placed = np.array([pose is not None for pose in start.cam_to_world])
-    if len(graph.pairs) == 0 or placed.sum() < 2:
+    if len(graph.pairs) == 0 or start.placed.sum() < 2:
         return None
-    poses = [np.eye(4) if pose is None else pose for pose in start.cam_to_world]
-    cameras = replace(
-        unplaced.cameras,
-        cam_to_world=np.stack(poses),
-        registered=placed,
-        focals_px=start.intrinsics[:, 0, 0].copy(),
-        principal=start.intrinsics[:, :2, 2].copy(),
-        k1=np.array([lens.k1_k2[0] for lens in start.lenses]),
-        k2=np.array([lens.k1_k2[1] for lens in start.lenses]),
-        fisheye=unplaced.cameras.fisheye,
-    )
-    every = np.ones(len(graph.pairs), bool)
-    component = largest_component(len(placed), graph.pairs, graph.weights, every)
+    cameras = replace(Cameras.of(photos, start), fisheye=unplaced.cameras.fisheye)
+    component = largest_component(len(photos), graph.pairs, graph.weights)
     if _disappoints(setup, replace(unplaced, cameras=cameras), graph, component):
         return None
-    moving = np.zeros(len(placed), bool)
+    moving = np.zeros(len(photos), bool)
     moving[graph.pairs[graph.moves].ravel()] = True
     structure = refine(setup, cameras)
     structure = _complete(setup, structure, graph, component, moving & ~setup.known_pose, seed)
@@ -288,13 +281,12 @@ def _solve(
     seed: int,
 ) -> Structure:
     """Return the scene of all photos at once or, where that disappoints, the better of two."""
-    everyone = np.ones(len(graph.pairs), bool)
-    component = largest_component(len(unplaced.registered), graph.pairs, graph.weights, everyone)
+    component = largest_component(len(unplaced.registered), graph.pairs, graph.weights)
     structure = _globally(setup, unplaced, graph, predicted, component, seed)
     if not _disappoints(setup, structure, graph, component):
         return structure
     other = _incrementally(setup, unplaced, graph, component, seed)
-    return max((structure, other), key=lambda s: _worth(s))
+    return max((structure, other), key=_worth)
 
 
 def _globally(
@@ -417,7 +409,7 @@ def _reasons(structure: Structure, pairs: Index, weights: Array) -> tuple[str | 
     ``pairs`` (E, 2): what matches or trusted pointmaps relate, with their ``weights`` (E,).
     """
     registered = structure.cameras.registered
-    component = largest_component(len(registered), pairs, weights, np.ones(len(pairs), bool))
+    component = largest_component(len(registered), pairs, weights)
     matched = np.zeros(len(registered), bool)
     matched[pairs.ravel()] = True
     reasons: list[str | None] = []

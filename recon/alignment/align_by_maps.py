@@ -57,7 +57,7 @@ def align_by_maps(
     pinholes meanwhile, so that scenes of fisheyes stay as they are.
     """
     tracks = alignment.tracks
-    placed = [k for k, pose in enumerate(alignment.cam_to_world) if pose is not None]
+    placed = np.flatnonzero(alignment.placed).tolist()
     few = len(tracks.xy) < ENOUGH_POINTS * len(placed)
     bent = any(lens.is_fisheye for lens in alignment.lenses)
     if not few or bent or not 3 <= len(placed) <= _MOST_PHOTOS:
@@ -86,19 +86,12 @@ def align_by_maps(
     if turned < _SAME_DEG:
         return None
     start = _start(photos, alignment, grown)
-    found = align(_fitting_edges(photos, maps, alignment.edges, grown, start), start)
+    found = align(_fitting_edges(photos, maps, alignment.edges, grown), start)
     lost = [k for k in placed if found.cam_to_world[k] is None]
-    explained = [
-        _explained(photos, replace(one, edges=alignment.edges)) for one in (alignment, found)
-    ]
+    as_found = replace(found, edges=alignment.edges)
+    explained = [pair_fits(photos, one).explained for one in (alignment, as_found)]
     logger.debug("%.0f matches explained, %.0f before; %s lost", *explained[::-1], lost)
     return None if lost or explained[1] < _EXPLAINED * explained[0] else found
-
-
-def _explained(photos: Sequence[Photo], alignment: Alignment) -> float:
-    """Return how many verified matches fit the cameras."""
-    fits = pair_fits(photos, alignment)
-    return float(fits.matches @ fits.share)
 
 
 def _joint(
@@ -229,7 +222,6 @@ def _fitting_edges(
     maps: Sequence[PriorMap],
     edges: Sequence[PairEdge],
     grown: Grown,
-    start: Alignment,
 ) -> list[PairEdge]:
     """Return the edges with the matches alone that fit the maps, whether or not they were verified.
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,9 +85,11 @@ def align_scene(
         told = replace(evidence.focals, log_sigma=np.zeros(2))
         evidence = replace(evidence, focals=told)
 
-    def aligned(start: Alignment | None = None) -> Alignment:
+    def aligned(
+        features: Sequence[PhotoFeatures], evidence: PairEvidence, start: Alignment | None
+    ) -> _Aligned:
         # All that it depends on follows from what the first one does.
-        return steps.once(
+        alignment = steps.once(
             f"alignment {next(numbers)}",
             lambda: align(
                 inputs.photos,
@@ -101,50 +103,75 @@ def align_scene(
             ),
             passing=True,
         )
+        return _Aligned(features, evidence, alignment)
 
-    alignment = aligned(start)
+    found = aligned(features, evidence, start)
     # Cameras that are known hold whatever the photos show.
     moves = all(pose is None for pose in known)
-    focals = _focals_px(inputs, alignment)
-    further = (
-        edges_by_place(inputs.photos, features, evidence.matches, alignment, focals)
-        if moves and by_place
-        else []
-    )
-    if further:
-        before = evidence
-        every = sorted([*evidence.edges, *further], key=lambda e: (e.matches.i, e.matches.j))
-        evidence = replace(evidence, edges=every)
-        trial = aligned()
-        logger.debug("%d edges between photos that stand close", len(further))
-        if _explained(inputs.photos, trial) > _explained(
-            inputs.photos, replace(alignment, edges=trial.edges)
-        ):
-            alignment = trial
-        else:
-            evidence = before
-    first = features, evidence
-    loose = photos_with_few_matches(alignment)
-    ties = weak_ties(alignment) if moves else set()
-    second = _matched_again(inputs, features, evidence, alignment, (loose, ties), advance)
-    if second.changed:
-        features, evidence = second.features, replace(evidence, edges=second.edges)
-        # A whole group of photos that a weak pair has put elsewhere is not led back.
-        trial = aligned(start=None if ties else _without_poses(alignment, loose))
-        if _placed(trial) >= _placed(alignment):
-            alignment = trial
-        else:
-            features, evidence = first
-    for _ in range(_DIVISIONS if moves else 0):
-        group, bends = _of_another_place(inputs, alignment)
-        if group is None:
-            break
-        evidence = evidence.apart(group)
-        start = None if bends else _without_poses(alignment, np.flatnonzero(group))
-        alignment = aligned(start=start)
-    alignment = inputs.known.restored(alignment)
+    if moves and by_place:
+        found = _with_pairs_by_place(inputs, found, aligned)
+    ties = weak_ties(found.alignment) if moves else set()
+    found = _with_finer_features(inputs, found, ties, aligned, advance)
+    if moves:
+        found = _of_one_place(inputs, found, aligned)
+    alignment = inputs.known.restored(found.alignment)
     _tell_unplaced(inputs.photos, alignment)
     return alignment
+
+
+@dataclass(frozen=True)
+class _Aligned:
+    """An alignment, and what it was made of."""
+
+    features: Sequence[PhotoFeatures]
+    evidence: PairEvidence
+    alignment: Alignment
+
+
+_Align = Callable[[Sequence[PhotoFeatures], PairEvidence, Alignment | None], _Aligned]
+
+
+def _with_pairs_by_place(inputs: Inputs, before: _Aligned, aligned: _Align) -> _Aligned:
+    """Return what edges between photos that came to stand close lead to, if that explains more."""
+    photos, features, evidence = inputs.photos, before.features, before.evidence
+    focals = _focals_px(inputs, before.alignment)
+    further = edges_by_place(photos, features, evidence.matches, before.alignment, focals)
+    if not further:
+        return before
+    every = sorted([*evidence.edges, *further], key=lambda e: (e.matches.i, e.matches.j))
+    trial = aligned(features, replace(evidence, edges=every), None)
+    logger.debug("%d edges between photos that stand close", len(further))
+    as_it_was = replace(before.alignment, edges=trial.alignment.edges)
+    explained = [pair_fits(photos, one).explained for one in (as_it_was, trial.alignment)]
+    return trial if explained[1] > explained[0] else before
+
+
+def _with_finer_features(
+    inputs: Inputs, before: _Aligned, ties: set[Pair], aligned: _Align, advance: Advance
+) -> _Aligned:
+    """Return what pairs that were matched again at twice the size lead to, the ``ties`` and those
+    of photos that few matches hold, unless fewer photos are placed with them.
+    """
+    evidence, alignment = before.evidence, before.alignment
+    loose = photos_with_few_matches(alignment)
+    second = _matched_again(inputs, before, (loose, ties), advance)
+    if not second.changed:
+        return before
+    # A whole group of photos that a weak pair has put elsewhere is not led back.
+    start = None if ties else _without_poses(alignment, loose)
+    trial = aligned(second.features, replace(evidence, edges=second.edges), start)
+    return trial if trial.alignment.placed.sum() >= alignment.placed.sum() else before
+
+
+def _of_one_place(inputs: Inputs, found: _Aligned, aligned: _Align) -> _Aligned:
+    """Return the scene parted from photos that have no business in it, one group at a time."""
+    for _ in range(_DIVISIONS):
+        group, bends = _of_another_place(inputs, found.alignment)
+        if group is None:
+            break
+        start = None if bends else _without_poses(found.alignment, np.flatnonzero(group))
+        found = aligned(found.features, found.evidence.apart(group), start)
+    return found
 
 
 def _tell_unplaced(photos: Sequence[Photo], alignment: Alignment) -> None:
@@ -167,16 +194,6 @@ def _focals_px(inputs: Inputs, alignment: Alignment) -> list[float]:
         float(K[0, 0]) if focal is None else focal
         for K, focal in zip(alignment.intrinsics, inputs.known.focals_px, strict=True)
     ]
-
-
-def _explained(photos: Sequence[Photo], alignment: Alignment) -> float:
-    """Return how many verified matches fit the cameras."""
-    fits = pair_fits(photos, alignment)
-    return float(fits.matches @ fits.share)
-
-
-def _placed(alignment: Alignment) -> int:
-    return sum(pose is not None for pose in alignment.cam_to_world)
 
 
 def _of_another_place(inputs: Inputs, alignment: Alignment) -> tuple[Mask | None, bool]:
@@ -217,19 +234,14 @@ def _without_poses(alignment: Alignment, photos: NDArray[np.int64]) -> Alignment
 
 
 def _matched_again(
-    inputs: Inputs,
-    features: Sequence[PhotoFeatures],
-    evidence: PairEvidence,
-    alignment: Alignment,
-    weak: tuple[NDArray[np.int64], set[Pair]],
-    advance: Advance,
+    inputs: Inputs, before: _Aligned, weak: tuple[NDArray[np.int64], set[Pair]], advance: Advance
 ) -> MatchedAgain:
     """Return features and edges after the ``weak`` ones, loose photos and ties of groups of photos,
     are matched again at twice the size.
     """
     photos, known = inputs.photos, inputs.known
-    loose, ties = weak
-    firm = firm_pairs(alignment)
+    features, evidence, (loose, ties) = before.features, before.evidence, weak
+    firm = firm_pairs(before.alignment)
     chosen = pairs_to_match_again(loose, evidence.matches, len(photos), firm=firm, ties=ties)
     involved = {k for m in chosen for k in (m.i, m.j)}
     looked_at: set[int] = set()
@@ -240,6 +252,6 @@ def _matched_again(
         advance(len(looked_at), len(involved))
         return known.ideal(photo, magnified_features(photos[photo]))
 
-    focals = _focals_px(inputs, alignment)
+    focals = _focals_px(inputs, before.alignment)
     found = match_again(photos, features, finer, chosen, evidence.edges, focals)
     return replace(found, edges=without_lone_bridges(evidence.edges, found.edges, len(photos)))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from recon.prediction.view_graph import connected_components
+import numpy as np
+
+from recon.prediction.photo_graph import component_labels
 from recon.stage_results import PairEdge
 
 # A group of so many photos is a place of its own, which one or two weak edges don't join to
@@ -24,17 +26,14 @@ def without_lone_bridges(
     one other, may be joined by a single edge: that is what photos are matched again for.
     """
     verified = {(edge.matches.i, edge.matches.j) for edge in before}
-    group = [0] * count
-    groups = connected_components(count, verified)
-    for number, members in enumerate(groups):
-        for k in members:
-            group[k] = number
+    group = component_labels(count, verified)
+    sizes = np.bincount(group)
 
     def joined(edge: PairEdge) -> tuple[int, int] | None:
         """Return the two places that a new edge joins, None where it joins no two."""
         pair = edge.matches.i, edge.matches.j
-        first, second = sorted(group[k] for k in pair)
-        large = min(len(groups[first]), len(groups[second])) >= _GROUP
+        first, second = sorted(group[list(pair)].tolist())
+        large = min(sizes[first], sizes[second]) >= _GROUP
         return (first, second) if pair not in verified and first != second and large else None
 
     bridges = Counter(joined(edge) for edge in edges)

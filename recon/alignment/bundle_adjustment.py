@@ -19,7 +19,6 @@ from recon.alignment.camera_model import (
     BundleOptions,
     BundleProblem,
     State,
-    residuals,
     robust_cost,
 )
 from recon.alignment.normal_equations import NormalEquations
@@ -29,18 +28,13 @@ from recon.alignment.normal_equations import NormalEquations
 class BundleResult:
     """The minimum: ``cam_to_world`` (C, 4, 4), ``focals_px``, ``k1`` (G,), ``points`` (P, 3).
 
-    Of rich lenses ``k2`` (G,) and how far the principal points were moved, ``shift_px`` (G, 2);
-    ``residuals_px`` (M, 2) projected minus observed (NaN for a point behind its camera);
-    ``cost`` half the sum of robust squared residuals in sigmas plus the priors' terms.
+    Of rich lenses ``k2`` (G,) and how far the principal points were moved, ``shift_px`` (G, 2).
     """
 
     cam_to_world: Array
     focals_px: Array
     k1: Array
     points: Array
-    residuals_px: Array
-    cost: float
-    iterations: int
     converged: bool
     k2: Array
     shift_px: Array
@@ -54,33 +48,26 @@ def bundle_adjust(problem: BundleProblem, options: BundleOptions | None = None) 
     """
     options = options or BundleOptions()
     order = np.lexsort((problem.focal_index[problem.camera_index], problem.point_index))
-    sorted_problem = problem.of_observations(order)
-    state, cost, iterations, converged = _minimise(sorted_problem, options)
-    off_px = np.full((len(order), 2), np.nan)
-    pixels, in_front = residuals(sorted_problem, state)
-    off_px[order[in_front]] = pixels[in_front] * sorted_problem.sigma_px[in_front, None]
+    state, converged = _minimise(problem.of_observations(order), options)
     return BundleResult(
         _cam_to_world(problem, state),
         np.where(problem.fixed_focal, problem.focals_px, np.exp(state.log_focal)),
         state.k1,
         state.points,
-        off_px,
-        cost,
-        iterations,
         converged,
         state.k2,
         state.shift_px,
     )
 
 
-def _minimise(problem: BundleProblem, options: BundleOptions) -> tuple[State, float, int, bool]:
+def _minimise(problem: BundleProblem, options: BundleOptions) -> tuple[State, bool]:
     state = State.first(problem)
     cost = robust_cost(problem, state, options)
     if len(problem.xy) == 0:
-        return state, cost, 0, False
+        return state, False
     system = NormalEquations(problem)
     damping, growth = options.damping, 2.0
-    for iteration in range(1, options.max_iterations + 1):
+    for iteration in range(options.max_iterations):
         system.build(state, options)
         accepted = False
         while damping < 1e12:
@@ -97,13 +84,13 @@ def _minimise(problem: BundleProblem, options: BundleOptions) -> tuple[State, fl
                     break
             damping, growth = damping * growth, growth * 2
         if not accepted or step is None:
-            return state, cost, iteration, iteration > 1
+            return state, iteration > 0
         decrease = (cost - trial_cost) / max(cost, 1e-300)
         state, cost = trial, trial_cost
         settled = decrease < options.tolerance or motion < options.least_motion
         if settled or cost < 1e-20 * len(problem.xy):
-            return state, cost, iteration, True
-    return state, cost, options.max_iterations, False
+            return state, True
+    return state, False
 
 
 def _motion(problem: BundleProblem, state: State, camera: Array) -> float:

@@ -11,7 +11,6 @@ in long scenes: as they bend, cameras far from the origin turn and move, and see
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
@@ -116,9 +115,8 @@ class BundleProblem:
 
 @dataclass(frozen=True)
 class BundleOptions:
-    """How to minimise. ``loss_scale`` is in sigmas: where the robust loss leaves the square."""
+    """How to minimise. ``loss_scale`` is in sigmas: where the loss (Cauchy) leaves the square."""
 
-    loss: Literal["square", "huber", "cauchy"] = "cauchy"
     loss_scale: float = 2.0
     damping: float = 1e-4
     """Of the first step, as a share of the diagonal: next to plain Gauss-Newton, as the start is
@@ -257,15 +255,9 @@ def robust_cost(problem: BundleProblem, state: State, options: BundleOptions) ->
 
 
 def _loss(squared: Array, options: BundleOptions) -> tuple[Array, Array]:
-    """Return the loss and its derivative, the IRLS weight, of squared residuals."""
+    """Return Cauchy's loss and its derivative, the IRLS weight, of squared residuals."""
     scale2 = options.loss_scale**2
-    if options.loss == "cauchy":
-        return scale2 * np.log1p(squared / scale2), 1 / (1 + squared / scale2)
-    if options.loss == "huber":
-        root = np.sqrt(np.maximum(squared, scale2))
-        outside = 2 * options.loss_scale * root - scale2
-        return np.where(squared > scale2, outside, squared), options.loss_scale / root
-    return squared, np.ones_like(squared)
+    return scale2 * np.log1p(squared / scale2), 1 / (1 + squared / scale2)
 
 
 def _focal_prior(problem: BundleProblem, state: State) -> Array:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pointmap.camera import Array, Index, Mask
+from pointmap.camera import Array, Index, Mask, stacked_poses
 from pointmap.lens import Lens, fold_radius, undistort
 from recon.alignment import loops
+from recon.stage_results import Alignment, unit_px
+
+if TYPE_CHECKING:
+    from pointmap.images import Photo
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,22 @@ class Cameras:
     k1: Array
     k2: Array
     fisheye: Mask
+
+    @staticmethod
+    def of(photos: Sequence[Photo], alignment: Alignment) -> Cameras:
+        """Return the cameras of an alignment whose lenses were solved for."""
+        cam_to_world, placed = stacked_poses(alignment.cam_to_world)
+        k1, k2 = np.array([lens.k1_k2 for lens in alignment.lenses]).T
+        return Cameras(
+            cam_to_world,
+            placed,
+            alignment.intrinsics[:, 0, 0],
+            alignment.intrinsics[:, :2, 2],
+            np.array([unit_px(photo) for photo in photos]),
+            k1,
+            k2,
+            np.array([lens.is_fisheye for lens in alignment.lenses]),
+        )
 
     @property
     def lenses(self) -> tuple[Lens, ...]:

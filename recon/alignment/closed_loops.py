@@ -21,7 +21,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from pointmap.camera import Array, Index, Mask, rotation_angle_deg
+from pointmap.camera import Array, Index, Mask
 from recon.alignment.camera_model import BundleOptions
 from recon.alignment.cameras import Cameras
 from recon.alignment.first_cameras import PoseGraph
@@ -101,19 +101,9 @@ def close_loops(setup: Setup, structure: Structure, graph: PoseGraph) -> Structu
 def _contradicting(setup: Setup, cameras: Cameras, graph: PoseGraph, agreeing: Mask) -> Mask:
     """Return which edges (E,) don't agree with the cameras, but for the way their photos turn."""
     placed = cameras.registered[graph.pairs].all(axis=1)
-    alike = _turned_deg(cameras, graph).min(axis=0) < setup.options.max_edge_error_deg
+    turned_deg = graph.turned_deg(cameras.cam_to_world[:, :3, :3]).min(axis=0)
+    alike = turned_deg < setup.options.max_edge_error_deg
     return np.asarray(placed & graph.moves & alike & ~agreeing)
-
-
-def _turned_deg(cameras: Cameras, graph: PoseGraph) -> Array:
-    """Return how far photos are turned from what either pose of their edge (2, E) says."""
-    first, second = graph.pairs.T
-    rotation = cameras.cam_to_world[:, :3, :3]
-    relative = rotation[first].transpose(0, 2, 1) @ rotation[second]
-    poses = graph.cam2_to_cam1, graph.alternative
-    return np.stack(
-        [rotation_angle_deg(pose[:, :3, :3].transpose(0, 2, 1) @ relative) for pose in poses]
-    )
 
 
 def _shared_points(setup: Setup, structure: Structure, *, least: int) -> sparse.csr_matrix:
@@ -225,11 +215,7 @@ def _own_points(setup: Setup, cameras: Cameras, use: Mask, near: Mask) -> TrackS
     twice = np.zeros(len(spread.points), bool)
     twice[spread.point[taken[spread.node]]] = True
     spread = keep_observations(spread, ~twice[spread.point])
-    return TrackSet(
-        np.concatenate([close.points, spread.points]),
-        np.concatenate([close.point, spread.point + len(close.points)]),
-        np.concatenate([close.node, spread.node]),
-    )
+    return TrackSet.joined([close, spread])
 
 
 @dataclass(frozen=True)
@@ -289,7 +275,7 @@ class _Ties:
         table, graph = self.setup.table, self.graph
         points = match_midpoints(table, cameras, rows)[0]
         agreeing = agreeing_edges(self.setup, cameras, only=self.edges)
-        nearer = _turned_deg(cameras, graph).argmin(axis=0)
+        nearer = graph.turned_deg(cameras.cam_to_world[:, :3, :3]).argmin(axis=0)
         for edge in np.flatnonzero(self.edges & ~agreeing).tolist():
             i, j = graph.pairs[edge].tolist()
             pose = (graph.cam2_to_cam1, graph.alternative)[nearer[edge]][edge].copy()

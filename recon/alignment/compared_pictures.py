@@ -19,7 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pointmap.camera import Array, Index, Mask, invert_rigid, pixel_rays, project
+from pointmap.camera import (
+    Array,
+    Index,
+    Mask,
+    invert_rigid,
+    pixel_rays,
+    project,
+    stacked_poses,
+)
 from pointmap.images import Photo, load_photo
 from pointmap.lens import Lens
 from recon.stage_results import Alignment
@@ -264,16 +272,11 @@ def _depth_ranges(alignment: Alignment) -> Array:
 
 def _pairs(photos: Sequence[Photo], alignment: Alignment, depths: Array) -> Index:
     """Return the pairs (E, 2) to compare."""
-    tracks = alignment.tracks
-    sees = sparse.csr_array(
-        (np.ones(len(tracks.point_index), np.int32), (tracks.view_index, tracks.point_index)),
-        shape=(len(photos), len(tracks.points)),
-    )
-    sees.data[:] = 1
+    sees = alignment.sees
     shared = sparse.coo_array(sparse.triu(sees @ sees.T, 1))
     enough = shared.data >= _SHARED
     pairs, common = np.stack(shared.coords, axis=1)[enough], shared.data[enough]
-    poses = np.stack([np.eye(4) if p is None else p for p in alignment.cam_to_world])
+    poses, _ = stacked_poses(alignment.cam_to_world)
     i, j = pairs.T
     apart = np.linalg.norm(poses[i, :3, 3] - poses[j, :3, 3], axis=1)
     focal = np.array(

@@ -61,7 +61,7 @@ def as_cut_out(
     photos share is a compromise from which no small steps lead on. ``features``, ``seed``: as in
     :func:`recon.alignment.align.align`.
     """
-    placed = np.array([pose is not None for pose in alignment.cam_to_world], bool)
+    placed = alignment.placed
     focals = evidence.focals
     if not _FEWEST <= placed.sum() <= _MOST or (focals.log_sigma == 0).any():
         return None
@@ -101,8 +101,8 @@ def as_cut_out(
             best, found = simpler, trial
     found = best.led_on(photos, told, found, options)
     chosen = best.aligned(photos, told, found, options, features=features, seed=seed)
-    now = np.array([pose is not None for pose in chosen.cam_to_world], bool)
-    if now.sum() < placed.sum() or _off_centre(photos, chosen)[now].max() < _OFF_CENTRE:
+    lost = chosen.placed.sum() < placed.sum()
+    if lost or _off_centre(photos, chosen)[chosen.placed].max() < _OFF_CENTRE:
         return None
     if not _explains(photos, chosen):
         return None
@@ -112,7 +112,7 @@ def as_cut_out(
 def _explains(photos: Sequence[Photo], alignment: Alignment) -> bool:
     """Return whether the verified matches fit, and hold the cameras."""
     fits, errors = pair_fits(photos, alignment), uncertainty(photos, alignment)
-    explained = float(fits.matches @ fits.share) / max(int(fits.matches.sum()), 1)
+    explained = fits.explained / max(int(fits.matches.sum()), 1)
     error_deg = float(np.nanmedian(np.maximum(errors.rotation_deg, errors.direction_deg)))
     logger.debug("cut out, %.3f of the matches fit, to %.2f degrees", explained, error_deg)
     return explained >= _EXPLAINED and error_deg <= _HELD_DEG

@@ -9,7 +9,7 @@ import numpy as np
 
 from pointmap.camera import Array, Index, Mask, cross_matrix, invert_rigid, pixel_rays
 from pointmap.images import Photo
-from recon.stage_results import REFERENCE_LONG_SIDE, Alignment, PairEdge, PairMatches
+from recon.stage_results import Alignment, PairEdge, PairMatches, unit_px
 
 # A match fits within so many pixels, at 640 px, of where the cameras have it.
 _FITS_PX = 2.0
@@ -31,6 +31,11 @@ class PairFits:
     matches: Index
     share: Array
     moves: Mask
+
+    @property
+    def explained(self) -> float:
+        """How many verified matches fit the cameras."""
+        return float(self.matches @ self.share)
 
 
 def pair_fits(photos: Sequence[Photo], alignment: Alignment) -> PairFits:
@@ -144,8 +149,3 @@ def _distance(alignment: Alignment) -> float:
         return np.inf
     centres = np.stack([pose[:3, 3] for pose in alignment.cam_to_world if pose is not None])
     return float(np.median(np.linalg.norm(points - np.median(centres, axis=0), axis=1)))
-
-
-def unit_px(photo: Photo) -> float:
-    """Return how many pixels of a photo one pixel of its 640 px version is."""
-    return max(photo.width, photo.height) / REFERENCE_LONG_SIDE

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse import csgraph
 
 from pointmap.camera import Array, Index, Mask, rotation_angle_deg
 from recon.alignment.cameras import Cameras
@@ -23,6 +21,7 @@ from recon.alignment.translations import (
     synchronise_positions,
     synchronise_scales,
 )
+from recon.prediction.photo_graph import component_labels
 
 # A predicted depth ties two scales this much less than a triangulated one of the same spread:
 # its errors are shared by the whole photo, so counting pixels flatters it.
@@ -59,6 +58,17 @@ class PoseGraph:
         )
         return replace(self, cam2_to_cam1=first, alternative=second)
 
+    def turned_deg(self, rotations: Array) -> Array:
+        """Return how far photos of such ``rotations`` (N, 3, 3), cam_to_world, are turned from what
+        either pose of their edge (2, E) says.
+        """
+        first, second = self.pairs.T
+        relative = rotations[first].transpose(0, 2, 1) @ rotations[second]
+        poses = self.cam2_to_cam1, self.alternative
+        return np.stack(
+            [rotation_angle_deg(pose[:, :3, :3].transpose(0, 2, 1) @ relative) for pose in poses]
+        )
+
 
 @dataclass(frozen=True)
 class Start:
@@ -69,16 +79,20 @@ class Start:
 
 
 def largest_component(
-    count: int, pairs: Index, weights: Array, use: Mask, anchors: Mask | None = None
+    count: int,
+    pairs: Index,
+    weights: Array,
+    use: Mask | None = None,
+    anchors: Mask | None = None,
 ) -> Mask:
     """Return the photos (N,) of the component with most ``anchors`` (N,), if any, then with most
-    photos; of equals the one best tied.
+    photos; of equals the one best tied. ``use`` (E,): the pairs that count, all by default.
     """
-    kept = pairs[use]
-    graph = sparse.csr_array((np.ones(len(kept)), (kept[:, 0], kept[:, 1])), shape=(count, count))
-    labels = csgraph.connected_components(graph, directed=False)[1]
+    if use is not None:
+        pairs, weights = pairs[use], weights[use]
+    labels = component_labels(count, pairs)
     sizes = np.bincount(labels)
-    tied = np.bincount(labels[kept[:, 0]], weights[use], minlength=len(sizes))
+    tied = np.bincount(labels[pairs[:, 0]], weights, minlength=len(sizes))
     held = np.bincount(labels, anchors, minlength=len(sizes)) if anchors is not None else 0 * sizes
     best = max(range(len(sizes)), key=lambda c: (held[c], sizes[c], tied[c], -c))
     return np.asarray(labels == best)
@@ -119,12 +133,7 @@ def _better_poses(graph: PoseGraph, rotations: Array, used: Mask) -> tuple[PoseG
     """Return the graph with each edge's pose that agrees better with the photos' rotations, of its
     two, and how far the ``used`` ones are off then, in degrees.
     """
-    first, second = graph.pairs.T
-    relative = rotations[first].transpose(0, 2, 1) @ rotations[second]
-    errors = [
-        rotation_angle_deg(pose[:, :3, :3].transpose(0, 2, 1) @ relative)
-        for pose in (graph.cam2_to_cam1, graph.alternative)
-    ]
+    errors = graph.turned_deg(rotations)
     swap = used & (errors[1] < errors[0])
     return graph.swapped(swap), np.where(swap, errors[1], errors[0])[used]
 

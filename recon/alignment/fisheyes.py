@@ -22,13 +22,13 @@ from recon.alignment.refinement import AlignOptions, LensModel
 from recon.alignment.solved_lenses import solved_lenses
 from recon.inputs.known_cameras import KnownLens
 from recon.stage_results import (
-    REFERENCE_LONG_SIDE,
     Alignment,
     NetworkResult,
     PairEdge,
     PairEvidence,
     PairMatches,
     PhotoFeatures,
+    unit_px,
 )
 from recon.two_view.epipolar import find_pose, refine_pose
 from recon.two_view.focal_lengths import FocalOptions, telling_pairs
@@ -182,7 +182,7 @@ def _support(pair: PairMatches, photos: Sequence[Photo], known: Sequence[KnownLe
     ends = (pair.i, pair.xy_i), (pair.j, pair.xy_j)
     lenses = [known[k] for k, _ in ends]
     xy_i, xy_j = (lens.to_ideal(xy) for lens, (_, xy) in zip(lenses, ends, strict=True))
-    unit = max(photos[pair.i].width, photos[pair.i].height) / REFERENCE_LONG_SIDE
+    unit = unit_px(photos[pair.i])
     K_i, K_j = (lens.ideal for lens in lenses)
     pose = find_pose(xy_i, xy_j, K_i, K_j, threshold_px=2 * unit)
     if pose is None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from recon.prediction.view_graph import connected_components
+from recon.prediction.photo_graph import connected_groups
 from recon.stage_results import Alignment
 
 # Two photos that contradict the scene may well agree with each other by chance; three hardly do.
@@ -18,12 +16,12 @@ def further_groups(alignment: Alignment) -> list[list[int]]:
     although they don't fit into it.
     """
     count = len(alignment.cam_to_world)
-    placed = np.array([pose is not None for pose in alignment.cam_to_world], bool)
+    placed = alignment.placed
     pairs = [(edge.matches.i, edge.matches.j) for edge in alignment.edges]
     tied = {k for i, j in pairs if placed[i] != placed[j] for k in (i, j)}
     among = [(i, j) for i, j in pairs if not placed[i] and not placed[j]]
     return [
         group
-        for group in connected_components(count, among)
+        for group in connected_groups(count, among)
         if len(group) >= (_LEAST_CONTRADICTING if tied & set(group) else 2)
     ]

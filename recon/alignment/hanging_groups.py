@@ -26,7 +26,7 @@ def hanging_group(alignment: Alignment) -> Mask | None:
     A pair's essential matrix says nothing of the distance between its photos, and a wrong one
     contradicts nothing where it is all that joins two groups.
     """
-    seen = _seen(alignment)
+    seen = alignment.sees
     group, large = _firm_groups(alignment, seen)
     if len(large) < 2:
         return None
@@ -42,19 +42,9 @@ def weak_ties(alignment: Alignment) -> set[tuple[int, int]]:
     """Return the pairs (i, j) of photos, rightly or wrongly verified, on which groups of photos
     hang that have a firm structure of their own each.
     """
-    group, large = _firm_groups(alignment, _seen(alignment))
+    group, large = _firm_groups(alignment, alignment.sees)
     pairs = {(edge.matches.i, edge.matches.j) for edge in alignment.edges}
     return {(i, j) for i, j in pairs if group[i] != group[j] and {group[i], group[j]} <= {*large}}
-
-
-def _seen(alignment: Alignment) -> sparse.csr_array:
-    """Return a matrix (N, P), 1 where a photo sees a point."""
-    tracks = alignment.tracks
-    shape = len(alignment.cam_to_world), len(tracks.points)
-    ones = np.ones(len(tracks.view_index))
-    seen = sparse.csr_array((ones, (tracks.view_index, tracks.point_index)), shape=shape)
-    seen.data[:] = 1
-    return seen
 
 
 def _firm_groups(alignment: Alignment, seen: sparse.csr_array) -> tuple[Index, list[int]]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pointmap.camera import Array
+from pointmap.camera import Array, stacked_poses
 from recon.alignment.refinement import Setup, Structure, agreeing_edges, refine
 
 
@@ -20,12 +20,11 @@ def pin_known_poses(
     the scale as it was), then everything else is adjusted. Photos with a known pose are placed even
     without a match. Photos are not placed when none of those solved with them is known.
     """
-    given = np.array([pose is not None for pose in known])
+    target, given = stacked_poses(known)
     setup = replace(setup, known_pose=given)
     cameras = structure.cameras
     trusted = agreeing_edges(setup, cameras)
     poses = cameras.cam_to_world.copy()
-    target = np.stack([np.eye(4) if pose is None else np.asarray(pose, float) for pose in known])
     registered = given.copy()
     both = given & cameras.registered
     if both.any():

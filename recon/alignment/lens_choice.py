@@ -20,13 +20,7 @@ from recon.alignment.align import align
 from recon.alignment.cameras import Cameras
 from recon.alignment.refinement import AlignOptions, LensModel
 from recon.alignment.tracks import build_match_table, match_midpoints
-from recon.stage_results import (
-    REFERENCE_LONG_SIDE,
-    Alignment,
-    PairEdge,
-    PairEvidence,
-    PhotoFeatures,
-)
+from recon.stage_results import Alignment, PairEdge, PairEvidence, PhotoFeatures
 from recon.verdict.uncertainty import centre_sigma, uncertainty
 
 logger = logging.getLogger(__name__)
@@ -67,7 +61,7 @@ def with_chosen_lenses(
     points stay where they are unless the photos hold them.
     ``features``, ``seed``: as in :func:`recon.alignment.align.align`.
     """
-    placed = sum(pose is not None for pose in alignment.cam_to_world)
+    placed = alignment.placed.sum()
     if placed < _FEWEST_PHOTOS or not len(alignment.tracks.points):
         return alignment
     if not any(sigma > 0 for sigma in evidence.focals.log_sigma) or not _asked_for(
@@ -94,8 +88,7 @@ def with_chosen_lenses(
             model, best = simpler, trial
             break
     chosen = align(photos, told, options, seed=seed, features=features, start=best, lens=model)
-    placed_now = sum(pose is not None for pose in chosen.cam_to_world)
-    return chosen if placed_now >= placed else alignment
+    return chosen if chosen.placed.sum() >= placed else alignment
 
 
 def _held_to(model: LensModel, alignment: Alignment, usual: Alignment) -> Alignment:
@@ -139,7 +132,7 @@ def misses(photos: Sequence[Photo], alignment: Alignment, edges: Sequence[PairEd
     reprojection error of the midpoint of its two rays, bounded.
     """
     table = build_match_table(edges)
-    cameras = cameras_of(photos, alignment)
+    cameras = Cameras.of(photos, alignment)
     view = table.node_view
     rows = np.arange(len(table.first))
     if not len(rows):
@@ -152,19 +145,3 @@ def misses(photos: Sequence[Photo], alignment: Alignment, edges: Sequence[PairEd
     placed = cameras.registered[view[table.first]] & cameras.registered[view[table.second]]
     worst = np.where(placed, np.maximum(*errors), np.inf)
     return np.asarray(np.square(np.minimum(worst / _MISSES_PX, 1.0)))
-
-
-def cameras_of(photos: Sequence[Photo], alignment: Alignment) -> Cameras:
-    """Return the cameras of an alignment whose lenses were solved for."""
-    poses = [np.eye(4) if pose is None else pose for pose in alignment.cam_to_world]
-    k1, k2 = np.array([lens.k1_k2 for lens in alignment.lenses]).T
-    return Cameras(
-        np.stack(poses),
-        np.array([pose is not None for pose in alignment.cam_to_world]),
-        alignment.intrinsics[:, 0, 0],
-        alignment.intrinsics[:, :2, 2],
-        np.array([max(p.width, p.height) for p in photos]) / REFERENCE_LONG_SIDE,
-        k1,
-        k2,
-        np.array([lens.is_fisheye for lens in alignment.lenses]),
-    )

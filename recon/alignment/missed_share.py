@@ -30,7 +30,7 @@ class MissedShare:
     def __init__(
         self, photos: Sequence[Photo], edges: Sequence[PairEdge], alignment: Alignment
     ) -> None:
-        self.placed = np.array([pose is not None for pose in alignment.cam_to_world])
+        self.placed = alignment.placed
         self._photos = photos
         self._edges = tuple(
             edge for edge in edges if self.placed[edge.matches.i] and self.placed[edge.matches.j]
@@ -66,8 +66,7 @@ class MissedShare:
         return float(np.clip(before - after, -most, most).sum())
 
     def _lost(self, trial: Alignment) -> bool:
-        placed = np.array([pose is not None for pose in trial.cam_to_world])
-        return bool((self.placed & ~placed).any()) or not len(trial.tracks.points)
+        return bool((self.placed & ~trial.placed).any()) or not len(trial.tracks.points)
 
     def _losses(self, alignment: Alignment) -> Array:
         errors = match_errors_px(self._photos, replace(alignment, edges=self._edges))

@@ -44,8 +44,7 @@ def with_principal_points(
     or two photos and of fisheyes, where the focal length is given, and where photos of one lens
     were turned in ways of which EXIF does not tell: its principal point is turned with them.
     """
-    placed = sum(pose is not None for pose in alignment.cam_to_world)
-    if placed < _FEWEST_PHOTOS or not len(alignment.tracks.points):
+    if alignment.placed.sum() < _FEWEST_PHOTOS or not len(alignment.tracks.points):
         return alignment
     if any(lens.is_fisheye for lens in alignment.lenses):
         return alignment

@@ -14,6 +14,7 @@ from scipy.sparse.linalg import spsolve
 
 from pointmap.camera import Array, Index, Mask, rotation_angle_deg, rotation_exp, rotation_log
 from recon.alignment.triangulation import ragged_range
+from recon.prediction.photo_graph import component_labels, incidence_matrix
 
 # A triangle of edges agrees when its three rotations close to within this angle, which leaves
 # room for a focal that is not solved yet.
@@ -196,9 +197,7 @@ def _weighted_step(count: int, edges: Index, error: Array, weights: Array) -> Ar
 
     To first order R_i R_ij R_j^T turns by ``w_i - w_j`` when R <- exp(w) R.
     """
-    rows = np.repeat(np.arange(len(edges)), 2)
-    values = np.tile([-1.0, 1.0], len(edges))
-    A = sparse.csr_array((values, (rows, edges.ravel())), shape=(len(edges), count))
+    A = incidence_matrix(count, edges)
     weighted = A.T * weights
     normal = (weighted @ A).tocsc()
     # The gauge: one free rotation per component, held by a weight too small to matter.
@@ -209,8 +208,7 @@ def _weighted_step(count: int, edges: Index, error: Array, weights: Array) -> Ar
 def _anchor(rotations: Array, edges: Index) -> Array:
     """Return rotations turned so that the first photo of each component has the identity."""
     count = len(rotations)
-    graph = sparse.csr_array((np.ones(len(edges)), tuple(edges.T)), shape=(count, count))
-    labels = csgraph.connected_components(graph, directed=False)[1]
+    labels = component_labels(count, edges)
     first = np.unique(labels, return_index=True)[1]
     u, _, vt = np.linalg.svd(rotations[first[labels]].transpose(0, 2, 1) @ rotations)
     return np.asarray(u @ vt)

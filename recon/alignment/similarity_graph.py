@@ -16,7 +16,15 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
-from pointmap.camera import Array, Index, Mask, cross_matrix, rotation_exp, rotation_log
+from pointmap.camera import (
+    Array,
+    Index,
+    Mask,
+    cross_matrix,
+    rotation_exp,
+    rotation_log,
+    stacked_poses,
+)
 from recon.alignment.first_cameras import largest_component
 from recon.alignment.known_poses import moved_onto
 from recon.alignment.rotations import average_rotations
@@ -315,9 +323,7 @@ def cameras_from_pointmaps(
     Poses in ``known_cam_to_world`` (4, 4), None where not known, come back bit-equal. Units: those
     of the first placed photo's prior, or of the known poses.
     """
-    given: Sequence[Array | None] = known_cam_to_world or [None] * count
-    known = np.array([pose is not None for pose in given])
-    target = np.stack([np.eye(4) if pose is None else np.asarray(pose, float) for pose in given])
+    target, known = stacked_poses(known_cam_to_world or [None] * count)
     return solve_similarity_graph(
         count,
         poses.similarities,

@@ -23,7 +23,7 @@ def problem_of(
     groups; no pose is held.
     """
     tracks = alignment.tracks
-    numbers = [k for k, pose in enumerate(alignment.cam_to_world) if pose is not None]
+    numbers = np.flatnonzero(alignment.placed).tolist()
     K = alignment.intrinsics[numbers]
     unit_px = np.array([max(photos[k].width, photos[k].height) for k in numbers])
     groups, first, index = np.unique(focals.groups[numbers], return_index=True, return_inverse=True)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse import csgraph
 
 from pointmap.camera import Array, Index, Mask
 from recon.alignment.cameras import Cameras
@@ -21,6 +20,7 @@ from recon.alignment.triangulation import (
     refine_points,
     widest_angles_deg,
 )
+from recon.prediction.photo_graph import component_labels
 from recon.stage_results import PairEdge
 
 # Two-view points of a chain that are tried at most: with half of them wrong, one of so many is
@@ -60,6 +60,18 @@ class TrackSet:
     points: Array
     point: Index
     node: Index
+
+    @staticmethod
+    def joined(parts: Sequence[TrackSet]) -> TrackSet:
+        """Return the points of all parts."""
+        none = np.zeros(0, np.int64)
+        offsets = np.cumsum([0, *(len(part.points) for part in parts)])
+        numbers = [part.point + offset for part, offset in zip(parts, offsets, strict=False)]
+        return TrackSet(
+            np.concatenate([np.zeros((0, 3)), *(part.points for part in parts)]),
+            np.concatenate([none, *numbers]),
+            np.concatenate([none, *(part.node for part in parts)]),
+        )
 
 
 def build_match_table(edges: Sequence[PairEdge]) -> MatchTable:
@@ -127,15 +139,7 @@ def triangulate_tracks(
         tracks = _one_pass(table, cameras, limits, chosen, min_angle_deg, few)
         free[tracks.node] = False
         found.append(tracks)
-    none = np.zeros(0, np.int64)
-    offsets = np.cumsum([0] + [len(t.points) for t in found])
-    return TrackSet(
-        np.concatenate([np.zeros((0, 3)), *(t.points for t in found)]),
-        np.concatenate(
-            [np.zeros(0, np.int64), *(t.point + o for t, o in zip(found, offsets, strict=False))]
-        ),
-        np.concatenate([none, *(t.node for t in found)]),
-    )
+    return TrackSet.joined(found)
 
 
 def fitting_matches(
@@ -231,7 +235,8 @@ def _chains(table: MatchTable, chosen: Index) -> tuple[Index, Index, Index, Inde
     matches (of ``chosen``) that stay within a chain.
     """
     count = len(table.node_view)
-    labels = _components(count, table.first[chosen], table.second[chosen])
+    ends = np.stack([table.first, table.second], axis=1)
+    labels = component_labels(count, ends[chosen])
     used = _nodes_of(table, chosen)
     photos = int(table.node_view.max(initial=0)) + 1
     seen = np.sort(labels[used] * photos + table.node_view[used])
@@ -241,7 +246,7 @@ def _chains(table: MatchTable, chosen: Index) -> tuple[Index, Index, Index, Inde
     if suspect.any():
         joined = chosen[~suspect]
         joined = np.concatenate([joined, _join_without_conflict(table, chosen[suspect])])
-        labels = _components(count, table.first[joined], table.second[joined])
+        labels = component_labels(count, ends[joined])
         inside = labels[table.first[chosen]] == labels[table.second[chosen]]
         chosen = chosen[inside]
         used = _nodes_of(table, chosen)
@@ -275,11 +280,6 @@ def _spread_chains(table: MatchTable, cameras: Cameras, nodes: Index, chain_of_n
     spread = np.zeros(len(length), bool)
     spread[chain_of_node[order[rank < _CHAINS_PER_CELL]]] = True
     return spread
-
-
-def _components(count: int, first: Index, second: Index) -> Index:
-    graph = sparse.csr_array((np.ones(len(first), bool), (first, second)), shape=(count, count))
-    return np.asarray(csgraph.connected_components(graph, directed=False)[1], np.int64)
 
 
 def _join_without_conflict(table: MatchTable, rows: Index) -> Index:

@@ -25,6 +25,7 @@ from pointmap.metrics import MAD_TO_SIGMA
 from recon.alignment.cameras import Cameras
 from recon.alignment.tracks import MatchTable, match_rays
 from recon.alignment.triangulation import midpoints
+from recon.prediction.photo_graph import incidence_matrix
 
 _MIN_RAY_ANGLE_DEG = 0.5
 """Below this angle between two rays a depth says more about noise than about the scene."""
@@ -33,6 +34,8 @@ _MIN_RAY_ANGLE_DEG = 0.5
 _MIN_SHARED = 5
 # Samples of two for a direction: with half the matches wrong, a quarter of them is right.
 _DIRECTION_TRIALS = 100
+# Rounds of weighting after them.
+_DIRECTION_ROUNDS = 10
 # Steps with L1's weights, for their wide basin, and then with Geman-McClure's at most.
 _L1_STEPS = 20
 _REDESCENDING_STEPS = 20
@@ -54,9 +57,7 @@ class EdgeDepths:
     log_depth: Array
 
 
-def directions_from_matches(
-    rays_1: Array, rays_2: Array, start: Array, *, iterations: int = 10
-) -> Array:
+def directions_from_matches(rays_1: Array, rays_2: Array, start: Array) -> Array:
     """Return unit directions (E, 3) from cameras 1 to cameras 2 with both rotations known.
 
     ``rays`` (E, M, 3) are unit vectors in the world; all planes spanned by a pair of rays hold the
@@ -90,7 +91,7 @@ def directions_from_matches(
     best = np.argmin(typical, axis=1)
     direction = np.take_along_axis(trials, best[:, None, None], axis=1)[:, 0]
     normals = np.where(far[..., None], normals, 0.0)
-    for _ in range(iterations):
+    for _ in range(_DIRECTION_ROUNDS):
         error = (unit @ direction[:, :, None])[..., 0]
         scale = np.maximum(1.5 * _medians(np.abs(error), far), 1e-9)
         weight = 1 / (np.maximum(sines, 1e-12) ** 2 * (1 + (error / scale[:, None]) ** 2) ** 2)
@@ -231,9 +232,7 @@ def synchronise_scales(count: int, pairs: Index, log_ratios: Array, weights: Arr
     """
     if count == 0:
         return np.zeros(0)
-    rows = np.repeat(np.arange(len(pairs)), 2)
-    values = np.tile([1.0, -1.0], len(pairs))
-    A = sparse.csr_array((values, (rows, pairs.ravel())), shape=(len(pairs), count))
+    A = -incidence_matrix(count, pairs)
     tie = 1e-6 * (float(weights.mean()) if len(weights) else 1.0)
     return _least_absolute(A, log_ratios[:, None], weights, tie, block=1)[:, 0]
 
@@ -244,9 +243,7 @@ def synchronise_positions(count: int, edges: Index, baselines: Array, weights: A
     ``edges`` (E, 2). Least absolute deviations of the vectors' lengths; the gauge puts the mean of
     the centres near the origin. A photo without an edge lies at the origin.
     """
-    rows = np.repeat(np.arange(len(edges)), 2)
-    values = np.tile([-1.0, 1.0], len(edges))
-    A = sparse.csr_array((values, (rows, edges.ravel())), shape=(len(edges), count))
+    A = incidence_matrix(count, edges)
     length = np.linalg.norm(baselines, axis=1)
     if not (length > 0).any():
         return np.zeros((count, 3))

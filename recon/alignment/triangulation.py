@@ -12,6 +12,9 @@ from recon.alignment import loops
 if TYPE_CHECKING:
     from recon.alignment.cameras import Cameras
 
+# Of Gauss-Newton.
+_STEPS = 4
+
 
 def midpoints(
     centres_1: Array, rays_1: Array, centres_2: Array, rays_2: Array
@@ -34,7 +37,6 @@ def refine_points(
     view: Index,
     xy: Array,
     sigma_px: Array,
-    iterations: int = 4,
 ) -> Array:
     """Return points (P, 3) after Gauss-Newton on their reprojection errors.
 
@@ -51,7 +53,7 @@ def refine_points(
             _ends(point, len(points)),
             np.ascontiguousarray(view, np.int64),
             *(np.ascontiguousarray(values, np.float64) for values in (seen, sigma_px, points)),
-            iterations,
+            _STEPS,
         )
     )
 

@@ -48,7 +48,7 @@ def with_depth_maps(
     the pairs, whose groups share a focal length. The unit of length may change.
     """
     tracks = alignment.tracks
-    placed = np.array([pose is not None for pose in alignment.cam_to_world])
+    placed = alignment.placed
     counts = np.bincount(tracks.view_index, minlength=len(placed))
     held = counts[placed]
     if placed.sum() < 3 or held.min() == 0 or held.mean() >= ENOUGH_POINTS:

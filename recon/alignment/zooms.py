@@ -17,11 +17,18 @@ import numpy as np
 from pointmap.camera import Array, Index, Mask, project
 from pointmap.images import Photo
 from recon.alignment.align import align
-from recon.alignment.explained import pair_fits, unit_px
+from recon.alignment.explained import pair_fits
 from recon.alignment.missed_share import MissedShare
 from recon.alignment.refinement import AlignOptions
 from recon.alignment.solved_lenses import solved_lenses
-from recon.stage_results import Alignment, Focals, PairEdge, PairEvidence, PairMatches
+from recon.stage_results import (
+    Alignment,
+    Focals,
+    PairEdge,
+    PairEvidence,
+    PairMatches,
+    unit_px,
+)
 from recon.two_view.relative_pose import verify_pair
 from recon.two_view.similarity import fitted_similarity
 from recon.work.threads import in_threads
@@ -142,14 +149,13 @@ def _asked(
     photos: Sequence[Photo], evidence: PairEvidence, alignment: Alignment, open_: Mask
 ) -> bool:
     """Return whether the photos may have been taken at several zooms."""
-    placed = np.array([pose is not None for pose in alignment.cam_to_world])
     misfits = open_ & _misfits(photos, alignment)
     errors = _squared_errors(photos, alignment)
     theirs = sum(errors[k] for k in np.flatnonzero(misfits).tolist())
     if misfits.any() and theirs >= _WORTH * sum(errors):
         return True
     told = np.array([source == "exif" for source in evidence.focals.sources])
-    few = 2 < placed.sum() and len(photos) <= _FEW_PHOTOS
+    few = 2 < alignment.placed.sum() and len(photos) <= _FEW_PHOTOS
     return bool(few and len(alignment.tracks.points) and (open_ & ~told).any())
 
 
@@ -234,11 +240,10 @@ def _zooms(trial: Alignment, focals: Focals, open_: Mask) -> Index:
     """Return the number (N,) of each photo's zoom, from 0 in each camera: from one to the next
     there is a step.
     """
-    placed = np.array([pose is not None for pose in trial.cam_to_world])
     logs = np.log(trial.intrinsics[:, 0, 0])
     zoom = np.zeros(len(logs), np.int64)
     for group in np.unique(focals.groups[open_]):
-        members = np.flatnonzero((focals.groups == group) & open_ & placed)
+        members = np.flatnonzero((focals.groups == group) & open_ & trial.placed)
         order = members[np.argsort(logs[members], kind="stable")]
         steps = np.diff(logs[order]) > _STEP
         zoom[order] = np.concatenate([[0], np.cumsum(steps)])[: len(order)]
@@ -276,12 +281,11 @@ def _focals(
     cameras, groups = np.unique(
         np.stack([focals.groups, zoom], axis=1), axis=0, return_inverse=True
     )
-    placed = np.array([pose is not None for pose in trial.cam_to_world])
     told = np.array([source == "exif" for source in focals.sources]) & ~contradicted
     found = open_ & ~told
     focals_px, sigma = focals.focals_px.copy(), focals.log_sigma.copy()
     for group in range(len(cameras)):
-        members = np.flatnonzero((groups == group) & found & placed)
+        members = np.flatnonzero((groups == group) & found & trial.placed)
         if len(members):
             focals_px[members] = np.median(trial.intrinsics[members, 0, 0])
             sigma[members] = np.maximum(sigma[members], _FREE)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pointmap.errors import InputError
-from recon.work.pieces import Here, PieceMap
+from recon.work.pieces import PieceMap
 
 LOCAL = "local"
 # Together well below ten seconds, within which whoever waits wants to know.
@@ -35,7 +35,7 @@ def pieces_on(cluster: str) -> Iterator[PieceMap]:
     seconds, for a cluster that does not answer.
     """
     if cluster == LOCAL:
-        yield Here()
+        yield PieceMap()
         return
     if find_spec("ray") is None:
         raise InputError(f"--cluster {cluster} needs Ray: pip install 'pointmap[cluster]'")

@@ -26,7 +26,7 @@ from pointmap.errors import InputError
 from recon.cluster.job import Packer
 from recon.cluster.run_home import RunHome
 from recon.cluster.worker import Done, GpuWorker, Source, clear, get_ready, make_pieces, sees
-from recon.work.pieces import Here, Needs, PiecesFailed
+from recon.work.pieces import Needs, PieceMap, PiecesFailed
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -59,7 +59,7 @@ class Usage:
     by_process: dict[str, float] = field(default_factory=dict)
 
 
-class RayPieces:
+class RayPieces(PieceMap):
     """Pieces as tasks of the cluster that this process has joined (``ray.init``).
 
     ``usage``: what they took, by stage. To be closed at the end.
@@ -92,7 +92,7 @@ class RayPieces:
         the first piece that failed no more results are yielded.
         """
         if needs is None or not items:
-            yield from Here().each(make, items, at_once=at_once)
+            yield from super().each(make, items, at_once=at_once)
             return
 
         def one_by_one(some: Sequence[Item]) -> Iterator[Result]:
@@ -111,7 +111,7 @@ class RayPieces:
         as of :meth:`each`.
         """
         if needs is None or not items:
-            yield from Here().stream(make, items)
+            yield from super().stream(make, items)
             return
         job = self._packer.job(make)
         home = self._settled_home()

@@ -79,7 +79,7 @@ def tied_depth(
         return tie_to_anchors(raw, anchors, options)
     if np.isfinite(scale):
         return DepthMap((scale * raw.depth).astype(np.float32), raw.confidence)
-    if sum(matrix is not None for matrix in alignment.cam_to_world) > 1:
+    if alignment.placed.sum() > 1:
         logger.warning("%s: no scene point seen, so its depth is a guess", frame.photo.name)
         return DepthMap(raw.depth, np.zeros_like(raw.confidence))
     return raw

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pointmap.camera import Array, scale_intrinsics
 from pointmap.images import ResizedPhoto
 from pointmap.masks import eroded
@@ -59,7 +61,7 @@ def dense_depths(
         )
     alignment = in_one_scale(alignment, priors, inputs.photos)
     moving = without_still_regions(inputs, frames, alignment)
-    placed = [k for k, pose in enumerate(alignment.cam_to_world) if pose is not None]
+    placed = np.flatnonzero(alignment.placed).tolist()
     names = [str(inputs.photos[k].path) for k in placed]
     depths: Sequence[DepthMap] = inputs.work.each(
         [_tied_key(moving, priors, alignment, k, len(placed), prior) for k in placed],

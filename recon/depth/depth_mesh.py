@@ -10,7 +10,7 @@ from recon.depth.derived_maps import depth_normals, depth_steps, remove_flying_p
 from recon.scene import Mesh, TexturedMesh, View
 
 
-def mesh_from_depth(view: View, *, max_jump: float = 0.05) -> Mesh:
+def mesh_from_depth(view: View) -> Mesh:
     """Return the surface that the view's depth shows, in the world's frame.
 
     A vertex per known pixel that does not fly between surfaces; two triangles per square of four,
@@ -18,9 +18,9 @@ def mesh_from_depth(view: View, *, max_jump: float = 0.05) -> Mesh:
     behind, faces are clockwise: their front is towards the camera. Empty without known depth.
     """
     assert view.camera.cam_to_world is not None
-    depth = remove_flying_pixels(view.depth, max_jump=max_jump)
+    depth = remove_flying_pixels(view.depth)
     K, lens = view.depth_intrinsics, view.camera.lens
-    faces = _faces(depth, max_jump)
+    faces = _faces(depth)
     used = np.unique(faces)
     number = np.zeros(depth.size, np.int32)
     number[used] = np.arange(len(used), dtype=np.int32)
@@ -43,10 +43,10 @@ def under_photo(mesh: Mesh, view: View) -> TexturedMesh:
     return TexturedMesh(mesh.vertices, mesh.faces, mesh.normals, uv.astype(np.float32), view.pixels)
 
 
-def _faces(depth: Array, max_jump: float) -> NDArray[np.int64]:
+def _faces(depth: Array) -> NDArray[np.int64]:
     """Return triangles (F, 3) of pixel numbers, counter-clockwise as the camera sees them."""
     height, width = depth.shape
-    down, across = depth_steps(depth, max_jump=max_jump)
+    down, across = depth_steps(depth)
     known = depth > 0
     number = np.arange(depth.size).reshape(height, width)
     #  a b

@@ -15,6 +15,12 @@ from pointmap.camera import Array, pixel_centres, pixel_rays, unproject
 from pointmap.errors import InputError
 from pointmap.lens import PINHOLE, Lens
 
+# Steps of inverse depth, as a share of it, that lead from one surface to another.
+_JUMP = 0.05
+# What depth is smoothed over: pixels around each, two standard deviations of the weights of
+# distance, and the standard deviation of those of colour, in levels per channel.
+_RADIUS, _COLOUR = 4, 12.0
+
 
 def check_depth(depth: ArrayLike) -> Array:
     """Return ``depth`` (h, w) as float64; ``InputError`` when it holds what no depth can be."""
@@ -82,34 +88,32 @@ def _tangent(points: Array, known: NDArray[np.bool_], cut: NDArray[np.bool_], ax
     return np.where(after[..., None], np.roll(points, -1, axis), points) - start
 
 
-def depth_steps(
-    depth: Array, *, max_jump: float = 0.05
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def depth_steps(depth: Array) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return which neighbours lie on different surfaces: rows (h-1, w) and columns (h, w-1).
 
-    Their inverse depths differ by more than ``max_jump`` of the larger, and by more than three
+    Their inverse depths differ by more than :data:`_JUMP` of the larger, and by more than three
     times what they differ from the neighbours beyond: over a plane, however slanted, inverse depth
     is linear, so that its steps are alike. Pairs with an unknown pixel are False.
     """
     inverse = depth_to_disparity(depth, focal_px=1, baseline=1)
     return (
-        _steps_along(inverse, max_jump),
-        np.ascontiguousarray(_steps_along(np.ascontiguousarray(inverse.T), max_jump).T),
+        _steps_along(inverse),
+        np.ascontiguousarray(_steps_along(np.ascontiguousarray(inverse.T)).T),
     )
 
 
-def _steps_along(inverse: Array, max_jump: float) -> NDArray[np.bool_]:
+def _steps_along(inverse: Array) -> NDArray[np.bool_]:
     """Return the steps (h-1, w) between rows of inverse depth (h, w)."""
     known = (inverse[1:] > 0) & (inverse[:-1] > 0)
     step = np.where(known, np.abs(np.diff(inverse, axis=0)), 0)
     beyond = np.maximum(np.pad(step, ((1, 0), (0, 0)))[:-1], np.pad(step, ((0, 1), (0, 0)))[1:])
     larger = np.maximum(inverse[1:], inverse[:-1])
-    return known & (step > max_jump * larger) & (step > 3 * beyond)
+    return known & (step > _JUMP * larger) & (step > 3 * beyond)
 
 
-def depth_edges(depth: ArrayLike, *, max_jump: float = 0.05) -> NDArray[np.bool_]:
+def depth_edges(depth: ArrayLike) -> NDArray[np.bool_]:
     """Return the pixels (h, w) at an edge between two surfaces, on either side of it."""
-    down, across = depth_steps(check_depth(depth), max_jump=max_jump)
+    down, across = depth_steps(check_depth(depth))
     return (
         np.pad(down, ((1, 0), (0, 0)))
         | np.pad(down, ((0, 1), (0, 0)))
@@ -118,24 +122,24 @@ def depth_edges(depth: ArrayLike, *, max_jump: float = 0.05) -> NDArray[np.bool_
     )
 
 
-def remove_flying_pixels(depth: ArrayLike, *, max_jump: float = 0.05) -> Array:
+def remove_flying_pixels(depth: ArrayLike) -> Array:
     """Return depth (h, w) without the pixels that hang in the air between two surfaces.
 
     Interpolation and blur leave them at edges. A pixel flies when, over one or two pixels to both
     sides in x or in y, inverse depth passes through it from one surface to another (both steps
-    above ``max_jump`` of it), while beyond these pixels it hardly changes (less than a third of
+    above :data:`_JUMP` of it), while beyond these pixels it hardly changes (less than a third of
     that): a slanted surface would go on as it comes.
     """
     depth = check_depth(depth)
     inverse = depth_to_disparity(depth, focal_px=1, baseline=1)
     flying = np.zeros(depth.shape, bool)
     for reach in (1, 2):
-        flying |= _passes(inverse, reach, max_jump)
-        flying |= _passes(np.ascontiguousarray(inverse.T), reach, max_jump).T
+        flying |= _passes(inverse, reach)
+        flying |= _passes(np.ascontiguousarray(inverse.T), reach).T
     return np.where(flying, 0, depth)
 
 
-def _passes(inverse: Array, reach: int, max_jump: float) -> NDArray[np.bool_]:
+def _passes(inverse: Array, reach: int) -> NDArray[np.bool_]:
     """Return pixels (h, w) that lie between surfaces ``reach`` rows above and below."""
     padded = np.pad(inverse, ((2 * reach, 2 * reach), (0, 0)), mode="edge")
     rows = len(inverse)
@@ -144,20 +148,18 @@ def _passes(inverse: Array, reach: int, max_jump: float) -> NDArray[np.bool_]:
     )
     first, second = inverse - up, down - inverse
     known = (up > 0) & (down > 0) & (inverse > 0)
-    limit = max_jump * inverse
+    limit = _JUMP * inverse
     between = (first * second > 0) & (np.minimum(np.abs(first), np.abs(second)) > limit)
     outside = np.maximum(np.abs(up - far_up), np.abs(down - far_down))
     return known & between & (outside < np.abs(down - up) / 3)
 
 
-def joint_bilateral(
-    depth: ArrayLike, pixels: ArrayLike, *, radius: int = 4, colour_sigma: float = 12.0
-) -> Array:
+def joint_bilateral(depth: ArrayLike, pixels: ArrayLike) -> Array:
     """Return depth (h, w) smoothed within regions of one colour of its photo (h, w, 3) uint8.
 
     Joint bilateral filter (Petschnigg et al., Eisemann and Durand, SIGGRAPH 2004) of inverse depth,
-    in which planes are straight: Gaussian weights of distance (sigma = radius / 2 pixels) and of
-    colour difference (``colour_sigma`` levels per channel). Unknown pixels stay unknown.
+    in which planes are straight: Gaussian weights of distance and of colour difference. Unknown
+    pixels stay unknown.
     """
     depth, guide = check_depth(depth), np.asarray(pixels, np.float32)
     if guide.shape != (*depth.shape, 3):
@@ -167,10 +169,10 @@ def joint_bilateral(
         )
     inverse = depth_to_disparity(depth, focal_px=1, baseline=1)
     total, weights = np.zeros(depth.shape), np.zeros(depth.shape)
-    for (dy, dx), here, there in _shifts(depth.shape, radius):
+    for (dy, dx), here, there in _shifts(depth.shape, _RADIUS):
         difference = guide[here] - guide[there]
-        closeness = (dy * dy + dx * dx) / (radius / 2) ** 2
-        alike = (difference**2).mean(-1) / colour_sigma**2
+        closeness = (dy * dy + dx * dx) / (_RADIUS / 2) ** 2
+        alike = (difference**2).mean(-1) / _COLOUR**2
         weight = np.exp(-0.5 * (closeness + alike)) * (inverse[there] > 0)
         total[here] += weight * inverse[there]
         weights[here] += weight

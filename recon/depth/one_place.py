@@ -34,7 +34,7 @@ def in_one_scale(
     that pairs of photos give to what they both show. Photos that no pair ties to others keep a
     scale of 1.
     """
-    placed = [k for k, pose in enumerate(alignment.cam_to_world) if pose is not None]
+    placed = np.flatnonzero(alignment.placed).tolist()
     told = np.isfinite(alignment.depth_scale[placed]).any() or len(alignment.tracks.points)
     if len(placed) < 2 or told:
         return alignment

@@ -15,7 +15,6 @@ from recon.depth.anchored_prior import Anchors, photo_anchors
 from recon.depth_models import PromptedDepthModel
 from recon.depth_models.predict_maps import LONG_SIDE, predict_map
 from recon.prediction.given_maps import PriorMap
-from recon.progress import Advance, unheard
 from recon.stage_results import Alignment
 from recon.work.content_key import content_key, item_key
 from recon.work.on_demand import OnDemand
@@ -35,11 +34,7 @@ _OUTLIERS = 1.0
 
 
 def prompted_maps(
-    inputs: Inputs,
-    frames: Sequence[ResizedPhoto],
-    alignment: Alignment,
-    *,
-    advance: Advance = unheard,
+    inputs: Inputs, frames: Sequence[ResizedPhoto], alignment: Alignment
 ) -> Sequence[PriorMap]:
     """Return the maps of ``inputs``, those of a model that takes known depth made anew with it.
 
@@ -69,7 +64,6 @@ def prompted_maps(
             for k in asked
         ],
         ask,
-        advance=advance,
     )
     return _Anew(inputs.maps, {k: n for n, k in enumerate(asked)}, found)
 

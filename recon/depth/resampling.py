@@ -15,19 +15,19 @@ from recon.stage_results import DepthMap
 
 # Standard deviation of the weights, in levels of a colour and in pixels of the small depth.
 _COLOUR, _DISTANCE = 20.0, 1.5
+# A step of inverse depth, as a share of it, that is a discontinuity.
+_JUMP = 0.03
 # Depth predictions that differ relatively by less are one surface.
 _SAME = 0.02
 # Pixels of the photo handled at once, for bounded memory.
 _CHUNK = 200_000
 
 
-def upsample_depth(
-    depth: DepthMap, photo: NDArray[np.uint8], *, max_jump: float = 0.03
-) -> DepthMap:
+def upsample_depth(depth: DepthMap, photo: NDArray[np.uint8]) -> DepthMap:
     """Return ``depth`` at the size of ``photo`` (H, W, 3), which shows the same field of view.
 
-    A relative step in depth above ``max_jump`` is a discontinuity. Pixels whose nearest depth is
-    unknown stay unknown. A photo that is no larger comes back with the depth as it is.
+    Pixels whose nearest depth is unknown stay unknown. A photo that is no larger comes back with
+    the depth as it is.
     """
     import cv2
 
@@ -40,7 +40,7 @@ def upsample_depth(
     size = (width, height)
     smooth = cv2.resize(inverse, size, interpolation=cv2.INTER_LINEAR)
     there = cv2.resize(known.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-    edge = on_edge(np.where(known, depth.depth, 0).astype(np.float32), max_jump) | ~known
+    edge = on_edge(np.where(known, depth.depth, 0).astype(np.float32), _JUMP) | ~known
     beside = cv2.dilate(edge.astype(np.uint8), np.ones((5, 5), np.uint8))
     near = (cv2.resize(beside, size, interpolation=cv2.INTER_NEAREST) > 0) & there
     rows, columns = np.nonzero(near)

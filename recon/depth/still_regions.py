@@ -56,7 +56,7 @@ def without_still_regions(
 def _all_still(inputs: Inputs, alignment: Alignment) -> list[Mask | None] | None:
     """Return what stands still (h, w) in each photo, or None; None where nothing does."""
     small = inputs.frames(_LONG_SIDE)
-    placed = [k for k, pose in enumerate(alignment.cam_to_world) if pose is not None]
+    placed = np.flatnonzero(alignment.placed).tolist()
     step = max(len(placed) // _SAMPLE, 1)
     if not any(_still(small, alignment, k) is not None for k in placed[::step]):
         return None
@@ -129,7 +129,7 @@ def _far_away(photo: ResizedPhoto, alignment: Alignment, k: int) -> list[int]:
         return []
     points, xy = tracks.points[tracks.point_index[rows]], tracks.xy[rows]
     moved = np.zeros(len(alignment.cam_to_world))
-    placed = [j for j, pose in enumerate(alignment.cam_to_world) if pose is not None]
+    placed = np.flatnonzero(alignment.placed).tolist()
     for j in placed[:: max(len(placed) // _COMPARED, 1)]:
         pose = alignment.cam_to_world[j]
         if j == k or pose is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from pointmap.errors import InputError
 from recon.depth_models.protocol import DepthPrediction
 from recon.prediction.affine_fit import MapKind
 from recon.pretrained.folder import folder_key, library_errors, read_settings
+from recon.pretrained.package import check_package
 from recon.pretrained.transformers_folder import quiet_transformers
 
 if TYPE_CHECKING:
@@ -67,16 +67,7 @@ def load_marigold(folder: Path, *, name: str, licence: str, device: torch.device
     """
     import torch
 
-    try:
-        installed = version("diffusers")
-    except PackageNotFoundError as error:
-        raise InputError(
-            f"{folder}: Marigold needs the package diffusers: pip install 'pointmap[models]'"
-        ) from error
-    if tuple(int(part) for part in installed.split(".")[:2]) < _LEAST_VERSION:
-        raise InputError(
-            f"diffusers {installed} is too old for Marigold: pip install -U 'pointmap[models]'"
-        )
+    check_package("diffusers", least=_LEAST_VERSION, needed_by="Marigold")
     with library_errors(folder):
         pipeline_name = str(read_settings(folder / "model_index.json").get("_class_name"))
         for path in folder.glob("*/*config.json"):

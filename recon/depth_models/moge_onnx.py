@@ -6,9 +6,7 @@ along the optical axis; that and the focal length are solved here.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +18,7 @@ from pointmap.errors import InputError
 from recon.depth_models.protocol import DepthPrediction
 from recon.prediction.affine_fit import MapKind
 from recon.pretrained.folder import folder_key, library_errors
+from recon.pretrained.package import check_package
 
 if TYPE_CHECKING:
     import torch
@@ -126,7 +125,7 @@ def load_moge(folder: Path, *, name: str, licence: str, device: torch.device) ->
     """
     import torch
 
-    _check_library(folder)
+    check_package("onnxruntime", "onnxruntime-gpu", least=_LEAST_VERSION, needed_by="MoGe-2")
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
@@ -160,22 +159,6 @@ def load_moge(folder: Path, *, name: str, licence: str, device: torch.device) ->
     if not (np.isfinite(points).all() and np.isfinite(scale)):
         raise InputError(f"{folder}: weights are not finite; download it again")
     return model
-
-
-def _check_library(folder: Path) -> None:
-    """Raise ``InputError`` unless a fitting version is installed, without importing it."""
-    for package in ("onnxruntime", "onnxruntime-gpu"):
-        with suppress(PackageNotFoundError):
-            installed = version(package)
-            break
-    else:
-        raise InputError(
-            f"{folder}: MoGe-2 needs the package onnxruntime: pip install 'pointmap[models]'"
-        )
-    if tuple(int(part) for part in installed.split(".")[:2]) < _LEAST_VERSION:
-        raise InputError(
-            f"onnxruntime {installed} is too old for MoGe-2: pip install -U 'pointmap[models]'"
-        )
 
 
 def _first_picture() -> NDArray[np.uint8]:

@@ -47,13 +47,13 @@ def depth_to_rgb(depth: ArrayLike, *, name: str = "turbo") -> NDArray[np.uint8]:
     return picture
 
 
-def confidence_to_rgb(confidence: ArrayLike, *, name: str = "viridis") -> NDArray[np.uint8]:
+def confidence_to_rgb(confidence: ArrayLike) -> NDArray[np.uint8]:
     """Return a picture (h, w, 3) uint8 of ``confidence`` (h, w) in [0, 1]: bright is sure.
 
     The scale is fixed, so that the pictures of two photos compare; values outside are clipped and
     NaN counts as 0.
     """
-    return colour_map(np.asarray(confidence, np.float32), name)
+    return colour_map(np.asarray(confidence, np.float32), "viridis")
 
 
 def camera_colours(count: int) -> NDArray[np.uint8]:

@@ -8,8 +8,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from pointmap.errors import InputError
 from recon.export.cameras_json import read_cameras, units_of, world_of
 from recon.export.colmap import read_colmap
@@ -90,13 +88,11 @@ def _cloud(path: Path) -> PointCloud:
     if path.exists():
         return read_cloud_ply(path)
     logger.warning("%s is missing: the scene is shown without its points", path)
-    none = np.zeros((0, 3), np.float32)
-    return PointCloud(none, none.astype(np.uint8), none, np.zeros(0, np.float32))
+    return PointCloud.empty()
 
 
 def _mesh(path: Path) -> Mesh:
     if path.exists():
         return read_mesh_ply(path)
     logger.warning("%s is missing: the scene is shown without its mesh", path)
-    none = np.zeros((0, 3), np.float32)
-    return Mesh(none, np.zeros((0, 3), np.int32), none.astype(np.uint8), none)
+    return Mesh.empty()

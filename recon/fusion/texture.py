@@ -21,7 +21,7 @@ from recon.fusion.full_photos import full_photo, scaled_sizes
 from recon.fusion.simplify import simplified
 from recon.fusion.visibility import Visibility, mesh_visibility
 from recon.scene import Mesh, TexturedMesh, View
-from recon.work.pieces import Here, Needs, PhotosFailed, PieceMap, PiecesFailed
+from recon.work.pieces import Needs, PhotosFailed, PieceMap, PiecesFailed
 
 Result = TypeVar("Result")
 
@@ -73,7 +73,7 @@ def texture_mesh(
     what concerns single photos is done, by default here; :class:`recon.work.pieces.PhotosFailed` is
     raised for those on which a cluster failed.
     """
-    pieces = pieces or Here()
+    pieces = pieces or PieceMap()
     placed = [view for view in views if view.registered]
     if not len(mesh.faces) or not placed:
         return None

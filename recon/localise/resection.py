@@ -19,7 +19,7 @@ from pointmap.camera import (
 from pointmap.lens import Lens as Distortion
 from recon.alignment.refinement import AlignOptions
 from recon.scene import Camera
-from recon.stage_results import REFERENCE_LONG_SIDE
+from recon.stage_results import unit_px
 from recon.two_view.absolute_pose import ransac_pnp
 from recon.two_view.focal_lengths import FOCAL_RANGE
 
@@ -152,15 +152,15 @@ def _first_pose(seen: Sightings, camera: Camera, iterations: int, seed: int) -> 
 
 
 def _refined(seen: Sightings, start: Camera, lens: Lens) -> Resection | None:
-    options, unit_px = AlignOptions(), _unit_px(start)
+    options, unit = AlignOptions(), unit_px(start)
     camera, spread = start, None
-    for threshold in np.geomspace(options.first_threshold_px, options.threshold_px, 3) * unit_px:
+    for threshold in np.geomspace(options.first_threshold_px, options.threshold_px, 3) * unit:
         inliers = _errors_px(seen, camera) < threshold
         if len(np.unique(seen.keypoint[inliers])) < LEAST_POINTS:
             return None
         camera, spread = _adjusted(seen.select(inliers), camera, lens, scale_px=threshold / 4)
     errors = _errors_px(seen, camera)
-    inliers = errors < options.threshold_px * unit_px
+    inliers = errors < options.threshold_px * unit
     count = len(np.unique(seen.keypoint[inliers]))
     if spread is None or count < LEAST_POINTS or camera.cam_to_world is None:
         return None
@@ -249,8 +249,4 @@ def _errors_px(seen: Sightings, camera: Camera) -> Array:
 
 
 def _first_threshold_px(camera: Camera) -> float:
-    return AlignOptions().first_threshold_px * _unit_px(camera)
-
-
-def _unit_px(camera: Camera) -> float:
-    return max(camera.width, camera.height) / REFERENCE_LONG_SIDE
+    return AlignOptions().first_threshold_px * unit_px(camera)

@@ -8,7 +8,7 @@ from scipy.spatial import KDTree
 from pointmap.camera import Array, Index, pixel_rays, transform_points
 from recon.export.depth_npz import StoredDepth
 from recon.scene import Camera, Tracks
-from recon.stage_results import CONFIRMED, REFERENCE_LONG_SIDE
+from recon.stage_results import CONFIRMED, unit_px
 
 # A key point is that of a track this near to it (pixels of a 640 px photo): the photo's own
 # features are found in the same places as when the scene was made.
@@ -27,9 +27,8 @@ def scene_points(
     """
     points = _from_depth(camera, depth, xy)
     if len(rows) and len(xy):
-        unit_px = max(camera.width, camera.height) / REFERENCE_LONG_SIDE
         distance, nearest = KDTree(tracks.xy[rows]).query(xy)
-        known = distance < _SAME_PX * unit_px
+        known = distance < _SAME_PX * unit_px(camera)
         points[known] = tracks.points[tracks.point_index[rows[nearest[known]]]]
     return points
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array
-from pointmap.errors import InputError
+from pointmap.errors import InputError, first_line
 from pointmap.file_digest import file_sha256
 from recon.matchers.protocol import FoundMatches, Matcher
 from recon.work.content_key import content_key
@@ -89,10 +89,9 @@ def load_kornia_matcher(known: KnownMatcher, *, device: torch.device) -> Matcher
                 return _Loftr.load(known, device)
             return _KeyPointMatcher.load(known, device)
     except Exception as error:  # unpickling raises anything on a damaged file
-        reason = str(error).strip().partition("\n")[0][:200]
         raise InputError(
-            f"--matcher {known.name}: its weights cannot be had ({reason}); go online once, or put "
-            f"{' and '.join(known.files)} into {_cache()}"
+            f"--matcher {known.name}: its weights cannot be had ({first_line(error)}); go online "
+            f"once, or put {' and '.join(known.files)} into {_cache()}"
         ) from error
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recon.prediction.view_graph import Pair, connected_components
+from recon.prediction.photo_graph import component_labels
+from recon.prediction.view_graph import Pair
 from recon.stage_results import PairMatches
 
 if TYPE_CHECKING:
@@ -82,9 +83,7 @@ def _unsure(
     of photos with fewer sure partners than ``wanted``.
     """
     sure = [m for m in matches if len(m) >= SURE_MATCHES]
-    group = np.zeros(len(photos), np.int64)
-    for number, members in enumerate(connected_components(len(photos), [(m.i, m.j) for m in sure])):
-        group[members] = number
+    group = component_labels(len(photos), [(m.i, m.j) for m in sure])
     partners = np.bincount([k for m in sure for k in (m.i, m.j)], minlength=len(photos))
     return [
         m

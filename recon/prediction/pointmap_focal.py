@@ -13,6 +13,7 @@ DEFAULT_FOCAL = 1.2
 the focal length around which that network searches."""
 DEFAULT_LOG_SIGMA = 0.4
 """Standard deviation of the logarithm of that guess: one sigma spans 0.8 to 1.8."""
+_ROUNDS = 20
 
 
 def weiszfeld_focal(
@@ -21,7 +22,6 @@ def weiszfeld_focal(
     confidence: ArrayLike | None = None,
     *,
     fallback_px: float,
-    rounds: int = 20,
 ) -> FocalEstimate:
     """Return the focal length f that minimises sum c |pixel - f (x, y) / z| (DUSt3R, eq. 5).
 
@@ -49,7 +49,7 @@ def weiszfeld_focal(
     focal = weighted_median(
         (reach / np.sqrt(np.maximum(power, 1e-24)))[votes], (weight * reach)[votes]
     )
-    for _ in range(rounds):
+    for _ in range(_ROUNDS):
         distance = np.linalg.norm(pixels - focal * slopes, axis=1)
         robust = weight / np.maximum(distance, 1e-8)
         # Not products of BLAS, whose last bits depend on the number of threads.

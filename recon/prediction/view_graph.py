@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pointmap.errors import InputError
+from recon.prediction.photo_graph import component_labels
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -95,27 +96,6 @@ def build_view_graph(
     if descriptors is None:
         return _graph(_window(count, (options.neighbours + 1) // 2))
     return _similar(_usable(descriptors, count), options.neighbours)
-
-
-def connected_components(count: int, pairs: Iterable[Pair]) -> list[list[int]]:
-    """Return the groups of photos that ``pairs`` connect, largest first, then by lowest index.
-
-    Photos without a pair are groups of one; indices within a group are sorted.
-    """
-    group = list(range(count))
-
-    def root(i: int) -> int:
-        while group[i] != i:
-            group[i] = group[group[i]]
-            i = group[i]
-        return i
-
-    for i, j in pairs:
-        group[root(i)] = root(j)
-    members: dict[int, list[int]] = {}
-    for i in range(count):
-        members.setdefault(root(i), []).append(i)
-    return sorted(members.values(), key=lambda photos: (-len(photos), photos[0]))
 
 
 def more_similar_pairs(
@@ -308,11 +288,8 @@ def _tree(vectors: Float32, pairs: Iterable[Pair]) -> set[Pair]:
     """
     tree: set[Pair] = set()
     pairs = set(pairs)
-    while len(groups := connected_components(len(vectors), pairs | tree)) > 1:
-        label = np.zeros(len(vectors), np.int64)
-        for number, members in enumerate(groups):
-            label[members] = number
-        best = np.full(len(groups), -np.inf)
+    while (label := component_labels(len(vectors), pairs | tree)).any():
+        best = np.full(int(label.max()) + 1, -np.inf)
         links: dict[int, Pair] = {}
         for photos, similarity in _blocks(vectors):
             similarity[label[photos, None] == label] = -np.inf

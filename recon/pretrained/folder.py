@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pointmap.errors import InputError
+from pointmap.errors import InputError, first_line
 from pointmap.file_digest import file_sha256
 from pointmap.outside.json_object import parse_object
 from pointmap.outside.regular_file import read_regular
@@ -87,8 +87,8 @@ def library_errors(folder: Path) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0][:200]
         raise InputError(
-            f"{folder} cannot be loaded by the library ({type(error).__name__}: {reason}); "
-            "download it again, or update the library: pip install -U 'pointmap[models]'"
+            f"{folder} cannot be loaded by the library ({type(error).__name__}: "
+            f"{first_line(error)}); download it again, or update the library: "
+            "pip install -U 'pointmap[models]'"
         ) from error

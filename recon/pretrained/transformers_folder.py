@@ -6,13 +6,13 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pointmap.errors import InputError
 from pointmap.outside.regular_file import check_regular
 from recon.pretrained.folder import library_errors, read_settings
+from recon.pretrained.package import check_package
 
 if TYPE_CHECKING:
     import torch
@@ -29,16 +29,7 @@ def check_transformers(option: str) -> None:
 
     ``option``: of the command line, that asks for it.
     """
-    try:
-        installed = version("transformers")
-    except PackageNotFoundError as error:
-        raise InputError(
-            f"{option} needs the package transformers: pip install 'pointmap[models]'"
-        ) from error
-    if tuple(int(part) for part in installed.split(".")[:2]) < _LEAST_VERSION:
-        raise InputError(
-            f"transformers {installed} is too old for {option}: pip install -U 'pointmap[models]'"
-        )
+    check_package("transformers", least=_LEAST_VERSION, needed_by=option)
 
 
 def model_config(folder: Path) -> dict[str, Any]:

@@ -31,6 +31,10 @@ FEATURE_LONG_SIDE = 1600
 FEATURES = 4096
 """Key points of a photo at most, unless told otherwise."""
 
+# A quarter of OpenCV's default, so that a 640 px photo gives thousands of key points.
+_CONTRAST = 0.01
+# A match's distance is less than this share of that to the second nearest (Lowe 2004, section 7.1).
+_RATIO = 0.85
 # Key points compared with all of another photo at once: the scores stay in the processor's cache.
 _ROWS = 256
 
@@ -39,23 +43,21 @@ def extract_features(
     photo: ResizedPhoto,
     *,
     limit: int = FEATURES,
-    contrast_threshold: float = 0.01,
     magnify: float = 1.0,
 ) -> PhotoFeatures:
     """Return the SIFT key points of a photo, RootSIFT descriptors (Arandjelovic 2012).
 
     ``photo``: resized to about :data:`FEATURE_LONG_SIDE`. At most ``limit`` key points, those of
-    the strongest response. The contrast threshold is a quarter of OpenCV's default, so that a
-    640 px photo gives thousands. A photo without texture gives none (arrays of length 0), and
-    there is none where the photo is masked or transparent, or right beside that. ``magnify``
-    enlarges the picture first: smaller key points, no more accurate ones.
+    the strongest response. A photo without texture gives none (arrays of length 0), and there is
+    none where the photo is masked or transparent, or right beside that. ``magnify`` enlarges the
+    picture first: smaller key points, no more accurate ones.
     """
     import cv2
 
     height, width = photo.pixels.shape[:2]
     # Without precise up-scaling OpenCV's first octave shifts all positions by a quarter pixel.
     sift = cv2.SIFT_create(  # type: ignore[attr-defined]  # missing from OpenCV's stubs
-        nfeatures=limit, contrastThreshold=contrast_threshold, enable_precise_upscale=True
+        nfeatures=limit, contrastThreshold=_CONTRAST, enable_precise_upscale=True
     )
     grey = cv2.cvtColor(np.ascontiguousarray(photo.pixels), cv2.COLOR_RGB2GRAY)
     if magnify != 1:
@@ -76,44 +78,33 @@ def extract_features(
 
 
 def match_features(
-    features_i: PhotoFeatures, features_j: PhotoFeatures, i: int, j: int, *, ratio: float = 0.85
+    features_i: PhotoFeatures, features_j: PhotoFeatures, i: int, j: int
 ) -> PairMatches:
     """Return the mutual nearest neighbours that pass Lowe's ratio test in both directions.
 
-    ``i`` < ``j`` are the photos' numbers. ``ratio`` bounds the distance to the best match over the
-    distance to the second best. No match is a result too (length 0).
+    ``i`` < ``j`` are the photos' numbers. No match is a result too (length 0).
     """
-    index_i, index_j = _mutual_neighbours(features_i.descriptors, features_j.descriptors, ratio)
-    return PairMatches(
-        i,
-        j,
-        features_i.xy[index_i],
-        features_j.xy[index_j],
-        index_i,
-        index_j,
-        float(np.hypot(features_i.sigma_px, features_j.sigma_px) / np.sqrt(2)),
-    )
+    index_i, index_j = _mutual_neighbours(features_i.descriptors, features_j.descriptors)
+    return PairMatches.of_key_points(i, j, features_i, features_j, index_i, index_j)
 
 
-def match_count(
-    descriptors_i: NDArray[np.float32], descriptors_j: NDArray[np.float32], *, ratio: float = 0.85
-) -> int:
+def match_count(descriptors_i: NDArray[np.float32], descriptors_j: NDArray[np.float32]) -> int:
     """Return how many matches unit descriptors (K, C) have: as of :func:`match_features`."""
-    return len(_mutual_neighbours(descriptors_i, descriptors_j, ratio)[0])
+    return len(_mutual_neighbours(descriptors_i, descriptors_j)[0])
 
 
 def _mutual_neighbours(
-    descriptors_i: NDArray[np.float32], descriptors_j: NDArray[np.float32], ratio: float
+    descriptors_i: NDArray[np.float32], descriptors_j: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the numbers in i and in j of matching unit descriptors (K, C)."""
     if min(len(descriptors_i), len(descriptors_j)) < 2:
         none = np.zeros(0, np.int64)
         return none, none
-    best_j, distinct_i = _best_and_distinct(descriptors_i, descriptors_j, ratio)
+    best_j, distinct_i = _best_and_distinct(descriptors_i, descriptors_j)
     index_i = np.flatnonzero(distinct_i)
     # Looking back only from those that may become matches, a fraction of all, is many times faster.
     asked, place = np.unique(best_j[index_i], return_inverse=True)
-    best_i, distinct_j = _best_and_distinct(descriptors_j[asked], descriptors_i, ratio)
+    best_i, distinct_j = _best_and_distinct(descriptors_j[asked], descriptors_i)
     keep = (best_i[place] == index_i) & distinct_j[place]
     return index_i[keep], best_j[index_i[keep]]
 
@@ -130,7 +121,7 @@ def _where(photo: ResizedPhoto, size: tuple[int, ...]) -> NDArray[np.uint8] | No
 
 
 def _best_and_distinct(
-    queries: NDArray[np.float32], others: NDArray[np.float32], ratio: float
+    queries: NDArray[np.float32], others: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return for each query (Q, C) the number of the nearest of ``others`` (K, C), and whether the
     second nearest is clearly further.
@@ -151,7 +142,7 @@ def _best_and_distinct(
         top[block, 1] = found.max(axis=1)
     # Squared distance of unit vectors is 2 - 2 cos.
     distance = np.maximum(2 - 2 * top, 0)
-    return best, distance[:, 0] < ratio**2 * distance[:, 1]
+    return best, distance[:, 0] < _RATIO**2 * distance[:, 1]
 
 
 def find_features(

@@ -86,9 +86,7 @@ def guided_matches(
         for row, column, distance in _candidates(features_i, features_j, region, displaced_px)
         for chosen in [_clearly_best(row, distance) & _clearly_best(column, distance)]
     )
-    sigma_px = float(np.hypot(features_i.sigma_px, features_j.sigma_px) / np.sqrt(2))
-    row, column = found
-    matches = PairMatches(i, j, features_i.xy[row], features_j.xy[column], row, column, sigma_px)
+    matches = PairMatches.of_key_points(i, j, features_i, features_j, *found)
     return GuidedMatches(matches, float(np.mean([len(row) for row, _ in decoys])))
 
 

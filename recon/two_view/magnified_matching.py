@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from pointmap.camera import Array, pinhole
-from recon.stage_results import REFERENCE_LONG_SIDE, Alignment, PairEdge, PairMatches, PhotoFeatures
+from recon.stage_results import Alignment, PairEdge, PairMatches, PhotoFeatures, unit_px
 from recon.two_view.epipolar import inlier_threshold_px
 from recon.two_view.features import FEATURE_LONG_SIDE, extract_features, match_features
 from recon.two_view.guided_matching import Region, guided_matches, joined_matches
@@ -74,7 +74,7 @@ def firm_pairs(alignment: Alignment) -> set[tuple[int, int]]:
     """Return the pairs (i, j) of photos without a place that hold each other firmly: what such
     photos lack is something that ties them to the scene.
     """
-    lost = {k for k, pose in enumerate(alignment.cam_to_world) if pose is None}
+    lost = set(np.flatnonzero(~alignment.placed).tolist())
     return {
         (edge.matches.i, edge.matches.j)
         for edge in alignment.edges
@@ -152,9 +152,8 @@ def match_again(
         fine_i, fine_j = finer(i), finer(j)
         for k, fine in ((i, fine_i), (j, fine_j)):
             if k not in every:
-                unit_px = max(photos[k].width, photos[k].height) / REFERENCE_LONG_SIDE
-                coarse = features[k]
-                numbers[k], every[k] = _numbers(coarse, fine, unit_px), _joined(coarse, fine)
+                numbers[k] = _numbers(features[k], fine, unit_px(photos[k]))
+                every[k] = _joined(features[k], fine)
         (second,) = without_still_matches([numbered(match_features(fine_i, fine_j, i, j))])
         return _edge(joined_matches(first, second), fine_i, fine_j, K_i, K_j, numbered)
 
@@ -199,7 +198,7 @@ def _edge(
     return PairEdge(matches, pose) if pose.inliers.mean() >= _SURE_SHARE else None
 
 
-def _numbers(coarse: PhotoFeatures, fine: PhotoFeatures, unit_px: float) -> NDArray[np.int64]:
+def _numbers(coarse: PhotoFeatures, fine: PhotoFeatures, unit: float) -> NDArray[np.int64]:
     """Return the numbers (K,) of fine key points: that of a coarse one in the same place, if any,
     or one of their own after all coarse ones.
     """
@@ -207,7 +206,7 @@ def _numbers(coarse: PhotoFeatures, fine: PhotoFeatures, unit_px: float) -> NDAr
     if not len(coarse.xy) or not len(fine.xy):
         return own
     distance, nearest = KDTree(coarse.xy).query(fine.xy)
-    return np.where(distance < _SAME_PX * unit_px, nearest, own)
+    return np.where(distance < _SAME_PX * unit, nearest, own)
 
 
 def _joined(coarse: PhotoFeatures, fine: PhotoFeatures) -> PhotoFeatures:

@@ -77,25 +77,18 @@ def _is_line(points: Array) -> bool:
     return bool(spread[1] < 1e-3 * max(spread[0], float(np.abs(points).max())))
 
 
-def pnp(
-    points_1: Array,
-    pixels_2: Array,
-    intrinsics_2: ArrayLike,
-    *,
-    threshold_px: float | None = None,
-) -> RelativePose | None:
+def pnp(points_1: Array, pixels_2: Array, intrinsics_2: ArrayLike) -> RelativePose | None:
     """Return camera 2's pose from points (M, 3) in camera 1's frame and their pixels (M, 2) in
     photo 2, or None.
 
-    SQPnP in RANSAC, refined on the inliers. ``threshold_px`` None: 1 % of photo 2's long side. The
-    translation is in the units of the points.
+    SQPnP in RANSAC, refined on the inliers, to 1 % of photo 2's long side. The translation is in
+    the units of the points.
     """
     K = np.asarray(intrinsics_2, np.float64)
     usable = np.isfinite(points_1).all(1) & np.isfinite(pixels_2).all(1)
     if usable.sum() < 6:
         return None
-    if threshold_px is None:
-        threshold_px = 0.02 * float(max(K[0, 2], K[1, 2]))
+    threshold_px = 0.02 * float(max(K[0, 2], K[1, 2]))
     points, pixels = points_1[usable], np.ascontiguousarray(pixels_2[usable])
     unit = float(np.median(np.linalg.norm(points, axis=1)))
     if not unit > 0:

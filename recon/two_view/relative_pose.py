@@ -55,21 +55,16 @@ _PROMISING = 0.5
 
 
 def essential(
-    matches: PairMatches,
-    intrinsics_i: ArrayLike,
-    intrinsics_j: ArrayLike,
-    *,
-    threshold_px: float | None = None,
+    matches: PairMatches, intrinsics_i: ArrayLike, intrinsics_j: ArrayLike
 ) -> RelativePose | None:
     """Return the pose from the essential matrix of pixel matches, or None without one.
 
     MAGSAC for the essential matrix and for the dominant plane, refinement of the robust Sampson
-    error of each over all matches, then the pose with the most support. Inliers have a
-    Sampson error below ``threshold_px`` (None: one pixel of a 640 px photo, and at least twice
-    ``matches.sigma_px``) and meet in front of both cameras or too far away to tell.
+    error of each over all matches, then the pose with the most support. Inliers have a Sampson
+    error within :func:`recon.two_view.epipolar.inlier_threshold_px` and meet in front of both
+    cameras or too far away to tell.
     """
-    if threshold_px is None:
-        threshold_px = inlier_threshold_px(matches, intrinsics_i, intrinsics_j)
+    threshold_px = inlier_threshold_px(matches, intrinsics_i, intrinsics_j)
     K_i, K_j = np.asarray(intrinsics_i, np.float64), np.asarray(intrinsics_j, np.float64)
     candidates = _candidates(matches, K_i, K_j, threshold_px)
     if not candidates:

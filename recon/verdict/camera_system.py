@@ -29,9 +29,8 @@ from recon.alignment.camera_model import (
     State,
     linearise,
 )
-from recon.alignment.explained import unit_px
 from recon.alignment.positive_system import solve_positive
-from recon.stage_results import Alignment
+from recon.stage_results import Alignment, unit_px
 
 # Unknowns of a photo's pose and of a lens.
 POSE, LENS = 6, 5

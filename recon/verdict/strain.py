@@ -15,9 +15,9 @@ import numpy as np
 
 from pointmap.camera import Array, invert_rigid, pixel_rays
 from pointmap.images import Photo
-from recon.alignment.explained import one_place_length, unit_px
+from recon.alignment.explained import one_place_length
 from recon.alignment.moving_things import MovingThings
-from recon.stage_results import Alignment, PairEdge
+from recon.stage_results import Alignment, PairEdge, unit_px
 from recon.two_view.epipolar import fundamental_from_pose, sampson_px
 
 # Pairs of so many verified matches are asked, each by so many at most, and so many pairs; matches

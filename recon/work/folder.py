@@ -21,7 +21,7 @@ from recon.progress import PACKAGES, Advance, unheard
 from recon.work.lock import Busy, exclusive_file
 from recon.work.on_demand import OnDemand
 from recon.work.packing import Damaged, pack, size_of, unpack
-from recon.work.pieces import Here, Needs, PhotosFailed, PieceMap, PiecesFailed
+from recon.work.pieces import Needs, PhotosFailed, PieceMap, PiecesFailed
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Work:
     is_copy = False
 
     def __init__(self, folder: Path | None = None, pieces: PieceMap | None = None) -> None:
-        self.pieces: PieceMap = pieces or Here()
+        self.pieces = pieces or PieceMap()
         self._temporary = None
         if folder is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="pointmap-")

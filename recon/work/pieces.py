@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from recon.work.threads import in_threads
 
@@ -30,8 +30,8 @@ class Needs:
     gpu: bool = False
 
 
-class PieceMap(Protocol):
-    """Does independent pieces of work somewhere."""
+class PieceMap:
+    """Does independent pieces of work, here in this process."""
 
     def each(
         self,
@@ -44,10 +44,13 @@ class PieceMap(Protocol):
         """Yield ``make(item)`` of all items in their order.
 
         ``at_once``: how many are made side by side on this machine (see
-        :func:`recon.work.threads.in_threads`, None for as many as it will). ``needs``: what a task
-        takes; None for pieces that have to be made here. Raises :class:`PiecesFailed`, when all
-        others are done, for pieces that failed elsewhere again and again.
+        :func:`recon.work.threads.in_threads`, None for as many as it will). A single one, too, has
+        one thread where several are allowed: how many there are must not change the bits.
+
+        Elsewhere: ``needs`` is what a task takes, None for pieces that have to be made here; raises
+        :class:`PiecesFailed`, when all others are done, for pieces that failed again and again.
         """
+        return map(make, items) if at_once == 1 else in_threads(make, items, most=at_once)
 
     def stream(
         self,
@@ -59,34 +62,6 @@ class PieceMap(Protocol):
         """Yield what ``make(some)`` yields of some items in a row after the other, here of all: one
         result for each. Otherwise as :meth:`each`.
         """
-
-
-class Here:
-    """This process."""
-
-    def each(
-        self,
-        make: Callable[[Item], Result],
-        items: Sequence[Item],
-        *,
-        at_once: int | None = 1,
-        needs: Needs | None = None,
-    ) -> Iterator[Result]:
-        """Yield ``make(item)`` of all items (see :class:`PieceMap`); errors are those of ``make``.
-
-        A single one, too, has one thread where several are allowed: how many there are must not
-        change the bits.
-        """
-        return map(make, items) if at_once == 1 else in_threads(make, items, most=at_once)
-
-    def stream(
-        self,
-        make: Callable[[Sequence[Item]], Iterator[Result]],
-        items: Sequence[Item],
-        *,
-        needs: Needs | None = None,
-    ) -> Iterator[Result]:
-        """Yield what ``make(items)`` yields."""
         return make(items)
 
 

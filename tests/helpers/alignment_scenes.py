@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -35,6 +36,11 @@ from recon.two_view.focal_lengths import solve_focals
 from recon.two_view.relative_pose import verify_pair
 
 WIDTH, HEIGHT, FOCAL = 640, 480, 550.0
+
+
+def phone_photos(count: int, width: int = WIDTH, height: int = HEIGHT) -> list[Photo]:
+    """Return photos of one camera, of which EXIF tells no focal length."""
+    return [Photo(Path(f"{k}.jpg"), f"{k}.jpg", width, height, None, "phone") for k in range(count)]
 
 
 def pinhole_cameras(cam_to_world: Array) -> Cameras:

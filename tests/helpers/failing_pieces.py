@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from recon.work.pieces import Here, Needs, PiecesFailed
+from recon.work.pieces import Needs, PieceMap, PiecesFailed
 
 
-class FailingOnce(Here):
+class FailingOnce(PieceMap):
     """Fails on piece ``place`` of ``stage`` the first time, when all others are made."""
 
     def __init__(self, stage: str, place: int = 1) -> None:

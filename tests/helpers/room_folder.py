@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from scene_factory import empty_cloud, empty_mesh
 from synthetic import Shot, shoot
 
 from recon.reconstruction import Reconstruction
-from recon.scene import Camera, LoadedMaps, Tracks, View
+from recon.scene import Camera, LoadedMaps, Mesh, PointCloud, Tracks, View
 
 # Small, as features and their matches are what such tests take their time for.
 WIDTH, HEIGHT, WAVELENGTH = 240, 180, 0.16
@@ -47,5 +46,5 @@ def true_scene(
         reason = "its matches contradict the scene" if pose is None else None
         views.append(View(path.name, path, camera, maps, reason))
     return Reconstruction(
-        tuple(views), tracks or Tracks.empty(), empty_cloud(), empty_mesh(), units=units
+        tuple(views), tracks or Tracks.empty(), PointCloud.empty(), Mesh.empty(), units=units
     )

@@ -89,16 +89,6 @@ def placed(scene: Reconstruction) -> list[View]:
     return [view for view in scene.views if view.registered]
 
 
-def empty_cloud() -> PointCloud:
-    none = np.zeros((0, 3), np.float32)
-    return PointCloud(none, none.astype(np.uint8), none, np.zeros(0, np.float32))
-
-
-def empty_mesh() -> Mesh:
-    none = np.zeros((0, 3), np.float32)
-    return Mesh(none, np.zeros((0, 3), np.int32), none.astype(np.uint8), none)
-
-
 def colours_at(points: Array) -> np.ndarray:
     """Return the scene's colour at world points (..., 3): a smooth pattern, uint8."""
     wave = 0.5 + 0.5 * np.sin(points * [5.0, 6.0, 7.0] + [0.0, 1.0, 2.0])

@@ -3,8 +3,6 @@
 import contextlib
 import dataclasses
 import os
-import sys
-import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,12 +21,7 @@ EVERYTHING = ExportOptions(formats=("obj", "depth-npz", "depth-png"), depth_reso
 OPTIONS = FusionOptions(texture=True, texture_size=512)
 
 
-@pytest.fixture(autouse=True)
-def light_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A one-line report: the page itself is tested with viz, poor scenes included."""
-    stub = types.ModuleType("viz.pages.report")
-    stub.write_report = lambda _, path: path.write_text("<html></html>")  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "viz.pages.report", stub)
+pytestmark = pytest.mark.usefixtures("light_report")
 
 
 def fused(scene: Reconstruction, views: tuple[View, ...]) -> Reconstruction:

@@ -266,7 +266,7 @@ def test_the_command_keeps_or_deletes_its_work(
     assert f"the work is kept in {work} (" in capsys.readouterr().out
     meshes = [(tmp_path / "out" / "mesh.ply").read_bytes()]
     times = {path: path.stat().st_mtime_ns for path in work.rglob("*.piece")}
-    assert main([*arguments, "--overwrite", "--keep-work", "--fusion.voxel-size", "0.2"]) == 0
+    assert main([*arguments, "--overwrite", "--keep-work", "--fusion.voxel-size", "0.05"]) == 0
     meshes.append((tmp_path / "out" / "mesh.ply").read_bytes())
     left = set(work.rglob("*.piece"))
     # The old cloud, shape and colours are gone with what they were made of, the rest was not

@@ -18,20 +18,16 @@ import pytest
 from chromium import Chromium, wait_until
 from PIL import EpsImagePlugin, Image
 from running_viewer import RunningViewer, status
-from scene_factory import empty_cloud, empty_mesh, make_scene
-from viz_scenes import dense_scene, ink
+from scene_factory import make_scene
+from viz_scenes import ink
 
 from pointmap.errors import InputError
 from recon.reconstruction import Reconstruction
+from recon.scene import Mesh, PointCloud
 from viz.viewers.browser import BrowserView, browse
 
 CHECK = """[...document.querySelectorAll('label')].find(l => l.textContent.trim() === '{label}')
     .closest('div').parentElement.querySelector('input[type=checkbox]')"""
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Reconstruction:
-    return dense_scene(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture
@@ -101,7 +97,7 @@ def test_a_port_that_is_taken_is_passed_over(served: BrowserView, scene: Reconst
 def test_scenes_without_points_surface_or_cameras_are_served(tmp_path: Path) -> None:
     pytest.importorskip("viser", reason="viser (the extra 'browser') is not installed")
     scene = make_scene(tmp_path, names=("a.jpg",), unregistered=("a.jpg",))
-    bare = dataclasses.replace(scene, cloud=empty_cloud(), surface=empty_mesh())
+    bare = dataclasses.replace(scene, cloud=PointCloud.empty(), surface=Mesh.empty())
     view = BrowserView(bare, port=18631)
     try:
         with urlopen(view.address, timeout=30) as page:

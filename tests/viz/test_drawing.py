@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scene_factory import WALL_Z, empty_cloud, empty_mesh
-from viz_scenes import dense_scene, ink
+from scene_factory import WALL_Z
+from viz_scenes import ink
 
 import viz.drawing.render
 import viz.viewers.window
 from pointmap.camera import invert_rigid, pinhole, project, transform_points
 from recon.export.colour import UNKNOWN_GREY, camera_colours, confidence_to_rgb, depth_to_rgb
 from recon.reconstruction import Reconstruction
+from recon.scene import Mesh, PointCloud
 from viz.drawing.colouring import COLOURINGS, cloud_colours, surface_colours
 from viz.drawing.render import BACKGROUND, render_scene
 from viz.drawing.viewpoint import (
@@ -30,19 +31,8 @@ from viz.drawing.viewpoint import (
 SIZE = {"width": 240, "height": 150}
 
 
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Reconstruction:
-    return dense_scene(tmp_path_factory.mktemp("photos"))
-
-
-@pytest.fixture
-def no_display(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DISPLAY", raising=False)
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-
-
 def without_geometry(scene: Reconstruction) -> Reconstruction:
-    return dataclasses.replace(scene, cloud=empty_cloud(), surface=empty_mesh())
+    return dataclasses.replace(scene, cloud=PointCloud.empty(), surface=Mesh.empty())
 
 
 def unplaced(scene: Reconstruction) -> Reconstruction:
@@ -152,7 +142,7 @@ def test_the_floor_levels_the_frame_of_a_rolled_camera(scene: Reconstruction) ->
     normals = np.tile(np.float32([[0, -1, 0], [0, 0, -1], [1, 0, 0]]), (50, 1))
     points = np.random.default_rng(0).normal(size=(150, 3)).astype(np.float32)
     cloud = dataclasses.replace(
-        empty_cloud(),
+        PointCloud.empty(),
         points=points,
         normals=normals,
         colours=np.zeros((150, 3), np.uint8),
@@ -284,7 +274,7 @@ def test_the_surface_is_as_sure_as_the_points_on_it(scene: Reconstruction) -> No
     shade = surface_colours(scene, "confidence").astype(int).sum(axis=1)
     x = scene.surface.vertices[:, 0]
     assert shade[x < -0.2].max() < shade[x > 0.2].min()
-    without = dataclasses.replace(scene, cloud=empty_cloud())
+    without = dataclasses.replace(scene, cloud=PointCloud.empty())
     assert (surface_colours(without, "confidence") == UNKNOWN_GREY).all()
     assert surface_colours(without, "depth").shape == scene.surface.vertices.shape
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scene_factory import colours_at, empty_cloud, empty_mesh, make_scene
+from scene_factory import colours_at, make_scene
 from view_maps import with_maps
 
 from pointmap.camera import Array
 from recon.reconstruction import Reconstruction
-from recon.scene import Mesh
+from recon.scene import Mesh, PointCloud
 from viz.drawing.viewpoint import Viewpoint, photo_viewpoint
 from viz.paths.flight import flight
 from viz.paths.free_space import FreeSpace
@@ -64,7 +64,9 @@ def with_wall(tmp_path: Path, z_high: float) -> Reconstruction:
     """
     scene = make_scene(tmp_path)
     views = tuple(with_maps(view, depth=0 * view.depth + 20) for view in scene.views)
-    return dataclasses.replace(scene, views=views, surface=wall(-6.0, z_high), cloud=empty_cloud())
+    return dataclasses.replace(
+        scene, views=views, surface=wall(-6.0, z_high), cloud=PointCloud.empty()
+    )
 
 
 def test_a_flight_goes_round_a_wall_and_keeps_off_it(tmp_path: Path) -> None:
@@ -181,7 +183,7 @@ def test_from_photo_to_photo_each_lies_over_its_own_view(tmp_path: Path) -> None
 
 def test_many_photos_make_no_endless_film(tmp_path: Path) -> None:
     scene = around(make_scene(tmp_path), np.linspace(0, 60, 3 * MOST_PHOTOS))
-    frames = photo_to_photo(dataclasses.replace(scene, surface=empty_mesh()), aspect=1.6)
+    frames = photo_to_photo(dataclasses.replace(scene, surface=Mesh.empty()), aspect=1.6)
     assert len({frame.index for frame in frames}) == MOST_PHOTOS
     assert {0, 3 * MOST_PHOTOS - 1} <= {frame.index for frame in frames}
 

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from page_reader import NASTY, Page, hostile_scene
 from PIL import Image
-from scene_factory import empty_cloud, empty_mesh, make_scene
+from scene_factory import make_scene
 from view_maps import with_maps
 
 from recon.reconstruction import Reconstruction
-from recon.scene import Camera, PhotoVerdict, Verdict
+from recon.scene import Camera, Mesh, PhotoVerdict, PointCloud, Verdict
 from viz.drawing.viewpoint import scene_frame
 from viz.pages.plots import camera_plot, pair_matrix
 from viz.pages.report import report_html, write_report
@@ -142,9 +142,9 @@ def test_poor_scenes_have_a_page(tmp_path: Path, kind: str) -> None:
     unregistered = names if kind == "none placed" else ()
     scene = make_scene(tmp_path, names=names, unregistered=unregistered)
     if kind in ("empty mesh", "nothing"):
-        scene = dataclasses.replace(scene, surface=empty_mesh())
+        scene = dataclasses.replace(scene, surface=Mesh.empty())
     if kind in ("empty cloud", "nothing"):
-        scene = dataclasses.replace(scene, cloud=empty_cloud())
+        scene = dataclasses.replace(scene, cloud=PointCloud.empty())
     if kind == "bare":
         scene = dataclasses.replace(scene, pairs=(), stages=(), warnings=(), options={})
     if kind == "nothing":

@@ -11,24 +11,20 @@ import cv2
 import numpy as np
 import pytest
 from chromium import Chromium
-from scene_factory import empty_cloud, empty_mesh, make_scene
-from viz_scenes import dense_scene, ink
+from scene_factory import make_scene
+from viz_scenes import ink
 
 import viz.paths.flight
 import viz.video
 from pointmap.errors import InputError
 from recon.reconstruction import Reconstruction
+from recon.scene import Mesh, PointCloud
 from viz.command import main
 from viz.drawing.render import render_scene
 from viz.paths.flight import flight
 from viz.video import check_video_path, write_video
 
 SIZE = {"width": 160, "height": 96}
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Reconstruction:
-    return dense_scene(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture
@@ -85,7 +81,7 @@ def test_a_scene_with_nothing_placed_gives_a_film_of_its_ground(
 ) -> None:
     names = ("a.jpg", "b.jpg")
     scene = make_scene(tmp_path, names=names, unregistered=names)
-    bare = dataclasses.replace(scene, cloud=empty_cloud(), surface=empty_mesh())
+    bare = dataclasses.replace(scene, cloud=PointCloud.empty(), surface=Mesh.empty())
     frames = frames_of(write_video(bare, tmp_path / "film.webm", **SIZE))
     assert len(frames) == 12
     assert not any(ink(frame).any() for frame in frames)

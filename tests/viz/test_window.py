@@ -16,24 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from viz_scenes import dense_scene, ink
+from viz_scenes import ink
 
 import viz.viewers.panel
 import viz.viewers.window
 from pointmap.errors import InputError
 from recon.reconstruction import Reconstruction
 from viz.command import main
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Reconstruction:
-    return dense_scene(tmp_path_factory.mktemp("photos"))
-
-
-@pytest.fixture
-def no_display(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DISPLAY", raising=False)
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems always have a display")

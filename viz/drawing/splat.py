@@ -13,6 +13,7 @@ from pointmap.camera import Array, project, transform_points
 from viz.drawing.viewpoint import FRUSTUM_EDGES
 
 _MOST_POINTS = 400_000  # of the cloud; a picture has fewer pixels that points could fill
+_PER_EDGE = 200  # points of a camera outline
 
 
 def splat(
@@ -45,8 +46,8 @@ def splat(
     picture[spread[:, 1], spread[:, 0]] = np.repeat(shades, len(offsets), axis=0)
 
 
-def outline_points(vertices: Array, *, per_edge: int = 200) -> Array:
+def outline_points(vertices: Array) -> Array:
     """Return points (M, 3) along the edges of one camera outline (5, 3)."""
-    share = np.linspace(0, 1, per_edge)[None, :, None]
+    share = np.linspace(0, 1, _PER_EDGE)[None, :, None]
     start, end = vertices[FRUSTUM_EDGES[:, 0]][:, None], vertices[FRUSTUM_EDGES[:, 1]][:, None]
     return ((1 - share) * start + share * end).reshape(-1, 3)

@@ -23,6 +23,7 @@ from recon.stage_results import DepthMap
 JUMP = 0.04
 """A relative step in depth above this separates two surfaces."""
 
+_LONG_SIDE = 1280
 _SURE = 1e-3  # share of known neighbours from which a level of the pyramid counts as known
 
 
@@ -45,15 +46,15 @@ class PhotoDepth:
     up: Array
 
 
-def photo_depth(scene: Scene, name: str | None = None, *, long_side: int = 1280) -> PhotoDepth:
-    """Return a photo of ``scene`` with its depth, both ``long_side`` pixels long, if the photo is.
+def photo_depth(scene: Scene, name: str | None = None) -> PhotoDepth:
+    """Return a photo of ``scene`` with its depth, both 1280 pixels long, if the photo is.
 
     ``name`` is the photo's in the scene, by default the first placed one's; a scene of ``--mode
     depth`` has one photo. Raises ``InputError`` for a name that there is not, and for a photo
     without any depth.
     """
     view = _view(scene, name)
-    scale = min(1.0, long_side / max(view.camera.width, view.camera.height))
+    scale = min(1.0, _LONG_SIDE / max(view.camera.width, view.camera.height))
     known = np.isfinite(view.depth) & (view.depth > 0)
     if not known.any():
         raise InputError(f"{view.name} has no depth: choose another photo")

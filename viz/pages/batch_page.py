@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
 from urllib.parse import quote
 
-from viz.pages.html_page import policy_tag
+from viz.pages.html_page import FOOTER, page_head
 
 
 @dataclass(frozen=True)
@@ -34,17 +33,13 @@ def batch_page(rows: Sequence[BatchRow]) -> str:
     failed = sum(row.failed for row in rows)
     title = f"{len(rows)} scene{'s' if len(rows) != 1 else ''}"
     said = f"{len(rows) - failed} reconstructed, {failed} not."
-    style = files("viz.pages").joinpath("report.css").read_text(encoding="utf-8")
     body = "".join(_row(row) for row in rows)
     return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"{policy_tag([])}<title>{title}</title><style>{style}</style></head><body><main>"
-        f"<h1>{title}</h1><p class='soft'>{said}</p>"
+        f"{page_head(title)}<main><h1>{title}</h1><p class='soft'>{said}</p>"
         "<div class='wide'><table><thead><tr><th></th><th>Scene</th><th class='number'>Placed</th>"
         "<th>Cameras</th><th class='number'>Time</th><th>Warnings</th></tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
-        "<footer>Made by pointmap. This page needs no network.</footer></main></body></html>\n"
+        f"{FOOTER}</main></body></html>\n"
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
 from typing import TextIO
 from urllib.parse import quote
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from recon.export.colour import depth_to_rgb, normals_to_rgb
 from recon.scene import Scene
-from viz.pages.html_page import policy_tag
+from viz.pages.html_page import FOOTER, page_head, warning_list
 from viz.pages.report_photos import number, picture_tag, shrunk
 
 _SIDE = 360  # long side of a picture: three stand beside each other
@@ -63,18 +62,10 @@ def write_depth_report(page: TextIO, cards: TextIO, count: int, warnings: Sequen
     never in memory together.
     """
     title = f"Depth of {count} photo{'s' if count != 1 else ''}"
-    style = files("viz.pages").joinpath("report.css").read_text(encoding="utf-8")
-    listed = "".join(f"<li>{escape(text)}</li>" for text in warnings)
-    warned = f"<ul class='warnings'>{listed}</ul>" if listed else ""
     page.write(
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"{policy_tag([])}<title>{title}</title><style>{style}</style></head><body><main><h1>{title}</h1>"
+        f"{page_head(title)}<main><h1>{title}</h1>"
         "<p class='soft'>Each photo by itself: its scale is open, and the network alone says what "
-        f"is near.</p>{warned}<div class='two'>"
+        f"is near.</p>{warning_list(warnings)}<div class='two'>"
     )
     shutil.copyfileobj(cards, page)
-    page.write(
-        "</div><footer>Made by pointmap. This page needs no network.</footer></main></body>"
-        "</html>\n"
-    )
+    page.write(f"</div>{FOOTER}</main></body></html>\n")

@@ -12,6 +12,24 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+FOOTER = "<footer>Made by pointmap. This page needs no network.</footer>"
+
+
+def page_head(title: str, scripts: Sequence[str] = ()) -> str:
+    """Return a page up to the beginning of its body; ``scripts`` are those that may run in it."""
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"{_policy_tag(scripts)}"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{_page_file('report.css')}</style></head><body>"
+    )
+
+
+def warning_list(warnings: Sequence[str]) -> str:
+    """Return a list of warnings, empty where there are none."""
+    items = "".join(f"<li>{escape(text)}</li>" for text in warnings)
+    return f"<ul class='warnings'>{items}</ul>" if items else ""
+
 
 def page_html(title: str, body: str, data: dict[str, Any], *, scripts: Sequence[str]) -> str:
     """Return a page of ``body`` with the styles, ``scripts`` of this folder and their ``data``."""
@@ -20,16 +38,12 @@ def page_html(title: str, body: str, data: dict[str, Any], *, scripts: Sequence[
     codes = [_page_file(name) for name in scripts]
     code = "".join(f"<script>{text}</script>" for text in codes)
     return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"{policy_tag(codes)}"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_page_file('report.css')}</style></head>"
-        f'<body>{body}<script type="application/json" id="scene-data">{packed}</script>'
-        f"{code}</body></html>\n"
+        f'{page_head(title, codes)}{body}<script type="application/json" id="scene-data">{packed}'
+        f"</script>{code}</body></html>\n"
     )
 
 
-def policy_tag(scripts: Sequence[str]) -> str:
+def _policy_tag(scripts: Sequence[str]) -> str:
     """Return what tells a browser to run these scripts alone, and to ask no other place.
 
     Whatever a photo's name or a file's text might smuggle into a page, it would not run (Content

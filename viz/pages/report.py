@@ -13,7 +13,7 @@ from pathlib import Path
 from recon.export.file_names import place_folder
 from recon.scene import Scene
 from viz.drawing.render import render_scene
-from viz.pages.html_page import page_html, write_page
+from viz.pages.html_page import FOOTER, page_html, warning_list, write_page
 from viz.pages.match_pictures import match_section
 from viz.pages.plots import camera_plot, pair_matrix
 from viz.pages.report_photos import (
@@ -65,8 +65,7 @@ def report_html(reconstruction: Scene) -> str:
             _option_section(reconstruction),
         )
     )
-    footer = "<footer>Made by pointmap. This page needs no network.</footer>"
-    body = f"<main>{sections}{footer}</main>"
+    body = f"<main>{sections}{FOOTER}</main>"
     body += '<dialog id="large"><img alt=""><p></p></dialog>'
     scripts = (*VIEWER_SCRIPTS, "gallery.js")
     return page_html(title, body, scene_data(thin), scripts=scripts)
@@ -140,10 +139,8 @@ def _places_section(reconstruction: Scene) -> str:
 
 
 def _warning_section(reconstruction: Scene) -> str:
-    if not reconstruction.warnings:
-        return ""
-    items = "".join(f"<li>{escape(text)}</li>" for text in reconstruction.warnings)
-    return f"<h2>Warnings</h2><ul class='warnings'>{items}</ul>"
+    listed = warning_list(reconstruction.warnings)
+    return f"<h2>Warnings</h2>{listed}" if listed else ""
 
 
 def _picture_section(reconstruction: Scene, thin: Scene) -> str:

@@ -55,6 +55,7 @@ _HELP = (
 
 _PANEL_EM = 17  # width of the panel in letters
 _CLICK_PX = 4  # a press that moves less is a click
+_DRIVER_SECONDS = 30.0  # that it may take to answer
 _ASK = "import open3d as o; o.visualization.rendering.OffscreenRenderer(16, 16)"
 
 
@@ -69,14 +70,14 @@ def panel_works() -> bool:
     return said is not None and "software device" not in said
 
 
-def ask_driver(*, timeout_s: float = 30.0) -> str | None:
+def ask_driver() -> str | None:
     """Return what Open3D says of the graphics driver; None where it cannot draw this window.
 
     Asked in a process of its own: without a driver Open3D ends the process that asks.
     """
     command = [sys.executable, "-c", _ASK]
     try:
-        child = subprocess.run(command, timeout=timeout_s, capture_output=True, text=True)
+        child = subprocess.run(command, timeout=_DRIVER_SECONDS, capture_output=True, text=True)
     except (subprocess.TimeoutExpired, OSError):
         return None
     return child.stdout + child.stderr if child.returncode == 0 else None

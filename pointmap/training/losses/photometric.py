@@ -21,6 +21,7 @@ from pointmap.training.batches.pairs import unproject_torch
 # SSIM's constants for values in [0, 1] (Wang et al. 2004): (0.01)^2 and (0.03)^2.
 _C1, _C2 = 1e-4, 9e-4
 _NEAREST = 1e-6
+_SSIM_WEIGHT = 0.85
 
 
 @dataclass(frozen=True)
@@ -62,15 +63,15 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
     return similar / ((mean_a**2 + mean_b**2 + _C1) * (var_a + var_b + _C2))
 
 
-def photometric_error(target: Tensor, other: Tensor, *, ssim_weight: float = 0.85) -> Tensor:
+def photometric_error(target: Tensor, other: Tensor) -> Tensor:
     """Return how different two images are per pixel, (B, H, W) in [0, 1].
 
-    ``ssim_weight`` (1 - SSIM) / 2 + (1 - ``ssim_weight``) |difference|, mean over the channels
-    (monodepth, eq. 1 with its weights).
+    0.85 (1 - SSIM) / 2 + 0.15 |difference|, mean over the channels (monodepth, eq. 1 with its
+    weights).
     """
     structure = ((1 - ssim(target, other)) / 2).clamp(0, 1)
     difference = (target - other).abs()
-    return (ssim_weight * structure + (1 - ssim_weight) * difference).mean(1)
+    return (_SSIM_WEIGHT * structure + (1 - _SSIM_WEIGHT) * difference).mean(1)
 
 
 def sample(values: Tensor, pixels: Tensor) -> Tensor:
@@ -105,7 +106,6 @@ def minimum_reprojection(
     warped: Sequence[Warped],
     *,
     auto_mask: bool = True,
-    ssim_weight: float = 0.85,
 ) -> Reprojection:
     """Return the error of each target pixel in the source that explains it best.
 
@@ -115,7 +115,7 @@ def minimum_reprojection(
     """
 
     def errors(images: Sequence[Tensor]) -> Tensor:
-        return torch.stack([photometric_error(target, i, ssim_weight=ssim_weight) for i in images])
+        return torch.stack([photometric_error(target, i) for i in images])
 
     visible = torch.stack([w.visible for w in warped])
     moved = torch.where(visible, errors([w.image for w in warped]), torch.inf)

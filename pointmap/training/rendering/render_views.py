@@ -43,17 +43,12 @@ def render_synthetic_scene(
     size: tuple[int, int],
     views: int = 4,
     difficulty: float = 0.5,
-    device: torch.device | str | None = None,
-    samples: int = 2,
 ) -> RenderedScene:
     """Draw, photograph and measure one scene.
 
-    size: (height, width); difficulty in [0, 1]: more parts, smaller overlaps; device: must be the
-    bank's (given only so that a wrong one is noticed). The same seed, size and bank give the same
-    scene on every device, up to rounding.
+    size: (height, width); difficulty in [0, 1]: more parts, smaller overlaps. The same seed, size
+    and bank give the same scene on every device, up to rounding.
     """
-    if device is not None and torch.device(device).type != textures.texels.device.type:
-        raise ValueError(f"the texture bank is on {textures.texels.device}, not on {device}")
     for attempt in range(20):
         rng = np.random.default_rng([seed, 2, attempt])
         scene = make_scene(seed + (attempt << 40), textures.groups, difficulty=difficulty)
@@ -66,7 +61,7 @@ def render_synthetic_scene(
     else:
         raise RuntimeError(f"no usable scene for seed {seed}")
     shader = Shader(tracer, textures)
-    rendered = [render_view(tracer, shader, camera, samples=samples) for camera in cameras]
+    rendered = [render_view(tracer, shader, camera) for camera in cameras]
     images = torch.stack([image for image, _, _ in rendered])
     traced = [(depth, parts) for _, depth, parts in rendered]
     return RenderedScene(

@@ -80,13 +80,13 @@ def _stand(rng: _Rng, b: Builder, at: Array, size: float, floor: float, *, depth
         _stand(rng, b, at, small, floor + 2 * rise, depth=depth - 1)
 
 
-def _table_or_shelf(rng: _Rng, b: Builder, at: Array, floor: float) -> None:
+def _table_or_shelf(rng: _Rng, b: Builder, at: Array) -> None:
     R = yaw_rotation(rng.choice([0, np.pi / 2]) + rng.normal(0, 0.15))
     wood = b.random_material(0.5)
     w, d, h = rng.uniform(0.3, 0.8), rng.uniform(0.25, 0.5), rng.uniform(0.2, 0.5)
 
     def box(x: float, y: float, z: float, half: Sequence[float]) -> None:
-        b.add(BOX, at + R @ np.array([x, y, z + floor]), half, rotation=R, material=wood)
+        b.add(BOX, at + R @ np.array([x, y, z]), half, rotation=R, material=wood)
 
     if rng.random() < 0.5:
         leg = 0.03 * rng.uniform(0.8, 1.6)
@@ -102,11 +102,11 @@ def _table_or_shelf(rng: _Rng, b: Builder, at: Array, floor: float) -> None:
             z = 2 * h * level / levels
             box(0, 0, z + 0.02, (w, d, 0.02))
             if level < levels:
-                _row(rng, b, at, R, w, d, floor + z + 0.04, 0.8 * h / levels)
+                _row(rng, b, at, R, w, d, z + 0.04, 0.8 * h / levels)
         top = 2 * h + 0.04
     for _ in range(int(rng.integers(0, 3))):
         place = at + R @ np.array([rng.uniform(-0.7, 0.7) * w, rng.uniform(-0.5, 0.5) * d, 0])
-        _stand(rng, b, place, rng.uniform(0.06, 0.16), floor + top)
+        _stand(rng, b, place, rng.uniform(0.06, 0.16), top)
 
 
 def _row(
@@ -174,7 +174,7 @@ def room(rng: _Rng, b: Builder, difficulty: float) -> _Regions:
     for _ in range(int(4 + difficulty * rng.uniform(1, 12))):
         at = np.array([rng.uniform(-0.85, 0.85) * lx, rng.uniform(-0.85, 0.85) * ly, 0])
         if rng.random() < 0.4:
-            _table_or_shelf(rng, b, at, 0)
+            _table_or_shelf(rng, b, at)
         else:
             _stand(rng, b, at, rng.uniform(0.15, 0.9), 0)
     region = np.array([[-0.92 * lx, -0.92 * ly, 0.5], [0.92 * lx, 0.92 * ly, min(2.2, h - 0.2)]])

@@ -105,12 +105,12 @@ def _starts(device: torch.device) -> Tensor:
     return _START_CACHE[device]
 
 
-def spectrum_noise(rng: np.random.Generator, exponent: float, channels: int = 1) -> Image:
-    """Tiling noise with power falling as frequency^-exponent, (S, S, channels) in [0, 1]."""
+def spectrum_noise(rng: np.random.Generator, exponent: float) -> Image:
+    """Tiling noise with power falling as frequency^-exponent, (S, S, 1) in [0, 1]."""
     size = TEXTURE_SIZE
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]) * size
     frequency[0, 0] = 1.0
-    white = rng.standard_normal((channels, size, size))
+    white = rng.standard_normal((1, size, size))
     noise = np.fft.irfft2(np.fft.rfft2(white) * frequency**-exponent, s=(size, size))
     noise -= noise.mean((1, 2), keepdims=True)
     noise /= noise.std((1, 2), keepdims=True) + 1e-9

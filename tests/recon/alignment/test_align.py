@@ -13,6 +13,7 @@ from alignment_scenes import (
     Scene,
     arc_scene,
     evidence,
+    phone_photos,
     pose_errors_deg,
     scene_edges,
     turn,
@@ -20,7 +21,6 @@ from alignment_scenes import (
 
 from pointmap.camera import invert_rigid, pinhole, project, rigid, rotation_angle_deg
 from pointmap.camera import transform_points as moved
-from pointmap.images import Photo
 from pointmap.lens import Lens
 from recon.alignment import AlignOptions, align
 from recon.alignment.align import _pose_graph, _setup, _unmatched
@@ -38,17 +38,15 @@ from recon.stage_results import (
 )
 
 
-def photos(count: int) -> list[Photo]:
-    return [Photo(Path(f"{k}.jpg"), f"{k}.jpg", WIDTH, HEIGHT, None, "one") for k in range(count)]
-
-
 def run(edges: list[PairEdge], count: int, *, focal: float = FOCAL, **settings) -> Alignment:
     told = {
         name: settings.pop(name)
         for name in ("priors", "focal_log_sigma", "focal_groups")
         if name in settings
     }
-    return align(photos(count), evidence(photos(count), edges, focal, **told), **settings)
+    return align(
+        phone_photos(count), evidence(phone_photos(count), edges, focal, **told), **settings
+    )
 
 
 def without_key_points(edges: list[PairEdge], method: str, seed: int = 0) -> list[PairEdge]:
@@ -166,7 +164,7 @@ def test_the_second_pose_of_a_plane_is_taken_where_the_first_is_wrong():
     graph = _pose_graph(6, edges)
     focals = Focals(np.full(6, FOCAL), np.zeros(6), ("given",) * 6, np.zeros(6, np.int64))
     setup = _setup(focals, edges, np.full((6, 2), 283.0), AlignOptions(), LensModel())
-    cameras = _unmatched(photos(6), setup).cameras
+    cameras = _unmatched(phone_photos(6), setup).cameras
     start = first_cameras(graph, cameras, setup.table, [], max_edge_error_deg=10.0)
     assert start.used.all()
     found = start.cameras.cam_to_world[:, :3, :3]
@@ -212,7 +210,7 @@ def test_photos_one_ahead_of_the_other_are_not_put_in_one_place():
     assert (~graph.moves).sum() == 5 and not graph.turns.any()
     focals = Focals(np.full(8, FOCAL), np.zeros(8), ("given",) * 8, np.zeros(8, np.int64))
     setup = _setup(focals, edges, np.full((8, 2), 283.0), AlignOptions(), LensModel())
-    cameras = _unmatched(photos(8), setup).cameras
+    cameras = _unmatched(phone_photos(8), setup).cameras
 
     def last_step(graph: PoseGraph) -> float:
         start = first_cameras(graph, cameras, setup.table, [], max_edge_error_deg=10.0)
@@ -303,7 +301,7 @@ def test_known_focals_are_bit_equal_and_the_others_follow():
     focals = np.where(np.arange(6) < 3, FOCAL + 0.123, 1.15 * FOCAL)
     sigma = np.where(np.arange(6) < 3, 0.0, 0.3)
     edges, _ = scene_edges(scene)
-    found = align(photos(6), evidence(photos(6), edges, focals, focal_log_sigma=sigma))
+    found = align(phone_photos(6), evidence(phone_photos(6), edges, focals, focal_log_sigma=sigma))
     assert np.array_equal(found.intrinsics[:3, 0, 0], focals[:3])
     assert np.allclose(found.intrinsics[3:, 0, 0], FOCAL, rtol=5e-3)
     assert len(set(found.intrinsics[3:, 0, 0])) == 1
@@ -452,7 +450,7 @@ def test_photos_join_a_large_scene_several_at_a_time(monkeypatch: pytest.MonkeyP
     focals = np.full(20, FOCAL)
     known = Focals(focals, np.zeros(20), ("given",) * 20, np.zeros(20, np.int64))
     setup = _setup(known, edges, np.ones((20, 2)), AlignOptions(), LensModel())
-    unplaced = _unmatched(photos(20), setup).cameras
+    unplaced = _unmatched(phone_photos(20), setup).cameras
     cameras: Cameras = replace(
         unplaced, cam_to_world=scene.cam_to_world, registered=np.arange(20) < 17
     )

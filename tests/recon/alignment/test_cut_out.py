@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pytest
-from alignment_scenes import HEIGHT, WIDTH, all_matches, arc_scene, evidence_of
+from alignment_scenes import HEIGHT, WIDTH, all_matches, arc_scene, evidence_of, phone_photos
 
 from pointmap.camera import Array, rotation_angle_deg
-from pointmap.images import Photo
 from recon.alignment import zooms
 from recon.alignment.align import align
 from recon.alignment.cut_out import as_cut_out
@@ -24,10 +22,7 @@ from recon.verdict.judge import judge
 
 COUNT, SHARE = 8, 0.75
 SIZE = np.array([WIDTH, HEIGHT]) * SHARE
-PHOTOS = [
-    Photo(Path(f"{k}.jpg"), f"{k}.jpg", int(SIZE[0]), int(SIZE[1]), None, "phone")
-    for k in range(COUNT)
-]
+PHOTOS = phone_photos(COUNT, int(SIZE[0]), int(SIZE[1]))
 
 
 def cut_out(corners: Array) -> tuple[PairEvidence, Array]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from alignment_scenes import phone_photos
 
 from pointmap.camera import Array, pinhole, project
-from pointmap.images import Photo
 from pointmap.lens import Lens
 from recon.alignment.compared_pictures import ComparedPictures
 from recon.alignment.doppelgangers import contradicting_group, contradiction
@@ -95,7 +94,7 @@ def _edge(i: int, j: int) -> PairEdge:
 
 
 NOT_COMPARED = ComparedPictures.none()
-PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", 640, 480, None, "camera") for k in range(12)]
+PHOTOS = phone_photos(12)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -115,10 +114,8 @@ def test_one_place_is_not_divided_by_missed_or_hidden_points(fence: bool) -> Non
 
 def test_a_scene_without_points_is_not_divided() -> None:
     alignment = _scene(np.random.default_rng(0), two_places=False)
-    none = np.zeros(0, np.int64)
-    tracks = Tracks(np.zeros((0, 3)), np.zeros((0, 3), np.uint8), none, none, np.zeros((0, 2)))
-
-    assert contradicting_group(PHOTOS, replace(alignment, tracks=tracks), NOT_COMPARED) is None
+    nothing = replace(alignment, tracks=Tracks.empty())
+    assert contradicting_group(PHOTOS, nothing, NOT_COMPARED) is None
 
 
 def test_pictures_that_miss_what_others_show_divide_a_scene_that_points_don_t() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,11 +15,11 @@ from alignment_scenes import (
     all_matches,
     arc_scene,
     evidence_of,
+    phone_photos,
     pose_errors_deg,
 )
 
 from pointmap.camera import Array, invert_rigid, pinhole, project, transform_points
-from pointmap.images import Photo
 from pointmap.lens import Lens
 from recon.alignment.align import align
 from recon.alignment.fisheyes import as_fisheyes
@@ -33,7 +32,7 @@ from recon.two_view.focal_lengths import FocalOptions
 from recon.work.packing import pack
 
 COUNT = 5
-PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", WIDTH, HEIGHT, None, "phone") for k in range(COUNT)]
+PHOTOS = phone_photos(COUNT)
 NONE: tuple[None, ...] = (None,) * COUNT
 
 

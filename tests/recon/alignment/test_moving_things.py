@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
+from alignment_scenes import phone_photos
 
 from pointmap.camera import Array, pinhole, project
-from pointmap.images import Photo
 from pointmap.lens import PINHOLE
 from recon.alignment.explained import pair_fits
 from recon.alignment.moving_things import MovingThings
@@ -16,7 +15,7 @@ from recon.scene import Tracks
 from recon.stage_results import Alignment, PairEdge, PairMatches, RelativePose
 from recon.verdict.evidence import scene_evidence
 
-PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", 640, 480, None, "camera") for k in range(6)]
+PHOTOS = phone_photos(6)
 K = pinhole(560.0, 640, 480)
 WALKER = 60
 RNG = np.random.default_rng(0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from alignment_scenes import (
     all_matches,
     arc_scene,
     evidence_of,
+    phone_photos,
     pose_errors_deg,
 )
 
@@ -31,7 +31,7 @@ from recon.two_view.focal_lengths import solve_focals
 from recon.two_view.relative_pose import verify_pair
 
 COUNT = 6
-PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", WIDTH, HEIGHT, None, "phone") for k in range(COUNT)]
+PHOTOS = phone_photos(COUNT)
 MIDDLE = np.array([WIDTH, HEIGHT]) / 2
 OFF_PX = np.array([3.5, -2.5])
 

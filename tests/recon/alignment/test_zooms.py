@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from alignment_scenes import HEIGHT, WIDTH, all_matches, arc_scene, evidence_of
+from alignment_scenes import HEIGHT, WIDTH, all_matches, arc_scene, evidence_of, phone_photos
 
 from pointmap.camera import (
     Array,
@@ -26,7 +25,7 @@ from recon.stage_results import Focals, PairEvidence
 
 COUNT = 8
 ALL = frozenset(range(COUNT))
-PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", WIDTH, HEIGHT, None, "phone") for k in range(COUNT)]
+PHOTOS = phone_photos(COUNT)
 
 
 def _evidence(

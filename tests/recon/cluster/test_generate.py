@@ -10,7 +10,7 @@ from tiny_shards import TINY, few_textures, files_in, tiny_plan
 from pointmap.training.generate import write_shards
 from recon.cluster.generate import main, write_by_pieces
 from recon.work.folder import Work
-from recon.work.pieces import Here
+from recon.work.pieces import PieceMap
 
 
 def test_shards_that_come_by_way_of_the_driver_are_the_same(
@@ -21,7 +21,7 @@ def test_shards_that_come_by_way_of_the_driver_are_the_same(
     write_shards(plan)
     assert len(files_in(plan.out)) == 2
     monkeypatch.setattr(Work, "is_copy", True)
-    write_by_pieces(again, Here())
+    write_by_pieces(again, PieceMap())
     assert files_in(again.out) == files_in(plan.out)
 
 
@@ -31,7 +31,7 @@ def test_what_is_there_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for number in (0, 1):
         plan.path(number).write_text("there")
     assert main(["--out", str(tmp_path), *TINY]) == 0
-    write_by_pieces(plan, Here())
+    write_by_pieces(plan, PieceMap())
     assert files_in(tmp_path) == {plan.path(number).name: b"there" for number in (0, 1)}
 
 

@@ -137,7 +137,7 @@ def test_unusable_files_are_named_with_the_remedy(name: str, says: str, tmp_path
 
 def test_versions_that_do_not_fit_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_moge(tmp_path / "m")
-    monkeypatch.setattr("recon.depth_models.moge_onnx.version", lambda name: "1.9.0")
+    monkeypatch.setattr("recon.pretrained.package.version", lambda name: "1.9.0")
     with pytest.raises(InputError, match=r"onnxruntime 1\.9\.0 is too old"):
         load_depth_model(str(folder), device=CPU)
 

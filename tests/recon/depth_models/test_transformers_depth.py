@@ -195,7 +195,7 @@ def test_unknown_names_and_missing_libraries_are_said(
 ) -> None:
     with pytest.raises(InputError, match=r"neither a folder nor a known name.*depth-anything-v2"):
         load_depth_model("deptanything", device=CPU)
-    monkeypatch.setattr("recon.pretrained.transformers_folder.version", lambda name: "4.40.2")
+    monkeypatch.setattr("recon.pretrained.package.version", lambda name: "4.40.2")
     with pytest.raises(InputError, match=r"transformers 4\.40\.2 is too old"):
         load(folder)
 

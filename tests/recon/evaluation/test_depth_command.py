@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from scene_factory import empty_mesh
 from synthetic import shoot
 from truth_files import write_posed_photos
 
@@ -17,7 +16,7 @@ from recon.evaluation.command import main
 from recon.evaluation.depth_files import read_depth_file
 from recon.evaluation.depth_folder import DepthSet, given_depths, own_depths, score_all
 from recon.reconstruction import Reconstruction
-from recon.scene import Camera, LoadedMaps, PointCloud, Tracks, View
+from recon.scene import Camera, LoadedMaps, Mesh, PointCloud, Tracks, View
 
 SHAPE = (24, 32)
 
@@ -133,9 +132,7 @@ def test_our_own_depth_is_scored_alone_and_together(
             )
             for k, shot in enumerate(shots)
         )
-        none = np.zeros((0, 3), np.float32)
-        cloud = PointCloud(none, none.astype(np.uint8), none, none[:, 0])
-        return Reconstruction(views, Tracks.empty(), cloud, empty_mesh())
+        return Reconstruction(views, Tracks.empty(), PointCloud.empty(), Mesh.empty())
 
     monkeypatch.setattr("recon.pipeline.reconstruct", reconstruct)
     alone, together = own_depths(tmp_path, weights=None, device="cpu")

@@ -14,8 +14,6 @@ from scene_factory import (
     NAMES,
     UNREGISTERED,
     colours_at,
-    empty_cloud,
-    empty_mesh,
     make_mixed_scene,
     make_scene,
     placed,
@@ -37,7 +35,7 @@ from recon.export.json_file import plain, write_json
 from recon.export.ply import read_cloud_ply, read_mesh_ply, write_cloud_ply, write_mesh_ply
 from recon.export.run_json import read_run, write_run
 from recon.reconstruction import Reconstruction
-from recon.scene import PhotoVerdict, Verdict
+from recon.scene import Mesh, PhotoVerdict, PointCloud, Verdict
 
 
 @pytest.fixture(scope="module")
@@ -256,8 +254,8 @@ class TestPly:
         import open3d as o3d
         import trimesh
 
-        write_cloud_ply(tmp_path / "points.ply", empty_cloud())
-        write_mesh_ply(tmp_path / "mesh.ply", empty_mesh())
+        write_cloud_ply(tmp_path / "points.ply", PointCloud.empty())
+        write_mesh_ply(tmp_path / "mesh.ply", Mesh.empty())
         for name in ("points.ply", "mesh.ply"):
             assert trimesh.load(tmp_path / name).is_empty
         assert len(o3d.io.read_triangle_mesh(tmp_path / "mesh.ply").vertices) == 0
@@ -343,7 +341,7 @@ class TestGlb:
     def test_cloud_stands_in_for_an_empty_mesh(self, scene: Reconstruction, tmp_path: Path) -> None:
         import trimesh
 
-        write_glb(tmp_path / "s.glb", dataclasses.replace(scene, surface=empty_mesh()))
+        write_glb(tmp_path / "s.glb", dataclasses.replace(scene, surface=Mesh.empty()))
         points = trimesh.load(tmp_path / "s.glb").geometry["points"]
         expected = scene.cloud.points * np.float32([1, -1, -1])
         np.testing.assert_allclose(points.vertices, expected, atol=1e-6)
@@ -354,7 +352,7 @@ class TestGlb:
     def test_cameras_alone_and_nothing_at_all(self, scene: Reconstruction, tmp_path: Path) -> None:
         import trimesh
 
-        bare = dataclasses.replace(scene, surface=empty_mesh(), cloud=empty_cloud())
+        bare = dataclasses.replace(scene, surface=Mesh.empty(), cloud=PointCloud.empty())
         write_glb(tmp_path / "cameras.glb", bare)
         assert len(trimesh.load(tmp_path / "cameras.glb").geometry) == len(placed(scene))
         write_glb(tmp_path / "nothing.glb", dataclasses.replace(bare, views=()))

@@ -9,14 +9,12 @@ import json
 import logging
 import os
 import shutil
-import sys
-import types
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scene_factory import empty_cloud, empty_mesh, make_scene
+from scene_factory import make_scene
 
 import recon.save as save_module
 from pointmap.errors import InputError
@@ -24,7 +22,7 @@ from recon.export import load_scene, reserved_folder
 from recon.export.options import ExportOptions
 from recon.reconstruction import Reconstruction
 from recon.save import save_into, save_scene
-from recon.scene import Tracks
+from recon.scene import Mesh, PointCloud, Tracks
 from recon.work.folder import Work
 from viz.viewers.window import save_picture
 
@@ -46,14 +44,6 @@ CONTRACT = {
 @pytest.fixture
 def scene(tmp_path: Path) -> Reconstruction:
     return make_scene(tmp_path / "my photos", names=("a.jpg", "b b ü.jpg"), write_photos=True)
-
-
-@pytest.fixture
-def light_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A one-line report: the page itself is viz's subject and takes its time."""
-    stub = types.ModuleType("viz.pages.report")
-    stub.write_report = lambda _, path: path.write_text("<html></html>")  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "viz.pages.report", stub)
 
 
 @contextlib.contextmanager
@@ -131,7 +121,7 @@ class TestLoad:
             assert getattr(loaded, name) == getattr(scene, name)
 
     def test_tracks_and_empty_geometry(self, scene: Reconstruction, tmp_path: Path) -> None:
-        bare = dataclasses.replace(scene, cloud=empty_cloud(), surface=empty_mesh())
+        bare = dataclasses.replace(scene, cloud=PointCloud.empty(), surface=Mesh.empty())
         loaded = load_scene(save_scene(bare, tmp_path / "out"))
         seen_twice = np.bincount(scene.tracks.point_index) == 2
         np.testing.assert_array_equal(loaded.tracks.points, scene.tracks.points[seen_twice])
@@ -235,7 +225,7 @@ class TestAllOrNothing:
     ) -> None:
         """The kernel's refusal must reach us from whichever library writes the file."""
         scene = make_scene(tmp_path / "photos", names=("a.jpg",) if biggest != "colmap" else ())
-        small = dataclasses.replace(scene, cloud=empty_cloud(), surface=empty_mesh(), views=())
+        small = dataclasses.replace(scene, cloud=PointCloud.empty(), surface=Mesh.empty(), views=())
         if biggest == "depth/a.npz":
             small = dataclasses.replace(small, views=scene.views)
         elif biggest == "points.ply":

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from scene_factory import empty_cloud, empty_mesh, make_scene
+from scene_factory import make_scene
 from view_maps import with_maps
 
 from pointmap.errors import InputError
@@ -21,6 +21,7 @@ from recon.export.obj import write_obj
 from recon.export.tum import write_tum
 from recon.fusion.texture import texture_mesh
 from recon.reconstruction import Reconstruction
+from recon.scene import Mesh, PointCloud
 
 UNREGISTERED = "c.jpg"
 VALIDATOR = Path(__file__).parents[3] / ".cache/gltf-validator"
@@ -66,9 +67,9 @@ class TestGltfValidator:
         if kind != "textured":
             scene = dataclasses.replace(scene, textured=None)
         if kind in ("cloud", "cameras", "nothing"):
-            scene = dataclasses.replace(scene, surface=empty_mesh())
+            scene = dataclasses.replace(scene, surface=Mesh.empty())
         if kind in ("cameras", "nothing"):
-            scene = dataclasses.replace(scene, cloud=empty_cloud())
+            scene = dataclasses.replace(scene, cloud=PointCloud.empty())
         if kind == "nothing":
             scene = dataclasses.replace(scene, views=())
         path = tmp_path / "scene.glb"
@@ -139,7 +140,7 @@ def test_plain_obj_has_vertex_colours(scene: Reconstruction, tmp_path: Path) -> 
     np.testing.assert_allclose(
         mesh.visual.vertex_colors[:, :3].astype(int), scene.surface.colours, atol=1
     )
-    write_obj(tmp_path, dataclasses.replace(scene, surface=empty_mesh()))
+    write_obj(tmp_path, dataclasses.replace(scene, surface=Mesh.empty()))
     assert "\nf " not in (tmp_path / "mesh.obj").read_text()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from scene_factory import colours_at, empty_cloud, empty_mesh
+from scene_factory import colours_at
 from scipy.spatial.transform import Rotation
 
 from recon.export.ply import write_mesh_ply
@@ -41,7 +41,7 @@ def test_gaussians_lie_in_the_surface_as_wide_as_its_points_are_apart(
     normal: tuple[float, float, float], tmp_path: Path
 ) -> None:
     cloud = sheet(np.array(normal, float))
-    write_splat(tmp_path / "splat.ply", cloud, empty_mesh())
+    write_splat(tmp_path / "splat.ply", cloud, Mesh.empty())
     found = read(tmp_path / "splat.ply")
     w, x, y, z = (found[f"rot_{k}"] for k in range(4))
     axes = Rotation.from_quat(np.stack([x, y, z, w], -1)).as_matrix()
@@ -54,7 +54,7 @@ def test_gaussians_lie_in_the_surface_as_wide_as_its_points_are_apart(
 
 def test_colour_and_opacity_come_back(tmp_path: Path) -> None:
     cloud = sheet(np.array([0.0, 0, 1]))
-    write_splat(tmp_path / "splat.ply", cloud, empty_mesh())
+    write_splat(tmp_path / "splat.ply", cloud, Mesh.empty())
     found = read(tmp_path / "splat.ply")
     rgb = 0.5 + 0.28209479177387814 * np.stack([found[f"f_dc_{k}"] for k in range(3)], -1)
     np.testing.assert_allclose(rgb, cloud.colours / 255, atol=1e-6)
@@ -71,7 +71,7 @@ def test_few_points_and_those_that_are_nowhere(count: int, tmp_path: Path) -> No
     few = PointCloud(
         points, *(a[: count + 1] for a in (cloud.colours, cloud.normals, cloud.confidence))
     )
-    write_splat(tmp_path / "splat.ply", few, empty_mesh())
+    write_splat(tmp_path / "splat.ply", few, Mesh.empty())
     found = read(tmp_path / "splat.ply")
     assert len(found["x"]) == count
     assert all(np.isfinite(column).all() for column in found.values())
@@ -90,7 +90,7 @@ def test_a_surface_shows_its_colours_without_gaps(tmp_path: Path) -> None:
     faces = np.concatenate([np.stack([a, c, b], 1), np.stack([a, d, c], 1)]).astype(np.int32)
     normals = np.tile(np.array([0, 0, -1], np.float32), (len(points), 1))
     mesh = Mesh(points.astype(np.float32), faces, colours_at(points), normals)
-    write_splat(tmp_path / "splat.ply", empty_cloud(), mesh)
+    write_splat(tmp_path / "splat.ply", PointCloud.empty(), mesh)
     splats = read_splat(tmp_path / "splat.ply")
     write_mesh_ply(tmp_path / "mesh.ply", mesh)
     K = np.array([[150.0, 0, 60], [0, 150, 60], [0, 0, 1]])
@@ -112,8 +112,8 @@ def test_spz_holds_the_same_gaussians(tmp_path: Path) -> None:
     cloud = sheet(np.array([0.6, -0.48, -0.64]))
     for scale in (1.0, 1e4):
         large = PointCloud(scale * cloud.points, cloud.colours, cloud.normals, cloud.confidence)
-        write_splat(tmp_path / "splat.ply", large, empty_mesh())
-        write_spz(tmp_path / "splat.spz", large, empty_mesh())
+        write_splat(tmp_path / "splat.ply", large, Mesh.empty())
+        write_spz(tmp_path / "splat.spz", large, Mesh.empty())
         found, true = gsply.read_spz(tmp_path / "splat.spz"), read(tmp_path / "splat.ply")
         np.testing.assert_allclose(found.means, large.points, atol=2e-6 * scale)
         colours = np.stack([true[f"f_dc_{k}"] for k in range(3)], -1)

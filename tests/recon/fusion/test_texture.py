@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from failing_pieces import FailingOnce
 from PIL import Image
-from scene_factory import empty_mesh
 from scipy.ndimage import map_coordinates
 from synthetic import shoot, solid_texture
 from view_maps import with_maps
@@ -123,7 +122,7 @@ def test_textured_surface_only_on_request_and_for_what_there_is(views: list[View
     asked = fuse_surface(views, options=dataclasses.replace(options, texture=True))
     assert asked.textured is not None
     assert len(asked.textured.faces) == len(asked.mesh.faces)
-    assert texture_mesh(empty_mesh(), views) is None
+    assert texture_mesh(Mesh.empty(), views) is None
     blind = [
         dataclasses.replace(v, camera=dataclasses.replace(v.camera, cam_to_world=None))
         for v in views

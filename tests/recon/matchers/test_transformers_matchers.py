@@ -169,6 +169,6 @@ def test_versions_licences_and_missing_networks_are_said(
     (folders / "superglue/README.md").write_text("---\nlicense: other\nlicense_name: x-nc\n---\n")
     assert load(folders / "superglue").licence == "x-nc"
     assert "non-commercial use alone" in caplog.text
-    monkeypatch.setattr("recon.pretrained.transformers_folder.version", lambda name: "4.40.2")
+    monkeypatch.setattr("recon.pretrained.package.version", lambda name: "4.40.2")
     with pytest.raises(InputError, match=r"transformers 4\.40\.2 is too old for --matcher"):
         load(folders / "superglue")

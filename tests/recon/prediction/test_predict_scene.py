@@ -19,8 +19,9 @@ from pointmap.network import DUSt3R
 from recon.inputs import Inputs
 from recon.inputs.known_cameras import KnownCameras
 from recon.prediction.network_pairs import SURE_MATCHES, network_pairs
+from recon.prediction.photo_graph import connected_groups
 from recon.prediction.predict_scene import predict_photos, predict_scene
-from recon.prediction.view_graph import Pair, connected_components
+from recon.prediction.view_graph import Pair
 from recon.stage_results import PairMatches
 
 PAIRS = ((0, 1), (0, 2), (1, 2), (2, 3), (3, 4), (4, 5), (5, 5))
@@ -131,7 +132,7 @@ def test_the_network_is_asked_where_features_leave_questions() -> None:
     pairs = set(network_pairs(_asked(12, []), [*sure, *across, *loose]))
     assert {(m.i, m.j) for m in [*across, *loose]} <= pairs
     assert (11, 11) in pairs
-    assert len(connected_components(12, pairs)) == 2
+    assert len(connected_groups(12, pairs)) == 2
 
 
 def test_all_pairs_are_predicted_where_each_counts() -> None:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from pointmap.errors import InputError
+from recon.prediction.photo_graph import component_labels
 from recon.prediction.view_graph import (
     ViewGraphOptions,
     build_view_graph,
-    connected_components,
     further_pairs,
     more_similar_pairs,
     pairs_beyond,
@@ -142,7 +142,7 @@ def test_unusable_descriptors_leave_a_connected_graph() -> None:
     descriptors[5] = np.nan
     for case in (descriptors, np.ones((40, 8)), np.full((40, 8), np.nan)):
         pairs = build_view_graph(40, descriptors=case).pairs
-        assert len(connected_components(40, pairs)) == 1
+        assert not component_labels(40, pairs).any()
         assert all(0 <= i < j < 40 for i, j in pairs)
 
 
@@ -166,9 +166,3 @@ def test_window_star_and_explicit_pairs() -> None:
         build_view_graph(4, options=ViewGraphOptions(strategy="star", centre=4))
     with pytest.raises(InputError, match="neighbours"):
         build_view_graph(40, options=ViewGraphOptions(neighbours=0))
-
-
-def test_connected_components() -> None:
-    pairs = [(5, 6), (1, 2), (2, 4), (6, 5), (4, 1)]
-    assert connected_components(8, pairs) == [[1, 2, 4], [5, 6], [0], [3], [7]]
-    assert connected_components(0, []) == []

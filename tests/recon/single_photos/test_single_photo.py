@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from scene_factory import empty_cloud, empty_mesh
 from synthetic import ROOM, Plane, Shot, render, shoot
 
 import recon.single_photos.photo_scene
@@ -24,7 +23,7 @@ from recon.export.colour import UNKNOWN_GREY, normals_to_rgb, value_picture
 from recon.export.products import write_products
 from recon.options import Options
 from recon.reconstruction import Reconstruction
-from recon.scene import Camera, LoadedMaps, Tracks, View
+from recon.scene import Camera, LoadedMaps, Mesh, PointCloud, Tracks, View
 from recon.stage_results import PhotoPrior
 from recon.world.metric_scale import check_scale_source, in_metres, parse_scale
 
@@ -38,7 +37,7 @@ def view_of(shot: Shot, name: str = "a.jpg", k1: float = 0.0) -> View:
 
 
 def scene_of(*views: View) -> Reconstruction:
-    return Reconstruction(views, Tracks.empty(), empty_cloud(), empty_mesh())
+    return Reconstruction(views, Tracks.empty(), PointCloud.empty(), Mesh.empty())
 
 
 def card_before_wall() -> Shot:

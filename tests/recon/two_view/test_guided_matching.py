@@ -235,8 +235,8 @@ def test_photos_that_only_lack_a_tie_to_the_scene_are_not_matched_again(
                                        pose=SimpleNamespace(inliers=np.ones(count, bool))))
         for i, j, count in ((0, 1, 20), (1, 2, 150), (2, 3, 149))
     ]  # fmt: skip
-    poses = [np.eye(4) if k in placed else None for k in range(4)]
-    alignment = cast(Alignment, SimpleNamespace(cam_to_world=poses, edges=edges))
+    has_place = np.isin(np.arange(4), placed)
+    alignment = cast(Alignment, SimpleNamespace(placed=has_place, edges=edges))
     assert firm_pairs(alignment) == firm
 
 
