@@ -3,8 +3,9 @@
 Of every scene folder (``images/``, ``cameras.json`` with true poses) features are matched once and
 kept in the cache. From those matches many scenes are solved: parts of the photos, fewer or less
 accurate matches, and what a verdict has to find: zooms that nothing tells of, crops off the centre,
-lenses that bend, focal lengths forced wrong, places that look alike, cameras moved, turned,
-mirrored and exchanged. The true poses say which of them came out right.
+lenses that bend, focal lengths forced wrong, cameras moved, turned, mirrored and exchanged. Of
+scenes of two places that look alike (``--look-alikes``) parts are solved as they are. The true
+poses say which of them came out right.
 
 A scene is wrong when the median pair of its placed photos is off by more than 5 degrees, the larger
 of rotation and direction, and right below. The verdict's figures are fitted to scenes (``--fit``),
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.verdict_fit import Judged, Rates, fitted, held_out
+from benchmarks.verdict_fit import ALIKE, Judged, Rates, fitted, held_out
 from benchmarks.verdict_scenes import (
     CHANGES,
     DISTURBED,
@@ -43,10 +44,12 @@ from recon.verdict.judge import (
     show_two_places,
     verdict_of,
 )
+from recon.verdict.single_joint import joined_by_one
 
 CLEAR_DEG = 2.5, 10.0
 _SIZES = (3, 5, 8, 2, 4, 6)
-_OWN_PICTURES = ("as it is", "noise", "few matches", "wrong focal", *DISTURBED)
+_FEWEST_ALIKE = 5
+_OWN_PICTURES = ("as it is", "noise", "few matches", "wrong focal", ALIKE, *DISTURBED)
 
 
 def judged(scene: Matched, trials: int, *, changes: Sequence[str]) -> Iterator[Judged]:
@@ -57,8 +60,8 @@ def judged(scene: Matched, trials: int, *, changes: Sequence[str]) -> Iterator[J
         small = part(scene, some_photos(scene, size, rng))
         for kind in changes:
             change = CHANGES[kind]
-            # Zooms need photos that were not zoomed; of few photos nothing tells look-alikes.
-            if size < {"zooms": 3, "look-alikes": 5}.get(kind, 2):
+            # Zooms need photos that were not zoomed.
+            if kind == "zooms" and size < 3:
                 continue
             changed = change(small, rng)
             alignment = solved(changed, rng)
@@ -68,6 +71,18 @@ def judged(scene: Matched, trials: int, *, changes: Sequence[str]) -> Iterator[J
                 yield from _one(changed, how, disturbed(alignment, how, rng))
         if trial % 2 == 0:
             yield from _one(small, "wrong focal", solved(small, rng, force=True))
+
+
+def judged_alike(scene: Matched, trials: int) -> Iterator[Judged]:
+    """Yield parts of a scene of two places that look alike, solved and compared with the truth, in
+    which both mostly are; of few photos nothing tells.
+    """
+    rng = np.random.default_rng(abs(hash_of(scene.name)))
+    for trial in range(trials):
+        size = _SIZES[trial % len(_SIZES)]
+        small = part(scene, some_photos(scene, size, rng))
+        if size >= _FEWEST_ALIKE:
+            yield from _one(small, ALIKE, solved(small, rng))
 
 
 def _one(scene: Matched, kind: str, alignment: Alignment) -> Iterator[Judged]:
@@ -91,6 +106,7 @@ def _one(scene: Matched, kind: str, alignment: Alignment) -> Iterator[Judged]:
     evidence = asked_again(evidence, scene.photos, alignment)
     error = float(np.median(errors.pose_deg))
     by_rule = alignment.cut_out or loosely_held(evidence) is not None
+    by_rule |= joined_by_one(alignment) is not None
     by_rule |= own and show_two_places(scene.photos, alignment)
     yield Judged(scene.name, kind, evidence, error, photo_deg, len(placed), by_rule)
 
@@ -159,6 +175,14 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.verdict", description=__doc__)
     parser.add_argument("scenes", nargs="+", type=Path, metavar="SCENE_DIR")
     parser.add_argument("--cache", type=Path, required=True, help="folder for what was matched")
+    parser.add_argument(
+        "--look-alikes",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="SCENE_DIR",
+        help="scenes of two places that look alike",
+    )
     parser.add_argument("--trials", type=int, default=6, help="parts taken of each scene")
     parser.add_argument(
         "--changes", nargs="+", choices=list(CHANGES), default=list(CHANGES), metavar="KIND"
@@ -170,6 +194,9 @@ def main(arguments: Sequence[str]) -> int:
     for source in sources:
         scenes += judged(source, given.trials, changes=given.changes)
         print(f"{source.name}: {len(scenes)} scenes so far", file=sys.stderr, flush=True)
+    for source in (matched(folder, given.cache) for folder in given.look_alikes):
+        scenes += judged_alike(source, given.trials)
+        sources.append(source)
     # Without a point nothing is fitted: such scenes are judged by a rule.
     scenes = [scene for scene in scenes if np.isfinite(scene.evidence.shift_deg)]
     if given.fit:

@@ -17,8 +17,8 @@ WRONG_DEG = 5.0
 DOUBTFUL = 0.5
 # How much weights per standard deviation are held to 0.
 RIDGE = 3.0
-# Scenes of this kind, which have matches taken away, are geometrically as right ones are.
-_ALIKE = "look-alikes"
+# Of two places that look alike; their geometry is as that of right ones is.
+ALIKE = "look-alikes"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Model:
 
 def fitted(scenes: Sequence[Judged]) -> Model:
     """Return the likeliest model; right and wrong scenes count alike, as classes."""
-    scenes = [scene for scene in scenes if not scene.by_rule and scene.kind != _ALIKE]
+    scenes = [scene for scene in scenes if not scene.by_rule and scene.kind != ALIKE]
     wrong = np.array([scene.error_deg > WRONG_DEG for scene in scenes])
     told = [signs(scene.evidence) for scene in scenes]
     count = min(len(one) for one in told)

@@ -190,28 +190,6 @@ def thinned(scene: Matched, rng: np.random.Generator) -> Matched:
     return replace(scene, matches=tuple(matches))
 
 
-def look_alike(scene: Matched, rng: np.random.Generator) -> Matched:
-    """Return two places that look alike: photos of the second are of the first, but share only one
-    side of the picture with photos of the first, and stand elsewhere.
-    """
-    second = np.arange(len(scene.photos)) % 2 == 1
-    turn = rotation_exp(np.array([[0.0, np.radians(rng.uniform(60, 180)), 0.0]]))[0]
-    poses = []
-    for pose, other in zip(scene.poses, second, strict=True):
-        moved = pose.copy()
-        if other:
-            moved[:3] = turn @ pose[:3]
-        poses.append(moved)
-    right = rng.random() < 0.5
-    matches = []
-    for m in scene.matches:
-        if second[m.i] != second[m.j]:
-            photo = scene.photos[m.i]
-            m = m.select((m.xy_i[:, 0] > photo.width / 2) == right)
-        matches.append(m)
-    return replace(scene, matches=tuple(matches), poses=tuple(poses))
-
-
 def same(scene: Matched, rng: np.random.Generator) -> Matched:
     """Return the scene as it is."""
     return scene
@@ -291,6 +269,5 @@ CHANGES = {
     "zooms": zoomed,
     "crops": cropped,
     "bent lens": bent,
-    "look-alikes": look_alike,
 }
 DISTURBED = ("moved", "turned", "mirrored", "swapped")

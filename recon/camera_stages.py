@@ -196,7 +196,7 @@ def solved_with_lenses(
         if always or options.lens == "auto":
             bent = inputs.work.once(
                 content_key(
-                    "fisheyes", 6, *found, matched.matches, options.align, always, options.seed
+                    "fisheyes", 7, *found, matched.matches, options.align, always, options.seed
                 ),
                 lambda: _without_priors(
                     as_fisheyes(
@@ -237,7 +237,7 @@ def solved_with_lenses(
             )
     with run.stage(f"Trying other focal lengths{place}"):
         better = inputs.work.once(
-            content_key("better start", 2, evidence, chosen, options.align, options.seed),
+            content_key("better start", 3, evidence, chosen, options.align, options.seed),
             lambda: _without_priors(
                 from_better_start(
                     inputs.photos,

@@ -309,7 +309,7 @@ def _first_verdict(inputs: Inputs, alignment: Alignment, options: Options) -> Ve
 
     names = [photo.name for photo in photos]
     depends_on = inputs.photo_keys, names, alignment, learned, poses, lenses, by_maps
-    return inputs.work.once(content_key("verdict", 9, *depends_on), judged)
+    return inputs.work.once(content_key("verdict", 10, *depends_on), judged)
 
 
 def _tell(verdict: Verdict | None, place: str) -> None:

@@ -139,10 +139,10 @@ def _errors_px(
 
 def one_place_length(alignment: Alignment) -> float:
     """Return how far apart cameras are, in scene units, that stand in one place all the same."""
-    return _ONE_PLACE * _distance(alignment)
+    return _ONE_PLACE * points_distance(alignment)
 
 
-def _distance(alignment: Alignment) -> float:
+def points_distance(alignment: Alignment) -> float:
     """Return how far points are from the cameras, typically; infinite where there are none."""
     points = alignment.tracks.points
     if len(points) == 0:

@@ -113,13 +113,18 @@ def _against(added: NDArray[np.int32], old: NDArray[np.int32]) -> bool:
 
 
 def _twice(triangles: NDArray[np.int32], before: int) -> NDArray[np.bool_]:
-    """Return which triangles (F,) have the vertices of another one, of those from ``before`` on."""
+    """Return which triangles (F,), the first ``before`` of them old, are another one's back.
+
+    Of a lone triangle, whose border was closed, only the back is named.
+    """
     near = np.flatnonzero(np.isin(triangles, triangles[before:]).all(axis=1))
     _, name, count = np.unique(
         np.sort(triangles[near], axis=1), axis=0, return_inverse=True, return_counts=True
     )
+    uses = np.bincount(triangles[:before].ravel(), minlength=int(triangles.max(initial=0)) + 1)
+    alone = (uses[triangles[near]] == 1).all(axis=1)
     twice = np.zeros(len(triangles), bool)
-    twice[near] = count[name.ravel()] > 1
+    twice[near] = (count[name.ravel()] > 1) & ~(alone & (near < before))
     return twice
 
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.distance import pdist
 
 from pointmap.camera import Array, Mask, rotation_angle_deg
 from pointmap.images import Photo
 from recon.alignment.compared_pictures import ComparedPictures
 from recon.alignment.division import best_division
 from recon.alignment.doppelgangers import suspicion
-from recon.alignment.explained import PairFits, pair_fits
+from recon.alignment.explained import PairFits, pair_fits, points_distance
 from recon.alignment.moving_things import MovingThings
 from recon.stage_results import Alignment
 from recon.verdict.second_motion import second_motion
@@ -28,6 +29,8 @@ _CONTRADICTS = 0.5
 # Matches that fit count so many times where a division of the photos is sought: of what repeats,
 # half of the pairs may contradict right cameras.
 _FITTING = 2.0
+# Of more photos some stand for all where every pair is looked at.
+_MANY = 200
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,9 @@ class SceneEvidence:
     contradict how two groups of photos stand to each other than twice those that fit it;
     ``second_motion``: matches of few photos that agree on another motion than the cameras', as a
     share of those that fit these; ``focal_spread``: how many times as long as the shortest focal
-    length the longest is (natural logarithm), of photos whose files tell none; ``moves``: cameras
-    stand apart; ``turn_deg``: how far photos turn.
+    length the longest is (natural logarithm), of photos whose files tell none; ``parallax_deg``:
+    how far apart the median pair of cameras is, seen from the points; ``moves``: cameras stand
+    apart; ``turn_deg``: how far photos turn.
 
     Of each photo (N,), NaN where it sees nothing: ``photo_explained``, ``photo_rotation_deg``,
     ``photo_direction_deg`` and ``photo_shift_deg``; and whether it was ``placed``.
@@ -64,6 +68,7 @@ class SceneEvidence:
     divided: float
     second_motion: float
     focal_spread: float
+    parallax_deg: float
     moves: bool
     turn_deg: float
     placed: Mask
@@ -100,6 +105,7 @@ def scene_evidence(
         divided=_divided(fits, len(photos)),
         second_motion=second_motion(photos, alignment),
         focal_spread=_focal_spread(photos, alignment),
+        parallax_deg=_parallax_deg(alignment),
         moves=bool(fits.moves.any()) or len(alignment.tracks.points) > 0,
         turn_deg=_turn_deg(alignment, fits),
         placed=np.array([pose is not None for pose in alignment.cam_to_world], bool),
@@ -125,6 +131,14 @@ def _focal_spread(photos: Sequence[Photo], alignment: Alignment) -> float:
         if alignment.cam_to_world[k] is not None and photo.exif_focal_px is None
     ]
     return float(np.ptp(logarithms)) if logarithms else 0.0
+
+
+def _parallax_deg(alignment: Alignment) -> float:
+    centres = np.array([pose[:3, 3] for pose in alignment.cam_to_world if pose is not None])
+    if len(centres) < 2:
+        return 0.0
+    some = centres[:: -(-len(centres) // _MANY)]
+    return float(np.degrees(np.median(pdist(some)) / points_distance(alignment)))
 
 
 def _turn_deg(alignment: Alignment, fits: PairFits) -> float:

@@ -21,6 +21,7 @@ def _judged(place: str, error_deg: float, observed_deg: float, again_deg: float 
         divided=0.0,
         second_motion=0.0,
         focal_spread=0.0,
+        parallax_deg=12.0,
         moves=True,
         turn_deg=10.0,
         placed=np.zeros(0, bool),

@@ -4,6 +4,7 @@ from fused_room import VOXEL, distance_to_room
 from synthetic import Shot, view_of
 
 from recon.fusion import FusionOptions, Surface, fuse_mesh, fuse_points, fuse_surface
+from recon.fusion.clean_mesh import clean
 from recon.scene import Mesh
 
 
@@ -91,6 +92,18 @@ def test_closed_holes_face_where_the_surface_around_them_does(shots: list[Shot])
     assert len(np.unique(inside, axis=0)) == len(inside)
     faces = np.sort(surface.mesh.faces, axis=1)
     assert len(np.unique(faces, axis=0)) == len(faces)
+
+
+def test_a_lone_triangle_is_no_hole() -> None:
+    import open3d as o3d
+
+    corners = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [9, 9, 9], [10, 9, 9], [9, 10, 9]])
+    faces = np.array([[0, 1, 2], [3, 4, 5]], np.int32)
+    surface = o3d.geometry.TriangleMesh(
+        o3d.utility.Vector3dVector(corners.astype(np.float64)), o3d.utility.Vector3iVector(faces)
+    )
+    mesh, _ = clean(surface, 1.0, FusionOptions())
+    np.testing.assert_array_equal(mesh.faces, faces)
 
 
 def _border_length(mesh: Mesh) -> int:

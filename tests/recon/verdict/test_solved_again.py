@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,21 @@ def test_what_comes_out_again_is_less_likely_wrong(right: Alignment) -> None:
     rising = [probability(deg) for deg in (0.15, 0.5, 2.0, 10.0, 60.0)]
     assert rising == sorted(rising)
     assert rising[0] < 0.5 < rising[-1]
+
+
+def test_where_photos_stand_close_together_another_direction_is_less_of_a_sign(
+    right: Alignment,
+) -> None:
+    evidence = replace(
+        scene_evidence(PHOTOS, right), error_deg=2.3, shift_deg=1.0, left=0.95, again_deg=6.0
+    )
+    centres = np.array([pose[:3, 3] for pose in right.cam_to_world if pose is not None])
+    distance = np.median(np.linalg.norm(right.tracks.points - np.median(centres, axis=0), axis=1))
+    apart = [np.linalg.norm(a - b) for a, b in combinations(centres, 2)]
+    assert evidence.parallax_deg == pytest.approx(np.degrees(np.median(apart) / distance))
+    likely = [probability_wrong(replace(evidence, parallax_deg=deg)) for deg in (1.0, 4.0, 40.0)]
+    assert likely == sorted(likely)
+    assert likely[0] < 0.5 < likely[2]
 
 
 def test_focal_lengths_that_exif_tells_are_not_put_in_doubt(stuck: Alignment) -> None:
