@@ -31,6 +31,7 @@ from pointmap.other_contents import refuse_other_contents
 from pointmap.outside.regular_file import MAX_FILE_BYTES, open_regular
 from pointmap.raw_photos import BYTES_PER_PIXEL, develop, is_raw, reads_raw
 from pointmap.tiff_masks import mask_inside
+from pointmap.wide_tiff import read_wide_tiff, wide_tiff_tags
 
 MAX_MEGAPIXELS = 250
 """Larger declared sizes are refused before decoding, and so are those that would take more than
@@ -110,6 +111,13 @@ def open_picture(path: Path, formats: tuple[str, ...] = PHOTO_FORMATS) -> Iterat
                     raise UnusablePicture("camera raw, which pip install 'pointmap[raw]' reads")
                 stack.enter_context(_large_lock)
                 yield develop(file, min(1e6 * MAX_MEGAPIXELS, MAX_DECODED_BYTES / BYTES_PER_PIXEL))
+                return
+            if "TIFF" in formats and (tags := wide_tiff_tags(file)) is not None:
+                stack.enter_context(_large_lock)
+                image = read_wide_tiff(file, tags, MAX_DECODED_BYTES)
+                # Few programs read it: like a turned one, it needs a copy for them.
+                image.info |= {_TURNED: True, _MASK: mask_inside(file)}
+                yield image
                 return
             with _own_size_limit():
                 # Without formats Pillow goes by content and hands EPS to Ghostscript, a program
@@ -248,8 +256,7 @@ def decode(image: Image.Image, width: int, height: int, orientation: int = 1) ->
     ``width``, ``height`` are those after ``orientation`` (EXIF, 1 to 8) is applied. Transparent
     pixels are laid over white, unless all are; of values of 16 bits, or of the 10, 12 or 14 that a
     sensor fills of them, the high 8 remain; CMYK, grey and palette pictures become RGB, colours of
-    another profile or of other code points (:mod:`pointmap.code_points`) sRGB. Raises
-    ``UnusablePicture`` for floating-point pixels, whose range nobody knows.
+    another profile or of other code points (:mod:`pointmap.code_points`) sRGB.
     """
     size = (height, width) if orientation >= 5 else (width, height)
     box: tuple[float, float, float, float] = (0, 0, *image.size)
@@ -303,8 +310,6 @@ def _filterable(image: Image.Image) -> Image.Image:
         return image.convert("RGBA").convert("RGB")
     if image.mode in ("RGB", "RGBA", "L", "LA", "CMYK"):
         return image
-    if image.mode == "F":
-        raise UnusablePicture("floating-point pixels; save it with 8 or 16 bits per channel")
     if image.mode == "I" or image.mode.startswith("I;16"):
         values = np.clip(np.asarray(image), 0, 65535)
         used = next(bits for bits in _GREY_BITS if values.max(initial=0) < 1 << bits)

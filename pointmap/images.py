@@ -24,7 +24,7 @@ from PIL import Image
 from pointmap.decoding import decode, is_invisible, open_picture, stored_turned, upright
 from pointmap.errors import InputError, UnusablePicture
 from pointmap.exif import read_exif
-from pointmap.left_out import live_movies, tell_left_out
+from pointmap.left_out import in_their_place, live_movies, tell_left_out
 from pointmap.masks import continued, opaque_pixels, read_mask, resized_mask
 from pointmap.outside.patterns import TooMany, matching_paths
 from pointmap.outside.regular_file import home_expanded
@@ -53,6 +53,8 @@ installed (:mod:`pointmap.raw_photos`)."""
 # files from a Mac bring along.
 _SYSTEM_FOLDERS = frozenset({"@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX"})
 MIN_SIDE_PX = 32
+# In so many steps the damaged part of a photo is left out.
+_SOUND_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,9 @@ class Photo:
     setting, as far as the files tell, and share a focal length; ``video``: the file name of the
     video that it is a frame of, or None; ``mask``: a picture that is 0 where the photo is to be
     ignored (:mod:`pointmap.masks`), or None; ``turned``: whether the file holds the picture turned
-    or mirrored, whoever makes it upright (the decoder does that for TIFF).
+    or mirrored, whoever makes it upright (the decoder does that for TIFF); ``sound_share``: which
+    part of its height, from the top as it is stored, counts: the rest is damaged
+    (:mod:`pointmap.damaged_jpegs`).
     """
 
     path: Path
@@ -80,6 +84,7 @@ class Photo:
     video: str | None = None
     mask: Path | None = None
     turned: bool = False
+    sound_share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -169,20 +174,31 @@ def _files_of(inputs: Iterable[str | Path], recursive: bool) -> tuple[list[Path]
     other files.
     """
     inputs = list(inputs)
-    files: dict[Path, Path] = {}
-    others: dict[Path, Path] = {}
+    files: dict[str, Path] = {}
+    others: dict[str, Path] = {}
     for given in inputs:
         taken, left = _expand(str(given), recursive)
-        files |= {path.resolve(): path for path in taken if path.resolve() not in files}
-        others |= {path.resolve(): path for path in left}
+        for path in taken:
+            place = _place(path)
+            # Of a photo and links to it the photo itself has the name that others know.
+            if place not in files or (files[place].is_symlink() and not path.is_symlink()):
+                files[place] = path
+        others |= {_place(path): path for path in left}
+    left_out = [path for at, path in others.items() if at not in files]
     if not files:
         where = f" found in {', '.join(str(given) for given in inputs)}" if inputs else " given"
         deeper = "" if recursive else " (with --recursive also of subfolders)"
         extensions = " ".join(sorted(extension[1:] for extension in PHOTO_EXTENSIONS))
         raise InputError(
-            f"no photos{where}; name videos, or files or folders{deeper} with {extensions}"
+            f"no photos{where}{in_their_place(left_out)}; name videos, or files or folders{deeper} "
+            f"with {extensions}"
         )
-    return list(files.values()), [path for at, path in others.items() if at not in files]
+    return list(files.values()), left_out
+
+
+def _place(path: Path) -> str:
+    """Return where a file lies, whatever links lead there."""
+    return os.path.realpath(path)
 
 
 def _expand(given: str, recursive: bool) -> tuple[list[Path], list[Path]]:
@@ -193,9 +209,15 @@ def _expand(given: str, recursive: bool) -> tuple[list[Path], list[Path]]:
             # Patterns match nothing in a folder that may not be listed.
             os.scandir(path).close()
             pattern = glob.escape(str(path)) + ("/**/*" if recursive else "/*")
-            found = _visible(matching_paths(pattern))
-            inside = [p for p in found if _SYSTEM_FOLDERS.isdisjoint(p.relative_to(path).parts)]
-            taken = _photos_among(inside)
+            found, unseen = matching_paths(pattern)
+            links = [p for p in found if p.is_symlink() and _is_called_photo(p)]
+            dead = sorted((p for p in links if not p.exists()), key=natural_key)
+            inside = [
+                p
+                for p in (*_visible(found), *dead, *_elsewhere(unseen, path))
+                if _SYSTEM_FOLDERS.isdisjoint(p.relative_to(path).parts)
+            ]
+            taken = [p for p in _photos_among(inside) if p.is_file()]
             return taken, [other for other in inside if other not in set(taken)]
         if path.is_file():
             return [path], []
@@ -206,7 +228,7 @@ def _expand(given: str, recursive: bool) -> tuple[list[Path], list[Path]]:
     if not glob.has_magic(given):
         raise InputError(f"{given} does not exist")
     try:
-        matches = matching_paths(str(path))
+        matches, unseen = matching_paths(str(path))
     except TooMany:
         raise InputError(
             f"{given} leads through more files than can be looked at: name the folder of the photos"
@@ -214,7 +236,14 @@ def _expand(given: str, recursive: bool) -> tuple[list[Path], list[Path]]:
     if not matches:
         raise InputError(f"no file matches {given}")
     files = _visible(matches)
-    return [f for f in files if is_video(f)] if is_video(path) else _photos_among(files), []
+    taken = [f for f in files if is_video(f)] if is_video(path) else _photos_among(files)
+    return taken, unseen
+
+
+def _elsewhere(folders: Sequence[Path], folder: Path) -> list[Path]:
+    """Return the folders but links to what a ``folder`` holds, which is looked into in any case."""
+    whole = _place(folder)
+    return [f for f in folders if not (f.is_symlink() and Path(_place(f)).is_relative_to(whole))]
 
 
 def _visible(paths: Iterable[Path]) -> list[Path]:
@@ -225,11 +254,15 @@ def _visible(paths: Iterable[Path]) -> list[Path]:
 
 def _photos_among(files: Sequence[Path]) -> list[Path]:
     """Return those called as photos; a raw file only where there is no photo of its name."""
-    photos = {path for path in files if path.suffix.lower() in PHOTO_EXTENSIONS}
+    photos = {path for path in files if _is_called_photo(path)}
     if reads_raw():
         developed = {(path.parent, path.stem) for path in photos}
         photos |= {p for p in files if is_raw(p) and (p.parent, p.stem) not in developed}
     return [path for path in files if path in photos]
+
+
+def _is_called_photo(path: Path) -> bool:
+    return path.suffix.lower() in PHOTO_EXTENSIONS
 
 
 def natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
@@ -242,7 +275,8 @@ def open_photos(paths: Sequence[Path]) -> tuple[list[Photo], list[Rejected]]:
     """Check each file by decoding it once, small, and describe what is usable.
 
     Nothing is raised for a bad file: it comes back as :class:`Rejected`, the order of the others
-    is kept. Damage that a decoder tolerates (a wrong byte amid a JPEG) is not noticed.
+    is kept. Damage that a decoder tolerates (a wrong byte amid a JPEG) is not noticed
+    (:mod:`pointmap.damaged_jpegs` does).
     """
     photos: list[Photo] = []
     rejected: list[Rejected] = []
@@ -344,6 +378,9 @@ def load_photo(photo: Photo, *, long_side: int, multiple: int = 1) -> ResizedPho
             parts.append(read_mask(photo.mask, (photo.width, photo.height), photo.orientation))
         except UnusablePicture as error:
             raise InputError(f"{photo.mask}: {error}") from error
+    if photo.sound_share < 1:
+        rows = np.arange(_SOUND_ROWS) < photo.sound_share * _SOUND_ROWS
+        parts.append(upright(np.tile(rows[:, None], 8), photo.orientation))
     inside = without_bars(pixels)
     if inside is not None:
         parts.append(inside)

@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 # Pictures that Python's table of types does not know.
 _MORE_PICTURES = frozenset({".exr", ".hdr", ".jxl", ".psd", ".tga", ".dds", ".insp", ".mpo"})
+_ARCHIVES = frozenset({".zip", ".rar", ".7z", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".cbz"})
 
 
 def live_movies(files: Collection[Path]) -> set[Path]:
@@ -39,9 +40,16 @@ def tell_left_out(others: Iterable[Path], movies: Iterable[Path], taken: Collect
     beside = {(path.parent, path.stem) for path in taken}
     films, live = list[Path](), list(movies)
     doubles, raw, unknown = list[Path](), list[Path](), list[Path]()
+    dead, folders, archives = list[Path](), list[Path](), list[Path]()
     for path in others:
         suffix, has_photo = path.suffix.lower(), (path.parent, path.stem) in beside
-        if suffix in VIDEO_EXTENSIONS:
+        if path.is_dir():
+            folders.append(path)
+        elif not path.exists():
+            dead.append(path)
+        elif suffix in _ARCHIVES:
+            archives.append(path)
+        elif suffix in VIDEO_EXTENSIONS:
             (live if suffix == ".mov" and has_photo else films).append(path)
         elif suffix in RAW_EXTENSIONS:
             (doubles if has_photo else raw).append(path)
@@ -68,8 +76,27 @@ def tell_left_out(others: Iterable[Path], movies: Iterable[Path], taken: Collect
             "%s left out; pip install 'pointmap[raw]' reads such files: %s",
             *_named(raw, "camera raw file"),
         )
+    if dead:
+        logger.warning("%s left out, as links that lead nowhere: %s", *_named(dead, "photo"))
+    if folders:
+        logger.warning(
+            "%s left out, a link or not to be listed: %s; name it to use its photos",
+            *_named(folders, "folder"),
+        )
+    if archives:
+        logger.warning("%s left out; unpack to use what it holds: %s", *_named(archives, "archive"))
     if unknown:
         logger.warning("%s left out, of a kind that is not read: %s", *_named(unknown, "picture"))
+
+
+def in_their_place(others: Iterable[Path]) -> str:
+    """Return in brackets what a folder without photos holds that may stand for some, or nothing."""
+    others = list(others)
+    dead = [path for path in others if not path.exists()]
+    archives = [path for path in others if path.suffix.lower() in _ARCHIVES]
+    said = [f"unpack {some_of([path.name for path in archives])} first"] if archives else []
+    said += [f"the link {dead[0].name} leads nowhere"] if dead else []
+    return f" ({'; '.join(said)})" if said else ""
 
 
 def _is_picture(path: Path) -> bool:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
-
-from PIL import TiffImagePlugin
 
 from pointmap.errors import UnusablePicture
 from pointmap.outside.regular_file import open_regular
+from pointmap.wide_tiff import first_tags, unread_tiff
 
 _OTHER_KINDS = {
     b"\xff\x0a": "JPEG XL",
@@ -22,10 +20,15 @@ _OTHER_KINDS = {
     b"P5": "PGM",
     b"P6": "PPM",
 }
+_ARCHIVES = (b"PK\x03\x04", b"Rar!", b"7z\xbc\xaf\x27\x1c", b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 _FILMS = (b"isom", b"iso2", b"mp41", b"mp42", b"qt  ", b"avc1", b"M4V ", b"3gp4", b"3gp5")
 _LOOKED_AT = 2**16
 _TIFF = (b"II*\0", b"MM\0*")
-_BITS_PER_SAMPLE, _COMPRESSION, _SAMPLE_FORMAT, _FLOATS = 258, 259, 339, 3
+
+
+def _is_film(start: bytes) -> bool:
+    """Return whether a file begins as Matroska, WebM or AVI."""
+    return start.startswith(b"\x1a\x45\xdf\xa3") or (start[:4], start[8:12]) == (b"RIFF", b"AVI ")
 
 
 def refuse_other_contents(path: Path) -> None:
@@ -37,7 +40,9 @@ def refuse_other_contents(path: Path) -> None:
     for begins, kind in _OTHER_KINDS.items():
         if start.startswith(begins):
             raise UnusablePicture(f"of a kind that is not read ({kind}); save it as JPEG or PNG")
-    if start[4:8] == b"ftyp" and start[8:12] in _FILMS:
+    if start.startswith(_ARCHIVES):
+        raise UnusablePicture("an archive; unpack it, and name the folder that comes out")
+    if (start[4:8] == b"ftyp" and start[8:12] in _FILMS) or _is_film(start):
         raise UnusablePicture("a film under a picture's name; call it .mp4 or .mov")
     if start.startswith(b"version https://git-lfs"):
         raise UnusablePicture("a pointer of Git LFS, not the photo; fetch that with git lfs pull")
@@ -52,19 +57,8 @@ def refuse_other_contents(path: Path) -> None:
 def _refuse_tiff(path: Path) -> None:
     """Raise ``UnusablePicture`` with what is unusual about a TIFF, if its tags tell."""
     try:
-        with open_regular(path) as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
-            file.seek(tags.next)
-            tags.load(file)
-        floats = _FLOATS in tags.get(_SAMPLE_FORMAT, ())
-        bits, compression = tags[_BITS_PER_SAMPLE], tags.get(_COMPRESSION, 1)
-        channels, most = len(bits), max(bits)
+        with open_regular(path) as file:
+            refusal = unread_tiff(first_tags(file))
     except Exception:  # Pillow raises anything on damaged tags
         return
-    if floats:
-        raise UnusablePicture("floating-point pixels; save it with 8 or 16 bits per channel")
-    raise UnusablePicture(
-        f"a TIFF of a kind that is not read ({channels} channels of {most} bits, compression "
-        f"{compression}); save it with 8 or 16 bits per channel, uncompressed or LZW"
-    )
+    raise refusal

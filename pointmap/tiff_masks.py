@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
+from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
@@ -17,8 +18,7 @@ from PIL import Image
 # NewSubfileType with its bit for masks, ImageWidth and ImageLength, PhotometricInterpretation.
 _KIND, _IS_MASK, _WIDTH, _HEIGHT, _PHOTOMETRIC = 254, 4, 256, 257, 262
 _MASK, _BLACK_IS_ZERO = 4, 1
-_CLASSIC = 42
-_NUMBERS = {3: "H", 4: "I"}
+_NUMBERS = {3: "H", 4: "I", 16: "Q"}
 # Smaller versions of a picture, and their masks, may follow.
 _MOST_PICTURES = 32
 
@@ -37,17 +37,33 @@ def mask_inside(file: IO[bytes]) -> NDArray[np.bool_] | None:
         file.seek(0)
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """Where the numbers of a TIFF stand: in ``struct``'s letters and bytes."""
+
+    order: str
+    first: int
+    count: str
+    entry: int
+    value: int
+    place: str
+
+
+# By version: TIFF 6.0, page 13, and BigTIFF, whose places in the file have 8 bytes.
+_LAYOUTS = {42: (4, "H", 12, 8, "I"), 43: (8, "Q", 20, 12, "Q")}
+
+
 def _mask(file: IO[bytes]) -> NDArray[np.bool_] | None:
-    head = file.read(8)
+    head = file.read(16)
     order = "<" if head[:2] == b"II" else ">"
-    version, place = struct.unpack_from(f"{order}HI", head, 2)
-    if version != _CLASSIC:
-        return None
+    (version,) = struct.unpack_from(f"{order}H", head, 2)
+    layout = _Layout(order, *_LAYOUTS[version])
+    (place,) = struct.unpack_from(f"{order}{layout.place}", head, layout.first)
     size = None
     for _ in range(_MOST_PICTURES):
         if not place:
             return None
-        tags, following = _directory(file, place, order)
+        tags, following = _directory(file, place, layout)
         own = tuple(tags[tag][0] for tag in (_WIDTH, _HEIGHT))
         size = size or own
         if own == size and tags.get(_KIND, (0, 0))[0] & _IS_MASK:
@@ -58,24 +74,30 @@ def _mask(file: IO[bytes]) -> NDArray[np.bool_] | None:
     photometric, at = tags[_PHOTOMETRIC]
     file.seek(0)
     data = bytearray(file.read())
-    struct.pack_into(f"{order}I", data, 4, place)
+    struct.pack_into(f"{order}{layout.place}", data, layout.first, place)
     if photometric == _MASK:
         struct.pack_into(f"{order}H", data, at, _BLACK_IS_ZERO)
     with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:  # noqa: TID251
         return np.asarray(image) > 0
 
 
-def _directory(file: IO[bytes], place: int, order: str) -> tuple[dict[int, tuple[int, int]], int]:
+def _directory(
+    file: IO[bytes], place: int, layout: _Layout
+) -> tuple[dict[int, tuple[int, int]], int]:
     """Return {tag: its number, and where that stands in the file} of a picture, and where the next
     picture's tags are; of tags that are one number.
     """
     file.seek(place)
-    (entries,) = struct.unpack(f"{order}H", file.read(2))
-    data = file.read(12 * entries + 4)
+    first = place + struct.calcsize(layout.count)
+    (entries,) = struct.unpack(f"{layout.order}{layout.count}", file.read(first - place))
+    end = layout.entry * entries
+    data = file.read(end + struct.calcsize(layout.place))
     tags = {}
-    for at in range(0, 12 * entries, 12):
-        tag, kind, length = struct.unpack_from(f"{order}HHI", data, at)
+    for at in range(0, end, layout.entry):
+        form = f"{layout.order}HH{layout.place}"
+        tag, kind, length = struct.unpack_from(form, data, at)
         if length == 1 and kind in _NUMBERS:
-            (number,) = struct.unpack_from(f"{order}{_NUMBERS[kind]}", data, at + 8)
-            tags[tag] = number, place + 2 + at + 8
-    return tags, struct.unpack_from(f"{order}I", data, 12 * entries)[0]
+            value = at + layout.value
+            (number,) = struct.unpack_from(f"{layout.order}{_NUMBERS[kind]}", data, value)
+            tags[tag] = number, first + value
+    return tags, struct.unpack_from(f"{layout.order}{layout.place}", data, end)[0]

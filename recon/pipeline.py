@@ -46,7 +46,7 @@ from recon.two_view.cut_out_copies import without_cut_outs
 from recon.two_view.features import find_features
 from recon.two_view.learned_matching import match_by_model
 from recon.two_view.match_photos import match_photos
-from recon.two_view.mirrored_photos import without_mirrored
+from recon.two_view.mirrored_photos import tell_mirrored_group, without_mirrored
 from recon.verdict.judge import judge, judge_alike
 from recon.verdict.second_look import judge_again
 from recon.work.content_key import content_key
@@ -221,6 +221,9 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
             sum(map(len, groups)),
             "another place" if len(groups) == 1 else f"{len(groups)} other places",
         )
+    placed = [k for k, pose in enumerate(solved[1].cam_to_world) if pose is not None]
+    for group in groups:
+        tell_mirrored_group(inputs, matched.features, group, placed)
     further: list[Scene] = []
     for group in groups if options.all_scenes else ():
         place = f" of scene {len(further) + 2}"

@@ -19,24 +19,30 @@ class TooMany(Exception):
     """A pattern that leads through more folders than anybody keeps photos in."""
 
 
-def matching_paths(pattern: str) -> list[Path]:
-    """Return what matches a pattern of :mod:`glob`, ``**`` for any folders; not sorted.
+def matching_paths(pattern: str) -> tuple[list[Path], list[Path]]:
+    """Return what matches a pattern of :mod:`glob`, ``**`` for any folders, and the folders that
+    ``**`` did not look into; not sorted.
 
     As there, hidden names match only where the pattern says so. ``**`` does not follow links to
-    folders, which may lead round in a circle. Raises ``TooMany`` for a pattern that would never
-    end.
+    folders, which may lead round in a circle, and there may be no permission to list one. Raises
+    ``TooMany`` for a pattern that would never end.
     """
     parts = Path(pattern).parts
     budget = _Budget()
     if Path(pattern).is_absolute():
-        return list(dict.fromkeys(_matches(Path(parts[0]), parts[1:], budget)))
-    return list(dict.fromkeys(_matches(Path(), parts, budget)))
+        matches = _matches(Path(parts[0]), parts[1:], budget)
+    else:
+        matches = _matches(Path(), parts, budget)
+    return list(dict.fromkeys(matches)), list(dict.fromkeys(budget.unseen))
 
 
 class _Budget:
+    """What a search may still cost; ``unseen``: folders that it left out."""
+
     def __init__(self) -> None:
         self._left = MAX_ENTRIES
         self._end = time.monotonic() + MAX_SECONDS
+        self.unseen: list[Path] = []
 
     def spend(self) -> None:
         self._left -= 1
@@ -51,9 +57,15 @@ def _matches(folder: Path, parts: Sequence[str], budget: _Budget) -> Iterator[Pa
     part, rest = parts[0], parts[1:]
     if part == "**":
         yield from _matches(folder, rest, budget)
+        if not os.access(folder, os.R_OK | os.X_OK):
+            budget.unseen.append(folder)
         for entry in _entries(folder, budget):
-            if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
                 yield from _matches(folder / entry.name, parts, budget)
+            elif entry.is_symlink() and _leads_elsewhere(folder / entry.name):
+                budget.unseen.append(folder / entry.name)
     elif glob.has_magic(part):
         for entry in _entries(folder, budget):
             visible = part.startswith(".") or not entry.name.startswith(".")
@@ -61,6 +73,12 @@ def _matches(folder: Path, parts: Sequence[str], budget: _Budget) -> Iterator[Pa
                 yield from _matches(folder / entry.name, rest, budget)
     elif os.path.lexists(folder / part):
         yield from _matches(folder / part, rest, budget)
+
+
+def _leads_elsewhere(link: Path) -> bool:
+    """Return whether a link leads to a folder that it does not lie in."""
+    target = os.path.realpath(link)
+    return os.path.isdir(target) and not Path(os.path.realpath(link.parent)).is_relative_to(target)
 
 
 def _entries(folder: Path, budget: _Budget) -> Iterator[os.DirEntry[str]]:

@@ -72,6 +72,9 @@ def read_colmap_cameras(folder: Path) -> dict[str, Camera]:
         if unknown:
             raise ValueError(f"no camera for {unknown[0]}")
         poses = {image.name: _cam_to_world(image) for image in images}
+        if len(poses) < len(images):
+            names = [image.name for image in images]
+            raise ValueError(f"{next(n for n in names if names.count(n) > 1)} is in it twice")
     except (OSError, ValueError, struct.error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(

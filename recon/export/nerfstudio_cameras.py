@@ -32,6 +32,8 @@ from recon.export.nerfstudio import OPENGL_TO_OPENCV
 # one list in this order.
 _COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2")
 _LIST = "distortion_params"
+# Some programs write null for what has its usual value.
+_MAY_BE_NULL = (*_COEFFICIENTS, _LIST, "cx", "cy", "camera_model")
 _PANORAMA = "EQUIRECTANGULAR"
 
 
@@ -46,6 +48,7 @@ def read_transforms(path: Path, data: Mapping[str, Any]) -> dict[str, ListedCame
     """
     frames = data.get("frames")
     cameras: dict[str, ListedCamera] = {}
+    told: dict[str, dict[str, Any]] = {}
     try:
         if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
             raise ValueError("no frames")
@@ -53,7 +56,12 @@ def read_transforms(path: Path, data: Mapping[str, Any]) -> dict[str, ListedCame
             name = frame.get("file_path")
             if not isinstance(name, str):
                 raise ValueError("a frame without file_path")
-            cameras[name] = _listed(path, name, {**data, **frame})
+            said = {**data, **frame}
+            for unsaid in [key for key in _MAY_BE_NULL if said.get(key, 0) is None]:
+                del said[unsaid]
+            if name in cameras and said != told[name]:
+                raise InputError(f"{path} describes {name} twice, in two ways: leave one of them")
+            cameras[name], told[name] = _listed(path, name, said), said
     except ValueError as error:
         raise InputError(
             f"{path} is not a transforms.json ({error}): it needs frames with file_path and "
@@ -77,7 +85,7 @@ def _listed(path: Path, name: str, said: Mapping[str, Any]) -> ListedCamera:
         lens = None if intrinsics is None else _lens(said)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-    if said.get("camera_model") == _PANORAMA:
+    if _model(said) == _PANORAMA:
         raise InputError(
             f"{path}: {name} is a panorama, which no lens takes: cut it into perspective views"
             " first (colmap's panorama_sfm.py does)"
@@ -125,9 +133,7 @@ def _lens(said: Mapping[str, Any]) -> Lens | None:
 
     An OPENCV with a third coefficient is a FULL_OPENCV; of nerfstudio's fourth COLMAP knows none.
     """
-    # instant-ngp has a flag instead of a model.
-    usual = "OPENCV_FISHEYE" if said.get("is_fisheye") is True else "OPENCV"
-    model = str(said.get("camera_model", usual))
+    model = _model(said)
     if model not in MODELS:
         return None
     if _LIST in said:
@@ -148,6 +154,16 @@ def _lens(said: Mapping[str, Any]) -> Lens | None:
     elif any(values[n] for n in _COEFFICIENTS if n not in MODELS[model]):
         return None
     return checked_lens(model, [values[n] for n in MODELS[model]])
+
+
+def _model(said: Mapping[str, Any]) -> str:
+    """Return the name of a frame's model of lenses, in capitals."""
+    if "camera_model" in said:
+        return str(said["camera_model"]).upper()
+    # instant-ngp has flags instead, and coefficients of a model that nobody else has.
+    flags = {"is_fisheye": "OPENCV_FISHEYE", "latlong": _PANORAMA, "equirectangular": _PANORAMA}
+    flags |= {"orthographic": "ORTHOGRAPHIC", "ftheta_p0": "FTHETA"}
+    return next((model for flag, model in flags.items() if said.get(flag)), "OPENCV")
 
 
 def _intrinsics(said: Mapping[str, Any], size: tuple[int, int] | None) -> Array | None:

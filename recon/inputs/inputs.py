@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pointmap.camera import Mask
+from pointmap.damaged_jpegs import damage_of_jpegs
 from pointmap.errors import InputError, number_of, some_of
 from pointmap.file_digest import file_sha256
 from pointmap.images import (
@@ -73,7 +74,16 @@ class Inputs:
         Raises ``InputError`` for a file that has become unreadable meanwhile.
         """
         return tuple(
-            content_key("photo", 6, digest, mask, photo.camera_key, photo.exif_focal_px, *still)
+            content_key(
+                "photo",
+                7,
+                digest,
+                mask,
+                photo.camera_key,
+                photo.exif_focal_px,
+                photo.sound_share,
+                *still,
+            )
             for photo, (_, digest), mask, still in zip(
                 self.photos, self._contents, self._masks, self._still_parts, strict=True
             )
@@ -338,10 +348,32 @@ def open_usable(
             if rejected
             else "no photo found; give photo files or a folder that holds some"
         )
+    opened = _without_damage(opened)
     videos = {frame: video for video, some in (frames or {}).items() for frame in some}
     return [
         as_frame(photo, videos[photo.path].name) if photo.path in videos else photo
         for photo in opened
+    ]
+
+
+def _without_damage(photos: Sequence[Photo]) -> list[Photo]:
+    """Return the photos, of JPEGs that are damaged inside only what is above the damage; warn."""
+    damage = damage_of_jpegs([photo.path for photo in photos])
+    damaged = [
+        f"{photo.name} ({found.words})"
+        for photo, found in zip(photos, damage, strict=True)
+        if found is not None
+    ]
+    if damaged:
+        logger.warning(
+            "%s damaged inside: from there on they may be grey, shifted or of wrong colours, and "
+            "are ignored where that shows; copy from the camera again: %s",
+            number_of(len(damaged), "photo is", "photos are"),
+            some_of(damaged),
+        )
+    return [
+        photo if found is None else replace(photo, sound_share=found.share)
+        for photo, found in zip(photos, damage, strict=True)
     ]
 
 

@@ -21,6 +21,7 @@ from pointmap.camera import Array, pinhole, pixel_rays, project
 from pointmap.errors import InputError, number_of, some_of
 from pointmap.images import PHOTO_EXTENSIONS
 from pointmap.lens import Lens
+from pointmap.outside.regular_file import read_regular
 from pointmap.photo_names import composed
 from recon.export.cameras_json import ListedCamera, listed_cameras, units_of, world_of
 from recon.export.json_file import read_json
@@ -398,13 +399,21 @@ def _read_object(path: Path) -> dict[str, Any]:
         return read_json(path)
     except InputError as error:
         there = os.path.exists(path)
-        if there and path.suffix.lower() == ".json":
+        if there and path.suffix.lower() == ".json" and not _is_list(path):
             raise
         raise InputError(
             f"{path} {'is no file of cameras' if there else 'does not exist'}: give a "
             "cameras.json, a transforms.json or the folder of a COLMAP model, such as "
             "colmap/sparse/0"
         ) from error
+
+
+def _is_list(path: Path) -> bool:
+    """Return whether a file of JSON holds a list, as cameras of other programs do."""
+    try:
+        return read_regular(path).lstrip()[:1] == b"["
+    except OSError:
+        return False
 
 
 def _rigid(pose: Array, place: str) -> Array:

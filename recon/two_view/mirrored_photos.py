@@ -49,6 +49,40 @@ def without_mirrored(
     return without_photos(inputs, features, matches, mirrored)
 
 
+def tell_mirrored_group(
+    inputs: Inputs, features: Sequence[PhotoFeatures], group: Sequence[int], scene: Sequence[int]
+) -> None:
+    """Warn if a ``group`` of photos that nothing ties to those of the ``scene`` matches them once
+    it is mirrored. Which of the two was mirrored, and whether the thing itself is symmetrical,
+    nobody can tell.
+    """
+    names = [item_key(features, k) for k in range(len(features))]
+    key = content_key("mirrored group", 1, names, list(group), list(scene))
+    if inputs.work.once(key, lambda: _is_mirrored_group(features, group, scene)):
+        logger.warning(
+            "%d photos, %s among them, match the scene when they are mirrored: flip them, or the "
+            "others, whichever were mirrored",
+            len(group),
+            inputs.photos[group[0]].name,
+        )
+
+
+def _is_mirrored_group(
+    features: Sequence[PhotoFeatures], group: Sequence[int], scene: Sequence[int]
+) -> bool:
+    """Return whether some of a group have many times as many matches with photos of the scene when
+    they are mirrored.
+    """
+    turned = as_taken = 0
+    placed = np.asarray(scene)
+    for photo in group[:: -(-len(group) // _PARTNERS**2)]:
+        partners = placed[np.argsort(np.abs(placed - photo), kind="stable")[: _PARTNERS**2]]
+        own = features[photo].descriptors
+        turned += _most_matches(mirrored_descriptors(own), features, partners)
+        as_taken += _most_matches(own, features, partners)
+    return turned >= max(_ENOUGH, _MORE * as_taken)
+
+
 def _most_matches(
     descriptors: NDArray[np.float32], features: Sequence[PhotoFeatures], photos: Iterable[int]
 ) -> int:

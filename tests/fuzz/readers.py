@@ -53,6 +53,7 @@ PHOTO_FORMATS: dict[str, tuple[str, dict[str, object]]] = {
     "png": ("PNG", {}),
     "webp": ("WEBP", {"method": 0}),
     "tif": ("TIFF", {"compression": "tiff_lzw"}),
+    "float.tif": ("TIFF", {}),
     "heic": ("HEIF", {}),
     "bmp": ("BMP", {}),
     "gif": ("GIF", {}),
@@ -89,7 +90,11 @@ def photo_reader(ending: str) -> Reader:
             import pillow_heif
 
             pillow_heif.register_heif_opener()
+        if ending == "float.tif":
+            picture = Image.fromarray(np.asarray(picture.convert("L"), np.float32) / 255)
         picture.save(folder / f"a.{ending}", kind, **extra, **options)
+        if ending == "float.tif":
+            return [f"a.{ending}"]
         picture.convert("P" if kind != "HEIF" else "L").convert(
             "L" if kind in ("JPEG", "WEBP", "HEIF") else "P"
         ).save(folder / f"b.{ending}", kind, **options)

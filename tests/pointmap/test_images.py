@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import sys
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -242,7 +243,7 @@ def test_bad_files_are_named_and_the_rest_goes_on(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
     Image.new("RGB", (500, 31)).save(tmp_path / "strip.png")
-    Image.fromarray(np.zeros((50, 50), np.float32)).save(tmp_path / "float.tif")
+    Image.fromarray(np.full((50, 50), 20, np.float32)).save(tmp_path / "float.tif")
     good = [save(tmp_path / f"good{n}.jpg", noise) for n in (1, 2)]
 
     bad = sorted(set(tmp_path.iterdir()) - set(good))
@@ -336,6 +337,66 @@ def test_find_photos_in_folders_patterns_and_files(
     (tmp_path / "bare").mkdir()
     with pytest.raises(InputError, match="no photos found in"):
         find_photos([tmp_path / "bare"])
+
+
+def test_links_lead_to_photos_once_and_those_that_lead_nowhere_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "photos/sub").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    photo = save(tmp_path / "photos/b.jpg", np.zeros((50, 60, 3), np.uint8))
+    for name, target in {
+        "a.jpg": "b.jpg",
+        "c.jpg": "b.jpg",
+        "gone.jpg": "nowhere.jpg",
+        "round.jpg": "round.jpg",
+        "loop": ".",
+        "other": "../elsewhere",
+        "sub/up": "..",
+    }.items():
+        (tmp_path / "photos" / name).symlink_to(target)
+    assert find_photos([tmp_path / "photos"]) == [photo]
+    assert caplog.messages == [
+        "2 photos are left out, as links that lead nowhere: gone.jpg, round.jpg"
+    ]
+    caplog.clear()
+    assert find_photos([tmp_path / "photos"], recursive=True) == [photo]
+    assert caplog.messages[1:] == [
+        "1 folder is left out, a link or not to be listed: other; name it to use its photos"
+    ]
+    photo.unlink()
+    with pytest.raises(
+        InputError, match=r"no photos found in .*\(the link .*\.jpg leads nowhere\)"
+    ):
+        find_photos([tmp_path / "photos"])
+
+
+def test_a_subfolder_that_may_not_be_listed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "closed").mkdir()
+    photo = save(tmp_path / "a.jpg", np.zeros((50, 60, 3), np.uint8))
+    # Whoever runs the tests may be allowed everything.
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed")
+    for given in (tmp_path, tmp_path / "**/*.jpg"):
+        caplog.clear()
+        assert find_photos([given], recursive=True) == [photo]
+        assert ["closed" in said for said in caplog.messages] == [True]
+
+
+def test_archives_are_named_with_what_to_do(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    archive = tmp_path / "trip.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a.jpg", b"")
+    with pytest.raises(InputError, match=r"no photos found in .* \(unpack trip\.zip first\)"):
+        find_photos([tmp_path])
+    _, (rejected,) = open_photos([archive])
+    assert rejected.reason.startswith("an archive; unpack it")
+    save(tmp_path / "a.jpg", np.zeros((50, 60, 3), np.uint8))
+    find_photos([tmp_path])
+    assert caplog.messages == ["1 archive is left out; unpack to use what it holds: trip.zip"]
 
 
 def test_frames_stand_in_for_a_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,9 +61,13 @@ def test_colours_of_few_bits_in_sixteen_are_not_dark(
     assert np.abs(read(path).astype(int) - ramp()).max() <= 1
 
 
-@pytest.mark.parametrize("compression", [None, "tiff_deflate"])
+@pytest.mark.parametrize(
+    ("compression", "big"), [(None, False), ("tiff_deflate", False), (None, True)]
+)
 @pytest.mark.parametrize("mode", ["1", "L"])
-def test_a_mask_inside_a_tiff_is_a_mask(mode: str, compression: str | None, tmp_path: Path) -> None:
+def test_a_mask_inside_a_tiff_is_a_mask(
+    compression: str | None, big: bool, mode: str, tmp_path: Path
+) -> None:
     keep = np.zeros((HEIGHT, WIDTH), bool)
     keep[:, WIDTH // 2 :] = True
     mask = Image.fromarray(keep) if mode == "1" else Image.fromarray(255 * keep.astype(np.uint8))
@@ -71,19 +75,114 @@ def test_a_mask_inside_a_tiff_is_a_mask(mode: str, compression: str | None, tmp_
     # NewSubfileType and PhotometricInterpretation of a mask; a smaller version lies in between.
     pages = [Image.fromarray(ramp()[::2, ::2]), mask]
     pages[1].encoderinfo = {"tiffinfo": {254: 4, 262: 4}}  # type: ignore[attr-defined]
-    Image.fromarray(ramp()).save(path, save_all=True, append_images=pages, compression=compression)
+    more = {"save_all": True, "append_images": pages, "compression": compression}
+    Image.fromarray(ramp()).save(path, big_tiff=big, **more)
     (photo,), _ = open_photos([path])
     loaded = load_photo(photo, long_side=WIDTH)
     assert loaded.usable is not None and np.array_equal(loaded.usable, keep)
     assert np.abs(loaded.pixels.astype(int) - ramp())[keep].max() <= 1
     # What follows the picture may be anything.
     data = bytearray(path.read_bytes())
-    (first,) = struct.unpack_from("<I", data, 4)
-    (entries,) = struct.unpack_from("<H", data, first)
-    struct.pack_into("<I", data, first + 2 + 12 * entries, len(data) - 3)
+    (first,) = struct.unpack_from("<Q" if big else "<I", data, 8 if big else 4)
+    (entries,) = struct.unpack_from("<Q" if big else "<H", data, first)
+    after = first + (8 + 20 * entries if big else 2 + 12 * entries)
+    struct.pack_into("<Q" if big else "<I", data, after, len(data) - 3)
     path.write_bytes(data)
     (photo,), _ = open_photos([path])
     assert load_photo(photo, long_side=WIDTH).usable is None
+
+
+def tiff_of(
+    samples: bytes, bits: int, kind: int, channels: int = 3, more: dict[int, int] | None = None
+) -> bytes:
+    """Return a TIFF of ``ramp``'s size with SampleFormat ``kind``: 1 whole, 2 signed, 3 float."""
+    values = {256: [WIDTH], 257: [HEIGHT], 258: [bits] * channels, 259: [1], 273: [0]}
+    values |= {262: [2 if channels > 2 else 1], 277: [channels], 278: [HEIGHT]}
+    values |= {279: [len(samples)], 284: [1], 339: [kind] * channels}
+    values |= {tag: [value] for tag, value in (more or {}).items()}
+    start = 10 + 12 * len(values) + 4
+    values[273] = [start + 12 * channels]
+    tags, lists = b"", b""
+    for tag, numbers in sorted(values.items()):
+        data = struct.pack(f"<{len(numbers)}H" if tag not in (273, 279) else "<I", *numbers)
+        if len(data) > 4:
+            lists, data = lists + data, struct.pack("<I", start + len(lists))
+        form = 4 if tag in (273, 279) else 3
+        tags += struct.pack("<HHI", tag, form, len(numbers)) + data.ljust(4, b"\0")
+    head = b"II*\0" + struct.pack("<IH", 8, len(values))
+    return head + tags + bytes(4) + lists.ljust(12 * channels, b"\0") + samples
+
+
+def packed(values: np.ndarray, bits: int) -> bytes:
+    """Return values (h, w, c) of so many bits, one after the other in each row."""
+    ones = values.reshape(HEIGHT, -1, 1) >> np.arange(bits - 1, -1, -1) & 1
+    return np.packbits(ones.reshape(HEIGHT, -1).astype(np.uint8), axis=1).tobytes()
+
+
+LIGHT = ramp() / 255.0
+WIDE_TIFFS = {
+    "float16": ((LIGHT.astype("<f2").tobytes()), 16, 3),
+    "float32": ((LIGHT.astype("<f4").tobytes()), 32, 3),
+    "float64": ((LIGHT.astype("<f8").tobytes()), 64, 3),
+    "int8": (np.round(127 * LIGHT).astype("i1").tobytes(), 8, 2),
+    "int16": (np.round(32767 * LIGHT).astype("<i2").tobytes(), 16, 2),
+    "uint32": (np.round((2**32 - 1) * LIGHT).astype("<u4").tobytes(), 32, 1),
+    "10 bits": (packed(ramp().astype(int) << 2, 10), 10, 1),
+    "12 bits": (packed(ramp().astype(int) << 4, 12), 12, 1),
+    "14 bits": (packed(ramp().astype(int) << 6, 14), 14, 1),
+}
+
+
+@pytest.mark.parametrize("kind", WIDE_TIFFS)
+def test_tiffs_of_wide_packed_and_signed_samples_are_read(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff_of(*WIDE_TIFFS[kind]))
+    assert np.abs(read(path).astype(int) - ramp()).max() <= (2 if kind == "int8" else 1)
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "int16", "uint32"])
+def test_grey_of_wide_samples_is_neither_dark_nor_white(kind: str, tmp_path: Path) -> None:
+    samples, bits, form = WIDE_TIFFS[kind]
+    grey = np.frombuffer(samples, np.uint8).reshape(HEIGHT, WIDTH, 3, -1)[:, :, 1].tobytes()
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff_of(grey, bits, form, channels=1))
+    assert np.abs(read(path)[..., 0].astype(int) - ramp()[..., 1]).max() <= 1
+    light = 255 - read(path)[..., 0].astype(int)
+    path.write_bytes(tiff_of(grey, bits, form, channels=1, more={262: 0}))  # 0 is white
+    assert np.abs(read(path)[..., 0].astype(int) - light).max() <= 1
+
+
+def test_a_float_tiff_keeps_what_it_says_of_its_camera(tmp_path: Path) -> None:
+    path, exif = tmp_path / "a.tif", Image.Exif()
+    exif[0x010F], exif[0x0112] = "Maker", 6
+    exif.get_ifd(0x8769)[0xA405] = 35
+    Image.fromarray(LIGHT[..., 1].astype(np.float32)).save(path, exif=exif.tobytes())
+    (photo,), _ = open_photos([path])
+    assert (photo.width, photo.height, photo.orientation) == (HEIGHT, WIDTH, 6)
+    assert photo.turned and photo.camera_key.startswith("Maker|") and photo.exif_focal_px
+    assert np.abs(np.rot90(read(path)[..., 0]).astype(int) - ramp()[..., 1]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        (20 + 20 * LIGHT).astype("<f4"),
+        np.where(LIGHT < 0.5, np.nan, LIGHT).astype("<f4"),
+        (ramp().astype(int) - 128).astype("<i2"),
+    ],
+    ids=["degrees", "no numbers", "below 0"],
+)
+def test_a_tiff_of_another_range_is_told(samples: np.ndarray, tmp_path: Path) -> None:
+    kind = 3 if samples.dtype.kind == "f" else 2
+    (tmp_path / "a.tif").write_bytes(tiff_of(samples.tobytes(), 8 * samples.itemsize, kind))
+    _, (rejected,) = open_photos([tmp_path / "a.tif"])
+    assert rejected.reason.startswith("pixels below 0 or") and "save it with" in rejected.reason
+
+
+def test_a_wide_tiff_that_declares_too_much_is_refused_before_decoding(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(tiff_of(bytes(99), 32, 3, more={256: 65000, 257: 65000}))
+    _, (rejected,) = open_photos([tmp_path / "a.tif"])
+    assert "declares 65000x65000 pixels" in rejected.reason
 
 
 @pytest.mark.parametrize("bits", [12, 16])
@@ -299,11 +398,12 @@ def test_colours_said_to_be_adobe_rgb_by_exif_alone_become_srgb(tmp_path: Path) 
         (b"\xff\x0a" + bytes(range(99)), "JPEG XL"),
         (b"8BPS\0\1" + bytes(range(99)), "Photoshop"),
         (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(range(99)), "a film"),
+        (b"\x1a\x45\xdf\xa3" + bytes(range(99)), "a film"),
+        (b"RIFF\0\0\0\0AVI LIST" + bytes(range(99)), "a film"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n", "git lfs pull"),
         (b"\n<!DOCTYPE html><html>403</html>", "a web page"),
         (bytes(5000), "nothing but zeros"),
-        (cv2.imencode(".tif", ramp().astype(np.float32))[1].tobytes(), "floating-point pixels"),
-        (cv2.imencode(".tif", ramp().astype(np.float64))[1].tobytes(), "floating-point pixels"),
+        (cv2.imencode(".tif", ramp().astype(np.float32))[1].tobytes(), "pixels below 0 or"),
         (b"II*\0\x08\0\0\0\xff\xff", "not a picture"),
     ],
 )

@@ -127,10 +127,14 @@ def test_an_angle_of_view_is_a_focal_length(tmp_path: Path) -> None:
     )
 
 
+def radial() -> Lens:
+    return Lens("RADIAL", (0.01, 1e-3))
+
+
 @pytest.mark.parametrize(
     ("said", "lens"),
     [
-        ({"k1": 0.01, "k2": 1e-3}, Lens("RADIAL", (0.01, 1e-3))),
+        ({"k1": 0.01, "k2": 1e-3}, radial()),
         ({"p2": 1e-4}, Lens("OPENCV", (0.0, 0.0, 0.0, 1e-4))),
         ({"k3": 1e-4}, Lens("FULL_OPENCV", (0.0, 0.0, 0.0, 0.0, 1e-4, 0.0, 0.0, 0.0))),
         (
@@ -141,6 +145,9 @@ def test_an_angle_of_view_is_a_focal_length(tmp_path: Path) -> None:
             {"distortion_params": [0.01, 1e-3, 0, 0, 1e-4, 2e-4]},
             Lens("OPENCV", (0.01, 1e-3, 1e-4, 2e-4)),
         ),
+        ({"k1": 0.01, "k2": 1e-3, "p1": None, "distortion_params": None}, radial()),
+        ({"camera_model": "opencv", "k1": 0.01, "k2": 1e-3}, radial()),
+        ({"is_fisheye": 1, "k1": 0.01}, Lens("OPENCV_FISHEYE", (0.01, 0.0, 0.0, 0.0))),
     ],
 )
 def test_coefficients_are_those_of_the_lens(tmp_path: Path, said: dict, lens: Lens) -> None:
@@ -155,6 +162,8 @@ def test_coefficients_are_those_of_the_lens(tmp_path: Path, said: dict, lens: Le
         ({"camera_model": "FISHEYE624", "distortion_params": [0] * 12}, "undistort the photos"),
         ({"camera_model": "EQUIRECTANGULAR"}, "cut it into perspective views"),
         ({"distortion_params": [0.1]}, "six numbers"),
+        ({"latlong": True}, "cut it into perspective views"),
+        ({"ftheta_p0": 1e-3}, "undistort the photos"),
     ],
 )
 def test_a_lens_that_colmap_does_not_know_is_refused(
@@ -192,6 +201,16 @@ def test_numbers_are_finite_and_can_be(tmp_path: Path, place: str, value: object
 )
 def test_frames_that_cannot_be_are_one_line(tmp_path: Path, wrong: object) -> None:
     refused(write(tmp_path / "t.json", wrong, **LENS))
+
+
+def test_a_photo_described_in_two_ways_is_an_error(tmp_path: Path) -> None:
+    moved = np.eye(4)
+    moved[0, 3] = 1.0
+    twice = write(tmp_path / "t.json", frame(), frame(), **LENS)
+    assert load_known_cameras(twice, PHOTOS).cam_to_world[0] is not None
+    path = write(tmp_path / "t.json", frame(), frame(transform_matrix=moved.tolist()), **LENS)
+    with pytest.raises(InputError, match=r"describes images/0\.jpg twice"):
+        load_known_cameras(path, PHOTOS)
 
 
 def refused(path: str) -> None:

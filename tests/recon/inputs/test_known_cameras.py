@@ -173,6 +173,14 @@ def test_cameras_of_which_nobody_knows_whose_they_are_are_an_error(
         load_known_cameras(path, in_folders(*names))
 
 
+def test_a_colmap_model_that_has_a_photo_twice_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "cameras.txt").write_text("1 PINHOLE 640 480 500 500 320 240\n")
+    images = [f"{n} 1 0 0 0 {n} 0 0 1 0.jpg\n\n" for n in (1, 2)]
+    (tmp_path / "images.txt").write_text("".join(images))
+    with pytest.raises(InputError, match=r"0\.jpg is in it twice"):
+        load_known_cameras(str(tmp_path), photos(1))
+
+
 def test_a_colmap_model_of_any_lens_is_read(tmp_path: Path) -> None:
     import pycolmap
 
@@ -229,6 +237,7 @@ def test_what_cannot_be_right_is_said_in_one_line(tmp_path: Path, images: dict, 
         ),
         ("mesh.ply", b"ply\n\xa6", "is no file of cameras: give a cameras.json"),
         ("cut.json", b'{"images": ', "cannot be read"),
+        ("cameras.json", b'[{"img_name": "0", "fx": 500}]', "is no file of cameras: give"),
     ],
 )
 def test_what_may_be_given_is_said_where_something_else_was(

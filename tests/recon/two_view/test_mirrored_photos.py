@@ -17,7 +17,7 @@ from recon.prediction.view_graph import ViewGraphOptions
 from recon.stage_results import PhotoFeatures
 from recon.two_view.features import extract_features, find_features, match_features
 from recon.two_view.match_photos import match_photos
-from recon.two_view.mirrored_photos import mirrored_photos, without_mirrored
+from recon.two_view.mirrored_photos import mirrored_photos, tell_mirrored_group, without_mirrored
 
 HEIGHT, WIDTH = 200, 260
 
@@ -28,12 +28,12 @@ def wall(seed: int) -> Array:
     return np.asarray(128 + 45 * grey / grey.std())
 
 
-def write(folder: Path, count: int, mirrored: int | None, other: int | None = None) -> list[Path]:
+def write(folder: Path, count: int, *mirrored: int | None, other: int | None = None) -> list[Path]:
     """Write what ``count`` cameras show that move along a wall; one before ``other`` another."""
     paths = []
     for k in range(count):
         picture = wall(int(k == other))[:, 20 * k : 20 * k + WIDTH]
-        pixels = picture[:, ::-1] if k == mirrored else picture
+        pixels = picture[:, ::-1] if k in mirrored else picture
         paths.append(folder / f"{k}.png")
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).convert("RGB").save(paths[-1])
     return paths
@@ -49,7 +49,7 @@ def features(paths: list[Path]) -> list[PhotoFeatures]:
 def test_the_mirrored_one_is_found_and_no_other(
     tmp_path: Path, mirrored: int | None, other: int | None, found: list[int]
 ) -> None:
-    of = features(write(tmp_path, 6, mirrored, other))
+    of = features(write(tmp_path, 6, mirrored, other=other))
     matches = [match_features(of[i], of[j], i, j) for i, j in combinations(range(6), 2)]
     assert mirrored_photos(of, matches).tolist() == found
 
@@ -80,3 +80,14 @@ def test_it_is_left_out_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert len(features_left) == 5
     assert [(m.i, m.j) for m in matches_left] == list(combinations(range(5), 2))
     assert all(len(m) for m in matches_left)
+
+
+@pytest.mark.parametrize(("mirrored", "told"), [((0, 2, 4), True), ((), False)])
+def test_a_group_that_is_mirrored_is_told(
+    mirrored: tuple[int, ...], told: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, 6, *mirrored)
+    inputs = read_inputs([tmp_path], device="cpu")
+    tell_mirrored_group(inputs, find_features(inputs), [0, 2, 4], [1, 3, 5])
+    said = "3 photos, 0.png among them, match the scene when they are mirrored"
+    assert [text.startswith(said) for text in caplog.messages] == [True] * told
