@@ -94,8 +94,7 @@ def _closed(surface: o3d.geometry.TriangleMesh, radius: float) -> o3d.geometry.T
     # show the holes still.
     if _against(triangles[before:], triangles[:before]):
         triangles[before:] = triangles[before:, ::-1].copy()
-        closed.triangles = o3d.utility.Vector3iVector(triangles)
-    closed.remove_triangles_by_mask(_twice(triangles, before).tolist())
+    closed.triangles = o3d.utility.Vector3iVector(triangles[~_twice(triangles, before)])
     closed.remove_unreferenced_vertices()
     return closed
 
@@ -105,9 +104,12 @@ def _against(added: NDArray[np.int32], old: NDArray[np.int32]) -> bool:
 
     Of two triangles that face one way each has their edge in a direction of its own.
     """
-    added_edges, old_edges = (t[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2) for t in (added, old))
+    at_holes = np.zeros(int(max(added.max(initial=0), old.max(initial=0))) + 1, bool)
+    at_holes[added] = True
+    beside = old[at_holes[old].sum(axis=1) > 1]
+    added_edges, old_edges = (t[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2) for t in (added, beside))
     one_number = np.array([1 << 32, 1])
-    here = old_edges[np.isin(old_edges, added).all(axis=1)] @ one_number
+    here = old_edges @ one_number
     same, opposite = added_edges @ one_number, added_edges[:, ::-1] @ one_number
     return bool(np.isin(here, same).sum() > np.isin(here, opposite).sum())
 
@@ -117,11 +119,13 @@ def _twice(triangles: NDArray[np.int32], before: int) -> NDArray[np.bool_]:
 
     Of a lone triangle, whose border was closed, only the back is named.
     """
-    near = np.flatnonzero(np.isin(triangles, triangles[before:]).all(axis=1))
+    uses = np.bincount(triangles[:before].ravel(), minlength=int(triangles.max(initial=0)) + 1)
+    at_holes = np.zeros(len(uses), bool)
+    at_holes[triangles[before:]] = True
+    near = np.flatnonzero(at_holes[triangles].all(axis=1))
     _, name, count = np.unique(
         np.sort(triangles[near], axis=1), axis=0, return_inverse=True, return_counts=True
     )
-    uses = np.bincount(triangles[:before].ravel(), minlength=int(triangles.max(initial=0)) + 1)
     alone = (uses[triangles[near]] == 1).all(axis=1)
     twice = np.zeros(len(triangles), bool)
     twice[near] = (count[name.ravel()] > 1) & ~(alone & (near < before))

@@ -136,17 +136,21 @@ def _known(
     def cells(depth: UsableDepth) -> list[NDArray[np.int64]]:
         points = depth.world_points()[:, ::_CELL]
         near = np.abs(normals @ points - offsets[:, None]) < _ON_PLANE * voxel
-        return [
-            np.unique(np.floor(its @ points[:, on] / edge).astype(np.int64), axis=1)
-            for its, on in zip(axes, near, strict=True)
-        ]
+        found = []
+        for its, on in zip(axes, near, strict=True):
+            i, j = np.floor(its @ points[:, on] / edge).astype(np.int64)
+            # Both in one number: rows are slow to tell apart.
+            found.append(np.unique((i << 32) + j))
+        return found
 
     seen = list(in_threads(cells, depths))
     found = []
     for number, plane in enumerate(planes):
-        touched = np.concatenate([its[number] for its in seen], axis=1)
-        if touched.shape[1] < _LEAST_CELLS:
+        both = np.concatenate([its[number] for its in seen])
+        if len(both) < _LEAST_CELLS:
             continue
+        first = (both + (1 << 31)) >> 32
+        touched = np.stack([first, both - (first << 32)])
         low = touched.min(axis=1) - _REACH - 2
         size = touched.max(axis=1) - low + _REACH + 3
         if np.prod(size) > _MOST_CELLS:
