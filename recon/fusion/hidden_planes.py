@@ -29,6 +29,8 @@ _CELL, _LEAST_CELLS, _LEAST_PATCH = 2, 4000, 200
 # A hole is closed whose inside is nowhere farther from its rim than so many cells: 60 voxels, or a
 # sixth of a photo's longer side at the usual distance.
 _REACH = 30
+# Photos whose cells are put together at once.
+_TOGETHER = 16
 # Cells of a plane's grid at most: one that reaches farther is left alone.
 _MOST_CELLS = 2**24
 # What is so many voxels from a plane is known to be on it; and a plane ends at another that it
@@ -143,10 +145,16 @@ def _known(
             found.append(np.unique((i << 32) + j))
         return found
 
-    seen = list(in_threads(cells, depths))
+    seen = [np.zeros(0, np.int64)] * len(planes)
+    waiting: list[list[NDArray[np.int64]]] = []
+    for number, its in enumerate(in_threads(cells, depths), 1):
+        waiting.append(its)
+        # Many photos see the same cells.
+        if len(waiting) == _TOGETHER or number == len(depths):
+            every = [np.concatenate(own) for own in zip(seen, *waiting, strict=True)]
+            seen, waiting = [np.unique(own) for own in every], []
     found = []
-    for number, plane in enumerate(planes):
-        both = np.concatenate([its[number] for its in seen])
+    for plane, both in zip(planes, seen, strict=True):
         if len(both) < _LEAST_CELLS:
             continue
         first = (both + (1 << 31)) >> 32

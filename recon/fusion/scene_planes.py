@@ -22,6 +22,8 @@ from recon.work.threads import in_threads
 # Points of all photos, about, by which planes are chosen; planes of photos that are tried; and how
 # many are taken, each with at least this share of the points.
 _SAMPLED, _TRIED, _MOST_PLANES, _LEAST_SHARE = 20_000, 800, 24, 0.005
+# Photos of which all points are looked at before planes are chosen; of more it is a part of each.
+_WHOLE = 20
 # A plane holds what is so many voxels from it and faces it to so many degrees; on the whole it has
 # to face as what it holds does, to the last.
 _NEAR, _FACING_DEG, _SLANT_DEG = 1.0, 15.0, 1.5
@@ -54,7 +56,8 @@ def scene_planes(
     depths: Sequence[UsableDepth], voxel: float, max_depth_jump: float
 ) -> list[ScenePlane]:
     """Return the planes of the scene, those that hold most first."""
-    seen = list(in_threads(lambda depth: _seen_by(depth, max_depth_jump), depths))
+    step = max(1, len(depths) // _WHOLE)
+    seen = list(in_threads(lambda depth: _seen_by(depth, max_depth_jump, step), depths))
     tried, points, normals = (np.concatenate(part) for part in zip(*seen, strict=True))
     some = slice(None, None, max(1, -(-len(points) // _SAMPLED)))
     points, normals = points[some], normals[some]
@@ -83,13 +86,13 @@ def scene_planes(
     return found
 
 
-def _seen_by(depth: UsableDepth, max_depth_jump: float) -> tuple[Array, Array, Array]:
-    """Return planes (K, 4) of a photo, normal and offset, and some of its points (P, 3) with their
-    normals (P, 3).
+def _seen_by(depth: UsableDepth, max_depth_jump: float, step: int) -> tuple[Array, Array, Array]:
+    """Return planes (K, 4) of a photo, normal and offset, and every ``step``-th of some of its
+    points (P, 3) with their normals (P, 3).
     """
     frame = as_pinhole(depth.frame(), max_depth_jump)
     points, normals = _oriented(frame)
-    return _planes_of(frame), points, normals
+    return _planes_of(frame), points[::step].copy(), normals[::step].copy()
 
 
 def _planes_of(frame: Frame) -> Array:
