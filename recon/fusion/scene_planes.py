@@ -30,7 +30,8 @@ _NEAR, _FACING_DEG, _SLANT_DEG = 1.0, 15.0, 1.5
 # Of what is so many voxels from a plane this share has to be on it (a quarter would be by chance),
 # and this share of that to face it.
 _AROUND, _ON_IT, _FACING = 4.0, 0.45, 0.7
-# Pixels to either side from which a point's normal is taken; how straight depth has to be there.
+# Pixels to either side from which a point's normal is taken, and from one point to the next; how
+# straight depth has to be there.
 _APART, _BENT = 3, 0.01
 
 
@@ -112,17 +113,14 @@ def _planes_of(frame: Frame) -> Array:
 
 def _oriented(frame: Frame) -> tuple[Array, Array]:
     """Return some points (P, 3) of a photo with unit normals (P, 3) towards it, in the world."""
-    depth, far = frame.depth, 2 * _APART
-    middle = np.s_[_APART:-_APART:_APART, _APART:-_APART:_APART]
-    left, right = (
-        np.s_[_APART:-_APART:_APART, :-far:_APART],
-        np.s_[_APART:-_APART:_APART, far::_APART],
-    )
-    above, below = (
-        np.s_[:-far:_APART, _APART:-_APART:_APART],
-        np.s_[far::_APART, _APART:-_APART:_APART],
-    )
-    places = unproject(depth, frame.intrinsics)
+    depth = frame.depth[::_APART, ::_APART]
+    intrinsics = frame.intrinsics.copy()
+    intrinsics[:2] /= _APART
+    # The middle of a pixel that is kept is the middle of one again.
+    intrinsics[:2, 2] += 0.5 - 0.5 / _APART
+    places = unproject(depth, intrinsics)
+    middle, left, right = np.s_[1:-1, 1:-1], np.s_[1:-1, :-2], np.s_[1:-1, 2:]
+    above, below = np.s_[:-2, 1:-1], np.s_[2:, 1:-1]
     whole = depth[middle] > 0
     for one, other in ((left, right), (above, below)):
         whole &= (depth[one] > 0) & (depth[other] > 0)
