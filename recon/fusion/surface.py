@@ -100,6 +100,7 @@ def surface_of(
     def colours() -> NDArray[np.uint8]:
         return vertex_colours(
             grey.mesh.vertices,
+            grey.mesh.normals,
             depths(),
             voxel=grey.statistics["voxel_size"],
             truncation=grey.statistics["truncation"],

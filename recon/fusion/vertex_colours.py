@@ -15,10 +15,14 @@ from recon.work.threads import in_threads
 
 # Vertices, about, by which exposures are compared.
 _SAMPLED = 20_000
+# What no photo shows has the mean colour of so many vertices near it, of so many in all, about; a
+# surface that faces another way, by a right angle, is as far off as so many voxels.
+_NEIGHBOURS, _ASKED, _TURNED = 12, 100_000, 60.0
 
 
 def vertex_colours(
     vertices: NDArray[np.float32],
+    normals: NDArray[np.float32],
     depths: Sequence[UsableDepth],
     *,
     voxel: float,
@@ -28,7 +32,8 @@ def vertex_colours(
     """Return colours (V, 3): the mean, by the weights of the fusion, of the pixels that measured a
     surface within ``truncation`` of the vertex (V, 3), after a gain that levels the exposures.
 
-    A vertex that no pixel shows takes the nearest one's. With none shown at all, grey.
+    A vertex that no pixel shows takes the mean of those near it that are shown, by its ``normals``
+    (V, 3) rather of a surface that faces as it does. With none shown at all, grey.
     """
     every = np.ascontiguousarray(vertices.T)
     step = max(1, len(vertices) // _SAMPLED)
@@ -77,6 +82,10 @@ def vertex_colours(
     if shown.any() and not shown.all():
         from scipy.spatial import cKDTree
 
-        _, nearest = cKDTree(vertices[shown]).query(vertices[~shown])
-        colours[~shown] = colours[shown][nearest]
+        where = np.column_stack([vertices, normals * np.float32(_TURNED / 2**0.5 * voxel)])
+        some = np.flatnonzero(shown)
+        some = some[:: -(-len(some) // _ASKED)]
+        near = list(range(1, min(_NEIGHBOURS, len(some)) + 1))
+        _, nearest = cKDTree(where[some]).query(where[~shown], k=near)
+        colours[~shown] = np.round(colours[some[nearest]].mean(axis=1))
     return colours
