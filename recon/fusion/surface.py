@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from pointmap.freed_memory import return_freed_memory
-from recon.fusion.clean_mesh import clean, empty_mesh
+from recon.fusion.clean_mesh import clean
 from recon.fusion.frames import Frame, UsableDepth, as_pinhole
 from recon.fusion.hidden_planes import blocks_of, fill, hidden_planes
 from recon.fusion.options import FusionOptions
@@ -115,10 +115,10 @@ def _shape(
 ) -> Surface:
     """Return the surface, still grey."""
     if not depths:
-        return Surface(empty_mesh(), {})
+        return Surface(Mesh.empty(), {})
     voxel, truncation, blocks = steps.once("layout", lambda: _layout(depths, options), passing=True)
     if not len(blocks):
-        return Surface(empty_mesh(), {})
+        return Surface(Mesh.empty(), {})
 
     hidden = []
     if options.surface == "complete":
