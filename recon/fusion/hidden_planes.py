@@ -41,7 +41,7 @@ _ON_PLANE, _LEAST_ANGLE, _CROSSING = 1.5, 0.5, 0.75
 _RELIEF, _PARALLEL = 8.0, 0.98
 # Photos that found nothing where a place would be seen, to one that something hides it from: there
 # may be a thing that no photo measured, chairs' legs in a room.
-_BLIND = 0.25
+_BLIND = 0.5
 # Voxels to either side of a plane that marching cubes ask for: the diagonal of one.
 _BAND = 1.75
 # What a voxel of a hidden plane weighs, next to nothing.
@@ -240,18 +240,21 @@ def _beside(grid: HiddenPlane, places: Array, distance: float) -> NDArray[np.boo
 def _only_hidden(
     depths: Sequence[UsableDepth], plane: ScenePlane, places: Array, voxel: float
 ) -> NDArray[np.bool_]:
-    """Return which places (P, 3) of a plane are hidden by what stands well before it: from most
-    photos that look there, the others having found nothing; and that no photo looks past, or onto
-    something close before the plane.
+    """Return which places (P, 3) of a plane are hidden by what stands well before it, and that no
+    photo looks past: of the photos that look there at least half say so, or found the plane, and
+    those that found nothing are few.
     """
-    hiding, blind = (np.zeros(len(places), np.int32) for _ in range(2))
-    seen = np.zeros(len(places), bool)
+    hiding, found, blind, looking = (np.zeros(len(places), np.int32) for _ in range(4))
+    past = np.zeros(len(places), bool)
     for depth in depths:
         ratio = measured_over_true(depth, places)
         # How far what was measured is before the plane: along the ray that means little.
         above = plane.normal @ depth.cam_to_world[:3, 3] - plane.offset
-        hides = above * (1 - ratio) > _RELIEF * voxel
-        hiding += (ratio > 0) & hides
-        seen |= (ratio > 0) & ~hides
-        blind += is_in_picture(depth, places) & (ratio == 0)
-    return (hiding > 0) & (blind <= _BLIND * hiding) & ~seen
+        before = np.where(ratio < 0, -np.inf, above * (1 - ratio) / voxel)
+        looks, knows = is_in_picture(depth, places), ratio != 0
+        hiding += knows & (before > _RELIEF)
+        found += knows & (before < _ON_PLANE)
+        past |= knows & (before < -_ON_PLANE)
+        blind += looks & ~knows
+        looking += looks
+    return (hiding > 0) & (blind <= _BLIND * hiding) & (2 * (hiding + found) >= looking) & ~past

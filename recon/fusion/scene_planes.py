@@ -30,6 +30,8 @@ _NEAR, _FACING_DEG, _SLANT_DEG = 1.0, 15.0, 1.5
 # Of what is so many voxels from a plane this share has to be on it (a quarter would be by chance),
 # and this share of that to face it.
 _AROUND, _ON_IT, _FACING = 4.0, 0.45, 0.7
+# Voxels beside a cut through several faces at which the fullest of them is looked for.
+_BESIDE = (-2.0, 2.0, -4.0, 4.0, -6.0, 6.0, -8.0, 8.0)
 # Pixels to either side from which a point's normal is taken, and from one point to the next; how
 # straight depth has to be there.
 _APART, _BENT = 3, 0.01
@@ -77,6 +79,13 @@ def scene_planes(
         held[best] = False
         plane = _fitted(tried[best], points, normals, left, voxel)
         its = left & _held(plane, points, normals, voxel)
+        if not _is_one_face(plane, points, normals, voxel):
+            for off in _BESIDE:
+                beside = tried[best] + [0, 0, 0, off * voxel]
+                beside = _fitted(beside, points, normals, left, voxel)
+                on_it = left & _held(beside, points, normals, voxel)
+                if on_it.sum() > its.sum():
+                    plane, its = beside, on_it
         if its.sum() < least:
             continue
         left &= ~its

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from recon.fusion import FusionOptions, fuse_surface
+from recon.fusion.hidden_planes import hidden_planes
 from recon.fusion.scene_planes import scene_planes
 from recon.fusion.usable_depth import usable_depths
 from recon.scene import Camera, LoadedMaps, Mesh, View
@@ -92,3 +93,48 @@ def test_a_face_is_told_from_the_mean_of_a_relief(relief: float, one_face: bool)
         np.testing.assert_allclose(
             [*walls[0].normal, walls[0].offset], [0, 0, -1, -WALL], atol=0.01
         )
+
+
+def _behind_the_card(view: View, depth: float) -> View:
+    """Return the view with another depth where it has the card, 0 for none."""
+    maps = LoadedMaps(view.pixels, np.where(view.depth == CARD, depth, view.depth), view.confidence)
+    return replace(view, maps=maps)
+
+
+@pytest.mark.parametrize(
+    ("what_photos_find", "goes_on"),
+    [
+        ((0.0,), True),
+        ((0.0, 0.0), False),
+        ((WALL - 4 * VOXEL,), True),
+        ((WALL - 4 * VOXEL, WALL - 4 * VOXEL), False),
+        ((WALL + 0.3,), False),
+    ],
+    ids=["one nothing", "two nothing", "one relief", "two relief", "one looks past"],
+)
+def test_a_wall_goes_on_where_most_photos_say_that_it_is_hidden(
+    what_photos_find: tuple[float, ...], goes_on: bool
+) -> None:
+    views = _views()
+    for n, depth in enumerate(what_photos_find):
+        views[n] = _behind_the_card(views[n], depth)
+    depths = usable_depths(views, OPTIONS)
+    hidden = hidden_planes(depths, VOXEL, OPTIONS.max_depth_jump)
+    behind = []
+    for wall in hidden:
+        i, j = np.floor(wall.plane.axes @ [0, 0, WALL] / wall.edge).astype(int) - wall.low
+        behind.append(wall.filled[i - 3 : i + 3, j - 3 : j + 3].all())
+    assert any(behind) == goes_on
+
+
+def test_of_parallel_faces_the_fullest_is_found() -> None:
+    x = (np.arange(WIDTH) + 0.5 - WIDTH / 2) / FOCAL
+    before = np.array([0, 0, 0, 0, 0.025, 0.025, 0.04, 0.04, 0.055, 0.055])
+    views = []
+    for view in _views():
+        assert view.camera.cam_to_world is not None
+        stripe = np.floor((x * WALL + view.camera.cam_to_world[0, 3]) / 0.05).astype(int)
+        depth = np.tile(WALL - before[stripe % 10], (HEIGHT, 1)).astype(np.float32)
+        views.append(replace(view, maps=LoadedMaps(view.pixels, depth, view.confidence)))
+    planes = scene_planes(usable_depths(views, OPTIONS), VOXEL, OPTIONS.max_depth_jump)
+    assert any(abs(plane.offset + WALL) < 0.3 * VOXEL for plane in planes)
