@@ -23,9 +23,10 @@ from recon.fusion.voxel_size import unique_rows
 from recon.fusion.witnesses import is_in_picture, measured_over_true
 from recon.work.threads import in_threads
 
-# Voxels along the edge of a cell; and cells from which a plane is believed to go on, in all, as
-# those of ground, walls and floors do, and in a patch.
-_CELL, _LEAST_CELLS, _LEAST_PATCH = 2, 4000, 200
+# Voxels along the edge of a cell; cells in all from which a face is believed to go on, as those of
+# ground, walls and floors do, and to end others; from which the mean of a relief ends others; and
+# in a patch.
+_CELL, _LEAST_FACE, _LEAST_MEAN, _LEAST_PATCH = 2, 2000, 4000, 200
 # A hole is closed whose inside is nowhere farther from its rim than so many cells: 60 voxels, or a
 # sixth of a photo's longer side at the usual distance.
 _REACH = 30
@@ -155,7 +156,8 @@ def _known(
             seen, waiting = [np.unique(own) for own in every], []
     found = []
     for plane, both in zip(planes, seen, strict=True):
-        if len(both) < _LEAST_CELLS:
+        least = _LEAST_FACE if plane.one_face else _LEAST_MEAN
+        if len(both) < least:
             continue
         first = (both + (1 << 31)) >> 32
         touched = np.stack([first, both - (first << 32)])
@@ -166,7 +168,7 @@ def _known(
         known = np.zeros(size, bool)
         known[tuple(touched - low[:, None])] = True
         known = _patches(known)
-        if known.sum() >= _LEAST_CELLS:
+        if known.sum() >= least:
             found.append(HiddenPlane(plane, edge, low, known))
     return found
 
