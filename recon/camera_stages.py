@@ -98,7 +98,7 @@ def aligned_cameras(
         lens = LensModel(k1=options.lens != "pinhole")
         how = by_place, options.align, options.seed, lens
         depends_on = names, inputs.known, evidence, learned, how, start
-        key = content_key("alignment", 23, *depends_on)
+        key = content_key("alignment", 24, *depends_on)
         steps = Steps(inputs.work, key)
         alignment = inputs.work.once(
             key,
@@ -151,7 +151,7 @@ def _held_by_maps(
         return found or with_depth_maps(photos, alignment, maps, focals)
 
     depends_on = alignment, maps, evidence, options.align, options.seed, lens
-    return inputs.work.once(content_key("alignment with maps", 3, *depends_on), held)
+    return inputs.work.once(content_key("alignment with maps", 4, *depends_on), held)
 
 
 def solved_with_zooms(
@@ -163,7 +163,7 @@ def solved_with_zooms(
     inputs, (evidence, alignment) = matched.inputs, found
     with run.stage(f"Comparing zooms{place}"):
         zooms = inputs.work.once(
-            content_key("zooms", 9, evidence, alignment, options.align, inputs.known),
+            content_key("zooms", 10, evidence, alignment, options.align, inputs.known),
             lambda: cameras_by_zoom(
                 inputs.photos,
                 evidence,
@@ -218,7 +218,7 @@ def solved_with_lenses(
             return found
         cut_out = options.lens == "auto"
         chosen = inputs.work.once(
-            content_key("lenses", 9, *found, options.align, options.seed, cut_out),
+            content_key("lenses", 10, *found, options.align, options.seed, cut_out),
             lambda: solved_lenses(
                 inputs.photos,
                 evidence,
@@ -237,7 +237,7 @@ def solved_with_lenses(
             )
     with run.stage(f"Trying other focal lengths{place}"):
         better = inputs.work.once(
-            content_key("better start", 3, evidence, chosen, options.align, options.seed),
+            content_key("better start", 4, evidence, chosen, options.align, options.seed),
             lambda: _without_priors(
                 from_better_start(
                     inputs.photos,
@@ -275,5 +275,5 @@ def solved_again_once(
     and so does the verdict on cameras that the remedy left as they were.
     """
     told = [(photo.width, photo.height, photo.exif_focal_px) for photo in photos]
-    key = content_key("solved again", 1, told, alignment)
+    key = content_key("solved again", 2, told, alignment)
     return work.once(key, lambda: solved_again(photos, alignment))
