@@ -218,7 +218,7 @@ def solved_with_lenses(
             return found
         cut_out = options.lens == "auto"
         chosen = inputs.work.once(
-            content_key("lenses", 10, *found, options.align, options.seed, cut_out),
+            content_key("lenses", 11, *found, options.align, options.seed, cut_out),
             lambda: solved_lenses(
                 inputs.photos,
                 evidence,
