@@ -14,6 +14,7 @@ from recon.alignment.align_scene import align_scene
 from recon.alignment.fisheyes import as_fisheyes
 from recon.alignment.refinement import LensModel
 from recon.alignment.solved_lenses import solved_lenses
+from recon.alignment.stated_focals import as_stated
 from recon.alignment.with_depth_maps import with_depth_maps
 from recon.alignment.zooms import Zooms, cameras_by_zoom, with_zooms
 from recon.inputs import Inputs
@@ -191,6 +192,7 @@ def solved_with_lenses(
         # Maps have held the cameras, and with other lenses would have to once more.
         return found
     with run.stage(f"Choosing lenses{place}"):
+        found = _as_stated(matched, found, options)
         evidence, alignment = found
         always = options.lens == "fisheye"
         if always or options.lens == "auto":
@@ -251,6 +253,27 @@ def solved_with_lenses(
             ),
         )
     return (evidence, chosen) if better is None else _with_priors(better, evidence)
+
+
+def _as_stated(matched: Matched, found: Solved, options: Options) -> Solved:
+    """Return what was ``found``, with focal lengths as files state them where matches fit alike."""
+    inputs, (evidence, alignment) = matched.inputs, found
+    lens = LensModel(k1=options.lens != "pinhole")
+    stated = inputs.work.once(
+        content_key("stated focals", 1, *found, options.align, options.seed, lens),
+        lambda: _without_priors(
+            as_stated(
+                inputs.photos,
+                evidence,
+                alignment,
+                options.align,
+                lens=lens,
+                features=matched.features,
+                seed=options.seed,
+            )
+        ),
+    )
+    return found if stated is None else _with_priors(stated, evidence)
 
 
 def _without_priors(found: Solved | None) -> Solved | None:
