@@ -72,12 +72,13 @@ def align_scene(
     unless ``by_place`` says that pairs are not to be added; if that tells something new, all is
     aligned anew (:mod:`recon.alignment.pairs_by_place`).
     Photos that few features hold, and pairs on which groups of photos hang, are matched again at
-    twice the ``feature_size`` (long side in pixels) at which features were found. What that gives is taken unless fewer photos are placed with it. Photos of a
-    place that only looks like that of the others are parted from them, and told of
-    (:mod:`recon.alignment.doppelgangers`), and so are those that hang on the others by single pairs
-    (:mod:`recon.alignment.hanging_groups`). A photo without a place is warned of. ``start``:
-    cameras that are gone on from at first. What each alignment on the way gave is kept among
-    ``steps``, if there are any, until they are told to forget it.
+    twice the ``feature_size`` (long side in pixels) at which features were found. What that gives
+    is taken unless fewer photos are placed with it. Photos of a place that only looks like that of
+    the others are parted from them, and told of (:mod:`recon.alignment.doppelgangers`), and so are
+    those that hang on the others by single pairs (:mod:`recon.alignment.hanging_groups`). A photo
+    without a place is warned of. ``start``: cameras that are gone on from at first. What each
+    alignment on the way gave is kept among ``steps``, if there are any, until they are told to
+    forget it.
     """
     steps, numbers = steps or Steps(), itertools.count()
     known = inputs.known.cam_to_world
