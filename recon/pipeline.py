@@ -40,7 +40,7 @@ from recon.progress import Run, StageListener
 from recon.reconstruction import Reconstruction
 from recon.scene import ModelRecord, Scene, Verdict
 from recon.single_photos.photo_scene import photo_scene
-from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
+from recon.stage_results import Alignment, NetworkResult, PairEvidence, PhotoFeatures
 from recon.two_view.beside_still import still_parts, without_margin
 from recon.two_view.cut_out_copies import without_cut_outs
 from recon.two_view.features import find_features
@@ -209,7 +209,7 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
     solved = solved_with_lenses(matched, found, options, run)
     groups = further_groups(solved[1])
     scene = in_metres(
-        _aligned_scene(inputs, *solved, options, run),
+        _aligned_scene(inputs, *solved, seen, options, run),
         seen.priors,
         options.scale_from,
         maps=inputs.maps,
@@ -233,7 +233,7 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
         part, own = solved_with_zooms(part, own, options, run, place)
         own = solved_with_lenses(part, own, options, run, place)
         if own[1].placed.sum() > 1:
-            further.append(_aligned_scene(part.inputs, *own, options, run, place))
+            further.append(_aligned_scene(part.inputs, *own, part.seen, options, run, place))
     names = tuple(tuple(inputs.photos[k].name for k in group) for group in groups)
     return replace(scene, other_places=names, further=tuple(further))
 
@@ -242,15 +242,18 @@ def _aligned_scene(
     inputs: Inputs,
     evidence: PairEvidence,
     alignment: Alignment,
+    seen: NetworkResult,
     options: Options,
     run: Run,
     place: str = "",
 ) -> Scene:
-    """Return the scene of solved cameras; ``place`` is added to the stages' names."""
+    """Return the scene of solved cameras; ``seen``: what the network sees in the photos; ``place``
+    is added to the stages' names.
+    """
     if inputs.still is not None:
         inputs = replace(inputs, still=without_margin(inputs.still))
     with run.stage(f"Judging the cameras{place}"):
-        first_verdict = _first_verdict(inputs, alignment, options)
+        first_verdict = _first_verdict(inputs, alignment, seen, options)
     _tell(first_verdict, place)
     with run.stage(f"Depth{place}") as advance:
         dense = dense_depths(
@@ -284,7 +287,9 @@ def _aligned_scene(
     return replace(scene, units=inputs.known.units, world=world, verdict=verdict)
 
 
-def _first_verdict(inputs: Inputs, alignment: Alignment, options: Options) -> Verdict | None:
+def _first_verdict(
+    inputs: Inputs, alignment: Alignment, seen: NetworkResult, options: Options
+) -> Verdict | None:
     """Return what is to be thought of the cameras before there is depth."""
     photos, known = inputs.photos, inputs.known
     of_file = options.known_cameras is not None
@@ -299,6 +304,7 @@ def _first_verdict(inputs: Inputs, alignment: Alignment, options: Options) -> Ve
             photos,
             alignment,
             compare_pictures(photos, alignment),
+            seen,
             learned=learned,
             given_poses=poses,
             given_lenses=lenses,
@@ -308,8 +314,9 @@ def _first_verdict(inputs: Inputs, alignment: Alignment, options: Options) -> Ve
         return judge_alike(verdict, photos, alignment)
 
     names = [photo.name for photo in photos]
-    depends_on = inputs.photo_keys, names, alignment, learned, poses, lenses, by_maps
-    return inputs.work.once(content_key("verdict", 11, *depends_on), judged)
+    network = inputs.network_key, seen.pairs
+    depends_on = inputs.photo_keys, names, alignment, network, learned, poses, lenses, by_maps
+    return inputs.work.once(content_key("verdict", 12, *depends_on), judged)
 
 
 def _tell(verdict: Verdict | None, place: str) -> None:

@@ -75,14 +75,15 @@ def close_loops(setup: Setup, structure: Structure, graph: PoseGraph) -> Structu
     is none.
     """
     agreeing = agreeing_edges(setup, structure.cameras)
-    against = np.flatnonzero(_contradicting(setup, structure.cameras, graph, agreeing))
-    if len(against) == 0:
+    against = _contradicting(setup, structure.cameras, graph, agreeing)
+    if not against.any():
         return structure
     strength = np.bincount(setup.table.edge[setup.table.inlier], minlength=setup.edges)
     tied = _shared_points(setup, structure, least=2) >= BY_CHANCE
     shared = _shared_points(setup, structure, least=3)
-    for edge in against[np.argsort(-strength[against], kind="stable")][:_TRIED].tolist():
-        if agreeing[edge]:
+    tried = np.flatnonzero(against)
+    for edge in tried[np.argsort(-strength[tried], kind="stable")][:_TRIED].tolist():
+        if not against[edge]:  # no more, since another loop was closed
             continue
         first, second = graph.pairs[edge].tolist()
         side = _weak_side(shared, first, second, most=_WEAK * int(strength[edge]))
@@ -90,9 +91,14 @@ def close_loops(setup: Setup, structure: Structure, graph: PoseGraph) -> Structu
             side = _side_of_joint(tied, first, second)
         if side is None:
             continue
-        cameras = _closed(setup, structure.cameras, graph, edge, side, agreeing, strength)
+        across = side[graph.pairs[:, 0]] != side[graph.pairs[:, 1]]
+        ties = _Ties(setup, graph, across & (agreeing | against))
+        if strength[ties.edges].max() < _SURE_INLIERS:
+            continue
+        cameras = _closed(setup, structure.cameras, ties, edge, across, agreeing)
         if cameras is not None:
             agreeing = agreeing_edges(setup, cameras)
+            against = _contradicting(setup, cameras, graph, agreeing)
             use = agreeing[setup.table.edge]
             structure = triangulate_scene(setup, cameras, setup.options.threshold_px, use=use)
     return structure
@@ -153,26 +159,16 @@ def _side_of_joint(tied: sparse.csr_matrix, first: int, second: int) -> Mask | N
 
 
 def _closed(
-    setup: Setup,
-    before: Cameras,
-    graph: PoseGraph,
-    edge: int,
-    side: Mask,
-    agreeing: Mask,
-    strength: Index,
+    setup: Setup, before: Cameras, ties: _Ties, edge: int, across: Mask, agreeing: Mask
 ) -> Cameras | None:
     """Return the cameras with the contradicting ``edge`` in agreement, None where that is not to be
-    had together with what joins a ``side`` (N,) to the other.
+    had together with the ``ties`` that join one side of a loop to the other.
 
-    ``agreeing`` (E,): which edges agree before, of ``strength`` (E,) matches each.
+    ``across`` (E,): which edges do, ``agreeing`` (E,) which ones agree before.
     """
-    table = setup.table
-    across = side[graph.pairs[:, 0]] != side[graph.pairs[:, 1]]
+    graph, table = ties.graph, setup.table
     joining = across & agreeing
-    ties = _Ties(setup, graph, across & (agreeing | _contradicting(setup, before, graph, agreeing)))
-    if strength[ties.edges].max() < _SURE_INLIERS:
-        return None
-    near = np.zeros(len(side), bool)
+    near = np.zeros(len(before.registered), bool)
     near[graph.pairs[ties.edges].ravel()] = True
     own = _own_points(setup, before, (agreeing & ~across)[table.edge], near)
     if ties.seen(own) < _LEAST_SEEN:

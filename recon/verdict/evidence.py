@@ -15,7 +15,8 @@ from recon.alignment.division import best_division
 from recon.alignment.doppelgangers import suspicion
 from recon.alignment.explained import PairFits, pair_fits, points_distance
 from recon.alignment.moving_things import MovingThings
-from recon.stage_results import Alignment
+from recon.stage_results import Alignment, NetworkResult
+from recon.verdict.network_witness import NetworkWitness, network_witness
 from recon.verdict.second_motion import second_motion
 from recon.verdict.strain import strain
 from recon.verdict.uncertainty import uncertainty
@@ -55,7 +56,8 @@ class SceneEvidence:
     ``photo_direction_deg`` and ``photo_shift_deg``; and whether it was ``placed``.
 
     ``again_deg``: how far from these cameras others stand that were solved for again
-    (:mod:`recon.verdict.solved_again`), None where that was not asked.
+    (:mod:`recon.verdict.solved_again`), ``network``: what the network says against them
+    (:mod:`recon.verdict.network_witness`); None where that was not asked, or tells nothing.
     """
 
     explained: float
@@ -77,13 +79,17 @@ class SceneEvidence:
     photo_direction_deg: Array
     photo_shift_deg: Array
     again_deg: float | None = None
+    network: NetworkWitness | None = None
 
 
 def scene_evidence(
-    photos: Sequence[Photo], alignment: Alignment, compared: ComparedPictures | None = None
+    photos: Sequence[Photo],
+    alignment: Alignment,
+    compared: ComparedPictures | None = None,
+    seen: NetworkResult | None = None,
 ) -> SceneEvidence:
-    """Return the evidence for and against an alignment, and what was ``compared`` of the pictures
-    if anything was; deterministic.
+    """Return the evidence for and against an alignment, of what was ``compared`` of the pictures
+    and what the network has ``seen`` in them, if anything was; deterministic.
     """
     compared = compared or ComparedPictures.none()
     # Who walks through is no sign against the cameras.
@@ -113,6 +119,7 @@ def scene_evidence(
         photo_rotation_deg=errors.rotation_deg,
         photo_direction_deg=errors.direction_deg,
         photo_shift_deg=errors.shift_deg,
+        network=network_witness(photos, alignment, seen) if seen else None,
     )
 
 

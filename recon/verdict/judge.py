@@ -13,7 +13,7 @@ from pointmap.images import Photo
 from recon.alignment.compared_pictures import MANY, ComparedPictures, compare_pictures
 from recon.alignment.doppelgangers import suspicion
 from recon.scene import PhotoVerdict, Verdict, VerdictWord
-from recon.stage_results import Alignment
+from recon.stage_results import Alignment, NetworkResult
 from recon.verdict.evidence import SceneEvidence, scene_evidence
 from recon.verdict.probability import USUAL_SPREAD, probability_wrong
 from recon.verdict.single_joint import joined_by_one
@@ -44,6 +44,8 @@ _DIVIDED = 60.0
 # Share of matches that agree on a second motion, from which on a scene is doubtful. Measured: up to
 # 0.3 in right scenes, 0.5 where a board moves through.
 _SECOND_MOTION = 0.4
+# Focal lengths of two photos that are so far from the network's (logarithm) are the reason.
+_STRETCHED = 0.18
 # Strain that is told as the reason: matches lie 1.4 times as far off as they need to.
 _STRAINED = 0.33
 # Shares of the verified matches: if fewer fit, that is the reason; and given cameras are wrong.
@@ -56,6 +58,7 @@ def judge(
     photos: Sequence[Photo],
     alignment: Alignment,
     compared: ComparedPictures | None = None,
+    seen: NetworkResult | None = None,
     *,
     learned: bool = False,
     given_poses: bool = False,
@@ -65,7 +68,8 @@ def judge(
 ) -> Verdict | None:
     """Return how far the cameras of a scene can be believed; None with fewer than two placed.
 
-    ``compared``: what the photos find of each other's pictures, if these were looked at.
+    ``compared``: what the photos find of each other's pictures, ``seen``: what the network sees in
+    them, if these were looked at.
     ``learned``: matches may be those of a learned matcher, which gives as many where two photos
     show hardly anything of the same. ``given_poses``, ``given_lenses``: what the user says of
     cameras or of lenses was taken as it is. ``by_maps``: a depth model's maps may hold cameras that
@@ -74,7 +78,8 @@ def judge(
     placed = sum(pose is not None for pose in alignment.cam_to_world)
     if placed < 2:
         return None
-    evidence = scene_evidence(photos, alignment, compared)
+    of_network = None if given_poses or given_lenses or by_maps else seen
+    evidence = scene_evidence(photos, alignment, compared, of_network)
     if given_poses or given_lenses:
         evidence = replace(evidence, focal_spread=0.0)
     if not (given_poses or given_lenses or by_maps):
@@ -296,6 +301,19 @@ def _reason(evidence: SceneEvidence) -> str:
             "the photos would be zoomed so that focal lengths are up to "
             f"{np.exp(evidence.focal_spread):.1f} times apart, of which no file tells: give the "
             "original files, with their EXIF, or --focal.focal-px if they were not zoomed"
+        )
+    network = evidence.network
+    if network is not None and network.focal_apart > _STRETCHED:
+        return (
+            "the focal length that the matches of the two photos give is "
+            f"{np.exp(network.focal_apart):.1f} times off what the network sees in them: give the "
+            "original files, with their EXIF, or --focal.focal-px, or add photos in between"
+        )
+    if network is not None and network.against > 0:
+        return (
+            "the network sees how the two photos stand to each other "
+            f"{network.apart_deg:.0f} degrees otherwise than their matches have it: add photos in "
+            "between"
         )
     if evidence.again_deg is not None and evidence.again_deg > _ELSEWHERE_DEG:
         return (

@@ -10,8 +10,9 @@ from scipy import sparse
 
 from benchmarks.alignment_scale import scored
 from benchmarks.walk_scenes import Walk, WalkErrors, make_walk
-from pointmap.camera import rigid, rotation_exp
+from pointmap.camera import Mask, rigid, rotation_exp
 from recon.alignment import align, closed_loops
+from recon.alignment.cameras import Cameras
 from recon.alignment.closed_loops import _side_of_joint, _weak_side
 from recon.alignment.hanging_groups import hanging_group
 from recon.stage_results import PairEdge, PairEvidence
@@ -26,20 +27,21 @@ def walked(seed: int) -> Walk:
     return make_walk(COUNT, loop=LOOP, seed=seed, errors=WalkErrors(wrong_pairs=0.0))
 
 
-def joined_at_two_places(walk: Walk, *, shared: int = SHARED) -> PairEvidence:
-    """What the photos say where one side of the loop has two pairs in common with the other: one at
-    a weak join, few matches and a pose that is off, and one where the walk comes back.
+def joined_at_two_places(walk: Walk, *, shared: int = SHARED, returns: int = 1) -> PairEvidence:
+    """What the photos say where one side of the loop has few pairs in common with the other: one at
+    a weak join, few matches and a pose that is off, and ``returns`` where the walk comes back.
     """
     apart = walk.evidence.apart(np.arange(COUNT) < CUT)
     across = [e for e in walk.evidence.edges if e.matches.i < CUT <= e.matches.j]
     (join,) = (e for e in across if (e.matches.i, e.matches.j) == (CUT - 1, CUT))
-    back = max(
-        (e for e in across if e.matches.j - e.matches.i > LOOP / 2), key=lambda e: len(e.matches)
-    )
+    far = [e for e in across if e.matches.j - e.matches.i > LOOP / 2]
     turn = rigid(rotation_exp(np.array([0.0, 1.0, 0.0])), np.zeros(3))
-    other = turn @ back.pose.cam2_to_cam1
-    back = replace(back, pose=replace(back.pose, alternative=other))  # as if of a plane
-    edges = [*apart.edges, alone(weakened(join), shared), alone(back, shared)]
+    back = [
+        # As if of a plane.
+        replace(e, pose=replace(e.pose, alternative=turn @ e.pose.cam2_to_cam1))
+        for e in sorted(far, key=lambda e: -len(e.matches))[:returns]
+    ]
+    edges = [*apart.edges, *(alone(e, shared) for e in (weakened(join), *back))]
     return replace(apart, edges=sorted(edges, key=lambda e: (e.matches.i, e.matches.j)))
 
 
@@ -110,3 +112,22 @@ def test_what_one_photo_joins_to_the_rest_is_found():
     assert side is not None and np.flatnonzero(side).tolist() == [3, 4, 5]
     assert _side_of_joint(graph, 0, 1) is None
     assert _side_of_joint(graph, 0, 6) is None
+
+
+def test_a_pair_that_contradicts_no_more_is_left_alone(monkeypatch: pytest.MonkeyPatch):
+    # One closed loop may turn the photos of another pair, which then ties nothing to anything.
+    walk = walked(3)
+    contradicting, closed = closed_loops._contradicting, []
+
+    def at_first(*given: object) -> Mask:
+        found = contradicting(*given)
+        return np.zeros_like(found) if closed else found
+
+    def closing(setup: object, before: Cameras, ties: object, edge: int, *_: object) -> Cameras:
+        closed.append(edge)
+        return before
+
+    monkeypatch.setattr(closed_loops, "_contradicting", at_first)
+    monkeypatch.setattr(closed_loops, "_closed", closing)
+    align(walk.photos, joined_at_two_places(walk, returns=3))
+    assert len(closed) == 1

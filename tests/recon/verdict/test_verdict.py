@@ -39,6 +39,7 @@ from recon.stage_results import Alignment, Focals, PairEdge
 from recon.two_view.relative_pose import verify_pair
 from recon.verdict.evidence import scene_evidence
 from recon.verdict.judge import judge, judge_alike, verdict_of
+from recon.verdict.network_witness import NetworkWitness
 from recon.verdict.uncertainty import centre_sigma, uncertainty
 
 COUNT = 6
@@ -81,6 +82,25 @@ def test_a_right_scene_is_sound_and_its_errors_are_as_expected(right: Alignment)
     assert verdict.direction_error_deg is not None
     assert np.median(rotation) / 2 < verdict.rotation_error_deg < 0.5
     assert np.median(direction) / 2 < verdict.direction_error_deg < 0.5
+
+
+@pytest.mark.parametrize(
+    ("network", "sound", "reason"),
+    [
+        (NetworkWitness(-1.5, 2.0, 0.02), True, "fit"),
+        (NetworkWitness(0.0, 15.0, 0.1), True, "fit"),
+        (NetworkWitness(3.0, 40.0, 0.02), False, "40 degrees otherwise"),
+        (NetworkWitness(0.0, 10.0, 0.7), False, "2.0 times off what the network sees"),
+    ],
+)
+def test_of_two_photos_the_network_is_the_witness(
+    network: NetworkWitness, sound: bool, reason: str
+) -> None:
+    two = _solved(_scene().xy[:2])
+    evidence = replace(scene_evidence(PHOTOS[:2], two), network=network)
+    verdict = verdict_of(evidence, ["a", "b"])
+    assert (verdict.word == "sound") == sound
+    assert reason in verdict.reason
 
 
 def test_pictures_in_which_much_is_missing_show_two_places_that_look_alike(
