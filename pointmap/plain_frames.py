@@ -19,8 +19,9 @@ _ALIKE, _NEARLY_ALL = 16, 0.98
 _NARROWEST, _MIXED, _EDGE, _ANOTHER = 0.01, 2, 0.5, 32
 
 
-def without_bars(pixels: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
-    """Return which pixels (h, w) of a photo (h, w, 3) are not in bars of one colour, None if all.
+def inside_bars(pixels: NDArray[np.uint8]) -> tuple[int, int, int, int] | None:
+    """Return between which rows and columns (top, bottom, left, right) of a photo (h, w, 3) the
+    picture is that has bars of one colour around it; None where there are none.
 
     Pixels on the edge, which hold something of both, count as the bar's.
     """
@@ -32,9 +33,10 @@ def without_bars(pixels: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
     # A white frame shows no edge where the sky is white; two of its edges make it one.
     needed = 1 if max(straight) == 2 else 2
     rows, columns = (inner[n] if straight[n] >= needed else whole[n] for n in (0, 1))
-    usable = np.zeros(pixels.shape[:2], bool)
-    usable[slice(*rows), slice(*columns)] = True
-    return None if usable.all() else usable
+    if np.array_equal([rows, columns], whole):
+        return None
+    top, bottom, left, right = (*rows.tolist(), *columns.tolist())
+    return top, bottom, left, right
 
 
 def _bars(pixels: NDArray[np.uint8]) -> tuple[int, int] | None:

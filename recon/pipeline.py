@@ -31,7 +31,7 @@ from recon.depth_models.predict_maps import model_records, with_model_maps
 from recon.fusion.fuse_views import fuse_views
 from recon.inputs import Inputs, frames_of_videos, read_inputs
 from recon.inputs.known_cameras import check_focal, check_lenses_open
-from recon.inputs.poor_photos import tell_poor_photos
+from recon.inputs.poor_photos import looked_at
 from recon.matchers import Matcher
 from recon.options import Options
 from recon.prediction.network_pairs import network_pairs
@@ -109,7 +109,7 @@ def reconstruct(
             )
             check_focal(options.focal.focal_px, inputs.photos)
             check_lenses_open(inputs.known, options.focal.focal_px, options.lens)
-            tell_poor_photos(inputs)
+            inputs = looked_at(inputs)
         inputs = inputs.of_photos(_working_order(inputs.photos, options))
         while True:
             try:

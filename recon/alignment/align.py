@@ -96,7 +96,7 @@ def align(
     """
     options, lens = options or AlignOptions(), lens or LensModel()
     edges, priors = evidence.edges, evidence.priors
-    middle_px = np.array([[p.width, p.height] for p in photos]) / 2
+    middle_px = np.array([photo.middle for photo in photos])
     setup = _setup(evidence.focals, edges, middle_px, options, lens)
     graph = _pose_graph(len(photos), edges)
     predicted = Mapped(_predicted_depth, priors)

@@ -82,6 +82,7 @@ class Inputs:
                 photo.camera_key,
                 photo.exif_focal_px,
                 photo.sound_share,
+                *(photo.picture_middle or ()),
                 *still,
             )
             for photo, (_, digest), mask, still in zip(
