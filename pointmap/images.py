@@ -75,7 +75,9 @@ class Photo:
     or mirrored, whoever makes it upright (the decoder does that for TIFF); ``sound_share``: which
     part of its height, from the top as it is stored, counts: the rest is damaged
     (:mod:`pointmap.damaged_jpegs`); ``picture_middle``: x, y of the middle of the picture inside
-    the bars or frame around it (:mod:`pointmap.plain_frames`), None where that is the file's.
+    the bars or frame around it (:mod:`pointmap.plain_frames`), None where that is the file's;
+    ``file_size``: width and height that the file has, after orientation, where these are others
+    than those of the photo as it was taken (:func:`unsqueezed`), else None.
     """
 
     path: Path
@@ -90,6 +92,7 @@ class Photo:
     turned: bool = False
     sound_share: float = 1.0
     picture_middle: tuple[float, float] | None = None
+    file_size: tuple[int, int] | None = None
 
     @property
     def middle(self) -> Array:
@@ -381,6 +384,21 @@ def as_frame(photo: Photo, video: str) -> Photo:
     return replace(photo, video=video, camera_key=f"video {clip}")
 
 
+def unsqueezed(photo: Photo, width: int, height: int) -> Photo:
+    """Return a photo that was resampled to another shape as it was taken, with that size."""
+    camera, _, size = photo.camera_key.rpartition("|")
+    middle = photo.middle * [width / photo.width, height / photo.height]
+    return replace(
+        photo,
+        width=width,
+        height=height,
+        file_size=(photo.width, photo.height),
+        exif_focal_px=None,
+        camera_key=f"{camera}|{max(width, height)}x{min(width, height)}" if camera else size,
+        picture_middle=None if photo.picture_middle is None else (middle[0], middle[1]),
+    )
+
+
 def load_photo(photo: Photo, *, long_side: int, multiple: int = 1) -> ResizedPhoto:
     """Load a photo with its long side at most ``long_side`` pixels.
 
@@ -397,8 +415,8 @@ def load_photo(photo: Photo, *, long_side: int, multiple: int = 1) -> ResizedPho
     width, height = resized_size(photo.width, photo.height, long_side, multiple)
     try:
         with open_picture(photo.path) as image:
-            stored = image.size[::-1] if photo.orientation >= 5 else image.size
-            if stored != (photo.width, photo.height):
+            size = photo.file_size or (photo.width, photo.height)
+            if (image.size[::-1] if photo.orientation >= 5 else image.size) != size:
                 raise UnusablePicture("changed since the start")
             pixels = decode(image, width, height, photo.orientation)
             opaque = opaque_pixels(image)
@@ -407,7 +425,7 @@ def load_photo(photo: Photo, *, long_side: int, multiple: int = 1) -> ResizedPho
     parts = [] if opaque is None else [upright(opaque, photo.orientation)]
     if photo.mask is not None:
         try:
-            parts.append(read_mask(photo.mask, (photo.width, photo.height), photo.orientation))
+            parts.append(read_mask(photo.mask, size, photo.orientation))
         except UnusablePicture as error:
             raise InputError(f"{photo.mask}: {error}") from error
     if photo.sound_share < 1:

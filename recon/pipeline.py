@@ -19,10 +19,11 @@ from recon.assemble import assemble_scene, assemble_views, in_order
 from recon.camera_stages import (
     Matched,
     aligned_cameras,
+    related,
     solved_again_once,
-    solved_cameras,
     solved_with_lenses,
     solved_with_zooms,
+    without_squeezing,
 )
 from recon.depth.adaptation import AdaptOptions, adapted_depths
 from recon.depth.dense_depths import dense_depths
@@ -204,7 +205,12 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
             advance=advance,
         )
     matched = Matched(inputs, features, matches, seen)
-    matched, found = solved_with_zooms(matched, solved_cameras(matched, options, run), options, run)
+    evidence = related(matched, options, run)
+    restored = without_squeezing(matched, evidence, options, run)
+    if restored is not None:
+        return _all_photos(replace(inputs, photos=restored, still=None), options, run)
+    found = evidence, aligned_cameras(matched, evidence, options, run)
+    matched, found = solved_with_zooms(matched, found, options, run)
     inputs, evidence = matched.inputs, found[0]
     solved = solved_with_lenses(matched, found, options, run)
     groups = further_groups(solved[1])
@@ -280,7 +286,7 @@ def _aligned_scene(
         fused = fuse_views(
             views, options.fusion, device=inputs.device, work=inputs.work, world=world
         )
-    scene = assemble_scene(evidence, alignment, views, fused, turn)
+    scene = assemble_scene(inputs.photos, evidence, alignment, views, fused, turn)
     return replace(scene, units=inputs.known.units, world=world, verdict=verdict)
 
 

@@ -83,6 +83,7 @@ class Inputs:
                 photo.exif_focal_px,
                 photo.sound_share,
                 *(photo.picture_middle or ()),
+                *((photo.width, photo.height) if photo.file_size else ()),
                 *still,
             )
             for photo, (_, digest), mask, still in zip(
