@@ -35,8 +35,7 @@ def inside_bars(pixels: NDArray[np.uint8]) -> tuple[int, int, int, int] | None:
     rows, columns = (inner[n] if straight[n] >= needed else whole[n] for n in (0, 1))
     if np.array_equal([rows, columns], whole):
         return None
-    top, bottom, left, right = (*rows.tolist(), *columns.tolist())
-    return top, bottom, left, right
+    return int(rows[0]), int(rows[1]), int(columns[0]), int(columns[1])
 
 
 def _bars(pixels: NDArray[np.uint8]) -> tuple[int, int] | None:

@@ -107,17 +107,18 @@ def without_squeezing(
             content_key("squeezed photos", 1, inputs.photo_keys, evidence, options.align),
             lambda: squeezed_photos(inputs.photos, evidence, options.align, seed=options.seed),
         )
-    if not squeezed:
+    if not any(squeezed):
         return None
+    names = [photo.name for photo, size in zip(inputs.photos, squeezed, strict=True) if size]
     logger.warning(
         "%s squeezed or stretched beside the others, as their matches tell, and used in the "
         "others' shape: %s",
-        number_of(len(squeezed), "photo was", "photos were"),
-        some_of([inputs.photos[k].name for k in squeezed]),
+        number_of(len(names), "photo was", "photos were"),
+        some_of(names),
     )
     return tuple(
-        unsqueezed(photo, *squeezed[k]) if k in squeezed else photo
-        for k, photo in enumerate(inputs.photos)
+        photo if size is None else unsqueezed(photo, *size)
+        for photo, size in zip(inputs.photos, squeezed, strict=True)
     )
 
 

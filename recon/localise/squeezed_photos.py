@@ -50,18 +50,19 @@ def odd_shapes(photos: Sequence[Photo]) -> tuple[list[int], list[int]]:
 
 def squeezed_photos(
     photos: Sequence[Photo], evidence: PairEvidence, options: AlignOptions, *, seed: int = 0
-) -> dict[int, Size]:
-    """Return {photo: the width and height that it had} of those that were squeezed or stretched.
+) -> list[Size | None]:
+    """Return the width and height that each photo had before it was squeezed or stretched; None for
+    one that wasn't.
 
     ``options``, ``seed``: as in :func:`recon.alignment.align.align`.
     """
     usual, odd = odd_shapes(photos)
     if not odd or len(usual) < _FEWEST or len(photos) > _MOST:
-        return {}
+        return [None] * len(photos)
     others = [photos[k] for k in usual]
     alignment = align(others, evidence.of_photos(usual), options, seed=seed)
     ((size, _),) = Counter((photo.width, photo.height) for photo in others).most_common(1)
-    found = {}
+    found: list[Size | None] = [None] * len(photos)
     for k in odd:
         seen = _sightings(k, usual, others, evidence.matches, alignment)
         own = _fitting(seen, photos[k], (photos[k].width, photos[k].height), seed)

@@ -373,6 +373,7 @@ def test_links_lead_to_photos_once_and_those_that_lead_nowhere_are_named(
 
 
 def test_pictures_of_a_scene_that_was_saved_among_the_photos_are_no_photos(tmp_path: Path) -> None:
+    (tmp_path / "photos/scene/depth").mkdir(parents=True)
     photo = save(tmp_path / "photos/a.jpg", np.zeros((50, 60, 3), np.uint8))
     depth = save(tmp_path / "photos/scene/depth/a.png", np.zeros((50, 60, 3), np.uint8))
     added = save(tmp_path / "photos/scene/depth/mine.png", np.zeros((50, 60, 3), np.uint8))
