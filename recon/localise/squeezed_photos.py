@@ -22,7 +22,8 @@ from recon.stage_results import Alignment, PairEvidence, PairMatches, unit_px
 
 # Shapes (width over height, its logarithm) differ by rounding.
 _SAME_SHAPE = 0.02
-# Fewer photos of one shape tell no points that are firm; of many it takes too long.
+# Fewer photos of one shape tell no points that are firm, of many it takes too long; of as many of
+# another shape, which were squeezed, nobody knows.
 _FEWEST, _MOST = 3, 60
 # Key points that fit a photo's own shape, as a share of those whose points are known: it has that
 # shape. Measured: 0.71 to 0.95 where photos were cut to another one, 0.34 at most where they were
@@ -57,7 +58,7 @@ def squeezed_photos(
     ``options``, ``seed``: as in :func:`recon.alignment.align.align`.
     """
     usual, odd = odd_shapes(photos)
-    if not odd or len(usual) < _FEWEST or len(photos) > _MOST:
+    if len(usual) < max(_FEWEST, len(odd) + 1) or len(photos) > _MOST:
         return [None] * len(photos)
     others = [photos[k] for k in usual]
     alignment = align(others, evidence.of_photos(usual), options, seed=seed)
@@ -101,8 +102,10 @@ def _sightings(
             other, own, mine, theirs = m.j, m.index_i, m.xy_i, m.xy_j
         else:
             other, own, mine, theirs = m.i, m.index_j, m.xy_j, m.xy_i
-        rows = tracks.seen_by(place[other]) if other in place else []
-        if not len(rows) or not len(m):
+        if other not in place or not len(m):
+            continue
+        rows = tracks.seen_by(place[other])
+        if not len(rows):
             continue
         far, nearest = KDTree(tracks.xy[rows]).query(theirs)
         same = far < _SAME_PX * unit_px(others[place[other]])
