@@ -15,6 +15,7 @@ from recon.alignment.align_scene import align_scene
 from recon.alignment.fisheyes import as_fisheyes
 from recon.alignment.refinement import LensModel
 from recon.alignment.solved_lenses import solved_lenses
+from recon.alignment.stated_focals import as_stated
 from recon.alignment.with_depth_maps import with_depth_maps
 from recon.alignment.zooms import Zooms, cameras_by_zoom, with_zooms
 from recon.inputs import Inputs
@@ -140,7 +141,7 @@ def aligned_cameras(
         lens = LensModel(k1=options.lens != "pinhole")
         how = by_place, options.align, options.seed, lens
         depends_on = names, inputs.known, evidence, learned, how, start
-        key = content_key("alignment", 23, *depends_on)
+        key = content_key("alignment", 24, *depends_on)
         steps = Steps(inputs.work, key)
         alignment = inputs.work.once(
             key,
@@ -193,7 +194,7 @@ def _held_by_maps(
         return found or with_depth_maps(photos, alignment, maps, focals)
 
     depends_on = alignment, maps, evidence, options.align, options.seed, lens
-    return inputs.work.once(content_key("alignment with maps", 3, *depends_on), held)
+    return inputs.work.once(content_key("alignment with maps", 4, *depends_on), held)
 
 
 def solved_with_zooms(
@@ -205,7 +206,7 @@ def solved_with_zooms(
     inputs, (evidence, alignment) = matched.inputs, found
     with run.stage(f"Comparing zooms{place}"):
         zooms = inputs.work.once(
-            content_key("zooms", 9, evidence, alignment, options.align, inputs.known),
+            content_key("zooms", 10, evidence, alignment, options.align, inputs.known),
             lambda: cameras_by_zoom(
                 inputs.photos,
                 evidence,
@@ -233,6 +234,7 @@ def solved_with_lenses(
         # Maps have held the cameras, and with other lenses would have to once more.
         return found
     with run.stage(f"Choosing lenses{place}"):
+        found = _as_stated(matched, found, options)
         evidence, alignment = found
         always = options.lens == "fisheye"
         if always or options.lens == "auto":
@@ -260,7 +262,7 @@ def solved_with_lenses(
             return found
         cut_out = options.lens == "auto"
         chosen = inputs.work.once(
-            content_key("lenses", 9, *found, options.align, options.seed, cut_out),
+            content_key("lenses", 11, *found, options.align, options.seed, cut_out),
             lambda: solved_lenses(
                 inputs.photos,
                 evidence,
@@ -279,7 +281,7 @@ def solved_with_lenses(
             )
     with run.stage(f"Trying other focal lengths{place}"):
         better = inputs.work.once(
-            content_key("better start", 3, evidence, chosen, options.align, options.seed),
+            content_key("better start", 4, evidence, chosen, options.align, options.seed),
             lambda: _without_priors(
                 from_better_start(
                     inputs.photos,
@@ -293,6 +295,27 @@ def solved_with_lenses(
             ),
         )
     return (evidence, chosen) if better is None else _with_priors(better, evidence)
+
+
+def _as_stated(matched: Matched, found: Solved, options: Options) -> Solved:
+    """Return what was ``found``, with focal lengths as files state them where matches fit alike."""
+    inputs, (evidence, alignment) = matched.inputs, found
+    lens = LensModel(k1=options.lens != "pinhole")
+    stated = inputs.work.once(
+        content_key("stated focals", 1, *found, options.align, options.seed, lens),
+        lambda: _without_priors(
+            as_stated(
+                inputs.photos,
+                evidence,
+                alignment,
+                options.align,
+                lens=lens,
+                features=matched.features,
+                seed=options.seed,
+            )
+        ),
+    )
+    return found if stated is None else _with_priors(stated, evidence)
 
 
 def _without_priors(found: Solved | None) -> Solved | None:
@@ -317,5 +340,5 @@ def solved_again_once(
     and so does the verdict on cameras that the remedy left as they were.
     """
     told = [(photo.width, photo.height, photo.exif_focal_px) for photo in photos]
-    key = content_key("solved again", 1, told, alignment)
+    key = content_key("solved again", 2, told, alignment)
     return work.once(key, lambda: solved_again(photos, alignment))

@@ -19,6 +19,7 @@ from recon.alignment.tracks import (
     keep_observations,
     node_thresholds,
     triangulate_tracks,
+    without_collapsed,
 )
 from recon.alignment.triangulation import widest_angles_deg
 
@@ -136,6 +137,7 @@ def triangulate_scene(
         use=use,
         few=few,
     )
+    tracks = without_collapsed(table, cameras, tracks)
     if len(tracks.points) == 0:
         return Structure(cameras, tracks)
     view = table.node_view[tracks.node]
@@ -224,12 +226,14 @@ def adjust(
 
 
 def trim(setup: Setup, structure: Structure, threshold_px: float) -> Structure:
-    """Return the structure without observations whose error exceeds ``threshold_px``."""
+    """Return the structure without observations whose error exceeds ``threshold_px``, nor points
+    that bundle adjustment drew next to a camera.
+    """
     limits = node_thresholds(setup.table, structure.cameras, threshold_px)
     tracks = filter_tracks(
         setup.table, structure.cameras, structure.tracks, limits=limits, min_angle_deg=0.0
     )
-    return Structure(structure.cameras, tracks)
+    return Structure(structure.cameras, without_collapsed(setup.table, structure.cameras, tracks))
 
 
 def refine(setup: Setup, cameras: Cameras, *, trusted: Mask | None = None) -> Structure:

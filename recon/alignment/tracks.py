@@ -32,6 +32,8 @@ _GRID, _CHAINS_PER_CELL = np.array([6, 5]), 2
 _AT_ONCE = 2**18
 # A chain of two things gives a track in either pass.
 _PASSES = 2
+# A point is not nearer to a camera than this share of what points typically are.
+_NEAREST = 1e-3
 
 
 @dataclass(frozen=True)
@@ -357,6 +359,22 @@ def filter_tracks(
     view = table.node_view[tracks.node]
     angle = widest_angles_deg(cameras, tracks.points, point=tracks.point, view=view)
     return keep_observations(tracks, (angle >= min_angle_deg)[tracks.point])
+
+
+def without_collapsed(table: MatchTable, cameras: Cameras, tracks: TrackSet) -> TrackSet:
+    """Return the tracks without points that lie next to a camera that sees them.
+
+    Photos that were taken from nearly one spot have points that no other photo sees, and these fit
+    as well where cameras and points shrink together: bundle adjustment may go that way, to cameras
+    in one spot with their points around them. Without those points what others see, too, holds
+    them.
+    """
+    if len(tracks.points) == 0:
+        return tracks
+    depth = cameras.to_camera(table.node_view[tracks.node], tracks.points[tracks.point])[:, 2]
+    near = depth < _NEAREST * np.median(depth)
+    collapsed = np.bincount(tracks.point, near, minlength=len(tracks.points)) > 0
+    return keep_observations(tracks, ~collapsed[tracks.point])
 
 
 def keep_observations(tracks: TrackSet, keep: Mask) -> TrackSet:

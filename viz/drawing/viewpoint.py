@@ -18,6 +18,7 @@ from recon.export.glb import neighbour_distances
 from recon.scene import Camera, Scene
 from recon.world.frame import level_forward
 from recon.world.gravity import cameras_up, level_up
+from viz.drawing.subject import subject
 
 FRUSTUM_EDGES: NDArray[np.int32] = np.array(
     [[0, 1], [0, 2], [0, 3], [0, 4], [1, 2], [2, 3], [3, 4], [4, 1]], np.int32
@@ -81,7 +82,7 @@ def scene_frame(reconstruction: Scene) -> SceneFrame:
     up = _up(reconstruction, matrices)
     axes = _look_axes(level_forward(matrices[:, :3, 2], up), up)
     centres = matrices[:, :3, 3]
-    points = _subject(_sample_points(reconstruction), centres)
+    points = subject(_sample_points(reconstruction), matrices)
     if len(points) == 0:
         spread = float(np.ptp(centres, axis=0).max())
         radius = spread if spread > 0 else 1.0
@@ -108,7 +109,7 @@ def automatic_viewpoint(
     direction = frame.axes @ np.array(
         [np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)]
     )
-    points = _subject(_sample_points(reconstruction), poses[:, :3, 3])
+    points = subject(_sample_points(reconstruction), poses)
     if len(points) == 0:
         points = frame.centre + frame.radius * np.vstack([np.eye(3), -np.eye(3)])
     centres = poses[:, :3, 3]
@@ -230,20 +231,6 @@ def _sample_points(reconstruction: Scene) -> Array:
         if len(finite):
             return finite
     return np.zeros((0, 3))
-
-
-def _subject(points: Array, centres: Array) -> Array:
-    """Return the ``points`` (N, 3) that the photos are about, without what is far behind it.
-
-    Kept is what is at most 2.5 times as far from the nearest of the camera ``centres`` (C, 3) as
-    the median point: a street seen past a corner would push the subject out of the middle.
-    """
-    if not len(points) or not len(centres):
-        return points
-    from scipy.spatial import cKDTree
-
-    apart = cKDTree(centres).query(points)[0]
-    return points[apart <= 2.5 * np.median(apart)]
 
 
 def _up(reconstruction: Scene, cam_to_world: Array) -> Array:
