@@ -76,7 +76,7 @@ class Inputs:
         return tuple(
             content_key(
                 "photo",
-                7,
+                8,
                 digest,
                 mask,
                 photo.camera_key,

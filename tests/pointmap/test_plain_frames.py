@@ -76,6 +76,16 @@ def test_a_white_frame_beside_a_white_sky_is_found_all_around() -> None:
     assert found[11:85, 11:149].all()
 
 
+def test_writing_in_a_frame_is_no_part_of_the_picture() -> None:
+    pixels, inside = _in_bars(240, 8, 32, 8, 8)
+    rng = np.random.default_rng(1)
+    for row in (98, 106):
+        pixels[row : row + 5, 40:120][rng.random((5, 80)) < 0.3] = 30
+    found = _picture(pixels)
+    assert not (found & ~inside).any()
+    assert found[11:85, 11:149].all()
+
+
 def test_a_whole_picture_and_one_of_one_colour_have_none() -> None:
     assert inside_bars(_textured()) is None
     assert inside_bars(np.zeros((HEIGHT, WIDTH, 3), np.uint8)) is None
