@@ -139,9 +139,9 @@ def aligned_cameras(
         # Pairs that were asked for are all that are looked at.
         by_place = options.graph.strategy == "auto"
         lens = LensModel(k1=options.lens != "pinhole")
-        how = by_place, options.align, options.seed, lens
+        how = by_place, options.feature_size, options.align, options.seed, lens
         depends_on = names, inputs.known, evidence, learned, how, start
-        key = content_key("alignment", 24, *depends_on)
+        key = content_key("alignment", 25, *depends_on)
         steps = Steps(inputs.work, key)
         alignment = inputs.work.once(
             key,
@@ -151,6 +151,7 @@ def aligned_cameras(
                 evidence,
                 options.align,
                 by_place=by_place,
+                feature_size=options.feature_size,
                 seed=options.seed,
                 lens=lens,
                 start=start,

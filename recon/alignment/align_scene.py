@@ -27,6 +27,7 @@ from recon.alignment.refinement import AlignOptions, LensModel
 from recon.prediction.view_graph import Pair
 from recon.progress import Advance, unheard
 from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
+from recon.two_view.features import FEATURE_LONG_SIDE
 from recon.two_view.magnified_matching import (
     MatchedAgain,
     firm_pairs,
@@ -58,6 +59,7 @@ def align_scene(
     options: AlignOptions,
     *,
     by_place: bool = True,
+    feature_size: int = FEATURE_LONG_SIDE,
     seed: int = 0,
     lens: LensModel | None = None,
     start: Alignment | None = None,
@@ -70,12 +72,13 @@ def align_scene(
     unless ``by_place`` says that pairs are not to be added; if that tells something new, all is
     aligned anew (:mod:`recon.alignment.pairs_by_place`).
     Photos that few features hold, and pairs on which groups of photos hang, are matched again at
-    twice the size. What that gives is taken unless fewer photos are placed with it. Photos of a
-    place that only looks like that of the others are parted from them, and told of
-    (:mod:`recon.alignment.doppelgangers`), and so are those that hang on the others by single pairs
-    (:mod:`recon.alignment.hanging_groups`). A photo without a place is warned of. ``start``:
-    cameras that are gone on from at first. What each alignment on the way gave is kept among
-    ``steps``, if there are any, until they are told to forget it.
+    twice the ``feature_size`` (long side in pixels) at which features were found. What that gives
+    is taken unless fewer photos are placed with it. Photos of a place that only looks like that of
+    the others are parted from them, and told of (:mod:`recon.alignment.doppelgangers`), and so are
+    those that hang on the others by single pairs (:mod:`recon.alignment.hanging_groups`). A photo
+    without a place is warned of. ``start``: cameras that are gone on from at first. What each
+    alignment on the way gave is kept among ``steps``, if there are any, until they are told to
+    forget it.
     """
     steps, numbers = steps or Steps(), itertools.count()
     known = inputs.known.cam_to_world
@@ -111,7 +114,8 @@ def align_scene(
     if moves and by_place:
         found = _with_pairs_by_place(inputs, found, aligned)
     ties = weak_ties(found.alignment) if moves else set()
-    found = _with_finer_features(inputs, found, ties, aligned, advance)
+    finer = functools.partial(magnified_features, long_side=feature_size)
+    found = _with_finer_features(inputs, found, ties, aligned, finer, advance)
     if moves:
         found = _of_one_place(inputs, found, aligned)
     alignment = inputs.known.restored(found.alignment)
@@ -129,6 +133,7 @@ class _Aligned:
 
 
 _Align = Callable[[Sequence[PhotoFeatures], PairEvidence, Alignment | None], _Aligned]
+_Finer = Callable[["Photo"], PhotoFeatures]
 
 
 def _with_pairs_by_place(inputs: Inputs, before: _Aligned, aligned: _Align) -> _Aligned:
@@ -147,14 +152,19 @@ def _with_pairs_by_place(inputs: Inputs, before: _Aligned, aligned: _Align) -> _
 
 
 def _with_finer_features(
-    inputs: Inputs, before: _Aligned, ties: set[Pair], aligned: _Align, advance: Advance
+    inputs: Inputs,
+    before: _Aligned,
+    ties: set[Pair],
+    aligned: _Align,
+    finer: _Finer,
+    advance: Advance,
 ) -> _Aligned:
     """Return what pairs that were matched again at twice the size lead to, the ``ties`` and those
     of photos that few matches hold, unless fewer photos are placed with them.
     """
     evidence, alignment = before.evidence, before.alignment
     loose = photos_with_few_matches(alignment)
-    second = _matched_again(inputs, before, (loose, ties), advance)
+    second = _matched_again(inputs, before, (loose, ties), finer, advance)
     if not second.changed:
         return before
     # A whole group of photos that a weak pair has put elsewhere is not led back.
@@ -234,7 +244,11 @@ def _without_poses(alignment: Alignment, photos: NDArray[np.int64]) -> Alignment
 
 
 def _matched_again(
-    inputs: Inputs, before: _Aligned, weak: tuple[NDArray[np.int64], set[Pair]], advance: Advance
+    inputs: Inputs,
+    before: _Aligned,
+    weak: tuple[NDArray[np.int64], set[Pair]],
+    finer: _Finer,
+    advance: Advance,
 ) -> MatchedAgain:
     """Return features and edges after the ``weak`` ones, loose photos and ties of groups of photos,
     are matched again at twice the size.
@@ -247,11 +261,11 @@ def _matched_again(
     looked_at: set[int] = set()
 
     @functools.lru_cache(_KEPT)
-    def finer(photo: int) -> PhotoFeatures:
+    def looked_at_again(photo: int) -> PhotoFeatures:
         looked_at.add(photo)
         advance(len(looked_at), len(involved))
-        return known.ideal(photo, magnified_features(photos[photo]))
+        return known.ideal(photo, finer(photos[photo]))
 
     focals = _focals_px(inputs, before.alignment)
-    found = match_again(photos, features, finer, chosen, evidence.edges, focals)
+    found = match_again(photos, features, looked_at_again, chosen, evidence.edges, focals)
     return replace(found, edges=without_lone_bridges(evidence.edges, found.edges, len(photos)))

@@ -107,16 +107,16 @@ def pairs_to_match_again(
     return list(chosen.values())[: _PAIRS_PER_PHOTO * count]
 
 
-def magnified_features(photo: Photo) -> PhotoFeatures:
-    """Return the key points of the photo at up to twice the size of the first time."""
+def magnified_features(photo: Photo, *, long_side: int = FEATURE_LONG_SIDE) -> PhotoFeatures:
+    """Return the key points of the photo at up to twice the size of the first time, when its
+    ``long_side`` had so many pixels.
+    """
     from pointmap.images import load_photo
 
-    size = int(_MAGNIFY * FEATURE_LONG_SIDE)
+    size = int(_MAGNIFY * long_side)
     picture = load_photo(photo, long_side=size)
-    long_side = max(picture.pixels.shape[:2])
-    return extract_features(
-        picture, limit=_LIMIT, magnify=min(_MAGNIFY, max(1.0, size / long_side))
-    )
+    magnify = size / max(picture.pixels.shape[:2])
+    return extract_features(picture, limit=_LIMIT, magnify=min(_MAGNIFY, max(1.0, magnify)))
 
 
 def match_again(

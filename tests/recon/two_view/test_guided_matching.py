@@ -22,7 +22,7 @@ from pointmap.camera import (
     rotation_angle_deg,
     transform_points,
 )
-from pointmap.images import Photo, ResizedPhoto, open_photos
+from pointmap.images import Photo, ResizedPhoto, load_photo, open_photos
 from pointmap.network import DUSt3R
 from recon.inputs import Inputs
 from recon.inputs.known_cameras import KnownCameras
@@ -190,6 +190,15 @@ def test_second_look_relates_photos_that_the_first_did_not(tmp_path):
     np.testing.assert_array_equal(second.features[0].xy[: len(coarse[0].xy)], coarse[0].xy)
     np.testing.assert_array_equal(second.features[0].xy[edge.matches.index_i], edge.matches.xy_i)
     np.testing.assert_array_equal(second.features[1].xy[edge.matches.index_j], edge.matches.xy_j)
+
+
+def test_second_look_is_twice_as_fine_as_the_first(tmp_path):
+    (photo,) = _saved(shoot(1, width=400, height=300), tmp_path)
+    again = magnified_features(photo, long_side=100)
+    np.testing.assert_array_equal(
+        again.xy, extract_features(load_photo(photo, long_side=200), limit=8192).xy
+    )
+    assert len(again.xy) < len(magnified_features(photo, long_side=200).xy)
 
 
 def test_second_look_at_photos_of_different_places_changes_nothing(tmp_path):
