@@ -69,6 +69,11 @@ _ORIENTATION = 0x0112
 _TURNED, _CODED, _MASK = "pointmap turned", "pointmap coded", "pointmap mask"
 # PhotometricInterpretation and BitsPerSample (TIFF 6.0, pages 37 and 29).
 _PHOTOMETRIC, _WHITE_IS_ZERO, _SAMPLE_BITS = 0x0106, 0, 0x0102
+# NewSubfileType with its bit for a smaller copy of another picture (page 36), of which some files
+# have a few in front.
+_KIND, _IS_SMALLER, _MOST_SMALLER = 0x00FE, 1, 32
+# So many line feeds, each after a carriage return, are no chance: one of 256 is.
+_ENOUGH_LINES = 16
 # Pictures that take more are read one at a time, however many threads there are.
 _LARGE_BYTES = 128e6
 _limit_lock, _large_lock = threading.Lock(), threading.Lock()
@@ -123,6 +128,7 @@ def open_picture(path: Path, formats: tuple[str, ...] = PHOTO_FORMATS) -> Iterat
                 # Without formats Pillow goes by content and hands EPS to Ghostscript, a program
                 # that writes files. Here is the only call, so that none can forget them.
                 image = Image.open(file, formats=_known(formats))  # noqa: TID251
+                _leave_smaller_copies(image)
                 if _checked_bytes(image, file) > _LARGE_BYTES:
                     stack.enter_context(_large_lock)
                 image.info[_CODED] = code_points(image, file)
@@ -170,6 +176,22 @@ def upright(stored: NDArray[np.bool_], orientation: int) -> NDArray[np.bool_]:
     return np.asarray(Image.fromarray(stored).transpose(FLIP_OR_TURN[orientation]))
 
 
+def _leave_smaller_copies(image: Image.Image) -> None:
+    """Go on in an opened TIFF to its first picture that is no smaller copy of another one; stay
+    where there is none.
+    """
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return
+    try:
+        for _ in range(_MOST_SMALLER):
+            if not int(image.tag_v2.get(_KIND, 0)) & _IS_SMALLER:
+                return
+            image.seek(image.tell() + 1)
+    except EOFError:
+        pass
+    image.seek(0)
+
+
 def _upright_mask(file: IO[bytes], orientation: int) -> NDArray[np.bool_] | None:
     mask = mask_inside(file)
     return None if mask is None else upright(mask, orientation)
@@ -207,10 +229,17 @@ def _checked_bytes(image: Image.Image, file: IO[bytes]) -> float:
 
 
 def _scans(file: IO[bytes]) -> int:
-    """Return of how many scans a JPEG is made, up to just over ``_MOST_SCANS``."""
+    """Return of how many scans a JPEG is made, up to just over ``_MOST_SCANS``; raise
+    ``UnusablePicture`` for one that was copied as text.
+    """
     file.seek(0)
     data, at, scans = file.read(), 2, 0
     file.seek(0)
+    if data.count(b"\r\n") == data.count(b"\n") >= _ENOUGH_LINES:
+        raise UnusablePicture(
+            "its line ends were changed as if it were text (by FTP, git or e-mail); fetch it again "
+            "as binary"
+        )
     while scans <= _MOST_SCANS:
         marker = _JPEG_MARKER.search(data, at)
         if marker is None or marker[1][0] == _END:

@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pointmap.camera import Array, pinhole
 from pointmap.decoding import decode, is_invisible, open_picture, stored_turned, upright
 from pointmap.errors import InputError, UnusablePicture
 from pointmap.exif import read_exif
@@ -35,8 +37,9 @@ from pointmap.panorama import (
     says_panorama,
 )
 from pointmap.photo_names import photo_names
-from pointmap.plain_frames import without_bars
+from pointmap.plain_frames import inside_bars
 from pointmap.raw_photos import is_raw, reads_raw
+from pointmap.saved_scene import RUN_JSON, listed_files
 from pointmap.video import VIDEO_EXTENSIONS
 
 logger = logging.getLogger(__name__)
@@ -71,7 +74,10 @@ class Photo:
     ignored (:mod:`pointmap.masks`), or None; ``turned``: whether the file holds the picture turned
     or mirrored, whoever makes it upright (the decoder does that for TIFF); ``sound_share``: which
     part of its height, from the top as it is stored, counts: the rest is damaged
-    (:mod:`pointmap.damaged_jpegs`).
+    (:mod:`pointmap.damaged_jpegs`); ``picture_middle``: x, y of the middle of the picture inside
+    the bars or frame around it (:mod:`pointmap.plain_frames`), None where that is the file's;
+    ``file_size``: width and height that the file has, after orientation, where these are others
+    than those of the photo as it was taken (:func:`unsqueezed`), else None.
     """
 
     path: Path
@@ -85,6 +91,19 @@ class Photo:
     mask: Path | None = None
     turned: bool = False
     sound_share: float = 1.0
+    picture_middle: tuple[float, float] | None = None
+    file_size: tuple[int, int] | None = None
+
+    @property
+    def middle(self) -> Array:
+        """x, y (2,) in pixels of where its camera looks through it, as far as the file tells."""
+        return np.array(self.picture_middle or (self.width / 2, self.height / 2))
+
+    def pinhole(self, focal_px: float) -> Array:
+        """Return K (3, 3) of a focal length in pixels and square pixels, through the middle."""
+        K = pinhole(focal_px, self.width, self.height)
+        K[:2, 2] = self.middle
+        return K
 
 
 @dataclass(frozen=True)
@@ -100,14 +119,15 @@ class ResizedPhoto:
     """The whole photo at another size: ``pixels`` (h, w, 3) uint8 RGB.
 
     ``usable`` (h, w): which pixels count, None where all do. Over those that are masked or
-    transparent, ``pixels`` continue the colours of the others. ``barred``: whether bars of one
-    colour around the picture are among them.
+    transparent, ``pixels`` continue the colours of the others. ``picture``: between
+    which rows and columns (top, bottom, left, right) the picture is, if bars of one colour are
+    around it.
     """
 
     photo: Photo
     pixels: NDArray[np.uint8]
     usable: NDArray[np.bool_] | None = None
-    barred: bool = False
+    picture: tuple[int, int, int, int] | None = None
 
     @property
     def scale_x(self) -> float:
@@ -217,6 +237,7 @@ def _expand(given: str, recursive: bool) -> tuple[list[Path], list[Path]]:
                 for p in (*_visible(found), *dead, *_elsewhere(unseen, path))
                 if _SYSTEM_FOLDERS.isdisjoint(p.relative_to(path).parts)
             ]
+            inside = _without_scenes(inside)
             taken = [p for p in _photos_among(inside) if p.is_file()]
             return taken, [other for other in inside if other not in set(taken)]
         if path.is_file():
@@ -238,6 +259,20 @@ def _expand(given: str, recursive: bool) -> tuple[list[Path], list[Path]]:
     files = _visible(matches)
     taken = [f for f in files if is_video(f)] if is_video(path) else _photos_among(files)
     return taken, unseen
+
+
+def _without_scenes(files: Sequence[Path]) -> list[Path]:
+    """Return the files but those of saved scenes among them, whose depth maps are pictures, too."""
+    scenes = {file.parent: listed_files(file.parent) for file in files if file.name == RUN_JSON}
+
+    def is_saved(file: Path) -> bool:
+        return any(
+            unicodedata.normalize("NFC", file.relative_to(scene).as_posix()) in names
+            for scene in file.parents
+            if (names := scenes.get(scene))
+        )
+
+    return [file for file in files if not is_saved(file)] if any(scenes.values()) else list(files)
 
 
 def _elsewhere(folders: Sequence[Path], folder: Path) -> list[Path]:
@@ -349,6 +384,21 @@ def as_frame(photo: Photo, video: str) -> Photo:
     return replace(photo, video=video, camera_key=f"video {clip}")
 
 
+def unsqueezed(photo: Photo, width: int, height: int) -> Photo:
+    """Return a photo that was resampled to another shape as it was taken, with that size."""
+    camera, _, size = photo.camera_key.rpartition("|")
+    middle = photo.middle * [width / photo.width, height / photo.height]
+    return replace(
+        photo,
+        width=width,
+        height=height,
+        file_size=(photo.width, photo.height),
+        exif_focal_px=None,
+        camera_key=f"{camera}|{max(width, height)}x{min(width, height)}" if camera else size,
+        picture_middle=None if photo.picture_middle is None else (middle[0], middle[1]),
+    )
+
+
 def load_photo(photo: Photo, *, long_side: int, multiple: int = 1) -> ResizedPhoto:
     """Load a photo with its long side at most ``long_side`` pixels.
 
@@ -365,8 +415,8 @@ def load_photo(photo: Photo, *, long_side: int, multiple: int = 1) -> ResizedPho
     width, height = resized_size(photo.width, photo.height, long_side, multiple)
     try:
         with open_picture(photo.path) as image:
-            stored = image.size[::-1] if photo.orientation >= 5 else image.size
-            if stored != (photo.width, photo.height):
+            size = photo.file_size or (photo.width, photo.height)
+            if (image.size[::-1] if photo.orientation >= 5 else image.size) != size:
                 raise UnusablePicture("changed since the start")
             pixels = decode(image, width, height, photo.orientation)
             opaque = opaque_pixels(image)
@@ -375,19 +425,22 @@ def load_photo(photo: Photo, *, long_side: int, multiple: int = 1) -> ResizedPho
     parts = [] if opaque is None else [upright(opaque, photo.orientation)]
     if photo.mask is not None:
         try:
-            parts.append(read_mask(photo.mask, (photo.width, photo.height), photo.orientation))
+            parts.append(read_mask(photo.mask, size, photo.orientation))
         except UnusablePicture as error:
             raise InputError(f"{photo.mask}: {error}") from error
     if photo.sound_share < 1:
         rows = np.arange(_SOUND_ROWS) < photo.sound_share * _SOUND_ROWS
         parts.append(upright(np.tile(rows[:, None], 8), photo.orientation))
-    inside = without_bars(pixels)
-    if inside is not None:
+    picture = inside_bars(pixels)
+    if picture is not None:
+        top, bottom, left, right = picture
+        inside = np.zeros((height, width), bool)
+        inside[top:bottom, left:right] = True
         parts.append(inside)
     if not parts:
         return ResizedPhoto(photo, pixels)
     usable = np.all([resized_mask(part, width, height) for part in parts], axis=0)
-    return ResizedPhoto(photo, continued(pixels, usable), usable, inside is not None)
+    return ResizedPhoto(photo, continued(pixels, usable), usable, picture)
 
 
 def without_part(photo: ResizedPhoto, part: NDArray[np.bool_] | None) -> ResizedPhoto:

@@ -17,10 +17,13 @@ _ALIKE, _NEARLY_ALL = 16, 0.98
 # line or two further most pixels have quite another colour, by so many levels. A white backdrop
 # ends in an outline, a clear sky at roofs and trees, or fades.
 _NARROWEST, _MIXED, _EDGE, _ANOTHER = 0.01, 2, 0.5, 32
+# What is written into a frame leaves this share of a line in its colour.
+_BESIDE_WRITING = 0.75
 
 
-def without_bars(pixels: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
-    """Return which pixels (h, w) of a photo (h, w, 3) are not in bars of one colour, None if all.
+def inside_bars(pixels: NDArray[np.uint8]) -> tuple[int, int, int, int] | None:
+    """Return between which rows and columns (top, bottom, left, right) of a photo (h, w, 3) the
+    picture is that has bars of one colour around it; None where there are none.
 
     Pixels on the edge, which hold something of both, count as the bar's.
     """
@@ -28,27 +31,55 @@ def without_bars(pixels: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
     found = [_bars(pixels.swapaxes(0, axis)) for axis in (0, 1)]
     # Bars on all sides shorten each other's edges.
     inner = np.array([w if b is None else b for b, w in zip(found, whole, strict=True)])
-    straight = [0 if b is None else _straight_edges(pixels, inner, n) for n, b in enumerate(found)]
+    straight = [
+        np.zeros(2, bool) if b is None else _straight_edges(pixels, inner, n)
+        for n, b in enumerate(found)
+    ]
+    for n in (0, 1):
+        if straight[n].sum() == 1 and straight[1 - n].all():
+            _pass_writing(pixels, inner, n, straight[n])
     # A white frame shows no edge where the sky is white; two of its edges make it one.
-    needed = 1 if max(straight) == 2 else 2
-    rows, columns = (inner[n] if straight[n] >= needed else whole[n] for n in (0, 1))
-    usable = np.zeros(pixels.shape[:2], bool)
-    usable[slice(*rows), slice(*columns)] = True
-    return None if usable.all() else usable
-
-
-def _bars(pixels: NDArray[np.uint8]) -> tuple[int, int] | None:
-    """Return between which rows a picture is that has bars of one colour above and below it."""
-    colour = np.median(pixels[0], axis=0).astype(np.int16)
-
-    def mixed(rows: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        alike = np.abs(rows.astype(np.int16) - colour).max(axis=2) <= _ALIKE
-        return np.asarray(alike.mean(axis=1) < _NEARLY_ALL)
-
-    # Of most photos two lines tell.
-    if mixed(pixels[[0, -1]]).any():
+    needed = 1 if any(each.all() for each in straight) else 2
+    rows, columns = (inner[n] if straight[n].sum() >= needed else whole[n] for n in (0, 1))
+    if np.array_equal([rows, columns], whole):
         return None
-    rows = np.flatnonzero(mixed(pixels))
+    return int(rows[0]), int(rows[1]), int(columns[0]), int(columns[1])
+
+
+def _pass_writing(
+    pixels: NDArray[np.uint8], inner: NDArray[np.int64], axis: int, straight: NDArray[np.bool_]
+) -> None:
+    """Move the end of ``inner`` (2, 2) along an axis at which the picture has no straight edge to
+    where it has one beyond what is written into the frame, if it has.
+    """
+    within = pixels.swapaxes(0, axis)[:, slice(*inner[1 - axis])]
+    beyond = _bars(within, _BESIDE_WRITING)
+    if beyond is None:
+        return
+    moved = inner.copy()
+    moved[axis] = beyond
+    side = int(np.argmin(straight))
+    # Writing keeps away from the picture; a white sky does not.
+    start, end = beyond
+    margin = (
+        within[end + _MIXED : end + 2 * _MIXED]
+        if side
+        else within[max(start - 2 * _MIXED, 0) : max(start - _MIXED, 0)]
+    )
+    plain = _of_colour(margin, np.median(within[0], axis=0)) >= _NEARLY_ALL
+    if _straight_edges(pixels, moved, axis)[side] and plain.all():
+        inner[axis, side] = beyond[side]
+
+
+def _bars(pixels: NDArray[np.uint8], nearly_all: float = _NEARLY_ALL) -> tuple[int, int] | None:
+    """Return between which rows a picture is that has bars of one colour above and below it, of
+    whose lines ``nearly_all`` pixels have it.
+    """
+    colour = np.median(pixels[0], axis=0)
+    # Of most photos two lines tell.
+    if (_of_colour(pixels[[0, -1]], colour) < nearly_all).any():
+        return None
+    rows = np.flatnonzero(_of_colour(pixels, colour) < nearly_all)
     if not len(rows):
         return None
     first, last = int(rows[0]), int(rows[-1])
@@ -58,13 +89,21 @@ def _bars(pixels: NDArray[np.uint8]) -> tuple[int, int] | None:
     return (first + 1, last) if last - first > 2 * _MIXED else None
 
 
-def _straight_edges(pixels: NDArray[np.uint8], inner: NDArray[np.int64], axis: int) -> int:
-    """Return how many of the two bars along an axis end in a straight edge; ``inner`` (2, 2): rows
-    and columns between which the picture is.
+def _of_colour(rows: NDArray[np.uint8], colour: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return which share of each row's pixels (h,) is of a colour (3,)."""
+    alike = np.abs(rows.astype(np.int16) - colour.astype(np.int16)).max(axis=2) <= _ALIKE
+    return np.asarray(alike.mean(axis=1))
+
+
+def _straight_edges(
+    pixels: NDArray[np.uint8], inner: NDArray[np.int64], axis: int
+) -> NDArray[np.bool_]:
+    """Return which of the two bars along an axis end in a straight edge; ``inner`` (2, 2): rows and
+    columns between which the picture is.
     """
     across = pixels.swapaxes(0, axis)
     colour = np.median(across[0], axis=0).astype(np.int16)
     (first, last), others = inner[axis], slice(*inner[1 - axis])
     ends = across[first : first + _MIXED, others], across[last - _MIXED : last, others]
     differs = [np.abs(end.astype(np.int16) - colour).max(axis=(0, 2)) > _ANOTHER for end in ends]
-    return sum(bool(each.mean() > _EDGE) for each in differs)
+    return np.array([each.mean() > _EDGE for each in differs])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.camera import Array, transform_points
+from pointmap.camera import Array, scale_intrinsics, transform_points
 from pointmap.images import Photo, ResizedPhoto
 from recon.fusion.fuse_views import Fused
 from recon.scene import Camera, PairRecord, Scene, View
@@ -17,6 +17,7 @@ from recon.work.content_key import content_key, item_key
 
 
 def assemble_scene(
+    photos: Sequence[Photo],
     evidence: PairEvidence,
     alignment: Alignment,
     views: tuple[View, ...],
@@ -27,6 +28,8 @@ def assemble_scene(
     has taken views and surface from the alignment's world to theirs.
     """
     tracks = alignment.tracks
+    if any(photo.file_size for photo in photos):
+        tracks = replace(tracks, xy=tracks.xy * _to_file(photos)[tracks.view_index])
     if new_from_old is not None:
         tracks = replace(tracks, points=transform_points(new_from_old, tracks.points))
     return Scene(
@@ -84,14 +87,14 @@ def assemble_views(
     photos: Sequence[Photo], alignment: Alignment, dense: DenseDepths
 ) -> tuple[View, ...]:
     """Return the views of all photos; those without depth or place know nothing."""
+    to_file = _to_file(photos)
     return tuple(
         View(
             name=photo.name,
             path=photo.path,
             camera=Camera(
-                alignment.intrinsics[k],
-                photo.width,
-                photo.height,
+                scale_intrinsics(alignment.intrinsics[k], *to_file[k]),
+                *(photo.file_size or (photo.width, photo.height)),
                 alignment.cam_to_world[k],
                 alignment.lenses[k],
             ),
@@ -103,6 +106,14 @@ def assemble_views(
         )
         for k, photo in enumerate(photos)
     )
+
+
+def _to_file(photos: Sequence[Photo]) -> Array:
+    """Return what takes x and y of each photo (N, 2) to those of its file: 1, or of a squeezed one
+    another number.
+    """
+    files = [photo.file_size or (photo.width, photo.height) for photo in photos]
+    return np.array(files) / [(photo.width, photo.height) for photo in photos]
 
 
 def pair_records(matches: Sequence[PairMatches], alignment: Alignment) -> tuple[PairRecord, ...]:

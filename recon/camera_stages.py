@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from pointmap.images import Photo
+from pointmap.errors import number_of, some_of
+from pointmap.images import Photo, unsqueezed
 from recon.alignment.align import align
 from recon.alignment.align_by_maps import align_by_maps
 from recon.alignment.align_scene import align_scene
@@ -18,10 +19,12 @@ from recon.alignment.stated_focals import as_stated
 from recon.alignment.with_depth_maps import with_depth_maps
 from recon.alignment.zooms import Zooms, cameras_by_zoom, with_zooms
 from recon.inputs import Inputs
+from recon.localise.squeezed_photos import odd_shapes, squeezed_photos
 from recon.options import Options
 from recon.progress import Run
 from recon.stage_results import (
     Alignment,
+    Focals,
     NetworkResult,
     PairEdge,
     PairEvidence,
@@ -66,19 +69,58 @@ def solved_cameras(
     """Return what the photos say of each other, and their cameras, going on from those of ``zooms``
     if any were found; ``how`` is added to the stages' names.
     """
+    evidence = related(matched, options, run, how, None if zooms is None else zooms.focals)
+    start = None if zooms is None else zooms.alignment
+    return evidence, aligned_cameras(matched, evidence, options, run, how, start)
+
+
+def related(
+    matched: Matched, options: Options, run: Run, how: str = "", focals: Focals | None = None
+) -> PairEvidence:
+    """Return what the photos say of each other, with ``focals`` if these are known; ``how`` is
+    added to the stage's name.
+    """
     with run.stage(f"Relative poses{how}") as advance:
-        evidence = gather_evidence(
+        return gather_evidence(
             matched.inputs,
             matched.features,
             matched.matches,
             matched.seen,
             options.focal,
             pose_from=options.pose_from,
-            focals=None if zooms is None else zooms.focals,
+            focals=focals,
             advance=advance,
         )
-    start = None if zooms is None else zooms.alignment
-    return evidence, aligned_cameras(matched, evidence, options, run, how, start)
+
+
+def without_squeezing(
+    matched: Matched, evidence: PairEvidence, options: Options, run: Run
+) -> tuple[Photo, ...] | None:
+    """Return the photos with those as they were taken that were squeezed or stretched beside the
+    others, which is warned of; None where none was.
+    """
+    inputs, known = matched.inputs, matched.inputs.known
+    _, odd = odd_shapes(inputs.photos)
+    if not odd or any(one is not None for one in (*known.lenses, *known.cam_to_world)):
+        return None
+    with run.stage("Comparing shapes"):
+        squeezed = inputs.work.once(
+            content_key("squeezed photos", 1, inputs.photo_keys, evidence, options.align),
+            lambda: squeezed_photos(inputs.photos, evidence, options.align, seed=options.seed),
+        )
+    if not any(squeezed):
+        return None
+    names = [photo.name for photo, size in zip(inputs.photos, squeezed, strict=True) if size]
+    logger.warning(
+        "%s squeezed or stretched beside the others, as their matches tell, and used in the "
+        "others' shape: %s",
+        number_of(len(names), "photo was", "photos were"),
+        some_of(names),
+    )
+    return tuple(
+        photo if size is None else unsqueezed(photo, *size)
+        for photo, size in zip(inputs.photos, squeezed, strict=True)
+    )
 
 
 def aligned_cameras(

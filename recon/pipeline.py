@@ -19,10 +19,11 @@ from recon.assemble import assemble_scene, assemble_views, in_order
 from recon.camera_stages import (
     Matched,
     aligned_cameras,
+    related,
     solved_again_once,
-    solved_cameras,
     solved_with_lenses,
     solved_with_zooms,
+    without_squeezing,
 )
 from recon.depth.adaptation import AdaptOptions, adapted_depths
 from recon.depth.dense_depths import dense_depths
@@ -31,7 +32,7 @@ from recon.depth_models.predict_maps import model_records, with_model_maps
 from recon.fusion.fuse_views import fuse_views
 from recon.inputs import Inputs, frames_of_videos, read_inputs
 from recon.inputs.known_cameras import check_focal, check_lenses_open
-from recon.inputs.poor_photos import tell_poor_photos
+from recon.inputs.poor_photos import looked_at
 from recon.matchers import Matcher
 from recon.options import Options
 from recon.prediction.network_pairs import network_pairs
@@ -109,7 +110,7 @@ def reconstruct(
             )
             check_focal(options.focal.focal_px, inputs.photos)
             check_lenses_open(inputs.known, options.focal.focal_px, options.lens)
-            tell_poor_photos(inputs)
+            inputs = looked_at(inputs)
         inputs = inputs.of_photos(_working_order(inputs.photos, options))
         while True:
             try:
@@ -204,7 +205,12 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
             advance=advance,
         )
     matched = Matched(inputs, features, matches, seen)
-    matched, found = solved_with_zooms(matched, solved_cameras(matched, options, run), options, run)
+    evidence = related(matched, options, run)
+    restored = without_squeezing(matched, evidence, options, run)
+    if restored is not None:
+        return _all_photos(replace(inputs, photos=restored, still=None), options, run)
+    found = evidence, aligned_cameras(matched, evidence, options, run)
+    matched, found = solved_with_zooms(matched, found, options, run)
     inputs, evidence = matched.inputs, found[0]
     solved = solved_with_lenses(matched, found, options, run)
     groups = further_groups(solved[1])
@@ -283,7 +289,7 @@ def _aligned_scene(
         fused = fuse_views(
             views, options.fusion, device=inputs.device, work=inputs.work, world=world
         )
-    scene = assemble_scene(evidence, alignment, views, fused, turn)
+    scene = assemble_scene(inputs.photos, evidence, alignment, views, fused, turn)
     return replace(scene, units=inputs.known.units, world=world, verdict=verdict)
 
 

@@ -96,7 +96,7 @@ def align(
     """
     options, lens = options or AlignOptions(), lens or LensModel()
     edges, priors = evidence.edges, evidence.priors
-    middle_px = np.array([[p.width, p.height] for p in photos]) / 2
+    middle_px = np.array([photo.middle for photo in photos])
     setup = _setup(evidence.focals, edges, middle_px, options, lens)
     graph = _pose_graph(len(photos), edges)
     predicted = Mapped(_predicted_depth, priors)
@@ -213,13 +213,12 @@ def _setup(
 
 def _unmatched(photos: Sequence[Photo], setup: Setup, *, fisheye: bool = False) -> Structure:
     """Return the scene without any match: the first photo alone."""
-    sizes = np.array([[p.width, p.height] for p in photos], np.float64).reshape(-1, 2)
     none = np.zeros(0, np.int64)
     cameras = Cameras(
         np.tile(np.eye(4), (len(photos), 1, 1)),
         np.arange(len(photos)) == 0,
         setup.focal_prior_px[setup.focal_group],
-        sizes / 2,
+        np.array([photo.middle for photo in photos]).reshape(-1, 2),
         np.array([unit_px(photo) for photo in photos]),
         np.zeros(len(photos)),
         np.zeros(len(photos)),

@@ -168,8 +168,7 @@ def _with_own(focals: Focals, focals_px: Array, cut: Mask, log_sigma: float) -> 
 def _in_the_middle(photos: Sequence[Photo], alignment: Alignment, which: Mask) -> Alignment:
     """Return the alignment with the principal points of photos (N,) in their middle."""
     intrinsics = alignment.intrinsics.copy()
-    middle = np.array([[photo.width, photo.height] for photo in photos]) / 2
-    intrinsics[which, :2, 2] = middle[which]
+    intrinsics[which, :2, 2] = np.array([photo.middle for photo in photos])[which]
     return replace(alignment, intrinsics=intrinsics)
 
 
@@ -187,7 +186,7 @@ def _medians(values: Array, groups: Index) -> Array:
 
 
 def _off_centre(photos: Sequence[Photo], alignment: Alignment) -> Array:
-    """Return how far principal points (N,) are from the photos' centres, in long sides."""
-    sizes = np.array([[photo.width, photo.height] for photo in photos], np.float64)
-    off = np.linalg.norm(alignment.intrinsics[:, :2, 2] - sizes / 2, axis=1)
-    return np.asarray(off / sizes.max(axis=1))
+    """Return how far principal points (N,) are from the photos' middles, in long sides."""
+    middle = np.array([photo.middle for photo in photos])
+    off = np.linalg.norm(alignment.intrinsics[:, :2, 2] - middle, axis=1)
+    return np.asarray(off / [max(photo.width, photo.height) for photo in photos])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pointmap.camera import Array, cross_matrix, pinhole, pixel_rays
+from pointmap.camera import Array, cross_matrix, pixel_rays
 from pointmap.lens import Lens
 from recon.alignment.align import align
 from recon.alignment.lens_choice import misses
@@ -205,12 +205,12 @@ def _unit(rays: Array) -> Array:
 
 
 def _centred(K: Array, photo: Photo) -> Array:
-    return pinhole(float(K[0, 0]), photo.width, photo.height)
+    return photo.pinhole(float(K[0, 0]))
 
 
 def _lens(photo: Photo, share: float) -> KnownLens:
     """Return an equidistant fisheye of a photo and the pinhole of its centre's scale."""
-    K = pinhole(share * max(photo.width, photo.height), photo.width, photo.height)
+    K = photo.pinhole(share * max(photo.width, photo.height))
     return KnownLens(K, _FISHEYE, K)
 
 

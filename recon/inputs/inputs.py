@@ -76,12 +76,14 @@ class Inputs:
         return tuple(
             content_key(
                 "photo",
-                7,
+                8,
                 digest,
                 mask,
                 photo.camera_key,
                 photo.exif_focal_px,
                 photo.sound_share,
+                *(photo.picture_middle or ()),
+                *((photo.width, photo.height) if photo.file_size else ()),
                 *still,
             )
             for photo, (_, digest), mask, still in zip(

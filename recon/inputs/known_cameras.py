@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pointmap.camera import Array, pinhole, pixel_rays, project
+from pointmap.camera import Array, pixel_rays, project
 from pointmap.errors import InputError, number_of, some_of
 from pointmap.images import PHOTO_EXTENSIONS
 from pointmap.lens import Lens
@@ -327,7 +327,7 @@ def _lens(camera: ListedCamera | None, photo: Photo) -> KnownLens | None:
     if camera is None or camera.intrinsics is None:
         return None
     focal = float(np.sqrt(camera.intrinsics[0, 0] * camera.intrinsics[1, 1]))
-    return KnownLens(camera.intrinsics, camera.lens, pinhole(focal, photo.width, photo.height))
+    return KnownLens(camera.intrinsics, camera.lens, photo.pinhole(focal))
 
 
 def _read(path: Path) -> tuple[dict[str, ListedCamera], str, World]:

@@ -1,9 +1,12 @@
-"""Photos that show little: named before the work, which nobody could save them by."""
+"""One look at each photo before the work: those that show little are named, which nobody could save
+by it, and of pictures in a frame the middle is found.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # Of what is measured, for results that were kept.
-_VERSION = 2
+_VERSION = 3
 _LONG_SIDE = 640
 # Nineteen pixels of twenty below this level of 255.
 _BLACK, _QUANTILE = 25.0, 0.95
@@ -27,21 +30,29 @@ _BLACK, _QUANTILE = 25.0, 0.95
 # of seven scenes have 0.27 to 0.48 and the worst of a hand-held video 0.64; a mean over 9 of 640
 # pixels makes 0.67 to 0.74 of them. Some things are smooth, so that others have to be compared.
 _BLURRED, _MORE = 0.66, 0.15
+# A picture's middle is its file's unless it is so far off, in shares of the file's long side: bars
+# that are as wide on both sides are found to a pixel.
+_ASIDE = 0.01
 
 
-def tell_poor_photos(inputs: Inputs) -> None:
-    """Warn of photos that are nearly black, blurred beside the others, or in a frame."""
+def looked_at(inputs: Inputs) -> Inputs:
+    """Return the inputs with the middles of pictures in frames; warn of these, and of photos that
+    are nearly black or blurred beside the others.
 
-    def look(k: int) -> tuple[float, float, bool]:
+    A camera looks through the middle of what it took, wherever a print lies on the scanner or an
+    app puts its buttons.
+    """
+
+    def look(k: int) -> tuple[float, float, bool, float, float]:
         photo = inputs.load(k, long_side=_LONG_SIDE)
-        return *brightness_and_blur(photo), photo.barred
+        return *brightness_and_blur(photo), photo.picture is not None, *_aside(photo)
 
     found = inputs.work.each(
         [content_key("brightness and blur", _VERSION, key) for key in inputs.photo_keys],
         look,
         at_once=None,
     )
-    brightness, blur, barred = np.array(list(found)).T
+    brightness, blur, barred, *aside = np.array(list(found)).T
     names = [photo.name for photo in inputs.photos]
     black = brightness < _BLACK
     blurred = (blur > _BLURRED) & (blur > np.median(blur) + _MORE) & ~black
@@ -59,6 +70,22 @@ def tell_poor_photos(inputs: Inputs) -> None:
             number_of(int(barred.sum()), "photo has", "photos have"),
             some_of(_chosen(names, barred > 0)),
         )
+    photos = tuple(
+        replace(photo, picture_middle=(photo.width / 2 + x, photo.height / 2 + y))
+        if np.hypot(x, y) > _ASIDE * max(photo.width, photo.height)
+        else photo
+        for photo, x, y in zip(inputs.photos, *(a.tolist() for a in aside), strict=True)
+    )
+    return replace(inputs, photos=photos)
+
+
+def _aside(photo: ResizedPhoto) -> tuple[float, float]:
+    """Return how far right of its file's middle and below it a picture's is, in original pixels."""
+    if photo.picture is None:
+        return 0.0, 0.0
+    top, bottom, left, right = photo.picture
+    height, width = photo.pixels.shape[:2]
+    return ((left + right - width) / 2 / photo.scale_x, (top + bottom - height) / 2 / photo.scale_y)
 
 
 def _photos_are(chosen: NDArray[np.bool_]) -> str:

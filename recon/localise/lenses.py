@@ -23,7 +23,7 @@ def stated_lens(photo: Photo, others: Sequence[tuple[Photo, Camera]]) -> tuple[L
     if same and named:
         return Lens(_held_as(photo, same[0]), 0.0, "the scene's camera"), True
     if photo.exif_focal_px is not None:
-        K = pinhole(photo.exif_focal_px, photo.width, photo.height)
+        K = photo.pinhole(photo.exif_focal_px)
         return Lens(Camera(K, photo.width, photo.height, None), EXIF_LOG_SIGMA, "EXIF"), False
     if same:
         return Lens(_held_as(photo, same[0]), 0.0, "the scene's camera"), False

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from pointmap.camera import Array, pinhole
+from pointmap.camera import Array
 from pointmap.images import Photo, load_photo
 from recon.localise.candidates import PARTNERS, likely_partners
 from recon.localise.lenses import stated_lens
@@ -111,7 +111,7 @@ def _localised(
             )
     except NotPlaced as error:
         focal = DEFAULT_FOCAL * max(photo.width, photo.height)
-        K = pinhole(focal, photo.width, photo.height)
+        K = photo.pinhole(focal)
         guess = told[0].camera if told else Camera(K, photo.width, photo.height, None)
         return Localised(photo, guess, reason=str(error))
     return Localised(photo, found.camera, found=found)

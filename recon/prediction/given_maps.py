@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pointmap.camera import Array, pinhole, sample_at, scale_intrinsics, unproject
+from pointmap.camera import Array, sample_at, scale_intrinsics, unproject
 from pointmap.decoding import open_picture
 from pointmap.errors import InputError, UnusablePicture
 from pointmap.outside.arrays import as_map, read_npy, read_npz
@@ -86,11 +86,7 @@ class PriorMap:
         """Return the map as a pointmap of a photo of ``focal_px`` original pixels."""
         height, width = self.values.shape
         depth = np.where(self.values != 0, fit.depth(self.values), 0)
-        K = scale_intrinsics(
-            pinhole(focal_px, photo.width, photo.height),
-            width / photo.width,
-            height / photo.height,
-        )
+        K = scale_intrinsics(photo.pinhole(focal_px), width / photo.width, height / photo.height)
         points = unproject(depth, K).astype(np.float32)
         certainty = _CERTAINTY if self.certainty is None else self.certainty
         # What makes a PhotoPrior's confidence c as certain, 1 - 1 / c.
@@ -239,7 +235,7 @@ def _solve(
         sides = []
         for k, xy in ((m.i, m.xy_i), (m.j, m.xy_j)):
             photo = photos[k]
-            centred = (xy - [photo.width / 2, photo.height / 2]) / max(photo.width, photo.height)
+            centred = (xy - photo.middle) / max(photo.width, photo.height)
             sides.append((centred, maps[k].at(xy, photo)))
         (xy_i, value_i), (xy_j, value_j) = sides
         use = (value_i != 0) & (value_j != 0)

@@ -65,9 +65,9 @@ def sample_grid(shape: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.i
 
 
 def sample_pixels(shape: tuple[int, ...], photo: Photo) -> Array:
-    """Return the positions (S, 2) of a map's samples in original pixels from the photo's centre."""
+    """Return the positions (S, 2) of a map's samples in original pixels from the photo's middle."""
     positions = original_pixels(shape[:2], photo)[sample_grid(shape)]
-    return positions.reshape(-1, 2) - [photo.width / 2, photo.height / 2]
+    return positions.reshape(-1, 2) - photo.middle
 
 
 def original_pixels(shape: tuple[int, ...], photo: Photo) -> Array:

@@ -74,7 +74,7 @@ class PriorAccumulator:
         points, confidence = running.mean()
         height, width = confidence.shape
         scale = np.array([photo.width / width, photo.height / height])
-        pixels = pixel_centres(width, height) * scale - [photo.width / 2, photo.height / 2]
+        pixels = pixel_centres(width, height) * scale - photo.middle
         stride = max(1, int(np.sqrt(confidence.size / _FOCAL_SAMPLES)))
         thin = np.s_[::stride, ::stride]
         focal = weiszfeld_focal(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pointmap.camera import pinhole
 from pointmap.errors import InputError
 from pointmap.images import Photo
 from recon.depth.anchored_prior import counted, upsample_prior
@@ -84,7 +83,7 @@ def photo_scene(
             f"{photo.name}: the network is sure of no pixel's depth; give another checkpoint"
         )
     focal_px = float(solve_focals([photo], [], [prior], focal).focals_px[0])
-    K = pinhole(focal_px, photo.width, photo.height)
+    K = photo.pinhole(focal_px)
     camera = Camera(K, photo.width, photo.height, np.eye(4))
     # Between the network's pixels the photo knows better where things end.
     smooth = joint_bilateral(depth.depth, frame.pixels).astype(np.float32)

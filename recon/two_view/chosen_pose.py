@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pointmap.camera import Array, pinhole, project
+from pointmap.camera import Array, project
 from recon.prediction.pair_sketch import sample_pixels
 from recon.stage_results import (
     POINTMAP_SIGMA,
@@ -43,7 +43,7 @@ def pointmap_edge(
     its point projects in the other. None unless the pose explains :data:`FEW_MATCHES` pixels.
     """
     i, j = there.i, there.j
-    K = {k: pinhole(float(focals_px[k]), photos[k].width, photos[k].height) for k in (i, j)}
+    K = {k: photos[k].pinhole(float(focals_px[k])) for k in (i, j)}
     pixels = {k: sample_pixels(priors[k].confidence.shape, photos[k]) + K[k][:2, 2] for k in (i, j)}
     if way == "procrustes":
         pose = procrustes(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pointmap.camera import Array, pinhole
+from pointmap.camera import Array
 from recon.prediction.pointmap_focal import DEFAULT_FOCAL, DEFAULT_LOG_SIGMA
 from recon.stage_results import (
     REFERENCE_LONG_SIDE,
@@ -161,8 +161,8 @@ def _pair_profile(
     def intrinsics(focal: float) -> tuple[Array, Array]:
         i, j = pair.i, pair.j
         return (
-            pinhole(known.get(i, focal), photos[i].width, photos[i].height),
-            pinhole(known.get(j, focal), photos[j].width, photos[j].height),
+            photos[i].pinhole(known.get(i, focal)),
+            photos[j].pinhole(known.get(j, focal)),
         )
 
     costs = np.full(len(grid), np.inf)

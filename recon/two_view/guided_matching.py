@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from pointmap.camera import Array, Index, pinhole, pixel_rays
+from pointmap.camera import Array, Index, pixel_rays
 from recon.prediction.pair_sketch import SAMPLE_GRID
 from recon.stage_results import PairMatches, PairSketch, PhotoFeatures
 from recon.two_view.epipolar import fundamental_from_pose
@@ -110,10 +110,7 @@ def pointmap_region(
     size = np.array([photos[0].width, photos[0].height])
     column, row = np.clip(SAMPLE_GRID * xy_i / size, 0, SAMPLE_GRID - 1).astype(np.int64).T
     long_sides = [max(photo.width, photo.height) for photo in photos]
-    K_i, K_j = (
-        pinhole(focal, photo.width, photo.height)
-        for focal, photo in zip(focals_px, photos, strict=True)
-    )
+    K_i, K_j = (photo.pinhole(focal) for focal, photo in zip(focals_px, photos, strict=True))
     return Region(
         cam2_to_cam1,
         K_i,

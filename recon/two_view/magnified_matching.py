@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from pointmap.camera import Array, pinhole
+from pointmap.camera import Array
 from recon.stage_results import Alignment, PairEdge, PairMatches, PhotoFeatures, unit_px
 from recon.two_view.epipolar import inlier_threshold_px
 from recon.two_view.features import FEATURE_LONG_SIDE, extract_features, match_features
@@ -148,7 +148,7 @@ def match_again(
 
     def again(first: PairMatches) -> PairEdge | None:
         i, j = first.i, first.j
-        K_i, K_j = (pinhole(focals_px[k], photos[k].width, photos[k].height) for k in (i, j))
+        K_i, K_j = (photos[k].pinhole(focals_px[k]) for k in (i, j))
         fine_i, fine_j = finer(i), finer(j)
         for k, fine in ((i, fine_i), (j, fine_j)):
             if k not in every:

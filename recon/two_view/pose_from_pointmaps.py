@@ -11,7 +11,6 @@ from pointmap.camera import (
     Array,
     fit_similarity,
     invert_rigid,
-    pinhole,
     project,
     rigid,
     transform_points,
@@ -148,10 +147,10 @@ def implied_intrinsics(
 ) -> Array:
     """Return K (3, 3) in original pixels of a pointmap in its own camera's frame."""
     few = thin(confidence.shape)
-    pixels = original_pixels(confidence.shape, photo)[few] - [photo.width / 2, photo.height / 2]
+    pixels = original_pixels(confidence.shape, photo)[few] - photo.middle
     fallback = DEFAULT_FOCAL * max(photo.width, photo.height)
     focal = weiszfeld_focal(points[few], pixels, confidence[few], fallback_px=fallback)
-    return pinhole(focal.focal_px, photo.width, photo.height)
+    return photo.pinhole(focal.focal_px)
 
 
 def thin(shape: tuple[int, ...]) -> tuple[slice, slice]:

@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from pointmap.camera import (
     Array,
-    pinhole,
     pixel_rays,
     rigid,
 )
@@ -205,10 +204,7 @@ def _pair_intrinsics(
 ) -> tuple[Array, Array]:
     focals = np.asarray(focals_px, np.float64)
     i, j = matches.i, matches.j
-    return (
-        pinhole(focals[i], photos[i].width, photos[i].height),
-        pinhole(focals[j], photos[j].width, photos[j].height),
-    )
+    return photos[i].pinhole(focals[i]), photos[j].pinhole(focals[j])
 
 
 def _choose(pose: RelativePose, hint: Array | None) -> RelativePose:

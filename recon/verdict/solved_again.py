@@ -115,7 +115,7 @@ def _as_pinholes(photos: Sequence[Photo], alignment: Alignment) -> Alignment:
     it that have their principal points in the photos' middle.
     """
     intrinsics = alignment.intrinsics.copy()
-    intrinsics[:, :2, 2] = [[photo.width / 2, photo.height / 2] for photo in photos]
+    intrinsics[:, :2, 2] = [photo.middle for photo in photos]
 
     def moved(k: int, xy: Array) -> Array:
         return project(pixel_rays(xy, alignment.intrinsics[k], alignment.lenses[k]), intrinsics[k])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import struct
 import subprocess
@@ -369,6 +370,17 @@ def test_links_lead_to_photos_once_and_those_that_lead_nowhere_are_named(
         InputError, match=r"no photos found in .*\(the link .*\.jpg leads nowhere\)"
     ):
         find_photos([tmp_path / "photos"])
+
+
+def test_pictures_of_a_scene_that_was_saved_among_the_photos_are_no_photos(tmp_path: Path) -> None:
+    (tmp_path / "photos/scene/depth").mkdir(parents=True)
+    photo = save(tmp_path / "photos/a.jpg", np.zeros((50, 60, 3), np.uint8))
+    depth = save(tmp_path / "photos/scene/depth/a.png", np.zeros((50, 60, 3), np.uint8))
+    added = save(tmp_path / "photos/scene/depth/mine.png", np.zeros((50, 60, 3), np.uint8))
+    run = {"program": "pointmap", "files": {"depth/a.png": "0"}}
+    (tmp_path / "photos/scene/run.json").write_text(json.dumps(run))
+    assert find_photos([tmp_path / "photos"], recursive=True) == [photo, added]
+    assert find_photos([depth.parent]) == [depth, added]
 
 
 def test_a_subfolder_that_may_not_be_listed_is_named(

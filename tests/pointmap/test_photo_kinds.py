@@ -61,6 +61,30 @@ def test_colours_of_few_bits_in_sixteen_are_not_dark(
     assert np.abs(read(path).astype(int) - ramp()).max() <= 1
 
 
+def test_smaller_copies_in_front_of_a_tiffs_picture_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    small, whole = Image.fromarray(ramp()[::4, ::4]), Image.fromarray(ramp())
+    # NewSubfileType, its bit for a smaller version of another picture.
+    whole.encoderinfo = {"tiffinfo": {254: 0}}  # type: ignore[attr-defined]
+    small.save(path, tiffinfo={254: 1}, save_all=True, append_images=[whole])
+    (photo,), _ = open_photos([path])
+    assert (photo.width, photo.height) == (WIDTH, HEIGHT)
+    assert np.array_equal(read(path), ramp())
+    # A file of nothing else gives its first one.
+    Image.fromarray(ramp()).save(path, tiffinfo={254: 1})
+    assert np.array_equal(read(path), ramp())
+
+
+def test_a_jpeg_that_was_copied_as_text_is_told(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (400, 600, 3), np.uint8)
+    path = tmp_path / "a.jpg"
+    Image.fromarray(noise).save(path, quality=90)
+    assert len(open_photos([path])[0]) == 1
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    _, (rejected,) = open_photos([path])
+    assert "line ends were changed" in rejected.reason
+
+
 @pytest.mark.parametrize(
     ("compression", "big"), [(None, False), ("tiff_deflate", False), (None, True)]
 )

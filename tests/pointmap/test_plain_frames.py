@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pointmap.images import load_photo, open_photos
-from pointmap.plain_frames import without_bars
+from pointmap.plain_frames import inside_bars
 
 HEIGHT, WIDTH = 120, 160
 
@@ -36,6 +36,14 @@ def _in_bars(
     return pixels, inside
 
 
+def _picture(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return where a picture with bars around it is found to be."""
+    found = inside_bars(pixels)
+    assert found is not None
+    top, bottom, left, right = found
+    return _inside(top, HEIGHT - bottom, left, WIDTH - right)
+
+
 @pytest.mark.parametrize(
     ("level", "bars"),
     [
@@ -53,8 +61,7 @@ def test_bars_are_found_to_the_pixel_beside_their_edge(
     if quality is not None:
         Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=quality)
         pixels = np.asarray(Image.open(tmp_path / "a.jpg"))
-    found = without_bars(pixels)
-    assert found is not None
+    found = _picture(pixels)
     assert not (found & ~inside).any()
     # A rim of two pixels may go with them.
     rim = [side + 3 * (side > 0) for side in bars]
@@ -64,14 +71,24 @@ def test_bars_are_found_to_the_pixel_beside_their_edge(
 def test_a_white_frame_beside_a_white_sky_is_found_all_around() -> None:
     pixels, inside = _in_bars(255, 8, 32, 8, 8)
     pixels[8:20, 20:140] = 255
-    found = without_bars(pixels)
-    assert found is not None and not (found & ~inside).any()
+    found = _picture(pixels)
+    assert not (found & ~inside).any()
+    assert found[11:85, 11:149].all()
+
+
+def test_writing_in_a_frame_is_no_part_of_the_picture() -> None:
+    pixels, inside = _in_bars(240, 8, 32, 8, 8)
+    rng = np.random.default_rng(1)
+    for row in (98, 106):
+        pixels[row : row + 5, 40:120][rng.random((5, 80)) < 0.3] = 30
+    found = _picture(pixels)
+    assert not (found & ~inside).any()
     assert found[11:85, 11:149].all()
 
 
 def test_a_whole_picture_and_one_of_one_colour_have_none() -> None:
-    assert without_bars(_textured()) is None
-    assert without_bars(np.zeros((HEIGHT, WIDTH, 3), np.uint8)) is None
+    assert inside_bars(_textured()) is None
+    assert inside_bars(np.zeros((HEIGHT, WIDTH, 3), np.uint8)) is None
 
 
 @pytest.mark.parametrize("shape", ["disc", "leaning box"])
@@ -82,19 +99,19 @@ def test_an_object_on_white_is_in_no_bars(shape: str) -> None:
     else:
         turned_x, turned_y = x - 80 + 0.12 * (y - 60), y - 60 - 0.12 * (x - 80)
         inside = (np.abs(turned_x) < 55) & (np.abs(turned_y) < 35)
-    assert without_bars(np.where(inside[..., None], _textured() // 2, 255).astype(np.uint8)) is None
+    assert inside_bars(np.where(inside[..., None], _textured() // 2, 255).astype(np.uint8)) is None
 
 
 def test_a_clear_sky_over_ground_is_no_bar() -> None:
     pixels = _textured().copy()
     pixels[:40] = 250
-    assert without_bars(pixels) is None
+    assert inside_bars(pixels) is None
     # Nor is one with snow below that fades.
     pixels[80:] = 250
     fade = np.linspace(0, 1, 20)[:, None, None]
     pixels[60:80] = (1 - fade) * pixels[60:80] + fade * 250
     pixels[40:60] = (fade * pixels[40:60] + (1 - fade) * 250).astype(np.uint8)
-    assert without_bars(pixels) is None
+    assert inside_bars(pixels) is None
 
 
 def test_a_loaded_photo_has_no_bars(tmp_path: Path) -> None:
@@ -102,10 +119,10 @@ def test_a_loaded_photo_has_no_bars(tmp_path: Path) -> None:
     Image.fromarray(pixels).save(tmp_path / "a.png")
     ((photo,), _) = open_photos([tmp_path / "a.png"])
     loaded = load_photo(photo, long_side=WIDTH)
-    assert loaded.barred and loaded.usable is not None
+    assert loaded.picture is not None and loaded.usable is not None
     assert not (loaded.usable & ~inside).any()
     # Nothing black is left whose edge could be a feature.
     assert loaded.pixels.min() > 30
     Image.fromarray(_textured()).save(tmp_path / "b.png")
     ((whole,), _) = open_photos([tmp_path / "b.png"])
-    assert not load_photo(whole, long_side=WIDTH).barred
+    assert load_photo(whole, long_side=WIDTH).picture is None
