@@ -16,11 +16,11 @@ from torch import Tensor
 from pointmap.devices import batch_size_of, choose_dtype, in_batches, precision
 from pointmap.errors import InputError
 from pointmap.network import PointmapNetwork
+from pointmap.network.tokens import Size
 
 if TYPE_CHECKING:
     from pointmap.images import Photo, ResizedPhoto
 
-Size = tuple[int, int]
 Float32 = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 """Called with the items done and the items in all."""
@@ -182,7 +182,7 @@ def _encode(
     pixels = pixels.pin_memory() if device.type == "cuda" else pixels
     images = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
     with precision(device, dtype):
-        tokens = network.encode(images)
+        tokens = network.encode(images).values
     # Of what the encoder says; descriptors of cells, which tokens may carry as well, say where.
     known = tokens[..., : network.config.enc_embed_dim].float()
     means = torch.nn.functional.normalize(known.mean(dim=1), dim=-1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -81,9 +81,10 @@ def predict(
     target = torch.tensor([i for i, _ in pairs] + [j for _, j in pairs], device=images.device)
     reverse = torch.arange(2 * len(pairs), device=images.device).roll(len(pairs))
     source = target[reverse]
-    tokens = network.encode(images * 2 - 1)
-    size = (images.shape[2], images.shape[3])
-    first, second = network.decode(tokens[target], tokens[source], size, size)
+    photos = network.encode(images * 2 - 1)
+    first, second = network.decode(
+        replace(photos, values=photos.values[target]), replace(photos, values=photos.values[source])
+    )
     return DirectedPairs(
         target, source, reverse, first.pts3d, second.pts3d, first.conf, second.conf
     )

@@ -33,6 +33,7 @@ from pointmap.network import (
 from pointmap.network.heads import DirectedPrediction, LinearHead
 from pointmap.network.layers import DecoderBlock
 from pointmap.network.matched.cell_matches import Comparison
+from pointmap.network.tokens import PhotoTokens, Size
 from pointmap.training.batches.pairs import PairBatch
 from pointmap.training.loop.distributed import World
 from pointmap.training.losses import PointmapLoss, log_depth_loss, pointmap_loss
@@ -282,10 +283,10 @@ def pair_loss(
     Direction (2, 1) has its truth in camera 2's frame. With a ``probe``, the cross-attention loss
     joins the total; in networks with a matcher, its loss and that of depth by itself do.
     """
-    tokens1, tokens2 = network.encode(torch.cat([batch.image1, batch.image2])).chunk(2)
+    photos = network.encode(torch.cat([batch.image1, batch.image2])).halves()
     size = (batch.image1.shape[-2], batch.image1.shape[-1])
     with probe.recording() if probe else nullcontext():
-        predicted, compared = _both_directions(network, tokens1, tokens2, size)
+        predicted, compared = _both_directions(network, *photos)
     cam1_to_cam2 = torch.linalg.inv(batch.cam2_to_cam1)
     own2 = _transform(cam1_to_cam2, batch.points2)
     points1_in_2 = _transform(cam1_to_cam2, batch.points1)
@@ -354,7 +355,7 @@ def _comparison_loss(compared: Comparison, to2: _Truth, to1: _Truth) -> Tensor:
     return torch.stack(terms).mean() + torch.stack(checks).mean()
 
 
-def _some_pixels(size: tuple[int, int]) -> Tensor:
+def _some_pixels(size: Size) -> Tensor:
     """Return indices of one pixel of every square of 2x2, drawn anew from torch's own generator.
 
     Not those of a grid: the loss has no scale of its own, and four grids of every other pixel,
@@ -366,7 +367,7 @@ def _some_pixels(size: tuple[int, int]) -> Tensor:
 
 
 def _both_directions(
-    network: PointmapNetwork, tokens1: Tensor, tokens2: Tensor, size: tuple[int, int]
+    network: PointmapNetwork, photos1: PhotoTokens, photos2: PhotoTokens
 ) -> tuple[DirectedPrediction, Comparison | None]:
     """Return the predictions of B pairs (1, 2) and then of the same pairs as (2, 1).
 
@@ -374,10 +375,10 @@ def _both_directions(
     """
     compared = None
     if isinstance(network, MatchedNetwork):
-        compared = network.compare(tokens1, tokens2, size, size)
-        forth, back = network.decode_compared(tokens1, tokens2, size, size, compared)
+        compared = network.compare(photos1, photos2)
+        forth, back = network.decode_compared(photos1, photos2, compared)
     else:
-        forth, back = network.decode_both(tokens1, tokens2, size, size)
+        forth, back = network.decode_both(photos1, photos2)
     predicted = DirectedPrediction(
         *(
             Prediction(torch.cat([one.pts3d, other.pts3d]), torch.cat([one.conf, other.conf]))
