@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from synthetic import shoot
+from synthetic import save_photos, shoot
 
 from recon.inputs import read_inputs
 from recon.inputs.poor_photos import tell_poor_photos
@@ -37,7 +37,6 @@ def test_poor_photos_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture)
 
 
 def test_smooth_things_are_not_blurred(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for number, shot in enumerate(shoot(3, width=160, height=120, wavelength=1.0)):
-        Image.fromarray(shot.pixels).save(tmp_path / f"{number}.png")
+    save_photos(shoot(3, width=160, height=120, wavelength=1.0), tmp_path)
     tell_poor_photos(read_inputs([tmp_path]))
     assert not caplog.messages
