@@ -80,7 +80,7 @@ def has_display(*, timeout_s: float = 5.0) -> bool:
     )
 
 
-def show(reconstruction: Scene, *, picture: str | Path) -> Path | None:
+def show(scene: Scene, *, picture: str | Path) -> Path | None:
     """Open a window with cloud, mesh and cameras; return None once the user has closed it.
 
     Without the graphics driver that the panel's window needs, a plain one with keys is opened.
@@ -89,22 +89,22 @@ def show(reconstruction: Scene, *, picture: str | Path) -> Path | None:
     """
     if has_display():
         if panel_works():
-            run_panel(reconstruction)
+            run_panel(scene)
             return None
         logger.info("no graphics card with Vulkan: the window has keys instead of a panel")
-        if _run_window(reconstruction):
+        if _run_window(scene):
             return None
     if os.path.lexists(picture) and not is_viewer_picture(Path(picture)):
         raise InputError(
             f"no display to open a window on, and {picture} is no picture of this viewer, so it is "
             "not replaced: name another file with --save"
         )
-    path = save_picture(reconstruction, picture)
+    path = save_picture(scene, picture)
     logger.warning("no display to open a window on: wrote the picture %s instead", path)
     return path
 
 
-def save_picture(reconstruction: Scene, path: str | Path) -> Path:
+def save_picture(scene: Scene, path: str | Path) -> Path:
     """Write a rendered picture of the scene to ``path`` (its ending names the format).
 
     Raises InputError when that cannot be written.
@@ -112,7 +112,7 @@ def save_picture(reconstruction: Scene, path: str | Path) -> Path:
     from PIL import Image, PngImagePlugin
 
     path = Path(path)
-    picture = render_scene(reconstruction, show=best_show(reconstruction))
+    picture = render_scene(scene, show=best_show(scene))
     mark = PngImagePlugin.PngInfo()
     for keyword, text in PICTURE_MARK.items():
         mark.add_text(keyword, text)
@@ -137,25 +137,25 @@ def _answers(question: str, timeout_s: float) -> bool:
 class _SceneWindow:
     """Cloud, mesh and cameras in a plain window, all of it steered by keys."""
 
-    def __init__(self, visualizer: Any, reconstruction: Scene) -> None:
+    def __init__(self, visualizer: Any, scene: Scene) -> None:
         self.visualizer = visualizer
-        self.reconstruction = reconstruction
-        self.home = automatic_viewpoint(reconstruction, aspect=_WIDTH / _HEIGHT)
-        self.cameras = registered_cameras(reconstruction)
+        self.scene = scene
+        self.home = automatic_viewpoint(scene, aspect=_WIDTH / _HEIGHT)
+        self.cameras = registered_cameras(scene)
         self.colouring: Colouring = "photo"
         self.least_confidence = 0.0
         self.photo = -1  # place in ``cameras`` of the photo that is looked from
         self.parts: dict[str, list[Any]] = {}
-        if len(reconstruction.cloud.points):
+        if len(scene.cloud.points):
             self.parts["C"] = [cloud_geometry(self._cloud())]
-        if len(reconstruction.surface.faces):
+        if len(scene.surface.faces):
             self.parts["M"] = [self._mesh()]
-        outlines = camera_outlines(reconstruction)
+        outlines = camera_outlines(scene)
         if outlines:
             self.parts["K"] = [outline_geometry(outlines)]
         self.photo_quads = self._photos()
         self.drawn_quads: list[Any] = []
-        first = "M" if best_show(reconstruction) == "mesh" else "C"
+        first = "M" if best_show(scene) == "mesh" else "C"
         self.shown = {key for key in (first, "K") if key in self.parts}
         # Every part is added once, so that the view's depth range holds them all.
         for geometry in chain(*self.parts.values()):
@@ -168,7 +168,7 @@ class _SceneWindow:
         option.background_color = np.array(BACKGROUND) / 255.0
         option.light_on = False
         option.line_width = 2.0
-        option.point_size = point_size_px(len(reconstruction.cloud.points), _WIDTH, _HEIGHT)
+        option.point_size = point_size_px(len(scene.cloud.points), _WIDTH, _HEIGHT)
         self.look_from(self.home)
 
     def toggle(self, key: str) -> bool:
@@ -206,9 +206,9 @@ class _SceneWindow:
         if self.cameras:
             self.photo = (self.photo + step) % len(self.cameras) if self.photo >= 0 else 0
             index = self.cameras[self.photo][0]
-            logger.info("seen from %s", self.reconstruction.views[index].name)
+            logger.info("seen from %s", self.scene.views[index].name)
             aspect = _WIDTH / _HEIGHT
-            self.look_from(photo_viewpoint(self.reconstruction, index, aspect=aspect))
+            self.look_from(photo_viewpoint(self.scene, index, aspect=aspect))
             self._draw_photos()
         return True
 
@@ -248,12 +248,12 @@ class _SceneWindow:
             self.visualizer.remove_geometry(geometry, reset_bounding_box=False)
 
     def _mesh(self) -> Any:
-        mesh = self.reconstruction.surface
-        colours = surface_colours(self.reconstruction, self.colouring)
+        mesh = self.scene.surface
+        colours = surface_colours(self.scene, self.colouring)
         return mesh_geometry(replace(mesh, colours=colours), eye=self.home.eye)
 
     def _cloud(self) -> PointCloud:
-        return confident_cloud(self.reconstruction, self.colouring, self.least_confidence)
+        return confident_cloud(self.scene, self.colouring, self.least_confidence)
 
     def _draw_photos(self) -> None:
         """Show the cameras' photos, but not that of the one looked from: it would hide the view."""
@@ -267,17 +267,17 @@ class _SceneWindow:
             self.drawn_quads = others
 
     def _photos(self) -> list[Any]:
-        depth = frustum_depth(self.reconstruction)
+        depth = frustum_depth(self.scene)
         return [
             photo_quad(
                 frustum_vertices(camera, pose, depth)[1:],
-                picture=thumbnail(self.reconstruction, index),
+                picture=thumbnail(self.scene, index),
             )
             for index, camera, pose in self.cameras
         ]
 
 
-def _run_window(reconstruction: Scene) -> bool:
+def _run_window(scene: Scene) -> bool:
     """Show the window until it is closed; False when Open3D could not open one that is seen."""
     import open3d as o3d
 
@@ -290,7 +290,7 @@ def _run_window(reconstruction: Scene) -> bool:
         visualizer.destroy_window()
         return False
     try:
-        _SceneWindow(visualizer, reconstruction)
+        _SceneWindow(visualizer, scene)
         logger.info("%s", _HELP)
         # Not visualizer.run(): that holds the interpreter, and with it Ctrl-C, until it ends.
         while visualizer.poll_events():
