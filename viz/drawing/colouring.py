@@ -5,13 +5,14 @@ Shared by the window, the browser viewer and the pages, so that one choice looks
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recon.export.colour import UNKNOWN_GREY, confidence_to_rgb, depth_to_rgb
-from recon.scene import PointCloud, Scene
+from recon.scene import Mesh, PointCloud, Scene
 from viz.drawing.viewpoint import registered_cameras, scene_frame
 
 Colouring = Literal["photo", "depth", "normal", "confidence"]
@@ -40,17 +41,19 @@ def confident_cloud(scene: Scene, colouring: Colouring, least_confidence: float)
     )
 
 
-def surface_colours(scene: Scene, colouring: Colouring) -> NDArray[np.uint8]:
-    """Return the colours (V, 3) of the mesh's vertices by ``colouring``.
+def coloured_surface(scene: Scene, colouring: Colouring) -> Mesh:
+    """Return the mesh, its vertices coloured by ``colouring``.
 
     A vertex is as sure as the cloud's point next to it; without a cloud all are grey.
     """
     mesh = scene.surface
-    if colouring == "confidence":
-        if len(scene.cloud.points) == 0:
-            return np.full(mesh.colours.shape, UNKNOWN_GREY, np.uint8)
-        return confidence_to_rgb(confidence_near(scene.cloud, mesh.vertices))
-    return _colours(scene, colouring, mesh.vertices, mesh.normals, mesh.colours)
+    if colouring != "confidence":
+        colours = _colours(scene, colouring, mesh.vertices, mesh.normals, mesh.colours)
+    elif len(scene.cloud.points):
+        colours = confidence_to_rgb(confidence_near(scene.cloud, mesh.vertices))
+    else:
+        colours = np.full(mesh.colours.shape, UNKNOWN_GREY, np.uint8)
+    return replace(mesh, colours=colours)
 
 
 def _colours(

@@ -9,7 +9,6 @@ import contextlib
 import io
 import logging
 import threading
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy as np
 from recon.export.colour import camera_colours
 from recon.export.glb import mesh_glb
 from recon.scene import Scene
-from viz.drawing.colouring import COLOURINGS, Colouring, confident_cloud, surface_colours
+from viz.drawing.colouring import COLOURINGS, Colouring, coloured_surface, confident_cloud
 from viz.drawing.render import BACKGROUND
 from viz.drawing.viewpoint import (
     Viewpoint,
@@ -97,10 +96,9 @@ class BrowserView:
             handle.visible = self._shown[part]
 
     def _mesh(self) -> list[Any]:
-        mesh = self.scene.surface
-        if len(mesh.faces) == 0:
+        if len(self.scene.surface.faces) == 0:
             return []
-        coloured = replace(mesh, colours=surface_colours(self.scene, self.colouring))
+        coloured = coloured_surface(self.scene, self.colouring)
         # Not viser's own mesh: that is lit, and the photos' colours hold the light of the scene.
         return [self._server.scene.add_glb("/mesh", mesh_glb(coloured), cast_shadow=False)]
 

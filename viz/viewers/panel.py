@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.scene import Mesh, Scene
-from viz.drawing.colouring import COLOURINGS, Colouring, confident_cloud, surface_colours
+from recon.scene import Scene
+from viz.drawing.colouring import COLOURINGS, Colouring, coloured_surface, confident_cloud
 from viz.drawing.render import (
     BACKGROUND,
     camera_outlines,
@@ -330,11 +330,7 @@ class PanelWindow:
         self.toggle(part, self.shown[part])
 
     def _mesh(self) -> o3d.geometry.TriangleMesh:
-        mesh = self.scene.surface
-        colours = surface_colours(self.scene, self.colouring)
-        return mesh_geometry(
-            Mesh(mesh.vertices, mesh.faces, colours, mesh.normals), eye=self.home.eye
-        )
+        return mesh_geometry(coloured_surface(self.scene, self.colouring), eye=self.home.eye)
 
     def _add_photo(self, index: int) -> None:
         """Add the photo to the front of its camera."""

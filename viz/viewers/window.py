@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -24,7 +23,7 @@ import numpy as np
 from pointmap.errors import InputError
 from recon.export.ownership import PICTURE_MARK, is_viewer_picture
 from recon.scene import PointCloud, Scene
-from viz.drawing.colouring import COLOURINGS, Colouring, confident_cloud, surface_colours
+from viz.drawing.colouring import COLOURINGS, Colouring, coloured_surface, confident_cloud
 from viz.drawing.render import (
     BACKGROUND,
     aim,
@@ -45,7 +44,7 @@ from viz.drawing.viewpoint import (
     registered_cameras,
 )
 from viz.viewers.open3d_pieces import photo_quad, thumbnail
-from viz.viewers.panel import panel_works, run_panel
+from viz.viewers.panel import HEIGHT, WIDTH, panel_works, run_panel
 from viz.viewers.screenshot import write_screenshot
 
 logger = logging.getLogger(__name__)
@@ -56,8 +55,6 @@ _HELP = (
     "points, + and -: point size, S: screenshot, Q: close"
 )
 """One line on how to use the plain window."""
-
-_WIDTH, _HEIGHT = 1280, 800  # fits a laptop's screen
 
 # Asks a display for a connection, as GLFW does under Open3D. In a process of its own, because a
 # display that is half dead (a stale ssh tunnel) takes the question and never answers.
@@ -140,7 +137,7 @@ class _SceneWindow:
     def __init__(self, visualizer: Any, scene: Scene) -> None:
         self.visualizer = visualizer
         self.scene = scene
-        self.home = automatic_viewpoint(scene, aspect=_WIDTH / _HEIGHT)
+        self.home = automatic_viewpoint(scene, aspect=WIDTH / HEIGHT)
         self.cameras = registered_cameras(scene)
         self.colouring: Colouring = "photo"
         self.least_confidence = 0.0
@@ -168,7 +165,7 @@ class _SceneWindow:
         option.background_color = np.array(BACKGROUND) / 255.0
         option.light_on = False
         option.line_width = 2.0
-        option.point_size = point_size_px(len(scene.cloud.points), _WIDTH, _HEIGHT)
+        option.point_size = point_size_px(len(scene.cloud.points), WIDTH, HEIGHT)
         self.look_from(self.home)
 
     def toggle(self, key: str) -> bool:
@@ -207,7 +204,7 @@ class _SceneWindow:
             self.photo = (self.photo + step) % len(self.cameras) if self.photo >= 0 else 0
             index = self.cameras[self.photo][0]
             logger.info("seen from %s", self.scene.views[index].name)
-            aspect = _WIDTH / _HEIGHT
+            aspect = WIDTH / HEIGHT
             self.look_from(photo_viewpoint(self.scene, index, aspect=aspect))
             self._draw_photos()
         return True
@@ -220,7 +217,7 @@ class _SceneWindow:
 
     def look_from(self, view: Viewpoint) -> bool:
         """Look along ``view``."""
-        aim(self.visualizer, view, _WIDTH, _HEIGHT)
+        aim(self.visualizer, view, WIDTH, HEIGHT)
         return True
 
     def save_screenshot(self) -> bool:
@@ -248,9 +245,7 @@ class _SceneWindow:
             self.visualizer.remove_geometry(geometry, reset_bounding_box=False)
 
     def _mesh(self) -> Any:
-        mesh = self.scene.surface
-        colours = surface_colours(self.scene, self.colouring)
-        return mesh_geometry(replace(mesh, colours=colours), eye=self.home.eye)
+        return mesh_geometry(coloured_surface(self.scene, self.colouring), eye=self.home.eye)
 
     def _cloud(self) -> PointCloud:
         return confident_cloud(self.scene, self.colouring, self.least_confidence)
@@ -284,7 +279,7 @@ def _run_window(scene: Scene) -> bool:
     visualizer = o3d.visualization.VisualizerWithKeyCallback()
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        opened = visualizer.create_window("pointmap", _WIDTH, _HEIGHT)
+        opened = visualizer.create_window("pointmap", WIDTH, HEIGHT)
     if not opened or "offscreen" in said.getvalue().lower():
         # A display without OpenGL: Open3D took its invisible context, whose loop never ends.
         visualizer.destroy_window()
