@@ -71,15 +71,10 @@ class EncodedOnDemand(Sequence[Tensor]):
     """
 
     def __init__(
-        self,
-        network: PointmapNetwork,
-        photos: Sequence[Photo],
-        *,
-        device: torch.device,
-        dtype: torch.dtype | None = None,
+        self, network: PointmapNetwork, photos: Sequence[Photo], *, device: torch.device
     ) -> None:
         self._network, self._photos, self._device = network.to(device), photos, device
-        self._dtype = dtype or choose_dtype(device)
+        self._dtype = choose_dtype(device)
         self._kept: OrderedDict[int, Tensor] = OrderedDict()
         self._masks: dict[int, NDArray[np.bool_]] = {}
         self._lock = threading.Lock()

@@ -178,9 +178,9 @@ class Scratch(nn.Module):
 
 
 class Dpt(nn.Module):
-    """Dense prediction transformer head: tokens of four depths to maps at full resolution."""
+    """Dense prediction transformer head: tokens of four depths to raw points and confidence."""
 
-    def __init__(self, config: DUSt3RConfig, channels: int) -> None:
+    def __init__(self, config: DUSt3RConfig) -> None:
         super().__init__()
         self.hooks, self.patch = config.dpt_hooks, config.patch_size
         one, two, three, four = config.layer_dims
@@ -193,7 +193,7 @@ class Dpt(nn.Module):
             nn.UpsamplingBilinear2d(scale_factor=2),
             nn.Conv2d(feature // 2, last, 3, padding=1),
             nn.ReLU(inplace=True),
-            PointwiseConv(last, channels),
+            PointwiseConv(last, 4),
         )
         self.act_postprocess = nn.ModuleList(
             [
@@ -219,7 +219,7 @@ class Dpt(nn.Module):
         size: Size,
         finest: Sequence[Tensor] | None = None,
     ) -> Tensor:
-        """Token list of photos of ``size`` (H, W) to maps (B, channels, H, W).
+        """Token list of photos of ``size`` (H, W) to raw maps (B, 4, H, W).
 
         ``finest`` are the answers of ``refine`` at level 0 to each of the photos, where known.
         """
@@ -262,7 +262,7 @@ class DptHead(nn.Module):
     def __init__(self, config: DUSt3RConfig) -> None:
         super().__init__()
         self.conf_mode = config.conf_mode
-        self.dpt = Dpt(config, channels=4)
+        self.dpt = Dpt(config)
 
     def photo_map(self, tokens: Tensor, size: Size) -> Tensor | None:
         """What the head makes of the encoder's tokens (B, N, C): the same in all pairs of a photo.
