@@ -71,7 +71,7 @@ def judge(
     cameras or of lenses was taken as it is. ``by_maps``: a depth model's maps may hold cameras that
     matches don't. ``again`` solves for the cameras from other starts.
     """
-    placed = sum(pose is not None for pose in alignment.cam_to_world)
+    placed = int(alignment.placed.sum())
     if placed < 2:
         return None
     evidence = scene_evidence(photos, alignment, compared)
