@@ -20,7 +20,8 @@ from pointmap.network.matched.matcher import USUAL_FOCAL
 from pointmap.training.batches.pairs import PairBatch, unproject_torch
 from pointmap.training.batches.prefetch import Prefetched
 from pointmap.training.loop.distributed import join_world
-from pointmap.training.loop.trainer import Trainer, TrainOptions, pair_loss
+from pointmap.training.loop.pair_loss import pair_loss
+from pointmap.training.loop.trainer import Trainer, TrainOptions
 from pointmap.training.loop.validate import validate, write_sheet
 
 SIZE = 32
