@@ -59,7 +59,7 @@ def exp_points(raw: Tensor) -> Tensor:
 
 
 def exp_confidence(raw: Tensor, mode: Mode) -> Tensor:
-    """Map raw values to confidences: lower bound + exp(raw), at most the upper bound."""
+    """Map raw values (...) to confidences: lower bound + exp(raw), at most the upper bound."""
     return mode.low + raw.exp().clip(max=mode.high - mode.low)
 
 

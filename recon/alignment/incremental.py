@@ -191,7 +191,7 @@ def place_photo(
 def start_from_pair(
     setup: Setup, cameras: Cameras, photos: Index, cam2_to_cam1: Array
 ) -> Structure:
-    """Return the structure of two photos (i, j) alone, from their relative pose."""
+    """Return the structure of two ``photos`` (2,) alone, from their relative pose (4, 4)."""
     poses = cameras.cam_to_world.copy()
     poses[photos[0]], poses[photos[1]] = np.eye(4), cam2_to_cam1
     registered = np.zeros_like(cameras.registered)

@@ -108,7 +108,7 @@ def shared_points(scene: Scene, i: int, j: int) -> SharedPoints:
 def match_picture(
     scene: Scene, shared: SharedPoints, *, height: int = _HEIGHT
 ) -> NDArray[np.uint8]:
-    """Return both photos side by side, ``height`` pixels high, with lines between their matches.
+    """Return both photos side by side, (height, w, 3), with lines between their matches.
 
     Lines are coloured from left to right of the first photo, an even choice of them where there
     are many.

@@ -210,7 +210,7 @@ def _map_side(count: int) -> int:
 
 
 def shrunk(picture: NDArray[np.uint8], long_side: int) -> NDArray[np.uint8]:
-    """Return ``picture`` with no side above ``long_side``; never enlarged."""
+    """Return a picture (h, w, 3) with no side above ``long_side``; never enlarged."""
     from PIL import Image
 
     image = Image.fromarray(picture)

@@ -68,5 +68,5 @@ def drawn_as_is(levels: NDArray[Any]) -> Array:
 
 
 def thumbnail(scene: Scene, index: int) -> NDArray[np.uint8]:
-    """Return photo ``index`` at thumbnail size."""
+    """Return photo ``index`` at thumbnail size, (h, w, 3)."""
     return shrunk(scene.views[index].pixels, _THUMBNAIL)
