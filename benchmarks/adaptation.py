@@ -11,12 +11,13 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmarks.figures import write_figures
 from pointmap.camera import Array, scale_intrinsics
 from pointmap.images import ResizedPhoto
 from recon.alignment.align_scene import align_scene
@@ -218,8 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results.append(run_scene(scene, seconds=given.seconds))
         print(table(results).splitlines()[-1], file=sys.stderr, flush=True)
     print(table(results))
-    if given.json is not None:
-        given.json.write_text(json.dumps([asdict(r) for r in results], indent=2) + "\n")
+    write_figures(given.json, results=results)
     return 0
 
 

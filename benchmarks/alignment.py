@@ -10,10 +10,7 @@ synthetic predictions isn't counted.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
-import os
-import platform
 import resource
 import sys
 from collections.abc import Callable, Sequence
@@ -23,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.figures import write_figures
 from benchmarks.parity_cases import (
     REFERENCE,
     REFERENCE_KNOWN_DEPTH,
@@ -77,10 +75,7 @@ def main(arguments: Sequence[str]) -> int:
             continue
         print(f"\n### {SECTIONS[name][0]}\n", flush=True)
         figures[name] = SECTIONS[name][1](options.parity)
-    if options.json is not None:
-        machine = {"cpus": os.cpu_count(), "platform": platform.platform()}
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"machine": machine, **figures}, indent=2) + "\n")
+    write_figures(options.json, **figures)
     return 0
 
 

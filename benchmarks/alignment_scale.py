@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import argparse
 import cProfile
-import json
 import multiprocessing
-import os
-import platform
 import pstats
 import resource
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.figures import write_figures
 from benchmarks.walk_scenes import FOCAL_PX, Walk, make_walk
 from pointmap.camera import fit_similarity, invert_rigid, rotation_angle_deg
 from recon.alignment import align
@@ -105,11 +103,7 @@ def main(arguments: Sequence[str]) -> int:
     if len(found) > 1:
         slope = exponent([f.photos for f in found], [f.cpu_seconds for f in found])
         print(f"\nExponent of CPU seconds over photos: {slope:.2f}.")
-    if options.json is not None:
-        machine = {"cpus": os.cpu_count(), "platform": platform.platform()}
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        told = {"machine": machine, "walks": [asdict(figures) for figures in found]}
-        options.json.write_text(json.dumps(told, indent=2) + "\n")
+    write_figures(options.json, walks=found)
     return 0
 
 

@@ -9,7 +9,6 @@ before a kill was done again.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 
 from PIL import Image
 
+from benchmarks.figures import write_figures
 from benchmarks.scenes import ROOT
 from pointmap.images import Photo, find_photos, load_photo, open_photos
 from recon.batch.outcome import read_outcome
@@ -91,8 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = measure(open_photos(find_photos(given.photos))[0], given.out)
     for name, value in found.items():
         print(f"{name}: {value}")
-    if given.json is not None:
-        given.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_figures(given.json, **found)
     return 0
 
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import logging
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import recon
+from benchmarks.figures import write_figures
 from benchmarks.stereo import TrueView, courtyard, generated, seen_by_another
 from pointmap.training.rendering.render_views import HELD_OUT_SEED
 from recon.depth_models import DepthPrediction
@@ -188,8 +188,7 @@ def main(arguments: Sequence[str]) -> int:
             results.append(score(name, views, model))
             print(table(results[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
     print(table(results))
-    if given.json is not None:
-        given.json.write_text(json.dumps([asdict(r) for r in results], indent=2) + "\n")
+    write_figures(given.json, results=results)
     return 0
 
 

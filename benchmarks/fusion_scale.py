@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.figures import write_figures
 from benchmarks.pointmap_scenes import cast_depth, make_room
 from benchmarks.surface import colours_at
 from pointmap.camera import Array, pinhole, transform_points, unproject
@@ -223,8 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             figures[name] = Cost(**figures[name])
         rows.append(ScaleScores(**figures))
         print(_table(rows), flush=True)
-    if given.json:
-        given.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", "utf-8")
+    write_figures(given.json, scenes=rows)
     return 0
 
 

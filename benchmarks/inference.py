@@ -14,15 +14,12 @@ precisions of ours are compared on two photos.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -31,6 +28,7 @@ import numpy as np
 import psutil
 import torch
 
+from benchmarks.figures import write_figures
 from benchmarks.parity import VIT_LARGE
 from benchmarks.recipe import build_network
 from pointmap.camera import Array, rotation_angle_deg
@@ -353,13 +351,8 @@ def main(arguments: Sequence[str]) -> int:
             rows += compare(name, network, photos, device, some)
             print(table(rows[-2:]), file=sys.stderr, flush=True)
     print(table(rows), gap_table(gaps), sep="\n\n")
-    if given.json is not None:
-        machine = {"platform": platform.platform(), "cpus": os.cpu_count(), "device": str(device)}
-        if device.type == "cuda":
-            machine["gpu"] = torch.cuda.get_device_name(device)
-        figures = {"rows": [asdict(row) for row in rows], "gaps": [asdict(gap) for gap in gaps]}
-        text = json.dumps({"machine": machine, **figures}, indent=2)
-        given.json.write_text(text + "\n", encoding="utf-8")
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    write_figures(given.json, device=str(device), gpu=gpu, rows=rows, gaps=gaps)
     return 0
 
 

@@ -6,16 +6,16 @@ See benchmarks/README.md for the scene folders, the weights and the columns.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.figures import write_figures
 from benchmarks.scenes import spaced
 from pointmap.camera import Array, cross_matrix, invert_rigid
 from pointmap.images import find_photos
@@ -176,8 +176,7 @@ def main(arguments: Sequence[str]) -> int:
                 results.append(score(scene, count, matcher, work))
                 print(results[-1], file=sys.stderr, flush=True)
     print(table(results))
-    if given.json is not None:
-        given.json.write_text(json.dumps([asdict(r) for r in results], indent=2) + "\n")
+    write_figures(given.json, results=results)
     return 0
 
 

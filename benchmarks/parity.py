@@ -152,14 +152,13 @@ def _tiny_photos(
 def _outputs(network: PointmapNetwork, pair: Sequence[Photo]) -> dict[str, Tensor]:
     """Return everything the fixtures may hold of one pair, by their names."""
     assert isinstance(network, DUSt3R), "the reference is DUSt3R"
-    sizes = [(photo.shape[2], photo.shape[3]) for photo, _ in pair]
     device = network.mask_token.device
     tokens = [network.encode(photo.to(device)) for photo, _ in pair]
-    layers = network.decode_tokens(tokens[0], tokens[1], sizes[0], sizes[1])
+    layers = network.decode_tokens(tokens[0], tokens[1])
     heads = (network.downstream_head1, network.downstream_head2)
     found: dict[str, Tensor] = {}
     for k, (_, transposed) in enumerate(pair):
-        side = heads[k](layers[k], sizes[k])
+        side = heads[k](layers[k], tokens[k].size)
         maps = {
             "pts3d_in_other_view" if k else "pts3d": side.pts3d,
             f"conf{k + 1}": side.conf,
@@ -169,8 +168,8 @@ def _outputs(network: PointmapNetwork, pair: Sequence[Photo]) -> dict[str, Tenso
         for name, value in maps.items():
             if value is not None:
                 found[name] = value.transpose(1, 2) if transposed else value
-        found[f"enc{k + 1}"] = tokens[k]
-        found[f"enc_tokens{k + 1}"] = tokens[k][0, ::97, ::16]
+        found[f"enc{k + 1}"] = tokens[k].values
+        found[f"enc_tokens{k + 1}"] = tokens[k].values[0, ::97, ::16]
         found[f"dec_last_tokens{k + 1}"] = layers[k][-1][0, ::97, ::16]
         found |= {f"dec{k + 1}_layer{n}": layer for n, layer in enumerate(layers[k])}
     return {name: value.cpu() for name, value in found.items()}

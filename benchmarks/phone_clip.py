@@ -13,7 +13,6 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -23,6 +22,7 @@ from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation, RotationSpline
 
 from benchmarks.clips import write_clip
+from benchmarks.figures import write_figures
 from benchmarks.measure import run_measured
 from benchmarks.scale_scenes import CACHE, PhotoSet, develop_photo, lay_out
 from benchmarks.streets.rendering import Renderer
@@ -161,9 +161,7 @@ def main(arguments: Sequence[str]) -> int:
     scores = score_scene(scene, read_truth(truth))
     auc5 = "-" if scores.poses is None else f"{scores.poses.auc[5]:.1f}"
     print(f"{scores.registered} of {scores.photos} frames, AUC@5 {auc5}; {cost}")
-    if given.json is not None:
-        figures = {"cost": asdict(measured), "scores": asdict(scores)}
-        given.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_figures(given.json, cost=measured, scores=scores)
     return 0
 
 

@@ -22,6 +22,7 @@ from pointmap.camera import (
     pixel_centres,
     pixel_rays,
     rigid,
+    rotation_exp,
     transform_points,
 )
 from pointmap.images import Photo
@@ -136,7 +137,7 @@ def _predict(
     scene: RoomScene, i: int, j: int, relative: Array, errors: Errors, rng: np.random.Generator
 ) -> PairPrediction:
     baseline = float(np.linalg.norm(relative[:3, 3]))
-    turn = _turn(np.radians(errors.turn_deg) * rng.normal(size=3))
+    turn = rotation_exp(np.radians(errors.turn_deg) * rng.normal(size=3))
     shift = errors.baseline * baseline * rng.normal(size=3)
     relative = rigid(relative[:3, :3] @ turn, relative[:3, 3] + shift)
     own, wild_i = _erroneous(scene, i, errors.distortion, errors, rng)
@@ -191,12 +192,6 @@ def _looking(eye: Array, target: Array) -> Array:
     right = np.cross([0.0, 1.0, 0.0], forward)
     right /= np.linalg.norm(right)
     return rigid(np.stack([right, np.cross(forward, right), forward], axis=1), eye)
-
-
-def _turn(vector: Array) -> Array:
-    from scipy.spatial.transform import Rotation
-
-    return np.asarray(Rotation.from_rotvec(vector).as_matrix())
 
 
 def cast_depth(cam_to_world: Array, K: Array, width: int, height: int) -> NDArray[np.float32]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -21,11 +20,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.figures import write_figures
 from recon.evaluation.tables import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -138,8 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     columns = ("kills", "CPU s undisturbed", "CPU s in all", "% lost a kill", "files that differ")
     print(markdown(columns, [row]))
-    if given.json:
-        given.json.write_text(json.dumps(asdict(found), indent=1), encoding="utf-8")
+    write_figures(given.json, found=found)
     return 1 if found.different else 0
 
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.figures import write_figures
 from benchmarks.measure import Measured, run_measured
 from benchmarks.scale_scenes import CACHE, PhotoSet, render_set
 from benchmarks.scenes import spaced
@@ -278,18 +278,6 @@ def _scored(
     return Outcome(len(photos.names), method, stages, total, registered, auc5, drift)
 
 
-def write_json(path: Path, outcomes: Sequence[Outcome], options: ScaleOptions) -> None:
-    """Write everything, unrounded, with what it was measured on."""
-    machine = {"python": platform.python_version(), "cpus": os.cpu_count()}
-    data = {
-        "machine": {**machine, "platform": platform.platform()},
-        "options": asdict(options),
-        "outcomes": [asdict(outcome) for outcome in outcomes],
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-
-
 def use_threads(threads: int) -> None:
     """Hold everything started from here to so many threads, where the system can to as many cores.
 
@@ -350,8 +338,7 @@ def main(arguments: Sequence[str]) -> int:
         if not given.no_colmap:
             outcomes += run_colmap(photos, given.out / f"colmap-{count}", options)
         print(summary_table(outcomes), file=sys.stderr, flush=True)
-        if given.json is not None:
-            write_json(given.json, outcomes, options)
+        write_figures(given.json, options=options, outcomes=outcomes)
     print(f"{summary_table(outcomes)}\n\n{stage_table(outcomes)}")
     return int(any(outcome.failure is not None for outcome in outcomes))
 

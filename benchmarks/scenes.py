@@ -6,16 +6,14 @@ See benchmarks/README.md for the scene folders and the columns.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.figures import write_figures
 from benchmarks.measure import Measured, run_measured
 from pointmap.errors import InputError
 from pointmap.images import find_photos
@@ -163,18 +161,6 @@ def few_photos_table(results: Mapping[int, Sequence[SceneResult]]) -> str:
     return markdown(head, lines)
 
 
-def write_json(path: Path, results: Sequence[SceneResult], options: BenchmarkOptions) -> None:
-    """Write all scores, unrounded, with what they were measured on."""
-    machine = {"python": platform.python_version(), "cpus": os.cpu_count()}
-    data = {
-        "machine": {**machine, "platform": platform.platform()},
-        "options": asdict(options),
-        "scenes": [asdict(result) for result in results],
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run all scenes, print the table; exit code 1 when one failed."""
     parser = argparse.ArgumentParser(
@@ -212,8 +198,7 @@ def main(arguments: Sequence[str]) -> int:
     print(table(results))
     if len(counts) > 1:
         print(f"\n{few_photos_table(by_count)}")
-    if given.json is not None:
-        write_json(given.json, results, options)
+    write_figures(given.json, options=options, scenes=results)
     return int(any(result.failure is not None for result in results))
 
 

@@ -6,7 +6,6 @@ See benchmarks/README.md for the scenes and the columns.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.figures import write_figures
 from benchmarks.scenes import BenchmarkOptions, run_scene
 from pointmap.camera import Array, invert_rigid, project, transform_points, unproject
 from recon.evaluation.tables import markdown
@@ -290,9 +290,7 @@ def main(arguments: Sequence[str]) -> int:
         print(table(results[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
     results += [score_real(scene, given.out) for scene in given.scenes]
     print(table(results))
-    if given.json is not None:
-        given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(json.dumps([asdict(r) for r in results], indent=2) + "\n")
+    write_figures(given.json, results=results)
     return int(any(isinstance(r, RealScores) and r.failure is not None for r in results))
 
 

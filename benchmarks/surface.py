@@ -10,7 +10,6 @@ compared with the solids they were rendered from.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.courtyard_surface import CourtyardScores, courtyard
+from benchmarks.figures import write_figures
 from benchmarks.pointmap_scenes import BALLS, HALF_BOX, RoomScene, make_room
 from pointmap.camera import (
     Array,
@@ -221,10 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sample = [courtyard(given.courtyard)] if given.courtyard else []
     if sample:
         print(f"\n{_table(sample)}")
-    if given.json:
-        parts = {"exact": measured, "scenes": cleaned, "courtyard": sample}
-        rows = {name: [asdict(row) for row in part] for name, part in parts.items()}
-        given.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    write_figures(given.json, exact=measured, scenes=cleaned, courtyard=sample)
     return 0
 
 

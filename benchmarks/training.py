@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from unittest import mock
 
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.figures import write_figures
 from pointmap.freed_memory import keep_freed_memory
 from pointmap.network import DUSt3RConfig, NetworkConfig, build_network, layers
 from pointmap.training.batches.shards import ShardPairs
@@ -148,9 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             way, *numbers = astuple(rate)
             print(f"| {way} | " + " | ".join(f"{number:.2f}" for number in numbers) + " |")
             sys.stdout.flush()
-    if options.json is not None:
-        figures = {"views_per_second": views, "training": [asdict(rate) for rate in rates]}
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_figures(options.json, views_per_second=views, training=rates)
 
 
 if __name__ == "__main__":

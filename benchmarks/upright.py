@@ -6,14 +6,14 @@ See benchmarks/README.md for the scene folders and the columns.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.figures import write_figures
 from benchmarks.scenes import BenchmarkOptions, run_scene
 from pointmap.camera import Array
 from recon.export.cameras_json import read_cameras, world_of
@@ -90,8 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"| {row.scene} | {row.photos} | " + " | ".join(f"{a:.2f}" for a in angles) + " |")
     if rows:
         print(f"\nmedian tilt {np.median([row.tilt_deg for row in rows]):.2f} deg")
-    if options.json is not None:
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    write_figures(options.json, scenes=rows)
     return int(failed)
 
 

@@ -9,15 +9,15 @@ smaller of both directions.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.figures import write_figures
 from pointmap.camera import Array, project, transform_points, unproject
 from pointmap.inference import encode_photos
 from recon.evaluation.scene import SceneTruth, read_depth_truth, read_truth
@@ -146,8 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for scene in given.scenes:
         results += run_scene(scene, options)
     print(table(results))
-    if given.json is not None:
-        given.json.write_text(json.dumps([asdict(r) for r in results], indent=2) + "\n")
+    write_figures(given.json, results=results)
     return 0
 
 

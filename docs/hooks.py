@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("pointmap", "recon", "viz")
 FROM_REPOSITORY = {
+    "README.md": "index.md",
     "benchmarks/README.md": "benchmarks.md",
     "benchmarks/HISTORY.md": "benchmarks-history.md",
     "pointmap/weights/README.md": "bundled-network.md",

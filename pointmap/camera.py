@@ -198,7 +198,7 @@ def fit_similarities(
 
 
 def sample_at(depth: ArrayLike, height: int, width: int) -> Array:
-    """Return a depth map of the whole photo at the pixel centres of another size, by nearest pixel.
+    """Return a depth map (h, w) at the pixel centres of a photo of another size, by nearest pixel.
 
     Nearest and not interpolated: a mean over an edge lies on neither surface.
     """

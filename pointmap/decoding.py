@@ -170,7 +170,7 @@ def mask_of(image: Image.Image) -> NDArray[np.bool_] | None:
 
 
 def upright(stored: NDArray[np.bool_], orientation: int) -> NDArray[np.bool_]:
-    """Return a map of a photo's stored pixels turned as its EXIF ``orientation`` says."""
+    """Return a map (h, w) of a photo's stored pixels, turned as its EXIF ``orientation`` says."""
     if orientation not in FLIP_OR_TURN:
         return stored
     return np.asarray(Image.fromarray(stored).transpose(FLIP_OR_TURN[orientation]))

@@ -16,11 +16,11 @@ from torch import Tensor
 from pointmap.devices import batch_size_of, choose_dtype, in_batches, precision
 from pointmap.errors import InputError
 from pointmap.network import PointmapNetwork
+from pointmap.network.tokens import Size
 
 if TYPE_CHECKING:
     from pointmap.images import Photo, ResizedPhoto
 
-Size = tuple[int, int]
 Float32 = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 """Called with the items done and the items in all."""
@@ -71,15 +71,10 @@ class EncodedOnDemand(Sequence[Tensor]):
     """
 
     def __init__(
-        self,
-        network: PointmapNetwork,
-        photos: Sequence[Photo],
-        *,
-        device: torch.device,
-        dtype: torch.dtype | None = None,
+        self, network: PointmapNetwork, photos: Sequence[Photo], *, device: torch.device
     ) -> None:
         self._network, self._photos, self._device = network.to(device), photos, device
-        self._dtype = dtype or choose_dtype(device)
+        self._dtype = choose_dtype(device)
         self._kept: OrderedDict[int, Tensor] = OrderedDict()
         self._masks: dict[int, NDArray[np.bool_]] = {}
         self._lock = threading.Lock()
@@ -182,7 +177,7 @@ def _encode(
     pixels = pixels.pin_memory() if device.type == "cuda" else pixels
     images = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
     with precision(device, dtype):
-        tokens = network.encode(images)
+        tokens = network.encode(images).values
     # Of what the encoder says; descriptors of cells, which tokens may carry as well, say where.
     known = tokens[..., : network.config.enc_embed_dim].float()
     means = torch.nn.functional.normalize(known.mean(dim=1), dim=-1)

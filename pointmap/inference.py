@@ -21,12 +21,12 @@ from pointmap.encoding import (
     EncodedPhotos,
     Float32,
     Progress,
-    Size,
     encode_photos,
     network_photos,
 )
 from pointmap.network import PointmapNetwork, Prediction
-from pointmap.network.heads import DirectedPrediction, PhotoMaps
+from pointmap.network.heads import DirectedPrediction
+from pointmap.network.tokens import PhotoMaps, PhotoTokens, Size
 
 # All that inference takes, from one place.
 __all__ = [
@@ -226,10 +226,6 @@ class _Decoder:
         make = functools.partial(_photo_maps, network, encoded, device)
         self._photo_maps = functools.lru_cache(maxsize=2 * _BLOCK)(make)
 
-    def sizes(self, pair: tuple[int, int]) -> tuple[Size, Size]:
-        """Sizes of the two photos of a pair."""
-        return self._sizes[pair[0]], self._sizes[pair[1]]
-
     @torch.inference_mode()
     def launch(self, batch: Sequence[tuple[int, int]]) -> list[_Launched]:
         """Decode pairs i <= j of one size per side in both directions; nothing for no pairs."""
@@ -260,14 +256,13 @@ class _Decoder:
     @torch.inference_mode()
     def _launch(self, batch: Sequence[tuple[int, int]]) -> _Launched:
         side1, side2 = zip(*batch, strict=True)
-        tokens, sizes = (self._stacked(side1), self._stacked(side2)), self.sizes(batch[0])
-        maps1, maps2 = self._maps(side1), self._maps(side2)
+        photos1, photos2 = self._stacked(side1), self._stacked(side2)
         with precision(self._device, self._dtype):
             # A photo with itself has one order.
             both = (
-                [self._network.decode(*tokens, *sizes, maps1, maps2)]
+                [self._network.decode(photos1, photos2)]
                 if side1 == side2
-                else self._network.decode_both(*tokens, *sizes, maps1, maps2)
+                else self._network.decode_both(photos1, photos2)
             )
         directions = [
             DirectedPrediction(*(_to_host(_finite(view)) for view in directed)) for directed in both
@@ -277,11 +272,11 @@ class _Decoder:
             copied = torch.cuda.current_stream(self._device).record_event()
         return _Launched(batch, directions, copied)
 
-    def _stacked(self, photos: Sequence[int]) -> Tensor:
-        return torch.stack([_tokens(self._encoded, k, self._device) for k in photos])
-
-    def _maps(self, photos: Sequence[int]) -> PhotoMaps:
-        return PhotoMaps.of_batch([self._photo_maps(k) for k in photos])
+    def _stacked(self, photos: Sequence[int]) -> PhotoTokens:
+        """Return photos of one size as one side of a batch."""
+        tokens = torch.stack([_tokens(self._encoded, k, self._device) for k in photos])
+        maps = PhotoMaps.of_batch([self._photo_maps(k) for k in photos])
+        return PhotoTokens(tokens, self._sizes[photos[0]], maps)
 
 
 def _with_threads(threads: int, work: Callable[[Item], Made]) -> Callable[[Item], Made]:
@@ -305,7 +300,8 @@ def _tokens(encoded: Encoded, k: int, device: torch.device) -> Tensor:
 def _photo_maps(
     network: PointmapNetwork, encoded: Encoded, device: torch.device, k: int
 ) -> PhotoMaps:
-    return network.photo_maps(_tokens(encoded, k, device)[None], encoded.sizes[k])
+    photo = PhotoTokens(_tokens(encoded, k, device)[None], encoded.sizes[k])
+    return network.photo_maps(photo)
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,6 @@ def mean_accuracy_at(errors_deg: ArrayLike, threshold_deg: int) -> float:
 
 
 def focal_errors_percent(estimated_px: ArrayLike, true_px: ArrayLike) -> Array:
-    """Return ``100 |f - f_true| / f_true`` of focal lengths at the same photo size."""
+    """Return ``100 |f - f_true| / f_true`` of focal lengths (N,), at one photo size."""
     true_px = np.asarray(true_px, np.float64)
     return 100.0 * np.abs(np.asarray(estimated_px, np.float64) - true_px) / true_px

@@ -38,7 +38,7 @@ _MOST_BESIDE = 1_000_000
 
 
 def save_scene(
-    reconstruction: Scene,
+    scene: Scene,
     folder: str | Path,
     *,
     overwrite: bool = False,
@@ -53,12 +53,12 @@ def save_scene(
     be replaced or cannot be written, and while another run is writing to it.
     """
     with reserved_folder(folder, overwrite=overwrite) as output:
-        save_into(reconstruction, output, export or ExportOptions())
+        save_into(scene, output, export or ExportOptions())
     return Path(folder)
 
 
 def save_into(
-    reconstruction: Scene, output: OutputFolder, export: ExportOptions, work: Work | None = None
+    scene: Scene, output: OutputFolder, export: ExportOptions, work: Work | None = None
 ) -> None:
     """Write the same to a folder that was reserved before the work began; what takes long to make
     is kept in ``work``.
@@ -67,11 +67,11 @@ def save_into(
     """
     export.check()
     with output.staged() as staging:
-        write_files(reconstruction, staging, scene_folder=output.target, export=export, work=work)
+        write_files(scene, staging, scene_folder=output.target, export=export, work=work)
 
 
 def write_files(
-    reconstruction: Scene,
+    scene: Scene,
     staging: Path,
     *,
     scene_folder: Path,
@@ -84,7 +84,7 @@ def write_files(
     Without ``report``, for one of many scenes that share a page, there is no ``report.html``.
     ``work``: see :func:`save_into`.
     """
-    for number, other in enumerate(reconstruction.further, start=2):
+    for number, other in enumerate(scene.further, start=2):
         place = place_folder(number)
         (staging / place).mkdir()
         write_files(
@@ -98,92 +98,88 @@ def write_files(
     # The models take as long as all else, and most of either lets go of the interpreter. A window
     # that draws for the page has to be the main thread's on macOS.
     with ThreadPoolExecutor(1) as beside:
-        models = beside.submit(_write_models, staging, reconstruction, export, work)
-        with_frames = _write_views(staging, reconstruction, scene_folder, export)
-        if len(reconstruction.surface.faces) > _MOST_BESIDE:
+        models = beside.submit(_write_models, staging, scene, export, work)
+        with_frames = _write_views(staging, scene, scene_folder, export)
+        if len(scene.surface.faces) > _MOST_BESIDE:
             models.result()
         if report:
             # viz depends on recon, not the other way: it is imported where it is called.
             from viz.pages.report import write_report
 
-            write_report(reconstruction, staging / "report.html")
+            write_report(scene, staging / "report.html")
         models.result()
     write_run(staging / "run.json", with_frames, scene_folder=scene_folder)
 
 
-def _write_views(
-    staging: Path, reconstruction: Scene, scene_folder: Path, export: ExportOptions
-) -> Scene:
+def _write_views(staging: Path, scene: Scene, scene_folder: Path, export: ExportOptions) -> Scene:
     """Write cameras, depth and photos; return the scene with the photos where these will lie."""
-    write_cameras(staging / "cameras.json", reconstruction)
-    write_tum(staging / "cameras.tum", reconstruction)
+    write_cameras(staging / "cameras.json", scene)
+    write_tum(staging / "cameras.tum", scene)
     depth_folder = staging / "depth"
     depth_folder.mkdir()
-    stems = depth_stems([view.name for view in reconstruction.views])
+    stems = depth_stems([view.name for view in scene.views])
 
     def write_depth(pair: tuple[View, str]) -> None:
         view, stem = pair
         write_depth_npz(depth_folder / f"{stem}.npz", view)
         write_depth_png(depth_folder / f"{stem}.png", view)
 
-    for _ in in_threads(write_depth, zip(reconstruction.views, stems, strict=True)):
+    for _ in in_threads(write_depth, zip(scene.views, stems, strict=True)):
         pass
-    write_depth_files(staging, reconstruction, export)
+    write_depth_files(staging, scene, export)
     (staging / "colmap/sparse/0").mkdir(parents=True)
-    frames = {view.name for view in reconstruction.views if _goes_along(view, scene_folder)}
+    frames = {view.name for view in scene.views if _goes_along(view, scene_folder)}
     if frames:
-        kept = [view for view in reconstruction.views if view.name in frames]
+        kept = [view for view in scene.views if view.name in frames]
         write_upright_photos(staging / _FRAMES, kept)
-    placed = [view for view in reconstruction.views if view.registered]
+    placed = [view for view in scene.views if view.registered]
     # COLMAP looks for all photos in one folder.
     mixed = len({view.name in frames for view in placed}) == 2
     others = [view for view in placed if view.name not in frames]
     copies = "colmap/images" if mixed or needs_copies(others) else None
     if copies:
         write_upright_photos(staging / copies, placed)
-    names = [copy_name(view) if copies else view.name for view in reconstruction.views]
-    write_colmap(staging / "colmap/sparse/0", reconstruction, names)
+    names = [copy_name(view) if copies else view.name for view in scene.views]
+    write_colmap(staging / "colmap/sparse/0", scene, names)
     return_freed_memory()
-    with_frames = _with_paths(reconstruction, frames, scene_folder / _FRAMES)
+    with_frames = _with_paths(scene, frames, scene_folder / _FRAMES)
     write_transforms(
         staging / "transforms.json", with_frames, scene_folder=scene_folder, photos=copies
     )
-    if reconstruction.options.get("depth_products"):
+    if scene.options.get("depth_products"):
         (staging / "products").mkdir()
-        for view, stem in zip(reconstruction.views, stems, strict=True):
-            write_products(staging / "products", stem, view, units=reconstruction.units)
+        for view, stem in zip(scene.views, stems, strict=True):
+            write_products(staging / "products", stem, view, units=scene.units)
     return with_frames
 
 
-def _write_models(
-    staging: Path, reconstruction: Scene, export: ExportOptions, work: Work | None
-) -> None:
+def _write_models(staging: Path, scene: Scene, export: ExportOptions, work: Work | None) -> None:
     """Write cloud and surface."""
     # First, as it is what is kept.
-    lighter = _lighter(reconstruction, export.glb_triangles, work)
-    write_cloud_ply(staging / "points.ply", reconstruction.cloud)
-    write_mesh_ply(staging / "mesh.ply", reconstruction.surface)
+    lighter = _lighter(scene, export.glb_triangles, work)
+    write_cloud_ply(staging / "points.ply", scene.cloud)
+    write_mesh_ply(staging / "mesh.ply", scene.surface)
     write_glb(staging / "scene.glb", lighter)
-    if "obj" in export.formats or reconstruction.textured is not None:
-        write_obj(staging, reconstruction)
+    if "obj" in export.formats or scene.textured is not None:
+        write_obj(staging, scene)
     if "splat" in export.formats:
-        write_splat(staging / "splat.ply", reconstruction.cloud, reconstruction.surface)
+        write_splat(staging / "splat.ply", scene.cloud, scene.surface)
     if "spz" in export.formats:
-        write_spz(staging / "splat.spz", reconstruction.cloud, reconstruction.surface)
+        write_spz(staging / "splat.spz", scene.cloud, scene.surface)
     return_freed_memory()
 
 
-def _lighter(reconstruction: Scene, most: int, work: Work | None) -> Scene:
+def _lighter(scene: Scene, most: int, work: Work | None) -> Scene:
     """Return the scene with about so many triangles at ``most``, if its surface has no texture."""
-    surface = reconstruction.surface
-    if len(surface.faces) <= most or reconstruction.textured is not None:
-        return reconstruction
+    surface = scene.surface
+    if len(surface.faces) <= most or scene.textured is not None:
+        return scene
     if work is None:
         lighter = simplified(surface, most)
     else:
         key = content_key("lighter surface", _VERSION, surface, most)
         lighter = work.once(key, lambda: simplified(surface, most))
-    return replace(reconstruction, surface=lighter)
+    return replace(scene, surface=lighter)
 
 
 def _goes_along(view: View, scene_folder: Path) -> bool:
@@ -194,10 +190,10 @@ def _goes_along(view: View, scene_folder: Path) -> bool:
     return view.video is not None or real_path(view.path).is_relative_to(scene_folder)
 
 
-def _with_paths(reconstruction: Scene, names: Set[str], folder: Path) -> Scene:
+def _with_paths(scene: Scene, names: Set[str], folder: Path) -> Scene:
     """Return the scene with the photos of these ``names`` where their copies will finally lie."""
     views = (
         replace(view, path=folder / copy_name(view), turned=False) if view.name in names else view
-        for view in reconstruction.views
+        for view in scene.views
     )
-    return replace(reconstruction, views=tuple(views))
+    return replace(scene, views=tuple(views))

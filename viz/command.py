@@ -55,22 +55,22 @@ def view(
         raise InputError("--browser serves the scene, --save writes a file: leave out one of them")
     if film != "flight" and (save is None or save.suffix.lower() not in ENDINGS):
         raise InputError(f"--film {film} is the way of a film: name it with --save film.mp4")
-    reconstruction = load_scene(scene)
+    loaded = load_scene(scene)
     if effect.effect is not None:
         if save is None:
             raise InputError(f"--effect {effect.effect} writes a file: name it with --save")
         from viz.effects.write_effect import write_effect
 
-        logger.info("wrote %s", write_effect(reconstruction, effect, save))
+        logger.info("wrote %s", write_effect(loaded, effect, save))
     elif save is not None:
-        logger.info("wrote %s", _save(reconstruction, save, film))
+        logger.info("wrote %s", _save(loaded, save, film))
     elif browser:
-        browse(reconstruction, port=port)
+        browse(loaded, port=port)
     else:
-        show(reconstruction, picture=scene / VIEWER_PICTURE)
+        show(loaded, picture=scene / VIEWER_PICTURE)
 
 
-def _save(reconstruction: Scene, path: Path, film: Film) -> Path:
+def _save(scene: Scene, path: Path, film: Film) -> Path:
     """Write what the ending of ``path`` asks for. Raises InputError when that cannot be."""
     from viz.pages.scene_page import write_scene_page
     from viz.video import ENDINGS
@@ -78,16 +78,16 @@ def _save(reconstruction: Scene, path: Path, film: Film) -> Path:
 
     ending = path.suffix.lower()
     if ending in ENDINGS:
-        return _save_video(reconstruction, path, film)
+        return _save_video(scene, path, film)
     if ending not in (".html", ".htm"):
-        return save_picture(reconstruction, path)
+        return save_picture(scene, path)
     try:
-        return write_scene_page(reconstruction, path)
+        return write_scene_page(scene, path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _save_video(reconstruction: Scene, path: Path, film: Film) -> Path:
+def _save_video(scene: Scene, path: Path, film: Film) -> Path:
     from rich.console import Console
     from rich.progress import Progress
 
@@ -96,7 +96,7 @@ def _save_video(reconstruction: Scene, path: Path, film: Film) -> Path:
     with Progress(console=Console(stderr=True)) as bars:
         bar = bars.add_task("Drawing the film", total=None)
         return write_video(
-            reconstruction,
+            scene,
             path,
             film=film,
             advance=lambda done, total: bars.update(bar, completed=done, total=total),

@@ -44,7 +44,7 @@ def check_video_path(path: Path, *, overwrite: bool = True) -> None:
 
 
 def write_video(
-    reconstruction: Scene,
+    scene: Scene,
     path: str | Path,
     *,
     film: Film = "flight",
@@ -61,20 +61,20 @@ def write_video(
     """
     path = Path(path)
     check_video_path(path)
-    frames = _frames(reconstruction, film, width / height)
+    frames = _frames(scene, film, width / height)
     eyes = [frame.eye if isinstance(frame, Viewpoint) else frame.view.eye for frame in frames]
     try:
         with _unfinished(path) as name:
             with drawing(
-                reconstruction,
+                scene,
                 width=width,
                 height=height,
-                show=best_show(reconstruction),
+                show=best_show(scene),
                 # Outlines of cameras that the film flies through would cross the picture.
                 cameras=film == "turntable",
                 lit_from=np.mean(eyes, axis=0),
             ) as draw:
-                pictures = _drawn(draw, reconstruction, frames, advance)
+                pictures = _drawn(draw, scene, frames, advance)
                 encode_film(name, pictures, (width, height), FRAMES_PER_SECOND)
             if overwrite:
                 os.replace(name, path)

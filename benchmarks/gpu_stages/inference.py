@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import combinations
 
 import torch
@@ -129,10 +130,11 @@ def _graph(
     """Yield the rate of decoding four pairs over and over, and that of a CUDA graph of it."""
     images = torch.rand(4, 3, *size, device=device)
     with torch.inference_mode():
-        tokens = network.encode(images)
+        photos = network.encode(images)
+        others = replace(photos, values=photos.values.flip(0))
 
         def decode() -> None:
-            network.decode_both(tokens, tokens.flip(0), size, size)
+            network.decode_both(photos, others)
 
         yield Row(f"{name}, decoding 4 pairs", 8 / _seconds(decode, device), "pairs/s")
         if device.type != "cuda":

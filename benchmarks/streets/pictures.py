@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pointmap.training.scenes.textures import to_bytes
+
 Picture = NDArray[np.uint8]
 Painter = Callable[[np.random.Generator, int, int], Picture]
 
@@ -23,7 +25,7 @@ def plaster(rng: np.random.Generator, height: int, width: int) -> Picture:
     image = _base(rng, height, width) * (1 + 0.5 * _noise(rng, height, width, 0.25))
     flaked = _noise(rng, height, width, 1.1)[..., 0] > 0.32
     image[flaked] = _colour(rng) * (1 + 0.3 * _noise(rng, height, width, 0.2)[flaked])
-    canvas = _to_bytes(image)
+    canvas = to_bytes(image)
     for _ in range(1 + height * width // 60000):
         steps = rng.normal([0, 6], 7, (int(rng.integers(5, 30)), 2)).cumsum(axis=0)
         path = (steps + rng.uniform(0, [width, height])).astype(np.int32)
@@ -33,7 +35,7 @@ def plaster(rng: np.random.Generator, height: int, width: int) -> Picture:
 
 def plain(rng: np.random.Generator, height: int, width: int) -> Picture:
     """A wall that matching finds next to nothing on."""
-    return _to_bytes(_base(rng, height, width) * (1 + 0.02 * _noise(rng, height, width, 1.5)))
+    return to_bytes(_base(rng, height, width) * (1 + 0.02 * _noise(rng, height, width, 1.5)))
 
 
 def bricks(rng: np.random.Generator, height: int, width: int) -> Picture:
@@ -58,13 +60,13 @@ def boards(rng: np.random.Generator, height: int, width: int) -> Picture:
         image[:, left : left + 1] *= 0.35
         left = right
     image *= 1 + 0.16 * grain[..., None] + 0.4 * _noise(rng, height, width, 0.3)
-    return _to_bytes(image)
+    return to_bytes(image)
 
 
 def paving(rng: np.random.Generator, height: int, width: int) -> Picture:
     """Worn ground with pebbles, patches and stains."""
     image = _base(rng, height, width) * (0.75 + 0.6 * _noise(rng, height, width, 0.2))
-    canvas = _to_bytes(image)
+    canvas = to_bytes(image)
     for _ in range(height * width // 400):
         centre = tuple(int(c) for c in rng.uniform(0, [width, height]))
         axes = tuple(int(a) for a in rng.integers(1, 6, 2))
@@ -79,7 +81,7 @@ def paving(rng: np.random.Generator, height: int, width: int) -> Picture:
 
 def clutter(rng: np.random.Generator, height: int, width: int) -> Picture:
     """Overlapping patches with sizes of a power law, the statistics of natural clutter."""
-    canvas = _to_bytes(_base(rng, height, width))
+    canvas = to_bytes(_base(rng, height, width))
     for _ in range(height * width // 90):
         size = 2.0 / np.sqrt(rng.uniform(0.004, 1.0, 2))
         at, ink = rng.uniform(0, [width, height]), _ink(rng, 1.0)
@@ -95,7 +97,7 @@ def clutter(rng: np.random.Generator, height: int, width: int) -> Picture:
 def poster(rng: np.random.Generator, height: int, width: int) -> Picture:
     """Print: lines of letters in several sizes, shapes, a frame."""
     paper = _base(rng, height, width) * 0.4 + 0.55
-    canvas = _to_bytes(paper * (1 + 0.06 * _noise(rng, height, width, 1.0)))
+    canvas = to_bytes(paper * (1 + 0.06 * _noise(rng, height, width, 1.0)))
     for _ in range(int(rng.integers(2, 6))):
         at, size = rng.uniform(0, [width, height]), rng.uniform(0.05, 0.25) * min(height, width)
         cv2.circle(
@@ -151,7 +153,7 @@ def _courses(
             left = right
         image[top : top + 1] = joint
         top = bottom
-    return _to_bytes(image * (1 + 0.45 * _noise(rng, height, width, 0.25)))
+    return to_bytes(image * (1 + 0.45 * _noise(rng, height, width, 0.25)))
 
 
 def _noise(rng: np.random.Generator, height: int, width: int, slope: float) -> NDArray[np.float64]:
@@ -181,7 +183,3 @@ def _base(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float
 
 def _ink(rng: np.random.Generator, bright: float) -> tuple[float, ...]:
     return tuple(float(v) for v in np.clip(_colour(rng) * 255 * bright, 0, 255))
-
-
-def _to_bytes(image: NDArray[np.float64]) -> Picture:
-    return np.asarray(np.clip(image, 0, 1) * 255 + 0.5, np.uint8)

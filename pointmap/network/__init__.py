@@ -6,6 +6,7 @@ from pointmap.network.dust3r import DUSt3R
 from pointmap.network.heads import Prediction
 from pointmap.network.matched.network import MatchedNetwork
 from pointmap.network.siamese import PointmapNetwork
+from pointmap.network.tokens import PhotoTokens
 
 __all__ = [
     "DUSt3R",
@@ -13,6 +14,7 @@ __all__ = [
     "MatchedConfig",
     "MatchedNetwork",
     "NetworkConfig",
+    "PhotoTokens",
     "PointmapNetwork",
     "Prediction",
     "build_network",

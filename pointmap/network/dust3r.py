@@ -10,13 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from pointmap.network.config import DUSt3RConfig
-from pointmap.network.heads import NO_MAPS, DirectedPrediction, PhotoMaps, build_head
-from pointmap.network.siamese import (
-    PointmapNetwork,
-    Size,
-    decoder_blocks,
-    initialise_transformer,
-)
+from pointmap.network.heads import DirectedPrediction, build_head
+from pointmap.network.siamese import PointmapNetwork, decoder_blocks, initialise_transformer
+from pointmap.network.tokens import PhotoMaps, PhotoTokens
 
 
 class DUSt3R(PointmapNetwork):
@@ -37,17 +33,16 @@ class DUSt3R(PointmapNetwork):
         self.downstream_head2 = build_head(config)
 
     def decode_tokens(
-        self, tokens1: Tensor, tokens2: Tensor, size1: Size, size2: Size
+        self, photos1: PhotoTokens, photos2: PhotoTokens
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Return for both sides [encoder tokens, decoder block 1, ..., last block normalised].
 
-        ``tokens1`` (B, N1, C) and ``tokens2`` (B, N2, C) come from ``encode``, sizes are (H, W) in
-        pixels. The decoder's entries are (B, N, dec_embed_dim).
+        The decoder's entries are (B, N, dec_embed_dim).
         """
-        grid1, grid2 = self._grid(size1), self._grid(size2)
+        grid1, grid2 = self._grid(photos1.size), self._grid(photos2.size)
         dtype = self.dec_norm.weight.dtype
-        x1, x2 = self.decoder_embed(tokens1).to(dtype), self.decoder_embed(tokens2).to(dtype)
-        layers1, layers2 = [tokens1], [tokens2]
+        x1, x2 = (self.decoder_embed(photos.values).to(dtype) for photos in (photos1, photos2))
+        layers1, layers2 = [photos1.values], [photos2.values]
         for block1, block2 in zip(self.dec_blocks, self.dec_blocks2, strict=True):
             x1, x2 = block1(x1, x2, grid1, grid2), block2(x2, x1, grid2, grid1)
             layers1.append(x1)
@@ -55,53 +50,29 @@ class DUSt3R(PointmapNetwork):
         layers1[-1], layers2[-1] = self.dec_norm(x1), self.dec_norm(x2)
         return layers1, layers2
 
-    def photo_maps(self, tokens: Tensor, size: Size) -> PhotoMaps:
+    def photo_maps(self, photo: PhotoTokens) -> PhotoMaps:
         """Return what the DPT heads make of a photo's encoder tokens, see the base class."""
-        with torch.autocast(tokens.device.type, enabled=False):
-            map1 = self.downstream_head1.photo_map(tokens, size)
-            map2 = self.downstream_head2.photo_map(tokens, size)
+        with torch.autocast(photo.values.device.type, enabled=False):
+            map1 = self.downstream_head1.photo_map(photo.values, photo.size)
+            map2 = self.downstream_head2.photo_map(photo.values, photo.size)
         return PhotoMaps(None if map1 is None else [map1], None if map2 is None else [map2])
 
-    def decode(
-        self,
-        tokens1: Tensor,
-        tokens2: Tensor,
-        size1: Size,
-        size2: Size,
-        maps1: PhotoMaps = NO_MAPS,
-        maps2: PhotoMaps = NO_MAPS,
-    ) -> DirectedPrediction:
-        """Return the predictions of a batch of pairs from their tokens, see the base class."""
-        layers1, layers2 = self.decode_tokens(tokens1, tokens2, size1, size2)
-        with torch.autocast(tokens1.device.type, enabled=False):
+    def decode(self, photos1: PhotoTokens, photos2: PhotoTokens) -> DirectedPrediction:
+        """Return the predictions of a batch of pairs, see the base class."""
+        layers1, layers2 = self.decode_tokens(photos1, photos2)
+        with torch.autocast(photos1.values.device.type, enabled=False):
             return DirectedPrediction(
-                self.downstream_head1(layers1, size1, maps1.head1),
-                self.downstream_head2(layers2, size2, maps2.head2),
+                self.downstream_head1(layers1, photos1.size, photos1.maps.head1),
+                self.downstream_head2(layers2, photos2.size, photos2.maps.head2),
             )
 
     def decode_both(
-        self,
-        tokens1: Tensor,
-        tokens2: Tensor,
-        size1: Size,
-        size2: Size,
-        maps1: PhotoMaps = NO_MAPS,
-        maps2: PhotoMaps = NO_MAPS,
+        self, photos1: PhotoTokens, photos2: PhotoTokens
     ) -> tuple[DirectedPrediction, DirectedPrediction]:
         """Return what ``decode`` says of pairs (1, 2) and of (2, 1), see the base class."""
-        if size1 != size2:
-            return (
-                self.decode(tokens1, tokens2, size1, size2, maps1, maps2),
-                self.decode(tokens2, tokens1, size2, size1, maps2, maps1),
-            )
+        if photos1.size != photos2.size:
+            return self.decode(photos1, photos2), self.decode(photos2, photos1)
         # One call takes both directions where the sizes let it.
-        firsts, seconds = self.decode(
-            torch.cat([tokens1, tokens2]),
-            torch.cat([tokens2, tokens1]),
-            size1,
-            size2,
-            PhotoMaps.of_batch([maps1, maps2]),
-            PhotoMaps.of_batch([maps2, maps1]),
-        )
+        firsts, seconds = self.decode(photos1.followed_by(photos2), photos2.followed_by(photos1))
         (one1, two2), (two1, one2) = firsts.halves(), seconds.halves()
         return DirectedPrediction(one1, two1), DirectedPrediction(two2, one2)

@@ -19,6 +19,7 @@ from pointmap.network.cpu.doubled_convolution import conv_of_doubled, double
 from pointmap.network.cpu.steady_layers import PointwiseConv
 from pointmap.network.cpu.winograd import conv3x3
 from pointmap.network.layers import Mlp
+from pointmap.network.tokens import Size
 
 
 @dataclass(frozen=True)
@@ -51,29 +52,6 @@ class DirectedPrediction(NamedTuple):
     view2: Prediction
 
 
-class PhotoMaps(NamedTuple):
-    """What the two heads make of each photo of a batch alone, the same in all its pairs.
-
-    A map (1, C, h, w) for each photo; None for a head that has no such part or has yet to make it.
-    """
-
-    head1: Sequence[Tensor] | None = None
-    head2: Sequence[Tensor] | None = None
-
-    @classmethod
-    def of_batch(cls, parts: Sequence[PhotoMaps]) -> PhotoMaps:
-        """Return the maps of a batch that consists of ``parts``, in their order."""
-        return cls(_in_a_row([p.head1 for p in parts]), _in_a_row([p.head2 for p in parts]))
-
-
-NO_MAPS = PhotoMaps()
-
-
-def _in_a_row(parts: Sequence[Sequence[Tensor] | None]) -> list[Tensor] | None:
-    known = [part for part in parts if part is not None]
-    return [photo for part in known for photo in part] if len(known) == len(parts) else None
-
-
 def exp_points(raw: Tensor) -> Tensor:
     """Map raw vectors (..., 3) to points: the same direction, length expm1(|raw|) (DUSt3R)."""
     length = raw.norm(dim=-1, keepdim=True)
@@ -81,7 +59,7 @@ def exp_points(raw: Tensor) -> Tensor:
 
 
 def exp_confidence(raw: Tensor, mode: Mode) -> Tensor:
-    """Map raw values to confidences: lower bound + exp(raw), at most the upper bound."""
+    """Map raw values (...) to confidences: lower bound + exp(raw), at most the upper bound."""
     return mode.low + raw.exp().clip(max=mode.high - mode.low)
 
 
@@ -91,7 +69,7 @@ def _points_and_confidence(raw: Tensor, mode: Mode) -> Prediction:
     return Prediction(exp_points(raw[..., :3]), exp_confidence(raw[..., 3], mode))
 
 
-def to_map(tokens: Tensor, size: tuple[int, int], patch: int) -> Tensor:
+def to_map(tokens: Tensor, size: Size, patch: int) -> Tensor:
     """Tokens (B, N, C) of photos of ``size`` (H, W) to maps (B, C, H / patch, W / patch)."""
     return tokens.transpose(1, 2).unflatten(2, (size[0] // patch, size[1] // patch))
 
@@ -110,13 +88,13 @@ class LinearHead(nn.Module):
         self.conf_mode = config.conf_mode
         self.proj = nn.Linear(config.dec_embed_dim, 4 * self.patch**2)
 
-    def photo_map(self, tokens: Tensor, size: tuple[int, int]) -> None:
+    def photo_map(self, tokens: Tensor, size: Size) -> None:
         """Nothing here depends on one photo alone."""
 
     def forward(
         self,
         tokens: Sequence[Tensor],
-        size: tuple[int, int],
+        size: Size,
         photo_maps: Sequence[Tensor] | None = None,
     ) -> Prediction:
         """Token list of photos of ``size`` (H, W) to the prediction.
@@ -200,9 +178,9 @@ class Scratch(nn.Module):
 
 
 class Dpt(nn.Module):
-    """Dense prediction transformer head: tokens of four depths to maps at full resolution."""
+    """Dense prediction transformer head: tokens of four depths to raw points and confidence."""
 
-    def __init__(self, config: DUSt3RConfig, channels: int) -> None:
+    def __init__(self, config: DUSt3RConfig) -> None:
         super().__init__()
         self.hooks, self.patch = config.dpt_hooks, config.patch_size
         one, two, three, four = config.layer_dims
@@ -215,7 +193,7 @@ class Dpt(nn.Module):
             nn.UpsamplingBilinear2d(scale_factor=2),
             nn.Conv2d(feature // 2, last, 3, padding=1),
             nn.ReLU(inplace=True),
-            PointwiseConv(last, channels),
+            PointwiseConv(last, 4),
         )
         self.act_postprocess = nn.ModuleList(
             [
@@ -228,7 +206,7 @@ class Dpt(nn.Module):
             ]
         )
 
-    def refine(self, level: int, tokens: Tensor, size: tuple[int, int]) -> Tensor:
+    def refine(self, level: int, tokens: Tensor, size: Size) -> Tensor:
         """Tokens of one depth to what is added at its fusion; level 0 is the finest."""
         x = self.act_postprocess[level](to_map(tokens.float(), size, self.patch))
         if _quick(x):  # The quick forms want channels last; so do what adds up their results.
@@ -238,10 +216,10 @@ class Dpt(nn.Module):
     def forward(
         self,
         tokens: Sequence[Tensor],
-        size: tuple[int, int],
+        size: Size,
         finest: Sequence[Tensor] | None = None,
     ) -> Tensor:
-        """Token list of photos of ``size`` (H, W) to maps (B, channels, H, W).
+        """Token list of photos of ``size`` (H, W) to raw maps (B, 4, H, W).
 
         ``finest`` are the answers of ``refine`` at level 0 to each of the photos, where known.
         """
@@ -284,9 +262,9 @@ class DptHead(nn.Module):
     def __init__(self, config: DUSt3RConfig) -> None:
         super().__init__()
         self.conf_mode = config.conf_mode
-        self.dpt = Dpt(config, channels=4)
+        self.dpt = Dpt(config)
 
-    def photo_map(self, tokens: Tensor, size: tuple[int, int]) -> Tensor | None:
+    def photo_map(self, tokens: Tensor, size: Size) -> Tensor | None:
         """What the head makes of the encoder's tokens (B, N, C): the same in all pairs of a photo.
 
         Maps (B, C, 4 H / patch, 4 W / patch), a fifth of the head's work; None where the head looks
@@ -297,7 +275,7 @@ class DptHead(nn.Module):
     def forward(
         self,
         tokens: Sequence[Tensor],
-        size: tuple[int, int],
+        size: Size,
         photo_maps: Sequence[Tensor] | None = None,
     ) -> Prediction:
         """Token list of photos of ``size`` (H, W) to the prediction.
@@ -321,7 +299,7 @@ class DptAndFeaturesHead(DptHead):
     def forward(
         self,
         tokens: Sequence[Tensor],
-        size: tuple[int, int],
+        size: Size,
         photo_maps: Sequence[Tensor] | None = None,
     ) -> Prediction:
         """Token list of photos of ``size`` (H, W) to the prediction.

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from pointmap.network.config import NetworkConfig
-from pointmap.network.heads import NO_MAPS, DirectedPrediction, PhotoMaps
+from pointmap.network.heads import DirectedPrediction
 from pointmap.network.layers import DecoderBlock, EncoderBlock, Grid, PatchEmbed
-
-Size = tuple[int, int]
+from pointmap.network.tokens import PhotoMaps, PhotoTokens, Size
 
 
 class PointmapNetwork(nn.Module, ABC):
@@ -41,12 +40,13 @@ class PointmapNetwork(nn.Module, ABC):
         )
         self.enc_norm = nn.LayerNorm(width, eps=1e-6)
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Return the tokens (B, N, C) of photos (B, 3, H, W), N patches row-major.
+    def encode(self, images: Tensor) -> PhotoTokens:
+        """Return the tokens of photos (B, 3, H, W).
 
         Raises ``ValueError`` for sides that are no multiples of the patch size.
         """
-        return self._encoded(self.patch_embed(images), (images.shape[2], images.shape[3]))
+        size = (images.shape[2], images.shape[3])
+        return PhotoTokens(self._encoded(self.patch_embed(images), size), size)
 
     def _encoded(self, patches: Tensor, size: Size) -> Tensor:
         """Embedded patches (B, N, C) through the encoder's blocks."""
@@ -64,52 +64,27 @@ class PointmapNetwork(nn.Module, ABC):
         return Grid(size[0] // patch, size[1] // patch, self.config.rope_base)
 
     @abstractmethod
-    def photo_maps(self, tokens: Tensor, size: Size) -> PhotoMaps:
-        """Return what the two heads make of a photo's tokens alone, to be used in all its pairs.
-
-        ``tokens`` (1, N, C) come from ``encode``.
-        """
+    def photo_maps(self, photo: PhotoTokens) -> PhotoMaps:
+        """Return what the two heads make of one photo's tokens alone, for use in all its pairs."""
 
     @abstractmethod
-    def decode(
-        self,
-        tokens1: Tensor,
-        tokens2: Tensor,
-        size1: Size,
-        size2: Size,
-        maps1: PhotoMaps = NO_MAPS,
-        maps2: PhotoMaps = NO_MAPS,
-    ) -> DirectedPrediction:
-        """Return the predictions of a batch of pairs from their tokens, both in camera 1's frame.
+    def decode(self, photos1: PhotoTokens, photos2: PhotoTokens) -> DirectedPrediction:
+        """Return the predictions of a batch of B pairs, both sides in camera 1's frame.
 
-        ``tokens1`` (B, N1, C) and ``tokens2`` (B, N2, C) come from ``encode``, sizes are (H, W) in
-        pixels. ``maps1`` are the ``photo_maps`` of photos 1, ``maps2`` those of photos 2; what is
-        needed and None is made here. Predictions are in float32 under autocast, too.
+        Predictions are in float32 under autocast, too.
         """
 
     @abstractmethod
     def decode_both(
-        self,
-        tokens1: Tensor,
-        tokens2: Tensor,
-        size1: Size,
-        size2: Size,
-        maps1: PhotoMaps = NO_MAPS,
-        maps2: PhotoMaps = NO_MAPS,
+        self, photos1: PhotoTokens, photos2: PhotoTokens
     ) -> tuple[DirectedPrediction, DirectedPrediction]:
-        """Return what ``decode`` says of pairs (1, 2), and of the same pairs as (2, 1).
-
-        Arguments as for ``decode``.
-        """
+        """Return what ``decode`` says of pairs (1, 2), and of the same pairs as (2, 1)."""
 
     def forward(self, img1: Tensor, img2: Tensor) -> DirectedPrediction:
         """Return the predictions of pairs of photos (B, 3, H1, W1) and (B, 3, H2, W2)."""
-        size1, size2 = (img1.shape[2], img1.shape[3]), (img2.shape[2], img2.shape[3])
-        if size1 == size2:
-            tokens1, tokens2 = self.encode(torch.cat([img1, img2])).chunk(2)
-        else:
-            tokens1, tokens2 = self.encode(img1), self.encode(img2)
-        return self.decode(tokens1, tokens2, size1, size2)
+        if img1.shape == img2.shape:
+            return self.decode(*self.encode(torch.cat([img1, img2])).halves())
+        return self.decode(self.encode(img1), self.encode(img2))
 
 
 def decoder_blocks(config: NetworkConfig) -> nn.ModuleList:

@@ -29,6 +29,17 @@ from pointmap.training.loop.trainer import Trainer, TrainOptions
 from pointmap.training.loop.validate import validate, write_sheet
 from pointmap.version import VERSION_LINE
 
+_BASE = MatchedConfig(
+    img_size=(384, 384),
+    patch_size=32,
+    enc_embed_dim=256,
+    enc_depth=8,
+    enc_num_heads=4,
+    dec_embed_dim=192,
+    dec_depth=6,
+    dec_num_heads=3,
+    match_dim=64,
+)
 NETWORKS: dict[str, NetworkConfig] = {
     "tiny": DUSt3RConfig(
         img_size=(64, 64),
@@ -40,28 +51,8 @@ NETWORKS: dict[str, NetworkConfig] = {
         dec_num_heads=2,
         head_type="linear",
     ),
-    "base": MatchedConfig(
-        img_size=(384, 384),
-        patch_size=32,
-        enc_embed_dim=256,
-        enc_depth=8,
-        enc_num_heads=4,
-        dec_embed_dim=192,
-        dec_depth=6,
-        dec_num_heads=3,
-        match_dim=64,
-    ),
-    "large": MatchedConfig(
-        img_size=(384, 384),
-        patch_size=32,
-        enc_embed_dim=256,
-        enc_depth=12,
-        enc_num_heads=4,
-        dec_embed_dim=192,
-        dec_depth=8,
-        dec_num_heads=3,
-        match_dim=64,
-    ),
+    "base": _BASE,
+    "large": replace(_BASE, enc_depth=12, dec_depth=8),
 }
 """Network sizes: "tiny" to try the command, "base" is the bundled one (13 M parameters), "large" is
 deeper, with weights below 40 MB (17 M)."""

@@ -97,20 +97,20 @@ def align(
     options, lens = options or AlignOptions(), lens or LensModel()
     edges, priors = evidence.edges, evidence.priors
     middle_px = np.array([photo.middle for photo in photos])
-    setup = _setup(evidence.focals, edges, middle_px, options, lens)
+    setup = _setup(evidence.focals, edges, middle_px, options, lens, seed)
     graph = _pose_graph(len(photos), edges)
     predicted = Mapped(_predicted_depth, priors)
     known = known_cam_to_world or [None] * len(photos)
     given = np.array([pose is not None for pose in known])
     unplaced = _unmatched(photos, setup, fisheye=lens.fisheye)
     pinned = replace(setup, known_pose=given)
-    structure = None if start is None else _going_on(photos, pinned, unplaced, graph, start, seed)
+    structure = None if start is None else _going_on(photos, pinned, unplaced, graph, start)
     if structure is not None:
         setup = pinned
     else:
         structure = unplaced
         if len(edges):
-            structure = _solve(setup, structure.cameras, graph, predicted, seed)
+            structure = _solve(setup, structure.cameras, graph, predicted)
         if given.any():
             setup, structure = pin_known_poses(setup, structure, known)
     poses = pointmap_poses(evidence.sketches, priors, photos, structure.cameras.focals_px)
@@ -171,6 +171,7 @@ def _setup(
     middle_px: Array,
     options: AlignOptions,
     lens: LensModel,
+    seed: int = 0,
 ) -> Setup:
     """Return the unchanging part of the problem; photos of one focal group share a lens.
 
@@ -208,6 +209,7 @@ def _setup(
         known_pose=np.zeros(len(guess_px), bool),
         options=options,
         freed=freed,
+        seed=seed,
     )
 
 
@@ -256,7 +258,6 @@ def _going_on(
     unplaced: Structure,
     graph: PoseGraph,
     start: Alignment,
-    seed: int,
 ) -> Structure | None:
     """Return the scene that the cameras of ``start`` lead to; None where either disappoints."""
     if len(graph.pairs) == 0 or start.placed.sum() < 2:
@@ -268,7 +269,7 @@ def _going_on(
     moving = np.zeros(len(photos), bool)
     moving[graph.pairs[graph.moves].ravel()] = True
     structure = refine(setup, cameras)
-    structure = _complete(setup, structure, graph, component, moving & ~setup.known_pose, seed)
+    structure = _complete(setup, structure, graph, component, moving & ~setup.known_pose)
     return None if _disappoints(setup, structure, graph, component) else structure
 
 
@@ -277,14 +278,13 @@ def _solve(
     unplaced: Cameras,
     graph: PoseGraph,
     predicted: Sequence[NDArray[np.float32]],
-    seed: int,
 ) -> Structure:
     """Return the scene of all photos at once or, where that disappoints, the better of two."""
     component = largest_component(len(unplaced.registered), graph.pairs, graph.weights)
-    structure = _globally(setup, unplaced, graph, predicted, component, seed)
+    structure = _globally(setup, unplaced, graph, predicted, component)
     if not _disappoints(setup, structure, graph, component):
         return structure
-    other = _incrementally(setup, unplaced, graph, component, seed)
+    other = _incrementally(setup, unplaced, graph, component)
     return max((structure, other), key=_worth)
 
 
@@ -294,7 +294,6 @@ def _globally(
     graph: PoseGraph,
     predicted: Sequence[NDArray[np.float32]],
     component: Mask,
-    seed: int,
 ) -> Structure:
     """Synchronise all photos at once, refine, then place anew the ones that don't fit."""
     start = first_cameras(
@@ -308,17 +307,15 @@ def _globally(
     # Where nothing is seen in parallax no points can be asked for.
     moving = np.zeros(len(component), bool)
     moving[graph.pairs[start.used & graph.moves].ravel()] = True
-    return _complete(setup, structure, graph, component, moving, seed)
+    return _complete(setup, structure, graph, component, moving)
 
 
-def _incrementally(
-    setup: Setup, unplaced: Cameras, graph: PoseGraph, component: Mask, seed: int
-) -> Structure:
+def _incrementally(setup: Setup, unplaced: Cameras, graph: PoseGraph, component: Mask) -> Structure:
     """Start from the best pair and add the other photos one by one."""
     best = best_pair(setup, unplaced, graph, component)
     pair = graph.pairs[best]
     structure = start_from_pair(setup, unplaced, pair, graph.cam2_to_cam1[best])
-    return _complete(setup, structure, graph, component, component, seed)
+    return _complete(setup, structure, graph, component, component)
 
 
 def _complete(
@@ -327,7 +324,6 @@ def _complete(
     graph: PoseGraph,
     component: Mask,
     moving: Mask,
-    seed: int,
 ) -> Structure:
     """Move misplaced photos, close loops, drop photos that see too little, place the missing, and
     again.
@@ -336,11 +332,11 @@ def _complete(
     points to stay in it. A photo moved may be what another one needs to find its place.
     """
     for _ in range(_COMPLETION_ROUNDS):
-        moved = move_misplaced(setup, structure, seed=seed)
+        moved = move_misplaced(setup, structure)
         closed = moved if setup.known_pose.any() else close_loops(setup, moved, graph)
         firm = _drop_weak(setup, closed, moving)
         missing = np.flatnonzero(component & ~firm.cameras.registered)
-        grown = grow(setup, firm, missing, seed=seed)
+        grown = grow(setup, firm, missing)
         nothing_new = closed is structure and grown is firm
         structure = grown
         if nothing_new:

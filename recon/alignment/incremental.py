@@ -42,7 +42,7 @@ _GROWTH = 8
 _STARTS_TRIED = 200
 
 
-def grow(setup: Setup, structure: Structure, candidates: Index, *, seed: int) -> Structure:
+def grow(setup: Setup, structure: Structure, candidates: Index) -> Structure:
     """Place ``candidates``, best tied first, and return the grown structure.
 
     One after the other; of a large scene up to an eighth of its photos at a time, as the points are
@@ -61,7 +61,7 @@ def grow(setup: Setup, structure: Structure, candidates: Index, *, seed: int) ->
                 break
             rows = found.of(view)
             xy, points = found.xy[rows], found.points[rows]
-            pose = place_photo(setup, structure.cameras, view, xy, points, seed=seed)
+            pose = place_photo(setup, structure.cameras, view, xy, points)
             if pose is not None:
                 placed[view] = pose
         if not placed:
@@ -87,7 +87,7 @@ def _with_photos(setup: Setup, structure: Structure, placed: Mapping[int, Array]
     return trim(setup, structure, threshold)
 
 
-def move_misplaced(setup: Setup, structure: Structure, *, seed: int) -> Structure:
+def move_misplaced(setup: Setup, structure: Structure) -> Structure:
     """Place photos anew that disagree with the points the other photos make, where that helps.
 
     A pair has a second relative pose that explains it nearly as well when what both see is flat; a
@@ -108,7 +108,7 @@ def move_misplaced(setup: Setup, structure: Structure, *, seed: int) -> Structur
     for view in np.flatnonzero((seen > 0) & (fitted <= _DOUBTFUL_SHARE * seen)).tolist():
         rows = found.of(view)
         xy, points, fitting = found.xy[rows], found.points[rows], int(fitted[view])
-        pose = place_photo(setup, cameras, view, xy, points, seed=seed)
+        pose = place_photo(setup, cameras, view, xy, points)
         if pose is None:
             continue
         trial = replace(cameras.only(view), cam_to_world=pose[None])
@@ -165,7 +165,7 @@ def correspondences(
 
 
 def place_photo(
-    setup: Setup, cameras: Cameras, view: int, xy: Array, points: Array, *, seed: int
+    setup: Setup, cameras: Cameras, view: int, xy: Array, points: Array
 ) -> Array | None:
     """Return cam_to_world (4, 4) of photo ``view`` that sees ``points`` (C, 3) at ``xy`` (C, 2).
 
@@ -183,7 +183,7 @@ def place_photo(
         iterations=_PNP_ITERATIONS,
         confidence=_PNP_CONFIDENCE,
         least_inliers=max(setup.options.min_observations, _MIN_INLIER_SHARE * len(points)),
-        seed=seed,
+        seed=setup.seed,
     )
     return None if world_to_cam is None else invert_rigid(world_to_cam)
 
@@ -191,7 +191,7 @@ def place_photo(
 def start_from_pair(
     setup: Setup, cameras: Cameras, photos: Index, cam2_to_cam1: Array
 ) -> Structure:
-    """Return the structure of two photos (i, j) alone, from their relative pose."""
+    """Return the structure of two ``photos`` (2,) alone, from their relative pose (4, 4)."""
     poses = cameras.cam_to_world.copy()
     poses[photos[0]], poses[photos[1]] = np.eye(4), cam2_to_cam1
     registered = np.zeros_like(cameras.registered)

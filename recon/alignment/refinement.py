@@ -93,7 +93,8 @@ class Setup:
     ``table``: the matches of all ``edges`` edges.
     ``focal_group`` (N,) int names each photo's focal; ``focal_prior_px``, ``focal_log_sigma`` (G,)
     with sigma 0 for a known focal; ``k1_sigma`` (G,) the same of its radial distortion, drawn to 0;
-    ``known_pose`` (N,) bool; ``freed``: what else of the lenses is solved for, if anything.
+    ``known_pose`` (N,) bool; ``freed``: what else of the lenses is solved for, if anything;
+    ``seed``: of random choices.
     """
 
     table: MatchTable
@@ -105,6 +106,7 @@ class Setup:
     known_pose: Mask
     options: AlignOptions
     freed: FreedLenses | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True)

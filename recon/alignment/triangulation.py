@@ -78,7 +78,7 @@ def _ends(point: Index, points: int) -> Index:
 
 
 def ragged_range(starts: Index, counts: Index) -> Index:
-    """Return the concatenation of ``arange(start, start + count)`` over all rows."""
+    """Return ``arange(start, start + count)`` of every row (R,), one after the other."""
     total = int(counts.sum())
     before = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
     return np.asarray(np.repeat(starts - before, counts) + np.arange(total), np.int64)

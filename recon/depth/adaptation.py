@@ -336,7 +336,7 @@ def learn(
     """
     from pointmap.inference import choose_dtype
     from pointmap.lora import add_low_rank, merge_low_rank
-    from pointmap.training.loop.trainer import pair_loss
+    from pointmap.training.loop.pair_loss import pair_loss
 
     start = time.monotonic()
     adapted = copy.deepcopy(network).to(device).train()

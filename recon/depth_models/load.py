@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pointmap import hub
-from pointmap.errors import InputError
-from pointmap.outside.regular_file import home_expanded
 from recon.depth_models.moge_onnx import MODEL_FILE
 from recon.depth_models.protocol import DepthModel
-from recon.depth_models.table import KNOWN_MODELS, Library, known_model
-from recon.pretrained.folder import licence_of
+from recon.depth_models.table import KNOWN_MODELS, Library
 from recon.pretrained.licences import warn_of_licence
+from recon.pretrained.repository import model_folder
 
 if TYPE_CHECKING:
     import torch
@@ -26,9 +22,8 @@ _PATTERNS = ("*.json", "*.txt", "*.safetensors", "README.md", MODEL_FILE, f"{MOD
 def load_depth_model(given: str, *, device: torch.device) -> DepthModel:
     """Return the model that ``given`` names: a short name, an id on the hub, or a folder.
 
-    Either name may end in @ and a revision (:func:`pointmap.hub.download_folder`). It is
-    downloaded unless it is in the cache. Raises ``InputError`` where it cannot be had or
-    used.
+    See :func:`recon.pretrained.repository.model_folder`. Raises ``InputError`` where it cannot be
+    had or used.
     """
     folder, library, licence = locate_depth_model(given)
     warn_of_licence(given, licence)
@@ -47,20 +42,8 @@ def load_depth_model(given: str, *, device: torch.device) -> DepthModel:
 
 def locate_depth_model(given: str) -> tuple[Path, Library, str]:
     """Return the folder of a model, downloaded if need be, its library and its licence."""
-    folder = home_expanded(given)
-    if os.path.isdir(folder):
-        return folder, _library_of(folder), licence_of(folder)
-    name, at, revision = given.partition("@")
-    known = known_model(name)
-    if known is None and not hub.is_repository(given):
-        raise InputError(
-            f"--depth-model {given}: neither a folder nor a known name; give an id on the Hugging "
-            f"Face hub, or one of {', '.join(m.name for m in KNOWN_MODELS)}"
-        )
-    folder = hub.download_folder(given if known is None else f"{known.id}{at}{revision}", _PATTERNS)
-    if known is not None:
-        return folder, known.library, known.licence
-    return folder, _library_of(folder), licence_of(folder)
+    folder, licence, known = model_folder("--depth-model", given, KNOWN_MODELS, _PATTERNS)
+    return folder, _library_of(folder) if known is None else known.library, licence
 
 
 def _library_of(folder: Path) -> Library:

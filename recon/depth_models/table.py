@@ -6,28 +6,24 @@ from dataclasses import dataclass
 from typing import Literal
 
 from recon.prediction.affine_fit import MapKind
+from recon.pretrained.repository import KnownRepository
 
 Library = Literal["transformers", "diffusers", "onnxruntime"]
 
 
 @dataclass(frozen=True)
-class KnownModel:
-    """One published checkpoint.
-
-    ``id`` on the Hugging Face hub; the ``library`` that runs it; ``kind`` of its maps;
-    ``millions`` of parameters; ``licence`` of the weights as their page has it.
+class KnownModel(KnownRepository):
+    """A published depth model: the ``library`` that runs it, the ``kind`` of its maps, and its
+    ``millions`` of parameters.
     """
 
-    name: str
-    id: str
     library: Library
     kind: MapKind
     millions: int
-    licence: str
 
 
 def _hf(name: str, id: str, kind: MapKind, millions: int, licence: str) -> KnownModel:
-    return KnownModel(name, id, "transformers", kind, millions, licence)
+    return KnownModel(name, id, licence, "transformers", kind, millions)
 
 
 # fmt: off
@@ -53,17 +49,12 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
     _hf("depth-pro", "apple/DepthPro-hf", "metres", 952, "Apple-AMLR (research alone)"),
     _hf("prompt-depth-anything", "depth-anything/prompt-depth-anything-vits-hf", "depth", 25,
         _APACHE),
-    KnownModel("moge-2-small", "Ruicheng/moge-2-vits-normal-onnx", "onnxruntime", "metres", 35,
-               "MIT"),
-    KnownModel("moge-2-base", "Ruicheng/moge-2-vitb-normal-onnx", "onnxruntime", "metres", 104,
-               "MIT"),
-    KnownModel("moge-2-large", "Ruicheng/moge-2-vitl-normal-onnx", "onnxruntime", "metres", 331,
-               "MIT"),
-    KnownModel("marigold", "prs-eth/marigold-depth-v1-0", "diffusers", "depth", 949, _APACHE),
+    KnownModel("moge-2-small", "Ruicheng/moge-2-vits-normal-onnx", "MIT", "onnxruntime", "metres",
+               35),
+    KnownModel("moge-2-base", "Ruicheng/moge-2-vitb-normal-onnx", "MIT", "onnxruntime", "metres",
+               104),
+    KnownModel("moge-2-large", "Ruicheng/moge-2-vitl-normal-onnx", "MIT", "onnxruntime", "metres",
+               331),
+    KnownModel("marigold", "prs-eth/marigold-depth-v1-0", _APACHE, "diffusers", "depth", 949),
 )
 # fmt: on
-
-
-def known_model(name: str) -> KnownModel | None:
-    """Return the model of a short name or an id on the hub, None for others."""
-    return next((m for m in KNOWN_MODELS if name.casefold() in (m.name, m.id.casefold())), None)

@@ -123,7 +123,7 @@ def mean_errors(errors: Sequence[DepthErrors]) -> DepthErrors | None:
 
 
 def is_known(depth: Array) -> np.ndarray:
-    """Return where a depth map is known: finite and above 0."""
+    """Return where a depth map (h, w) is known: finite and above 0."""
     return np.isfinite(depth) & (depth > 0)
 
 

@@ -26,7 +26,7 @@ from recon.export.json_file import plain, read_json, write_json
 from recon.scene import Camera, Scene, World, WorldKind
 
 
-def write_cameras(path: Path, reconstruction: Scene) -> None:
+def write_cameras(path: Path, scene: Scene) -> None:
     """Write ``cameras.json``, photos in their order.
 
     ``distortion`` is always there: one of COLMAP's models and its coefficients by their names
@@ -39,12 +39,12 @@ def write_cameras(path: Path, reconstruction: Scene) -> None:
     It holds nothing that depends on where photos or output lie: the same cameras give the same
     bytes.
     """
-    stems = depth_stems([view.name for view in reconstruction.views])
+    stems = depth_stems([view.name for view in scene.views])
     images = {
         view.name: camera_entry(view.camera, view.reason) | {"depth": f"depth/{stem}.npz"}
-        for view, stem in zip(reconstruction.views, stems, strict=True)
+        for view, stem in zip(scene.views, stems, strict=True)
     }
-    verdict = reconstruction.verdict
+    verdict = scene.verdict
     word = None
     if verdict is not None:
         word = verdict.word
@@ -53,9 +53,7 @@ def write_cameras(path: Path, reconstruction: Scene) -> None:
             if said is not None:
                 del said["name"]
             entry["verdict"] = said
-    write_camera_entries(
-        path, images, units=reconstruction.units, world=reconstruction.world, verdict=word
-    )
+    write_camera_entries(path, images, units=scene.units, world=scene.world, verdict=word)
 
 
 def camera_entry(camera: Camera, reason: str | None) -> dict[str, Any]:

@@ -40,7 +40,7 @@ _FATAL = [
 _KEYPOINT = np.dtype([("x", "<f8"), ("y", "<f8"), ("point", "<u8")])
 
 
-def write_colmap(folder: Path, reconstruction: Scene, names: Sequence[str] | None = None) -> None:
+def write_colmap(folder: Path, scene: Scene, names: Sequence[str] | None = None) -> None:
     """Write cameras, images, points3D, rigs and frames (``.bin``) into the existing ``folder``.
 
     ``names``: of all photos' files, where they are not the photos' own names.
@@ -49,14 +49,12 @@ def write_colmap(folder: Path, reconstruction: Scene, names: Sequence[str] | Non
     and size share a camera. A track needs two observations in placed photos to be written: with
     fewer it is no evidence for a point. Raises ``OSError`` when the disk is full.
     """
-    model = to_pycolmap(reconstruction, names)
+    model = to_pycolmap(scene, names)
     model.write(str(folder))
     _check_complete(folder, model)
 
 
-def to_pycolmap(
-    reconstruction: Scene, names: Sequence[str] | None = None
-) -> pycolmap.Reconstruction:
+def to_pycolmap(scene: Scene, names: Sequence[str] | None = None) -> pycolmap.Reconstruction:
     """Return the scene as a ``pycolmap.Reconstruction`` with reprojection errors computed.
 
     ``names``: as in :func:`write_colmap`.
@@ -64,11 +62,11 @@ def to_pycolmap(
     pycolmap = _pycolmap()
 
     model = pycolmap.Reconstruction()
-    tracks = of_two_photos(in_placed_photos(reconstruction))
+    tracks = of_two_photos(in_placed_photos(scene))
     camera_ids: dict[tuple[object, ...], int] = {}
     # COLMAP keeps the positions per photo and refers to them by their number there.
     keypoint = np.zeros(len(tracks.xy), np.int64)
-    for index, view in enumerate(reconstruction.views):
+    for index, view in enumerate(scene.views):
         if view.camera.cam_to_world is None:
             continue
         K = view.camera.intrinsics.ravel().tolist()

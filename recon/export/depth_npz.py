@@ -97,7 +97,7 @@ def _lens(arrays: Mapping[str, NDArray[Any]]) -> Lens:
 
 
 def rounded(depth: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return depth at 11 bits of mantissa, the last ones 0: within 2^-12 of itself."""
+    """Return depth (h, w) at 11 bits of mantissa, the last ones 0: within 2^-12 of itself."""
     dropped = 23 - _MANTISSA_BITS
     bits = depth.view(np.uint32) + np.uint32(1 << (dropped - 1))
     return (bits & ~np.uint32((1 << dropped) - 1)).view(np.float32)

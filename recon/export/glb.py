@@ -27,7 +27,7 @@ UP_OF_A_CAMERA = (0.0, -1.0, 0.0)
 _COLOUR_ATTRIBUTE = "_COLOUR"
 
 
-def write_glb(path: Path, reconstruction: Scene) -> None:
+def write_glb(path: Path, scene: Scene) -> None:
     """Write the surface, under its texture where it has one, or the cloud when there is no
     triangle, and one frustum and one glTF camera per placed photo.
 
@@ -36,18 +36,18 @@ def write_glb(path: Path, reconstruction: Scene) -> None:
     """
     from trimesh.exchange.gltf import export_glb
 
-    views = [view for view in reconstruction.views if view.registered]
-    size = frustum_size(reconstruction)
-    scene = _geometry(reconstruction, views, size)
-    if scene.is_empty:
+    views = [view for view in scene.views if view.registered]
+    size = frustum_size(scene)
+    drawn = _geometry(scene, views, size)
+    if drawn.is_empty:
         path.write_bytes(_empty_glb())
         return
 
     def finish(tree: dict[str, Any]) -> None:
         _use_linear_unlit_colours(tree)
-        _add_cameras(tree, views, y_up_from(reconstruction.world), near=size * 0.01)
+        _add_cameras(tree, views, y_up_from(scene.world), near=size * 0.01)
 
-    path.write_bytes(export_glb(scene, include_normals=False, tree_postprocessor=finish))
+    path.write_bytes(export_glb(drawn, include_normals=False, tree_postprocessor=finish))
 
 
 def mesh_glb(mesh: Mesh) -> bytes:
@@ -66,11 +66,11 @@ def mesh_glb(mesh: Mesh) -> bytes:
     )
 
 
-def frustum_size(reconstruction: Scene) -> float:
+def frustum_size(scene: Scene) -> float:
     """Return a depth for camera symbols, in scene units, that neither hides nor is lost in the
     scene: a third of the median distance to the next camera, or a tenth of the median depth.
     """
-    placed = [view for view in reconstruction.views if view.registered]
+    placed = [view for view in scene.views if view.registered]
     poses = [view.camera.cam_to_world for view in placed]
     centres = np.array([pose[:3, 3] for pose in poses if pose is not None]).reshape(-1, 3)
     # Of many photos some of the pixels tell as well.
@@ -92,28 +92,28 @@ def neighbour_distances(centres: Array) -> Array:
     return cKDTree(centres).query(centres, k=2)[0][:, 1]
 
 
-def _geometry(reconstruction: Scene, views: list[View], size: float) -> Any:
+def _geometry(scene: Scene, views: list[View], size: float) -> Any:
     import trimesh
 
-    scene, y_up = trimesh.Scene(), y_up_from(reconstruction.world)
-    mesh, cloud = reconstruction.surface, reconstruction.cloud
-    if reconstruction.textured is not None:
-        surface = to_trimesh(reconstruction.textured)
+    drawn, y_up = trimesh.Scene(), y_up_from(scene.world)
+    mesh, cloud = scene.surface, scene.cloud
+    if scene.textured is not None:
+        surface = to_trimesh(scene.textured)
         surface.apply_transform(y_up)
-        scene.add_geometry(surface, geom_name="mesh", node_name="mesh")
+        drawn.add_geometry(surface, geom_name="mesh", node_name="mesh")
     elif len(mesh.faces):
         surface = trimesh.Trimesh(transform_points(y_up, mesh.vertices), mesh.faces, process=False)
         surface.vertex_attributes[_COLOUR_ATTRIBUTE] = _linear(mesh.colours)
-        scene.add_geometry(surface, geom_name="mesh", node_name="mesh")
+        drawn.add_geometry(surface, geom_name="mesh", node_name="mesh")
     elif len(cloud.points):
         colours = np.round(_linear(cloud.colours) * 255).astype(np.uint8)
         points = trimesh.PointCloud(transform_points(y_up, cloud.points), colors=colours)
-        scene.add_geometry(points, geom_name="points", node_name="points")
+        drawn.add_geometry(points, geom_name="points", node_name="points")
     for index, view in enumerate(views):
         name = f"frustum {view.name}"
         hue = colorsys.hsv_to_rgb(index / len(views), 0.9, 1.0)
-        scene.add_geometry(_frustum(view.camera, size, hue, y_up), geom_name=name, node_name=name)
-    return scene
+        drawn.add_geometry(_frustum(view.camera, size, hue, y_up), geom_name=name, node_name=name)
+    return drawn
 
 
 def to_trimesh(mesh: TexturedMesh) -> Any:

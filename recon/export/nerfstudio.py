@@ -23,7 +23,7 @@ OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 def write_transforms(
-    path: Path, reconstruction: Scene, *, scene_folder: Path, photos: str | None = None
+    path: Path, scene: Scene, *, scene_folder: Path, photos: str | None = None
 ) -> None:
     """Write the placed photos; ``scene_folder`` is where the file will finally lie.
 
@@ -37,7 +37,7 @@ def write_transforms(
     What no file of nerfstudio tells, photos through lenses of several models or of another one, is
     warned of; the file is read by us all the same.
     """
-    views = [view for view in reconstruction.views if view.registered]
+    views = [view for view in scene.views if view.registered]
     intrinsics = [_intrinsics(view.camera) for view in views]
     models = sorted({lens["camera_model"] for lens in intrinsics})
     if len(models) > 1 or not _READ.issuperset(models):

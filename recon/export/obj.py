@@ -16,7 +16,7 @@ from recon.scene import Scene, TexturedMesh
 logger = logging.getLogger(__name__)
 
 
-def write_obj(folder: Path, reconstruction: Scene) -> None:
+def write_obj(folder: Path, scene: Scene) -> None:
     """Write ``mesh.obj`` with vertex colours, or with ``mesh.mtl`` and ``mesh.png`` when textured.
 
     The world is the scene's, as in ``mesh.ply``. A mesh without a triangle gives a
@@ -26,17 +26,17 @@ def write_obj(folder: Path, reconstruction: Scene) -> None:
     from PIL import Image
     from trimesh.exchange.obj import export_obj
 
-    if reconstruction.textured is not None:
-        mesh = to_trimesh(reconstruction.textured)
+    if scene.textured is not None:
+        mesh = to_trimesh(scene.textured)
         mesh.visual.material = trimesh.visual.material.SimpleMaterial(
-            name="photos", image=Image.fromarray(reconstruction.textured.texture)
+            name="photos", image=Image.fromarray(scene.textured.texture)
         )
         text, _ = export_obj(mesh, header=_HEADER, return_texture=True, mtl_name="mesh.mtl")
-        Image.fromarray(reconstruction.textured.texture).save(folder / "mesh.png")
+        Image.fromarray(scene.textured.texture).save(folder / "mesh.png")
         # trimesh's own picture and material are named by the material, not by the mesh.
         (folder / "mesh.mtl").write_text(_MATERIAL, encoding="ascii")
-    elif len(reconstruction.surface.faces):
-        surface = reconstruction.surface
+    elif len(scene.surface.faces):
+        surface = scene.surface
         mesh = trimesh.Trimesh(
             surface.vertices,
             surface.faces,

@@ -32,7 +32,7 @@ _PACKAGES = {
 }
 
 
-def write_run(path: Path, reconstruction: Scene, *, scene_folder: Path) -> None:
+def write_run(path: Path, scene: Scene, *, scene_folder: Path) -> None:
     """Write ``run.json``, the last file of a scene, into the folder that holds all the others.
 
     It lists them: overwriting later deletes a folder only when it holds no other.
@@ -50,31 +50,31 @@ def write_run(path: Path, reconstruction: Scene, *, scene_folder: Path) -> None:
             "registered": view.registered,
             "reason": view.reason,
         }
-        for view in reconstruction.views
+        for view in scene.views
     ]
     counts = {
         "photos": len(photos),
-        "registered": sum(view.registered for view in reconstruction.views),
-        "tracks": len(reconstruction.tracks.points),
-        "points": len(reconstruction.cloud.points),
-        "triangles": len(reconstruction.surface.faces),
+        "registered": sum(view.registered for view in scene.views),
+        "tracks": len(scene.tracks.points),
+        "points": len(scene.cloud.points),
+        "triangles": len(scene.surface.faces),
     }
     data = {
         "program": "pointmap",
         "versions": _versions(),
         "platform": platform.platform(),
-        "options": plain(reconstruction.options),
-        "scale_spread": plain(reconstruction.scale_spread),
-        "models": plain(reconstruction.models),
+        "options": plain(scene.options),
+        "scale_spread": plain(scene.scale_spread),
+        "models": plain(scene.models),
         "counts": counts,
-        "verdict": plain(reconstruction.verdict),
-        "surface": plain(reconstruction.statistics),
-        "warnings": list(reconstruction.warnings),
-        "seconds": plain(sum(stage.seconds for stage in reconstruction.stages)),
-        "stages": plain(reconstruction.stages),
+        "verdict": plain(scene.verdict),
+        "surface": plain(scene.statistics),
+        "warnings": list(scene.warnings),
+        "seconds": plain(sum(stage.seconds for stage in scene.stages)),
+        "stages": plain(scene.stages),
         "photos": photos,
-        "pairs": plain(reconstruction.pairs),
-        "other_places": [list(names) for names in reconstruction.other_places],
+        "pairs": plain(scene.pairs),
+        "other_places": [list(names) for names in scene.other_places],
         "files": file_digests(path.parent),
     }
     write_json(path, data)

@@ -13,12 +13,12 @@ import numpy as np
 from recon.scene import Scene
 
 
-def write_tum(path: Path, reconstruction: Scene) -> None:
+def write_tum(path: Path, scene: Scene) -> None:
     """Write the placed photos; photos have no time, so that their position stands for seconds."""
     from scipy.spatial.transform import Rotation
 
     lines = ["# timestamp (number of the photo) tx ty tz qx qy qz qw"]
-    for number, view in enumerate(reconstruction.views):
+    for number, view in enumerate(scene.views):
         pose = view.camera.cam_to_world
         if pose is None:
             continue

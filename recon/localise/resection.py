@@ -17,6 +17,7 @@ from pointmap.camera import (
     transform_points,
 )
 from pointmap.lens import Lens as Distortion
+from pointmap.metrics import MAD_TO_SIGMA
 from recon.alignment.refinement import AlignOptions
 from recon.scene import Camera
 from recon.stage_results import unit_px
@@ -213,7 +214,7 @@ def _adjusted(
 
     found = least_squares(residuals, first, loss="cauchy", x_scale="jac", max_nfev=50)
     # scipy's Jacobian at the solution is that of the robust cost: J^T J approximates its Hessian.
-    scatter = (1.4826 * np.median(np.abs(found.fun[: 2 * len(seen)]))) ** 2
+    scatter = (MAD_TO_SIGMA * np.median(np.abs(found.fun[: 2 * len(seen)]))) ** 2
     variances = scatter * np.diag(np.linalg.pinv(found.jac.T @ found.jac))
     return camera_at(found.x), variances
 

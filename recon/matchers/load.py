@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pointmap import hub
-from pointmap.errors import InputError
 from recon.matchers.kornia_matchers import (
     KORNIA_MATCHERS,
     kornia_is_installed,
@@ -15,8 +13,8 @@ from recon.matchers.kornia_matchers import (
 )
 from recon.matchers.protocol import Matcher
 from recon.matchers.transformers_matchers import TRANSFORMERS_MATCHERS, load_transformers_matcher
-from recon.pretrained.folder import licence_of
 from recon.pretrained.licences import warn_of_licence
+from recon.pretrained.repository import model_folder
 
 if TYPE_CHECKING:
     import torch
@@ -54,22 +52,9 @@ def fetch_matcher(given: str) -> None:
 
 
 def locate_matcher(given: str) -> tuple[Path, str]:
-    """Return the folder of a matcher of transformers, downloaded if need be, and its licence.
-
-    ``given``: a folder, an id or a short name, the latter two with @ and a revision if need be.
-    """
-    folder = Path(given).expanduser()
-    if folder.is_dir():
-        return folder, licence_of(folder)
-    name, at, revision = given.partition("@")
-    known = next((m for m in TRANSFORMERS_MATCHERS if name in (m.name, m.id)), None)
-    if known is not None:
-        return hub.download_folder(f"{known.id}{at}{revision}", _PATTERNS), known.licence
-    if not hub.is_repository(given):
-        names = ", ".join(m.name for m in (*KORNIA_MATCHERS, *TRANSFORMERS_MATCHERS))
-        raise InputError(
-            f"--matcher {given} is not known; give auto, sift, one of {names}, an id on the "
-            "Hugging Face hub, or a folder"
-        )
-    folder = hub.download_folder(given, _PATTERNS)
-    return folder, licence_of(folder)
+    """Return the folder of a matcher of transformers, downloaded if need be, and its licence."""
+    others = ("auto", "sift", *(known.name for known in KORNIA_MATCHERS))
+    folder, licence, _ = model_folder(
+        "--matcher", given, TRANSFORMERS_MATCHERS, _PATTERNS, others=others
+    )
+    return folder, licence

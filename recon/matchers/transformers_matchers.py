@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pointmap.camera import Array
 from recon.matchers.protocol import FoundMatches
 from recon.pretrained.folder import folder_key
+from recon.pretrained.repository import KnownRepository
 from recon.pretrained.transformers_folder import (
     check_kind,
     check_transformers,
@@ -44,15 +45,6 @@ _KINDS = {
     "lightglue": _Kind(1024, True, 0.5),
     "superglue": _Kind(1024, True, 0.5),
 }
-
-
-@dataclass(frozen=True)
-class KnownRepository:
-    """A published matcher: its short ``name``, its ``id`` on the hub, the ``licence`` there."""
-
-    name: str
-    id: str
-    licence: str
 
 
 # As their pages have it, 28 November 2026; SuperPoint's licence covers its weights in either.

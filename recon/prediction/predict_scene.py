@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from recon.prediction.view_graph import Pair
 from recon.progress import Advance, unheard
-from recon.stage_results import NetworkResult, PairMatches, PairSketch, PhotoPrediction, PhotoPrior
+from recon.stage_results import NetworkResult, PairMatches, PairSketch, PhotoPrediction
 from recon.work.content_key import content_key
 from recon.work.folder import Pieces
 from recon.work.on_demand import Mapped
@@ -42,7 +43,7 @@ def predict_scene(
     for photo in photos:
         sketches += photo.sketches
         local |= {(m.i, m.j): m for m in photo.local}
-    return NetworkResult(tuple(pairs), Mapped(_prior, photos), sketches, local)
+    return NetworkResult(tuple(pairs), Mapped(attrgetter("prior"), photos), sketches, local)
 
 
 def _photo_keys(inputs: Inputs, pairs: Sequence[Pair]) -> list[str]:
@@ -63,10 +64,6 @@ def _photo_keys(inputs: Inputs, pairs: Sequence[Pair]) -> list[str]:
         )
         for k, others in enumerate(partners)
     ]
-
-
-def _prior(photo: PhotoPrediction) -> PhotoPrior:
-    return photo.prior
 
 
 def predict_photos(

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -117,7 +117,7 @@ class _Stereo:
                 self._around[j].add(i)
 
     @cached_property
-    def _cached(self) -> _GivePhotos:
+    def _cached(self) -> _CachedPhotos:
         return _cached_photos(self._views, self._device)
 
     def __getstate__(self) -> dict[str, object]:
@@ -134,13 +134,13 @@ class _Stereo:
         self._cached = _kept_photos[key]
 
     def _photo(self, i: int) -> Photo2D:
-        return self._cached[0](i)
+        return self._cached.whole(i)
 
     def _half(self, i: int) -> Photo2D:
-        return self._cached[1](i)
+        return self._cached.half(i)
 
     def _colours(self, i: int) -> NDArray[np.float32]:
-        return self._cached[2](i)
+        return self._cached.colours(i)
 
     def _plan(
         self,
@@ -451,23 +451,27 @@ class _Stereo:
         return Frame.of(self._views[i], self._device)
 
 
-_GivePhotos = tuple[
-    Callable[[int], Photo2D], Callable[[int], Photo2D], Callable[[int], NDArray[np.float32]]
-]
-# By the names of the views: of the scene that this process worked on last for another one.
-_kept_photos: dict[tuple[str, ...], _GivePhotos] = {}
-
-
-def _cached_photos(views: Sequence[StereoView], device: torch.device) -> _GivePhotos:
-    """Return what gives the photo of a view by its number, that at half size, and the colours of
-    plain regions there.
+class _CachedPhotos(NamedTuple):
+    """What gives the photo of a view by its number, the same at half size, and the colours of plain
+    regions there.
     """
+
+    whole: Callable[[int], Photo2D]
+    half: Callable[[int], Photo2D]
+    colours: Callable[[int], NDArray[np.float32]]
+
+
+# By the names of the views: of the scene that this process worked on last for another one.
+_kept_photos: dict[tuple[str, ...], _CachedPhotos] = {}
+
+
+def _cached_photos(views: Sequence[StereoView], device: torch.device) -> _CachedPhotos:
     # Bytes of the grey levels; photos of one scene are of about one size.
     size = 4 * views[0].pixels[..., 0].size if views else 1
     most = max(_LEAST_CACHED, _CACHE_BYTES // (size + size // 4))
-    photo = lru_cache(most)(lambda i: Frame.of(views[i], device).photo)
+    whole = lru_cache(most)(lambda i: Frame.of(views[i], device).photo)
     colours = lru_cache(most)(lambda i: Frame.of(views[i], device).halved().colours())
-    return photo, lru_cache(most)(lambda i: photo(i).halved()), colours
+    return _CachedPhotos(whole, lru_cache(most)(lambda i: whole(i).halved()), colours)
 
 
 @dataclass(frozen=True)

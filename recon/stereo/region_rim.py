@@ -89,7 +89,9 @@ def rim_of(
     known: NDArray[np.bool_],
     inverse: NDArray[np.float32],
 ) -> Rim:
-    """Return the rim of a region (``mask``): what is ``known`` outside and on its ``outline``."""
+    """Return the rim of a region, all (h, w): of its ``mask``, what is ``known`` outside and on its
+    ``outline``, at ``inverse`` depth.
+    """
     import cv2
     from scipy.spatial import cKDTree
 

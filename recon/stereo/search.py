@@ -26,6 +26,8 @@ _EVERY = 4
 # Penalties of semi-global matching for a neighbour one step and more steps away (matching costs are
 # 0 to 1). Narrow searches have steps of a fraction of a pixel: there they only break ties.
 _SMOOTHNESS, _NARROW_SMOOTHNESS = (0.1, 0.8), (0.02, 0.1)
+# How many steps a narrow search looks to either side.
+_NARROW_STEPS = 4
 # Weight, before squaring, of the worst matched pixel where planes are fitted: some, so that every
 # window has a plane.
 _LEAST_WEIGHT = 0.05
@@ -154,8 +156,8 @@ def _beside(inverse: Tensor) -> list[Tensor]:
     return gone_on
 
 
-def _narrow(scorer: Scorer, inverse: Tensor, spacing: Tensor, reach: int = 4) -> Tensor:
-    """Return inverse depth (h, w) moved by up to ``reach`` steps to where the photos agree best."""
-    first = inverse - reach * spacing
-    label, _ = scorer.lowest(first, spacing, 2 * reach + 1, _NARROW_SMOOTHNESS)
-    return inverse + (label - reach) * spacing
+def _narrow(scorer: Scorer, inverse: Tensor, spacing: Tensor) -> Tensor:
+    """Return inverse depth (h, w) moved by a few steps to where the photos agree best."""
+    first = inverse - _NARROW_STEPS * spacing
+    label, _ = scorer.lowest(first, spacing, 2 * _NARROW_STEPS + 1, _NARROW_SMOOTHNESS)
+    return inverse + (label - _NARROW_STEPS) * spacing

@@ -63,7 +63,9 @@ class Searched:
 def depth_of(
     scorer: Scorer, inverse: Tensor, step: Tensor, ends: tuple[float, float], frame: Frame
 ) -> tuple[Tensor, Tensor]:
-    """Return depth and score of what was found, or of the prior where photos don't object to it."""
+    """Return depth and score (h, w) of ``inverse`` depth that was found in steps of ``step``, or of
+    the prior where photos don't object to it.
+    """
     low, high = ends
     # Sky and other things out of range end up at the first or last plane.
     within = (inverse > low + step) & (inverse < high - step)

@@ -149,7 +149,7 @@ def triangulation_angles_deg(cam2_to_cam1: Array, rays_i: Array, rays_j: Array) 
 
 
 def angles_between_deg(pose_a: Array, pose_b: Array) -> tuple[float, float]:
-    """Return the angles in degrees between two poses' rotations and translation directions."""
+    """Return by what angles rotations and directions of translation of two poses (4, 4) differ."""
     rotation = float(rotation_angle_deg(pose_a[:3, :3].T @ pose_b[:3, :3]))
     a, b = pose_a[:3, 3], pose_b[:3, 3]
     return rotation, float(np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b)), a @ b)))

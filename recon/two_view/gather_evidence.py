@@ -84,7 +84,7 @@ def gather_evidence(
         return _Asked(pair, network.local.get(key), *sketched, hints.get(key))
 
     def related(one: _Asked) -> _Relation:
-        found = _relation(photos, features, one.matches, one.local, one.there, one.hint, focals_px)
+        found = _relation(photos, features, one, focals_px)
         if pose_from == "auto" or pose_from == "matches" or one.there is None or one.back is None:
             return found
         said = pointmap_edge(pose_from, one.there, one.back, photos, network_priors, focals_px)
@@ -147,8 +147,8 @@ def _focals(
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is known of a pair: its matches, the network's ``local`` ones, the sketches of both of
-    its predictions, and cam2_to_cam1 of trusted pointmaps.
+    """What is known of a pair: its matches, the network's ``local`` ones, the sketches of its
+    predictions (i, j) and (j, i), and as ``hint`` cam2_to_cam1 (4, 4) of trusted pointmaps.
     """
 
     matches: PairMatches
@@ -167,57 +167,32 @@ class _Relation:
 
 
 def _relation(
-    photos: Sequence[Photo],
-    features: Sequence[PhotoFeatures],
-    pair: PairMatches,
-    local: PairMatches | None,
-    sketch: PairSketch | None,
-    hint: Array | None,
-    focals_px: Array,
+    photos: Sequence[Photo], features: Sequence[PhotoFeatures], asked: _Asked, focals_px: Array
 ) -> _Relation:
-    """Return how two photos relate, by what concerns the two of them alone.
-
-    ``local``: matches of the network's local features; ``sketch``: of the prediction (i, j);
-    ``hint``: cam2_to_cam1 (4, 4) of trusted pointmaps.
-    """
-    edge = _verified(photos, features, pair, sketch, hint, focals_px)
-    if edge is None and local is not None:
+    """Return how two photos relate, by what concerns the two of them alone."""
+    edge = _verified(photos, features, asked, focals_px)
+    if edge is None and asked.local is not None:
         # On the network's coarser grid, but they reach further than features of photos.
-        edge = verify_pair(photos, local, hint, focals_px)
-    contradicts = hint is not None and features_contradict(photos, pair, hint, focals_px)
+        edge = verify_pair(photos, asked.local, asked.hint, focals_px)
+    contradicts = asked.hint is not None and features_contradict(
+        photos, asked.matches, asked.hint, focals_px
+    )
     return _Relation(edge, contradicts)
 
 
 def _verified(
-    photos: Sequence[Photo],
-    features: Sequence[PhotoFeatures],
-    pair: PairMatches,
-    sketch: PairSketch | None,
-    hint: Array | None,
-    focals_px: Array,
+    photos: Sequence[Photo], features: Sequence[PhotoFeatures], asked: _Asked, focals_px: Array
 ) -> PairEdge | None:
     """Return the edge of the pair's feature matches, guided by pointmaps that are trusted."""
-    edge = verify_pair(photos, pair, hint, focals_px)
-    if hint is None or sketch is None:
-        return edge
-    guided = _guided_edge(photos, features, pair, sketch, hint, focals_px)
-    return surer(edge, guided)
-
-
-def _guided_edge(
-    photos: Sequence[Photo],
-    features: Sequence[PhotoFeatures],
-    matches: PairMatches,
-    sketch: PairSketch,
-    hint: Array,
-    focals_px: Array,
-) -> PairEdge | None:
-    """Return the edge that matches where trusted pointmaps predict them give, with all others."""
     from recon.two_view.guided_matching import guided_matches, joined_matches, pointmap_region
 
+    matches, sketch, hint = asked.matches, asked.there, asked.hint
+    edge = verify_pair(photos, matches, hint, focals_px)
+    if hint is None or sketch is None:
+        return edge
     i, j = matches.i, matches.j
     region = pointmap_region(
         sketch, hint, (photos[i], photos[j]), (focals_px[i], focals_px[j]), features[i].xy
     )
     found = guided_matches(features[i], features[j], i, j, region).matches
-    return verify_pair(photos, joined_matches(matches, found), hint, focals_px)
+    return surer(edge, verify_pair(photos, joined_matches(matches, found), hint, focals_px))

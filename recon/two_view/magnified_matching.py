@@ -61,8 +61,8 @@ class MatchedAgain:
 
 
 def photos_with_few_matches(alignment: Alignment) -> NDArray[np.int64]:
-    """Return the photos that see too few scene points to be held firmly, loosest first; none
-    unless one of them nearly hangs in the air.
+    """Return the photos (P,) that see too few scene points to be held firmly, loosest first;
+    none unless one of them nearly hangs in the air.
     """
     counts = np.bincount(alignment.tracks.view_index, minlength=len(alignment.cam_to_world))
     hanging = counts.min(initial=_FIRM) < _HANGING

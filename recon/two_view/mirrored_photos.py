@@ -94,7 +94,7 @@ def _most_matches(
 def mirrored_photos(
     features: Sequence[PhotoFeatures], matches: Sequence[PairMatches]
 ) -> NDArray[np.int64]:
-    """Return the numbers of single photos that were mirrored.
+    """Return the numbers (P,) of single photos that were mirrored.
 
     ``matches``: of pairs that were looked at. Where half of the photos were mirrored, neither half
     is told from the other.

@@ -191,7 +191,7 @@ def surer(first: PairEdge | None, second: PairEdge | None) -> PairEdge | None:
 def features_contradict(
     photos: Sequence[Photo], matches: PairMatches, hint: Array, focals_px: ArrayLike
 ) -> bool:
-    """Return whether there are feature matches and next to none agrees with the pose ``hint``."""
+    """Return whether there are feature matches and next to none agrees with a pose (4, 4)."""
     K_i, K_j = _pair_intrinsics(photos, matches, focals_px)
     threshold_px = 4 * inlier_threshold_px(matches, K_i, K_j)
     agree = epipolar_inliers(hint, matches, K_i, K_j, threshold_px)

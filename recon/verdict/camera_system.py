@@ -159,7 +159,7 @@ def _observed(
 ) -> _Observed | None:
     """Return some observations of the placed photos, None where fewer than two photos have any."""
     tracks = alignment.tracks
-    placed = np.array([pose is not None for pose in alignment.cam_to_world], bool)
+    placed = alignment.placed
     rows = _chosen(tracks.point_index, tracks.view_index, len(photos), rng)
     rows = rows[placed[tracks.view_index[rows]]]
     seen, camera = np.unique(tracks.view_index[rows], return_inverse=True)

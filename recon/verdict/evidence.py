@@ -114,7 +114,7 @@ def scene_evidence(
         parallax_deg=_parallax_deg(alignment),
         moves=bool(fits.moves.any()) or len(alignment.tracks.points) > 0,
         turn_deg=_turn_deg(alignment, fits),
-        placed=np.array([pose is not None for pose in alignment.cam_to_world], bool),
+        placed=alignment.placed,
         photo_explained=_by_photo(fits, weight, alignment),
         photo_rotation_deg=errors.rotation_deg,
         photo_direction_deg=errors.direction_deg,
@@ -165,7 +165,7 @@ def _by_photo(fits: PairFits, weight: Array, alignment: Alignment) -> Array:
     for side in fits.pairs.T:
         np.add.at(total, side, weight)
         np.add.at(fitting, side, weight * fits.share)
-    placed = np.array([pose is not None for pose in alignment.cam_to_world], bool)
+    placed = alignment.placed
     with np.errstate(invalid="ignore"):
         return np.where(placed & (total > 0), fitting / total, np.nan)
 

@@ -75,7 +75,7 @@ def judge(
     cameras or of lenses was taken as it is. ``by_maps``: a depth model's maps may hold cameras that
     matches don't. ``again`` solves for the cameras from other starts.
     """
-    placed = sum(pose is not None for pose in alignment.cam_to_world)
+    placed = int(alignment.placed.sum())
     if placed < 2:
         return None
     of_network = None if given_poses or given_lenses or by_maps else seen

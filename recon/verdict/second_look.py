@@ -35,7 +35,7 @@ def judge_again(
     """
     if verdict is None or verdict.word != "sound" or verdict.direction_error_deg is None:
         return verdict
-    placed = [k for k, pose in enumerate(alignment.cam_to_world) if pose is not None]
+    placed = np.flatnonzero(alignment.placed).tolist()
     if len(placed) > _FEW_PHOTOS:
         return verdict
     shares = [_confirmed(k, [j for j in placed if j != k], alignment, dense) for k in placed]

@@ -26,7 +26,7 @@ def second_motion(photos: Sequence[Photo], alignment: Alignment) -> float:
     """Return how many matches agree on a second motion, as a share of those that fit the cameras,
     in the median verified pair; 0 of more than four placed photos.
     """
-    if not 2 <= sum(pose is not None for pose in alignment.cam_to_world) <= _FEW_PHOTOS:
+    if not 2 <= alignment.placed.sum() <= _FEW_PHOTOS:
         return 0.0
     shares = []
     for matches, fits in match_fits(photos, alignment):

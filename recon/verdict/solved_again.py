@@ -99,7 +99,7 @@ def tells_by_starts(photos: Sequence[Photo], alignment: Alignment) -> bool:
     """Return whether other starts may tell something of a scene: not of two photos, of more than
     ten, of a fisheye, nor where EXIF tells focal lengths or pointmaps place photos.
     """
-    placed = [k for k, pose in enumerate(alignment.cam_to_world) if pose is not None]
+    placed = np.flatnonzero(alignment.placed).tolist()
     if not _FEWEST <= len(placed) <= _FEW_PHOTOS or len(alignment.pointmap_pairs):
         return False
     return not any(alignment.lenses[k].is_fisheye or photos[k].exif_focal_px for k in placed)

@@ -40,7 +40,7 @@ def test_scores_are_printed_and_written(
     assert stereo.main(arguments) == 1
     rows = capsys.readouterr().out.splitlines()
     assert len({row.count("|") for row in rows}) == 1 and "FAILED" in rows[-1]
-    first, second, real = json.loads((tmp_path / "stereo.json").read_text())
+    first, second, real = json.loads((tmp_path / "stereo.json").read_text())["results"]
     assert first["after"] < 0.5 * first["before"] and first["within"] > 50
     assert {**first, "scene": 0, "cpu_seconds": 0} == {**second, "scene": 0, "cpu_seconds": 0}
     assert real["failure"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
+from synthetic import look_at
 
 from pointmap.camera import (
     Array,
@@ -66,13 +67,6 @@ class Scene:
     cam_to_world: Array
     points: Array
     xy: Array
-
-
-def look_at(eye: Array, target: Array) -> Array:
-    forward = (target - eye) / np.linalg.norm(target - eye)
-    right = np.cross(forward, [0.0, -1.0, 0.0])
-    right /= np.linalg.norm(right)
-    return rigid(np.stack([right, np.cross(forward, right), forward], axis=1), eye)
 
 
 def arc_scene(

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image
-from synthetic import Shot, shoot
+from synthetic import Shot, save_photos, shoot
 
 from recon.reconstruction import Reconstruction
 from recon.scene import Camera, LoadedMaps, Mesh, PointCloud, Tracks, View
@@ -21,12 +19,6 @@ def room_shots(count: int = 6) -> list[Shot]:
     return shoot(count, width=WIDTH, height=HEIGHT, span_deg=40, wavelength=WAVELENGTH)
 
 
-def save_photo(shot: Shot, path: Path, **options: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(shot.pixels).save(path, **options)
-    return path
-
-
 def true_scene(
     shots: Sequence[Shot],
     photos: Path,
@@ -37,9 +29,8 @@ def true_scene(
 ) -> Reconstruction:
     """Write the shots as 0.png, 1.png, ... to ``photos``, and return their scene, depth sure."""
     views = []
-    for k, shot in enumerate(shots):
+    for k, (shot, path) in enumerate(zip(shots, save_photos(shots, photos), strict=True)):
         height, width = shot.depth.shape
-        path = save_photo(shot, photos / f"{k}.png")
         pose = None if k in unplaced else shot.cam_to_world
         camera = Camera(shot.intrinsics, width, height, pose, shot.lens)
         maps = LoadedMaps(shot.pixels, shot.depth, np.full_like(shot.depth, 0.9))

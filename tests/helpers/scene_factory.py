@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
+from synthetic import look_at
 
 from pointmap.camera import (
     Array,
@@ -17,7 +18,6 @@ from pointmap.camera import (
     pixel_centres,
     pixel_rays,
     project,
-    rigid,
     transform_points,
 )
 from pointmap.lens import Lens
@@ -97,11 +97,7 @@ def colours_at(points: Array) -> np.ndarray:
 
 def _pose(angle: float) -> Array:
     """A camera 4 units from the ball and ``angle`` radians to the side, looking at it."""
-    centre = 4 * np.array([np.sin(angle), -0.15, -np.cos(angle)])
-    forward = -centre / np.linalg.norm(centre)
-    right = np.cross([0.0, 1.0, 0.0], forward)
-    right /= np.linalg.norm(right)
-    return rigid(np.stack([right, np.cross(forward, right), forward], axis=1), centre)
+    return look_at(4 * np.array([np.sin(angle), -0.15, -np.cos(angle)]), np.zeros(3))
 
 
 def _view(path: Path, name: str, index: int, angle: float, *, placed: bool, k1: float) -> View:

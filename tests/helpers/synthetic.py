@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from pointmap.camera import (
     Array,
@@ -156,6 +158,18 @@ def shoot(
         render(K, pose, width, height, surfaces=surfaces, wavelength=wavelength, lens=lens)
         for pose in arc_of_cameras(count, span_deg=span_deg)
     ]
+
+
+def save_photo(shot: Shot, path: Path, **options: Any) -> Path:
+    """Write a photo and return its file; folders are made, ``options`` are Pillow's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(shot.pixels).save(path, **options)
+    return path
+
+
+def save_photos(shots: Sequence[Shot], folder: Path) -> list[Path]:
+    """Write photos as 0.png, 1.png, ... and return their files."""
+    return [save_photo(shot, folder / f"{k}.png") for k, shot in enumerate(shots)]
 
 
 def visible(shot: Shot, points: Array, tolerance: float = 0.01) -> tuple[Array, NDArray[np.bool_]]:

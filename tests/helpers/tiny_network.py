@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from pointmap.network import DUSt3RConfig, MatchedConfig
+from pointmap.checkpoint import save_checkpoint
+from pointmap.network import DUSt3R, DUSt3RConfig, MatchedConfig
 
 _ONE_BLOCK: dict[str, Any] = {
     "enc_embed_dim": 16,
@@ -26,6 +29,14 @@ def tiny_config(size: int) -> DUSt3RConfig:
 def tiny_matched_config(size: int) -> MatchedConfig:
     """Return the same blocks in the bundled network's architecture."""
     return MatchedConfig(img_size=(size, size), match_dim=8, **_ONE_BLOCK)
+
+
+def write_tiny_network(folder: Path) -> Path:
+    """Write an untrained network, always the same one: what comes of it comes from the photos."""
+    torch.manual_seed(0)
+    path = folder / "tiny.safetensors"
+    save_checkpoint(DUSt3R(tiny_config(64)), path, card={})
+    return path
 
 
 def assert_same(found: Tensor, expected: Tensor, tolerance: float = 2e-5) -> None:

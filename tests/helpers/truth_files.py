@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from scipy.spatial.transform import Rotation
-from synthetic import Shot
+from synthetic import Shot, save_photos
 
 from pointmap.camera import pinhole, rigid
 
@@ -68,11 +68,10 @@ def write_truth(folder: Path, cameras: list[np.ndarray]) -> Path:
 
 
 def write_posed_photos(folder: Path, shots: list[Shot]) -> None:
-    (folder / "images").mkdir(parents=True)
+    save_photos(shots, folder / "images")
     (folder / "depth").mkdir()
     images = {}
     for k, shot in enumerate(shots):
-        Image.fromarray(shot.pixels).save(folder / f"images/{k}.png")
         millimetres = np.round(shot.depth * 1000).astype(np.uint16)
         Image.fromarray(millimetres).save(folder / f"depth/{k}.png")
         images[f"{k}.png"] = {

@@ -23,8 +23,9 @@ from pointmap.inference import (
     encode_photos,
     predict_pairs,
 )
-from pointmap.network import DUSt3R, DUSt3RConfig
+from pointmap.network import DUSt3R, DUSt3RConfig, PhotoTokens
 from pointmap.network.heads import DirectedPrediction
+from pointmap.network.tokens import PhotoMaps
 
 CPU = torch.device("cpu")
 LANDSCAPE, PORTRAIT = (32, 48), (48, 32)
@@ -119,9 +120,9 @@ def test_a_photo_with_itself_is_decoded_once(
     decoded: list[int] = []
     decode = network.decode
 
-    def counted(tokens1: torch.Tensor, *rest: Any) -> Any:
-        decoded.append(len(tokens1))
-        return decode(tokens1, *rest)
+    def counted(photos1: PhotoTokens, photos2: PhotoTokens) -> DirectedPrediction:
+        decoded.append(len(photos1.values))
+        return decode(photos1, photos2)
 
     monkeypatch.setattr(network, "decode", counted)
     encoded = encode(network, photos(LANDSCAPE, PORTRAIT))
@@ -151,9 +152,9 @@ def test_what_depends_on_a_photo_alone_is_made_once_for_few_photos(
     made: list[int] = []
     photo_maps = mast3r.photo_maps
 
-    def counted(tokens: torch.Tensor, size: tuple[int, int]) -> Any:
-        made.append(len(tokens))
-        return photo_maps(tokens, size)
+    def counted(photo: PhotoTokens) -> PhotoMaps:
+        made.append(len(photo.values))
+        return photo_maps(photo)
 
     monkeypatch.setattr(mast3r, "photo_maps", counted)
     encoded = encode(mast3r, photos(*[(16, 32)] * 24))
@@ -182,13 +183,13 @@ def test_every_photo_is_encoded_once_and_pairs_are_made_on_demand(
     decoded: list[int] = []
     encode_once, decode = network.encode, network.decode
 
-    def counted_encode(images: torch.Tensor) -> torch.Tensor:
+    def counted_encode(images: torch.Tensor) -> PhotoTokens:
         seen.append(len(images))
         return encode_once(images)
 
-    def counted_decode(tokens: torch.Tensor, *rest: Any) -> DirectedPrediction:
-        decoded.append(len(tokens))
-        return decode(tokens, *rest)
+    def counted_decode(photos1: PhotoTokens, photos2: PhotoTokens) -> DirectedPrediction:
+        decoded.append(len(photos1.values))
+        return decode(photos1, photos2)
 
     monkeypatch.setattr(network, "encode", counted_encode)
     monkeypatch.setattr(network, "decode", counted_decode)
@@ -234,7 +235,7 @@ def test_descriptors_are_unit_mean_tokens(network: DUSt3R) -> None:
     assert encoded.descriptors.dtype == np.float32
     for k, shot in enumerate(shots):
         with torch.inference_mode():
-            tokens = network.encode(image(shot))[0]
+            tokens = network.encode(image(shot)).values[0]
         mean = tokens.mean(dim=0)
         assert np.allclose(encoded.descriptors[k], mean / mean.norm(), atol=1e-5)
         assert torch.allclose(encoded.tokens[k], tokens, atol=1e-4)
@@ -326,8 +327,8 @@ def test_what_is_kept_of_the_photos_goes_with_the_last_pair(
     kept: list[weakref.ref[torch.Tensor]] = []
     photo_maps = mast3r.photo_maps
 
-    def watched(tokens: torch.Tensor, size: tuple[int, int]) -> Any:
-        maps = photo_maps(tokens, size)
+    def watched(photo: PhotoTokens) -> PhotoMaps:
+        maps = photo_maps(photo)
         assert maps.head1 is not None and maps.head2 is not None
         kept.extend(weakref.ref(x) for x in (*maps.head1, *maps.head2))
         return maps

@@ -6,15 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from PIL import Image
-from synthetic import Shot, shoot
-from tiny_network import tiny_config
+from synthetic import Shot, save_photos, shoot
+from tiny_network import write_tiny_network
 
 import recon
-from pointmap.checkpoint import save_checkpoint
 from pointmap.errors import InputError
-from pointmap.network import DUSt3R
 from recon.options import Options
 from recon.reconstruction import Reconstruction
 from recon.stereo.view import StereoOptions
@@ -31,14 +27,11 @@ def shots() -> list[Shot]:
 def folder(shots: list[Shot], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photos, maps (disparity, scaled and shifted per photo), and an untrained network."""
     folder = tmp_path_factory.mktemp("scene")
-    (folder / "photos").mkdir()
+    save_photos(shots, folder / "photos")
     (folder / "maps").mkdir()
     for n, shot in enumerate(shots):
-        Image.fromarray(shot.pixels).save(folder / "photos" / f"{n}.png")
         np.save(folder / "maps" / f"{n}.npy", (3 + n) * (1 / shot.depth[::2, ::2] + 0.1 * n))
-    torch.manual_seed(0)
-    network = DUSt3R(tiny_config(64))
-    save_checkpoint(network, folder / "tiny.safetensors", card={})
+    write_tiny_network(folder)
     return folder
 
 

@@ -8,14 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from PIL import Image
-from synthetic import ROOM, Plane, Shot, render, shoot
-from tiny_network import tiny_config
+from synthetic import ROOM, Plane, Shot, render, save_photo, shoot
+from tiny_network import write_tiny_network
 
 from pointmap.camera import pinhole
-from pointmap.checkpoint import save_checkpoint
-from pointmap.network import DUSt3R
 from recon.cli import main
 from recon.export import load_scene
 from recon.options import Options
@@ -44,12 +40,10 @@ def shots() -> dict[str, Shot]:
 @pytest.fixture(scope="module")
 def folder(shots: dict[str, Shot], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("places")
-    (folder / "photos").mkdir()
     # Mixed: neither comes first.
     for number, name in enumerate(sorted(shots, key=lambda name: name[::-1])):
-        Image.fromarray(shots[name].pixels).save(folder / "photos" / f"{number}-{name}")
-    torch.manual_seed(0)
-    save_checkpoint(DUSt3R(tiny_config(64)), folder / "tiny.safetensors", card={})
+        save_photo(shots[name], folder / "photos" / f"{number}-{name}")
+    write_tiny_network(folder)
     return folder
 
 
@@ -108,7 +102,7 @@ def test_another_place_has_zooms_of_its_own(folder: Path, tmp_path: Path) -> Non
         second[k] = render(K, pose, 240, 180, surfaces=other_room(), wavelength=0.17)
     for place, shots in (("a", first), ("b", second)):
         for k, shot in enumerate(shots):
-            Image.fromarray(shot.pixels).save(tmp_path / f"{place}{k}.png")
+            save_photo(shot, tmp_path / f"{place}{k}.png")
     weights = str(folder / "tiny.safetensors")
     options = Options(weights=weights, depth_size=64, refine_depth=False, all_scenes=True)
     (other,) = reconstruct(tmp_path, options).further

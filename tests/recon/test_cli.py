@@ -19,11 +19,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from synthetic import Plane, shoot
+from synthetic import Plane, save_photo, shoot
+from tiny_network import write_tiny_network
 
 import recon.single_photos.photo_scene
-from pointmap.checkpoint import save_checkpoint
-from pointmap.network import DUSt3R, DUSt3RConfig
 from recon.cli import main, read_command
 from recon.options import Options
 from recon.stereo.view import StereoOptions
@@ -34,30 +33,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny untrained network: what comes out right in these tests comes from the photos."""
-    torch.manual_seed(0)
-    config = DUSt3RConfig(
-        img_size=(64, 64),
-        enc_embed_dim=32,
-        enc_depth=1,
-        enc_num_heads=2,
-        dec_embed_dim=32,
-        dec_depth=1,
-        dec_num_heads=2,
-        head_type="linear",
-    )
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_checkpoint(DUSt3R(config), path, card={})
-    return path
+    return write_tiny_network(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three photos of one room, in a folder with a space in its name."""
     folder = tmp_path_factory.mktemp("photos") / "my room"
-    folder.mkdir()
     for k, shot in enumerate(shoot(3, width=400, height=300, span_deg=24, wavelength=0.12)):
-        Image.fromarray(shot.pixels).save(folder / f"{k}.jpg", quality=95)
+        save_photo(shot, folder / f"{k}.jpg", quality=95)
     return folder
 
 

@@ -10,14 +10,11 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
-from synthetic import Shot, shoot
-from tiny_network import tiny_config
+from synthetic import Shot, save_photos, shoot
+from tiny_network import write_tiny_network
 
 import recon
-from pointmap.checkpoint import save_checkpoint
 from pointmap.errors import InputError
-from pointmap.network import DUSt3R
 from recon.depth_models import DepthPrediction
 from recon.export import load_scene
 from recon.options import Options
@@ -76,10 +73,8 @@ def shots() -> list[Shot]:
 @pytest.fixture(scope="module")
 def folder(shots: list[Shot], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    (folder / "photos").mkdir()
-    for k, shot in enumerate(shots):
-        Image.fromarray(shot.pixels).save(folder / f"photos/{k}.png")
-    save_checkpoint(DUSt3R(tiny_config(64)), folder / "tiny.safetensors", card={})
+    save_photos(shots, folder / "photos")
+    write_tiny_network(folder)
     return folder
 
 

@@ -11,15 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from synthetic import Shot, Sphere, shoot
-from tiny_network import tiny_config
+from tiny_network import write_tiny_network
 
 import recon
 from pointmap.camera import transform_points
-from pointmap.checkpoint import save_checkpoint
-from pointmap.network import DUSt3R
 from recon.evaluation.poses import relative_pose_errors
 from recon.export import load_scene
 from recon.fusion import FusionOptions
@@ -55,8 +52,7 @@ def folder(shots: list[Shot], tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(counts).save(folder / "masks" / f"{n}.png.png")
         rgba = np.dstack([photo, 255 * counts.astype(np.uint8)])
         Image.fromarray(rgba).save(folder / "cut-outs" / f"{n}.png")
-    torch.manual_seed(0)
-    save_checkpoint(DUSt3R(tiny_config(64)), folder / "tiny.safetensors", card={})
+    write_tiny_network(folder)
     return folder
 
 

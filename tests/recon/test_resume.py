@@ -9,16 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from synthetic import shoot
-from tiny_network import tiny_config
+from synthetic import save_photos, shoot
+from tiny_network import write_tiny_network
 
 import recon
-from pointmap.checkpoint import save_checkpoint
 from pointmap.errors import InputError
 from pointmap.lens import Lens
-from pointmap.network import DUSt3R
 from recon.cli import main
 from recon.depth.undistorted import in_photo
 from recon.fusion import FusionOptions
@@ -36,11 +33,8 @@ COUNT = 3
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scene")
-    (folder / "photos").mkdir()
-    for n, shot in enumerate(shoot(COUNT, width=256, height=192, span_deg=16)):
-        Image.fromarray(shot.pixels).save(folder / "photos" / f"{n}.png")
-    torch.manual_seed(0)
-    save_checkpoint(DUSt3R(tiny_config(64)), folder / "tiny.safetensors", card={})
+    save_photos(shoot(COUNT, width=256, height=192, span_deg=16), folder / "photos")
+    write_tiny_network(folder)
     return folder
 
 
@@ -179,11 +173,11 @@ def test_stopped_while_it_fuses_it_does_what_is_left(
 def test_depth_of_bent_photos_is_brought_into_them_once(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "photos").mkdir()
     lens = Lens.radial(-0.1)
+    shots = shoot(COUNT, width=256, height=192, span_deg=16, lens=lens)
+    save_photos(shots, tmp_path / "photos")
     images = {}
-    for n, shot in enumerate(shoot(COUNT, width=256, height=192, span_deg=16, lens=lens)):
-        Image.fromarray(shot.pixels).save(tmp_path / "photos" / f"{n}.png")
+    for n, shot in enumerate(shots):
         images[f"{n}.png"] = {
             "K": shot.intrinsics.tolist(),
             "width": 256,

@@ -9,28 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from synthetic import shoot
-from tiny_network import tiny_config, tiny_matched_config
+from synthetic import save_photos, shoot
+from tiny_network import tiny_config, tiny_matched_config, write_tiny_network
 
 from benchmarks.same_bytes import ELSEWHERE, differing, environment, make_scene
-from pointmap.checkpoint import save_checkpoint
 from pointmap.images import open_photos
 from pointmap.inference import EncodedOnDemand, PairPrediction, predict_pairs
-from pointmap.network import DUSt3R, build_network
+from pointmap.network import build_network
 from pointmap.network.config import NetworkConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_another_environment_and_order_give_the_same_files(tmp_path: Path) -> None:
-    photos = []
-    for n, shot in enumerate(shoot(2, width=256, height=192, span_deg=8)):
-        photos.append(tmp_path / f"{n}.png")
-        Image.fromarray(shot.pixels).save(photos[-1])
-    torch.manual_seed(0)
-    save_checkpoint(DUSt3R(tiny_config(64)), tmp_path / "tiny.safetensors", card={})
-    options = ["--weights", str(tmp_path / "tiny.safetensors"), "--depth-size", "64"]
+    photos = save_photos(shoot(2, width=256, height=192, span_deg=8), tmp_path)
+    options = ["--weights", str(write_tiny_network(tmp_path)), "--depth-size", "64"]
     options += ["--stereo.max-planes", "24", "--matcher", "sift"]
     first = make_scene(photos, tmp_path / "first", options, environment(1))
     other = make_scene(photos[::-1], tmp_path / "other", options, environment(2, **ELSEWHERE))

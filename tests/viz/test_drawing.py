@@ -17,7 +17,7 @@ from pointmap.camera import invert_rigid, pinhole, project, transform_points
 from recon.export.colour import UNKNOWN_GREY, camera_colours, confidence_to_rgb, depth_to_rgb
 from recon.reconstruction import Reconstruction
 from recon.scene import Mesh, PointCloud
-from viz.drawing.colouring import COLOURINGS, cloud_colours, surface_colours
+from viz.drawing.colouring import COLOURINGS, cloud_colours, coloured_surface
 from viz.drawing.render import BACKGROUND, render_scene
 from viz.drawing.viewpoint import (
     Viewpoint,
@@ -271,12 +271,12 @@ def test_colourings_tell_depth_normals_and_confidence(scene: Reconstruction) -> 
 
 
 def test_the_surface_is_as_sure_as_the_points_on_it(scene: Reconstruction) -> None:
-    shade = surface_colours(scene, "confidence").astype(int).sum(axis=1)
+    shade = coloured_surface(scene, "confidence").colours.astype(int).sum(axis=1)
     x = scene.surface.vertices[:, 0]
     assert shade[x < -0.2].max() < shade[x > 0.2].min()
     without = dataclasses.replace(scene, cloud=PointCloud.empty())
-    assert (surface_colours(without, "confidence") == UNKNOWN_GREY).all()
-    assert surface_colours(without, "depth").shape == scene.surface.vertices.shape
+    assert (coloured_surface(without, "confidence").colours == UNKNOWN_GREY).all()
+    assert coloured_surface(without, "depth").colours.shape == scene.surface.vertices.shape
 
 
 def test_the_camera_under_the_mouse_is_found(scene: Reconstruction) -> None:

@@ -79,7 +79,7 @@ class _Parts:
 
 
 def render_scene(
-    reconstruction: Scene,
+    scene: Scene,
     *,
     width: int = 1280,
     height: int = 800,
@@ -93,9 +93,9 @@ def render_scene(
     ``viewpoint`` defaults to one behind and above the cameras. Draws what is asked for: of an empty
     mesh only the cameras are left (see ``viz.drawing.viewpoint.best_show``).
     """
-    view = viewpoint or automatic_viewpoint(reconstruction, aspect=width / height)
+    view = viewpoint or automatic_viewpoint(scene, aspect=width / height)
     with drawing(
-        reconstruction,
+        scene,
         width=width,
         height=height,
         show=show,
@@ -108,7 +108,7 @@ def render_scene(
 
 @contextlib.contextmanager
 def drawing(
-    reconstruction: Scene,
+    scene: Scene,
     *,
     width: int,
     height: int,
@@ -123,9 +123,9 @@ def drawing(
     faces it are left out.
     """
     parts = _Parts(
-        mesh=_near_mesh(reconstruction) if show == "mesh" else None,
-        cloud=_near_cloud(reconstruction, lit_from) if show == "cloud" else None,
-        outlines=camera_outlines(reconstruction) if cameras else [],
+        mesh=_near_mesh(scene) if show == "mesh" else None,
+        cloud=_near_cloud(scene, lit_from) if show == "cloud" else None,
+        outlines=camera_outlines(scene) if cameras else [],
         lit_from=lit_from,
         background=background,
     )
@@ -141,13 +141,13 @@ def drawing(
         yield draw
 
 
-def camera_outlines(reconstruction: Scene) -> list[Outline]:
+def camera_outlines(scene: Scene) -> list[Outline]:
     """Return the outlines of the registered cameras, coloured by photo order."""
-    depth = frustum_depth(reconstruction)
-    colours = camera_colours(len(reconstruction.views))
+    depth = frustum_depth(scene)
+    colours = camera_colours(len(scene.views))
     return [
         Outline(frustum_vertices(camera, pose, depth), colours[index])
-        for index, camera, pose in registered_cameras(reconstruction)
+        for index, camera, pose in registered_cameras(scene)
     ]
 
 
@@ -300,29 +300,29 @@ def _focal_px(view: Viewpoint, height: int) -> float:
     return height / 2 / float(np.tan(np.radians(view.field_of_view_deg) / 2))
 
 
-def _near(reconstruction: Scene, points: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _near(scene: Scene, points: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return which points lie near enough to matter: strays far out spoil the depth range."""
-    frame = scene_frame(reconstruction)
+    frame = scene_frame(scene)
     with np.errstate(invalid="ignore"):
         return np.linalg.norm(points - frame.centre, axis=1) < 8 * frame.radius
 
 
-def _near_mesh(reconstruction: Scene) -> Mesh:
-    mesh = reconstruction.surface
-    keep = _near(reconstruction, mesh.vertices)[mesh.faces].all(axis=1)
+def _near_mesh(scene: Scene) -> Mesh:
+    mesh = scene.surface
+    keep = _near(scene, mesh.vertices)[mesh.faces].all(axis=1)
     return Mesh(mesh.vertices, mesh.faces[keep], mesh.colours, mesh.normals)
 
 
-def _near_cloud(reconstruction: Scene, eye: Array) -> PointCloud:
+def _near_cloud(scene: Scene, eye: Array) -> PointCloud:
     """Return the points to draw, without those whose back is seen from ``eye`` (3,).
 
     Like the culled faces of the mesh, that opens the near walls of a room seen from outside.
     """
-    cloud = reconstruction.cloud
+    cloud = scene.cloud
     some = slice(None, None, -(-len(cloud.points) // _MOST_POINTS) or 1)
     points, normals = cloud.points[some], cloud.normals[some]
     towards = np.einsum("ij,ij->i", eye - points, normals.astype(np.float64))
-    keep = _near(reconstruction, points) & (towards >= 0)
+    keep = _near(scene, points) & (towards >= 0)
     return PointCloud(
         points[keep], cloud.colours[some][keep], normals[keep], cloud.confidence[some][keep]
     )

@@ -61,28 +61,28 @@ class Viewpoint:
         return invert_rigid(cam_to_world)
 
 
-def registered_cameras(reconstruction: Scene) -> list[tuple[int, Camera, Array]]:
+def registered_cameras(scene: Scene) -> list[tuple[int, Camera, Array]]:
     """Return (index into views, camera, cam_to_world) of the photos that were placed."""
     return [
         (index, view.camera, view.camera.cam_to_world)
-        for index, view in enumerate(reconstruction.views)
+        for index, view in enumerate(scene.views)
         if view.camera.cam_to_world is not None
     ]
 
 
-def best_show(reconstruction: Scene) -> Literal["mesh", "cloud"]:
+def best_show(scene: Scene) -> Literal["mesh", "cloud"]:
     """Return what is worth showing first: the mesh, or the cloud where there is no mesh."""
-    return "mesh" if len(reconstruction.surface.faces) else "cloud"
+    return "mesh" if len(scene.surface.faces) else "cloud"
 
 
-def scene_frame(reconstruction: Scene) -> SceneFrame:
-    """Return the upright frame of ``reconstruction``; of a scene without points or cameras too."""
-    matrices = np.array([pose for _, _, pose in registered_cameras(reconstruction)])
+def scene_frame(scene: Scene) -> SceneFrame:
+    """Return the upright frame of ``scene``; of a scene without points or cameras too."""
+    matrices = np.array([pose for _, _, pose in registered_cameras(scene)])
     matrices = matrices if len(matrices) else np.eye(4)[None]
-    up = _up(reconstruction, matrices)
+    up = _up(scene, matrices)
     axes = _look_axes(level_forward(matrices[:, :3, 2], up), up)
     centres = matrices[:, :3, 3]
-    points = subject(_sample_points(reconstruction), matrices)
+    points = subject(_sample_points(scene), matrices)
     if len(points) == 0:
         spread = float(np.ptp(centres, axis=0).max())
         radius = spread if spread > 0 else 1.0
@@ -92,16 +92,14 @@ def scene_frame(reconstruction: Scene) -> SceneFrame:
     return SceneFrame(centre, axes, radius if radius > 0 else 1.0)
 
 
-def automatic_viewpoint(
-    reconstruction: Scene, *, aspect: float, yaw_deg: float = 14.0
-) -> Viewpoint:
+def automatic_viewpoint(scene: Scene, *, aspect: float, yaw_deg: float = 14.0) -> Viewpoint:
     """Return a view from behind and above the cameras that shows scene and cameras.
 
     ``aspect`` is the picture's width / height. The view looks where the cameras look on average,
     ``yaw_deg`` to the side of it and lower, so that the depth of the scene shows.
     """
-    frame = scene_frame(reconstruction)
-    poses = np.array([pose for _, _, pose in registered_cameras(reconstruction)]).reshape(-1, 4, 4)
+    frame = scene_frame(scene)
+    poses = np.array([pose for _, _, pose in registered_cameras(scene)]).reshape(-1, 4, 4)
     forwards = poses[:, :3, 2] if len(poses) else frame.axes[:, 2][None]
     lowered = np.degrees(np.arcsin(np.clip((forwards @ frame.axes[:, 1]).mean(), -1, 1)))
     # A little steeper than the cameras look, neither along the ground nor straight down.
@@ -109,7 +107,7 @@ def automatic_viewpoint(
     direction = frame.axes @ np.array(
         [np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)]
     )
-    points = subject(_sample_points(reconstruction), poses)
+    points = subject(_sample_points(scene), poses)
     if len(points) == 0:
         points = frame.centre + frame.radius * np.vstack([np.eye(3), -np.eye(3)])
     centres = poses[:, :3, 3]
@@ -117,16 +115,16 @@ def automatic_viewpoint(
     return _fit_view(points, centres[near], direction, -frame.axes[:, 1], aspect)
 
 
-def photo_viewpoint(reconstruction: Scene, index: int, *, aspect: float) -> Viewpoint:
+def photo_viewpoint(scene: Scene, index: int, *, aspect: float) -> Viewpoint:
     """Return the view of placed photo ``index``: from its centre, wide enough to hold all of it in
     a picture of ``aspect`` (width / height). The target lies at the photo's median depth.
     """
-    view = reconstruction.views[index]
+    view = scene.views[index]
     pose = view.camera.cam_to_world
     assert pose is not None
     depth = view.depth
     known = depth[np.isfinite(depth) & (depth > 0)]
-    ahead = float(np.median(known)) if len(known) else scene_frame(reconstruction).radius
+    ahead = float(np.median(known)) if len(known) else scene_frame(scene).radius
     K, w, h = view.camera.intrinsics, view.camera.width, view.camera.height
     slope = max(h / 2 / K[1, 1], w / 2 / K[0, 0] / aspect)
     return Viewpoint(
@@ -194,13 +192,13 @@ def _fit_view(
     return replace(view, eye=target - axes[:, 2] * distance, target=target)
 
 
-def frustum_depth(reconstruction: Scene) -> float:
+def frustum_depth(scene: Scene) -> float:
     """Return how long to draw the camera outlines, in scene units.
 
     Half the usual distance between neighbouring cameras, within 5 to 16 % of the scene's radius.
     """
-    radius = scene_frame(reconstruction).radius
-    centres = np.array([pose[:3, 3] for _, _, pose in registered_cameras(reconstruction)])
+    radius = scene_frame(scene).radius
+    centres = np.array([pose[:3, 3] for _, _, pose in registered_cameras(scene)])
     if len(centres) < 2:
         return 0.16 * radius
     apart = float(np.median(neighbour_distances(centres)))
@@ -218,12 +216,12 @@ def frustum_vertices(camera: Camera, cam_to_world: Array, depth: float) -> Array
     return transform_points(cam_to_world, np.vstack([np.zeros(3), rays]))
 
 
-def _sample_points(reconstruction: Scene) -> Array:
+def _sample_points(scene: Scene) -> Array:
     """Return up to 50k finite points (N, 3) of the cloud, else the mesh, else the tracks."""
     sources = (
-        reconstruction.cloud.points,
-        reconstruction.surface.vertices,
-        reconstruction.tracks.points,
+        scene.cloud.points,
+        scene.surface.vertices,
+        scene.tracks.points,
     )
     for points in sources:
         finite = np.asarray(points, np.float64)[:: max(1, len(points) // _SAMPLE)]
@@ -233,11 +231,11 @@ def _sample_points(reconstruction: Scene) -> Array:
     return np.zeros((0, 3))
 
 
-def _up(reconstruction: Scene, cam_to_world: Array) -> Array:
+def _up(scene: Scene, cam_to_world: Array) -> Array:
     """Return the unit up direction (3,): the scene's, or what cameras (N, 4, 4) and normals say."""
-    if reconstruction.world.up is not None:
-        return np.array(reconstruction.world.up)
-    return level_up(cameras_up(cam_to_world), reconstruction.cloud.normals)
+    if scene.world.up is not None:
+        return np.array(scene.world.up)
+    return level_up(cameras_up(cam_to_world), scene.cloud.normals)
 
 
 def _look_axes(forward: Array, up: Array) -> Array:

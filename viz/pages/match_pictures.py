@@ -62,18 +62,18 @@ def pair_picture(scene: Scene, first: str, second: str) -> PairPicture:
     return PairPicture(first, second, len(shared.xy_i), match_picture(scene, shared))
 
 
-def match_section(reconstruction: Scene) -> str:
+def match_section(scene: Scene) -> str:
     """Return the report's part with the strongest and the weakest pairs; "" where none match."""
-    counts = shared_counts(reconstruction)
+    counts = shared_counts(scene)
     i, j = np.nonzero(np.triu(counts, 1))
     if len(i) == 0:
         return ""
     order = np.argsort(-counts[i, j], kind="stable")
     strongest = order[:_SHOWN]
     weakest = order[max(_SHOWN, len(order) - _SHOWN) :]
-    figures = [_figure(reconstruction, int(i[k]), int(j[k]), "Strong") for k in strongest]
-    figures += [_figure(reconstruction, int(i[k]), int(j[k]), "Weak") for k in weakest]
-    most = max(len(reconstruction.tracks.points), 1)
+    figures = [_figure(scene, int(i[k]), int(j[k]), "Strong") for k in strongest]
+    figures += [_figure(scene, int(i[k]), int(j[k]), "Weak") for k in weakest]
+    most = max(len(scene.tracks.points), 1)
     return (
         "<h2>Matches</h2><p class='soft'>Places that two photos agree on, of the "
         f"{most:,} tracks that hold the cameras: the pairs with the most and the fewest in "
@@ -82,12 +82,12 @@ def match_section(reconstruction: Scene) -> str:
     )
 
 
-def shared_counts(reconstruction: Scene) -> NDArray[np.int64]:
+def shared_counts(scene: Scene) -> NDArray[np.int64]:
     """Return how many track points each two photos share: (V, V), symmetric."""
     from scipy.sparse import csr_matrix
 
-    tracks = reconstruction.tracks
-    shape = (len(tracks.points), len(reconstruction.views))
+    tracks = scene.tracks
+    shape = (len(tracks.points), len(scene.views))
     seen = csr_matrix((np.ones(len(tracks.xy)), (tracks.point_index, tracks.view_index)), shape)
     # A point that one photo holds twice counts once.
     seen.data[:] = 1
@@ -95,9 +95,9 @@ def shared_counts(reconstruction: Scene) -> NDArray[np.int64]:
     return counts
 
 
-def shared_points(reconstruction: Scene, i: int, j: int) -> SharedPoints:
+def shared_points(scene: Scene, i: int, j: int) -> SharedPoints:
     """Return where photos ``i`` and ``j`` see the track points that they share."""
-    tracks = reconstruction.tracks
+    tracks = scene.tracks
     rows = [tracks.seen_by(view) for view in (i, j)]
     _, at_i, at_j = np.intersect1d(
         tracks.point_index[rows[0]], tracks.point_index[rows[1]], return_indices=True
@@ -106,16 +106,16 @@ def shared_points(reconstruction: Scene, i: int, j: int) -> SharedPoints:
 
 
 def match_picture(
-    reconstruction: Scene, shared: SharedPoints, *, height: int = _HEIGHT
+    scene: Scene, shared: SharedPoints, *, height: int = _HEIGHT
 ) -> NDArray[np.uint8]:
-    """Return both photos side by side, ``height`` pixels high, with lines between their matches.
+    """Return both photos side by side, (height, w, 3), with lines between their matches.
 
     Lines are coloured from left to right of the first photo, an even choice of them where there
     are many.
     """
     from PIL import Image, ImageDraw
 
-    first, second = reconstruction.views[shared.i], reconstruction.views[shared.j]
+    first, second = scene.views[shared.i], scene.views[shared.j]
     photos = [_resized(view, height) for view in (first, second)]
     left = photos[0].width + _GAP
     sheet = Image.new("RGB", (left + photos[1].width, height), (128, 128, 128))
@@ -136,13 +136,13 @@ def match_picture(
     return np.asarray(sheet)
 
 
-def _figure(reconstruction: Scene, i: int, j: int, kind: str) -> str:
-    shared = shared_points(reconstruction, i, j)
-    names = [escape(reconstruction.views[k].name) for k in (i, j)]
+def _figure(scene: Scene, i: int, j: int, kind: str) -> str:
+    shared = shared_points(scene, i, j)
+    names = [escape(scene.views[k].name) for k in (i, j)]
     noun = "match" if len(shared.xy_i) == 1 else "matches"
     says = f"{kind}: {i + 1}. {names[0]} – {j + 1}. {names[1]}, {len(shared.xy_i):,} {noun}"
-    plain = f"{reconstruction.views[i].name} and {reconstruction.views[j].name}, joined matches"
-    picture = match_picture(reconstruction, shared)
+    plain = f"{scene.views[i].name} and {scene.views[j].name}, joined matches"
+    picture = match_picture(scene, shared)
     return f"<figure>{picture_tag(picture, plain)}<figcaption>{says}</figcaption></figure>"
 
 

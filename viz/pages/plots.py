@@ -29,33 +29,33 @@ _MARGIN = 28  # holds the labels of cameras at the rim
 _CLOUD_POINTS = 400_000  # of the cloud are drawn: about one a pixel
 
 
-def camera_plot(reconstruction: Scene, *, side: Literal["top", "side"] = "top") -> str:
+def camera_plot(scene: Scene, *, side: Literal["top", "side"] = "top") -> str:
     """Return an SVG of the cameras over the faint cloud, orthographic and to scale.
 
     From the "top", forward (where the cameras look) is up; from the "side", forward is right.
     Cameras are numbered from 1 in photo order while there are at most 40.
     """
-    frame = scene_frame(reconstruction)
+    frame = scene_frame(scene)
     # Columns of the frame (right, down, forward) that run right and down on the page.
     columns, signs = ([0, 2], [1.0, -1.0]) if side == "top" else ([2, 1], [1.0, 1.0])
-    depth = frustum_depth(reconstruction)
-    cameras = registered_cameras(reconstruction)
+    depth = frustum_depth(scene)
+    cameras = registered_cameras(scene)
     outlines = [
         frame.to_frame(frustum_vertices(camera, pose, depth))[:, columns] * signs
         for _, camera, pose in cameras
     ]
-    cloud = reconstruction.cloud
+    cloud = scene.cloud
     stride = max(1, len(cloud.points) // _CLOUD_POINTS)
     points = frame.to_frame(cloud.points[::stride])[:, columns] * signs
     low, scale, height = _layout(points, outlines, frame.radius)
     parts = [_cloud_image((points - low) * scale + _MARGIN, cloud.colours[::stride], height)]
-    colours = camera_colours(len(reconstruction.views))
+    colours = camera_colours(len(scene.views))
     for (index, _, _), outline in zip(cameras, outlines, strict=True):
-        name = reconstruction.views[index].name
-        label = str(index + 1) if len(reconstruction.views) <= 40 else ""
+        name = scene.views[index].name
+        label = str(index + 1) if len(scene.views) <= 40 else ""
         drawn = (outline - low) * scale + _MARGIN
         parts.append(_camera_mark(drawn, colours[index], label, name))
-    unit = "m" if reconstruction.units == "metres" else "units"
+    unit = "m" if scene.units == "metres" else "units"
     parts.append(_scale_bar(scale, height, unit))
     title = f"Cameras and points from the {side}"
     return (

@@ -33,36 +33,36 @@ _LISTED_PAIRS = 300  # what one still scrolls through
 _DRAWN_VERTICES = 500_000  # of the surface: more are no more than there are pixels
 
 
-def write_report(reconstruction: Scene, path: str | Path) -> Path:
-    """Write the report page of ``reconstruction`` to ``path`` and return it.
+def write_report(scene: Scene, path: str | Path) -> Path:
+    """Write the report page of ``scene`` to ``path`` and return it.
 
     The file appears whole or not at all. Raises OSError when it cannot be written.
     """
-    return write_page(report_html(reconstruction), path)
+    return write_page(report_html(scene), path)
 
 
-def report_html(reconstruction: Scene) -> str:
+def report_html(scene: Scene) -> str:
     """Return the whole page. Sections without content (no pairs, one photo) are left out."""
-    count = len(reconstruction.views)
+    count = len(scene.views)
     title = f"Scene of {count} photo{'s' if count != 1 else ''}"
-    summaries = summarise_photos(reconstruction)
+    summaries = summarise_photos(scene)
     # A street's surface, drawn whole, takes as much memory as all else that is done with it.
-    thin = replace(reconstruction, surface=thin_mesh(reconstruction.surface, _DRAWN_VERTICES))
+    thin = replace(scene, surface=thin_mesh(scene.surface, _DRAWN_VERTICES))
     sections = "".join(
         (
-            _head_section(reconstruction, title),
-            _verdict_section(reconstruction),
-            _places_section(reconstruction),
+            _head_section(scene, title),
+            _verdict_section(scene),
+            _places_section(scene),
             viewer_figure(thin),
-            _warning_section(reconstruction),
-            _picture_section(reconstruction, thin),
-            photo_cards(reconstruction, summaries),
-            _camera_section(reconstruction),
-            match_section(reconstruction),
-            photo_table(reconstruction, summaries),
-            _pair_section(reconstruction),
-            _time_section(reconstruction),
-            _option_section(reconstruction),
+            _warning_section(scene),
+            _picture_section(scene, thin),
+            photo_cards(scene, summaries),
+            _camera_section(scene),
+            match_section(scene),
+            photo_table(scene, summaries),
+            _pair_section(scene),
+            _time_section(scene),
+            _option_section(scene),
         )
     )
     body = f"<main>{sections}{FOOTER}</main>"
@@ -71,16 +71,16 @@ def report_html(reconstruction: Scene) -> str:
     return page_html(title, body, scene_data(thin), scripts=scripts)
 
 
-def _head_section(reconstruction: Scene, title: str) -> str:
-    placed = sum(view.registered for view in reconstruction.views)
-    seconds = sum(stage.seconds for stage in reconstruction.stages)
-    memory = max([stage.peak_memory_mb for stage in reconstruction.stages], default=0.0)
-    tracks = reconstruction.tracks
+def _head_section(scene: Scene, title: str) -> str:
+    placed = sum(view.registered for view in scene.views)
+    seconds = sum(stage.seconds for stage in scene.stages)
+    memory = max([stage.peak_memory_mb for stage in scene.stages], default=0.0)
+    tracks = scene.tracks
     tiles = [
-        ("Photos placed", f"{placed} of {len(reconstruction.views)}", ""),
-        ("Focal length", *_focal_text(reconstruction)),
-        ("Points", f"{len(reconstruction.cloud.points):,}", "in points.ply"),
-        ("Triangles", f"{len(reconstruction.surface.faces):,}", "in mesh.ply"),
+        ("Photos placed", f"{placed} of {len(scene.views)}", ""),
+        ("Focal length", *_focal_text(scene)),
+        ("Points", f"{len(scene.cloud.points):,}", "in points.ply"),
+        ("Triangles", f"{len(scene.surface.faces):,}", "in mesh.ply"),
         ("Time", _duration(seconds), f"peak memory {memory / 1024:.1f} GB" if memory else ""),
     ]
     if len(tracks.points):
@@ -89,14 +89,14 @@ def _head_section(reconstruction: Scene, title: str) -> str:
         f"<div class='tile'><dt>{name}</dt><dd>{value}<small>{note}</small></dd></div>"
         for name, value, note in tiles
     )
-    known = reconstruction.units == "metres"
+    known = scene.units == "metres"
     scale = "Lengths are in metres." if known else "Lengths are in scene units: the scale is free."
     return f"<h1>{title}</h1><p class='soft'>{scale}</p><dl class='tiles'>{items}</dl>"
 
 
-def _focal_text(reconstruction: Scene) -> tuple[str, str]:
+def _focal_text(scene: Scene) -> tuple[str, str]:
     """Return the focal length or its range in original pixels, and a note on it."""
-    placed = [view for view in reconstruction.views if view.registered]
+    placed = [view for view in scene.views if view.registered]
     focals = sorted({round(float(view.camera.intrinsics[0, 0]), 1) for view in placed})
     if not focals:
         return "–", ""
@@ -105,8 +105,8 @@ def _focal_text(reconstruction: Scene) -> tuple[str, str]:
     return f"{focals[0]:.0f}–{focals[-1]:.0f} px", f"{len(focals)} different"
 
 
-def _verdict_section(reconstruction: Scene) -> str:
-    verdict = reconstruction.verdict
+def _verdict_section(scene: Scene) -> str:
+    verdict = scene.verdict
     if verdict is None:
         return ""
     error = ""
@@ -126,43 +126,43 @@ def _verdict_section(reconstruction: Scene) -> str:
     return f"<div class='verdict {verdict.word}'>{text}{listed}</div>"
 
 
-def _places_section(reconstruction: Scene) -> str:
+def _places_section(scene: Scene) -> str:
     """Return links to the reports of other places, whose scenes lie in this one's folder."""
-    if not reconstruction.further:
+    if not scene.further:
         return ""
     links = ", ".join(
         f"<a href='{place_folder(number)}/report.html'>{place_folder(number)}</a> "
         f"({sum(view.registered for view in other.views)} photos placed)"
-        for number, other in enumerate(reconstruction.further, start=2)
+        for number, other in enumerate(scene.further, start=2)
     )
     return f"<p class='soft'>Photos of other places have scenes of their own: {links}.</p>"
 
 
-def _warning_section(reconstruction: Scene) -> str:
-    listed = warning_list(reconstruction.warnings)
+def _warning_section(scene: Scene) -> str:
+    listed = warning_list(scene.warnings)
     return f"<h2>Warnings</h2>{listed}" if listed else ""
 
 
-def _picture_section(reconstruction: Scene, thin: Scene) -> str:
+def _picture_section(scene: Scene, thin: Scene) -> str:
     """Return pictures of the surface, as it is in ``thin``, and of the points."""
     figures = []
-    if len(reconstruction.surface.faces):
+    if len(scene.surface.faces):
         picture = render_scene(thin, show="mesh", cameras=False, width=960, height=600)
-        note = f"Surface: {len(reconstruction.surface.faces):,} triangles"
+        note = f"Surface: {len(scene.surface.faces):,} triangles"
         figures.append(f"<figure>{picture_tag(picture, note)}<figcaption>{note}</figcaption>")
-    if len(reconstruction.cloud.points):
-        picture = render_scene(reconstruction, show="cloud", cameras=False, width=960, height=600)
-        note = f"Points: {len(reconstruction.cloud.points):,}"
+    if len(scene.cloud.points):
+        picture = render_scene(scene, show="cloud", cameras=False, width=960, height=600)
+        note = f"Points: {len(scene.cloud.points):,}"
         figures.append(f"<figure>{picture_tag(picture, note)}<figcaption>{note}</figcaption>")
     if not figures:
         return "<p class='soft'>No surface and no points: no depth was sure enough.</p>"
     return f"<h2>Surface and points</h2><div class='two'>{'</figure>'.join(figures)}</figure></div>"
 
 
-def _camera_section(reconstruction: Scene) -> str:
-    if not any(view.registered for view in reconstruction.views):
+def _camera_section(scene: Scene) -> str:
+    if not any(view.registered for view in scene.views):
         return ""
-    top, side = camera_plot(reconstruction, side="top"), camera_plot(reconstruction, side="side")
+    top, side = camera_plot(scene, side="top"), camera_plot(scene, side="side")
     return (
         "<h2>Cameras</h2><div class='two'>"
         f"<figure class='plot'>{top}<figcaption>From above; the cameras look up the page."
@@ -171,11 +171,11 @@ def _camera_section(reconstruction: Scene) -> str:
     )
 
 
-def _pair_section(reconstruction: Scene) -> str:
-    pairs = reconstruction.pairs
+def _pair_section(scene: Scene) -> str:
+    pairs = scene.pairs
     if not pairs:
         return ""
-    names = [view.name for view in reconstruction.views]
+    names = [view.name for view in scene.views]
     used = sum(pair.used for pair in pairs)
     matrix = ""
     if len(names) <= _MATRIX_PHOTOS:
@@ -199,8 +199,8 @@ def _pair_section(reconstruction: Scene) -> str:
     )
 
 
-def _time_section(reconstruction: Scene) -> str:
-    stages = reconstruction.stages
+def _time_section(scene: Scene) -> str:
+    stages = scene.stages
     if not stages:
         return ""
     longest = max([stage.seconds for stage in stages]) or 1.0
@@ -218,12 +218,12 @@ def _time_section(reconstruction: Scene) -> str:
     )
 
 
-def _option_section(reconstruction: Scene) -> str:
-    if not reconstruction.options:
+def _option_section(scene: Scene) -> str:
+    if not scene.options:
         return ""
     rows = "".join(
         f"<tr><td><code>{escape(name)}</code></td><td><code>{escape(value)}</code></td></tr>"
-        for name, value in _flat_options(reconstruction.options)
+        for name, value in _flat_options(scene.options)
     )
     return (
         "<h2>Options</h2><details><summary>What this was made with</summary><div class='wide'>"

@@ -69,11 +69,11 @@ class PhotoSummary:
     confident: float
 
 
-def summarise_photos(reconstruction: Scene) -> list[PhotoSummary]:
+def summarise_photos(scene: Scene) -> list[PhotoSummary]:
     """Return every photo's summary: its maps, which may lie in a file, are read once."""
-    count = len(reconstruction.views)
+    count = len(scene.views)
     sides = photo_side(count), _map_side(count)
-    return list(in_threads(lambda view: _summary(view, *sides), reconstruction.views))
+    return list(in_threads(lambda view: _summary(view, *sides), scene.views))
 
 
 def _summary(view: View, photo_side: int, map_side: int) -> PhotoSummary:
@@ -90,12 +90,12 @@ def _summary(view: View, photo_side: int, map_side: int) -> PhotoSummary:
     )
 
 
-def photo_cards(reconstruction: Scene, summaries: Sequence[PhotoSummary]) -> str:
+def photo_cards(scene: Scene, summaries: Sequence[PhotoSummary]) -> str:
     """Return the section that shows each photo beside its depth and its confidence.
 
     Of many photos most are folded away, so that the page opens quickly.
     """
-    views = reconstruction.views
+    views = scene.views
     colours = camera_colours(len(views))
     cards = [
         _card(index, view, summary, colours[index])
@@ -118,15 +118,15 @@ def photo_cards(reconstruction: Scene, summaries: Sequence[PhotoSummary]) -> str
     )
 
 
-def photo_table(reconstruction: Scene, summaries: Sequence[PhotoSummary]) -> str:
+def photo_table(scene: Scene, summaries: Sequence[PhotoSummary]) -> str:
     """Return the section with one row of numbers per photo, folded away where they are many."""
-    views = reconstruction.views
+    views = scene.views
     colours = camera_colours(len(views))
     rows = "".join(
         _row(index, view, summary, colours[index])
         for index, (view, summary) in enumerate(zip(views, summaries, strict=True))
     )
-    unit = "m" if reconstruction.units == "metres" else "units"
+    unit = "m" if scene.units == "metres" else "units"
     table = (
         "<div class='wide'><table><thead><tr><th class='number'>#</th>"
         "<th>Photo</th><th class='number'>Size</th><th class='number'>Focal px</th>"
@@ -210,7 +210,7 @@ def _map_side(count: int) -> int:
 
 
 def shrunk(picture: NDArray[np.uint8], long_side: int) -> NDArray[np.uint8]:
-    """Return ``picture`` with no side above ``long_side``; never enlarged."""
+    """Return a picture (h, w, 3) with no side above ``long_side``; never enlarged."""
     from PIL import Image
 
     image = Image.fromarray(picture)

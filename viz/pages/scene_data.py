@@ -41,18 +41,18 @@ _SHADES = np.linspace(0, 1, 17)  # of a palette, as viewer/shading.js takes it
 
 
 def scene_data(
-    reconstruction: Scene, *, most_points: int = 120_000, most_vertices: int = 120_000
+    scene: Scene, *, most_points: int = 120_000, most_vertices: int = 120_000
 ) -> dict[str, Any]:
     """Return the scene as JSON-ready values for ``viz/pages/viewer``.
 
     At most ``most_points`` points and about ``most_vertices`` mesh vertices are kept. ``cloud`` is
     None where the scene has none; ``mesh`` lists its levels, coarse to fine.
     """
-    frame = page_frame(reconstruction)
-    view = automatic_viewpoint(reconstruction, aspect=1.6)
-    mesh = _near_mesh(reconstruction.surface, frame)
-    chosen = _chosen_points(reconstruction.cloud, frame, most_points)
-    seen = [_to_page(mesh.vertices, frame), _to_page(reconstruction.cloud.points[chosen], frame)]
+    frame = page_frame(scene)
+    view = automatic_viewpoint(scene, aspect=1.6)
+    mesh = _near_mesh(scene.surface, frame)
+    chosen = _chosen_points(scene.cloud, frame, most_points)
+    seen = [_to_page(mesh.vertices, frame), _to_page(scene.cloud.points[chosen], frame)]
     places = np.concatenate(seen)
     places = places if len(places) else np.array([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
     lowest, highest = np.percentile(places[:, 1], [2, 98])
@@ -67,15 +67,15 @@ def scene_data(
             "centre": frame.centre.tolist(),
             "axes": _rounded(_page_axes(frame)),
             "radius": frame.radius,
-            "unit": "m" if reconstruction.units == "metres" else "units",
+            "unit": "m" if scene.units == "metres" else "units",
             "floor": float(-frame.axes[:, 1] @ frame.centre),
             "level": bool((np.abs(frame.axes).max(axis=0) > 1 - 1e-9).all()),
         },
         "bounds": _rounded(np.stack([places.min(axis=0), places.max(axis=0) + 1e-4])),
         "heights": _rounded(np.array([lowest, highest + 1e-4])),
-        "cloud": _cloud_data(reconstruction.cloud, chosen, frame),
-        "mesh": _mesh_levels(mesh, reconstruction.cloud, frame, most_vertices),
-        "cameras": _camera_data(reconstruction, frame),
+        "cloud": _cloud_data(scene.cloud, chosen, frame),
+        "mesh": _mesh_levels(mesh, scene.cloud, frame, most_vertices),
+        "cameras": _camera_data(scene, frame),
         "edges": FRUSTUM_EDGES.tolist(),
         "view": {
             "eye": _rounded(_to_page(view.eye, frame)),
@@ -85,9 +85,9 @@ def scene_data(
     }
 
 
-def page_frame(reconstruction: Scene) -> SceneFrame:
+def page_frame(scene: Scene) -> SceneFrame:
     """Return the page's frame: the scene's, along the world's own axes where that is upright."""
-    frame, world = scene_frame(reconstruction), reconstruction.world
+    frame, world = scene_frame(scene), scene.world
     if world.kind != "upright" or world.up is None:
         return frame
     down = -np.array(world.up)
@@ -164,17 +164,17 @@ def _surface_data(mesh: Mesh, cloud: PointCloud, frame: SceneFrame) -> dict[str,
     }
 
 
-def _camera_data(reconstruction: Scene, frame: SceneFrame) -> list[dict[str, Any]]:
-    depth = frustum_depth(reconstruction)
-    colours = camera_colours(len(reconstruction.views))
+def _camera_data(scene: Scene, frame: SceneFrame) -> list[dict[str, Any]]:
+    depth = frustum_depth(scene)
+    colours = camera_colours(len(scene.views))
     cameras = []
-    for index, camera, pose in registered_cameras(reconstruction):
-        seen = photo_viewpoint(reconstruction, index, aspect=camera.width / camera.height)
+    for index, camera, pose in registered_cameras(scene):
+        seen = photo_viewpoint(scene, index, aspect=camera.width / camera.height)
         ahead = float(np.linalg.norm(seen.target - seen.eye)) / frame.radius
         cameras.append(
             {
                 "index": index,
-                "name": reconstruction.views[index].name,
+                "name": scene.views[index].name,
                 "colour": colours[index].tolist(),
                 "outline": _rounded(_to_page(frustum_vertices(camera, pose, depth), frame)),
                 "eye": _rounded(_to_page(seen.eye, frame)),

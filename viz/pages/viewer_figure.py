@@ -55,13 +55,13 @@ _KEYS = (
 )
 
 
-def viewer_figure(reconstruction: Scene) -> str:
+def viewer_figure(scene: Scene) -> str:
     """Return the figure that the ``VIEWER_SCRIPTS`` bring to life; a still picture where they
     cannot.
     """
-    poster = render_scene(reconstruction, show=best_show(reconstruction))
+    poster = render_scene(scene, show=best_show(scene))
     return (
-        f"<figure id='viewer'>{_tools(reconstruction)}<div class='stage'>"
+        f"<figure id='viewer'>{_tools(scene)}<div class='stage'>"
         f"{picture_tag(poster, 'The scene from behind the cameras', lazy=False)}"
         "<canvas tabindex='0' role='application' aria-label='The scene in 3D' "
         "aria-describedby='viewer-keys'></canvas><svg aria-hidden='true'></svg>"
@@ -69,7 +69,7 @@ def viewer_figure(reconstruction: Scene) -> str:
         "<p class='hint'>Drag to turn · wheel or pinch to zoom · shift-drag or two fingers to "
         "move</p><p class='still'>This browser draws no 3D here (no WebGL 2, or no scripts): the "
         "pictures show the scene.</p></div>"
-        f"{_flight(reconstruction)}{_cut()}"
+        f"{_flight(scene)}{_cut()}"
         "<ol class='measured' aria-label='Distances' hidden></ol>"
         "<p class='said' role='status'></p>"
         f"<details class='keys'><summary>Keys</summary><p id='viewer-keys'>{_KEYS}</p></details>"
@@ -77,17 +77,17 @@ def viewer_figure(reconstruction: Scene) -> str:
     )
 
 
-def _tools(reconstruction: Scene) -> str:
+def _tools(scene: Scene) -> str:
     shown = []
-    if len(reconstruction.surface.faces):
+    if len(scene.surface.faces):
         shown.append("<button data-show='mesh'>Surface</button>")
-    if len(reconstruction.cloud.points):
+    if len(scene.cloud.points):
         shown.append("<button data-show='cloud'>Points</button>")
     shown.append("<button data-show='cameras'>Cameras</button>")
     colourings = "".join(
         f"<option value='{value}'>{says}</option>"
         for value, says in _COLOURINGS.items()
-        if value != "confidence" or len(reconstruction.cloud.points)
+        if value != "confidence" or len(scene.cloud.points)
     )
     return (
         f"<div class='tools' role='group' aria-label='View'>{''.join(shown)}"
@@ -98,8 +98,8 @@ def _tools(reconstruction: Scene) -> str:
     )
 
 
-def _flight(reconstruction: Scene) -> str:
-    if not any(view.registered for view in reconstruction.views):
+def _flight(scene: Scene) -> str:
+    if not any(view.registered for view in scene.views):
         return ""
     return (
         "<div class='tools' role='group' aria-label='Photos'>"

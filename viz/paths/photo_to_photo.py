@@ -103,6 +103,6 @@ def photo_over(
 def mixed(
     frame: NDArray[np.uint8], over: NDArray[np.uint8], there: NDArray[np.float32], share: float
 ) -> NDArray[np.uint8]:
-    """Return ``frame`` with a ``share`` of ``over`` where it is ``there``."""
+    """Return ``frame`` with a ``share`` of ``over`` (h, w, 3) where that is ``there`` (h, w)."""
     weight = (share * there)[..., None]
     return np.rint((1 - weight) * frame + weight * over).astype(np.uint8)

@@ -9,7 +9,6 @@ import contextlib
 import io
 import logging
 import threading
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy as np
 from recon.export.colour import camera_colours
 from recon.export.glb import mesh_glb
 from recon.scene import Scene
-from viz.drawing.colouring import COLOURINGS, Colouring, confident_cloud, surface_colours
+from viz.drawing.colouring import COLOURINGS, Colouring, coloured_surface, confident_cloud
 from viz.drawing.render import BACKGROUND
 from viz.drawing.viewpoint import (
     Viewpoint,
@@ -37,14 +36,14 @@ logger = logging.getLogger(__name__)
 _THUMBNAIL = 256  # long side of the photo in a camera's outline, pixels
 
 
-def browse(reconstruction: Scene, *, port: int = DEFAULT_PORT) -> None:
+def browse(scene: Scene, *, port: int = DEFAULT_PORT) -> None:
     """Serve the scene on this machine until Ctrl-C; the address to open is logged.
 
     ``port`` (1 to 65535) is the first one tried, the next free one is taken. Pillow reads no EPS in
     this process from then on. Raises ``InputError`` when a fitting viser is not installed or no
     port can be had.
     """
-    browser = BrowserView(reconstruction, port=port)
+    browser = BrowserView(scene, port=port)
     try:
         logger.info("the scene is at %s ; Ctrl-C ends", browser.address)
         threading.Event().wait()
@@ -60,19 +59,19 @@ class BrowserView:
     ``address`` is where it is seen, and only there: the address is the key.
     """
 
-    def __init__(self, reconstruction: Scene, *, port: int) -> None:
-        self.reconstruction = reconstruction
+    def __init__(self, scene: Scene, *, port: int) -> None:
+        self.scene = scene
         self.colouring: Colouring = "photo"
         self.least_confidence = 0.0
-        self._cameras = registered_cameras(reconstruction)
-        self._frame = scene_frame(reconstruction)
-        self._home = automatic_viewpoint(reconstruction, aspect=1.6)
+        self._cameras = registered_cameras(scene)
+        self._frame = scene_frame(scene)
+        self._home = automatic_viewpoint(scene, aspect=1.6)
         self._server, self.address = guarded_server(port)
-        scene = self._server.scene
-        scene.set_up_direction(tuple(-self._frame.axes[:, 1]))
-        scene.world_axes.visible = False
-        scene.set_background_image(np.full((4, 4, 3), BACKGROUND, np.uint8), format="png")
-        first = best_show(reconstruction)
+        drawn = self._server.scene
+        drawn.set_up_direction(tuple(-self._frame.axes[:, 1]))
+        drawn.world_axes.visible = False
+        drawn.set_background_image(np.full((4, 4, 3), BACKGROUND, np.uint8), format="png")
+        first = best_show(scene)
         self._shown = {"mesh": first == "mesh", "cloud": first == "cloud", "cameras": True}
         self._point_size = self._dot_size()
         self._parts: dict[str, list[Any]] = {"mesh": [], "cloud": [], "cameras": []}
@@ -97,15 +96,14 @@ class BrowserView:
             handle.visible = self._shown[part]
 
     def _mesh(self) -> list[Any]:
-        mesh = self.reconstruction.surface
-        if len(mesh.faces) == 0:
+        if len(self.scene.surface.faces) == 0:
             return []
-        coloured = replace(mesh, colours=surface_colours(self.reconstruction, self.colouring))
+        coloured = coloured_surface(self.scene, self.colouring)
         # Not viser's own mesh: that is lit, and the photos' colours hold the light of the scene.
         return [self._server.scene.add_glb("/mesh", mesh_glb(coloured), cast_shadow=False)]
 
     def _cloud(self) -> list[Any]:
-        cloud = confident_cloud(self.reconstruction, self.colouring, self.least_confidence)
+        cloud = confident_cloud(self.scene, self.colouring, self.least_confidence)
         if len(cloud.points) == 0:
             return []
         # Half precision, viser's default, is too coarse far from the origin.
@@ -123,8 +121,8 @@ class BrowserView:
     def _frusta(self) -> list[Any]:
         import viser.transforms
 
-        depth = frustum_depth(self.reconstruction)
-        colours = camera_colours(len(self.reconstruction.views))
+        depth = frustum_depth(self.scene)
+        colours = camera_colours(len(self.scene.views))
         handles = []
         for index, camera, pose in self._cameras:
             half_height = camera.height / 2 / camera.intrinsics[1, 1]
@@ -138,7 +136,7 @@ class BrowserView:
                 thickness=2.0,
                 thickness_units="screen",
                 color=tuple(int(c) for c in colours[index]),
-                image=shrunk(self.reconstruction.views[index].pixels, _THUMBNAIL),
+                image=shrunk(self.scene.views[index].pixels, _THUMBNAIL),
                 wxyz=viser.transforms.SO3.from_matrix(pose[:3, :3]).wxyz,
                 position=pose[:3, 3],
                 cast_shadow=False,
@@ -160,8 +158,7 @@ class BrowserView:
         size = gui.add_slider("Point size", 0.2, 5.0, 0.1, 1.0)
         size.on_update(lambda event: self._resize_points(event.target.value))
         names = {
-            f"{index + 1} {self.reconstruction.views[index].name}": index
-            for index, _, _ in self._cameras
+            f"{index + 1} {self.scene.views[index].name}": index for index, _, _ in self._cameras
         }
         if names:
             photo = gui.add_dropdown("Seen from", tuple(names))
@@ -192,14 +189,14 @@ class BrowserView:
 
     def _dot_size(self) -> float:
         """Return the size in scene units at which the cloud's points about close up."""
-        count = max(len(self.reconstruction.cloud.points), 1)
+        count = max(len(self.scene.cloud.points), 1)
         return float(
             np.clip(2.5 * self._frame.radius / np.sqrt(count), 0, 0.02 * self._frame.radius)
         )
 
     def _see_photo(self, client: Any, index: int) -> None:
         aspect = client.camera.aspect if client is not None else 1.6
-        self._look_from(client, photo_viewpoint(self.reconstruction, index, aspect=aspect))
+        self._look_from(client, photo_viewpoint(self.scene, index, aspect=aspect))
 
     def _look_from(self, client: Any, view: Viewpoint) -> None:
         if client is None:

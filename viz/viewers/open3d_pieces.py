@@ -67,6 +67,6 @@ def drawn_as_is(levels: NDArray[Any]) -> Array:
     return np.where(share <= 0.0031308, 12.92 * share, 1.055 * share ** (1 / 2.4) - 0.055)
 
 
-def thumbnail(reconstruction: Scene, index: int) -> NDArray[np.uint8]:
-    """Return photo ``index`` at thumbnail size."""
-    return shrunk(reconstruction.views[index].pixels, _THUMBNAIL)
+def thumbnail(scene: Scene, index: int) -> NDArray[np.uint8]:
+    """Return photo ``index`` at thumbnail size, (h, w, 3)."""
+    return shrunk(scene.views[index].pixels, _THUMBNAIL)

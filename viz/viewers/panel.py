@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.scene import Mesh, Scene
-from viz.drawing.colouring import COLOURINGS, Colouring, confident_cloud, surface_colours
+from recon.scene import Scene
+from viz.drawing.colouring import COLOURINGS, Colouring, coloured_surface, confident_cloud
 from viz.drawing.render import (
     BACKGROUND,
     camera_outlines,
@@ -83,9 +83,7 @@ def ask_driver() -> str | None:
     return child.stdout + child.stderr if child.returncode == 0 else None
 
 
-def run_panel(
-    reconstruction: Scene, *, each_frame: Callable[[PanelWindow], None] | None = None
-) -> None:
+def run_panel(scene: Scene, *, each_frame: Callable[[PanelWindow], None] | None = None) -> None:
     """Show the window until it is closed. ``each_frame`` is called between two drawn frames.
 
     Open3D's application starts once per process: so does this.
@@ -94,7 +92,7 @@ def run_panel(
 
     application = gui.Application.instance
     application.initialize()
-    window = PanelWindow(reconstruction, application)
+    window = PanelWindow(scene, application)
     logger.info("%s", _HELP)
     try:
         # Not application.run(): that holds the interpreter, and with it Ctrl-C, until it ends.
@@ -112,18 +110,18 @@ def run_panel(
 class PanelWindow:
     """Cloud, mesh and cameras with their photos, switched and coloured from a panel."""
 
-    def __init__(self, reconstruction: Scene, application: Any) -> None:
+    def __init__(self, scene: Scene, application: Any) -> None:
         from open3d.visualization import gui, rendering
 
-        self.reconstruction = reconstruction
+        self.scene = scene
         self.colouring: Colouring = "photo"
         self.least_confidence = 0.0
-        self.point_size = point_size_px(len(reconstruction.cloud.points), WIDTH, HEIGHT)
-        first = best_show(reconstruction)
+        self.point_size = point_size_px(len(scene.cloud.points), WIDTH, HEIGHT)
+        first = best_show(scene)
         self.shown = {"mesh": first == "mesh", "cloud": first == "cloud", "cameras": True}
-        self.home = automatic_viewpoint(reconstruction, aspect=WIDTH / HEIGHT)
-        self.cameras = registered_cameras(reconstruction)
-        self.outlines = camera_outlines(reconstruction)
+        self.home = automatic_viewpoint(scene, aspect=WIDTH / HEIGHT)
+        self.cameras = registered_cameras(scene)
+        self.outlines = camera_outlines(scene)
         self._pressed: tuple[int, int] | None = None
 
         self.window = application.create_window("pointmap", WIDTH, HEIGHT)
@@ -184,9 +182,9 @@ class PanelWindow:
     def see_photo(self, index: int) -> None:
         """Look from where photo ``index`` was taken, and show the photo in the panel."""
         frame = self.widget.frame
-        view = photo_viewpoint(self.reconstruction, index, aspect=frame.width / frame.height)
+        view = photo_viewpoint(self.scene, index, aspect=frame.width / frame.height)
         self._show_photos(without=index)
-        self.preview.update_image(image(thumbnail(self.reconstruction, index)))
+        self.preview.update_image(image(thumbnail(self.scene, index)))
         self.look_from(view)
 
     def save_screenshot(self) -> None:
@@ -244,11 +242,9 @@ class PanelWindow:
             button = gui.Button(title)
             button.set_on_clicked(action)
             panel.add_child(button)
-        self.preview = gui.ImageWidget(image(thumbnail(self.reconstruction, 0)))
+        self.preview = gui.ImageWidget(image(thumbnail(self.scene, 0)))
         photos = gui.ListView()
-        photos.set_items(
-            [f"{k + 1} {self.reconstruction.views[k].name}" for k, _, _ in self.cameras]
-        )
+        photos.set_items([f"{k + 1} {self.scene.views[k].name}" for k, _, _ in self.cameras])
         photos.set_on_selection_changed(
             lambda _, __: self.see_photo(self.cameras[photos.selected_index][0])
         )
@@ -307,7 +303,7 @@ class PanelWindow:
         """Return the box that sets the depth range: the scene and its cameras, without strays."""
         import open3d as o3d
 
-        frame = scene_frame(self.reconstruction)
+        frame = scene_frame(self.scene)
         corners = [frame.centre - 4 * frame.radius, frame.centre + 4 * frame.radius]
         places = np.array([*corners, *(pose[:3, 3] for _, _, pose in self.cameras)])
         return o3d.geometry.AxisAlignedBoundingBox(places.min(axis=0), places.max(axis=0))
@@ -317,10 +313,10 @@ class PanelWindow:
         scene = self.widget.scene
         for name in self._names(part):
             scene.remove_geometry(name)
-        if part == "mesh" and len(self.reconstruction.surface.faces):
+        if part == "mesh" and len(self.scene.surface.faces):
             scene.add_geometry("mesh", self._mesh(), material("defaultUnlit"))
         if part == "cloud":
-            cloud = confident_cloud(self.reconstruction, self.colouring, self.least_confidence)
+            cloud = confident_cloud(self.scene, self.colouring, self.least_confidence)
             if len(cloud.points):
                 made = material("defaultUnlit")
                 made.point_size = self.point_size * self.window.scaling
@@ -334,20 +330,16 @@ class PanelWindow:
         self.toggle(part, self.shown[part])
 
     def _mesh(self) -> o3d.geometry.TriangleMesh:
-        mesh = self.reconstruction.surface
-        colours = surface_colours(self.reconstruction, self.colouring)
-        return mesh_geometry(
-            Mesh(mesh.vertices, mesh.faces, colours, mesh.normals), eye=self.home.eye
-        )
+        return mesh_geometry(coloured_surface(self.scene, self.colouring), eye=self.home.eye)
 
     def _add_photo(self, index: int) -> None:
         """Add the photo to the front of its camera."""
-        view = self.reconstruction.views[index]
+        view = self.scene.views[index]
         assert view.camera.cam_to_world is not None
-        depth = frustum_depth(self.reconstruction)
+        depth = frustum_depth(self.scene)
         corners = frustum_vertices(view.camera, view.camera.cam_to_world, depth)[1:]
         made = material("defaultUnlit")
-        levels = drawn_as_is(thumbnail(self.reconstruction, index))
+        levels = drawn_as_is(thumbnail(self.scene, index))
         made.albedo_img = image(np.rint(255 * levels).astype(np.uint8))
         self.widget.scene.add_geometry(_photo_name(index), photo_quad(corners), made)
 

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -24,7 +23,7 @@ import numpy as np
 from pointmap.errors import InputError
 from recon.export.ownership import PICTURE_MARK, is_viewer_picture
 from recon.scene import PointCloud, Scene
-from viz.drawing.colouring import COLOURINGS, Colouring, confident_cloud, surface_colours
+from viz.drawing.colouring import COLOURINGS, Colouring, coloured_surface, confident_cloud
 from viz.drawing.render import (
     BACKGROUND,
     aim,
@@ -45,7 +44,7 @@ from viz.drawing.viewpoint import (
     registered_cameras,
 )
 from viz.viewers.open3d_pieces import photo_quad, thumbnail
-from viz.viewers.panel import panel_works, run_panel
+from viz.viewers.panel import HEIGHT, WIDTH, panel_works, run_panel
 from viz.viewers.screenshot import write_screenshot
 
 logger = logging.getLogger(__name__)
@@ -56,8 +55,6 @@ _HELP = (
     "points, + and -: point size, S: screenshot, Q: close"
 )
 """One line on how to use the plain window."""
-
-_WIDTH, _HEIGHT = 1280, 800  # fits a laptop's screen
 
 # Asks a display for a connection, as GLFW does under Open3D. In a process of its own, because a
 # display that is half dead (a stale ssh tunnel) takes the question and never answers.
@@ -80,7 +77,7 @@ def has_display(*, timeout_s: float = 5.0) -> bool:
     )
 
 
-def show(reconstruction: Scene, *, picture: str | Path) -> Path | None:
+def show(scene: Scene, *, picture: str | Path) -> Path | None:
     """Open a window with cloud, mesh and cameras; return None once the user has closed it.
 
     Without the graphics driver that the panel's window needs, a plain one with keys is opened.
@@ -89,22 +86,22 @@ def show(reconstruction: Scene, *, picture: str | Path) -> Path | None:
     """
     if has_display():
         if panel_works():
-            run_panel(reconstruction)
+            run_panel(scene)
             return None
         logger.info("no graphics card with Vulkan: the window has keys instead of a panel")
-        if _run_window(reconstruction):
+        if _run_window(scene):
             return None
     if os.path.lexists(picture) and not is_viewer_picture(Path(picture)):
         raise InputError(
             f"no display to open a window on, and {picture} is no picture of this viewer, so it is "
             "not replaced: name another file with --save"
         )
-    path = save_picture(reconstruction, picture)
+    path = save_picture(scene, picture)
     logger.warning("no display to open a window on: wrote the picture %s instead", path)
     return path
 
 
-def save_picture(reconstruction: Scene, path: str | Path) -> Path:
+def save_picture(scene: Scene, path: str | Path) -> Path:
     """Write a rendered picture of the scene to ``path`` (its ending names the format).
 
     Raises InputError when that cannot be written.
@@ -112,7 +109,7 @@ def save_picture(reconstruction: Scene, path: str | Path) -> Path:
     from PIL import Image, PngImagePlugin
 
     path = Path(path)
-    picture = render_scene(reconstruction, show=best_show(reconstruction))
+    picture = render_scene(scene, show=best_show(scene))
     mark = PngImagePlugin.PngInfo()
     for keyword, text in PICTURE_MARK.items():
         mark.add_text(keyword, text)
@@ -137,25 +134,25 @@ def _answers(question: str, timeout_s: float) -> bool:
 class _SceneWindow:
     """Cloud, mesh and cameras in a plain window, all of it steered by keys."""
 
-    def __init__(self, visualizer: Any, reconstruction: Scene) -> None:
+    def __init__(self, visualizer: Any, scene: Scene) -> None:
         self.visualizer = visualizer
-        self.reconstruction = reconstruction
-        self.home = automatic_viewpoint(reconstruction, aspect=_WIDTH / _HEIGHT)
-        self.cameras = registered_cameras(reconstruction)
+        self.scene = scene
+        self.home = automatic_viewpoint(scene, aspect=WIDTH / HEIGHT)
+        self.cameras = registered_cameras(scene)
         self.colouring: Colouring = "photo"
         self.least_confidence = 0.0
         self.photo = -1  # place in ``cameras`` of the photo that is looked from
         self.parts: dict[str, list[Any]] = {}
-        if len(reconstruction.cloud.points):
+        if len(scene.cloud.points):
             self.parts["C"] = [cloud_geometry(self._cloud())]
-        if len(reconstruction.surface.faces):
+        if len(scene.surface.faces):
             self.parts["M"] = [self._mesh()]
-        outlines = camera_outlines(reconstruction)
+        outlines = camera_outlines(scene)
         if outlines:
             self.parts["K"] = [outline_geometry(outlines)]
         self.photo_quads = self._photos()
         self.drawn_quads: list[Any] = []
-        first = "M" if best_show(reconstruction) == "mesh" else "C"
+        first = "M" if best_show(scene) == "mesh" else "C"
         self.shown = {key for key in (first, "K") if key in self.parts}
         # Every part is added once, so that the view's depth range holds them all.
         for geometry in chain(*self.parts.values()):
@@ -168,7 +165,7 @@ class _SceneWindow:
         option.background_color = np.array(BACKGROUND) / 255.0
         option.light_on = False
         option.line_width = 2.0
-        option.point_size = point_size_px(len(reconstruction.cloud.points), _WIDTH, _HEIGHT)
+        option.point_size = point_size_px(len(scene.cloud.points), WIDTH, HEIGHT)
         self.look_from(self.home)
 
     def toggle(self, key: str) -> bool:
@@ -206,9 +203,9 @@ class _SceneWindow:
         if self.cameras:
             self.photo = (self.photo + step) % len(self.cameras) if self.photo >= 0 else 0
             index = self.cameras[self.photo][0]
-            logger.info("seen from %s", self.reconstruction.views[index].name)
-            aspect = _WIDTH / _HEIGHT
-            self.look_from(photo_viewpoint(self.reconstruction, index, aspect=aspect))
+            logger.info("seen from %s", self.scene.views[index].name)
+            aspect = WIDTH / HEIGHT
+            self.look_from(photo_viewpoint(self.scene, index, aspect=aspect))
             self._draw_photos()
         return True
 
@@ -220,7 +217,7 @@ class _SceneWindow:
 
     def look_from(self, view: Viewpoint) -> bool:
         """Look along ``view``."""
-        aim(self.visualizer, view, _WIDTH, _HEIGHT)
+        aim(self.visualizer, view, WIDTH, HEIGHT)
         return True
 
     def save_screenshot(self) -> bool:
@@ -248,12 +245,10 @@ class _SceneWindow:
             self.visualizer.remove_geometry(geometry, reset_bounding_box=False)
 
     def _mesh(self) -> Any:
-        mesh = self.reconstruction.surface
-        colours = surface_colours(self.reconstruction, self.colouring)
-        return mesh_geometry(replace(mesh, colours=colours), eye=self.home.eye)
+        return mesh_geometry(coloured_surface(self.scene, self.colouring), eye=self.home.eye)
 
     def _cloud(self) -> PointCloud:
-        return confident_cloud(self.reconstruction, self.colouring, self.least_confidence)
+        return confident_cloud(self.scene, self.colouring, self.least_confidence)
 
     def _draw_photos(self) -> None:
         """Show the cameras' photos, but not that of the one looked from: it would hide the view."""
@@ -267,30 +262,30 @@ class _SceneWindow:
             self.drawn_quads = others
 
     def _photos(self) -> list[Any]:
-        depth = frustum_depth(self.reconstruction)
+        depth = frustum_depth(self.scene)
         return [
             photo_quad(
                 frustum_vertices(camera, pose, depth)[1:],
-                picture=thumbnail(self.reconstruction, index),
+                picture=thumbnail(self.scene, index),
             )
             for index, camera, pose in self.cameras
         ]
 
 
-def _run_window(reconstruction: Scene) -> bool:
+def _run_window(scene: Scene) -> bool:
     """Show the window until it is closed; False when Open3D could not open one that is seen."""
     import open3d as o3d
 
     visualizer = o3d.visualization.VisualizerWithKeyCallback()
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        opened = visualizer.create_window("pointmap", _WIDTH, _HEIGHT)
+        opened = visualizer.create_window("pointmap", WIDTH, HEIGHT)
     if not opened or "offscreen" in said.getvalue().lower():
         # A display without OpenGL: Open3D took its invisible context, whose loop never ends.
         visualizer.destroy_window()
         return False
     try:
-        _SceneWindow(visualizer, reconstruction)
+        _SceneWindow(visualizer, scene)
         logger.info("%s", _HELP)
         # Not visualizer.run(): that holds the interpreter, and with it Ctrl-C, until it ends.
         while visualizer.poll_events():

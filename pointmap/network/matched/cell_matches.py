@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pointmap.network.constants import constant
+from pointmap.network.tokens import Size
 
 CELL = 8
 """Side of a cell in pixels."""
@@ -27,7 +28,6 @@ FINE_CELL = 4
 """Side of a fine cell in pixels."""
 WINDOW = 5
 """Side, in fine cells, of the window that is searched around a coarse match."""
-Size = tuple[int, int]
 
 
 class CellMatches(NamedTuple):

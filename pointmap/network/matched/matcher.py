@@ -18,7 +18,6 @@ from pointmap.network.matched.cell_matches import (
     CELL,
     FINE_CELL,
     Comparison,
-    Size,
     Window,
     best_matches,
     cell_positions,
@@ -35,6 +34,7 @@ from pointmap.network.matched.pose_solver import (
 )
 from pointmap.network.matched.stem import COARSE_WIDTH, Features, MatchStem
 from pointmap.network.matched.verifier import Verifier
+from pointmap.network.tokens import Size
 
 USUAL_FOCAL = 0.85
 """Focal length around which that of two photos is sought, in long sides: a lens of 31 mm on 35 mm

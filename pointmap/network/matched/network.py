@@ -18,17 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from pointmap.network.config import MatchedConfig
-from pointmap.network.heads import NO_MAPS, DirectedPrediction, PhotoMaps, Prediction
+from pointmap.network.heads import DirectedPrediction, Prediction
 from pointmap.network.matched.cell_matches import Comparison, pinhole_rays, pixel_centres_torch
 from pointmap.network.matched.depth_bending import bent
 from pointmap.network.matched.depth_head import DepthHead
 from pointmap.network.matched.matcher import DETAIL, Matcher, Placement, Side, usual_focal
-from pointmap.network.siamese import (
-    PointmapNetwork,
-    Size,
-    decoder_blocks,
-    initialise_transformer,
-)
+from pointmap.network.siamese import PointmapNetwork, decoder_blocks, initialise_transformer
+from pointmap.network.tokens import NO_MAPS, PhotoMaps, PhotoTokens, Size
 
 
 class OwnFrames(NamedTuple):
@@ -61,58 +57,42 @@ class MatchedNetwork(PointmapNetwork):
         nn.init.zeros_(self.matcher.baseline.weight)
         nn.init.zeros_(self.matcher.baseline.bias)
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Return the tokens (B, N, C) of photos (B, 3, H, W), N patches row-major."""
+    def encode(self, images: Tensor) -> PhotoTokens:
+        """Return the tokens of photos (B, 3, H, W)."""
+        size = (images.shape[2], images.shape[3])
         features = self.matcher.features(images)
         patches = self.patch_embed(images) + self.matcher.to_tokens(features.coarse.flatten(2))
-        tokens = self._encoded(patches, (images.shape[2], images.shape[3]))
-        return torch.cat([tokens, self.matcher.descriptors(features, tokens)], dim=-1)
+        tokens = self._encoded(patches, size)
+        descriptors = self.matcher.descriptors(features, tokens)
+        return PhotoTokens(torch.cat([tokens, descriptors], dim=-1), size)
 
-    def compare(self, tokens1: Tensor, tokens2: Tensor, size1: Size, size2: Size) -> Comparison:
-        """Return how the cells of pairs of photos compare; arguments as for ``decode``."""
-        width = self.config.enc_embed_dim
-        return self.matcher.compare(tokens1[..., width:], tokens2[..., width:], size1, size2)
+    def compare(self, photos1: PhotoTokens, photos2: PhotoTokens) -> Comparison:
+        """Return how the cells of a batch of pairs of photos compare."""
+        cells1, cells2 = (
+            photos.values[..., self.config.enc_embed_dim :] for photos in (photos1, photos2)
+        )
+        return self.matcher.compare(cells1, cells2, photos1.size, photos2.size)
 
-    def photo_maps(self, tokens: Tensor, size: Size) -> PhotoMaps:
+    def photo_maps(self, photo: PhotoTokens) -> PhotoMaps:
         """Return no maps: nothing here depends on one photo alone."""
         return NO_MAPS
 
-    def decode(
-        self,
-        tokens1: Tensor,
-        tokens2: Tensor,
-        size1: Size,
-        size2: Size,
-        maps1: PhotoMaps = NO_MAPS,
-        maps2: PhotoMaps = NO_MAPS,
-    ) -> DirectedPrediction:
-        """Return the predictions of a batch of pairs from their tokens, see the base class."""
-        forth, _ = self.decode_both(tokens1, tokens2, size1, size2)
+    def decode(self, photos1: PhotoTokens, photos2: PhotoTokens) -> DirectedPrediction:
+        """Return the predictions of a batch of pairs, see the base class."""
+        forth, _ = self.decode_both(photos1, photos2)
         return forth
 
     def decode_both(
-        self,
-        tokens1: Tensor,
-        tokens2: Tensor,
-        size1: Size,
-        size2: Size,
-        maps1: PhotoMaps = NO_MAPS,
-        maps2: PhotoMaps = NO_MAPS,
+        self, photos1: PhotoTokens, photos2: PhotoTokens
     ) -> tuple[DirectedPrediction, DirectedPrediction]:
         """Return what ``decode`` says of pairs (1, 2) and of (2, 1), see the base class."""
-        compared = self.compare(tokens1, tokens2, size1, size2)
-        return self.decode_compared(tokens1, tokens2, size1, size2, compared)
+        return self.decode_compared(photos1, photos2, self.compare(photos1, photos2))
 
     def decode_compared(
-        self,
-        tokens1: Tensor,
-        tokens2: Tensor,
-        size1: Size,
-        size2: Size,
-        compared: Comparison,
+        self, photos1: PhotoTokens, photos2: PhotoTokens, compared: Comparison
     ) -> tuple[DirectedPrediction, DirectedPrediction]:
         """Return the same where ``compared``, what :meth:`compare` says of them, is known."""
-        one, two, placement = self.decode_own(tokens1, tokens2, size1, size2, compared)
+        one, two, placement = self.decode_own(photos1, photos2, compared)
         # One pass knows both photos in their own frames: that is all there is to decode.
         back = placement.inverse()
         two_there = replace(two, pts3d=placement.second_in_first(two.pts3d))
@@ -120,21 +100,17 @@ class MatchedNetwork(PointmapNetwork):
         return DirectedPrediction(one, two_there), DirectedPrediction(two, one_there)
 
     def decode_own(
-        self,
-        tokens1: Tensor,
-        tokens2: Tensor,
-        size1: Size,
-        size2: Size,
-        compared: Comparison,
+        self, photos1: PhotoTokens, photos2: PhotoTokens, compared: Comparison
     ) -> OwnFrames:
         """Return both photos' predictions in their own frames, and how they come together.
 
-        ``compared`` is what :meth:`compare` says of the same tokens; the rest as for ``decode``.
+        ``compared`` is what :meth:`compare` says of the same photos.
         """
+        size1, size2 = photos1.size, photos2.size
         width, dtype = self.config.enc_embed_dim, self.dec_norm.weight.dtype
         told = self.matcher.tell(compared, size1, size2)
         (own1, descriptors1), (own2, descriptors2) = (
-            tokens.tensor_split([width], dim=-1) for tokens in (tokens1, tokens2)
+            photos.values.tensor_split([width], dim=-1) for photos in (photos1, photos2)
         )
         grid1, grid2 = self._grid(size1), self._grid(size2)
         x1, x2 = self.decoder_embed(own1).to(dtype), self.decoder_embed(own2).to(dtype)

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from pointmap.network.constants import constant
 from pointmap.network.cpu.steady_layers import GroupNorm, PointwiseConv
-from pointmap.network.matched.cell_matches import CELL, CENTRE, Size, Window, cell_positions
+from pointmap.network.matched.cell_matches import CELL, CENTRE, Window, cell_positions
+from pointmap.network.tokens import Size
 
 # Distances, in cells, of the eight neighbours that a match is compared with.
 _RINGS = (1, 3)

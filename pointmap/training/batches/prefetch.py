@@ -10,6 +10,8 @@ from typing import Any
 from pointmap.training.batches.pairs import PairBatch
 from pointmap.training.batches.source import BatchSource
 
+_AHEAD = 3  # batches
+
 
 class Prefetched:
     """The batches of another source, a few ahead. Its state is that of the batch handed out last.
@@ -17,9 +19,8 @@ class Prefetched:
     An error in the other source is raised where its batch would have come.
     """
 
-    def __init__(self, source: BatchSource, *, ahead: int = 3) -> None:
-        self._source, self._ahead = source, ahead
-        self._state = source.state()
+    def __init__(self, source: BatchSource) -> None:
+        self._source, self._state = source, source.state()
 
     def state(self) -> dict[str, Any]:
         """Return what :meth:`load_state` needs to go on with the very next batch."""
@@ -31,9 +32,7 @@ class Prefetched:
         self._state = state
 
     def __iter__(self) -> Iterator[PairBatch]:
-        ready: queue.Queue[tuple[PairBatch, dict[str, Any]] | BaseException] = queue.Queue(
-            self._ahead
-        )
+        ready: queue.Queue[tuple[PairBatch, dict[str, Any]] | BaseException] = queue.Queue(_AHEAD)
         stop = threading.Event()
 
         def put(item: tuple[PairBatch, dict[str, Any]] | BaseException) -> None:

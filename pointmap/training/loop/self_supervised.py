@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -29,6 +29,8 @@ from pointmap.training.losses.photometric import (
 )
 
 _NEAREST = 1e-3
+# Of the updates, and of the pairs that a step learns from.
+_RANK, _PAIRS_PER_STEP = 16, 4
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,10 @@ def predict(
     target = torch.tensor([i for i, _ in pairs] + [j for _, j in pairs], device=images.device)
     reverse = torch.arange(2 * len(pairs), device=images.device).roll(len(pairs))
     source = target[reverse]
-    tokens = network.encode(images * 2 - 1)
-    size = (images.shape[2], images.shape[3])
-    first, second = network.decode(tokens[target], tokens[source], size, size)
+    photos = network.encode(images * 2 - 1)
+    first, second = network.decode(
+        replace(photos, values=photos.values[target]), replace(photos, values=photos.values[source])
+    )
     return DirectedPairs(
         target, source, reverse, first.pts3d, second.pts3d, first.conf, second.conf
     )
@@ -224,27 +227,23 @@ def learn_without_labels(
     pairs: Sequence[tuple[int, int]],
     *,
     steps: int,
-    intrinsics: Tensor | None = None,
-    options: SelfSupervision | None = None,
     learning_rate: float = 5e-4,
-    rank: int = 16,
-    pairs_per_step: int = 4,
     seed: int = 0,
 ) -> PointmapNetwork:
     """Return a copy of ``network`` with low-rank updates that explain the photos (T, 3, H, W).
 
-    ``pairs``: photos that overlap, for a video those a frame or two apart. Each step takes
-    ``pairs_per_step`` of them at random.
+    ``pairs``: photos that overlap, for a video those a frame or two apart. Each step takes a few of
+    them at random.
     """
     learner = copy.deepcopy(network).train()
-    parameters = add_low_rank(learner, rank=rank, seed=seed)
+    parameters = add_low_rank(learner, rank=_RANK, seed=seed)
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
-        chosen = torch.randperm(len(pairs), generator=generator)[:pairs_per_step].tolist()
+        chosen = torch.randperm(len(pairs), generator=generator)[:_PAIRS_PER_STEP].tolist()
         predicted = predict(learner, images, [pairs[k] for k in chosen])
-        loss = self_supervised_loss(predicted, images, intrinsics=intrinsics, options=options)
+        loss = self_supervised_loss(predicted, images)
         optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
         norm = nn.utils.clip_grad_norm_(parameters, 1.0)

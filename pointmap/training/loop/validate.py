@@ -16,8 +16,8 @@ from pointmap.metrics import auc_at, recall_at
 from pointmap.network import PointmapNetwork
 from pointmap.network.heads import DirectedPrediction
 from pointmap.training.batches.pairs import PairBatch
+from pointmap.training.loop.pair_loss import pair_loss
 from pointmap.training.loop.registration import register_frames
-from pointmap.training.loop.trainer import pair_loss
 
 
 @dataclass(frozen=True)

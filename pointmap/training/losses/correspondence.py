@@ -79,7 +79,7 @@ class Shares(NamedTuple):
 
 
 def cell_targets(points: Tensor, valid: Tensor, intrinsics: Tensor, depth: Tensor) -> Shares:
-    """Return where the N cells of the matcher lie among the other photo's.
+    """Return where the matcher's cells lie among the other photo's, (B, N, 4).
 
     Arguments as for :func:`patch_targets`.
     """
@@ -93,7 +93,7 @@ def cell_targets(points: Tensor, valid: Tensor, intrinsics: Tensor, depth: Tenso
 def window_targets(
     window: Window, points: Tensor, valid: Tensor, intrinsics: Tensor, depth: Tensor
 ) -> Shares:
-    """Return where the N cells lie among the 25 of the window around their coarse matches.
+    """Return where cells lie among the 25 of the window around their coarse matches, (B, N, 4).
 
     Places outside the window aren't seen. Arguments as for :func:`patch_targets`.
     """
@@ -168,7 +168,7 @@ def matching_loss(cells1: Tensor, cells2: Tensor, targets: Shares) -> Tensor:
 
 
 def window_loss(window: Window, targets: Shares) -> Tensor:
-    """Return the same for places in the window around coarse matches."""
+    """Return the cross-entropy, a scalar, of places in the window around coarse matches."""
     return _cross_entropy(window.scores, targets)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import os
@@ -119,10 +120,10 @@ def test_tokens_of_every_stage_are_the_reference_ones(stored: dict[str, Tensor])
     network = linear_network(stored)
     with torch.inference_mode():
         tokens = [network.encode(stored[f"images/img{n}_48x64"]) for n in (1, 2)]
-        layers = network.decode_tokens(tokens[0], tokens[1], (48, 64), (48, 64))
+        layers = network.decode_tokens(tokens[0], tokens[1])
     for side in (1, 2):
         assert len(layers[side - 1]) == LINEAR.dec_depth + 1
-        assert_same(tokens[side - 1], stored[f"linear/landscape/enc{side}"])
+        assert_same(tokens[side - 1].values, stored[f"linear/landscape/enc{side}"])
         for k in (1, 4):
             assert_same(layers[side - 1][k], stored[f"linear/landscape/dec{side}_layer{k}"])
 
@@ -231,14 +232,13 @@ def test_heads_answer_alike_with_and_without_gradients_and_photo_maps(
 ) -> None:
     network = build_network(config, DPT_GAINS)
     photos = torch.rand(2, 1, 3, 80, 112, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    size = (80, 112)
     plain = network(*photos)
     assert plain.view1.pts3d.requires_grad
     with torch.inference_mode():
-        tokens = network.encode(photos[0]), network.encode(photos[1])
-        maps = [network.photo_maps(x, size) for x in tokens]
-        assert all((x is None) == (config is LINEAR) for of_photo in maps for x in of_photo)
-        quick = network.decode(*tokens, size, size, *maps)
+        tokens = [network.encode(photo) for photo in photos]
+        told = [dataclasses.replace(photo, maps=network.photo_maps(photo)) for photo in tokens]
+        assert all((x is None) == (config is LINEAR) for photo in told for x in photo.maps)
+        quick = network.decode(*told)
     for a, b in zip(quick, plain, strict=True):
         assert_same(a.pts3d, b.pts3d.detach(), 1e-5)
         assert_same(a.conf, b.conf.detach(), 1e-5)

@@ -14,14 +14,11 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-import torch
 from PIL import Image
 from synthetic import shoot
-from tiny_network import tiny_config
+from tiny_network import write_tiny_network
 
-from pointmap.checkpoint import save_checkpoint
 from pointmap.errors import InputError
-from pointmap.network import DUSt3R
 from recon.batch.command import EXIT_SOME_FAILED, main
 from recon.batch.outcome import Outcome, read_outcome
 from recon.batch.processes import BatchFolder, Scenes
@@ -42,8 +39,7 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if shot is not None:
             Image.fromarray(shot.pixels).save(folder / "survey" / name / "a.png")
     (folder / "survey" / "broken" / "a.jpg").write_bytes(b"\xff\xd8\xff no photo")
-    torch.manual_seed(0)
-    save_checkpoint(DUSt3R(tiny_config(64)), folder / "tiny.safetensors", card={})
+    write_tiny_network(folder)
     return folder
 
 

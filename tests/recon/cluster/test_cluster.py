@@ -14,18 +14,14 @@ from typing import Any
 
 import psutil
 import pytest
-import torch
 from loopback_ray import ray
-from PIL import Image
-from synthetic import shoot
-from tiny_network import tiny_config
+from synthetic import save_photos, shoot
+from tiny_network import write_tiny_network
 from tiny_shards import few_textures, files_in, tiny_plan
 
 import pointmap
 import recon
-from pointmap.checkpoint import save_checkpoint
 from pointmap.errors import InputError
-from pointmap.network import DUSt3R
 from pointmap.training.generate import write_shards
 from recon.cluster.connect import pieces_on
 from recon.cluster.generate import write_by_pieces
@@ -75,11 +71,8 @@ def nodes() -> Iterator[TwoNodes]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cluster")
-    (folder / "photos").mkdir()
-    for n, shot in enumerate(shoot(3, width=256, height=192, span_deg=16)):
-        Image.fromarray(shot.pixels).save(folder / "photos" / f"{n}.png")
-    torch.manual_seed(0)
-    save_checkpoint(DUSt3R(tiny_config(64)), folder / "tiny.safetensors", card={})
+    save_photos(shoot(3, width=256, height=192, span_deg=16), folder / "photos")
+    write_tiny_network(folder)
     return folder
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recon.depth_models.table import KNOWN_MODELS, known_model
+from recon.depth_models.table import KNOWN_MODELS
 from recon.pretrained.licences import may_be_sold
+from recon.pretrained.repository import known_repository
 
 PAGE = Path(__file__).parents[3] / "docs/how-to/depth-models.md"
 
@@ -19,8 +20,11 @@ def test_the_page_has_every_model_as_it_is_here() -> None:
 
 
 def test_models_are_known_by_name_and_by_id() -> None:
-    assert known_model("ZoeDepth") is known_model("Intel/zoedepth-nyu-kitti") is not None
-    assert known_model("somebody/some-model") is None
+    by_name, by_id = (
+        known_repository(name, KNOWN_MODELS) for name in ("ZoeDepth", "Intel/zoedepth-nyu-kitti")
+    )
+    assert by_name is by_id is not None
+    assert known_repository("somebody/some-model", KNOWN_MODELS) is None
 
 
 def test_licences_that_forbid_sale_are_told_from_others() -> None:

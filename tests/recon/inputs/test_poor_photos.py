@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from synthetic import shoot
+from synthetic import save_photos, shoot
 
 from recon.inputs import read_inputs
 from recon.inputs.poor_photos import looked_at
@@ -50,7 +50,6 @@ def test_of_a_picture_in_a_frame_the_middle_is_known(tmp_path: Path) -> None:
 
 
 def test_smooth_things_are_not_blurred(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for number, shot in enumerate(shoot(3, width=160, height=120, wavelength=1.0)):
-        Image.fromarray(shot.pixels).save(tmp_path / f"{number}.png")
+    save_photos(shoot(3, width=160, height=120, wavelength=1.0), tmp_path)
     looked_at(read_inputs([tmp_path]))
     assert not caplog.messages

@@ -9,13 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from room_folder import room_shots, save_photo, true_scene
-from tiny_network import tiny_config
+from room_folder import room_shots, true_scene
+from synthetic import save_photo
+from tiny_network import write_tiny_network
 
-from pointmap.checkpoint import save_checkpoint
 from pointmap.errors import InputError
-from pointmap.network import DUSt3R
 from recon.cli import main
 from recon.inputs import open_usable
 from recon.localise.extension import extended
@@ -33,8 +31,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scene = true_scene([*old, SHOTS[UNPLACED]], folder / "photos", unplaced={4}, units="metres")
     save_scene(scene, folder / "scene")
     save_photo(SHOTS[NEW], folder / "new" / "0.png")
-    torch.manual_seed(0)
-    save_checkpoint(DUSt3R(tiny_config(64)), folder / "tiny.safetensors", card={})
+    write_tiny_network(folder)
     return folder
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from room_folder import HEIGHT, WAVELENGTH, WIDTH, room_shots, save_photo, true_scene
-from synthetic import Plane, Shot, look_at, render, shoot
+from room_folder import HEIGHT, WAVELENGTH, WIDTH, room_shots, true_scene
+from synthetic import Plane, Shot, look_at, render, save_photo, shoot
 
 from pointmap.camera import (
     Array,

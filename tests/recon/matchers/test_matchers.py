@@ -87,8 +87,9 @@ def test_names_that_are_not_known_and_a_missing_library_are_said(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert load_matcher("sift", device=CPU) is None
-    with pytest.raises(InputError, match=r"--matcher surf is not known; give auto, sift, one of"):
-        load_matcher("surf", device=CPU)
+    for name in ("surf", "~nosuchuser"):
+        with pytest.raises(InputError, match=rf"--matcher {name}: neither .* one of auto, sift, "):
+            load_matcher(name, device=CPU)
     monkeypatch.setattr("recon.matchers.kornia_matchers.version", lambda name: "0.7.4")
     random_weights("xfeat", cache)
     assert load_matcher("auto", device=CPU) is None

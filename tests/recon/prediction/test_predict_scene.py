@@ -15,7 +15,7 @@ from PIL import Image
 from tiny_network import tiny_config
 
 from pointmap.images import open_photos
-from pointmap.network import DUSt3R
+from pointmap.network import DUSt3R, PhotoTokens
 from recon.inputs import Inputs
 from recon.inputs.known_cameras import KnownCameras
 from recon.prediction.network_pairs import SURE_MATCHES, network_pairs
@@ -71,7 +71,7 @@ def test_few_photos_are_in_work_at_once(inputs: Inputs, monkeypatch: pytest.Monk
     encoded: list[int] = []
     encode = inputs.network.encode
 
-    def counted(images: torch.Tensor) -> torch.Tensor:
+    def counted(images: torch.Tensor) -> PhotoTokens:
         encoded.append(len(images))
         return encode(images)
 

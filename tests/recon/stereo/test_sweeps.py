@@ -9,24 +9,17 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from balls_before_a_wall import photo
 from synthetic import Shot, shoot
 
 from pointmap.compiled import compiled
 from recon.stage_results import DepthMap
 from recon.stereo import compiled_sweep, plane_sweep, refine_depths, torch_sweep
 from recon.stereo.loops.paths import least_energy
-from recon.stereo.photo import Photo2D, Votes
+from recon.stereo.photo import Votes
 from recon.stereo.view import StereoView
 
 BOTH = pytest.mark.parametrize("sweep", [compiled_sweep, torch_sweep])
-
-
-def photo(shot: Shot) -> Photo2D:
-    return Photo2D(
-        torch.from_numpy(shot.pixels.mean(-1).astype(np.float32) / 255),
-        torch.from_numpy(shot.intrinsics),
-        torch.from_numpy(shot.cam_to_world),
-    )
 
 
 @pytest.fixture(scope="module")

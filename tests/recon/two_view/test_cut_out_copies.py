@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
-from synthetic import Shot, shoot
+from synthetic import Shot, save_photo, shoot
 
 from recon.inputs import read_inputs
 from recon.prediction.view_graph import ViewGraphOptions
@@ -46,7 +46,7 @@ def left(folder: Path) -> list[str]:
 
 def write(folder: Path, shots: list[Shot]) -> None:
     for k, shot in enumerate(shots):
-        Image.fromarray(shot.pixels).save(folder / f"IMG_{k}.jpg", quality=93)
+        save_photo(shot, folder / f"IMG_{k}.jpg", quality=93)
 
 
 def test_edited_copies_are_left_out_by_name(

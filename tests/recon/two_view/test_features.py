@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from synthetic import Shot, shoot
+from synthetic import Shot, save_photo, shoot
 from two_views import photo, predict
 
 from benchmarks.pointmap_matches import match_pointmaps, reciprocal_neighbours
@@ -159,7 +158,7 @@ def test_reciprocal_neighbours_equal_the_stored_reference():
 def test_a_photo_has_the_strongest_of_its_key_points_at_most(
     shots: list[Shot], tmp_path: Path
 ) -> None:
-    Image.fromarray(shots[0].pixels).save(tmp_path / "0.png")
+    save_photo(shots[0], tmp_path / "0.png")
     inputs = read_inputs([tmp_path])
     every, some = find_features(inputs)[0], find_features(inputs, limit=50)[0]
     # OpenCV keeps all that are as strong as the last.
@@ -170,7 +169,7 @@ def test_a_photo_has_the_strongest_of_its_key_points_at_most(
 def test_key_points_of_a_smaller_picture_are_at_the_same_places_and_less_sure(
     shots: list[Shot], tmp_path: Path
 ) -> None:
-    Image.fromarray(shots[0].pixels).save(tmp_path / "0.png")
+    save_photo(shots[0], tmp_path / "0.png")
     inputs = read_inputs([tmp_path])
     whole, half = find_features(inputs)[0], find_features(inputs, long_side=160)[0]
     assert half.sigma_px == pytest.approx(2 * whole.sigma_px)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from synthetic import Shot, shoot
+from synthetic import Shot, save_photo, save_photos, shoot
 from tiny_network import tiny_config
 from two_views import photo, predict, rotation
 
@@ -164,9 +164,7 @@ def test_joined_matches_come_once(features):
 
 
 def _saved(shots: list[Shot], folder) -> list[Photo]:
-    for k, shot in enumerate(shots):
-        Image.fromarray(shot.pixels).save(folder / f"{k}.png")
-    return open_photos(sorted(folder.iterdir()))[0]
+    return open_photos(save_photos(shots, folder))[0]
 
 
 def test_second_look_relates_photos_that_the_first_did_not(tmp_path):
@@ -206,7 +204,7 @@ def test_second_look_at_photos_of_different_places_changes_nothing(tmp_path):
     rng = np.random.default_rng(1)
     turned = np.ascontiguousarray(np.rot90(shots[1].pixels, 2)[:, ::-1])
     noisy = np.clip(turned + rng.normal(0, 4, turned.shape), 0, 255).astype(np.uint8)
-    Image.fromarray(shots[0].pixels).save(tmp_path / "0.png")
+    save_photo(shots[0], tmp_path / "0.png")
     Image.fromarray(noisy).save(tmp_path / "1.png")
     photos = open_photos(sorted(tmp_path.iterdir()))[0]
     coarse = [magnified_features(found) for found in photos]

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
-from synthetic import Shot, shoot, visible
+from synthetic import Shot, save_photos, shoot, visible
 from tiny_network import tiny_config
 
 from pointmap.camera import pixel_rays, transform_points
@@ -65,10 +64,7 @@ def shots() -> list[Shot]:
 
 @pytest.fixture
 def inputs(shots: list[Shot], tmp_path: Path) -> Inputs:
-    paths = [tmp_path / f"{k}.png" for k in range(3)]
-    for path, shot in zip(paths, shots, strict=True):
-        Image.fromarray(shot.pixels).save(path)
-    photos, _ = open_photos(paths)
+    photos, _ = open_photos(save_photos(shots, tmp_path))
     known = load_known_cameras(None, photos)
     network = DUSt3R(tiny_config(64))
     work = Work(tmp_path / "work")

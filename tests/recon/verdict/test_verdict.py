@@ -17,9 +17,9 @@ from alignment_scenes import (
     arc_scene,
     evidence,
     evidence_of,
-    look_at,
     pose_errors_deg,
 )
+from synthetic import look_at
 
 from pointmap.camera import (
     Array,

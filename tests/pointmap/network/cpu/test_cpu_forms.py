@@ -100,7 +100,7 @@ def test_a_dpt_head_of_quick_forms_is_the_plain_one(finest_is_known: bool) -> No
         enc_embed_dim=8, enc_num_heads=1, dec_embed_dim=8, dec_num_heads=1, dec_depth=4,
         head_type="dpt", feature_dim=128, layer_dims=(8, 8, 8, 8),
     )  # fmt: skip
-    head, size = Dpt(config, channels=4), (48, 80)
+    head, size = Dpt(config), (48, 80)
     tokens = [torch.randn(3, 15, 8) for _ in range(5)]
     plain = head(tokens, size)
     assert plain.requires_grad

@@ -155,11 +155,11 @@ def test_the_window_lies_around_the_coarse_match_and_inside_the_photo() -> None:
     photos = torch.rand(2, 1, 3, *SIZE) * 2 - 1
     with torch.no_grad():
         first, second = (network.encode(photo) for photo in photos)
-        compared = network.compare(first, second, SIZE, SIZE)
+        compared = network.compare(first, second)
         for window in (compared.window1, compared.window2):
             assert torch.equal(window.corner[0], _corner(window.coarse.positions[0]))
         # The same photo: every fine cell is most like itself.
-        same = network.compare(first, first, SIZE, SIZE).window1
+        same = network.compare(first, first).window1
     best = same.scores.argmax(-1)
     fine = same.corner + torch.stack([best % WINDOW, best // WINDOW], dim=-1)
     right = same.coarse.positions.isclose(cell_positions(SIZE, torch.device("cpu")), atol=3).all(-1)
@@ -202,7 +202,7 @@ def test_a_shifted_photo_is_matched_where_it_went() -> None:
     network = matcher_network()
     with torch.no_grad():
         tokens = network.encode(first), network.encode(second)
-        found = network.compare(*tokens, SIZE, SIZE).window1.coarse
+        found = network.compare(*tokens).window1.coarse
     here = cell_positions(SIZE, torch.device("cpu"))
     # Far enough from the sides that the convolutions saw nothing of them.
     middle = (here[:, 0] > 40) & (here[:, 0] < 56) & (here[:, 1] > 20) & (here[:, 1] < 28)
@@ -217,7 +217,7 @@ def test_photos_of_two_sizes_are_told_the_same_matches_from_either_side() -> Non
     photos = torch.rand(1, 3, *SIZE) * 2 - 1, torch.rand(1, 3, *other) * 2 - 1
     network = matcher_network()
     with torch.no_grad():
-        cells = [network.encode(photo)[..., CONFIG.enc_embed_dim :] for photo in photos]
+        cells = [network.encode(photo).values[..., CONFIG.enc_embed_dim :] for photo in photos]
         compared = network.matcher.compare(cells[0], cells[1], SIZE, other)
         told = network.matcher.tell(compared, SIZE, other)
         back = network.matcher.compare(cells[1], cells[0], other, SIZE)
@@ -359,9 +359,9 @@ def test_points_lie_on_the_rays_of_a_pinhole_of_the_told_length() -> None:
     x, y = torch.meshgrid(torch.arange(64) + 0.5 - 32, torch.arange(48) + 0.5 - 24, indexing="xy")
     with torch.no_grad():
         tokens = [network.encode(photo) for photo in photos]
-        compared = network.compare(*tokens, SIZE, SIZE)
+        compared = network.compare(*tokens)
         told = network.matcher.tell(compared, SIZE, SIZE)
-        points = network.decode_own(*tokens, SIZE, SIZE, compared).view1.pts3d[0]
+        points = network.decode_own(*tokens, compared).view1.pts3d[0]
     focal, z = 64 * USUAL_FOCAL * float(told.focal), points[..., 2]
     assert float(z.min()) > 0
     assert torch.allclose(points[..., 0], z * x / focal, rtol=1e-4)
@@ -374,7 +374,7 @@ def test_detail_lies_where_its_cells_are() -> None:
     unused, cells = torch.zeros(1), torch.arange(48.0).view(1, 6, 8, 1)
     side = Side(unused, cells.expand(-1, -1, -1, 12), unused, unused, unused)
     with torch.no_grad():
-        tokens = network.encode(photo)
+        tokens = network.encode(photo).values
         detail = network.matcher.detail(tokens[..., CONFIG.enc_embed_dim :], side, SIZE)
         fine = torch.nn.functional.normalize(network.matcher.stem(photo).fine, dim=1)
     assert torch.allclose(detail[:, :32], fine, atol=1e-5)
@@ -390,11 +390,9 @@ def test_both_orders_of_a_pair_say_the_same() -> None:
     first, second = wide[..., :-16] * 2 - 1, wide[..., 16:] * 2 - 1
     with torch.no_grad():
         tokens = network.encode(first), network.encode(second)
-        own1, own2, forth = network.decode_own(
-            *tokens, SIZE, SIZE, network.compare(*tokens, SIZE, SIZE)
-        )
-        placed, back = network.decode_both(*tokens, SIZE, SIZE)
-        other_way = network.decode(tokens[1], tokens[0], SIZE, SIZE)
+        own1, own2, forth = network.decode_own(*tokens, network.compare(*tokens))
+        placed, back = network.decode_both(*tokens)
+        other_way = network.decode(tokens[1], tokens[0])
     for one, other in zip(back, other_way, strict=True):
         assert torch.allclose(one.pts3d, other.pts3d, rtol=1e-3, atol=1e-3)
         assert torch.allclose(one.conf, other.conf, rtol=1e-3)
@@ -407,11 +405,11 @@ def test_the_decoder_hears_of_matches_and_teaches_the_descriptors_nothing() -> N
     network = matcher_network()
     photos = torch.rand(2, 1, 3, *SIZE, generator=torch.Generator().manual_seed(3)) * 2 - 1
     tokens = [network.encode(photo) for photo in photos]
-    first, _ = network.decode(tokens[0], tokens[1], SIZE, SIZE)
+    first, _ = network.decode(tokens[0], tokens[1])
     first.pts3d.sum().backward(retain_graph=True)
     assert not network.matcher.describe.weight.grad.any()
     assert network.matcher.embed[0].weight.grad is not None
-    compared = network.compare(tokens[0], tokens[1], SIZE, SIZE)
+    compared = network.compare(tokens[0], tokens[1])
     (compared.cells1 @ compared.cells2.mT).logsumexp(-1).sum().backward()
     assert float(network.matcher.describe.weight.grad.abs().sum()) > 0
 
@@ -423,7 +421,7 @@ def test_a_matcher_survives_the_checkpoint(tmp_path: Path) -> None:
     assert again.config == CONFIG
     photos = torch.rand(2, 1, 3, *SIZE, generator=torch.Generator().manual_seed(4)) * 2 - 1
     with torch.no_grad():
-        expected, found = (net.encode(photos[0]).numpy() for net in (network, again))
+        expected, found = (net.encode(photos[0]).values.numpy() for net in (network, again))
     # Stored in half precision.
     np.testing.assert_allclose(found, expected, atol=0.02)
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
-from synthetic import Shot, look_at, render
-from tiny_network import tiny_config
+from synthetic import Shot, look_at, render, save_photos
+from tiny_network import tiny_config, write_tiny_network
 from torch import Tensor
 from torch.nn import functional as F
 
 from pointmap.camera import pinhole
-from pointmap.checkpoint import load_network, save_checkpoint
+from pointmap.checkpoint import load_network
 from pointmap.network import DUSt3R
 from pointmap.training.batches.pairs import unproject_torch
 from pointmap.training.from_photos import main
@@ -205,19 +205,14 @@ def test_a_network_takes_steps_on_photos_alone_and_keeps_its_form(shots: list[Sh
 def test_the_command_writes_a_checkpoint_from_photos_and_names_what_it_cannot_use(
     shots: list[Shot], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    torch.manual_seed(0)
-    tiny = DUSt3R(tiny_config(64))
-    save_checkpoint(tiny, tmp_path / "start.safetensors", card={})
     photos_folder = tmp_path / "photos"
-    photos_folder.mkdir()
-    for n, shot in enumerate(shots):
-        Image.fromarray(shot.pixels).save(photos_folder / f"{n}.png")
-    out, start = tmp_path / "learnt.safetensors", str(tmp_path / "start.safetensors")
+    save_photos(shots, photos_folder)
+    out, start = tmp_path / "learnt.safetensors", str(write_tiny_network(tmp_path))
     options = ["--out", str(out), "--weights", start, "--steps", "2", "--device", "cpu"]
     assert main([str(photos_folder), *options]) == 0
     with safe_open(out, "pt") as file:
         assert json.loads(file.metadata()["card"])["steps"] == 2
-    assert load_network(out).config == tiny.config
+    assert load_network(out).config == tiny_config(64)
     assert main([str(photos_folder / "0.png"), *options]) == 2
     assert "at least 2" in capsys.readouterr().err
     Image.fromarray(shots[0].pixels[:, :12].repeat(3, axis=1)).save(photos_folder / "9.png")

@@ -15,12 +15,13 @@ import torch
 from tiny_network import tiny_config, tiny_matched_config
 
 from pointmap.errors import InputError
-from pointmap.network import DUSt3R, NetworkConfig, Prediction
+from pointmap.network import DUSt3R, NetworkConfig, PhotoTokens, Prediction
 from pointmap.network.matched.matcher import USUAL_FOCAL
 from pointmap.training.batches.pairs import PairBatch, unproject_torch
 from pointmap.training.batches.prefetch import Prefetched
 from pointmap.training.loop.distributed import join_world
-from pointmap.training.loop.trainer import Trainer, TrainOptions, pair_loss
+from pointmap.training.loop.pair_loss import pair_loss
+from pointmap.training.loop.trainer import Trainer, TrainOptions
 from pointmap.training.loop.validate import validate, write_sheet
 
 SIZE = 32
@@ -258,10 +259,10 @@ def test_exact_predictions_cost_nothing_in_either_direction() -> None:
     batch = Walls().batch()
 
     class Oracle(torch.nn.Module):
-        def encode(self, images: torch.Tensor) -> torch.Tensor:
-            return images
+        def encode(self, images: torch.Tensor) -> PhotoTokens:
+            return PhotoTokens(images, (images.shape[2], images.shape[3]))
 
-        def decode_both(self, tokens1: object, tokens2: object, *sizes: object) -> Any:
+        def decode_both(self, photos1: object, photos2: object) -> Any:
             back = torch.tensor([0.5, 0.0, 0.0])
             # Direction (2, 1): view 2 in its own frame, view 1 half a unit to the left of it.
             own2, moved1 = batch.points2 - back, batch.points1 - back
