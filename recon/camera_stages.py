@@ -303,7 +303,7 @@ def _as_stated(matched: Matched, found: Solved, options: Options) -> Solved:
     inputs, (evidence, alignment) = matched.inputs, found
     lens = LensModel(k1=options.lens != "pinhole")
     stated = inputs.work.once(
-        content_key("stated focals", 1, *found, options.align, options.seed, lens),
+        content_key("stated focals", 2, *found, options.align, options.seed, lens),
         lambda: _without_priors(
             as_stated(
                 inputs.photos,
