@@ -235,7 +235,7 @@ def solved_with_lenses(
         # Maps have held the cameras, and with other lenses would have to once more.
         return found
     with run.stage(f"Choosing lenses{place}"):
-        found = _as_stated(matched, found, options)
+        as_solved, found = found, _as_stated(matched, found, options)
         evidence, alignment = found
         always = options.lens == "fisheye"
         if always or options.lens == "auto":
@@ -261,7 +261,8 @@ def solved_with_lenses(
                 return _with_priors(bent, evidence)
         if options.lens == "pinhole":
             return found
-        cut_out = options.lens == "auto"
+        # Matches that don't tell a focal length tell each photo's own centre even less.
+        cut_out = options.lens == "auto" and found is as_solved
         chosen = inputs.work.once(
             content_key("lenses", 11, *found, options.align, options.seed, cut_out),
             lambda: solved_lenses(
