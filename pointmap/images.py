@@ -119,9 +119,8 @@ class ResizedPhoto:
     """The whole photo at another size: ``pixels`` (h, w, 3) uint8 RGB.
 
     ``usable`` (h, w): which pixels count, None where all do. Over those that are masked or
-    transparent, ``pixels`` continue the colours of the others. ``picture``: between
-    which rows and columns (top, bottom, left, right) the picture is, if bars of one colour are
-    around it.
+    transparent, ``pixels`` continue the colours of the others. ``picture``: between which rows and
+    columns (top, bottom, left, right) the picture is, if bars of one colour are around it.
     """
 
     photo: Photo

@@ -1,5 +1,5 @@
-"""One look at each photo before the work: those that show little are named, which nobody could save
-by it, and of pictures in a frame the middle is found.
+"""One look at each photo before the work: those that show too little to be of use are named, and of
+pictures in a frame the middle is found.
 """
 
 from __future__ import annotations
