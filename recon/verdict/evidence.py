@@ -32,6 +32,9 @@ _CONTRADICTS = 0.5
 _FITTING = 2.0
 # Of more photos some stand for all where every pair is looked at.
 _MANY = 200
+# Photos of other shapes (long over short side, to a hundredth) are other cameras', of which some
+# have lenses this many times as long (logarithm) as one camera's zooms differ by.
+_SHAPE, _OTHER_CAMERAS = 0.01, np.log(2)
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,10 @@ class SceneEvidence:
     contradict how two groups of photos stand to each other than twice those that fit it;
     ``second_motion``: matches of few photos that agree on another motion than the cameras', as a
     share of those that fit these; ``focal_spread``: how many times as long as the shortest focal
-    length the longest is (natural logarithm), of photos whose files tell none; ``parallax_deg``:
-    how far apart the median pair of cameras is, seen from the points; ``moves``: cameras stand
-    apart; ``turn_deg``: how far photos turn.
+    length the longest is (natural logarithm), of photos whose files tell none, and of one shape, or
+    of all, half as many times, where that is more; ``parallax_deg``: how far apart the median pair
+    of cameras is, seen from the points; ``moves``: cameras stand apart; ``turn_deg``: how far
+    photos turn.
 
     Of each photo (N,), NaN where it sees nothing: ``photo_explained``, ``photo_rotation_deg``,
     ``photo_direction_deg`` and ``photo_shift_deg``; and whether it was ``placed``.
@@ -131,13 +135,20 @@ def _divided(fits: PairFits, count: int) -> float:
 
 
 def _focal_spread(photos: Sequence[Photo], alignment: Alignment) -> float:
-    """Return the logarithm of how far focal lengths, in long sides, are apart that no file told."""
-    logarithms = [
-        np.log(alignment.intrinsics[k, 0, 0] / max(photo.width, photo.height))
-        for k, photo in enumerate(photos)
-        if alignment.cam_to_world[k] is not None and photo.exif_focal_px is None
-    ]
-    return float(np.ptp(logarithms)) if logarithms else 0.0
+    """Return the logarithm of how far focal lengths, in long sides, are apart that no file told.
+
+    Of photos of one shape, or of all less what cameras of several kinds differ by.
+    """
+    by_shape: dict[int, list[float]] = {}
+    for k, photo in enumerate(photos):
+        if alignment.cam_to_world[k] is not None and photo.exif_focal_px is None:
+            long, short = max(photo.width, photo.height), min(photo.width, photo.height)
+            logarithm = float(np.log(alignment.intrinsics[k, 0, 0] / long))
+            by_shape.setdefault(round(long / short / _SHAPE), []).append(logarithm)
+    if not by_shape:
+        return 0.0
+    of_one = max(np.ptp(own) for own in by_shape.values())
+    return float(max(of_one, np.ptp(np.concatenate([*by_shape.values()])) - _OTHER_CAMERAS))
 
 
 def _parallax_deg(alignment: Alignment) -> float:

@@ -210,6 +210,9 @@ def test_zooms_far_apart_that_no_file_tells_of_speak_against_a_scene(right: Alig
     # Another size of the same picture is no zoom.
     half = replace(PHOTOS[1], width=WIDTH // 2, height=HEIGHT // 2)
     assert spread(0.5, [PHOTOS[0], half, *PHOTOS[2:]]) == pytest.approx(0)
+    # Another shape is another camera, whose lens may be longer, too.
+    wide = replace(PHOTOS[1], height=HEIGHT // 2)
+    assert spread(3.0, [PHOTOS[0], wide, *PHOTOS[2:]]) == pytest.approx(np.log(1.5))
     evidence = replace(scene_evidence(PHOTOS, right), error_deg=1.0, shift_deg=1.0, left=0.9)
     one, usual, far = (
         verdict_of(replace(evidence, focal_spread=np.log(times)), [""] * COUNT)
