@@ -130,7 +130,8 @@ class Options:
     """Long side, in pixels, at which key points are looked for. Photos that are smaller keep their
     size."""
     features: int = FEATURES
-    """How many key points of each photo are matched, those of the strongest response."""
+    """How many key points of each photo are matched, those of the highest contrast and the
+    largest size."""
     partners: int | None = None
     """With how many photos that match it the network looks at each photo, for its depth and where
     features leave a question. None: three of up to 20 photos, one of more."""
