@@ -30,8 +30,8 @@ from recon.options import Options
 from recon.prediction.network_pairs import network_pairs
 from recon.prediction.predict_scene import predict_scene
 from recon.stage_results import CONFIRMED, DepthMap, PhotoPrior
-from recon.two_view.features import find_features
-from recon.two_view.gather_evidence import gather_evidence
+from recon.two_view.find_features import find_features
+from recon.two_view.gather_evidence import Matched, gather_evidence
 from recon.two_view.match_photos import match_photos
 
 COLUMNS = (
@@ -79,12 +79,12 @@ class AdaptationResult:
 
 def run_scene(folder: Path, *, seconds: float) -> AdaptationResult:
     """Reconstruct, adapt, reconstruct the depth again, and compare."""
-    options = Options()
-    inputs = read_inputs([folder / "images"], device="cpu")
+    options = Options(device="cpu", matcher="sift")
+    inputs = read_inputs([folder / "images"], options)
     features = find_features(inputs)
     matches = match_photos(inputs, features, options.graph)
     seen = predict_scene(inputs, network_pairs(inputs, matches))
-    evidence = gather_evidence(inputs, features, matches, seen, options.focal)
+    evidence = gather_evidence(Matched(inputs, features, matches, seen), options.focal)
     alignment = align_scene(inputs, features, evidence, options.align)
     dense = dense_depths(
         inputs,

@@ -30,8 +30,8 @@ from recon.prediction.network_pairs import network_pairs
 from recon.prediction.predict_scene import predict_scene
 from recon.stage_results import PairMatches, PhotoFeatures
 from recon.two_view.epipolar import sampson_px
-from recon.two_view.features import find_features
-from recon.two_view.gather_evidence import gather_evidence
+from recon.two_view.find_features import find_features
+from recon.two_view.gather_evidence import Matched, gather_evidence
 from recon.two_view.learned_matching import match_by_model
 from recon.two_view.match_photos import match_photos
 from recon.verdict.judge import judge
@@ -65,16 +65,17 @@ class Scores:
 
 def score(scene: Path, count: int, matcher: str, work: Work) -> Scores:
     """Find the cameras of a few photos of a scene, and score them."""
-    options, truth = Options(device="cpu"), read_truth(scene / "cameras.json")
+    options = Options(device="cpu", matcher=matcher)
+    truth = read_truth(scene / "cameras.json")
     paths = spaced(find_photos([scene / "images"]), count)
-    inputs = read_inputs(paths, device="cpu", matcher=matcher, work=work)
+    inputs = read_inputs(paths, options, work=work)
     features: Sequence[PhotoFeatures] = find_features(inputs)
     sift = matches = match_photos(inputs, features, options.graph)
     start = time.process_time()
     matches, features = match_by_model(inputs, features, sift, always=matcher != "auto")
     seconds = time.process_time() - start
     seen = predict_scene(inputs, network_pairs(inputs, matches))
-    evidence = gather_evidence(inputs, features, matches, seen, options.focal)
+    evidence = gather_evidence(Matched(inputs, features, matches, seen), options.focal)
     found = align_scene(inputs, features, evidence, options.align)
     names = [photo.name for photo in inputs.photos]
     cameras = [truth.cameras[name] for name in names]

@@ -28,7 +28,7 @@ from benchmarks.verdict_fit import DOUBTFUL, Judged, Rates, fitted, held_out
 from pointmap.camera import Array
 from pointmap.decoding import open_picture
 from recon.alignment.compared_pictures import compare_pictures
-from recon.camera_stages import Matched, solved_cameras, solved_with_lenses, solved_with_zooms
+from recon.camera_stages import solved_cameras, solved_with_lenses, solved_with_zooms
 from recon.evaluation.poses import relative_pose_errors
 from recon.evaluation.scene import read_truth
 from recon.evaluation.tables import markdown
@@ -37,7 +37,8 @@ from recon.options import Options
 from recon.prediction.network_pairs import network_pairs
 from recon.prediction.predict_scene import predict_scene
 from recon.progress import Run
-from recon.two_view.features import find_features
+from recon.two_view.find_features import find_features
+from recon.two_view.gather_evidence import Matched
 from recon.two_view.match_photos import match_photos
 from recon.verdict.evidence import scene_evidence
 from recon.verdict.judge import loosely_held, show_two_places
@@ -104,8 +105,8 @@ def _changed(
 
 def _judged(source: str, kind: str, files: Sequence[Path], poses: Sequence[Array]) -> Judged | None:
     """Return two photos as the program solves them, None where it does not place both."""
-    options, run = Options(), Run(None)
-    inputs = read_inputs(files, device="cpu")
+    options, run = Options(device="cpu", matcher="sift"), Run(None)
+    inputs = read_inputs(files, options)
     features = find_features(inputs, limit=options.features, long_side=options.feature_size)
     matches = match_photos(inputs, features, options.graph)
     seen = predict_scene(inputs, network_pairs(inputs, matches))

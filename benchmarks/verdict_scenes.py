@@ -20,7 +20,7 @@ from recon.evaluation.scene import read_truth
 from recon.inputs import read_inputs
 from recon.options import Options
 from recon.stage_results import Alignment, Focals, PairEvidence, PairMatches
-from recon.two_view.features import find_features
+from recon.two_view.find_features import find_features
 from recon.two_view.focal_lengths import FocalOptions, solve_focals
 from recon.two_view.match_photos import match_photos
 from recon.two_view.relative_pose import verify_pair
@@ -48,7 +48,7 @@ def matched(folder: Path, cache: Path) -> Matched:
             found: Matched = pickle.load(file)
             return found
     truth = read_truth(folder / "cameras.json")
-    inputs = read_inputs([folder / "images"], device="cpu")
+    inputs = read_inputs([folder / "images"], Options(device="cpu", matcher="sift"))
     known = [k for k, photo in enumerate(inputs.photos) if photo.name in truth.cameras]
     if len(known) < len(inputs.photos):
         raise InputError(f"{folder} has photos without a true camera")

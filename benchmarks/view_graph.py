@@ -23,9 +23,10 @@ from pointmap.inference import encode_photos
 from recon.evaluation.scene import SceneTruth, read_depth_truth, read_truth
 from recon.evaluation.tables import markdown
 from recon.inputs import Inputs, read_inputs
+from recon.options import Options
 from recon.prediction.view_graph import Pair, ViewGraphOptions, build_view_graph
 from recon.stage_results import PhotoFeatures
-from recon.two_view.features import find_features
+from recon.two_view.find_features import find_features
 from recon.two_view.match_photos import match_photos
 from recon.two_view.photo_descriptors import photo_descriptors
 
@@ -82,7 +83,7 @@ def true_overlaps(truth: SceneTruth, names: Sequence[str]) -> Array:
 
 def run_scene(folder: Path, options: ViewGraphOptions) -> list[PairsResult]:
     """Return what each way to choose pairs finds."""
-    inputs = read_inputs([folder / "images"], device="cpu")
+    inputs = read_inputs([folder / "images"], Options(device="cpu", matcher="sift"))
     names = [photo.name for photo in inputs.photos]
     overlap = true_overlaps(read_truth(folder / "cameras.json", folder / "depth"), names)
     upper = np.triu(np.ones_like(overlap, bool), 1)

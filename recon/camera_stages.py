@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from pointmap.errors import number_of, some_of
@@ -18,49 +18,26 @@ from recon.alignment.solved_lenses import solved_lenses
 from recon.alignment.stated_focals import as_stated
 from recon.alignment.with_depth_maps import with_depth_maps
 from recon.alignment.zooms import Zooms, cameras_by_zoom, with_zooms
-from recon.inputs import Inputs
 from recon.localise.squeezed_photos import odd_shapes, squeezed_photos
 from recon.options import Options
 from recon.progress import Run
 from recon.stage_results import (
     Alignment,
     Focals,
-    NetworkResult,
     PairEdge,
     PairEvidence,
-    PairMatches,
-    PhotoFeatures,
 )
-from recon.two_view.gather_evidence import gather_evidence
+from recon.two_view.gather_evidence import Matched, gather_evidence
 from recon.verdict.better_start import from_better_start
 from recon.verdict.solved_again import SolvedAgain, solved_again
 from recon.work.content_key import content_key, item_key
 from recon.work.folder import Work
-from recon.work.on_demand import Chosen
 from recon.work.steps import Steps
 
 logger = logging.getLogger(__name__)
 
 Solved = tuple[PairEvidence, Alignment]
 """What photos say of each other, and the cameras that follow."""
-
-
-@dataclass(frozen=True)
-class Matched:
-    """Photos, their ``features``, what ``matches`` in pairs of them, and what the network has
-    ``seen`` of some.
-    """
-
-    inputs: Inputs
-    features: Sequence[PhotoFeatures]
-    matches: Sequence[PairMatches]
-    seen: NetworkResult
-
-    def of_photos(self, numbers: Sequence[int], evidence: PairEvidence) -> Matched:
-        """Return the same of some photos, of which the ``evidence`` is."""
-        features = Chosen(self.features, numbers)
-        seen = self.seen.of_photos(numbers)
-        return Matched(self.inputs.of_photos(numbers), features, evidence.matches, seen)
 
 
 def solved_cameras(
@@ -82,14 +59,7 @@ def related(
     """
     with run.stage(f"Relative poses{how}") as advance:
         return gather_evidence(
-            matched.inputs,
-            matched.features,
-            matched.matches,
-            matched.seen,
-            options.focal,
-            pose_from=options.pose_from,
-            focals=focals,
-            advance=advance,
+            matched, options.focal, pose_from=options.pose_from, focals=focals, advance=advance
         )
 
 
@@ -235,102 +205,115 @@ def solved_with_lenses(
         # Maps have held the cameras, and with other lenses would have to once more.
         return found
     with run.stage(f"Choosing lenses{place}"):
-        as_solved, found = found, _as_stated(matched, found, options)
-        evidence, alignment = found
-        always = options.lens == "fisheye"
-        if always or options.lens == "auto":
-            bent = inputs.work.once(
-                content_key(
-                    "fisheyes", 7, *found, matched.matches, options.align, always, options.seed
-                ),
-                lambda: _without_priors(
-                    as_fisheyes(
-                        inputs,
-                        matched.features,
-                        matched.matches,
-                        matched.seen,
-                        found,
-                        options.focal,
-                        options.align,
-                        seed=options.seed,
-                        always=always,
-                    )
-                ),
-            )
-            if bent is not None:
-                return _with_priors(bent, evidence)
+        stated = _as_stated(matched, found, options)
+        bent = _as_fisheyes(matched, stated or found, options)
+        if bent is not None:
+            return bent
         if options.lens == "pinhole":
-            return found
+            return stated or found
         # Matches that don't tell a focal length tell each photo's own centre even less.
-        cut_out = options.lens == "auto" and found is as_solved
-        chosen = inputs.work.once(
-            content_key("lenses", 11, *found, options.align, options.seed, cut_out),
-            lambda: solved_lenses(
-                inputs.photos,
-                evidence,
-                alignment,
-                options.align,
-                cut_out=cut_out,
-                features=matched.features,
-                seed=options.seed,
-            ),
-        )
-        if chosen.cut_out:
-            logger.warning(
-                "the photos were cut out of larger ones, each elsewhere, as their matches tell, or "
-                "show what repeats (windows, tiles): their principal points are solved for one by "
-                "one, which matches hardly hold; give the original files"
-            )
+        cut_out = options.lens == "auto" and stated is None
+        found = _with_chosen_lenses(matched, stated or found, options, cut_out=cut_out)
     with run.stage(f"Trying other focal lengths{place}"):
-        better = inputs.work.once(
-            content_key("better start", 4, evidence, chosen, options.align, options.seed),
-            lambda: _without_priors(
-                from_better_start(
-                    inputs.photos,
-                    evidence,
-                    chosen,
-                    options.align,
-                    features=matched.features,
-                    seed=options.seed,
-                    again=partial(solved_again_once, inputs.work),
-                )
-            ),
-        )
-    return (evidence, chosen) if better is None else _with_priors(better, evidence)
+        return _from_better_start(matched, found, options) or found
 
 
-def _as_stated(matched: Matched, found: Solved, options: Options) -> Solved:
-    """Return what was ``found``, with focal lengths as files state them where matches fit alike."""
-    inputs, (evidence, alignment) = matched.inputs, found
+def _as_stated(matched: Matched, found: Solved, options: Options) -> Solved | None:
+    """Return what was ``found`` with focal lengths as files state them, where matches fit alike."""
+    photos, (evidence, alignment) = matched.inputs.photos, found
     lens = LensModel(k1=options.lens != "pinhole")
-    stated = inputs.work.once(
+    return _once(
+        matched.inputs.work,
         content_key("stated focals", 2, *found, options.align, options.seed, lens),
-        lambda: _without_priors(
-            as_stated(
-                inputs.photos,
-                evidence,
-                alignment,
-                options.align,
-                lens=lens,
-                features=matched.features,
-                seed=options.seed,
-            )
+        evidence,
+        lambda: as_stated(
+            photos,
+            evidence,
+            alignment,
+            options.align,
+            lens=lens,
+            features=matched.features,
+            seed=options.seed,
         ),
     )
-    return found if stated is None else _with_priors(stated, evidence)
 
 
-def _without_priors(found: Solved | None) -> Solved | None:
-    """Return what was found as it is kept: priors are read when they are asked for, and no file
-    holds them twice.
-    """
-    if found is None:
+def _as_fisheyes(matched: Matched, found: Solved, options: Options) -> Solved | None:
+    """Return the cameras as fisheyes, where they may be and are any."""
+    if options.lens not in ("auto", "fisheye"):
         return None
-    return replace(found[0], priors=[], network_priors=None), found[1]
+    always = options.lens == "fisheye"
+    return _once(
+        matched.inputs.work,
+        content_key("fisheyes", 7, *found, matched.matches, options.align, always, options.seed),
+        found[0],
+        lambda: as_fisheyes(
+            matched, found, options.focal, options.align, seed=options.seed, always=always
+        ),
+    )
 
 
-def _with_priors(kept: Solved, evidence: PairEvidence) -> Solved:
-    """Return what was kept with the priors of the ``evidence``."""
+def _with_chosen_lenses(
+    matched: Matched, found: Solved, options: Options, *, cut_out: bool
+) -> Solved:
+    """Return what was ``found`` with more of the lenses solved for where the photos show it;
+    photos that were ``cut_out`` of larger ones, which is warned of, only if they may be.
+    """
+    inputs, (evidence, alignment) = matched.inputs, found
+    chosen = inputs.work.once(
+        content_key("lenses", 11, *found, options.align, options.seed, cut_out),
+        lambda: solved_lenses(
+            inputs.photos,
+            evidence,
+            alignment,
+            options.align,
+            cut_out=cut_out,
+            features=matched.features,
+            seed=options.seed,
+        ),
+    )
+    if chosen.cut_out:
+        logger.warning(
+            "the photos were cut out of larger ones, each elsewhere, as their matches tell, or "
+            "show what repeats (windows, tiles): their principal points are solved for one by "
+            "one, which matches hardly hold; give the original files"
+        )
+    return evidence, chosen
+
+
+def _from_better_start(matched: Matched, found: Solved, options: Options) -> Solved | None:
+    """Return what follows from other focal lengths, where that fits far better."""
+    inputs, (evidence, alignment) = matched.inputs, found
+    return _once(
+        inputs.work,
+        content_key("better start", 4, *found, options.align, options.seed),
+        evidence,
+        lambda: from_better_start(
+            inputs.photos,
+            evidence,
+            alignment,
+            options.align,
+            features=matched.features,
+            seed=options.seed,
+            again=partial(solved_again_once, inputs.work),
+        ),
+    )
+
+
+def _once(
+    work: Work, key: str, evidence: PairEvidence, solve: Callable[[], Solved | None]
+) -> Solved | None:
+    """Return what ``solve`` does, kept without the priors of the ``evidence`` that it goes on from:
+    they are read when they are asked for, and no file holds them twice.
+    """
+
+    def solved() -> Solved | None:
+        found = solve()
+        return found and (replace(found[0], priors=[], network_priors=None), found[1])
+
+    kept = work.once(key, solved)
+    if kept is None:
+        return None
     priors, network_priors = evidence.priors, evidence.network_priors
     return replace(kept[0], priors=priors, network_priors=network_priors), kept[1]
 

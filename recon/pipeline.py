@@ -17,7 +17,6 @@ from recon.alignment.compared_pictures import compare_pictures
 from recon.alignment.further_groups import further_groups
 from recon.assemble import assemble_scene, assemble_views, in_order
 from recon.camera_stages import (
-    Matched,
     aligned_cameras,
     related,
     solved_again_once,
@@ -44,7 +43,8 @@ from recon.single_photos.photo_scene import photo_scene
 from recon.stage_results import Alignment, NetworkResult, PairEvidence, PhotoFeatures
 from recon.two_view.beside_still import still_parts, without_margin
 from recon.two_view.cut_out_copies import without_cut_outs
-from recon.two_view.features import find_features
+from recon.two_view.find_features import find_features
+from recon.two_view.gather_evidence import Matched
 from recon.two_view.learned_matching import match_by_model
 from recon.two_view.match_photos import match_photos
 from recon.two_view.mirrored_photos import tell_mirrored_group, without_mirrored
@@ -91,18 +91,7 @@ def reconstruct(
         )
         with run.stage("Reading photos"):
             inputs = read_inputs(
-                given,
-                frames=frames,
-                weights=options.weights,
-                device=options.device,
-                recursive=options.recursive,
-                masks=options.masks,
-                known_cameras=options.known_cameras,
-                extend=options.extend,
-                prior_depth=options.prior_depth,
-                depth_model=depth_model or options.depth_model,
-                matcher=matcher or options.matcher,
-                work=work,
+                given, options, frames=frames, depth_model=depth_model, matcher=matcher, work=work
             )
             names = [photo.name for photo in inputs.photos]
             check_scale_source(
@@ -335,12 +324,4 @@ def _one_photo(inputs: Inputs, options: Options, run: Run) -> Scene:
     if options.adapt is not None:
         logger.warning("--adapt needs photos that confirm each other: one alone has none")
     with run.stage("Depth"):
-        return photo_scene(
-            inputs,
-            0,
-            long_side=options.depth_size,
-            focal=options.focal,
-            fusion=options.fusion,
-            scale_from=options.scale_from,
-            world=options.world,
-        )
+        return photo_scene(inputs, 0, options)

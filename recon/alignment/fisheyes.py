@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,16 +24,14 @@ from recon.alignment.solved_lenses import solved_lenses
 from recon.inputs.known_cameras import KnownLens
 from recon.stage_results import (
     Alignment,
-    NetworkResult,
     PairEdge,
     PairEvidence,
     PairMatches,
-    PhotoFeatures,
     unit_px,
 )
 from recon.two_view.epipolar import find_pose, refine_pose
 from recon.two_view.focal_lengths import FocalOptions, telling_pairs
-from recon.two_view.gather_evidence import gather_evidence
+from recon.two_view.gather_evidence import Matched, gather_evidence
 from recon.verdict.evidence import scene_evidence
 from recon.verdict.probability import probability_wrong
 from recon.work.on_demand import Mapped
@@ -40,7 +39,6 @@ from recon.work.threads import in_threads
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
-    from recon.inputs import Inputs
 
 logger = logging.getLogger(__name__)
 
@@ -63,10 +61,7 @@ _FISHEYE = Lens("OPENCV_FISHEYE", (0.0, 0.0, 0.0, 0.0))
 
 
 def as_fisheyes(
-    inputs: Inputs,
-    features: Sequence[PhotoFeatures],
-    matches: Sequence[PairMatches],
-    seen: NetworkResult,
+    matched: Matched,
     before: tuple[PairEvidence, Alignment],
     focal: FocalOptions,
     options: AlignOptions,
@@ -81,11 +76,59 @@ def as_fisheyes(
     Focal lengths that are given say what the lenses are. Those of EXIF don't: action cameras state
     that of a lens that would not bend.
     """
-    photos, (pinholes, alignment) = inputs.photos, before
+    photos, (pinholes, alignment) = matched.inputs.photos, before
     if "given" in pinholes.focals.sources and not always:
         return None
     if not always and not _doubtful(photos, alignment):
         return None
+    lenses = _fisheyes(photos, matched.matches, alignment, always=always)
+    if lenses is None:
+        return None
+    evidence = _related(matched, lenses, focal)
+    solve = partial(align, photos, evidence, options, seed=seed, features=matched.features)
+    trial = solve(lens=LensModel(fisheye=True))
+    freed = solve(start=trial, lens=LensModel(fisheye=True, centre=True))
+    every = [PairEdge.unverified(pair) for pair in matched.matches]
+    bent, centred, straight = (misses(photos, one, every) for one in (freed, trial, alignment))
+    if _share_left(bent, centred) < _FREED:
+        trial = freed
+    else:
+        bent = centred
+    left = _share_left(bent, straight)
+    logger.debug("fisheyes leave %.3f of what matches miss pinholes by", left)
+    if not always:
+        if left >= _BETTER:
+            return None
+        # Photos that were cut out of larger ones show what is bent around another place.
+        richer = solved_lenses(
+            photos,
+            pinholes,
+            alignment,
+            options,
+            cut_out=False,
+            features=matched.features,
+            seed=seed,
+        )
+        if _share_left(bent, misses(photos, richer, every)) >= 1:
+            return None
+    logger.warning(
+        "the photos show a fisheye lens, as their matches tell: its focal length is %.2f times the "
+        "long side, and lines are bent; --lens radial keeps to ordinary lenses",
+        float(np.median(trial.intrinsics[:, 0, 0] / [max(p.width, p.height) for p in photos])),
+    )
+    return evidence, trial
+
+
+def _fisheyes(
+    photos: Sequence[Photo],
+    matches: Sequence[PairMatches],
+    alignment: Alignment,
+    *,
+    always: bool,
+) -> list[KnownLens] | None:
+    """Return the fisheye of each photo that the pairs fit best; None where they fit the lenses of
+    the ``alignment`` as well, unless they are taken so ``always``, or where no pair tells.
+    """
     pairs = telling_pairs(matches, photos)[:_PAIRS]
     share, support = _focal(photos, pairs)
     solved = [
@@ -96,50 +139,7 @@ def as_fisheyes(
     logger.debug("%.0f matches fit fisheyes pair by pair, %.0f pinholes", support, straight)
     if share is None or (not always and support < _PAIRS_BETTER * straight):
         return None
-    lenses = [_lens(photo, share) for photo in photos]
-    evidence = _related(inputs, features, matches, seen, lenses, focal)
-    trial = align(
-        photos,
-        evidence,
-        options,
-        seed=seed,
-        features=features,
-        lens=LensModel(fisheye=True),
-    )
-    every = [PairEdge.unverified(pair) for pair in matches]
-    freed = align(
-        photos,
-        evidence,
-        options,
-        seed=seed,
-        features=features,
-        start=trial,
-        lens=LensModel(fisheye=True, centre=True),
-    )
-    bent, centred, straight_lines = (
-        misses(photos, one, every) for one in (freed, trial, alignment)
-    )
-    if _share_left(bent, centred) < _FREED:
-        trial = freed
-    else:
-        bent = centred
-    left = _share_left(bent, straight_lines)
-    logger.debug("fisheyes leave %.3f of what matches miss pinholes by", left)
-    if not always:
-        if left >= _BETTER:
-            return None
-        # Photos that were cut out of larger ones show what is bent around another place.
-        richer = solved_lenses(
-            photos, pinholes, alignment, options, cut_out=False, features=features, seed=seed
-        )
-        if _share_left(bent, misses(photos, richer, every)) >= 1:
-            return None
-    logger.warning(
-        "the photos show a fisheye lens, as their matches tell: its focal length is %.2f times the "
-        "long side, and lines are bent; --lens radial keeps to ordinary lenses",
-        float(np.median(trial.intrinsics[:, 0, 0] / [max(p.width, p.height) for p in photos])),
-    )
-    return evidence, trial
+    return [_lens(photo, share) for photo in photos]
 
 
 def _share_left(after: Array, before: Array) -> float:
@@ -214,21 +214,14 @@ def _lens(photo: Photo, share: float) -> KnownLens:
     return KnownLens(K, _FISHEYE, K)
 
 
-def _related(
-    inputs: Inputs,
-    features: Sequence[PhotoFeatures],
-    matches: Sequence[PairMatches],
-    seen: NetworkResult,
-    lenses: Sequence[KnownLens],
-    focal: FocalOptions,
-) -> PairEvidence:
+def _related(matched: Matched, lenses: Sequence[KnownLens], focal: FocalOptions) -> PairEvidence:
     """Return the evidence of pairs that were verified through ``lenses``, in original pixels."""
 
     def straight(pair: PairMatches) -> PairMatches:
         xy_i, xy_j = lenses[pair.i].to_ideal(pair.xy_i), lenses[pair.j].to_ideal(pair.xy_j)
         return replace(pair, xy_i=xy_i, xy_j=xy_j)
 
-    given = {(pair.i, pair.j): pair for pair in matches}
+    given = {(pair.i, pair.j): pair for pair in matched.matches}
 
     def bent(edge: PairEdge) -> PairEdge:
         pair = edge.matches
@@ -240,16 +233,20 @@ def _related(
         xy_i, xy_j = lenses[pair.i].to_original(pair.xy_i), lenses[pair.j].to_original(pair.xy_j)
         return replace(edge, matches=replace(pair, xy_i=xy_i, xy_j=xy_j))
 
-    told = replace(inputs, known=replace(inputs.known, lenses=tuple(lenses)))
-    ideal = Mapped(lambda k: told.known.ideal(k, features[k]), range(len(features)))
-    # What the network says of these photos is said of pinholes.
-    found = gather_evidence(
-        told, ideal, [straight(pair) for pair in matches], seen, focal, pose_from="matches"
+    inputs, features = matched.inputs, matched.features
+    known = replace(inputs.known, lenses=tuple(lenses))
+    ideal = Matched(
+        replace(inputs, known=known),
+        Mapped(lambda k: known.ideal(k, features[k]), range(len(features))),
+        [straight(pair) for pair in matched.matches],
+        matched.seen,
     )
+    # What the network says of these photos is said of pinholes.
+    found = gather_evidence(ideal, focal, pose_from="matches")
     focals = replace(
         found.focals,
         log_sigma=np.full(len(lenses), _LOG_SIGMA),
         sources=("epipolar",) * len(lenses),
     )
     edges = [bent(edge) for edge in found.edges]
-    return replace(found, matches=list(matches), edges=edges, focals=focals)
+    return replace(found, matches=list(matched.matches), edges=edges, focals=focals)

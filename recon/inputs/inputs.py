@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     import torch
 
     from pointmap.network import PointmapNetwork
+    from recon.options import Options
 
 logger = logging.getLogger(__name__)
 
@@ -238,58 +239,54 @@ def _unreadable(photo: Photo, error: OSError) -> InputError:
 
 def read_inputs(
     photos: Sequence[str | Path],
+    options: Options,
     *,
     frames: Mapping[Path, Sequence[Path]] | None = None,
-    weights: str | None = None,
-    device: str | None = None,
-    recursive: bool = False,
-    masks: str | None = None,
-    known_cameras: str | None = None,
-    extend: str | None = None,
-    prior_depth: str | None = None,
-    depth_model: DepthModel | str | None = None,
-    matcher: Matcher | str = "sift",
+    depth_model: DepthModel | None = None,
+    matcher: Matcher | None = None,
     work: Work | None = None,
 ) -> Inputs:
     """Read what a run starts from; whatever can be wrong with it shows here.
 
     ``photos``: files, folders or patterns, and videos, whose ``frames`` stand in for them
-    (:func:`pointmap.video.frames.choose_frames`); ``depth_model``, ``matcher``: one that is there
-    already, or what names it; the others as in :class:`recon.options.Options`; ``work`` keeps what
-    the stages find, by default as long as somebody holds it. Files that cannot be used are left out
-    with a warning. Raises ``InputError`` when no photo is left, or another input cannot be used.
+    (:func:`pointmap.video.frames.choose_frames`); ``depth_model``, ``matcher``: in the place of
+    those that the ``options`` name; ``work`` keeps what the stages find, by default as long as
+    somebody holds it. Files that cannot be used are left out with a warning. Raises ``InputError``
+    when no photo is left, or another input cannot be used.
     """
     from pointmap.checkpoint import load_network
     from pointmap.inference import choose_device
 
-    opened = without_masks(masks, open_usable(photos, frames, recursive=recursive))
-    opened = with_masks(masks, _without_copies(opened))
-    if extend is None:
-        known = load_known_cameras(known_cameras, opened)
+    opened = open_usable(photos, frames, recursive=options.recursive)
+    opened = _without_copies(without_masks(options.masks, opened))
+    opened = with_masks(options.masks, opened)
+    if options.extend is None:
+        known = load_known_cameras(options.known_cameras, opened)
         pairs = zip(known.lenses, known.cam_to_world, strict=True)
         count = sum(lens is not None or pose is not None for lens, pose in pairs)
-        if known_cameras is not None and count < len(opened):
-            logger.warning("%s knows %d of the %d photos", known_cameras, count, len(opened))
-        if masks is None and any(known.masks):
+        if options.known_cameras is not None and count < len(opened):
+            logger.warning(
+                "%s knows %d of the %d photos", options.known_cameras, count, len(opened)
+            )
+        if options.masks is None and any(known.masks):
             opened = masked(opened, known.masks)
     else:
-        opened, known = extended(extend, opened)
+        opened, known = extended(options.extend, opened)
     maps = None
-    if prior_depth is not None:
-        maps = tuple(read_prior_maps(Path(prior_depth), opened))
-    chosen = choose_device(device)
-    if isinstance(depth_model, str):
-        depth_model = load_depth_model(depth_model, device=chosen)
-    chosen_matcher = load_matcher(matcher, device=chosen) if isinstance(matcher, str) else matcher
+    if options.prior_depth is not None:
+        maps = tuple(read_prior_maps(Path(options.prior_depth), opened))
+    device = choose_device(options.device)
+    if depth_model is None and options.depth_model is not None:
+        depth_model = load_depth_model(options.depth_model, device=device)
     return Inputs(
         tuple(opened),
         known,
         maps,
-        load_network(weights),
-        chosen,
+        load_network(options.weights),
+        device,
         work or Work(),
         depth_model,
-        chosen_matcher,
+        matcher or load_matcher(options.matcher, device=device),
     )
 
 

@@ -13,12 +13,12 @@ from recon.depth.anchored_prior import counted, upsample_prior
 from recon.depth.depth_mesh import mesh_from_depth, under_photo
 from recon.depth.derived_maps import joint_bilateral
 from recon.depth_models.predict_maps import with_model_maps
-from recon.fusion import FusionOptions, fuse_points
+from recon.fusion import fuse_points
 from recon.prediction.given_maps import prior_alone
 from recon.prediction.photo_prior import PriorAccumulator
-from recon.scene import Camera, LoadedMaps, Scene, Tracks, View, WorldKind
+from recon.scene import Camera, LoadedMaps, Scene, Tracks, View
 from recon.stage_results import PhotoPrior
-from recon.two_view.focal_lengths import FocalOptions, solve_focals
+from recon.two_view.focal_lengths import solve_focals
 from recon.work.content_key import content_key
 from recon.world.frame import settled
 from recon.world.metric_scale import in_metres
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from pointmap.network import PointmapNetwork
     from recon.inputs import Inputs
+    from recon.options import Options
 
 # Of predict_alone, for results that were kept.
 _VERSION = 1
@@ -47,28 +48,18 @@ def predict_alone(
         yield accumulator.finish()[0]
 
 
-def photo_scene(
-    inputs: Inputs,
-    number: int,
-    *,
-    long_side: int,
-    focal: FocalOptions,
-    fusion: FusionOptions,
-    scale_from: str | None = None,
-    world: WorldKind = "upright",
-) -> Scene:
-    """Return the scene of one photo: camera, depth, cloud and mesh, in a ``world`` of that kind.
+def photo_scene(inputs: Inputs, number: int, options: Options) -> Scene:
+    """Return the scene of one photo: camera, depth, cloud and mesh.
 
-    Depth has ``long_side`` pixels at most. The focal length is the given one, EXIF's or the
-    network's. A depth model of the ``inputs`` takes the network's place, as far as it says
-    something; what either says is kept in their work. In metres if ``scale_from`` says what tells
-    them. Raises ``InputError`` for a photo that shows nothing (one single colour), and when the
-    network predicts nothing usable.
+    The focal length is the given one, EXIF's or the network's. A depth model of the ``inputs``
+    takes the network's place, as far as it says something; what either says is kept in their work.
+    Raises ``InputError`` for a photo that shows nothing (one single colour), and when the network
+    predicts nothing usable.
     """
     # Of this photo alone: another one that has become unreadable is none of its concern.
     alone = inputs.of_photos([number])
     photo, network, device = alone.photos[0], inputs.network, inputs.device
-    frame = alone.load(0, long_side=long_side)
+    frame = alone.load(0, long_side=options.depth_size)
     if np.ptp(frame.pixels.reshape(-1, 3), axis=0).max() == 0:
         raise InputError(f"{photo.name} shows one single colour: there is no depth in it")
     network_prior = inputs.work.once(
@@ -82,7 +73,7 @@ def photo_scene(
         raise InputError(
             f"{photo.name}: the network is sure of no pixel's depth; give another checkpoint"
         )
-    focal_px = float(solve_focals([photo], [], [prior], focal).focals_px[0])
+    focal_px = float(solve_focals([photo], [], [prior], options.focal).focals_px[0])
     K = photo.pinhole(focal_px)
     camera = Camera(K, photo.width, photo.height, np.eye(4))
     # Between the network's pixels the photo knows better where things end.
@@ -96,14 +87,14 @@ def photo_scene(
         video=photo.video,
         mask=photo.mask,
     )
-    (view,), found, _ = settled([view], world)
+    (view,), found, _ = settled([view], options.world)
     surface = mesh_from_depth(view)
     scene = Scene(
         views=(view,),
         tracks=Tracks.empty(),
-        cloud=fuse_points([view], options=fusion),
+        cloud=fuse_points([view], options=options.fusion),
         surface=surface,
-        textured=under_photo(surface, view) if fusion.texture else None,
+        textured=under_photo(surface, view) if options.fusion.texture else None,
         world=found,
     )
-    return in_metres(scene, [network_prior], scale_from, maps=maps)
+    return in_metres(scene, [network_prior], options.scale_from, maps=maps)

@@ -75,16 +75,8 @@ def save_each(
             photos, run, work, target=options.frames, recursive=options.recursive
         )
         with run.stage("Reading photos"):
-            inputs = read_inputs(
-                photos,
-                frames=frames,
-                weights=options.weights,
-                device=options.device,
-                recursive=options.recursive,
-                masks=options.masks,
-                depth_model=options.depth_model,
-                work=work,
-            )
+            # Nobody matches a photo by itself.
+            inputs = read_inputs(photos, replace(options, matcher="sift"), frames=frames, work=work)
             check_scale_source(
                 options.scale_from, [], weights=options.weights, model=inputs.depth_model
             )
@@ -94,15 +86,7 @@ def save_each(
             for number, (photo, stem) in enumerate(zip(inputs.photos, stems, strict=True)):
                 advance(number, len(stems))
                 try:
-                    scene = photo_scene(
-                        inputs,
-                        number,
-                        long_side=options.depth_size,
-                        focal=options.focal,
-                        fusion=options.fusion,
-                        scale_from=options.scale_from,
-                        world=options.world,
-                    )
+                    scene = photo_scene(inputs, number, options)
                 except InputError as error:
                     logger.warning("left out: %s", error)
                     continue

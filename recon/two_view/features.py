@@ -5,25 +5,12 @@ All positions are x, y in the ORIGINAL photo, pixel centres at +0.5 (see :mod:`p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.images import ResizedPhoto
 from pointmap.masks import eroded
-from recon.progress import Advance, unheard
 from recon.stage_results import SIFT_SIGMA_PX, PairMatches, PhotoFeatures
-from recon.work.content_key import content_key
-from recon.work.folder import Pieces
-from recon.work.pieces import Needs
-
-if TYPE_CHECKING:
-    from recon.inputs import Inputs
-
-# Of find_features, for results that were kept.
-_VERSION = 3
-_NEEDS = Needs("Finding features", memory_mb=1000)
 
 FEATURE_LONG_SIDE = 1600
 """Long side, in pixels, at which photos are best handed to :func:`extract_features`."""
@@ -149,34 +136,3 @@ def _best_and_distinct(
     # Squared distance of unit vectors is 2 - 2 cos.
     distance = np.maximum(2 - 2 * top, 0)
     return best, distance[:, 0] < _RATIO**2 * distance[:, 1]
-
-
-def find_features(
-    inputs: Inputs,
-    *,
-    limit: int = FEATURES,
-    long_side: int = FEATURE_LONG_SIDE,
-    advance: Advance = unheard,
-) -> Pieces[PhotoFeatures]:
-    """Return the key points of every photo, ``limit`` at most, where a known lens is as its ideal
-    pinhole shows them. Photos are looked at with their long side at most ``long_side`` pixels.
-
-    Photos are decoded as they come and not kept: this is the largest size at which they are seen.
-    """
-
-    def find(number: int) -> PhotoFeatures:
-        found = extract_features(inputs.load(number, long_side=long_side), limit=limit)
-        return inputs.known.ideal(number, found)
-
-    keys = [
-        content_key("features", _VERSION, photo, lens, limit, long_side)
-        for photo, lens in zip(inputs.photo_keys, inputs.known.lenses, strict=True)
-    ]
-    return inputs.work.each(
-        keys,
-        find,
-        at_once=None,
-        needs=_NEEDS,
-        photos=lambda number: [str(inputs.photos[number].path)],
-        advance=advance,
-    )

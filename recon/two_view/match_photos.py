@@ -49,12 +49,11 @@ def match_photos(
 ) -> list[PairMatches]:
     """Return the matches of all pairs that are looked at, sorted by i, then j; some have none.
 
-    ``features``: of :func:`recon.two_view.features.find_features`, asked for photo by photo. All
-    pairs of few photos. Of many, each photo's most alike (see :mod:`recon.two_view.
-    photo_descriptors`), then more of these where few of them match, those that matches don't lead
-    to, and those that they do. Of photos in the order of shooting, pairs along it in place of
-    these. Matches of what moves along with the camera are left out, with a warning but where photos
-    are matched ``again`` for it.
+    ``features`` are asked for photo by photo. All pairs of few photos. Of many, each photo's most
+    alike (see :mod:`recon.two_view.photo_descriptors`), then more of these where few of them match,
+    those that matches don't lead to, and those that they do. Of photos in the order of shooting,
+    pairs along it in place of these. Matches of what moves along with the camera are left out, with
+    a warning but where photos are matched ``again`` for it.
     """
     count = len(inputs.photos)
     descriptors = None

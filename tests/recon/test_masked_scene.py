@@ -131,11 +131,11 @@ def test_another_mask_is_another_photo_for_the_work(scene: Reconstruction, folde
 
     weights = str(folder / "tiny.safetensors")
     keys = [
-        read_inputs([folder / "photos"], weights=weights, masks=masks).photo_keys
+        read_inputs([folder / "photos"], Options(weights=weights, masks=masks)).photo_keys
         for masks in (None, str(folder / "masks"))
     ]
     assert not set(keys[0]) & set(keys[1])
-    inputs = read_inputs([folder / "photos"], weights=weights, masks=str(folder / "masks"))
+    inputs = read_inputs([folder / "photos"], Options(weights=weights, masks=str(folder / "masks")))
     other = replace(inputs.photos[0], mask=inputs.photos[1].mask)
     changed = replace(inputs, photos=(other, *inputs.photos[1:]))
     assert changed.photo_keys[0] != keys[1][0] and changed.photo_keys[1:] == keys[1][1:]

@@ -110,7 +110,7 @@ def test_with_other_options_only_what_depends_on_them_is_done(
         raise AssertionError("this was done already")
 
     for place in (
-        "recon.two_view.features.extract_features",
+        "recon.two_view.find_features.extract_features",
         "recon.two_view.gather_evidence.solve_focals",
         "recon.two_view.mirrored_photos.mirrored_photos",
         "recon.pipeline.compare_pictures",
@@ -292,7 +292,7 @@ def test_copies_of_photos_are_left_out(folder: Path, tmp_path: Path) -> None:
     for number in range(4):
         (tmp_path / f"copy {number}.png").write_bytes(photos[0].read_bytes())
     with Run() as run:
-        inputs = read_inputs([tmp_path, *photos], weights=str(folder / "tiny.safetensors"))
+        inputs = read_inputs([tmp_path, *photos], Options(weights=str(folder / "tiny.safetensors")))
     assert [photo.path for photo in inputs.photos] == photos
     assert run.warnings == [
         "4 photos are left out, as copies of others: copy 0.png of 0.png, copy 1.png of 0.png, "

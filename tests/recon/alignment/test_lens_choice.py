@@ -29,6 +29,7 @@ from recon.inputs import Inputs
 from recon.inputs.known_cameras import KnownCameras
 from recon.stage_results import NetworkResult, PairMatches, PhotoFeatures
 from recon.two_view.focal_lengths import FocalOptions
+from recon.two_view.gather_evidence import Matched
 from recon.work.packing import pack
 
 COUNT = 5
@@ -78,13 +79,11 @@ def test_what_two_coefficients_and_a_centre_explain_is_no_fisheye() -> None:
     K[0, 2] -= 60
     matches = all_matches(shown(K, Lens("RADIAL", (-0.3, 0.07)), extent=2.0).xy)
     evidence = evidence_of(PHOTOS, matches)
-    inputs, seen = material(matches)
     given = (evidence, align(PHOTOS, evidence)), FocalOptions(), AlignOptions()
-    with inputs.work.held():
-        features = [
-            PhotoFeatures(np.zeros((0, 2)), np.zeros((0, 128)), np.zeros((0, 3), np.uint8))
-        ] * len(PHOTOS)
-        assert as_fisheyes(inputs, features, matches, seen, *given) is None
+    none = PhotoFeatures(np.zeros((0, 2)), np.zeros((0, 128)), np.zeros((0, 3), np.uint8))
+    matched = material(matches, [none] * len(PHOTOS))
+    with matched.inputs.work.held():
+        assert as_fisheyes(matched, *given) is None
 
 
 def test_a_lens_of_one_coefficient_stays_one_to_the_last_bit() -> None:
@@ -94,14 +93,13 @@ def test_a_lens_of_one_coefficient_stays_one_to_the_last_bit() -> None:
     assert with_chosen_lenses(PHOTOS, evidence, alignment, AlignOptions()) is alignment
     assert all(alignment.lenses)
     assert not any(align(PHOTOS, evidence, lens=LensModel(k1=False)).lenses)
-    inputs, seen = material(matches)
     given = (evidence, alignment), FocalOptions(), AlignOptions()
-    assert as_fisheyes(inputs, [], evidence.matches, seen, *given) is None
+    assert as_fisheyes(material(evidence.matches, []), *given) is None
 
 
-def material(matches: list[PairMatches]) -> tuple[Inputs, NetworkResult]:
+def material(matches: list[PairMatches], features: list[PhotoFeatures]) -> Matched:
     inputs = Inputs(tuple(PHOTOS), KnownCameras(NONE, NONE), None, None, torch.device("cpu"))  # type: ignore[arg-type]
-    return inputs, NetworkResult((), [], [], {})
+    return Matched(inputs, features, matches, NetworkResult((), [], [], {}))
 
 
 @pytest.mark.parametrize(
@@ -130,10 +128,9 @@ def test_a_fisheye_is_found_by_its_matches(
         )
         for xy in scene.xy
     ]
-    inputs, seen = material(matches)
-    with inputs.work.held():
-        given = (evidence, before), FocalOptions(), AlignOptions()
-        found = as_fisheyes(inputs, features, matches, seen, *given)
+    matched = material(matches, features)
+    with matched.inputs.work.held():
+        found = as_fisheyes(matched, (evidence, before), FocalOptions(), AlignOptions())
     assert found is not None and "fisheye" in caplog.text
     assert pack(found)
     solved = found[1]

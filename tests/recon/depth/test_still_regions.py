@@ -13,6 +13,7 @@ from pointmap.camera import invert_rigid, pixel_rays, project, transform_points
 from pointmap.lens import PINHOLE
 from recon.depth.still_regions import without_still_regions
 from recon.inputs import Inputs, read_inputs
+from recon.options import Options
 from recon.scene import Tracks
 from recon.stage_results import Alignment
 
@@ -53,7 +54,7 @@ def alignment_of(shots: list[Shot]) -> Alignment:
 def inputs_of(pictures: list[np.ndarray], folder: Path) -> Inputs:
     for k, picture in enumerate(pictures):
         Image.fromarray(picture).save(folder / f"{k}.png")
-    return read_inputs([folder], device="cpu")
+    return read_inputs([folder], Options(device="cpu"))
 
 
 @pytest.mark.parametrize("plain", [False, True])

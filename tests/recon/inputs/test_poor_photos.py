@@ -13,6 +13,7 @@ from synthetic import save_photos, shoot
 
 from recon.inputs import read_inputs
 from recon.inputs.poor_photos import looked_at
+from recon.options import Options
 
 SAMPLE = Path(__file__).resolve().parents[3] / "examples/courtyard/images"
 
@@ -28,7 +29,7 @@ def test_poor_photos_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture)
             pixels = cv2.copyMakeBorder(pixels, 30, 30, 0, 0, cv2.BORDER_CONSTANT)
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
     with caplog.at_level(logging.WARNING):
-        looked_at(read_inputs([tmp_path]))
+        looked_at(read_inputs([tmp_path], Options()))
     assert caplog.messages == [
         "1 photo is nearly black: 1.png",
         "1 photo is blurred beside the others: 2.png",
@@ -42,7 +43,7 @@ def test_of_a_picture_in_a_frame_the_middle_is_known(tmp_path: Path) -> None:
     for name, sides in {"print": (20, 90, 20, 20), "film": (40, 40, 0, 0)}.items():
         framed = cv2.copyMakeBorder(pixels, *sides, cv2.BORDER_CONSTANT, value=[240] * 3)
         Image.fromarray(framed).save(tmp_path / f"{name}.png")
-    film, framed = looked_at(read_inputs([tmp_path])).photos
+    film, framed = looked_at(read_inputs([tmp_path], Options())).photos
     assert np.allclose(framed.middle, [20 + width / 2, 20 + height / 2], atol=1.5)
     assert np.array_equal(framed.pinhole(500.0)[:2, 2], framed.middle)
     # As wide on both sides: what was cut off for it, was cut off alike.
@@ -51,5 +52,5 @@ def test_of_a_picture_in_a_frame_the_middle_is_known(tmp_path: Path) -> None:
 
 def test_smooth_things_are_not_blurred(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     save_photos(shoot(3, width=160, height=120, wavelength=1.0), tmp_path)
-    looked_at(read_inputs([tmp_path]))
+    looked_at(read_inputs([tmp_path], Options()))
     assert not caplog.messages

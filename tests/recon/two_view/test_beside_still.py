@@ -12,9 +12,10 @@ from scipy.ndimage import gaussian_filter
 from synthetic import Shot, Sphere, shoot
 
 from recon.inputs import Inputs, read_inputs
+from recon.options import Options
 from recon.prediction.view_graph import ViewGraphOptions
 from recon.two_view.beside_still import still_parts, without_margin
-from recon.two_view.features import find_features
+from recon.two_view.find_features import find_features
 from recon.two_view.match_photos import match_photos
 
 WIDTH, HEIGHT = 320, 240
@@ -35,7 +36,7 @@ def wall(seed: int) -> np.ndarray:
 def written(folder: Path, pictures: list[np.ndarray]) -> Inputs:
     for k, pixels in enumerate(pictures):
         Image.fromarray(pixels).save(folder / f"{k}.png")
-    return read_inputs([folder], device="cpu")
+    return read_inputs([folder], Options(device="cpu"))
 
 
 def test_the_thing_that_turns_gets_the_key_points(shots: list[Shot], tmp_path: Path) -> None:

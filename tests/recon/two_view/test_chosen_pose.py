@@ -22,7 +22,7 @@ from recon.two_view.chosen_pose import PoseFrom, pointmap_edge, with_feature_mat
 from recon.two_view.epipolar import angles_between_deg, fundamental_from_pose, sampson_px
 from recon.two_view.features import match_features
 from recon.two_view.focal_lengths import FocalOptions
-from recon.two_view.gather_evidence import gather_evidence
+from recon.two_view.gather_evidence import Matched, gather_evidence
 
 WAYS = ("procrustes", "pnp")
 
@@ -110,7 +110,8 @@ def evidence_of(taken: Taken, pose_from: PoseFrom) -> PairEvidence:
     seen = NetworkResult(pairs, taken.priors, taken.sketches, {})
     matches = [match_features(features[i], features[j], i, j) for i, j in pairs]
     focal = FocalOptions(focal_px=float(taken.focals[0]))
-    return gather_evidence(inputs, features, matches, seen, focal, pose_from=pose_from)
+    matched = Matched(inputs, features, matches, seen)
+    return gather_evidence(matched, focal, pose_from=pose_from)
 
 
 def test_the_stage_does_what_is_chosen(taken: Taken) -> None:

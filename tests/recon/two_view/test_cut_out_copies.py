@@ -11,9 +11,10 @@ from scipy.ndimage import gaussian_filter
 from synthetic import Shot, save_photo, shoot
 
 from recon.inputs import read_inputs
+from recon.options import Options
 from recon.prediction.view_graph import ViewGraphOptions
 from recon.two_view.cut_out_copies import without_cut_outs
-from recon.two_view.features import find_features
+from recon.two_view.find_features import find_features
 from recon.two_view.match_photos import match_photos
 
 WIDTH, HEIGHT = 400, 300
@@ -35,7 +36,7 @@ def warmer(picture: Image.Image) -> Image.Image:
 
 
 def left(folder: Path) -> list[str]:
-    inputs = read_inputs([folder], device="cpu")
+    inputs = read_inputs([folder], Options(device="cpu"))
     features = find_features(inputs)
     matches = match_photos(inputs, features, ViewGraphOptions())
     inputs, features, matches = without_cut_outs(inputs, features, matches)

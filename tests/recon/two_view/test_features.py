@@ -12,8 +12,10 @@ from benchmarks.pointmap_matches import match_pointmaps, reciprocal_neighbours
 from pointmap.camera import invert_rigid, pixel_centres, project, transform_points
 from pointmap.images import ResizedPhoto
 from recon.inputs import read_inputs
+from recon.options import Options
 from recon.stage_results import PhotoFeatures
-from recon.two_view.features import extract_features, find_features, match_features
+from recon.two_view.features import extract_features, match_features
+from recon.two_view.find_features import find_features
 
 PAIR = Path(__file__).parents[2] / "data" / "geometry" / "pair01.npz"
 
@@ -158,7 +160,7 @@ def test_reciprocal_neighbours_equal_the_stored_reference():
 
 def test_a_photo_has_so_many_of_its_key_points_at_most(shots: list[Shot], tmp_path: Path) -> None:
     save_photo(shots[0], tmp_path / "0.png")
-    inputs = read_inputs([tmp_path])
+    inputs = read_inputs([tmp_path], Options())
     every, some = find_features(inputs)[0], find_features(inputs, limit=50)[0]
     assert len(some.xy) == 50 < len(every.xy)
     assert {tuple(xy) for xy in some.xy.tolist()} <= {tuple(xy) for xy in every.xy.tolist()}
@@ -188,7 +190,7 @@ def test_key_points_of_a_smaller_picture_are_at_the_same_places_and_less_sure(
     shots: list[Shot], tmp_path: Path
 ) -> None:
     save_photo(shots[0], tmp_path / "0.png")
-    inputs = read_inputs([tmp_path])
+    inputs = read_inputs([tmp_path], Options())
     whole, half = find_features(inputs)[0], find_features(inputs, long_side=160)[0]
     assert half.sigma_px == pytest.approx(2 * whole.sigma_px)
     assert half.xy.max() > 200

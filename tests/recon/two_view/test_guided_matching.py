@@ -28,10 +28,16 @@ from recon.inputs import Inputs
 from recon.inputs.known_cameras import KnownCameras
 from recon.prediction.pair_sketch import sketch_pair
 from recon.prediction.photo_prior import PriorAccumulator
-from recon.stage_results import Alignment, NetworkResult, PairEdge, PairMatches, PhotoFeatures
+from recon.stage_results import (
+    Alignment,
+    NetworkResult,
+    PairEdge,
+    PairMatches,
+    PhotoFeatures,
+)
 from recon.two_view.features import extract_features, match_features
 from recon.two_view.focal_lengths import FocalOptions
-from recon.two_view.gather_evidence import gather_evidence
+from recon.two_view.gather_evidence import Matched, gather_evidence
 from recon.two_view.guided_matching import Region, guided_matches, joined_matches
 from recon.two_view.magnified_matching import (
     firm_pairs,
@@ -259,7 +265,7 @@ def _evidence(shots, features, predictions):
     inputs = Inputs(tuple(photos), known, None, DUSt3R(tiny_config(64)), torch.device("cpu"))
     options = FocalOptions(focal_px=float(shots[0].intrinsics[0, 0]))
     matches = [match_features(*features, 0, 1)]
-    return gather_evidence(inputs, features, matches, network, options)
+    return gather_evidence(Matched(inputs, features, matches, network), options)
 
 
 def test_trusted_pointmaps_lead_to_matches_that_plain_matching_cannot_find(shots, features):

@@ -13,9 +13,11 @@ from scipy.ndimage import gaussian_filter
 from pointmap.camera import Array
 from pointmap.images import load_photo, open_photos
 from recon.inputs import read_inputs
+from recon.options import Options
 from recon.prediction.view_graph import ViewGraphOptions
 from recon.stage_results import PhotoFeatures
-from recon.two_view.features import extract_features, find_features, match_features
+from recon.two_view.features import extract_features, match_features
+from recon.two_view.find_features import find_features
 from recon.two_view.match_photos import match_photos
 from recon.two_view.mirrored_photos import mirrored_photos, tell_mirrored_group, without_mirrored
 
@@ -71,7 +73,7 @@ def test_a_symmetrical_wall_that_stands_still_is_no_mirrored_photo(tmp_path: Pat
 
 def test_it_is_left_out_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path, 6, 3)
-    inputs = read_inputs([tmp_path], device="cpu")
+    inputs = read_inputs([tmp_path], Options(device="cpu"))
     of = find_features(inputs)
     matches = match_photos(inputs, of, ViewGraphOptions())
     left, features_left, matches_left = without_mirrored(inputs, of, matches)
@@ -87,7 +89,7 @@ def test_a_group_that_is_mirrored_is_told(
     mirrored: tuple[int, ...], told: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(tmp_path, 6, *mirrored)
-    inputs = read_inputs([tmp_path], device="cpu")
+    inputs = read_inputs([tmp_path], Options(device="cpu"))
     tell_mirrored_group(inputs, find_features(inputs), [0, 2, 4], [1, 3, 5])
     said = "3 photos, 0.png among them, match the scene when they are mirrored"
     assert [text.startswith(said) for text in caplog.messages] == [True] * told

@@ -21,12 +21,13 @@ from alignment_scenes import (
 from pointmap.images import Photo
 from recon.alignment.align import align
 from recon.alignment.refinement import AlignOptions
-from recon.camera_stages import Matched, solved_with_lenses
+from recon.camera_stages import solved_with_lenses
 from recon.inputs import Inputs
 from recon.inputs.known_cameras import KnownCameras
 from recon.options import Options
 from recon.progress import Run
 from recon.stage_results import Alignment, Focals, NetworkResult, PairEvidence, PhotoPrior
+from recon.two_view.gather_evidence import Matched
 from recon.verdict.better_start import from_better_start
 from recon.work.folder import Work
 from recon.work.on_demand import Mapped
