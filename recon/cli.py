@@ -1,11 +1,10 @@
-"""The command: photos in, a scene folder out. Progress, a closing table, one-line errors."""
+"""The command: photos in, a scene folder out."""
 
 from __future__ import annotations
 
 import gc
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,23 +16,18 @@ import tyro
 
 from pointmap.command_line import read_arguments
 from pointmap.commands import interrupted, run_command
-from pointmap.errors import InputError, number_of, one_line
+from pointmap.errors import InputError, number_of
 from pointmap.version import answer_version
 from recon.export.options import ExportOptions
 from recon.options import Options, Quality
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress, TaskID
-
     from recon.export import OutputFolder
-    from recon.scene import Scene, StageRecord
+    from recon.scene import Scene
+    from recon.terminal import ProgressBars
     from recon.work.folder import Work
 
 logger = logging.getLogger(__name__)
-
-# The longest stage, "Fusing the surface of scene 2".
-_NAME_WIDTH = 30
 
 
 @dataclass(frozen=True)
@@ -102,9 +96,9 @@ def main(arguments: list[str] | None = None, prog: str = "run_recon.py") -> int:
     outputs: list[OutputFolder] = []
 
     def say(kind: str, message: str) -> None:
-        style = "bold red" if kind == "error" else "default"
-        # Made here and now, of the stream that stands for the standard error meanwhile.
-        _console().print(f"[{style}]{kind}:[/] {_escape(message)}")
+        from recon.terminal import print_ending
+
+        print_ending(kind, message)
 
     return run_command(
         lambda: _run(arguments, prog, outputs),
@@ -113,28 +107,23 @@ def main(arguments: list[str] | None = None, prog: str = "run_recon.py") -> int:
     )
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False, soft_wrap=True)
-
-
 def _run(arguments: list[str] | None, prog: str, outputs: list[OutputFolder]) -> int:
     """Do what ``arguments`` say; ``outputs`` gets the folder that is written to."""
-    console = _console()
     answer_version(arguments)
     command = read_command(arguments, prog)
     from recon.export import reserved_folder
+    from recon.terminal import ProgressBars, error_console, print_summary, show_warnings
 
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
-    _show_warnings(console)
+    console = error_console()
+    show_warnings(console)
     command.export.check()
     with reserved_folder(command.out, overwrite=command.overwrite) as output:
         outputs.append(output)
         command = replace(command, out=output.as_given(command.out))
         scene = _write(command, output, ProgressBars(console))
     if scene is not None:
-        _print_summary(scene, command.out)
+        print_summary(scene, command.out)
         _view(command, scene)
     return 0
 
@@ -310,116 +299,3 @@ def _view(command: Command, scene: Scene) -> None:
         from viz.viewers.browser import browse
 
         browse(scene)
-
-
-def _show_warnings(console: Console) -> None:
-    """Print the packages' warnings as they come; the pipeline also keeps them for run.json."""
-
-    class Printer(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            colour = "yellow" if record.levelno >= logging.WARNING else "dim"
-            console.print(f"[{colour}]{_escape(one_line(record.getMessage()))}[/]")
-
-    for name in ("pointmap", "recon", "viz"):
-        logger = logging.getLogger(name)
-        logger.handlers = [Printer()]
-        logger.setLevel(logging.WARNING if name != "viz" else logging.INFO)
-        logger.propagate = False
-
-
-class ProgressBars:
-    """One bar per stage with the time left; plain lines where the output is no terminal."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._bars: Progress | None = None
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> ProgressBars:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-        from rich.progress import TimeRemainingColumn as TimeLeft
-
-        if self._console.is_terminal:
-            self._bars = Progress(
-                TextColumn(f"{{task.description:<{_NAME_WIDTH}}}"),
-                BarColumn(),
-                TextColumn("{task.percentage:>3.0f}%"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeLeft(),
-                console=self._console,
-            )
-            self._bars.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._bars:
-            self._bars.stop()
-
-    def started(self, name: str) -> None:
-        """Show a new bar, of unknown length until the stage reports."""
-        if self._bars:
-            self._task = self._bars.add_task(name, total=None)
-
-    def advanced(self, done: int, total: int) -> None:
-        """Move the running stage's bar."""
-        if self._bars and self._task is not None:
-            self._bars.update(self._task, completed=done, total=max(total, 1))
-
-    def finished(self, record: StageRecord) -> None:
-        """Fill the bar, or print the stage's line."""
-        if self._bars and self._task is not None:
-            self._bars.update(self._task, completed=1, total=1)
-        else:
-            self._console.print(f"{record.name:<{_NAME_WIDTH}} {record.seconds:5.1f} s")
-
-
-def _print_summary(scene: Scene, folder: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    registered = [view for view in scene.views if view.registered]
-    focals = sorted({round(float(view.camera.intrinsics[0, 0]), 1) for view in registered})
-    table = Table(show_header=False, title=f"Scene in {_escape(str(folder))}", title_justify="left")
-    table.add_column()
-    # Of a long path nothing is cut off.
-    table.add_column(overflow="fold")
-    table.add_row("photos placed", f"{len(registered)} of {len(scene.views)}")
-    if scene.verdict is not None:
-        table.add_row("cameras", _escape(f"{scene.verdict.word}: {scene.verdict.reason}"))
-    if scene.other_places:
-        table.add_row("scenes", _scenes_text(scene))
-    table.add_row("focal length", _focal_text(focals))
-    table.add_row("points", f"{len(scene.cloud.points):,}")
-    table.add_row("triangles", f"{len(scene.surface.faces):,}")
-    glb = folder / "scene.glb"
-    table.add_row("scene.glb", f"{glb.stat().st_size / 1e6:.1f} MB")
-    table.add_row("seconds", f"{sum(stage.seconds for stage in scene.stages):.0f}")
-    table.add_row("warnings", str(len(scene.warnings)))
-    for model in scene.models:
-        table.add_row(f"{model.used} model", _escape(f"{model.name} (licence: {model.licence})"))
-    quoted = shlex.quote(str(folder))
-    table.add_row("report", _escape(str(folder / "report.html")))
-    table.add_row("turn it", _escape(f"{Path(sys.executable).name} -m viz {quoted}"))
-    Console(highlight=False, soft_wrap=True).print(table)
-
-
-def _scenes_text(scene: Scene) -> str:
-    found = 1 + len(scene.other_places)
-    if len(scene.further) == found - 1:
-        return f"{found}: this one, and scene-2 and so on in its folder"
-    return f"{1 + len(scene.further)} of {found} (the others: see the warnings)"
-
-
-def _focal_text(focals: list[float]) -> str:
-    if not focals:
-        return "-"
-    if len(focals) == 1:
-        return f"{focals[0]:g} px"
-    return f"{focals[0]:g} to {focals[-1]:g} px"
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

@@ -83,6 +83,14 @@ class Run:
             self._listener.finished(record)
 
 
+def duration(seconds: float) -> str:
+    """Return how long something took, for a person to read."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s"
+
+
 def peak_memory_mb() -> float:
     """Return the largest resident size this process has had, in MiB."""
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -24,8 +23,6 @@ from viz.paths import Film
 from viz.paths.flight import FRAMES_PER_SECOND, flight
 from viz.paths.photo_to_photo import PhotoFrame, mixed, photo_over, photo_to_photo
 from viz.paths.turntable import turntable
-
-logger = logging.getLogger(__name__)
 
 ENDINGS = (".mp4", ".webm")
 """Files that :func:`write_video` writes, see :func:`encode_film`."""

@@ -126,10 +126,11 @@ def _reconstruct(entries: list[SceneEntry], scenes: Scenes, folder: BatchFolder)
     from rich.markup import escape
 
     from recon.batch.table import page_rows, progress_table, results_table
+    from recon.terminal import error_console
     from viz.pages.batch_page import batch_page
     from viz.pages.html_page import write_page
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = error_console()
     if scenes.done:
         console.print(f"{len(scenes.done)} of {len(entries)} scenes are done already")
     written = time.monotonic()

@@ -6,12 +6,14 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
+from rich.table import Table
+
+from recon.progress import duration
 from viz.pages.batch_page import BatchRow
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from rich.table import Table
 
     from recon.batch.outcome import Outcome
     from recon.batch.processes import BatchFolder, Scenes
@@ -27,8 +29,8 @@ def progress_table(scenes: Scenes, count: int) -> Table:
     for outcome in list(scenes.done.values())[-_LATEST:]:
         table.add_row(*_cells(outcome))
     for running in scenes.running.values():
-        seconds = _duration(time.monotonic() - running.started)
-        table.add_row(_escaped(running.entry.name), "", "running", seconds, "")
+        seconds = duration(time.monotonic() - running.started)
+        table.add_row(escape(running.entry.name), "", "running", seconds, "")
     failed = sum(outcome.reason is not None for outcome in scenes.done.values())
     table.caption = (
         f"{len(scenes.done)} of {count} done, {failed} of them without a scene; "
@@ -63,7 +65,7 @@ def page_rows(entries: Sequence[SceneEntry], scenes: Scenes, folder: BatchFolder
                 outcome.thumbnail,
                 placed,
                 outcome.reason or outcome.verdict,
-                _duration(outcome.seconds),
+                duration(outcome.seconds),
                 outcome.warnings,
                 failed,
             )
@@ -76,8 +78,6 @@ def _link(folder: BatchFolder, path: Path) -> str | None:
 
 
 def _table() -> Table:
-    from rich.table import Table
-
     table = Table(title_justify="left")
     for name in ("scene", "placed", "cameras", "time", "warnings"):
         table.add_column(name, overflow="fold")
@@ -85,21 +85,10 @@ def _table() -> Table:
 
 
 def _cells(outcome: Outcome) -> tuple[str, str, str, str, str]:
-    name, time_taken = _escaped(outcome.name), _duration(outcome.seconds)
+    name, time_taken = escape(outcome.name), duration(outcome.seconds)
     if outcome.reason is not None:
-        return name, "", f"[red]no scene:[/] {_escaped(outcome.reason)}", time_taken, ""
+        return name, "", f"[red]no scene:[/] {escape(outcome.reason)}", time_taken, ""
     placed = f"{outcome.placed} of {outcome.photos}"
     # Of what is in order, a word is enough here.
-    verdict = "sound" if outcome.verdict.startswith("sound:") else _escaped(outcome.verdict)
+    verdict = "sound" if outcome.verdict.startswith("sound:") else escape(outcome.verdict)
     return name, placed, verdict, time_taken, str(len(outcome.warnings))
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 
 from recon.export.file_names import place_folder
+from recon.progress import duration
 from recon.scene import Scene
 from viz.drawing.render import render_scene
 from viz.pages.html_page import FOOTER, page_html, warning_list, write_page
@@ -81,7 +82,7 @@ def _head_section(scene: Scene, title: str) -> str:
         ("Focal length", *_focal_text(scene)),
         ("Points", f"{len(scene.cloud.points):,}", "in points.ply"),
         ("Triangles", f"{len(scene.surface.faces):,}", "in mesh.ply"),
-        ("Time", _duration(seconds), f"peak memory {memory / 1024:.1f} GB" if memory else ""),
+        ("Time", duration(seconds), f"peak memory {memory / 1024:.1f} GB" if memory else ""),
     ]
     if len(tracks.points):
         tiles.insert(4, ("Tracks", f"{len(tracks.points):,}", f"{len(tracks.xy):,} observations"))
@@ -207,7 +208,7 @@ def _time_section(scene: Scene) -> str:
     rows = "".join(
         f"<tr><td>{escape(stage.name)}</td><td class='track'><span class='bar' "
         f"style='width:{100 * stage.seconds / longest:.1f}%'></span></td>"
-        f"<td class='number'>{_duration(stage.seconds)}</td>"
+        f"<td class='number'>{duration(stage.seconds)}</td>"
         f"<td class='number'>{stage.peak_memory_mb:,.0f} MB</td></tr>"
         for stage in stages
     )
@@ -240,10 +241,3 @@ def _flat_options(options: dict[str, object], prefix: str = "") -> list[tuple[st
         else:
             rows.append((f"{prefix}{name}", str(value)))
     return rows
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s"
