@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.handed_on import parse
 from benchmarks.measure import Measured, run_measured
 from benchmarks.scenes import ROOT
 from pointmap.camera import invert_rigid, project, transform_points
@@ -266,14 +267,12 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.cases",
         description=__doc__,
-        epilog="Arguments after -- are handed to run_recon.py.",
     )
     parser.add_argument("folder", type=Path, help="folder of cases, or one case")
     parser.add_argument("--out", type=Path, required=True, help="folder for results and logs")
     parser.add_argument("--only", nargs="+", metavar="CASE", help="these cases alone")
     parser.add_argument("--timeout", type=float, default=900.0, help="seconds per case")
-    split = arguments.index("--") if "--" in arguments else len(arguments)
-    given, handed_on = parser.parse_args(arguments[:split]), list(arguments[split + 1 :])
+    given, handed_on = parse(parser, arguments)
     folders = sorted(
         folder
         for folder in given.folder.iterdir()

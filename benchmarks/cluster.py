@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.handed_on import parse
 from pointmap.images import find_photos
 from recon.evaluation.tables import markdown
 
@@ -359,12 +360,9 @@ def simulated(photos: int, costs: Costs) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
-    given_all = list(sys.argv[1:] if arguments is None else arguments)
-    cut = given_all.index("--") if "--" in given_all else len(given_all)
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.cluster",
-        description="A run on a Ray cluster against the same run here. After -- come options of "
-        "run_recon.py.",
+        description="A run on a Ray cluster against the same run here.",
     )
     parser.add_argument("photos", nargs="*", help="photo files, folders, patterns")
     parser.add_argument("--out", type=Path, help="folder for scenes and work")
@@ -373,7 +371,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--simulate", type=int, help="photos to work out, from measured costs")
     parser.add_argument("--pressure", type=int, help="pieces that pass through the object store")
     parser.add_argument("--one", type=int, help="nodes of a single run: what the command starts")
-    given, options = parser.parse_args(given_all[:cut]), given_all[cut + 1 :]
+    given, options = parse(parser, sys.argv[1:] if arguments is None else arguments)
     if given.simulate is not None:
         print(simulated(given.simulate, Costs()))
         return 0

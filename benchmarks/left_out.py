@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.handed_on import parse
 from benchmarks.scenes import BenchmarkOptions, run_scene
 from pointmap.camera import invert_rigid, project, transform_points
 from pointmap.decoding import open_picture
@@ -49,8 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.left_out", description=__doc__)
     parser.add_argument("scene", type=Path, metavar="SCENE_DIR")
     parser.add_argument("--out", type=Path, required=True, help="folder for photos and results")
-    split = arguments.index("--") if "--" in arguments else len(arguments)
-    given, handed_on = parser.parse_args(arguments[:split]), tuple(arguments[split + 1 :])
+    given, handed_on = parse(parser, arguments)
     made = given.out / "made"
     masks = _with_masks(given.scene, made / "masks")
     walked = _with_figure(given.scene, made / "walked")

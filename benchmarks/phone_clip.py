@@ -23,6 +23,7 @@ from scipy.spatial.transform import Rotation, RotationSpline
 
 from benchmarks.clips import write_clip
 from benchmarks.figures import write_figures
+from benchmarks.handed_on import parse
 from benchmarks.measure import run_measured
 from benchmarks.scale_scenes import CACHE, PhotoSet, develop_photo, lay_out
 from benchmarks.streets.rendering import Renderer
@@ -131,7 +132,6 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.phone_clip",
         description=__doc__,
-        epilog="Arguments after -- are handed to run_recon.py.",
     )
     add = parser.add_argument
     add("--out", type=Path, required=True, help="folder for the scene and its log")
@@ -139,15 +139,14 @@ def main(arguments: Sequence[str]) -> int:
     add("--seconds", type=float, default=60.0, help="length of the clip, 115 at most (60)")
     add("--seed", type=int, default=0, help="of everything random (0)")
     add("--json", type=Path, help="file for all figures")
-    split = arguments.index("--") if "--" in arguments else len(arguments)
-    given = parser.parse_args(arguments[:split])
+    given, handed_on = parse(parser, arguments)
     clip = render_clip(given.cache, seconds=given.seconds, seed=given.seed)
     given.out.mkdir(parents=True, exist_ok=True)
     scene, log = given.out / "scene", given.out / "scene.log"
     measured = run_measured(
         [
             sys.executable, ROOT / "run_recon.py", clip / "clip.mp4", "--out", scene,
-            "--overwrite", *arguments[split + 1 :],
+            "--overwrite", *handed_on,
         ],
         log,
         timeout_s=7200,

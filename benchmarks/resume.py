@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.figures import write_figures
+from benchmarks.handed_on import parse
 from recon.evaluation.tables import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -123,12 +124,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=30, help="how often (30)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    parser.epilog = "Arguments after -- are handed to run_recon.py."
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    end = words.index("--") if "--" in words else len(words)
-    given = parser.parse_args(words[:end])
+    given, handed_on = parse(parser, sys.argv[1:] if arguments is None else arguments)
     given.out.mkdir(parents=True, exist_ok=True)
-    found = measure(given.photos, given.out, given.kills, seed=given.seed, more=words[end + 1 :])
+    found = measure(given.photos, given.out, given.kills, seed=given.seed, more=handed_on)
     row = [
         f"{found.kills}",
         f"{found.undisturbed:.0f}",

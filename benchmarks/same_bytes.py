@@ -18,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.handed_on import parse
+
 COMMAND = Path(__file__).parents[1] / "run_recon.py"
 # Of run.json: what is of the scene and not of the run.
 _OF_THE_SCENE = ("options", "counts", "surface", "warnings")
@@ -104,11 +106,9 @@ def _content(path: Path) -> Any:
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.same_bytes")
-    parser.add_argument("photos", type=Path, nargs="+", help="files; options follow two dashes")
-    arguments = sys.argv[1:]
-    at = arguments.index("--") if "--" in arguments else len(arguments)
-    photos = parser.parse_args(arguments[:at]).photos
-    options = arguments[at + 1 :]
+    parser.add_argument("photos", type=Path, nargs="+", help="files")
+    given, options = parse(parser, sys.argv[1:])
+    photos = given.photos
     bad = 0
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.figures import write_figures
+from benchmarks.handed_on import parse
 from benchmarks.measure import Measured, run_measured
 from benchmarks.scale_scenes import CACHE, PhotoSet, render_set
 from benchmarks.scenes import spaced
@@ -293,7 +294,6 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scale",
         description=__doc__,
-        epilog="Arguments after -- are handed to run_recon.py.",
     )
     add = parser.add_argument
     add("--photos", type=Path, metavar="FOLDER", help="photos in place of a generated street")
@@ -316,10 +316,10 @@ def main(arguments: Sequence[str]) -> int:
     add("--threads", type=int, default=os.cpu_count(), help="of every method (all cores)")
     add("--timeout", type=float, default=14400.0, help="seconds per process")
     add("--json", type=Path, help="file for all figures")
-    split = arguments.index("--") if "--" in arguments else len(arguments)
-    given = parser.parse_args(arguments[:split])
-    handed_on = tuple(arguments[split + 1 :])
-    options = ScaleOptions(given.until, given.matching, given.threads, given.timeout, handed_on)
+    given, handed_on = parse(parser, arguments)
+    options = ScaleOptions(
+        given.until, given.matching, given.threads, given.timeout, tuple(handed_on)
+    )
     use_threads(given.threads)
     given.out.mkdir(parents=True, exist_ok=True)
     outcomes: list[Outcome] = []

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.figures import write_figures
+from benchmarks.handed_on import parse
 from benchmarks.measure import Measured, run_measured
 from pointmap.errors import InputError
 from pointmap.images import find_photos
@@ -166,7 +167,6 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scenes",
         description=__doc__,
-        epilog="Arguments after -- are handed to run_recon.py.",
     )
     parser.add_argument("scenes", nargs="+", type=Path, metavar="SCENE_DIR")
     parser.add_argument("--out", type=Path, required=True, help="folder for results and logs")
@@ -180,8 +180,7 @@ def main(arguments: Sequence[str]) -> int:
         help="take this many photos, evenly spaced; several numbers add a table of AUC@30",
     )
     parser.add_argument("--timeout", type=float, default=1800.0, help="seconds per scene")
-    split = arguments.index("--") if "--" in arguments else len(arguments)
-    given, handed_on = parser.parse_args(arguments[:split]), list(arguments[split + 1 :])
+    given, handed_on = parse(parser, arguments)
     if given.weights is not None:
         handed_on += ["--weights", given.weights]
     counts: list[int | None] = given.photos or [None]

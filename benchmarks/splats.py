@@ -22,6 +22,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.handed_on import parse
 from benchmarks.measure import run_measured
 from benchmarks.scenes import ROOT
 from pointmap.camera import Array, invert_rigid, pixel_centres, project, transform_points
@@ -192,12 +193,11 @@ def rows_of(name: str, scene: Path, left_out: Sequence[Path], pictures: Path) ->
 
 def main(arguments: Sequence[str]) -> int:
     """Reconstruct, draw and compare."""
-    split = arguments.index("--") if "--" in arguments else len(arguments)
     parser = argparse.ArgumentParser(prog="python -m benchmarks.splats", description=__doc__)
     parser.add_argument("photos", nargs="+", type=Path, help="folders of photos")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--again", action="store_true", help="draw scenes in --out that are there")
-    given = parser.parse_args(arguments[:split])
+    given, handed_on = parse(parser, arguments)
     rows: list[list[str]] = []
     for folder in given.photos:
         name = folder.absolute().parent.name if folder.name == "images" else folder.name
@@ -206,7 +206,7 @@ def main(arguments: Sequence[str]) -> int:
         if not given.again:
             kept = [str(p) for k, p in enumerate(photos) if k % EVERY != FIRST]
             command = [sys.executable, str(ROOT / "run_recon.py"), *kept, "--out", str(scene)]
-            command += ["--formats", "splat", "--overwrite", *arguments[split + 1 :]]
+            command += ["--formats", "splat", "--overwrite", *handed_on]
             measured = run_measured(command, given.out / f"{name}.log", timeout_s=3600)
             if measured.exit_code:
                 rows.append([name, "", f"failed, see {name}.log", "", ""])
