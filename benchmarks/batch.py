@@ -21,7 +21,8 @@ from PIL import Image
 
 from benchmarks.figures import write_figures
 from benchmarks.scenes import ROOT
-from pointmap.images import Photo, find_photos, load_photo, open_photos
+from pointmap.images import Photo, load_photo, open_photos
+from pointmap.photo_files import find_photos
 from recon.batch.outcome import read_outcome
 
 SCENES, SIDE = 10, 256

@@ -25,8 +25,8 @@ from benchmarks.scale import (
 )
 from pointmap.camera import Array
 from pointmap.decoding import open_picture
-from pointmap.images import find_photos
 from pointmap.metrics import auc_at
+from pointmap.photo_files import find_photos
 from recon.evaluation.poses import relative_pose_errors
 from recon.evaluation.tables import markdown
 from recon.export.cameras_json import read_cameras

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.handed_on import parse
-from pointmap.images import find_photos
+from pointmap.photo_files import find_photos
 from recon.evaluation.tables import markdown
 
 NODE = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": False}

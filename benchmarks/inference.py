@@ -33,7 +33,7 @@ from benchmarks.parity import VIT_LARGE
 from benchmarks.recipe import build_network
 from pointmap.camera import Array, rotation_angle_deg
 from pointmap.checkpoint import config_from_arguments, load_network
-from pointmap.images import Photo, ResizedPhoto, find_photos, load_photo, open_photos
+from pointmap.images import Photo, ResizedPhoto, load_photo, open_photos
 from pointmap.inference import (
     PairPrediction,
     choose_device,
@@ -42,6 +42,7 @@ from pointmap.inference import (
     predict_pairs,
 )
 from pointmap.network import PointmapNetwork
+from pointmap.photo_files import find_photos
 from recon.stage_results import RelativePose
 from recon.two_view.pose_from_pointmaps import both_frames, procrustes
 

@@ -23,7 +23,7 @@ from benchmarks.handed_on import parse
 from benchmarks.scenes import BenchmarkOptions, run_scene
 from pointmap.camera import invert_rigid, project, transform_points
 from pointmap.decoding import open_picture
-from pointmap.images import find_photos
+from pointmap.photo_files import find_photos
 from recon.evaluation.tables import markdown
 from recon.export import load_scene
 from recon.scene import Scene

@@ -18,8 +18,8 @@ import numpy as np
 from benchmarks.figures import write_figures
 from benchmarks.scenes import spaced
 from pointmap.camera import Array, cross_matrix, invert_rigid
-from pointmap.images import find_photos
 from pointmap.metrics import MAD_TO_SIGMA, auc_at
+from pointmap.photo_files import find_photos
 from recon.alignment.align_scene import align_scene
 from recon.evaluation.poses import relative_pose_errors
 from recon.evaluation.scene import SceneTruth, read_truth

@@ -24,8 +24,8 @@ from benchmarks.scale_scenes import CACHE, PhotoSet, render_set
 from benchmarks.scenes import spaced
 from pointmap.decoding import open_picture
 from pointmap.errors import InputError
-from pointmap.images import find_photos
 from pointmap.metrics import auc_at
+from pointmap.photo_files import find_photos
 from recon.evaluation.poses import centre_error, relative_pose_errors
 from recon.evaluation.scene import SceneTruth, read_truth
 from recon.evaluation.tables import markdown

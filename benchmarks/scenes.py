@@ -17,7 +17,7 @@ from benchmarks.figures import write_figures
 from benchmarks.handed_on import parse
 from benchmarks.measure import Measured, run_measured
 from pointmap.errors import InputError
-from pointmap.images import find_photos
+from pointmap.photo_files import find_photos
 from recon.evaluation.scene import SceneScores, SceneTruth, read_truth, score_scene
 from recon.evaluation.tables import markdown
 from recon.export.cameras_json import read_cameras

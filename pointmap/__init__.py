@@ -10,7 +10,7 @@ from pointmap.lazy import lazy_names
 if TYPE_CHECKING:
     from pointmap.checkpoint import load_network, save_checkpoint
     from pointmap.errors import InputError
-    from pointmap.images import Photo, ResizedPhoto, find_photos, load_photo, open_photos
+    from pointmap.images import Photo, ResizedPhoto, load_photo, open_photos
     from pointmap.inference import (
         EncodedPhotos,
         PairPrediction,
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         encode_photos,
         predict_pairs,
     )
+    from pointmap.photo_files import find_photos
 
 __version__ = "0.2.0"
 
@@ -48,7 +49,7 @@ __getattr__ = lazy_names(
         "ResizedPhoto": "pointmap.images",
         "choose_device": "pointmap.inference",
         "encode_photos": "pointmap.inference",
-        "find_photos": "pointmap.images",
+        "find_photos": "pointmap.photo_files",
         "load_network": "pointmap.checkpoint",
         "load_photo": "pointmap.images",
         "open_photos": "pointmap.images",

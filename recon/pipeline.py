@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from pointmap.errors import InputError
-from pointmap.images import Photo, natural_key
+from pointmap.images import Photo
+from pointmap.photo_files import natural_key
 from recon.alignment.compared_pictures import compare_pictures
 from recon.alignment.further_groups import further_groups
 from recon.assemble import assemble_scene, assemble_views, in_order

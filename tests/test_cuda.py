@@ -21,10 +21,11 @@ from wall_shard import wall_shard
 
 import recon
 from pointmap.checkpoint import load_network
-from pointmap.images import find_photos, load_photo, open_photos
+from pointmap.images import load_photo, open_photos
 from pointmap.inference import PairPrediction, encode_photos, predict_pairs
 from pointmap.network import NetworkConfig, PointmapNetwork
 from pointmap.network.matched.pose_solver import relative_pose
+from pointmap.photo_files import find_photos
 from pointmap.training.batches.shards import ShardPairs, save_shard
 from pointmap.training.loop import trainer as trainer_module
 from pointmap.training.loop.trainer import Trainer, TrainOptions

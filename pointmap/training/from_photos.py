@@ -104,7 +104,8 @@ def read_images(inputs: Sequence[str], network: PointmapNetwork, *, frames: int)
 
     Raises ``InputError`` for fewer than two usable photos and for photos of different shapes.
     """
-    from pointmap.images import find_photos, find_videos, open_photos
+    from pointmap.images import open_photos
+    from pointmap.photo_files import find_photos, find_videos
     from pointmap.video.frames import choose_frames
 
     with tempfile.TemporaryDirectory() as folder:

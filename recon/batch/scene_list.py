@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pointmap.errors import InputError
-from pointmap.images import natural_key
 from pointmap.outside.regular_file import home_expanded, read_regular
+from pointmap.photo_files import natural_key
 
 _NAME, _PHOTOS = "name", "photos"
 # A list of a million scenes is a tenth of this.

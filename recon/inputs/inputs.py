@@ -14,17 +14,9 @@ from pointmap.camera import Mask
 from pointmap.damaged_jpegs import damage_of_jpegs
 from pointmap.errors import InputError, number_of, some_of
 from pointmap.file_digest import file_sha256
-from pointmap.images import (
-    Photo,
-    ResizedPhoto,
-    as_frame,
-    find_photos,
-    find_videos,
-    load_photo,
-    open_photos,
-    without_part,
-)
+from pointmap.images import Photo, ResizedPhoto, as_frame, load_photo, open_photos, without_part
 from pointmap.masks import continued
+from pointmap.photo_files import find_photos, find_videos
 from pointmap.video.frames import choose_frames
 from recon.depth_models import DepthModel, load_depth_model
 from recon.inputs.known_cameras import KnownCameras, load_known_cameras

@@ -19,9 +19,9 @@ import numpy as np
 
 from pointmap.camera import Array, pixel_rays, project
 from pointmap.errors import InputError, number_of, some_of
-from pointmap.images import PHOTO_EXTENSIONS
 from pointmap.lens import Lens
 from pointmap.outside.regular_file import read_regular
+from pointmap.photo_files import PHOTO_EXTENSIONS
 from pointmap.photo_names import composed
 from recon.export.cameras_json import ListedCamera, listed_cameras, units_of, world_of
 from recon.export.json_file import read_json

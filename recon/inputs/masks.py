@@ -12,8 +12,9 @@ from pathlib import Path, PurePath
 from pointmap.decoding import decode, open_picture
 from pointmap.errors import InputError, UnusablePicture, number_of, some_of
 from pointmap.file_digest import file_sha256
-from pointmap.images import PHOTO_EXTENSIONS, Photo, resized_size
+from pointmap.images import Photo, resized_size
 from pointmap.masks import is_grey, read_mask
+from pointmap.photo_files import PHOTO_EXTENSIONS
 from pointmap.photo_names import composed
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from tempfile import TemporaryFile
 
 import pointmap
 from pointmap.errors import InputError
-from pointmap.images import find_photos
+from pointmap.photo_files import find_photos
 from recon.depth_models.predict_maps import model_records
 from recon.export.file_names import depth_stems
 from recon.export.json_file import plain, write_json

@@ -20,15 +20,8 @@ from scipy.special import ndtr
 
 from pointmap.camera import pinhole, project, scale_intrinsics
 from pointmap.errors import InputError
-from pointmap.images import (
-    Photo,
-    ResizedPhoto,
-    find_photos,
-    find_videos,
-    load_photo,
-    open_photos,
-    resized_size,
-)
+from pointmap.images import Photo, ResizedPhoto, load_photo, open_photos, resized_size
+from pointmap.photo_files import find_photos, find_videos
 from pointmap.photo_names import photo_names
 
 SIZES = [(1001, 667), (667, 1001), (500, 500), (2000, 600)]

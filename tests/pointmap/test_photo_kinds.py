@@ -16,7 +16,8 @@ import pytest
 from PIL import Image, ImageCms, features
 
 from pointmap import raw_photos
-from pointmap.images import find_photos, find_videos, load_photo, open_photos
+from pointmap.images import load_photo, open_photos
+from pointmap.photo_files import find_photos, find_videos
 
 WIDTH, HEIGHT = 64, 48
 

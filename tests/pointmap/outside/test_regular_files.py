@@ -17,10 +17,11 @@ from PIL import Image
 from pointmap import hub
 from pointmap.checkpoint import load_network
 from pointmap.errors import InputError
-from pointmap.images import find_photos, load_photo, open_photos
+from pointmap.images import load_photo, open_photos
 from pointmap.outside import patterns
 from pointmap.outside.patterns import matching_paths
 from pointmap.outside.regular_file import home_expanded, open_regular, read_regular
+from pointmap.photo_files import find_photos
 from pointmap.video.decoder import decoded_frames
 from recon.export.depth_npz import read_depth_npz
 from recon.export.json_file import read_json

@@ -379,7 +379,8 @@ def test_real_photos_with_repetitive_wallpaper():
     """fox-8: wrong edges whose matches agree among themselves. COLMAP reaches AUC@5 of 87."""
     from itertools import combinations
 
-    from pointmap.images import find_photos, load_photo, open_photos
+    from pointmap.images import load_photo, open_photos
+    from pointmap.photo_files import find_photos
     from recon.two_view.features import extract_features, match_features
     from recon.two_view.focal_lengths import solve_focals
     from recon.two_view.relative_pose import essential
