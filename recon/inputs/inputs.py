@@ -19,8 +19,9 @@ from pointmap.masks import continued
 from pointmap.photo_files import find_photos, find_videos
 from pointmap.video.frames import choose_frames
 from recon.depth_models import DepthModel, load_depth_model
-from recon.inputs.known_cameras import KnownCameras, load_known_cameras
+from recon.inputs.known_cameras import KnownCameras
 from recon.inputs.masks import mask_digest, masked, with_masks, without_masks
+from recon.inputs.read_cameras import load_known_cameras
 from recon.localise.extension import extended
 from recon.matchers import Matcher, load_matcher
 from recon.prediction.given_maps import PriorMap, read_prior_maps

@@ -10,7 +10,8 @@ from pathlib import Path
 from pointmap.errors import InputError
 from pointmap.images import Photo, as_frame
 from pointmap.photo_names import unique_name
-from recon.inputs.known_cameras import KnownCameras, load_known_cameras
+from recon.inputs.known_cameras import KnownCameras
+from recon.inputs.read_cameras import load_known_cameras
 from recon.localise.solved_scene import SolvedScene, read_solved_scene
 
 logger = logging.getLogger(__name__)

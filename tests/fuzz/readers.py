@@ -34,7 +34,7 @@ from recon.export.depth_npz import read_depth_npz
 from recon.export.load import load_scene
 from recon.export.ownership import sort_files
 from recon.export.ply import read_cloud_ply, read_mesh_ply
-from recon.inputs.known_cameras import load_known_cameras
+from recon.inputs.read_cameras import load_known_cameras
 from recon.localise.extension import extended
 from recon.localise.solved_scene import read_solved_scene
 from recon.prediction.given_maps import read_prior_maps

@@ -26,7 +26,7 @@ from pointmap.video.decoder import decoded_frames
 from recon.export.depth_npz import read_depth_npz
 from recon.export.json_file import read_json
 from recon.export.ply import read_cloud_ply
-from recon.inputs.known_cameras import load_known_cameras
+from recon.inputs.read_cameras import load_known_cameras
 
 READERS: dict[str, Callable[[Path], object]] = {
     "a.json": read_json,

@@ -17,7 +17,7 @@ from pointmap.errors import InputError
 from pointmap.images import Photo
 from pointmap.lens import Lens
 from recon.export.nerfstudio import write_transforms
-from recon.inputs.known_cameras import load_known_cameras
+from recon.inputs.read_cameras import load_known_cameras
 from recon.reconstruction import Reconstruction
 
 PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", 640, 480, None, "one") for k in range(2)]

@@ -13,7 +13,7 @@ from PIL import Image
 from scene_factory import make_scene
 
 from pointmap.images import open_photos
-from recon.inputs.known_cameras import load_known_cameras
+from recon.inputs.read_cameras import load_known_cameras
 from recon.reconstruction import Reconstruction
 from recon.save import save_scene
 

@@ -15,7 +15,8 @@ from pointmap.errors import InputError
 from pointmap.images import Photo
 from recon.export.colmap import write_colmap
 from recon.export.colmap_cameras import read_colmap_cameras
-from recon.inputs.known_cameras import check_focal, check_lenses_open, load_known_cameras
+from recon.inputs.known_cameras import check_focal, check_lenses_open
+from recon.inputs.read_cameras import load_known_cameras
 
 PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", 640, 480, None, "one") for k in range(2)]
 K = [[500.0, 0.0, 320.0], [0.0, 500.0, 240.0], [0.0, 0.0, 1.0]]

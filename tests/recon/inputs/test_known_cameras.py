@@ -23,7 +23,7 @@ from recon.evaluation.scene import read_truth
 from recon.export.cameras_json import read_cameras, write_cameras
 from recon.export.colmap import write_colmap
 from recon.inputs import Inputs
-from recon.inputs.known_cameras import load_known_cameras
+from recon.inputs.read_cameras import load_known_cameras
 from recon.reconstruction import Reconstruction
 
 ODD = np.array([[512.5, 2.0, 333.0], [0.0, 489.25, 229.5], [0.0, 0.0, 1.0]])

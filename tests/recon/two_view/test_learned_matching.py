@@ -17,7 +17,7 @@ from pointmap.camera import pixel_rays, transform_points
 from pointmap.images import open_photos
 from pointmap.network import DUSt3R
 from recon.inputs import Inputs
-from recon.inputs.known_cameras import load_known_cameras
+from recon.inputs.read_cameras import load_known_cameras
 from recon.matchers import FoundMatches
 from recon.stage_results import PairMatches, PhotoFeatures
 from recon.two_view.learned_matching import match_by_model
