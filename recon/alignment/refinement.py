@@ -8,7 +8,7 @@ import numpy as np
 
 from pointmap.camera import Array, Index, Mask
 from pointmap.freed_memory import return_if_grown
-from recon.alignment.bundle_adjustment import bundle_adjust
+from recon.alignment.bundle_adjustment import BundleResult, bundle_adjust
 from recon.alignment.camera_model import BundleOptions, BundleProblem, RichLenses
 from recon.alignment.cameras import Cameras
 from recon.alignment.tracks import (
@@ -166,65 +166,95 @@ def adjust(
     ``slack`` (M,): how many times as large as usual the errors of observations may be, by default
     not at all.
     """
-    cameras, tracks, table = structure.cameras, structure.tracks, setup.table
-    free_lens = np.zeros(len(cameras.k1), bool) if free_lens is None else free_lens
-    view = table.node_view[tracks.node]
-    seen = np.flatnonzero(np.bincount(view))
+    tracks, table = structure.tracks, setup.table
+    seen = np.flatnonzero(np.bincount(table.node_view[tracks.node]))
     if len(seen) == 0:
         return structure
+    groups, lens = np.unique(setup.focal_group[seen], return_inverse=True)
+    used = _Used(seen, groups, lens, seen[np.unique(lens, return_index=True)[1]])
+    problem = _problem(setup, structure, used, free_lens, slack)
+    result = bundle_adjust(problem, options)
+    cameras = _as_adjusted(setup, structure.cameras, used, problem, result)
+    return Structure(cameras, TrackSet(result.points, tracks.point, tracks.node))
+
+
+@dataclass(frozen=True)
+class _Used:
+    """The ``photos`` (S,) that see points, the ``groups`` (G,) that share their lenses, which of
+    these each is of, ``lens`` (S,), and a photo of each group, ``member`` (G,).
+    """
+
+    photos: Index
+    groups: Index
+    lens: Index
+    member: Index
+
+
+def _problem(
+    setup: Setup, structure: Structure, used: _Used, free_lens: Mask | None, slack: Array | None
+) -> BundleProblem:
+    """Return what bundle adjustment solves; ``free_lens``, ``slack``: as for :func:`adjust`."""
+    cameras, tracks, table = structure.cameras, structure.tracks, setup.table
+    seen, groups, member = used.photos, used.groups, used.member
+    free_lens = np.zeros(len(cameras.k1), bool) if free_lens is None else free_lens
+    view = table.node_view[tracks.node]
     number = np.zeros(len(cameras.registered), np.int64)
     number[seen] = np.arange(len(seen))
-    groups, focal_index = np.unique(setup.focal_group[seen], return_inverse=True)
-    member = seen[np.unique(focal_index, return_index=True)[1]]
-    known_focal = setup.focal_log_sigma[groups] == 0
     sigma = np.maximum(table.node_sigma_px[tracks.node], _MODEL_SIGMA_PX * cameras.unit_px[view])
-    if slack is not None:
-        sigma = slack * sigma
-    more, freed = None, setup.freed
-    if freed is not None or cameras.fisheye[seen].any() or cameras.k2[seen].any():
-        none = np.zeros(len(groups))
-        more = RichLenses(
-            cameras.fisheye[member],
-            cameras.k2[member],
-            none if freed is None else freed.k2_sigma[groups],
-            none if freed is None else freed.centre_sigma_px[groups],
-            None if freed is None else cameras.principal[member] - freed.middle_px[member],
-        )
-    result = bundle_adjust(
-        BundleProblem(
-            cam_to_world=cameras.cam_to_world[seen],
-            principal=cameras.principal[seen],
-            focals_px=cameras.focals_px[member],
-            focal_index=focal_index,
-            points=tracks.points,
-            camera_index=number[view],
-            point_index=tracks.point,
-            xy=table.node_xy[tracks.node],
-            sigma_px=sigma,
-            fixed_pose=setup.known_pose[seen],
-            fixed_focal=known_focal,
-            focal_prior_px=setup.focal_prior_px[groups],
-            focal_log_sigma=setup.focal_log_sigma[groups],
-            k1=cameras.k1[member],
-            k1_sigma=np.where(free_lens[member], setup.k1_sigma[groups], 0.0),
-            more=more,
-        ),
-        options,
+    return BundleProblem(
+        cam_to_world=cameras.cam_to_world[seen],
+        principal=cameras.principal[seen],
+        focals_px=cameras.focals_px[member],
+        focal_index=used.lens,
+        points=tracks.points,
+        camera_index=number[view],
+        point_index=tracks.point,
+        xy=table.node_xy[tracks.node],
+        sigma_px=sigma if slack is None else slack * sigma,
+        fixed_pose=setup.known_pose[seen],
+        fixed_focal=setup.focal_log_sigma[groups] == 0,
+        focal_prior_px=setup.focal_prior_px[groups],
+        focal_log_sigma=setup.focal_log_sigma[groups],
+        k1=cameras.k1[member],
+        k1_sigma=np.where(free_lens[member], setup.k1_sigma[groups], 0.0),
+        more=_rich_lenses(setup.freed, cameras, used),
     )
+
+
+def _rich_lenses(freed: FreedLenses | None, cameras: Cameras, used: _Used) -> RichLenses | None:
+    """Return what lenses are solved for, or are, beyond focal length and k1; None where nothing."""
+    seen, groups, member = used.photos, used.groups, used.member
+    if freed is None and not cameras.fisheye[seen].any() and not cameras.k2[seen].any():
+        return None
+    none = np.zeros(len(groups))
+    return RichLenses(
+        cameras.fisheye[member],
+        cameras.k2[member],
+        none if freed is None else freed.k2_sigma[groups],
+        none if freed is None else freed.centre_sigma_px[groups],
+        None if freed is None else cameras.principal[member] - freed.middle_px[member],
+    )
+
+
+def _as_adjusted(
+    setup: Setup, cameras: Cameras, used: _Used, problem: BundleProblem, result: BundleResult
+) -> Cameras:
+    """Return the cameras with what was solved for; photos that see nothing follow those of their
+    lens that do.
+    """
     cam_to_world = cameras.cam_to_world.copy()
-    cam_to_world[seen] = result.cam_to_world
-    # Photos that see nothing follow those of their camera that do.
-    sharing = np.flatnonzero(np.isin(setup.focal_group, groups))
-    lens = np.searchsorted(groups, setup.focal_group[sharing])
+    cam_to_world[used.photos] = result.cam_to_world
+    sharing = np.flatnonzero(np.isin(setup.focal_group, used.groups))
+    lens = np.searchsorted(used.groups, setup.focal_group[sharing])
     focals, k1 = cameras.focals_px.copy(), cameras.k1.copy()
     focals[sharing], k1[sharing] = result.focals_px[lens], result.k1[lens]
     cameras = replace(cameras, cam_to_world=cam_to_world, focals_px=focals, k1=k1)
-    if more is not None:
-        k2, principal = cameras.k2.copy(), cameras.principal.copy()
-        k2[sharing] = result.k2[lens]
-        principal[sharing] += result.shift_px[lens]
-        cameras = replace(cameras, k2=k2, principal=principal)
-    return Structure(cameras, TrackSet(result.points, tracks.point, tracks.node))
+    if problem.more is None:
+        return cameras
+    k2, principal = cameras.k2.copy(), cameras.principal.copy()
+    k2[sharing] = result.k2[lens]
+    principal[sharing] += result.shift_px[lens]
+    return replace(cameras, k2=k2, principal=principal)
 
 
 def trim(setup: Setup, structure: Structure, threshold_px: float) -> Structure:
