@@ -164,6 +164,40 @@ def _told(
 
 
 def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
+    matched = _matched(inputs, options, run)
+    evidence = related(matched, options, run)
+    restored = without_squeezing(matched, evidence, options, run)
+    if restored is not None:
+        inputs = replace(matched.inputs, photos=restored, still=None)
+        return _all_photos(inputs, options, run)
+    found = evidence, aligned_cameras(matched, evidence, options, run)
+    matched, found = solved_with_zooms(matched, found, options, run)
+    inputs, evidence = matched.inputs, found[0]
+    solved = solved_with_lenses(matched, found, options, run)
+    groups = further_groups(solved[1])
+    scene = in_metres(
+        _aligned_scene(inputs, *solved, matched.seen, options, run),
+        matched.seen.priors,
+        options.scale_from,
+        maps=inputs.maps,
+    )
+    if groups and not options.all_scenes:
+        logger.warning(
+            "%d more photos show %s, which nothing ties to this scene: "
+            "--all-scenes reconstructs what they show, too",
+            sum(map(len, groups)),
+            "another place" if len(groups) == 1 else f"{len(groups)} other places",
+        )
+    placed = [k for k, pose in enumerate(solved[1].cam_to_world) if pose is not None]
+    for group in groups:
+        tell_mirrored_group(inputs, matched.features, group, placed)
+    names = tuple(tuple(inputs.photos[k].name for k in group) for group in groups)
+    further = _further_scenes(matched, evidence, groups, options, run) if options.all_scenes else ()
+    return replace(scene, other_places=names, further=tuple(further))
+
+
+def _matched(inputs: Inputs, options: Options, run: Run) -> Matched:
+    """Return what matches in the photos, those that stay of them, and what the network sees."""
     if inputs.depth_model is not None:
         with run.stage("Depth of each photo") as advance:
             inputs = with_model_maps(inputs, advance=advance)
@@ -194,34 +228,19 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
             network_pairs(inputs, matches, options.pose_from, partners=options.partners),
             advance=advance,
         )
-    matched = Matched(inputs, features, matches, seen)
-    evidence = related(matched, options, run)
-    restored = without_squeezing(matched, evidence, options, run)
-    if restored is not None:
-        return _all_photos(replace(inputs, photos=restored, still=None), options, run)
-    found = evidence, aligned_cameras(matched, evidence, options, run)
-    matched, found = solved_with_zooms(matched, found, options, run)
-    inputs, evidence = matched.inputs, found[0]
-    solved = solved_with_lenses(matched, found, options, run)
-    groups = further_groups(solved[1])
-    scene = in_metres(
-        _aligned_scene(inputs, *solved, seen, options, run),
-        seen.priors,
-        options.scale_from,
-        maps=inputs.maps,
-    )
-    if groups and not options.all_scenes:
-        logger.warning(
-            "%d more photos show %s, which nothing ties to this scene: "
-            "--all-scenes reconstructs what they show, too",
-            sum(map(len, groups)),
-            "another place" if len(groups) == 1 else f"{len(groups)} other places",
-        )
-    placed = [k for k, pose in enumerate(solved[1].cam_to_world) if pose is not None]
-    for group in groups:
-        tell_mirrored_group(inputs, matched.features, group, placed)
+    return Matched(inputs, features, matches, seen)
+
+
+def _further_scenes(
+    matched: Matched,
+    evidence: PairEvidence,
+    groups: Sequence[Sequence[int]],
+    options: Options,
+    run: Run,
+) -> list[Scene]:
+    """Return the scenes of ``groups`` of photos that show other places than the largest scene."""
     further: list[Scene] = []
-    for group in groups if options.all_scenes else ():
+    for group in groups:
         place = f" of scene {len(further) + 2}"
         told = evidence.of_photos(group)
         part = matched.of_photos(group, told)
@@ -230,8 +249,7 @@ def _all_photos(inputs: Inputs, options: Options, run: Run) -> Scene:
         own = solved_with_lenses(part, own, options, run, place)
         if own[1].placed.sum() > 1:
             further.append(_aligned_scene(part.inputs, *own, part.seen, options, run, place))
-    names = tuple(tuple(inputs.photos[k].name for k in group) for group in groups)
-    return replace(scene, other_places=names, further=tuple(further))
+    return further
 
 
 def _aligned_scene(
