@@ -346,6 +346,17 @@ def test_an_interrupt_leaves_nothing_behind(
     assert ("the same command goes on from what is in" in rest) == bool(left)
 
 
+def _of_a_script(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Return how a script ends that is given a folder, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", script, str(folder)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests" / "helpers")},
+        capture_output=True,
+        text=True,
+    )
+
+
 def test_writing_colmap_leaves_our_way_of_ending(tmp_path: Path) -> None:
     """pycolmap's import takes SIGTERM over, in C, which would leave unfinished folders behind."""
     script = """
@@ -361,13 +372,7 @@ try:
 except KeyboardInterrupt:
     sys.exit(7)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "tests" / "helpers")},
-        capture_output=True,
-        text=True,
-    )
+    done = _of_a_script(script, tmp_path)
     assert done.returncode == 7, done.stderr
 
 
@@ -388,13 +393,7 @@ from scene_factory import make_scene
 to_pycolmap(make_scene(Path(sys.argv[1])))
 sys.exit(0 if handlers() == before else 3)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "tests" / "helpers")},
-        capture_output=True,
-        text=True,
-    )
+    done = _of_a_script(script, tmp_path)
     assert done.returncode == 0, done.stderr
 
 
