@@ -133,19 +133,7 @@ def open_picture(path: Path, formats: tuple[str, ...] = PHOTO_FORMATS) -> Iterat
                     stack.enter_context(_large_lock)
                 image.info[_CODED] = code_points(image, file)
                 if not _reduces_while_decoding(image):
-                    _tell_sample_bits(image)
-                    deep = _has_low_bytes(image)
-                    # Pillow makes it upright and forgets that it was not.
-                    if image.format == "TIFF":
-                        image.info[_TURNED] = _orientation(image) != 1
-                        image.info[_MASK] = _upright_mask(file, _orientation(image))
-                    image.load()
-                    if deep and _is_dark(image):
-                        file.seek(0)
-                        with Image.open(file, formats=(str(image.format),)) as again:  # noqa: TID251
-                            _use_low_bytes(image, again)
-                    if _counts_from_white(image):
-                        image.paste(Image.fromarray(65535 - np.asarray(image)))
+                    _decode_whole(image, file)
             yield image
     except UnusablePicture:
         raise
@@ -154,6 +142,23 @@ def open_picture(path: Path, formats: tuple[str, ...] = PHOTO_FORMATS) -> Iterat
             with suppress(OSError):
                 refuse_other_contents(path)
         raise UnusablePicture(_reason(path, formats, error)) from error
+
+
+def _decode_whole(image: Image.Image, file: IO[bytes]) -> None:
+    """Decode an opened picture, and keep what Pillow forgets or gets wrong of it."""
+    _tell_sample_bits(image)
+    deep = _has_low_bytes(image)
+    # Pillow makes it upright and forgets that it was not.
+    if image.format == "TIFF":
+        image.info[_TURNED] = _orientation(image) != 1
+        image.info[_MASK] = _upright_mask(file, _orientation(image))
+    image.load()
+    if deep and _is_dark(image):
+        file.seek(0)
+        with Image.open(file, formats=(str(image.format),)) as again:  # noqa: TID251
+            _use_low_bytes(image, again)
+    if _counts_from_white(image):
+        image.paste(Image.fromarray(65535 - np.asarray(image)))
 
 
 def stored_turned(image: Image.Image) -> bool:
