@@ -11,10 +11,10 @@ prior. Of many photos some are searched, and lend the others their depth.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache, partial
-from typing import NamedTuple, TypeVar
+from functools import cached_property, partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from pointmap.freed_memory import return_freed_memory
 from recon.progress import Advance, unheard
 from recon.stage_results import DepthMap
 from recon.stereo.borrowed_depth import borrowed_depth
+from recon.stereo.cached_photos import CachedPhotos, kept_photos
 from recon.stereo.cross_check import DeviceDepth, Estimate, confirm, reproject_confirmed
 from recon.stereo.fill_unconfirmed import fill_unconfirmed, without_mirrored
 from recon.stereo.frame import Frame
@@ -51,9 +52,6 @@ from recon.work.visiting_order import visiting_order
 
 T = TypeVar("T")
 
-# Photos used last are kept on the device up to this size in all, and at least so many: each is a
-# source of about five others.
-_CACHE_BYTES, _LEAST_CACHED = 64 * 2**20, 16
 # Of refine_depths, for results that were kept.
 _VERSION = 12
 _NEEDS = Needs("Depth: stereo", memory_mb=1600, per_task=4)
@@ -117,8 +115,8 @@ class _Stereo:
                 self._around[j].add(i)
 
     @cached_property
-    def _cached(self) -> _CachedPhotos:
-        return _cached_photos(self._views, self._device)
+    def _cached(self) -> CachedPhotos:
+        return CachedPhotos.of(self._views, self._device)
 
     def __getstate__(self) -> dict[str, object]:
         # Another process caches its own photos.
@@ -127,11 +125,7 @@ class _Stereo:
     def __setstate__(self, state: dict[str, object]) -> None:
         vars(self).update(state)
         # On a cluster each pass comes to a process as a job of its own.
-        key = *self._names, str(self._device)
-        if key not in _kept_photos:
-            _kept_photos.clear()
-            _kept_photos[key] = _cached_photos(self._views, self._device)
-        self._cached = _kept_photos[key]
+        self._cached = kept_photos(self._views, tuple(self._names), self._device)
 
     def _photo(self, i: int) -> Photo2D:
         return self._cached.whole(i)
@@ -162,7 +156,33 @@ class _Stereo:
 
     def refined(self, on_progress: Advance) -> Sequence[DepthMap]:
         """Return the depth maps of all views."""
-        count = len(self._searched)
+        keys = self._keys()
+        kept = self._work.found(keys.results)
+        if kept is not None:
+            return kept
+        searched, count = self._searched, len(self._searched)
+        starts = self._each(
+            keys.first, self._first, searched, lambda done, _: on_progress(done, 2 * count)
+        )
+        guesses = self._settle(starts, keys.guessed, self._half, Frame.halved, keys.regions)
+        fine = self._each(
+            keys.second,
+            lambda n: self._second(
+                n, starts[n], guesses[n], partial(self._seen_by_others, n, keys)
+            ),
+            searched,
+            lambda done, _: on_progress(count + done, 2 * count),
+        )
+        self._settle(fine, keys.settled, self._photo, lambda frame: frame, keys.regions)
+        checked = Pieces[DepthMap](self._work, keys.settled.checked)
+        others = self._not_searched()
+        self._each(keys.borrowed, lambda n: self._borrow(others[n], checked), others)
+        for passed in keys.passing():
+            self._work.forget(passed)
+        return Pieces[DepthMap](self._work, keys.results)
+
+    def _keys(self) -> _Keys:
+        """Return the names of what each pass finds, which follow from those of the views."""
         names = self._names
         first = [
             content_key(
@@ -176,15 +196,16 @@ class _Stereo:
             for i in self._searched
         ]
         guessed = self._settled_keys(first)
-        stage = self._region_stage()
-        regions = stage.keys(guessed.checked) if self._options.planes else NO_REGIONS
+        regions = NO_REGIONS
+        if self._options.planes:
+            regions = self._region_stage().keys(guessed.checked)
         guessed = self._settled_keys(first, regions.lent)
         second = [
             content_key("second search", _VERSION, *pair)
             for pair in zip(first, guessed.filled, strict=True)
         ]
         settled = self._settled_keys(second, regions.lent)
-        others = [i for i in range(len(names)) if i not in self._place]
+        others = self._not_searched()
         borrowed = [
             content_key(
                 "borrowed",
@@ -198,28 +219,10 @@ class _Stereo:
         ]
         final = dict(zip([*self._searched, *others], [*settled.filled, *borrowed], strict=True))
         results = [final[i] for i in range(len(names))]
-        kept = self._work.found(results)
-        if kept is not None:
-            return kept
-        searched = self._searched
-        starts = self._each(
-            first, self._first, searched, lambda done, _: on_progress(done, 2 * count)
-        )
-        guesses = self._settle(starts, guessed, self._half, Frame.halved, regions)
-        fine = self._each(
-            second,
-            lambda n: self._second(
-                n, starts[n], guesses[n], partial(self._seen_by_others, n, guessed, regions)
-            ),
-            searched,
-            lambda done, _: on_progress(count + done, 2 * count),
-        )
-        self._settle(fine, settled, self._photo, lambda frame: frame, regions)
-        checked = Pieces[DepthMap](self._work, settled.checked)
-        self._each(borrowed, lambda n: self._borrow(others[n], checked), others)
-        for passed in (first, guessed.checked, *regions, guessed.filled, second, settled.checked):
-            self._work.forget(passed)
-        return Pieces[DepthMap](self._work, results)
+        return _Keys(first, guessed, regions, second, settled, borrowed, results)
+
+    def _not_searched(self) -> list[int]:
+        return [i for i in range(len(self._names)) if i not in self._place]
 
     def _first(self, n: int) -> Searched:
         """Return what a full search finds at half resolution, nothing without sources or range."""
@@ -242,11 +245,11 @@ class _Stereo:
         found = replace(found, inverse=sharpen(scorer, found.inverse, found.step))
         return Searched.of(found, *depth_of(scorer, found.inverse, found.step, (low, high), frame))
 
-    def _seen_by_others(self, n: int, guessed: _SettledKeys, regions: RegionKeys) -> Estimate:
+    def _seen_by_others(self, n: int, keys: _Keys) -> Estimate:
         """Return what other photos confirmed after the first search, seen from a photo."""
         i = self._searched[n]
-        checked = Pieces[DepthMap](self._work, guessed.checked)
-        planes = Pieces[RegionPlanes](self._work, regions.lent)
+        checked = Pieces[DepthMap](self._work, keys.guessed.checked)
+        planes = Pieces[RegionPlanes](self._work, keys.regions.lent)
         return reproject_confirmed(self._half(i), self._sure(i, checked, self._half, planes))
 
     def _second(
@@ -451,32 +454,34 @@ class _Stereo:
         return Frame.of(self._views[i], self._device)
 
 
-class _CachedPhotos(NamedTuple):
-    """What gives the photo of a view by its number, the same at half size, and the colours of plain
-    regions there.
-    """
-
-    whole: Callable[[int], Photo2D]
-    half: Callable[[int], Photo2D]
-    colours: Callable[[int], NDArray[np.float32]]
-
-
-# By the names of the views: of the scene that this process worked on last for another one.
-_kept_photos: dict[tuple[str, ...], _CachedPhotos] = {}
-
-
-def _cached_photos(views: Sequence[StereoView], device: torch.device) -> _CachedPhotos:
-    # Bytes of the grey levels; photos of one scene are of about one size.
-    size = 4 * views[0].pixels[..., 0].size if views else 1
-    most = max(_LEAST_CACHED, _CACHE_BYTES // (size + size // 4))
-    whole = lru_cache(most)(lambda i: Frame.of(views[i], device).photo)
-    colours = lru_cache(most)(lambda i: Frame.of(views[i], device).halved().colours())
-    return _CachedPhotos(whole, lru_cache(most)(lambda i: whole(i).halved()), colours)
-
-
 @dataclass(frozen=True)
 class _SettledKeys:
     """Names of what photos agree on, and of that with the rest filled."""
 
     checked: list[str]
     filled: list[str]
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """Names of what each pass finds of the photos that are searched: the ``first`` search, what is
+    ``guessed`` from it, the planes of ``regions``, the ``second`` search and what is ``settled``
+    from that; of what the others have ``borrowed``, and of the ``results`` of all.
+    """
+
+    first: list[str]
+    guessed: _SettledKeys
+    regions: RegionKeys
+    second: list[str]
+    settled: _SettledKeys
+    borrowed: list[str]
+    results: list[str]
+
+    def passing(self) -> Iterator[Sequence[str]]:
+        """Yield those of what only later passes need."""
+        yield self.first
+        yield self.guessed.checked
+        yield from self.regions
+        yield self.guessed.filled
+        yield self.second
+        yield self.settled.checked
