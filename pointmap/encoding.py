@@ -53,8 +53,6 @@ class EncodedPhotos:
     """Per photo (N, C), N patches row-major, in the dtype the network ran in."""
     sizes: tuple[Size, ...]
     """Per photo the (height, width) the network saw, pixels."""
-    descriptors: Float32
-    """(photos, C) mean tokens of unit length: a global descriptor, for the view graph."""
     masks: tuple[NDArray[np.bool_] | None, ...] = ()
     """Per photo which of its pixels count, None where all do."""
 
@@ -103,7 +101,7 @@ class EncodedOnDemand(Sequence[Tensor]):
                 return self._kept[k]
         (photo,) = network_photos(self._network, [self._photos[k]])
         pixels = torch.from_numpy(photo.pixels[None])
-        (tokens,), _ = _encode(self._network, pixels, self._device, self._dtype)
+        (tokens,) = _encode(self._network, pixels, self._device, self._dtype)
         with self._lock:
             self._kept[k] = tokens
             if photo.usable is not None:
@@ -150,21 +148,18 @@ def encode_photos(
     dtype = dtype or choose_dtype(device)
     sizes = tuple((photo.pixels.shape[0], photo.pixels.shape[1]) for photo in photos)
     tokens: dict[int, Tensor] = {}
-    descriptors: dict[int, Float32] = {}
     for batch in in_batches(
         range(len(photos)), sizes.__getitem__, batch_size or batch_size_of(device)
     ):
         pixels = np.stack([photos[index].pixels for index in batch])
-        encoded, means = _encode(network, torch.from_numpy(pixels), device, dtype)
+        encoded = _encode(network, torch.from_numpy(pixels), device, dtype)
         tokens.update(zip(batch, encoded, strict=True))
-        descriptors.update(zip(batch, means, strict=True))
         if on_progress:
             on_progress(len(tokens), len(photos))
     order = range(len(photos))
     return EncodedPhotos(
         tuple(tokens[k] for k in order),
         sizes,
-        np.stack([descriptors[k] for k in order]),
         tuple(photo.usable for photo in photos),
     )
 
@@ -172,15 +167,12 @@ def encode_photos(
 @torch.inference_mode()
 def _encode(
     network: PointmapNetwork, pixels: Tensor, device: torch.device, dtype: torch.dtype
-) -> tuple[list[Tensor], Float32]:
-    """Tokens of photos (B, H, W, 3) uint8, one tensor each, and their unit mean tokens (B, C)."""
+) -> list[Tensor]:
+    """Tokens of photos (B, H, W, 3) uint8, one tensor each."""
     pixels = pixels.pin_memory() if device.type == "cuda" else pixels
     images = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
     with precision(device, dtype):
         tokens = network.encode(images).values
-    # Of what the encoder says; descriptors of cells, which tokens may carry as well, say where.
-    known = tokens[..., : network.config.enc_embed_dim].float()
-    means = torch.nn.functional.normalize(known.mean(dim=1), dim=-1)
     on_cpu = tokens.to("cpu", dtype)
     # Pinned: every batch of pairs copies tokens back to the GPU.
-    return list(on_cpu.pin_memory() if device.type == "cuda" else on_cpu), means.cpu().numpy()
+    return list(on_cpu.pin_memory() if device.type == "cuda" else on_cpu)

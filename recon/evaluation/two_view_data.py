@@ -29,13 +29,10 @@ _SIZES = ((4, 3), (3, 2), (1, 1), (3, 4))
 
 @dataclass(frozen=True)
 class TwoViewPair:
-    """Photos i < j; ``angle_deg`` between the cameras' orientations; ``overlap`` in [0, 1] where
-    known, the smaller of both directions.
-    """
+    """Photos i < j; ``overlap`` in [0, 1] where known, the smaller of both directions."""
 
     i: int
     j: int
-    angle_deg: float
     overlap: float | None = None
 
 
@@ -81,9 +78,8 @@ def read_posed_photos(folder: Path, config: NetworkConfig, *, max_angle_deg: flo
 
 def _pairs(cameras: tuple[Camera, ...], max_angle_deg: float) -> Iterator[TwoViewPair]:
     for i, j in combinations(range(len(cameras)), 2):
-        angle = _angle_deg(cameras[i], cameras[j])
-        if angle < max_angle_deg:
-            yield TwoViewPair(i, j, angle)
+        if _angle_deg(cameras[i], cameras[j]) < max_angle_deg:
+            yield TwoViewPair(i, j)
 
 
 def _angle_deg(first: Camera, second: Camera) -> float:
@@ -128,7 +124,7 @@ def held_out_scenes(config: NetworkConfig, *, scenes: int) -> Iterator[PosedPhot
             cameras,
             tuple(scene.depth.double().cpu().numpy()),
             tuple(
-                TwoViewPair(i, j, _angle_deg(cameras[i], cameras[j]), float(overlap[i, j]))
+                TwoViewPair(i, j, float(overlap[i, j]))
                 for i, j in combinations(range(len(cameras)), 2)
                 if overlap[i, j] >= 0.1
             ),

@@ -332,5 +332,5 @@ def make_courtyard(seed: int, bank: TextureBank) -> SyntheticScene:
         kind=np.array([p[0] for p in parts], np.int64), centre=centre, half=half, rotation=rotation,
         materials=yard.b.materials(), lights=lights, sky=sky,
         region=np.array([[-6, -11, 0.5], [6, -1, 4.0]]),
-        focus=np.stack([TARGET - 0.5, TARGET + 0.5]), style="courtyard",
+        focus=np.stack([TARGET - 0.5, TARGET + 0.5]),
     )  # fmt: skip

@@ -67,8 +67,6 @@ class SyntheticScene:
     """(2, 3) lowest and highest corner of where cameras may be."""
     focus: Array
     """(2, 3) box of the things worth looking at."""
-    style: str
-    """Which layout this is ("room", "ground", "table", "pile", "facade")."""
 
     def inside_any(self, points: Array, *, margin: float = 0.0) -> NDArray[np.bool_]:
         """Return (M,) whether points (M, 3) lie in a part grown by ``margin`` world units."""
@@ -106,7 +104,6 @@ def make_scene(
         sky=_sky(rng, groups),
         region=region,
         focus=focus,
-        style=style,
     )
 
 

@@ -56,7 +56,7 @@ def both_ways(shots: list[Shot], i: int, j: int, scale: float) -> list[PairPredi
 
 def test_exact_predictions_score_fully() -> None:
     shots = shoot(3, span_deg=40)
-    scene = posed(shots, TwoViewPair(0, 1, 20, 0.5), TwoViewPair(1, 2, 20, 0.2))
+    scene = posed(shots, TwoViewPair(0, 1, 0.5), TwoViewPair(1, 2, 0.2))
     outcomes = score_pairs(scene, both_ways(shots, 0, 1, 3.0) + both_ways(shots, 1, 2, 0.2))
     for outcome in outcomes:
         assert max(outcome.procrustes_deg) < 0.01 and max(outcome.pnp_deg) < 0.1
@@ -77,7 +77,7 @@ def test_a_wrong_pose_is_seen_for_what_it_is() -> None:
     # The network believes that camera 2 stands where a third one does.
     moved = shoot(3, span_deg=60)
     claimed = [shots[0], replace(shots[1], cam_to_world=moved[2].cam_to_world)]
-    outcome = score_pairs(posed(shots, TwoViewPair(0, 1, 30)), both_ways(claimed, 0, 1, 1.0))[0]
+    outcome = score_pairs(posed(shots, TwoViewPair(0, 1)), both_ways(claimed, 0, 1, 1.0))[0]
     assert 10 < outcome.procrustes_deg[0] < 25
     assert outcome.pnp_deg[0] == pytest.approx(outcome.procrustes_deg[0], abs=1)
     assert 0.02 < outcome.points[0].relative < 0.2
@@ -90,7 +90,7 @@ def test_predictions_of_nothing_cost_everything() -> None:
         replace(p, points_i=0 * p.points_i, points_j=0 * p.points_j)
         for p in both_ways(shots, 0, 1, 1.0)
     ]
-    outcome = score_pairs(posed(shots, TwoViewPair(0, 1, 30)), blank)[0]
+    outcome = score_pairs(posed(shots, TwoViewPair(0, 1)), blank)[0]
     assert outcome.procrustes_deg == outcome.pnp_deg == (180, 180)
     assert outcome.points == outcome.depth == ()
     summary = summarise([outcome])
