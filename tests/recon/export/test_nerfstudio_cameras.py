@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from alignment_scenes import phone_photos
 from scene_factory import make_scene
 
 from pointmap.camera import invert_rigid, project, transform_points
@@ -20,7 +21,7 @@ from recon.export.nerfstudio import write_transforms
 from recon.inputs.read_cameras import load_known_cameras
 from recon.reconstruction import Reconstruction
 
-PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", 640, 480, None, "one") for k in range(2)]
+PHOTOS = phone_photos(2)
 LENS = {"fl_x": 500.0, "fl_y": 510.0, "cx": 321.0, "cy": 239.0, "w": 640, "h": 480}
 
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from alignment_scenes import phone_photos
 from scene_factory import make_scene
 
 from pointmap.errors import InputError
-from pointmap.images import Photo
 from recon.export.colmap import write_colmap
 from recon.export.colmap_cameras import read_colmap_cameras
 from recon.inputs.known_cameras import check_focal, check_lenses_open
 from recon.inputs.read_cameras import load_known_cameras
 
-PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", 640, 480, None, "one") for k in range(2)]
+PHOTOS = phone_photos(2)
 K = [[500.0, 0.0, 320.0], [0.0, 500.0, 240.0], [0.0, 0.0, 1.0]]
 WRONG = [0, -5.0, 1e308, 1e-308, True, None, "5", [5], {}, 10**400]
 CAMERA = "1 PINHOLE 640 480 500 500 320 240"

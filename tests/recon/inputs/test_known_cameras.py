@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from alignment_scenes import HEIGHT, WIDTH, arc_scene, evidence, scene_edges
+from alignment_scenes import phone_photos as photos
 from scene_factory import make_scene
 from tiny_network import tiny_config
 
@@ -27,10 +28,6 @@ from recon.inputs.read_cameras import load_known_cameras
 from recon.reconstruction import Reconstruction
 
 ODD = np.array([[512.5, 2.0, 333.0], [0.0, 489.25, 229.5], [0.0, 0.0, 1.0]])
-
-
-def photos(count: int, width: int = WIDTH, height: int = HEIGHT) -> list[Photo]:
-    return [Photo(Path(f"{k}.jpg"), f"{k}.jpg", width, height, None, "one") for k in range(count)]
 
 
 def photos_of(scene: Reconstruction) -> list[Photo]:

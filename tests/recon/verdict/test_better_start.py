@@ -10,15 +10,13 @@ import pytest
 import torch
 from alignment_scenes import (
     FOCAL,
-    HEIGHT,
-    WIDTH,
     all_matches,
     arc_scene,
     evidence_of,
+    phone_photos,
     pose_errors_deg,
 )
 
-from pointmap.images import Photo
 from recon.alignment.align import align
 from recon.alignment.refinement import AlignOptions
 from recon.camera_stages import solved_with_lenses
@@ -33,7 +31,7 @@ from recon.work.folder import Work
 from recon.work.on_demand import Mapped
 
 COUNT = 4
-PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", WIDTH, HEIGHT, None, "phone") for k in range(COUNT)]
+PHOTOS = phone_photos(COUNT)
 SCENE = arc_scene(COUNT, 300, noise_px=0.3, span_deg=24, seed=3)
 
 

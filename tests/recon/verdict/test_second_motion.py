@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-from alignment_scenes import FOCAL, HEIGHT, WIDTH, all_matches, arc_scene
+from alignment_scenes import FOCAL, HEIGHT, WIDTH, all_matches, arc_scene, phone_photos
 
 from pointmap.camera import Array, invert_rigid, pinhole, project, rotation_exp, transform_points
-from pointmap.images import Photo
 from pointmap.lens import PINHOLE
 from recon.scene import Tracks
 from recon.stage_results import Alignment, PairEdge, PairMatches, RelativePose
@@ -17,7 +15,7 @@ from recon.verdict.judge import judge
 from recon.verdict.second_motion import second_motion
 
 COUNT = 3
-PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", WIDTH, HEIGHT, None, "phone") for k in range(COUNT)]
+PHOTOS = phone_photos(COUNT)
 STAND = 300
 
 
@@ -91,5 +89,5 @@ def test_few_photos_with_something_large_that_moves_are_doubtful() -> None:
 
 
 def test_of_more_photos_others_tell() -> None:
-    photos = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", WIDTH, HEIGHT, None, "phone") for k in range(5)]
+    photos = phone_photos(5)
     assert second_motion(photos, _scene(180, photos=5)) == 0.0

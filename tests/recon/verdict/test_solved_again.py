@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 from alignment_scenes import (
     FOCAL,
-    HEIGHT,
-    WIDTH,
     all_matches,
     arc_scene,
     evidence_of,
+    phone_photos,
     pose_errors_deg,
 )
 
@@ -38,7 +37,7 @@ from recon.verdict.solved_again import SolvedAgain, solved_again, solved_again_d
 from recon.work.folder import Work
 
 COUNT = 4
-PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", WIDTH, HEIGHT, None, "phone") for k in range(COUNT)]
+PHOTOS = phone_photos(COUNT)
 SCENE = arc_scene(COUNT, 300, noise_px=1.0, span_deg=24, seed=3)
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from alignment_scenes import FOCAL, HEIGHT, WIDTH, Scene, all_matches, arc_scene
+from alignment_scenes import FOCAL, HEIGHT, WIDTH, Scene, all_matches, arc_scene, phone_photos
 
 from pointmap.camera import Array, pinhole, rotation_exp
-from pointmap.images import Photo
 from pointmap.lens import PINHOLE
 from recon.alignment.moving_things import MovingThings
 from recon.scene import Tracks
@@ -19,7 +17,7 @@ from recon.stage_results import Alignment, PairEdge, RelativePose
 from recon.verdict.strain import strain
 
 COUNT = 5
-PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", WIDTH, HEIGHT, None, "phone") for k in range(COUNT)]
+PHOTOS = phone_photos(COUNT)
 STANDS = MovingThings((None,) * COUNT)
 
 

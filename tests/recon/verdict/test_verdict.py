@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from alignment_scenes import (
     arc_scene,
     evidence,
     evidence_of,
+    phone_photos,
     pose_errors_deg,
 )
 from synthetic import look_at
@@ -43,7 +43,7 @@ from recon.verdict.network_witness import NetworkWitness
 from recon.verdict.uncertainty import centre_sigma, uncertainty
 
 COUNT = 6
-PHOTOS = [Photo(Path(f"{k}.jpg"), f"{k}.jpg", WIDTH, HEIGHT, None, "phone") for k in range(COUNT)]
+PHOTOS = phone_photos(COUNT)
 MIDDLE = np.array([WIDTH, HEIGHT]) / 2
 
 
