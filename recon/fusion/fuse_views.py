@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 # Of all steps, for results that were kept.
-_VERSION = 15
+_VERSION = 16
 _MOST_TILT_DEG = 5.0
 
 

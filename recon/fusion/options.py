@@ -26,7 +26,7 @@ class FusionOptions:
     voxel_size: float | None = None
     """Edge of a voxel in scene units; None takes 1.5 pixels at the median depth."""
     truncation: float | None = None
-    """How far around measured depth distances are averaged, in scene units; None: 4 voxels."""
+    """How far around measured surfaces distances are averaged, in scene units; None: 4 voxels."""
     min_confidence: float = CONFIRMED
     """Depth below this confidence was inferred; where almost all is, nine tenths count as
     measured."""

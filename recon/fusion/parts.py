@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import invert_rigid, pixel_rays
+from recon.fusion.facing import BEHIND, LEAST
 from recon.fusion.frames import UsableDepth
 from recon.fusion.tsdf import BLOCK
 from recon.fusion.vertex_order import merged, sorted_by_place
@@ -52,18 +53,19 @@ def looking_into(
 ) -> list[UsableDepth]:
     """Return the photos that may change voxels of ``blocks`` (B, 3); the others need not be read.
 
-    Such a photo's pyramid of view, as far as ``truncation`` behind the farthest that it measured,
+    Such a photo's pyramid of view, as far behind the farthest that it measured as it averages,
     comes near one of them.
     """
     edge = _GROUP * BLOCK * voxel
     centres = (np.unique(blocks // _GROUP, axis=0) + 0.5) * edge
     radius = 0.5 * np.sqrt(3) * edge
+    reach = max(1.0, BEHIND / LEAST) * truncation + radius
 
     def looks(depth: UsableDepth) -> bool:
         world_to_cam = invert_rigid(depth.cam_to_world)
         x, y, z = (centres @ world_to_cam[:3, :3].T + world_to_cam[:3, 3]).T
         farthest = float(depth.rounded.max()) * depth.unit
-        near = (z > -radius) & (z < farthest + truncation + radius)
+        near = (z > -radius) & (z < farthest + reach)
         for along, (low, high) in zip((x, y), _slopes(depth), strict=True):
             near &= low * z - along < radius * np.hypot(1, low)
             near &= along - high * z < radius * np.hypot(1, high)

@@ -3,6 +3,8 @@
 Curless and Levoy 1996, in blocks as Niessner et al. 2013. Every pixel has its own weight, which
 Open3D's integration has not: sure depth then decides wherever some photo has it. A photo also
 clears the space it looks through, so that what it contradicts is outvoted rather than kept.
+Distances are along the surface's normal, as each pixel slants: along z a voxel below ground that is
+seen at a few degrees is ten voxels away.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from torch.nn import functional as F
 
 from pointmap.camera import invert_rigid
 from recon.fusion.cube_cases import EDGES, triangles_of_cases
+from recon.fusion.facing import BEHIND, faced_by
 from recon.fusion.frames import Frame, UsableDepth
 from recon.fusion.voxel_size import touched_cells, unique_rows
 from recon.work.threads import in_threads
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 BLOCK = 8
 # Two numbers of a voxel; of marching cubes the vertices on its edges, and a case.
 BYTES_PER_BLOCK = ((2 + 3) * 4 + 1) * BLOCK**3
+# What a pixel tells of beyond a truncation along z counts so much less: whoever looks past it
+# outvotes it.
+_SLIGHT = 1e-3
 # Cells whose surroundings are listed at once.
 _PART = 2**16
 # Blocks handled at once by one thread of a CPU, and on a GPU.
@@ -74,12 +80,12 @@ def integrate(
     distance, weight = (torch.zeros(size, device=device) for _ in range(2))
     volume = Volume(voxel, blocks.to(device), distance, weight)
     for frame in frames:
-        _add(volume, frame, truncation)
+        _add(volume, frame, faced_by(frame), truncation)
     return volume
 
 
-def _add(volume: Volume, frame: Frame, truncation: float) -> None:
-    """Average one frame into the volume."""
+def _add(volume: Volume, frame: Frame, faced: NDArray[np.float32], truncation: float) -> None:
+    """Average one frame into the volume, whose pixels' surfaces it ``faced`` (h, w) so squarely."""
     device = volume.weight.device
     world_to_cam = torch.from_numpy(invert_rigid(frame.cam_to_world)).to(device)
     to_pixel = torch.from_numpy(frame.intrinsics).to(device) @ world_to_cam[:3]
@@ -87,19 +93,18 @@ def _add(volume: Volume, frame: Frame, truncation: float) -> None:
     # Open3D numbers the voxels of a block x fastest.
     inside = torch.cartesian_prod(corner, corner, corner).flip(-1).to(torch.float64)
     steps = (inside * volume.voxel_size @ to_pixel[:, :3].T).float().T.contiguous()
-    depth = torch.from_numpy(frame.depth).to(device)
-    weight = torch.from_numpy(pixel_weight(frame, volume.voxel_size)).to(device) * (depth > 0)
-    visible = _visible_blocks(volume, depth, to_pixel, truncation)
+    weight = pixel_weight(frame, volume.voxel_size, faced) * (frame.depth > 0)
+    pictures = torch.from_numpy(np.stack([frame.depth, weight, faced], axis=-1)).to(device)
+    visible = _visible_blocks(volume, pictures, to_pixel, truncation)
     corners = volume.blocks[visible].to(torch.float64) * (BLOCK * volume.voxel_size)
     bases = (corners @ to_pixel[:, :3].T + to_pixel[:, 3]).float()
     average = _average_compiled if device.type == "cpu" else _average
-    average(volume, depth, weight, visible, bases, steps, truncation)
+    average(volume, pictures, visible, bases, steps, truncation)
 
 
 def _average_compiled(
     volume: Volume,
-    depth: Tensor,
-    weight: Tensor,
+    pictures: Tensor,
     visible: Tensor,
     bases: Tensor,
     steps: Tensor,
@@ -109,11 +114,11 @@ def _average_compiled(
     from recon.fusion.compiled_averaging import average
 
     volume_arrays = volume.distance.numpy(), volume.weight.numpy()
-    pictures = depth.contiguous().numpy(), weight.contiguous().numpy()
+    reach = np.float32(truncation), np.float32(BEHIND), np.float32(_SLIGHT)
 
     def one(part: slice) -> None:
         blocks = visible[part].numpy(), bases[part].numpy()
-        average(*volume_arrays, *blocks, steps.numpy(), *pictures, np.float32(truncation))
+        average(*volume_arrays, *blocks, steps.numpy(), pictures.numpy(), *reach)
 
     for _ in in_threads(one, _slices(len(visible), _CHUNK)):
         pass
@@ -121,20 +126,19 @@ def _average_compiled(
 
 def _average(
     volume: Volume,
-    depth: Tensor,
-    weight: Tensor,
+    pictures: Tensor,
     visible: Tensor,
     bases: Tensor,
     steps: Tensor,
     truncation: float,
 ) -> None:
-    """Average ``depth`` (h, w) by its ``weight`` (h, w) into the ``visible`` (N,) blocks, whose
-    first voxels are at homogeneous pixels ``bases`` (N, 3), the others ``steps`` (3, 512) on.
+    """Average a photo into the ``visible`` (N,) blocks, whose first voxels are at homogeneous
+    pixels ``bases`` (N, 3), the others ``steps`` (3, 512) on. ``pictures`` (h, w, 3): depth, weight
+    and how squarely surfaces face each pixel.
     """
-    height, width = depth.shape
-    # Depth and weight of a pixel in one number, so that one look finds both; one more pixel, of
-    # weight 0, for what lies outside.
-    looked_up = F.pad(torch.complex(depth, weight).flatten(), (0, 1))
+    height, width, _ = pictures.shape
+    # One more pixel, of weight 0, for what lies outside.
+    looked_up = F.pad(pictures.flatten(0, 1), (0, 0, 0, 1))
     for part in _slices(len(visible), _GPU_CHUNK):
         rows, base = visible[part], bases[part]
         x, y, z = (base[:, k, None] + steps[k] for k in range(3))
@@ -142,10 +146,10 @@ def _average(
         column, row = (x * nearer).floor_(), (y * nearer).floor_()
         seen = (z > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
         pixel = row.to(torch.int32).mul_(width).add_(column.to(torch.int32))
-        pixel = torch.where(seen, pixel, height * width)
-        found = torch.view_as_real(looked_up[pixel])
-        distance = (found[..., 0] - z).mul_(1 / truncation)
-        new = found[..., 1] * (distance > -1)
+        depth, new, faced = looked_up[torch.where(seen, pixel, height * width)].unbind(-1)
+        distance = (depth - z).mul_(faced).mul_(1 / truncation)
+        new = new * (distance > -faced.clamp_min(BEHIND))
+        new = torch.where(distance < -faced, new * _SLIGHT, new)
         before = volume.distance[rows]
         total = volume.weight[rows].add_(new)
         share = new.div_(total.clamp_min(1e-12))
@@ -157,35 +161,42 @@ def _slices(count: int, size: int) -> list[slice]:
     return [slice(start, start + size) for start in range(0, count, size)]
 
 
-def pixel_weight(frame: Frame, voxel: float) -> NDArray[np.float32]:
-    """Return what a pixel (h, w) counts: more when sure, and when it is small on the surface."""
+def pixel_weight(frame: Frame, voxel: float, faced: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what a pixel (h, w) counts: more when sure, and when it is small on the surface that
+    it ``faced`` (h, w).
+    """
     focal = np.sqrt(frame.intrinsics[0, 0] * frame.intrinsics[1, 1])
     footprint = np.maximum(frame.depth / (focal * voxel), 1e-3)
-    return ((np.maximum(frame.confidence, 1e-3) / footprint) ** 2).astype(np.float32)
+    weight = (np.maximum(frame.confidence, 1e-3) / footprint) ** 2
+    return (weight * faced).astype(np.float32)
 
 
-def _visible_blocks(volume: Volume, depth: Tensor, to_pixel: Tensor, truncation: float) -> Tensor:
+def _visible_blocks(
+    volume: Volume, pictures: Tensor, to_pixel: Tensor, truncation: float
+) -> Tensor:
     """Return the numbers of the blocks inside the photo and not behind all that it measured."""
     edge = BLOCK * volume.voxel_size
     radius = 0.5 * np.sqrt(3) * edge
     centres = (volume.blocks.to(torch.float64) + 0.5) * edge
     x, y, z = ((centres @ to_pixel[:, :3].T + to_pixel[:, 3]).float()).T
-    height, width = depth.shape
+    height, width, _ = pictures.shape
     z_near = z.clamp_min(1e-12)
     reach = radius * float(to_pixel[:2, :3].norm(dim=1).max()) / z_near
     u, v = x / z_near, y / z_near
     inside = (z > -radius) & (u > -reach) & (u < width + reach) & (v > -reach)
     inside &= v < height + reach
-    # The farthest depth within a tile and its neighbours; what is near may look larger than those,
-    # so that near blocks are all taken.
+    # The farthest that is reached within a tile and its neighbours; what is near may look larger
+    # than those, so that near blocks are all taken.
     tile = 16
-    farthest = F.max_pool2d(depth[None, None], tile, ceil_mode=True)
+    depth, _, faced = pictures.unbind(-1)
+    reached = torch.where(depth > 0, depth + (BEHIND / faced).clamp_min(1) * truncation, 0.0)
+    farthest = F.max_pool2d(reached[None, None], tile, ceil_mode=True)
     farthest = F.max_pool2d(farthest, 3, stride=1, padding=1)[0, 0]
     column, row = (
         torch.div(value.clamp(0, size - 1), tile, rounding_mode="floor").long()
         for value, size in ((u, width), (v, height))
     )
-    behind = (z - radius - truncation > farthest[row, column]) & (reach < tile)
+    behind = (z - radius > farthest[row, column]) & (reach < tile)
     return (inside & ~behind).nonzero().squeeze(1)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pointmap.camera import invert_rigid
 from recon.fusion.exposure import levelled, photo_gains, well_exposed
+from recon.fusion.facing import faced_by
 from recon.fusion.frames import UsableDepth, as_pinhole
 from recon.fusion.tsdf import pixel_weight
 from recon.work.threads import in_threads
@@ -55,9 +56,11 @@ def vertex_colours(
         column, row = ((v[number] / z[number]).astype(np.int32) for v in (x, y))
         pixel = np.minimum(row, height - 1) * width + np.minimum(column, width - 1)
         measured = frame.depth.ravel()[pixel]
-        near = (measured > 0) & (np.abs(measured - z[number]) < truncation)
+        faced = faced_by(frame)
+        off = np.abs(measured - z[number]) * faced.ravel()[pixel]
+        near = (measured > 0) & (off < truncation)
         number, pixel = number[near], pixel[near]
-        weight = pixel_weight(frame, voxel).ravel()[pixel]
+        weight = pixel_weight(frame, voxel, faced).ravel()[pixel]
         return number, frame.pixels.reshape(-1, 3)[pixel], weight
 
     def sample(depth: UsableDepth) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:

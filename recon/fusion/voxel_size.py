@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recon.fusion.facing import facing
 from recon.fusion.frames import UsableDepth
 from recon.fusion.options import FusionOptions
 from recon.work.threads import in_threads
@@ -26,10 +27,12 @@ def automatic_voxel_size(depths: Sequence[UsableDepth], options: FusionOptions) 
     """
     footprints, area = [], 0.0
     for depth in depths:
-        z = depth.depth[depth.known]
+        z, known = depth.depth, depth.known
         focal = np.sqrt(depth.intrinsics[0, 0] * depth.intrinsics[1, 1])
-        footprints.append(np.median(z) / focal)
-        area += float(np.square(z / focal, dtype=np.float64).sum())
+        footprints.append(np.median(z[known]) / focal)
+        # What is slanted is larger than it looks.
+        pixels = np.square(z / focal, dtype=np.float64) / facing(z, depth.intrinsics)
+        area += float(pixels[known].sum())
     # Overlapping photos see the same surface again; half of what they see is a safe guess.
     area *= 0.5 if len(depths) > 2 else 1.0
     finest = 1.5 * float(np.median(footprints))
