@@ -245,7 +245,7 @@ def _as_fisheyes(matched: Matched, found: Solved, options: Options) -> Solved | 
     always = options.lens == "fisheye"
     return _once(
         matched.inputs.work,
-        content_key("fisheyes", 7, *found, matched.matches, options.align, always, options.seed),
+        content_key("fisheyes", 8, *found, matched.matches, options.align, always, options.seed),
         found[0],
         lambda: as_fisheyes(
             matched, found, options.focal, options.align, seed=options.seed, always=always
@@ -261,7 +261,7 @@ def _with_chosen_lenses(
     """
     inputs, (evidence, alignment) = matched.inputs, found
     chosen = inputs.work.once(
-        content_key("lenses", 11, *found, options.align, options.seed, cut_out),
+        content_key("lenses", 12, *found, options.align, options.seed, cut_out),
         lambda: solved_lenses(
             inputs.photos,
             evidence,
@@ -286,7 +286,7 @@ def _from_better_start(matched: Matched, found: Solved, options: Options) -> Sol
     inputs, (evidence, alignment) = matched.inputs, found
     return _once(
         inputs.work,
-        content_key("better start", 4, *found, options.align, options.seed),
+        content_key("better start", 5, *found, options.align, options.seed),
         evidence,
         lambda: from_better_start(
             inputs.photos,

@@ -41,6 +41,9 @@ _PER_PHOTO = 150
 _SIGMA_PX, _LOSS_SCALE = 0.5, 2.0
 # Errors may be so much smaller or larger than that (variances).
 _SPREAD = 0.1, 16.0
+# Points are held by this share of what their observations do at the least: to some tens of times
+# their distance.
+_HOLD = 1e-9
 # Draws of observations' errors.
 _DRAWS = 16
 # Regions of a photo (columns, rows) whose errors are drawn together, in so many draws.
@@ -110,7 +113,7 @@ def camera_system(
     lens = np.arange(count) if own_lenses else _lens_of(problem, long_side)
     linear = linearise(problem, State.first(problem), BundleOptions(loss_scale=_LOSS_SCALE))
     J = _of_cameras(problem, linear.camera, lens, long_side)
-    B, inverse = _of_points(problem, linear.point)
+    B, inverse, hold = _of_points(problem, linear.point)
     taken = (J.T @ B) @ inverse
     free = np.ones(J.shape[1])
     free[: POSE * count] = ~_gauge(problem.cam_to_world)
@@ -120,7 +123,8 @@ def camera_system(
     noise = rng.standard_normal((len(r), _DRAWS))
     # In units of the errors that there are.
     freedom = max(2 * rows - 3 * points - 7 * count, rows / 4)
-    noise *= np.clip(float(r @ r) / freedom, *_SPREAD) ** 0.5
+    sigma = np.clip(float(r @ r) / freedom, *_SPREAD) ** 0.5
+    noise *= sigma
     # One column a region, of its own errors.
     own = sparse.csr_array(
         (r * (len(r) / freedom) ** 0.5, observed.region.repeat(2), np.arange(len(r) + 1)),
@@ -130,11 +134,21 @@ def camera_system(
     gradients = J.T @ errors - taken @ (B.T @ errors)
     drawn = rng.spawn(1)[0].standard_normal((own.shape[1], _REGIONAL_DRAWS))
     regional = (J.T @ own - taken @ (B.T @ own)) @ drawn
+    # What holds points a little is uncertain, too: else it would seem to hold, to the last digit,
+    # what no observation does, such as how far a photo stands from the only one that it shares
+    # points with. A few draws at a time, as points are many.
+    spread, drawing = hold.repeat(3)[:, None] ** 0.5, rng.spawn(1)[0]
+    of_points = np.hstack(
+        [
+            taken @ (spread * drawing.standard_normal((3 * points, _DRAWS)))
+            for _ in range(1 + _REGIONAL_DRAWS // _DRAWS)
+        ]
+    )
     return CameraSystem(
         matrix,
         gradients[:, 0],
-        gradients[:, 1:],
-        regional,
+        gradients[:, 1:] - sigma * of_points[:, :_DRAWS],
+        regional - of_points[:, _DRAWS:],
         float(r @ r),
         free,
         seen,
@@ -233,9 +247,9 @@ def _of_cameras(
 
 def _of_points(
     problem: BundleProblem, derivatives: Array
-) -> tuple[sparse.csr_array, sparse.bsr_array]:
-    """Return the derivatives (2 M, 3 P) of the residuals by the points, and the inverse (3 P, 3 P)
-    of their normal equations.
+) -> tuple[sparse.csr_array, sparse.bsr_array, Array]:
+    """Return the derivatives (2 M, 3 P) of the residuals by the points, the inverse (3 P, 3 P) of
+    their normal equations, and the weight (P,) in these that holds points where they are.
     """
     point, rows, count = problem.point_index, len(problem.xy), len(problem.points)
     B = sparse.csr_array(
@@ -249,11 +263,12 @@ def _of_points(
     )
     V = np.zeros((count, 3, 3))
     np.add.at(V, point, derivatives.transpose(0, 2, 1) @ derivatives)
-    V += (1e-9 * np.trace(V, axis1=1, axis2=2) + 1e-30)[:, None, None] * np.eye(3)
+    hold = _HOLD * np.trace(V, axis1=1, axis2=2) + 1e-30
+    V += hold[:, None, None] * np.eye(3)
     inverse = sparse.bsr_array(
         (np.linalg.inv(V), np.arange(count), np.arange(count + 1)), shape=2 * (3 * count,)
     )
-    return B, inverse
+    return B, inverse, hold
 
 
 def _regions(share: Array, camera: Index) -> Index:
