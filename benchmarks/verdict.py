@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.verdict_fit import ALIKE, Judged, Rates, fitted, held_out
+from benchmarks.verdict_fit import ALIKE, WRONG_DEG, Judged, Rates, fitted, held_out
 from benchmarks.verdict_scenes import (
     CHANGES,
     DISTURBED,
@@ -176,6 +176,30 @@ def error_table(scenes: Sequence[Judged]) -> str:
     return markdown(columns, rows)
 
 
+def photos_table(scenes: Sequence[Judged]) -> str:
+    """Return a Markdown table of the photos of right scenes: by how far they are off (the larger
+    median of their pairs), how many have a word of their own that warns, or are expected to be off
+    by a third of that or more.
+    """
+    right = [s for s in scenes if s.error_deg <= WRONG_DEG]
+    words = [verdict_of(s.evidence, [""] * len(s.evidence.placed)).photos for s in right]
+    off = np.concatenate([np.max(s.photo_deg, axis=1) for s in right])
+    expected = np.concatenate([np.max(expected_errors_deg(s.evidence), axis=0) for s in right])
+    warned = np.array([p is not None and p.word != "sound" for photos in words for p in photos])
+    rows = []
+    for least, most in (
+        (_PHOTO_DEG, np.inf),
+        (WRONG_DEG, _PHOTO_DEG),
+        (2.0, WRONG_DEG),
+        (0.0, 2.0),
+    ):
+        those = (off > least) & (off <= most)
+        told = warned | (3 * expected >= off)
+        shares = [f"{one[those].mean():.1%}" if those.any() else "-" for one in (warned, told)]
+        rows.append((f"{least:g} to {most:g}", str(those.sum()), *shares))
+    return markdown(("degrees off", "photos", "warned of", "or a third expected"), rows)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Make the scenes, judge them, and print the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.verdict", description=__doc__)
@@ -218,6 +242,7 @@ def main(arguments: Sequence[str]) -> int:
     print(rates_table(scenes, doubted))
     believed = [s for s, word in zip(scenes, verdicts, strict=True) if word != "wrong"]
     print(f"\n{error_table(believed)}")
+    print(f"\nPhotos of right scenes:\n\n{photos_table(scenes)}")
     return 0
 
 
