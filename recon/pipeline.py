@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from pointmap.errors import InputError
+from pointmap.errors import InputError, some_of
 from pointmap.images import Photo
 from pointmap.photo_files import natural_key
 from recon.alignment.compared_pictures import compare_pictures
@@ -334,9 +334,14 @@ def _first_verdict(
 
 
 def _tell(verdict: Verdict | None, place: str) -> None:
-    """Warn of cameras that are not sound."""
-    if verdict is not None and verdict.word != "sound":
+    """Warn of cameras that are not sound, and of photos whose own are not in a scene that is."""
+    if verdict is None:
+        return
+    if verdict.word != "sound":
         logger.warning("the cameras%s are %s: %s", place, verdict.word, verdict.reason)
+    elif odd := verdict.in_doubt:
+        names, reason = some_of([photo.name for photo in odd]), odd[0].reason
+        logger.warning("the cameras%s are sound, but not of %s: %s", place, names, reason)
 
 
 def _one_photo(inputs: Inputs, options: Options, run: Run) -> Scene:

@@ -301,13 +301,15 @@ VerdictWord = Literal["sound", "doubtful", "wrong"]
 class PhotoVerdict:
     """How far one placed photo can be believed: a ``word``, and the error that is to be expected
     (median) of its rotation and direction relative to the others, in degrees, None where nothing
-    tells.
+    tells. ``reason``: what speaks against this photo, and what to do, in one line; None where
+    nothing does, or what speaks against the whole scene.
     """
 
     name: str
     word: VerdictWord
     rotation_error_deg: float | None
     direction_error_deg: float | None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -326,6 +328,11 @@ class Verdict:
     rotation_error_deg: float | None
     direction_error_deg: float | None
     photos: tuple[PhotoVerdict | None, ...] = ()
+
+    @property
+    def in_doubt(self) -> list[PhotoVerdict]:
+        """The placed photos that are not sound."""
+        return [photo for photo in self.photos if photo is not None and photo.word != "sound"]
 
 
 @dataclass(frozen=True)

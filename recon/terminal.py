@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from pointmap.errors import one_line
+from pointmap.errors import one_line, some_of
 from recon.progress import PACKAGES
 from recon.scene import Scene, StageRecord
 
@@ -109,6 +109,9 @@ def print_summary(scene: Scene, folder: Path) -> None:
     table.add_row("photos placed", f"{len(registered)} of {len(scene.views)}")
     if scene.verdict is not None:
         table.add_row("cameras", escape(f"{scene.verdict.word}: {scene.verdict.reason}"))
+        if odd := scene.verdict.in_doubt:
+            names = some_of([photo.name for photo in odd])
+            table.add_row("in doubt", escape(f"{len(odd)} of the photos: {names} (see report)"))
     if scene.other_places:
         table.add_row("scenes", _scenes_text(scene))
     table.add_row("focal length", _focal_text(focals))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.distance import pdist
 
-from pointmap.camera import Array, Mask, rotation_angle_deg
+from pointmap.camera import Array, Index, Mask, rotation_angle_deg
 from pointmap.images import Photo
 from recon.alignment.compared_pictures import ComparedPictures
 from recon.alignment.division import best_division
@@ -57,7 +57,9 @@ class SceneEvidence:
     photos turn.
 
     Of each photo (N,), NaN where it sees nothing: ``photo_explained``, ``photo_rotation_deg``,
-    ``photo_direction_deg`` and ``photo_shift_deg``; and whether it was ``placed``.
+    ``photo_direction_deg`` and ``photo_shift_deg``; whether it was ``placed``; and of
+    ``photo_partners`` (N, 2) the photo that it shares the most points with, and the one of the
+    others that these two do, -1 where there is none.
 
     ``again_deg``: how far from these cameras others stand that were solved for again
     (:mod:`recon.verdict.solved_again`), ``network``: what the network says against them
@@ -82,6 +84,7 @@ class SceneEvidence:
     photo_rotation_deg: Array
     photo_direction_deg: Array
     photo_shift_deg: Array
+    photo_partners: Index
     again_deg: float | None = None
     network: NetworkWitness | None = None
 
@@ -123,6 +126,7 @@ def scene_evidence(
         photo_rotation_deg=errors.rotation_deg,
         photo_direction_deg=errors.direction_deg,
         photo_shift_deg=errors.shift_deg,
+        photo_partners=_partners(alignment),
         network=network_witness(photos, alignment, seen) if seen else None,
     )
 
@@ -179,6 +183,23 @@ def _by_photo(fits: PairFits, weight: Array, alignment: Alignment) -> Array:
     placed = alignment.placed
     with np.errstate(invalid="ignore"):
         return np.where(placed & (total > 0), fitting / total, np.nan)
+
+
+def _partners(alignment: Alignment) -> Index:
+    """Return of each photo which one it shares the most points with, and which one of the others
+    these two do, (N, 2); -1 where no photo shares any.
+    """
+    shared = alignment.sees @ alignment.sees.T
+    partners = np.full((shared.shape[0], 2), -1, np.int64)
+    for k, mine in enumerate(partners):
+        with_k = shared[[k]].toarray().ravel()
+        with_k[k] = 0
+        if with_k.any():
+            mine[0] = with_k.argmax()
+            with_both = with_k + shared[[mine[0]]].toarray().ravel()
+            with_both[[k, mine[0]]] = 0
+            mine[1] = with_both.argmax() if with_both.any() else -1
+    return partners
 
 
 def _mean(values: Array | Mask, weight: Array | Mask) -> float:

@@ -31,6 +31,10 @@ _ELSEWHERE_DEG = 2.5
 _OF_SHIFT, _FLOOR_DEG = 1.0, 0.05
 # Photos of which fewer verified matches fit are doubtful, whatever the scene is.
 _PHOTO_EXPLAINED = 0.6
+# Share of the pairs of photos that have one in doubt, from which on a scene is.
+_PAIRS_IN_DOUBT = 0.5
+# A photo whose direction is so many times as uncertain as its rotation has its distance open.
+_OPEN_DISTANCE = 3.0
 # Expected errors of a photo that make it doubtful, and wrong.
 _PHOTO_DOUBTFUL_DEG, _PHOTO_WRONG_DEG = 5.0, 15.0
 # How strongly photos have to contradict each other; how much pictures may add to what points say in
@@ -181,13 +185,17 @@ def show_two_places(photos: Sequence[Photo], alignment: Alignment) -> bool:
 
 
 def doubted(verdict: Verdict, reason: str) -> Verdict:
-    """Return a verdict of sound cameras made doubtful."""
+    """Return a verdict of sound cameras made doubtful, those of each photo, too."""
+
+    def photo_doubted(photo: PhotoVerdict) -> PhotoVerdict:
+        return replace(photo, word="doubtful") if photo.word == "sound" else photo
+
     return replace(
         verdict,
         word="doubtful",
         probability_wrong=_DOUBTFUL,
         reason=reason,
-        photos=tuple(photo and replace(photo, word="doubtful") for photo in verdict.photos),
+        photos=tuple(photo and photo_doubted(photo) for photo in verdict.photos),
     )
 
 
@@ -213,8 +221,25 @@ def verdict_of(evidence: SceneEvidence, names: Sequence[str]) -> Verdict:
         _middle(direction),
         _photo_verdicts(evidence, names, rotation, direction),
     )
-    loose = loosely_held(evidence)
-    return verdict if word != "sound" or loose is None else doubted(verdict, loose)
+    if word != "sound":
+        return verdict
+    if (loose := loosely_held(evidence)) is not None:
+        return doubted(verdict, loose)
+    if (reason := _by_photos(verdict)) is not None:
+        return replace(verdict, word="doubtful", probability_wrong=_DOUBTFUL, reason=reason)
+    return verdict
+
+
+def _by_photos(verdict: Verdict) -> str | None:
+    """Return what is said of single photos, where most pairs of three photos or more have one that
+    is in doubt; None where they don't.
+    """
+    placed, odd = sum(photo is not None for photo in verdict.photos), verdict.in_doubt
+    certain = placed - len(odd)
+    if placed < 3 or certain * (certain - 1) > (1 - _PAIRS_IN_DOUBT) * placed * (placed - 1):
+        return None
+    names = some_of([photo.name for photo in odd])
+    return f"of {placed} photos {len(odd)} are in doubt ({names}); of the first, {odd[0].reason}"
 
 
 def loosely_held(evidence: SceneEvidence) -> str | None:
@@ -353,8 +378,33 @@ def _photo_verdicts(
             word = _word(error, _PHOTO_DOUBTFUL_DEG, _PHOTO_WRONG_DEG)
         if explained < _PHOTO_EXPLAINED and word == "sound":
             word = "doubtful"
-        verdicts.append(PhotoVerdict(name, word, _degrees(rotation[k]), _degrees(direction[k])))
+        reason = None if word == "sound" else _photo_reason(evidence, names, k)
+        errors = _degrees(rotation[k]), _degrees(direction[k])
+        verdicts.append(PhotoVerdict(name, word, *errors, reason))
     return tuple(verdicts)
+
+
+def _photo_reason(evidence: SceneEvidence, names: Sequence[str], k: int) -> str:
+    """Return what speaks most against photo ``k``, and what to do, in one line."""
+    if evidence.photo_explained[k] < _PHOTO_EXPLAINED:
+        return (
+            f"only {evidence.photo_explained[k]:.0%} of its verified matches fit the cameras: what "
+            "repeats or moves, or another zoom; leave it out, or add photos beside it"
+        )
+    turned, aside = evidence.photo_rotation_deg[k], evidence.photo_direction_deg[k]
+    if evidence.photo_shift_deg[k] > max(turned, aside):
+        return (
+            "a camera with a free centre, distortion and zoom would stand elsewhere: it was zoomed "
+            "or cropped, or little holds it; give the original file, or add photos beside it"
+        )
+    nearest, third = evidence.photo_partners[k].tolist()
+    if third >= 0 and aside > _OPEN_DISTANCE * turned:
+        return (
+            f"hardly any point that it shares with {names[nearest]} is seen by a third photo, so "
+            "that nothing tells how far these two stand apart: add photos between them and "
+            f"{names[third]}, each sharing half of the last one"
+        )
+    return "few matches or little parallax hold it: add photos beside it, taken a step aside"
 
 
 def _middle(values: Array) -> float | None:

@@ -29,6 +29,7 @@ def _judged(place: str, error_deg: float, observed_deg: float, again_deg: float 
         photo_rotation_deg=none,
         photo_direction_deg=none,
         photo_shift_deg=none,
+        photo_partners=np.zeros((0, 2), np.int64),
         again_deg=again_deg,
     )
     return Judged(place, "as it is", evidence, error_deg, np.zeros((0, 2)), 4)

@@ -101,14 +101,16 @@ def test_the_verdict_is_said_with_its_reason_and_the_photos_that_are_off(
     scene: Reconstruction,
 ) -> None:
     photos = tuple(
-        PhotoVerdict(view.name, "wrong" if k == 0 else "sound", 0.5, 20.0)
+        PhotoVerdict(view.name, "wrong", 0.5, 20.0, "hangs on <one>")
+        if k == 0
+        else PhotoVerdict(view.name, "sound", 0.5, 0.5)
         for k, view in enumerate(scene.views)
     )
     verdict = Verdict("doubtful", "matches <contradict>", 0.6, 0.5, 2.0, photos)
     page = report_html(dataclasses.replace(scene, verdict=verdict))
     section = page[page.index("<div class='verdict doubtful'>") :].split("</div>")[0]
     assert "matches &lt;contradict&gt;" in section
-    assert section.count("<li>") == 1
+    assert section.count("<li>") == 1 and "wrong: hangs on &lt;one&gt;" in section
     assert escape(scene.views[0].name) in section
     assert "class='verdict" not in report_html(scene)
 

@@ -116,9 +116,10 @@ def _verdict_section(scene: Scene) -> str:
             f" To be expected of a pair of photos: {number(verdict.rotation_error_deg)}° of "
             f"rotation, {number(verdict.direction_error_deg)}° of direction."
         )
-    odd = [photo for photo in verdict.photos if photo is not None and photo.word != "sound"]
+    odd = verdict.in_doubt
     items = "".join(
-        f"<li>{escape(photo.name)}: {photo.word}</li>" for photo in odd[:_LISTED_PHOTOS]
+        f"<li>{escape(': '.join(filter(None, (photo.name, photo.word, photo.reason))))}</li>"
+        for photo in odd[:_LISTED_PHOTOS]
     )
     if len(odd) > _LISTED_PHOTOS:
         items += f"<li>… and {len(odd) - _LISTED_PHOTOS:,} more, in run.json</li>"

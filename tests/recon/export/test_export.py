@@ -399,7 +399,7 @@ def test_run_json_says_what_happened(scene: Reconstruction, tmp_path: Path) -> N
 
 def test_the_verdict_is_in_both_files_and_comes_back(scene: Reconstruction, tmp_path: Path) -> None:
     photos = tuple(
-        PhotoVerdict(view.name, "doubtful", 0.5, 6.25) if view.registered else None
+        PhotoVerdict(view.name, "doubtful", 0.5, 6.25, "add photos") if view.registered else None
         for view in scene.views
     )
     verdict = Verdict("doubtful", "few matches: add photos", 0.625, 0.5, None, photos)
@@ -410,7 +410,12 @@ def test_the_verdict_is_in_both_files_and_comes_back(scene: Reconstruction, tmp_
     write_cameras(tmp_path / "cameras.json", judged)
     said = json.loads((tmp_path / "cameras.json").read_text())
     assert said["verdict"] == "doubtful"
-    error = {"word": "doubtful", "rotation_error_deg": 0.5, "direction_error_deg": 6.25}
+    error = {
+        "word": "doubtful",
+        "rotation_error_deg": 0.5,
+        "direction_error_deg": 6.25,
+        "reason": "add photos",
+    }
     assert [entry["verdict"] for entry in said["images"].values()] == [
         error if view.registered else None for view in scene.views
     ]

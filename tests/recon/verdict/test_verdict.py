@@ -316,6 +316,33 @@ def test_one_photo_that_is_off_is_named(right: Alignment) -> None:
     assert odd == {"4.jpg"}
 
 
+@pytest.mark.parametrize("shared", [0, 3])
+def test_a_photo_that_hangs_on_one_other_has_its_distance_open(shared: int) -> None:
+    """No point that the two share is seen by a third photo, or a few by chance."""
+    scene = _scene()
+    xy = scene.xy.copy()
+    points = np.arange(xy.shape[1])
+    xy[5, points < 250], xy[:4, points >= 250 + shared] = np.nan, np.nan
+    alignment = _solved(xy)
+    assert alignment.placed.all()
+    verdict = judge(PHOTOS, alignment)
+    assert verdict is not None and verdict.word == "sound"
+    (odd,) = verdict.in_doubt
+    assert odd.name == "5.jpg"
+    assert odd.reason is not None and "shares with 4.jpg" in odd.reason
+
+
+def test_where_most_pairs_have_a_photo_in_doubt_the_scene_is() -> None:
+    """Of four photos one that hangs on another is enough, of six it is not."""
+    xy = _scene().xy[[0, 2, 4, 5]]
+    points = np.arange(xy.shape[1])
+    xy[3, points < 250], xy[:2, points >= 250] = np.nan, np.nan
+    verdict = judge(PHOTOS[:4], _solved(xy))
+    assert verdict is not None and verdict.word == "doubtful"
+    assert "are in doubt" in verdict.reason and "seen by a third photo" in verdict.reason
+    assert [photo.name for photo in verdict.in_doubt] == ["3.jpg"]
+
+
 def test_few_inaccurate_matches_leave_more_open(right: Alignment) -> None:
     rough = uncertainty(PHOTOS, _solved(_scene(noise_px=1.0, points=90).xy))
     fine = uncertainty(PHOTOS, right)
