@@ -16,6 +16,7 @@ from recon.alignment.doppelgangers import suspicion
 from recon.alignment.explained import PairFits, pair_fits, points_distance
 from recon.alignment.moving_things import MovingThings
 from recon.stage_results import Alignment, NetworkResult
+from recon.verdict.flat_joint import joined_by_flat
 from recon.verdict.network_witness import NetworkWitness, network_witness
 from recon.verdict.second_motion import second_motion
 from recon.verdict.strain import strain
@@ -57,7 +58,9 @@ class SceneEvidence:
     photos turn.
 
     Of each photo (N,), NaN where it sees nothing: ``photo_explained``, ``photo_rotation_deg``,
-    ``photo_direction_deg`` and ``photo_shift_deg``; whether it was ``placed``; and of
+    ``photo_direction_deg`` and ``photo_shift_deg``; whether it was ``placed``; whether one small,
+    flat thing joins it to the others, ``photo_flat`` (:mod:`recon.verdict.flat_joint`); how many
+    points it sees, ``photo_points``; and of
     ``photo_partners`` (N, 2) the photo that it shares the most points with, and the one of the
     others that these two do, -1 where there is none.
 
@@ -85,6 +88,8 @@ class SceneEvidence:
     photo_direction_deg: Array
     photo_shift_deg: Array
     photo_partners: Index
+    photo_flat: Mask
+    photo_points: Index
     again_deg: float | None = None
     network: NetworkWitness | None = None
 
@@ -127,6 +132,8 @@ def scene_evidence(
         photo_direction_deg=errors.direction_deg,
         photo_shift_deg=errors.shift_deg,
         photo_partners=_partners(alignment),
+        photo_flat=joined_by_flat(photos, alignment),
+        photo_points=np.asarray(alignment.sees.sum(axis=1), np.int64),
         network=network_witness(photos, alignment, seen) if seen else None,
     )
 

@@ -30,6 +30,8 @@ def _judged(place: str, error_deg: float, observed_deg: float, again_deg: float 
         photo_direction_deg=none,
         photo_shift_deg=none,
         photo_partners=np.zeros((0, 2), np.int64),
+        photo_flat=np.zeros(0, bool),
+        photo_points=np.zeros(0, np.int64),
         again_deg=again_deg,
     )
     return Judged(place, "as it is", evidence, error_deg, np.zeros((0, 2)), 4)

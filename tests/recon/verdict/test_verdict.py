@@ -332,6 +332,23 @@ def test_a_photo_that_hangs_on_one_other_has_its_distance_open(shared: int) -> N
     assert odd.reason is not None and "shares with 4.jpg" in odd.reason
 
 
+def test_a_photo_that_sees_few_points_is_doubtful(right: Alignment) -> None:
+    """However well they fit: as many wrong matches may."""
+    tracks = right.tracks
+    left_out = tracks.seen_by(5)[20:]
+    rows = np.delete(np.arange(len(tracks.xy)), left_out)
+    few = replace(
+        tracks,
+        point_index=tracks.point_index[rows],
+        view_index=tracks.view_index[rows],
+        xy=tracks.xy[rows],
+    )
+    verdict = judge(PHOTOS, replace(right, tracks=few))
+    assert verdict is not None and verdict.word == "sound"
+    (odd,) = verdict.in_doubt
+    assert odd.name == "5.jpg" and odd.reason is not None and "only 20 points" in odd.reason
+
+
 def test_where_most_pairs_have_a_photo_in_doubt_the_scene_is() -> None:
     """Of four photos one that hangs on another is enough, of six it is not."""
     xy = _scene().xy[[0, 2, 4, 5]]
