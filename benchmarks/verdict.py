@@ -34,6 +34,7 @@ from benchmarks.verdict_scenes import (
     solved,
     some_photos,
 )
+from pointmap.camera import Array
 from recon.alignment.compared_pictures import compare_pictures
 from recon.evaluation.poses import relative_pose_errors
 from recon.evaluation.tables import markdown
@@ -90,9 +91,26 @@ def judged_alike(scene: Matched, trials: int) -> Iterator[Judged]:
 
 
 def _one(scene: Matched, kind: str, alignment: Alignment) -> Iterator[Judged]:
-    placed = [k for k, pose in enumerate(alignment.cam_to_world) if pose is not None]
-    if len(placed) < 2:
+    placed = int(alignment.placed.sum())
+    if placed < 2:
         return
+    error, photo_deg = errors_deg(scene, alignment)
+    # What was changed was matches; of some kinds the pictures fit them still.
+    own = kind in _OWN_PICTURES
+    compared = compare_pictures(scene.photos, alignment) if own else None
+    evidence = scene_evidence(scene.photos, alignment, compared)
+    evidence = asked_again(evidence, scene.photos, alignment)
+    by_rule = alignment.cut_out or loosely_held(evidence) is not None
+    by_rule |= joined_by_one(alignment) is not None
+    by_rule |= own and show_two_places(scene.photos, alignment)
+    yield Judged(scene.name, kind, evidence, error, photo_deg, placed, by_rule)
+
+
+def errors_deg(scene: Matched, alignment: Alignment) -> tuple[float, Array]:
+    """Return the median error of the pairs of placed photos, and of each photo's pairs, (N, 2) of
+    rotation and direction, NaN where it was not placed.
+    """
+    placed = np.flatnonzero(alignment.placed).tolist()
     errors = relative_pose_errors(
         [alignment.cam_to_world[k] for k in placed], [scene.poses[k] for k in placed]
     )
@@ -103,16 +121,7 @@ def _one(scene: Matched, kind: str, alignment: Alignment) -> Iterator[Judged]:
             np.median(errors.rotation_deg[mine]),
             np.median(errors.translation_deg[mine]),
         )
-    # What was changed was matches; of some kinds the pictures fit them still.
-    own = kind in _OWN_PICTURES
-    compared = compare_pictures(scene.photos, alignment) if own else None
-    evidence = scene_evidence(scene.photos, alignment, compared)
-    evidence = asked_again(evidence, scene.photos, alignment)
-    error = float(np.median(errors.pose_deg))
-    by_rule = alignment.cut_out or loosely_held(evidence) is not None
-    by_rule |= joined_by_one(alignment) is not None
-    by_rule |= own and show_two_places(scene.photos, alignment)
-    yield Judged(scene.name, kind, evidence, error, photo_deg, len(placed), by_rule)
+    return float(np.median(errors.pose_deg)), photo_deg
 
 
 def hash_of(name: str) -> int:

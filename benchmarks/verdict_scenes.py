@@ -206,24 +206,25 @@ def solved(scene: Matched, rng: np.random.Generator, *, force: bool = False) -> 
         focals = replace(
             focals, focals_px=focals.focals_px * factor, log_sigma=np.zeros(len(photos))
         )
-    evidence, alignment = _aligned(photos, matches, focals)
+    evidence, alignment = aligned(photos, matches, focals)
     if force:
         return alignment
     zooms = cameras_by_zoom(photos, evidence, alignment, AlignOptions())
     if zooms is not None:
         photos = with_zooms(photos, zooms)
-        evidence, alignment = _aligned(photos, matches, zooms.focals, zooms.alignment)
+        evidence, alignment = aligned(photos, matches, zooms.focals, zooms.alignment)
     chosen = solved_lenses(photos, evidence, alignment, AlignOptions())
     better = from_better_start(photos, evidence, chosen, AlignOptions())
     return better[1] if better else chosen
 
 
-def _aligned(
+def aligned(
     photos: Sequence[Photo],
     matches: Sequence[PairMatches],
     focals: Focals,
     start: Alignment | None = None,
 ) -> tuple[PairEvidence, Alignment]:
+    """Return what the matches say pair by pair, and the cameras that they give."""
     found = (verify_pair(photos, m, None, focals.focals_px) for m in matches)
     edges = [edge for edge in found if edge is not None]
     evidence = PairEvidence(list(matches), edges, focals, [], [])
