@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Array, Index, Mask, invert_rigid, transform_points
-from recon.alignment.cameras import Cameras
+from recon.alignment.cameras import Cameras, sizes_px
 from recon.alignment.closed_loops import close_loops
 from recon.alignment.first_cameras import PoseGraph, first_cameras, largest_component
 from recon.alignment.incremental import best_pair, grow, move_misplaced, start_from_pair
@@ -221,6 +221,7 @@ def _unmatched(photos: Sequence[Photo], setup: Setup, *, fisheye: bool = False) 
         np.arange(len(photos)) == 0,
         setup.focal_prior_px[setup.focal_group],
         np.array([photo.middle for photo in photos]).reshape(-1, 2),
+        sizes_px(photos),
         np.array([unit_px(photo) for photo in photos]),
         np.zeros(len(photos)),
         np.zeros(len(photos)),

@@ -22,15 +22,17 @@ class Cameras:
     """Cameras of all photos, placed or not.
 
     ``cam_to_world`` (N, 4, 4), of use where ``registered`` (N,); ``focals_px`` (N,); ``principal``
-    (N, 2) px; ``unit_px`` (N,): how many original pixels one pixel of a 640 px photo is. Pixel
-    thresholds are stated at 640 px and multiplied by it; ``k1``, ``k2`` (N,) and ``fisheye`` (N,):
-    the lens (:mod:`pointmap.lens`).
+    (N, 2) px; ``size_px`` (N, 2): width and height of the photo, of which the principal point need
+    not be the middle; ``unit_px`` (N,): how many original pixels one pixel of a 640 px photo is.
+    Pixel thresholds are stated at 640 px and multiplied by it; ``k1``, ``k2`` (N,) and ``fisheye``
+    (N,): the lens (:mod:`pointmap.lens`).
     """
 
     cam_to_world: Array
     registered: Mask
     focals_px: Array
     principal: Array
+    size_px: Array
     unit_px: Array
     k1: Array
     k2: Array
@@ -46,6 +48,7 @@ class Cameras:
             placed,
             alignment.intrinsics[:, 0, 0],
             alignment.intrinsics[:, :2, 2],
+            sizes_px(photos),
             np.array([unit_px(photo) for photo in photos]),
             k1,
             k2,
@@ -76,6 +79,7 @@ class Cameras:
             self.registered[one],
             self.focals_px[one],
             self.principal[one],
+            self.size_px[one],
             self.unit_px[one],
             self.k1[one],
             self.k2[one],
@@ -137,6 +141,11 @@ class Cameras:
             *(np.ascontiguousarray(values, np.float64) for values in lens),
             np.ascontiguousarray(self.fisheye),
         )
+
+
+def sizes_px(photos: Sequence[Photo]) -> Array:
+    """Return width and height (N, 2) of photos in pixels."""
+    return np.array([(photo.width, photo.height) for photo in photos], np.float64).reshape(-1, 2)
 
 
 def _rotate(rotations: Array, vectors: Array) -> Array:

@@ -155,8 +155,7 @@ def _centres(
         directions[chosen] = _directions(graph, cameras, table, chosen)
     depths = edge_depths(table, cameras, graph.pairs, directions, moving)
     shared = shared_depth_ratios(depths)
-    sizes = np.rint(2 * cameras.principal).astype(np.int64)
-    log_predicted = predicted_log_depths(table, depths, predicted, sizes)
+    log_predicted = predicted_log_depths(table, depths, predicted, cameras.size_px)
     pairs, ratios, weights = predicted_depth_ratios(depths, log_predicted)
     # Unknowns: the edges' lengths, then the scales of the photos' predictions.
     log_scales = synchronise_scales(

@@ -11,6 +11,7 @@ from scipy.spatial import KDTree
 
 from pointmap.camera import Array, Mask, invert_rigid, project, transform_points
 from pointmap.images import Photo
+from recon.alignment.cameras import sizes_px
 from recon.alignment.explained import pair_fits
 from recon.prediction.view_graph import Pair, reached
 from recon.stage_results import Alignment, PairEdge, PairMatches, PhotoFeatures
@@ -49,7 +50,7 @@ def edges_by_place(
     ``features`` of all photos, ``focals_px`` (N,) in original pixels.
     """
     looked_at = {(m.i, m.j) for m in matches}
-    pairs = pairs_by_place(alignment, looked_at, per_photo=_PER_PHOTO)
+    pairs = pairs_by_place(photos, alignment, looked_at, per_photo=_PER_PHOTO)
 
     def matched(pair: Pair) -> PairMatches:
         i, j = pair
@@ -64,7 +65,11 @@ def edges_by_place(
 
 
 def pairs_by_place(
-    alignment: Alignment, looked_at: Collection[Pair], *, per_photo: int
+    photos: Sequence[Photo],
+    alignment: Alignment,
+    looked_at: Collection[Pair],
+    *,
+    per_photo: int,
 ) -> list[Pair]:
     """Return pairs (i < j, sorted) that have not been looked at: for each photo the ``per_photo``
     that most likely see the same things, of those that three steps along used edges don't reach.
@@ -81,8 +86,8 @@ def pairs_by_place(
         for k, pose in enumerate(poses)
         if pose is not None and ends[k + 1] > ends[k]
     }
-    photos = np.array(list(seen), np.int64)
-    if len(photos) < 2:
+    placed = np.array(list(seen), np.int64)
+    if len(placed) < 2:
         return []
     used = {
         (edge.matches.i, edge.matches.j): 1.0
@@ -91,16 +96,17 @@ def pairs_by_place(
     }
     near = reached(count, used)
     cameras = {k: pose for k, pose in enumerate(poses) if pose is not None}
-    centres = np.stack([cameras[k][:3, 3] for k in photos.tolist()])
+    centres = np.stack([cameras[k][:3, 3] for k in placed.tolist()])
     shares: dict[Pair, float] = {}
-    found = KDTree(centres).query(centres, k=min(len(photos), 4 * _NEAR))[1]
-    for i, row in zip(photos.tolist(), photos[found], strict=True):
+    sizes = sizes_px(photos)
+    found = KDTree(centres).query(centres, k=min(len(placed), 4 * _NEAR))[1]
+    for i, row in zip(placed.tolist(), placed[found], strict=True):
         close = set(near.indices[near.indptr[i] : near.indptr[i + 1]].tolist()) | {i}
         for j in [j for j in row.tolist() if j not in close][:_NEAR]:
             pair = min(i, j), max(i, j)
             if pair not in looked_at and pair not in shares:
                 shares[pair] = min(
-                    _share_seen(seen[a], cameras[a], cameras[b], alignment.intrinsics[b])
+                    _share_seen(seen[a], cameras[a], cameras[b], alignment.intrinsics[b], sizes[b])
                     for a, b in (pair, pair[::-1])
                 )
     best: set[Pair] = set()
@@ -119,15 +125,14 @@ def _spread(start: int, end: int) -> NDArray[np.int64]:
     return np.linspace(start, end - 1, min(end - start, _POINTS)).astype(np.int64)
 
 
-def _share_seen(points: Array, from_i: Array, from_j: Array, K_j: Array) -> float:
+def _share_seen(points: Array, from_i: Array, from_j: Array, K_j: Array, size_j: Array) -> float:
     """Return the share of photo i's ``points`` (P, 3) that photo j would see, if nothing hid them;
-    ``from_i``, ``from_j`` (4, 4) cam_to_world.
+    ``from_i``, ``from_j`` (4, 4) cam_to_world; ``size_j`` (2,): its width and height in pixels.
     """
     local = transform_points(invert_rigid(from_j), points)
-    size = 2 * K_j[:2, 2]
     ahead: Mask = local[:, 2] > 0
     xy = project(np.where(ahead[:, None], local, [0.0, 0.0, 1.0]), K_j)
-    inside = ahead & (xy > -_MARGIN * size).all(axis=1) & (xy < (1 + _MARGIN) * size).all(axis=1)
+    inside = ahead & ((xy > -_MARGIN * size_j) & (xy < (1 + _MARGIN) * size_j)).all(axis=1)
     ray_i, ray_j = points - from_i[:3, 3], points - from_j[:3, 3]
     length_i, length_j = np.linalg.norm(ray_i, axis=1), np.linalg.norm(ray_j, axis=1)
     inside &= (length_i < _NEARER * length_j) & (length_j < _NEARER * length_i)

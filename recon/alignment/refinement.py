@@ -309,8 +309,9 @@ def refine(setup: Setup, cameras: Cameras, *, trusted: Mask | None = None) -> St
 
 
 def _without_faint_lenses(cameras: Cameras) -> Cameras:
-    """Return the cameras with k1 = 0 where it moves the photo's corner by less than a pixel."""
-    reach = np.linalg.norm(cameras.principal, axis=1)
+    """Return the cameras with k1 = 0 where it moves no corner of the photo by a pixel."""
+    farthest = np.maximum(cameras.principal, cameras.size_px - cameras.principal)
+    reach = np.linalg.norm(farthest, axis=1)
     moved_px = np.abs(cameras.k1) * (reach / cameras.focals_px) ** 2 * reach
     faint = (moved_px < cameras.unit_px) & (cameras.k2 == 0) & ~cameras.fisheye
     return replace(cameras, k1=np.where(faint, 0.0, cameras.k1))

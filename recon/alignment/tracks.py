@@ -273,7 +273,7 @@ def _spread_chains(table: MatchTable, cameras: Cameras, nodes: Index, chain_of_n
     that most photos see.
     """
     view = table.node_view[nodes]
-    share = table.node_xy[nodes] / (2 * cameras.principal[view])
+    share = table.node_xy[nodes] / cameras.size_px[view]
     column, row = np.clip((share * _GRID).astype(np.int64), 0, _GRID - 1).T
     cell = (view * _GRID[1] + row) * _GRID[0] + column
     length = np.bincount(chain_of_node)

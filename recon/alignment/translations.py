@@ -288,7 +288,7 @@ def predicted_log_depths(
     table: MatchTable,
     depths: EdgeDepths,
     predicted: Sequence[NDArray[np.float32]],
-    sizes: Index,
+    sizes: Array,
 ) -> Array:
     """Return log z (D,) of the photos' predicted z maps at the nodes of ``depths``; NaN unknown.
 

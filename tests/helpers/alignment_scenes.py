@@ -53,6 +53,7 @@ def pinhole_cameras(cam_to_world: Array) -> Cameras:
         np.ones(count, bool),
         np.full(count, FOCAL),
         np.tile([WIDTH / 2, HEIGHT / 2], (count, 1)),
+        np.tile([float(WIDTH), HEIGHT], (count, 1)),
         np.ones(count),
         none,
         none,

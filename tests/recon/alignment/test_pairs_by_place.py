@@ -41,7 +41,7 @@ def looked_at(alignment: Alignment) -> set[Pair]:
 
 def test_photos_of_two_rounds_are_paired(walk: Walk, open_walk: Alignment) -> None:
     known = looked_at(open_walk)
-    pairs = pairs_by_place.pairs_by_place(open_walk, known, per_photo=3)
+    pairs = pairs_by_place.pairs_by_place(walk.photos, open_walk, known, per_photo=3)
     assert not set(pairs) & known and all(i < j for i, j in pairs)
     centres = walk.cam_to_world[:, :3, 3]
     second_round = [pair for pair in pairs if pair[1] >= LOOP]
@@ -49,7 +49,7 @@ def test_photos_of_two_rounds_are_paired(walk: Walk, open_walk: Alignment) -> No
     assert {j for _, j in second_round} >= set(range(LOOP + 1, COUNT - 2))
     assert max(np.linalg.norm(centres[i] - centres[j]) for i, j in second_round) < 12
     every = {(i, j) for j in range(COUNT) for i in range(j)}
-    assert pairs_by_place.pairs_by_place(open_walk, every, per_photo=3) == []
+    assert pairs_by_place.pairs_by_place(walk.photos, open_walk, every, per_photo=3) == []
 
 
 def test_what_contradicts_the_cameras_is_news(
@@ -81,3 +81,14 @@ def test_what_contradicts_the_cameras_is_news(
     # Cameras that the pairs agree with stay as they are.
     closed = align(walk.photos, walk.evidence)
     assert edges_by_place(walk.photos, numbers, matches, closed, focals) == []
+
+
+def test_of_cut_out_photos_the_whole_picture_counts(walk: Walk, open_walk: Alignment) -> None:
+    """What is right of a principal point near the left rim is looked for there."""
+    K = open_walk.intrinsics.copy()
+    cut = K[0, 0, 2] - 10
+    K[:, 0, 2] -= cut
+    photos = [replace(photo, width=int(photo.width - cut)) for photo in walk.photos]
+    cut_out = replace(open_walk, intrinsics=K)
+    pairs = pairs_by_place.pairs_by_place(photos, cut_out, looked_at(open_walk), per_photo=3)
+    assert len({j for _, j in pairs if j >= LOOP}) >= 10

@@ -201,3 +201,18 @@ def test_widest_angle_counts_every_pair_of_photos():
     rays = scene.points[3] - scene.cam_to_world[view[point == 3], :3, 3]
     rays /= np.linalg.norm(rays, axis=1, keepdims=True)
     assert found[3] == pytest.approx(np.degrees(np.arccos((rays @ rays.T).min())), abs=1e-6)
+
+
+def test_the_few_points_are_spread_over_the_whole_picture() -> None:
+    """Of a photo that was cut out, whose principal point is near its left rim, too."""
+    scene = arc_scene(4, 2000, visible=1.0, extent=1.5)
+    cut = WIDTH / 2 - 20
+    table = build_match_table(scene_edges(scene)[0])
+    whole = true_cameras(scene)
+    table = replace(table, node_xy=table.node_xy - [cut, 0])
+    cameras = replace(whole, principal=whole.principal - [cut, 0], size_px=whole.size_px - [cut, 0])
+
+    few = triangulate_tracks(table, cameras, threshold_px=2.0, min_angle_deg=1.5, few=True)
+    x = table.node_xy[few.node[table.node_view[few.node] == 0], 0]
+    # The same with a size of twice the principal point: 8 of 102.
+    assert (x > cameras.size_px[0, 0] / 2).mean() > 0.3
