@@ -9,7 +9,8 @@ nowhere, so that bundle adjustment, which is given what fits, never hears of the
 
 Here it does: what either side of the join makes of its points by itself is tied to the other side
 by the join's own matches and those of the pair, whether they fit or not, first loosely, then as
-tightly as everything else. What gives way is what is held least.
+tightly as everything else. What gives way is what is held least. Where the join parts few photos
+from many, as of tourists' photos each has a few that little holds, these give way alone.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ _LEAST_SEEN = 5
 # How many times as large as usual errors of what ties the two sides may be, round by round.
 _SLACK = (30.0, 8.0, 2.0, 1.0)
 _STEPS, _TOLERANCE = 30, 1e-5
+# A side of a join that has one photo in so many, or fewer, moves while all others stand still.
+_FEW_OF = 8
 # What comes before a photo that nothing leads to, by scipy.
 _NONE = -9999
 # Of the matches that held a join, verified or not, this share has to fit in the end.
@@ -95,7 +98,7 @@ def close_loops(setup: Setup, structure: Structure, graph: PoseGraph) -> Structu
         ties = _Ties(setup, graph, across & (agreeing | against))
         if strength[ties.edges].max() < _SURE_INLIERS:
             continue
-        cameras = _closed(setup, structure.cameras, ties, edge, across, agreeing)
+        cameras = _closed(setup, structure.cameras, ties, edge, side, agreeing)
         if cameras is not None:
             agreeing = agreeing_edges(setup, cameras)
             against = _contradicting(setup, cameras, graph, agreeing)
@@ -159,18 +162,26 @@ def _side_of_joint(tied: sparse.csr_matrix, first: int, second: int) -> Mask | N
 
 
 def _closed(
-    setup: Setup, before: Cameras, ties: _Ties, edge: int, across: Mask, agreeing: Mask
+    setup: Setup, before: Cameras, ties: _Ties, edge: int, side: Mask, agreeing: Mask
 ) -> Cameras | None:
     """Return the cameras with the contradicting ``edge`` in agreement, None where that is not to be
-    had together with the ``ties`` that join one side of a loop to the other.
+    had together with the ``ties`` that join one ``side`` (N,) of a loop to the other.
 
-    ``across`` (E,): which edges do, ``agreeing`` (E,) which ones agree before.
+    ``agreeing`` (E,): which edges agree before.
     """
     graph, table = ties.graph, setup.table
+    across = side[graph.pairs[:, 0]] != side[graph.pairs[:, 1]]
     joining = across & agreeing
     near = np.zeros(len(before.registered), bool)
     near[graph.pairs[ties.edges].ravel()] = True
-    own = _own_points(setup, before, (agreeing & ~across)[table.edge], near)
+    use = (agreeing & ~across)[table.edge]
+    moving = _few_that_move(side, before.registered)
+    adjusted = setup
+    if moving is not None:
+        adjusted = _held_but(setup, moving)
+        of_use = (moving | near)[table.node_view]
+        use &= of_use[table.first] | of_use[table.second]
+    own = _own_points(setup, before, use, near)
     if ties.seen(own) < _LEAST_SEEN:
         return None
     cameras = before
@@ -183,7 +194,7 @@ def _closed(
             tolerance=_TOLERANCE,
         )
         found = adjust(
-            setup, Structure(cameras, tracks), options, slack=np.where(loose, slack, 1.0)
+            adjusted, Structure(cameras, tracks), options, slack=np.where(loose, slack, 1.0)
         )
         cameras = found.cameras
         own = replace(own, points=found.tracks.points[: len(own.points)])
@@ -196,6 +207,22 @@ def _closed(
         *held,
     )
     return cameras if agrees and held[1] >= _KEPT_SHARE * held[0] else None
+
+
+def _few_that_move(side: Mask, placed: Mask) -> Mask | None:
+    """Return the ``placed`` photos (N,) on the smaller side of a join, None where they are many."""
+    smaller = min(side & placed, ~side & placed, key=np.count_nonzero)
+    return smaller if _FEW_OF * np.count_nonzero(smaller) <= np.count_nonzero(placed) else None
+
+
+def _held_but(setup: Setup, moving: Mask) -> Setup:
+    """Return the setup with all photos held but those that are ``moving`` (N,), and all lenses of
+    which others have a part.
+    """
+    sigma = setup.focal_log_sigma.copy()
+    sigma[setup.focal_group[~moving]] = 0
+    known = setup.known_pose | ~moving
+    return replace(setup, known_pose=known, focal_log_sigma=sigma, freed=None)
 
 
 def _own_points(setup: Setup, cameras: Cameras, use: Mask, near: Mask) -> TrackSet:

@@ -2,7 +2,8 @@
 
 One good partner or, of few photos, three give a photo its depth. Beyond that the network is asked
 where features leave a question: photos that few others match, and groups of photos that no sure
-pair joins.
+pair joins. Of many photos, whose questions are many, the matches of such pairs are first asked
+whether they agree on an epipolar geometry, at a hundredth of the cost.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import numpy as np
 from recon.prediction.photo_graph import component_labels
 from recon.prediction.view_graph import Pair
 from recon.stage_results import PairMatches
+from recon.two_view.epipolar import agreeing_px
+from recon.work.threads import in_threads
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
@@ -33,6 +36,10 @@ _FEW_PHOTOS = 20
 _GOOD = 0.5
 # Unsure pairs per photo of many.
 _UNSURE = 4
+# Of many photos a pair is sure, too, where so many matches agree on an epipolar geometry. Measured
+# on 135 photos, each found at 800 pixels: of 364 pairs without a pose two have more, of 24 with one
+# sixteen.
+_AGREEING = 20
 # From this displacement on, as a share of the long side, more doesn't tell more about depth.
 _ENOUGH_SHIFT = 0.15
 
@@ -63,32 +70,43 @@ def _needed(
 ) -> set[Pair]:
     few = len(photos) <= _FEW_PHOTOS
     wanted = partners or (_PARTNERS_OF_FEW if few else _PARTNERS)
-    sure = [m for m in matches if len(m) >= SURE_MATCHES]
+    sure = _sure(matches)
     chosen = _best_partners(sure, [_telling(m, photos) for m in sure], wanted)
-    unsure = _unsure(photos, matches, wanted)
+    unsure = _unsure(photos, matches, sure, wanted)
+    if not few:
+        numbers = in_threads(lambda m: len(agreeing_px(photos, m)), unsure)
+        also = [m for m, number in zip(unsure, numbers, strict=True) if number >= _AGREEING]
+        unsure = _unsure(photos, matches, sure + also, wanted)
     likely = [float(len(m)) for m in unsure]
     return chosen | _best_partners(unsure, likely, len(photos) if few else _UNSURE)
 
 
 def unsure_pairs(photos: Sequence[Photo], matches: Sequence[PairMatches]) -> set[Pair]:
     """Return the likeliest of the pairs that their feature matches leave open."""
-    unsure = _unsure(photos, matches, _PARTNERS)
+    unsure = _unsure(photos, matches, _sure(matches), _PARTNERS)
     return _best_partners(unsure, [float(len(m)) for m in unsure], _UNSURE)
 
 
+def _sure(matches: Sequence[PairMatches]) -> list[PairMatches]:
+    return [m for m in matches if len(m) >= SURE_MATCHES]
+
+
 def _unsure(
-    photos: Sequence[Photo], matches: Sequence[PairMatches], wanted: int
+    photos: Sequence[Photo],
+    matches: Sequence[PairMatches],
+    sure: Sequence[PairMatches],
+    wanted: int,
 ) -> list[PairMatches]:
-    """Return the pairs of few matches that would join groups of photos which no sure pair does, or
-    of photos with fewer sure partners than ``wanted``.
+    """Return the pairs, not among ``sure`` ones, that would join groups of photos which none of
+    these does, or are of photos with fewer sure partners than ``wanted``.
     """
-    sure = [m for m in matches if len(m) >= SURE_MATCHES]
+    known = {(m.i, m.j) for m in sure}
     group = component_labels(len(photos), [(m.i, m.j) for m in sure])
     partners = np.bincount([k for m in sure for k in (m.i, m.j)], minlength=len(photos))
     return [
         m
         for m in matches
-        if len(m) < SURE_MATCHES
+        if (m.i, m.j) not in known
         and (group[m.i] != group[m.j] or min(partners[m.i], partners[m.j]) < wanted)
     ]
 

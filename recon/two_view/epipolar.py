@@ -8,12 +8,17 @@ Multiple View Geometry, 9.6).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pointmap.camera import Array, cross_matrix, pixel_rays, rigid, rotation_angle_deg
 from recon.stage_results import REFERENCE_LONG_SIDE, PairMatches
+
+if TYPE_CHECKING:
+    from pointmap.images import Photo
 
 # Samples of five drawn at most: enough, at this confidence, where three in ten matches are right.
 _RANSAC_CONFIDENCE = 0.9999
@@ -35,6 +40,28 @@ def sampson_px(fundamental: Array, xy_i: ArrayLike, xy_j: ArrayLike) -> Array:
     """Return the signed Sampson distance (M,) in pixels of matches (M, 2), (M, 2)."""
     residual, _ = _sampson(fundamental, _homogeneous(xy_i), _homogeneous(xy_j))
     return residual
+
+
+def agreeing_px(photos: Sequence[Photo], matches: PairMatches, *, sigmas: float = 2.0) -> Array:
+    """Return the Sampson errors (A,), in original pixels, of the matches that agree on one epipolar
+    geometry, to so many ``sigmas``, whatever the focal lengths: MAGSAC on the fundamental matrix.
+    """
+    import cv2
+
+    if len(matches) < 8:
+        return np.zeros(0)
+    sides = [max(photos[k].width, photos[k].height) for k in (matches.i, matches.j)]
+    limit = max(float(np.mean(sides)) / REFERENCE_LONG_SIDE, sigmas * matches.sigma_px)
+    cv2.setRNGSeed(0)
+    fundamental, agrees = cv2.findFundamentalMat(
+        matches.xy_i, matches.xy_j, cv2.USAC_MAGSAC, limit, 0.999, 5000
+    )
+    if agrees is None or fundamental is None or fundamental.shape != (3, 3):
+        return np.zeros(0)
+    # OpenCV's takes photo i's points to lines of photo j, ours the other way.
+    kept = agrees.ravel() > 0
+    ours: Array = np.asarray(fundamental.T, np.float64)
+    return sampson_px(ours, matches.xy_i[kept], matches.xy_j[kept])
 
 
 # Derivatives of a rotation, one per axis that it turns about.

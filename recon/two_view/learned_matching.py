@@ -19,7 +19,7 @@ from recon.matchers import FoundMatches, Matcher
 from recon.prediction.network_pairs import SURE_MATCHES, unsure_pairs
 from recon.progress import Advance, unheard
 from recon.stage_results import REFERENCE_LONG_SIDE, PairMatches, PhotoFeatures
-from recon.two_view.epipolar import sampson_px
+from recon.two_view.epipolar import agreeing_px
 from recon.two_view.replaced_features import ReplacedFeatures
 from recon.work.content_key import content_key
 
@@ -84,7 +84,7 @@ def match_by_model(
     chosen = {
         n: learned
         for n, learned in zip(asked, named, strict=True)
-        if always or len(_agreeing(inputs, learned)) > agreeing[n]
+        if always or len(agreeing_px(inputs.photos, learned)) > agreeing[n]
     }
     return _numbered(inputs, features, [chosen.get(n, m) for n, m in enumerate(matches)], chosen)
 
@@ -97,7 +97,9 @@ def _left_open(inputs: Inputs, matches: Sequence[PairMatches]) -> dict[int, int]
     some = {(m.i, m.j) for m in matches}
     if count > FEW_PHOTOS:
         some = unsure_pairs(inputs.photos, matches)
-    agreeing = {n: len(_agreeing(inputs, m)) for n, m in enumerate(matches) if (m.i, m.j) in some}
+    agreeing = {
+        n: len(agreeing_px(inputs.photos, m)) for n, m in enumerate(matches) if (m.i, m.j) in some
+    }
     # Key points of SIFT that hold a pair join it to others; two photos have no others.
     return {n: found for n, found in agreeing.items() if found < SURE_MATCHES or count == 2}
 
@@ -147,7 +149,7 @@ def _sigma_px(inputs: Inputs, found: Sequence[PairMatches]) -> float:
     sigma, within = _UNTIL_THEN_PX, _FIRST_PX
     some = found[:: max(1, len(found) // _PAIRS)]
     for _ in range(3):
-        errors = [(m, _agreeing(inputs, m, sigmas=within / _UNTIL_THEN_PX)) for m in some]
+        errors = [(m, agreeing_px(inputs.photos, m, sigmas=within / _UNTIL_THEN_PX)) for m in some]
         told = [
             float(np.percentile(np.abs(off), 25)) / _QUARTILE / m.sigma_px * _UNTIL_THEN_PX
             for m, off in errors
@@ -158,28 +160,6 @@ def _sigma_px(inputs: Inputs, found: Sequence[PairMatches]) -> float:
         sigma = float(np.clip(np.median(told), *_SIGMA_RANGE_PX))
         within = _THEN_SIGMAS * sigma
     return sigma
-
-
-def _agreeing(inputs: Inputs, matches: PairMatches, *, sigmas: float = 2.0) -> Array:
-    """Return the Sampson errors (A,), in original pixels, of the matches that agree on one epipolar
-    geometry, to so many ``sigmas``, whatever the focal lengths.
-    """
-    import cv2
-
-    if len(matches) < 8:
-        return np.zeros(0)
-    sides = [max(inputs.photos[k].width, inputs.photos[k].height) for k in (matches.i, matches.j)]
-    limit = max(float(np.mean(sides)) / REFERENCE_LONG_SIDE, sigmas * matches.sigma_px)
-    cv2.setRNGSeed(0)
-    fundamental, agrees = cv2.findFundamentalMat(
-        matches.xy_i, matches.xy_j, cv2.USAC_MAGSAC, limit, 0.999, 5000
-    )
-    if agrees is None or fundamental is None or fundamental.shape != (3, 3):
-        return np.zeros(0)
-    # OpenCV's takes photo i's points to lines of photo j, ours the other way.
-    kept = agrees.ravel() > 0
-    ours: Array = np.asarray(fundamental.T, np.float64)
-    return sampson_px(ours, matches.xy_i[kept], matches.xy_j[kept])
 
 
 def _numbered(

@@ -19,12 +19,18 @@ from scipy.spatial import KDTree
 from pointmap.camera import Array
 from recon.stage_results import Alignment, PairEdge, PairMatches, PhotoFeatures, unit_px
 from recon.two_view.epipolar import inlier_threshold_px
-from recon.two_view.features import FEATURE_LONG_SIDE, extract_features, match_features
+from recon.two_view.features import (
+    FEATURE_LONG_SIDE,
+    FEATURES,
+    extract_features,
+    match_features,
+)
 from recon.two_view.guided_matching import Region, guided_matches, joined_matches
 from recon.two_view.relative_pose import FEW_MATCHES, essential, surer
 from recon.two_view.replaced_features import ReplacedFeatures
 from recon.two_view.still_matches import without_still_matches
 from recon.work.threads import in_threads
+from recon.work.visiting_order import visiting_order
 
 if TYPE_CHECKING:
     from pointmap.images import Photo
@@ -38,8 +44,8 @@ _HANGING, _FIRM = 100, 150
 _PARTNERS = 5
 # Pairs per photo of the scene at most: bounds the time of a scene that is loose all over.
 _PAIRS_PER_PHOTO = 2
-# Key points per magnified photo. All are compared with all: 0.3 GB of scores for a pair.
-_LIMIT = 8192
+# Key points of a magnified photo, as many times as many as at first.
+_MORE = 2
 # Beyond twice its size a photo gains pixels, not detail.
 _MAGNIFY = 2.0
 # A fine key point is the same as a coarse one this near (pixels of a 640 px photo).
@@ -93,7 +99,8 @@ def pairs_to_match_again(
     """Return the pairs that are ``ties``, and those of the ``loose`` photos, each with the few that
     it matches best, but those that are ``firm``.
 
-    Two pairs per photo of the scene at most, ties and the loosest photos' first.
+    Two pairs per photo of the scene at most, ties and the loosest photos' first; in an order in
+    which those of one photo come close together.
     """
     chosen = {(m.i, m.j): m for m in matches if (m.i, m.j) in ties}
     by_photo: dict[int, list[PairMatches]] = {photo: [] for photo in loose.tolist()}
@@ -104,19 +111,27 @@ def pairs_to_match_again(
         mine.sort(key=lambda m: (-len(m), m.i, m.j))
         best = {(m.i, m.j): m for m in mine[:_PARTNERS]}
         chosen.update({pair: m for pair, m in best.items() if pair not in firm})
-    return list(chosen.values())[: _PAIRS_PER_PHOTO * count]
+    pairs = list(chosen.values())[: _PAIRS_PER_PHOTO * count]
+    partners: list[list[int]] = [[] for _ in range(count)]
+    for m in pairs:
+        partners[m.i].append(m.j)
+        partners[m.j].append(m.i)
+    place = {photo: n for n, photo in enumerate(visiting_order(partners))}
+    return sorted(pairs, key=lambda m: sorted((place[m.i], place[m.j])))
 
 
-def magnified_features(photo: Photo, *, long_side: int = FEATURE_LONG_SIDE) -> PhotoFeatures:
-    """Return the key points of the photo at up to twice the size of the first time, when its
-    ``long_side`` had so many pixels.
+def magnified_features(
+    photo: Photo, *, limit: int = FEATURES, long_side: int = FEATURE_LONG_SIDE
+) -> PhotoFeatures:
+    """Return the key points of the photo, twice as many at most, at up to twice the size of the
+    first time, when there were up to ``limit`` and its ``long_side`` had so many pixels.
     """
     from pointmap.images import load_photo
 
     size = int(_MAGNIFY * long_side)
     picture = load_photo(photo, long_side=size)
     magnify = size / max(picture.pixels.shape[:2])
-    return extract_features(picture, limit=_LIMIT, magnify=min(_MAGNIFY, max(1.0, magnify)))
+    return extract_features(picture, limit=_MORE * limit, magnify=min(_MAGNIFY, max(1.0, magnify)))
 
 
 def match_again(

@@ -142,3 +142,23 @@ def test_all_pairs_are_predicted_where_each_counts() -> None:
     assert network_pairs(_asked(8, matches, dim=24), matches) == tuple(sorted(every))
     for way in ("procrustes", "pnp"):
         assert network_pairs(_asked(8, matches), matches, way) == tuple(sorted(every))  # type: ignore[arg-type]
+
+
+def _of_one_geometry(i: int, j: int, right: int, wrong: int) -> PairMatches:
+    """Matches of two photos that move sideways, ``wrong`` of them anywhere."""
+    rng = np.random.default_rng(i + 100 * j)
+    found = _matches(i, j, right + wrong, shift=0.0)
+    xy_j = found.xy_i + np.stack([rng.uniform(5, 60, right + wrong), np.zeros(right + wrong)], 1)
+    xy_j[right:] = rng.uniform(0, 500, (wrong, 2))
+    return replace(found, xy_j=xy_j)
+
+
+def test_of_many_photos_the_network_is_not_asked_what_few_matches_settle() -> None:
+    groups = range(0, 15), range(15, 30)
+    sure = [_matches(i, j, 200) for group in groups for i, j in combinations(group, 2)]
+    partners = network_pairs(_asked(30, []), sure)
+    open_ = [_of_one_geometry(i, i + 15, 8, 42) for i in range(15)]
+    asked = set(network_pairs(_asked(30, []), [*sure, *open_])) - set(partners)
+    assert asked <= {(m.i, m.j) for m in open_} and len(asked) >= 10
+    settled = [_of_one_geometry(i, i + 15, 32, 18) for i in range(15)]
+    assert network_pairs(_asked(30, []), [*sure, *settled]) == partners

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
@@ -225,18 +226,44 @@ def test_loosest_photos_and_their_best_partners_are_looked_at():
         return PairMatches(i, j, np.zeros((count, 2)), np.zeros((count, 2)), none, none, 1.0)
 
     matches = [pair(i, j, 10 * i + j) for j in range(9) for i in range(j)]
-    chosen = pairs_to_match_again(np.array([8, 0]), matches, 9)
-    assert [(m.i, m.j) for m in chosen] == [
-        *[(i, 8) for i in (7, 6, 5, 4, 3)],
-        *[(0, j) for j in (8, 7, 6, 5, 4)],
+
+    def chosen(loose: list[int], **settings) -> set[tuple[int, int]]:
+        pairs = pairs_to_match_again(np.array(loose, np.int64), matches, 9, **settings)
+        assert len({(m.i, m.j) for m in pairs}) == len(pairs)
+        return {(m.i, m.j) for m in pairs}
+
+    best_of_8 = {(i, 8) for i in (7, 6, 5, 4, 3)}
+    assert chosen([8, 0]) == best_of_8 | {(0, j) for j in (8, 7, 6, 5, 4)}
+    assert chosen([]) == set()
+    assert chosen([8], firm={(7, 8), (4, 8)}) == best_of_8 - {(7, 8), (4, 8)}
+    assert chosen([8], ties={(0, 1), (7, 8)}) == best_of_8 | {(0, 1)}
+    # What groups of photos hang on, and the loosest photos, come first.
+    every = chosen(list(range(8, -1, -1)), ties={(0, 1)})
+    assert len(every) == 18 and best_of_8 | {(0, 1)} <= every
+
+
+def test_pairs_of_one_photo_are_matched_again_one_after_the_other() -> None:
+    """So that photos of a long walk, in any order, are looked at once."""
+    rng = np.random.default_rng(0)
+    place = rng.permutation(300)
+    none = np.zeros((0, 2))
+    matches = [
+        PairMatches(*sorted((place[k], place[k + step])), none, none, none[:, 0], none[:, 0], 1.0)
+        for step in (1, 2)
+        for k in range(300 - step)
     ]
-    assert pairs_to_match_again(np.zeros(0, np.int64), matches, 9) == []
-    assert len(pairs_to_match_again(np.arange(9), matches, 9)) == 18
-    chosen = pairs_to_match_again(np.array([8]), matches, 9, firm={(7, 8), (4, 8)})
-    assert [(m.i, m.j) for m in chosen] == [(6, 8), (5, 8), (3, 8)]
-    # What groups of photos hang on comes first, once.
-    chosen = pairs_to_match_again(np.array([8]), matches, 9, ties={(0, 1), (7, 8)})
-    assert [(m.i, m.j) for m in chosen] == [(0, 1), (7, 8), (6, 8), (5, 8), (4, 8), (3, 8)]
+    pairs = pairs_to_match_again(rng.permutation(300), matches, 300)
+    looked_at = 0
+
+    @functools.lru_cache(32)
+    def look(photo: int) -> None:
+        nonlocal looked_at
+        looked_at += 1
+
+    for m in pairs:
+        look(m.i)
+        look(m.j)
+    assert looked_at < 330  # 1031 in the order in which they were chosen
 
 
 @pytest.mark.parametrize(("placed", "firm"), [((0,), {(1, 2)}), ((0, 1), set()), ((), {(1, 2)})])
