@@ -17,7 +17,7 @@ from recon.alignment.refinement import LensModel
 from recon.alignment.solved_lenses import solved_lenses
 from recon.alignment.stated_focals import as_stated
 from recon.alignment.with_depth_maps import with_depth_maps
-from recon.alignment.zooms import Zooms, cameras_by_zoom, with_zooms
+from recon.alignment.zooms import Zooms, cameras_by_zoom, every_match, with_zooms
 from recon.localise.squeezed_photos import odd_shapes, squeezed_photos
 from recon.options import Options
 from recon.progress import Run
@@ -190,7 +190,12 @@ def solved_with_zooms(
         )
     if zooms is None:
         return matched, found
-    matched = replace(matched, inputs=replace(inputs, photos=with_zooms(inputs.photos, zooms)))
+    # With what has been matched since, which takes far longer than the rest.
+    matched = replace(
+        matched,
+        inputs=replace(inputs, photos=with_zooms(inputs.photos, zooms)),
+        matches=every_match(evidence.matches, alignment.edges),
+    )
     return matched, solved_cameras(matched, options, run, f" at several zooms{place}", zooms)
 
 

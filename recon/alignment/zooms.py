@@ -113,7 +113,8 @@ def cameras_by_zoom(
     else:
         zoom = _own(focals, open_)
     # Of pairs that one focal length left unverified, too.
-    every = MissedShare(photos, [PairEdge.unverified(m) for m in _matches(evidence)], alignment)
+    matches = every_match(evidence.matches, evidence.edges)
+    every = MissedShare(photos, [PairEdge.unverified(m) for m in matches], alignment)
     if every.gain(trial) < _surprise(trial, focals, open_ & measured.placed, zoom):
         return None
     if len(photos) <= _FEW_PHOTOS:
@@ -222,18 +223,17 @@ def longer_from_one_place(matches: Sequence[PairMatches], count: int) -> Array:
 
 def verified_anew(photos: Sequence[Photo], evidence: PairEvidence, focals: Focals) -> PairEvidence:
     """Return what the pairs' matches say with other focal lengths."""
-    found = in_threads(
-        lambda pair: verify_pair(photos, pair, None, focals.focals_px), _matches(evidence)
-    )
+    matches = every_match(evidence.matches, evidence.edges)
+    found = in_threads(lambda pair: verify_pair(photos, pair, None, focals.focals_px), matches)
     edges = [edge for edge in found if edge is not None]
     return replace(evidence, edges=edges, focals=focals)
 
 
-def _matches(evidence: PairEvidence) -> list[PairMatches]:
-    """Return all matches of each pair, whether it was verified or not."""
-    matches = {(m.i, m.j): m for m in evidence.matches}
-    matches |= {(edge.matches.i, edge.matches.j): edge.matches for edge in evidence.edges}
-    return list(matches.values())
+def every_match(matches: Sequence[PairMatches], edges: Sequence[PairEdge]) -> list[PairMatches]:
+    """Return the matches of each pair, verified or not, sorted: those of its edge if it has one."""
+    found = {(m.i, m.j): m for m in matches}
+    found |= {(edge.matches.i, edge.matches.j): edge.matches for edge in edges}
+    return [found[pair] for pair in sorted(found)]
 
 
 def _zooms(trial: Alignment, focals: Focals, open_: Mask) -> Index:

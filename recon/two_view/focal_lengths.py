@@ -39,8 +39,9 @@ FOCAL_RANGE = (0.4, 3.5)
 _GRID = np.exp(np.linspace(np.log(FOCAL_RANGE[0]), np.log(FOCAL_RANGE[1]), 25))
 # Focal lengths over long side at which a pair's pose is sought anew: wide, usual and long lenses.
 _STARTS = (0.6, 1.0, 1.7)
-# Most telling pairs that are asked, and matches of each: bounds the time of large scenes.
-_PAIRS = 20
+# Most telling pairs of a camera that are asked, and matches of each: bounds the time of large
+# scenes. Of many cameras that took one photo each, so many pairs in all, and of one no fewer.
+_PAIRS, _PAIRS_OF_ALL, _FEWEST_PAIRS = 20, 120, 4
 _MATCHES_PER_PAIR = 300
 # Cost of a wrong match, in squared sigmas: from two sigmas on, about, a match counts as wrong.
 _WRONG_MATCH = 4.0
@@ -73,6 +74,7 @@ def focal_from_epipolar(
     *,
     prior: FocalEstimate,
     known: Mapping[int, float] | None = None,
+    most: int = _PAIRS,
 ) -> FocalEstimate:
     """Return the one focal length of photos that explains their feature matches best.
 
@@ -80,7 +82,7 @@ def focal_from_epipolar(
     log-normal ``prior``. In contrast to criteria on the singular values of K^T F K (Mendonca &
     Cipolla 1999), a pair without information on f (pure rotation, a plane, equal viewing distances)
     has a flat profile and so no say. ``known``: focal lengths (pixels) of photos of other cameras;
-    all other photos in ``pairs`` are taken to share f.
+    all other photos in ``pairs`` are taken to share f. ``most``: how many pairs are asked.
 
     The mode of the posterior, with ``log_sigma`` from its spread and :data:`PINHOLE_LOG_SIGMA`.
     Without a pair that any focal length explains, or that tells one from another, the prior comes
@@ -90,7 +92,7 @@ def focal_from_epipolar(
     long_side = max(max(photos[k].width, photos[k].height) for k in (pairs[0].i, pairs[0].j))
     grid = _GRID * long_side
     profiles = in_threads(
-        lambda pair: _pair_profile(pair, photos, known, grid), telling_pairs(pairs, photos)
+        lambda pair: _pair_profile(pair, photos, known, grid), telling_pairs(pairs, photos)[:most]
     )
     costs = [profile for profile in profiles if profile is not None]
     if not costs:
@@ -217,13 +219,19 @@ def solve_focals(
     for number, photo in enumerate(photos):
         members[photo.camera_key].append(number)
     solved: dict[int, FocalEstimate] = {}
+    alone = sum(
+        given[its[0]] is None and photos[its[0]].exif_focal_px is None
+        for its in members.values()
+        if len(its) == 1
+    )
+    most = min(max(_PAIRS_OF_ALL // max(alone, 1), _FEWEST_PAIRS), _PAIRS)
     # Cameras with most photos first: they help those of which there is one photo only.
     for numbers in sorted(members.values(), key=len, reverse=True):
         sisters = [focal for n in numbers if (focal := given[n]) is not None]
         if sisters:
             estimate = FocalEstimate(float(np.median(sisters)), EXIF_LOG_SIGMA, "given")
         else:
-            estimate = _camera_focal(numbers, photos, matches, priors, options, solved)
+            estimate = _camera_focal(numbers, photos, matches, priors, options, solved, most)
         solved.update(dict.fromkeys(numbers, estimate))
     solved.update(
         {
@@ -255,8 +263,11 @@ def _camera_focal(
     priors: Sequence[PhotoPrior] | None,
     options: FocalOptions,
     solved: Mapping[int, FocalEstimate],
+    most: int,
 ) -> FocalEstimate:
-    """Return the focal length of the camera that took the photos ``numbers``."""
+    """Return the focal length of the camera that took the photos ``numbers``, from up to ``most``
+    pairs if it took but one.
+    """
     if options.focal_px is not None:
         return FocalEstimate(options.focal_px, 0.0, "given")
     exif = [photos[n].exif_focal_px for n in numbers]
@@ -271,7 +282,10 @@ def _camera_focal(
     pairs = [m for m in matches if {m.i, m.j} <= usable and own & {m.i, m.j}]
     inside = [m for m in pairs if {m.i, m.j} <= own]
     pairs = inside or pairs
-    return focal_from_epipolar(pairs, photos, prior=prior, known=known) if pairs else prior
+    if not pairs:
+        return prior
+    most = _PAIRS if len(numbers) > 1 else most
+    return focal_from_epipolar(pairs, photos, prior=prior, known=known, most=most)
 
 
 def _prior_focal(
