@@ -15,6 +15,7 @@ from recon.alignment import align, closed_loops
 from recon.alignment.cameras import Cameras
 from recon.alignment.closed_loops import _side_of_joint, _weak_side
 from recon.alignment.hanging_groups import hanging_group
+from recon.alignment.refinement import Setup, Structure
 from recon.stage_results import PairEdge, PairEvidence
 
 COUNT, LOOP, CUT = 76, 60, 31
@@ -79,6 +80,36 @@ def test_a_loop_closes_over_a_weak_join(seed: int):
     assert found.placed >= COUNT - 3  # Those that stand at corners see next to nothing.
     assert found.max_rotation_deg < 0.5 and found.max_position_m < 0.1
     assert found.gap_m < 0.03
+
+
+def few_joined_at_two_places(walk: Walk, few: range) -> PairEvidence:
+    """What the photos say where a few of them have two pairs in common with the others: a weak join
+    before the first and a pair as good as any after the last.
+    """
+    apart = walk.evidence.apart(np.isin(np.arange(COUNT), few))
+    edges = {(e.matches.i, e.matches.j): e for e in walk.evidence.edges}
+    join, back = edges[few[0] - 1, few[0]], edges[few[-1], few[-1] + 1]
+    edges_now = [*apart.edges, alone(weakened(join), SHARED), alone(back, SHARED)]
+    return replace(apart, edges=sorted(edges_now, key=lambda e: (e.matches.i, e.matches.j)))
+
+
+def test_a_loop_about_few_photos_moves_these_alone(monkeypatch: pytest.MonkeyPatch):
+    walk, few = walked(3), range(36, 43)
+    moving: list[list[int]] = []
+    adjust = closed_loops.adjust
+
+    def adjusted(setup: Setup, structure: Structure, *args: object, **kwargs: object) -> Structure:
+        found = adjust(setup, structure, *args, **kwargs)  # type: ignore[arg-type]
+        poses = [one.cameras.cam_to_world for one in (structure, found)]
+        moving.append(np.flatnonzero((poses[0] != poses[1]).any(axis=(1, 2))).tolist())
+        return found
+
+    monkeypatch.setattr(closed_loops, "adjust", adjusted)
+    alignment = align(walk.photos, few_joined_at_two_places(walk, few))
+    assert moving and all(set(photos) <= set(few) for photos in moving)
+    found = scored(walk, alignment)
+    assert found.placed >= COUNT - 3
+    assert found.max_rotation_deg < 0.5 and found.max_position_m < 0.1
 
 
 def test_a_loop_whose_size_nothing_tells_stays_open(monkeypatch: pytest.MonkeyPatch):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from two_views import camera_at, cloud, make_matches, photo
 from pointmap.camera import pinhole, pixel_centres, pixel_rays
 from recon.prediction.pointmap_focal import weiszfeld_focal
 from recon.stage_results import FocalEstimate, PairMatches, PhotoPrior
+from recon.two_view import focal_lengths
 from recon.two_view.focal_lengths import FocalOptions, focal_from_epipolar, solve_focals
 
 GEOMETRY = Path(__file__).parents[2] / "data" / "geometry" / "pair01.npz"
@@ -226,3 +228,18 @@ def test_unshared_focals_keep_apart():
     focals = solve_focals([photo()] * 4, _scene(600.0), options=FocalOptions(share_focal=False))
     np.testing.assert_array_equal(focals.groups, np.arange(4))
     assert (focals.log_sigma >= 0.15).all()
+
+
+def test_many_cameras_are_asked_for_fewer_pairs_each(monkeypatch: pytest.MonkeyPatch):
+    asked: list[PairMatches] = []
+    monkeypatch.setattr(focal_lengths, "_pair_profile", lambda pair, *_: asked.append(pair))
+    pair, known = _scene(600.0)[0], 25
+    for count, one_camera, most in ((4, False, 20), (60, False, 4), (60, True, 20)):
+        asked.clear()
+        names = ["known"] * known + ["one" if one_camera else f"{k}" for k in range(count)]
+        photos = [replace(photo(), camera_key=name) for name in names]
+        matches = [replace(pair, i=i, j=j) for j in range(known, len(names)) for i in range(known)]
+        if one_camera:
+            matches += [replace(pair, i=i, j=i + 1) for i in range(known, len(names) - 1)]
+        solve_focals(photos, matches, known_px=[600.0] * known + [None] * count)
+        assert len(asked) == (most if one_camera else most * count)
