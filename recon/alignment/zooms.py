@@ -87,7 +87,7 @@ def cameras_by_zoom(
     """
     focals = evidence.focals
 
-    def aligned(told: PairEvidence, start: Alignment | None = None) -> Alignment:
+    def aligned(told: PairEvidence, start: Alignment | None) -> Alignment:
         return align(photos, told, options, known_cam_to_world=known_cam_to_world, start=start)
 
     open_ = np.array([source != "given" for source in focals.sources])
@@ -165,7 +165,7 @@ def _with_own_focals(
     evidence: PairEvidence,
     alignment: Alignment,
     open_: Mask,
-    aligned: Callable[[PairEvidence], Alignment],
+    aligned: Callable[[PairEvidence, Alignment | None], Alignment],
     measured: MissedShare,
 ) -> tuple[PairEvidence, Alignment] | None:
     """Return evidence and cameras with a focal length for each ``open_`` photo (N,); None where
@@ -176,16 +176,17 @@ def _with_own_focals(
     sigma = np.where(open_, np.maximum(focals.log_sigma, _FREE), focals.log_sigma)
     free = replace(focals, groups=own, log_sigma=sigma)
     told = replace(evidence, focals=free)
-    trials = [(told, aligned(told))]
+    few = len(photos) <= _FEW_PHOTOS
+    # Many photos take long from the start, and come by the same way.
+    trials = [(told, aligned(told, None if few else alignment))]
     apart = np.log(trials[0][1].intrinsics[:, 0, 0] / together)
     if np.std(apart[open_ & measured.placed]) < _AGREE:
         return None
 
     def try_from(focals_px: Array) -> None:
         told = verified_anew(photos, evidence, replace(free, focals_px=focals_px))
-        trials.append((told, aligned(told)))
+        trials.append((told, aligned(told, None)))
 
-    few = len(photos) <= _FEW_PHOTOS
     if few:
         for times in _BEYOND:
             try_from(together * np.exp(times * apart))
