@@ -109,8 +109,7 @@ def aligned_cameras(
         # Pairs that were asked for are all that are looked at.
         by_place = options.graph.strategy == "auto"
         lens = LensModel(k1=options.lens != "pinhole")
-        size = options.feature_size, options.features
-        how = by_place, size, options.align, options.seed, lens
+        how = by_place, options.feature_size, options.align, options.seed, lens
         depends_on = names, inputs.known, evidence, learned, how, start
         key = content_key("alignment", 26, *depends_on)
         steps = Steps(inputs.work, key)
@@ -123,7 +122,6 @@ def aligned_cameras(
                 options.align,
                 by_place=by_place,
                 feature_size=options.feature_size,
-                feature_limit=options.features,
                 seed=options.seed,
                 lens=lens,
                 start=start,

@@ -265,7 +265,9 @@ def _going_on(
         return None
     cameras = replace(Cameras.of(photos, start), fisheye=unplaced.cameras.fisheye)
     component = largest_component(len(photos), graph.pairs, graph.weights)
-    if _disappoints(setup, replace(unplaced, cameras=cameras), graph, component):
+    # Of many photos those are yet to find a place from which it was taken for good reason.
+    asked = component & cameras.registered if len(photos) > _MANY_PHOTOS else component
+    if _disappoints(setup, replace(unplaced, cameras=cameras), graph, asked):
         return None
     moving = np.zeros(len(photos), bool)
     moving[graph.pairs[graph.moves].ravel()] = True
@@ -332,9 +334,11 @@ def _complete(
     ``component``, ``moving`` (N,): which photos belong to the scene, and which of them must see
     points to stay in it. A photo moved may be what another one needs to find its place.
     """
+    loops = None
     for _ in range(_COMPLETION_ROUNDS):
-        moved = move_misplaced(setup, structure)
-        closed = moved if setup.known_pose.any() else close_loops(setup, moved, graph)
+        closed = moved = move_misplaced(setup, structure)
+        if not setup.known_pose.any():
+            closed, loops = close_loops(setup, moved, graph, loops)
         firm = _drop_weak(setup, closed, moving)
         missing = np.flatnonzero(component & ~firm.cameras.registered)
         grown = grow(setup, firm, missing)

@@ -27,7 +27,7 @@ from recon.alignment.refinement import AlignOptions, LensModel
 from recon.prediction.view_graph import Pair
 from recon.progress import Advance, unheard
 from recon.stage_results import Alignment, PairEvidence, PhotoFeatures
-from recon.two_view.features import FEATURE_LONG_SIDE, FEATURES
+from recon.two_view.features import FEATURE_LONG_SIDE
 from recon.two_view.magnified_matching import (
     MatchedAgain,
     firm_pairs,
@@ -60,7 +60,6 @@ def align_scene(
     *,
     by_place: bool = True,
     feature_size: int = FEATURE_LONG_SIDE,
-    feature_limit: int = FEATURES,
     seed: int = 0,
     lens: LensModel | None = None,
     start: Alignment | None = None,
@@ -73,13 +72,13 @@ def align_scene(
     unless ``by_place`` says that pairs are not to be added; if that tells something new, all is
     aligned anew (:mod:`recon.alignment.pairs_by_place`).
     Photos that few features hold, and pairs on which groups of photos hang, are matched again at
-    twice the ``feature_size`` (long side in pixels) at which features were found, up to
-    ``feature_limit`` of each. What that gives is taken unless fewer photos are placed with it.
-    Photos of a place that only looks like that of the others are parted from them, and told of
-    (:mod:`recon.alignment.doppelgangers`), and so are those that hang on the others by single pairs
-    (:mod:`recon.alignment.hanging_groups`). A photo without a place is warned of. ``start``:
-    cameras that are gone on from at first. What each alignment on the way gave is kept among
-    ``steps``, if there are any, until they are told to forget it.
+    twice the ``feature_size`` (long side in pixels) at which features were found. What that gives
+    is taken unless fewer photos are placed with it. Photos of a place that only looks like that of
+    the others are parted from them, and told of (:mod:`recon.alignment.doppelgangers`), and so are
+    those that hang on the others by single pairs (:mod:`recon.alignment.hanging_groups`). A photo
+    without a place is warned of. ``start``: cameras that are gone on from at first. What each
+    alignment on the way gave is kept among ``steps``, if there are any, until they are told to
+    forget it.
     """
     steps, numbers = steps or Steps(), itertools.count()
     known = inputs.known.cam_to_world
@@ -115,7 +114,7 @@ def align_scene(
     if moves and by_place:
         found = _with_pairs_by_place(inputs, found, aligned)
     ties = weak_ties(found.alignment) if moves else set()
-    finer = functools.partial(magnified_features, limit=feature_limit, long_side=feature_size)
+    finer = functools.partial(magnified_features, long_side=feature_size)
     found = _with_finer_features(inputs, found, ties, aligned, finer, advance)
     if moves:
         found = _of_one_place(inputs, found, aligned)

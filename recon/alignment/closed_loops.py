@@ -69,18 +69,23 @@ _NONE = -9999
 _KEPT_SHARE = 0.8
 
 
-def close_loops(setup: Setup, structure: Structure, graph: PoseGraph) -> Structure:
+def close_loops(
+    setup: Setup, structure: Structure, graph: PoseGraph, before: Mask | None = None
+) -> tuple[Structure, Mask]:
     """Return the structure with those pairs in agreement that contradict it only as far as a weak
     join leaves it open where one of its sides is; with new points then, and cameras to be adjusted.
+    The second value tells which edges (E,) have closed a loop, now or ``before``: what opens again
+    when all is adjusted is held open by more than it holds.
 
     ``graph``: the relative poses of the edges. A pair counts on whose pose many matches agree, and
     whose photos are turned to each other as it says. The structure comes back as it is where there
     is none.
     """
+    closed = np.zeros(setup.edges, bool) if before is None else before.copy()
     agreeing = agreeing_edges(setup, structure.cameras)
-    against = _contradicting(setup, structure.cameras, graph, agreeing)
+    against = _contradicting(setup, structure.cameras, graph, agreeing) & ~closed
     if not against.any():
-        return structure
+        return structure, closed
     strength = np.bincount(setup.table.edge[setup.table.inlier], minlength=setup.edges)
     tied = _shared_points(setup, structure, least=2) >= BY_CHANCE
     shared = _shared_points(setup, structure, least=3)
@@ -100,11 +105,12 @@ def close_loops(setup: Setup, structure: Structure, graph: PoseGraph) -> Structu
             continue
         cameras = _closed(setup, structure.cameras, ties, edge, side, agreeing)
         if cameras is not None:
+            closed[edge] = True
             agreeing = agreeing_edges(setup, cameras)
-            against = _contradicting(setup, cameras, graph, agreeing)
+            against = _contradicting(setup, cameras, graph, agreeing) & ~closed
             use = agreeing[setup.table.edge]
             structure = triangulate_scene(setup, cameras, setup.options.threshold_px, use=use)
-    return structure
+    return structure, closed
 
 
 def _contradicting(setup: Setup, cameras: Cameras, graph: PoseGraph, agreeing: Mask) -> Mask:

@@ -177,8 +177,11 @@ def _with_own_focals(
     free = replace(focals, groups=own, log_sigma=sigma)
     told = replace(evidence, focals=free)
     few = len(photos) <= _FEW_PHOTOS
-    # Many photos take long from the start, and come by the same way.
-    trials = [(told, aligned(told, None if few else alignment))]
+    start = None
+    if not few:
+        # They take long from the start, and would come by the same way.
+        told, start = replace(told, edges=list(alignment.edges)), alignment
+    trials = [(told, aligned(told, start))]
     apart = np.log(trials[0][1].intrinsics[:, 0, 0] / together)
     if np.std(apart[open_ & measured.placed]) < _AGREE:
         return None
