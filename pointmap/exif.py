@@ -22,6 +22,8 @@ _INTEROPERABILITY_IFD, _INDEX, _ADOBE_RGB = 0xA005, 1, "R03"
 
 _MM_PER_PLANE_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
 _FULL_FRAME_DIAGONAL_MM = math.hypot(36, 24)
+# No camera's sensor is shorter along its long side: that of the smallest phones, type 1/5, has 2.9.
+_SMALLEST_SENSOR_MM = 2.5
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,10 @@ def _focal_px(tags: Mapping[int, object], width: int, height: int) -> float | No
     if focal_35mm is not None:
         focal_px = focal_35mm / _FULL_FRAME_DIAGONAL_MM * math.hypot(width, height)
     elif focal_mm is not None and per_unit is not None and unit_mm is not None:
-        resize = max(width, height) / max(taken_width, taken_height)
+        long_side = max(taken_width, taken_height)
+        if long_side / per_unit * unit_mm < _SMALLEST_SENSOR_MM:
+            return None  # made smaller since, by a program that wrote that size as the one taken
+        resize = max(width, height) / long_side
         focal_px = focal_mm / unit_mm * per_unit * resize * (_positive(tags, _DIGITAL_ZOOM) or 1.0)
     # Fields of view from 5 to 150 degrees; anything else is a slip of the pen.
     plausible = focal_px is not None and 0.13 < focal_px / max(width, height) < 12

@@ -279,6 +279,9 @@ def test_focal_from_exif(tmp_path: Path) -> None:
     assert open_one(turned).exif_focal_px == pytest.approx(500)
     assert (open_one(turned).width, open_one(turned).height) == (600, 800)
     # The same tags on a picture cropped to a square say nothing about it.
+    # A sensor of 1.6 mm: the picture was made smaller by a program that wrote its own size.
+    smaller = plane | {"xA20E": 10000.0}
+    assert open_one(save(tmp_path / "s.jpg", pixels, **smaller)).exif_focal_px is None
     square = save(tmp_path / "d.jpg", pixels[:, :600], **plane)
     assert open_one(square).exif_focal_px is None
     for tags in ({"xA405": 0}, {"x920A": 5.0}, {"xA405": 60000}, {}):
