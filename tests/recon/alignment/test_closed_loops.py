@@ -162,3 +162,15 @@ def test_a_pair_that_contradicts_no_more_is_left_alone(monkeypatch: pytest.Monke
     monkeypatch.setattr(closed_loops, "_closed", closing)
     align(walk.photos, joined_at_two_places(walk, returns=3))
     assert len(closed) == 1
+
+
+def test_a_loop_that_opens_again_is_left_open(monkeypatch: pytest.MonkeyPatch):
+    walk, closed = walked(3), []
+
+    def closing(setup: object, before: Cameras, ties: object, edge: int, *_: object) -> Cameras:
+        closed.append(edge)
+        return before
+
+    monkeypatch.setattr(closed_loops, "_closed", closing)
+    align(walk.photos, joined_at_two_places(walk))
+    assert closed and len(closed) == len(set(closed))

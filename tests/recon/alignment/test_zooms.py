@@ -19,9 +19,9 @@ from pointmap.camera import (
 from pointmap.images import Photo
 from recon.alignment.align import align
 from recon.alignment.refinement import AlignOptions
-from recon.alignment.zooms import cameras_by_zoom, longer_from_one_place
+from recon.alignment.zooms import cameras_by_zoom, every_match, longer_from_one_place
 from recon.evaluation.poses import relative_pose_errors
-from recon.stage_results import Focals, PairEvidence
+from recon.stage_results import Focals, PairEdge, PairEvidence, PairMatches
 
 COUNT = 8
 ALL = frozenset(range(COUNT))
@@ -167,3 +167,14 @@ def test_a_focal_length_that_was_given_is_believed() -> None:
     evidence = _evidence({1, 3}, given)
     alignment = align(PHOTOS, evidence)
     assert cameras_by_zoom(PHOTOS, evidence, alignment, AlignOptions()) is None
+
+
+def test_what_was_matched_since_counts() -> None:
+    def pair(i: int, j: int, count: int) -> PairMatches:
+        xy, index = np.zeros((count, 2)), np.arange(count)
+        return PairMatches(i, j, xy, xy, index, index, 0.5)
+
+    matches = [pair(0, 1, 20), pair(1, 2, 30)]
+    edges = [PairEdge.unverified(pair(1, 2, 90)), PairEdge.unverified(pair(0, 3, 40))]
+    found = [(m.i, m.j, len(m)) for m in every_match(matches, edges)]
+    assert found == [(0, 1, 20), (0, 3, 40), (1, 2, 90)]
