@@ -39,8 +39,7 @@ _HANGING, _FIRM = 100, 150
 _PARTNERS = 5
 # Pairs per photo of the scene at most: bounds the time of a scene that is loose all over.
 _PAIRS_PER_PHOTO = 2
-# Key points per magnified photo. All are compared with all: 0.3 GB of scores for a pair. With half
-# as many in a draft, 13 of 135 photos by tourists lose what joins them to the others.
+# Key points per magnified photo. All are compared with all: 0.3 GB of scores for a pair.
 _LIMIT = 8192
 # Beyond twice its size a photo gains pixels, not detail.
 _MAGNIFY = 2.0
