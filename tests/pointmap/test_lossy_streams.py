@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -41,9 +42,10 @@ def test_what_cannot_be_said_ends_nothing(tmp_path: Path, where: str) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="closes streams by a shell")
 def test_streams_that_were_never_open_end_nothing(tmp_path: Path) -> None:
-    script = f"exec {sys.executable} -c '{TALK}' {tmp_path / 'done'} <&- >&- 2>&-"
-    done = subprocess.run(["sh", "-c", script], cwd=ROOT, check=False)
-    assert done.returncode == 0
+    python, done = (shlex.quote(str(path)) for path in (sys.executable, tmp_path / "done"))
+    script = f"exec {python} -c '{TALK}' {done} <&- >&- 2>&-"
+    ended = subprocess.run(["sh", "-c", script], cwd=ROOT, check=False)
+    assert ended.returncode == 0
     # The first file that it opens has not got the number of a standard stream, nor what is said.
     assert (tmp_path / "done").read_bytes() == b""
 
