@@ -22,7 +22,15 @@ import numpy as np
 
 from benchmarks.verdict import errors_deg, hash_of, photos_table, rates_table
 from benchmarks.verdict_fit import Judged
-from benchmarks.verdict_scenes import Matched, aligned, matched, part, some_photos
+from benchmarks.verdict_scenes import (
+    Matched,
+    aligned,
+    drawn_photos,
+    matched,
+    part,
+    some_photos,
+)
+from pointmap.camera import Array, Index
 from recon.stage_results import PairMatches
 from recon.two_view.focal_lengths import FocalOptions, solve_focals
 from recon.verdict.evidence import scene_evidence
@@ -35,16 +43,12 @@ _PARTNERS, _LINKED = (1, 0, 2, 0), 0.03
 
 def loose_photos(scene: Matched, count: int, rng: np.random.Generator) -> list[int]:
     """Return photos that hang together, however little they share."""
-    total = np.zeros((len(scene.photos),) * 2)
-    for m in scene.matches:
-        total[m.i, m.j] = total[m.j, m.i] = len(m)
-    chosen = [int(rng.integers(len(scene.photos)))]
-    while len(chosen) < min(count, len(scene.photos)):
-        tied = total[chosen].max(axis=0)
-        tied[chosen] = -1
+
+    def candidates(tied: Array) -> Index:
         enough = np.flatnonzero(tied >= _TIED)
-        chosen.append(int(rng.choice(enough if len(enough) else np.argsort(-tied)[:2])))
-    return sorted(chosen)
+        return enough if len(enough) else np.argsort(-tied)[:2]
+
+    return drawn_photos(scene, count, rng, candidates)
 
 
 def hung(scene: Matched, k: int, partners: int) -> Matched:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pointmap.camera import Array, rotation_exp
+from pointmap.camera import Array, Index, rotation_exp
 from pointmap.errors import InputError
 from pointmap.images import Photo
 from recon.alignment.align import align
@@ -85,6 +85,23 @@ def part(scene: Matched, numbers: Sequence[int]) -> Matched:
 
 def some_photos(scene: Matched, count: int, rng: np.random.Generator) -> list[int]:
     """Return photos that hang together: one, and those that share the most matches with it."""
+
+    def best(tied: Array) -> Index:
+        most = np.argsort(-tied)[: max(2, count // 2)]
+        return most[tied[most] >= 0]
+
+    return drawn_photos(scene, count, rng, best)
+
+
+def drawn_photos(
+    scene: Matched,
+    count: int,
+    rng: np.random.Generator,
+    candidates: Callable[[Array], Index],
+) -> list[int]:
+    """Return a photo and others, each drawn from the ``candidates`` by how many matches (N,) photos
+    share with one of those before, -1 for these.
+    """
     total = np.zeros((len(scene.photos),) * 2)
     for m in scene.matches:
         total[m.i, m.j] = total[m.j, m.i] = len(m)
@@ -92,8 +109,7 @@ def some_photos(scene: Matched, count: int, rng: np.random.Generator) -> list[in
     while len(chosen) < min(count, len(scene.photos)):
         tied = total[chosen].max(axis=0)
         tied[chosen] = -1
-        best = np.argsort(-tied)[: max(2, count // 2)]
-        chosen.append(int(rng.choice(best[tied[best] >= 0])))
+        chosen.append(int(rng.choice(candidates(tied))))
     return sorted(chosen)
 
 
