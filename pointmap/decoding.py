@@ -59,9 +59,10 @@ _BYTES_WITH_ALPHA, _BYTES_OF_OTHERS = 8.4, 13.0
 # A progressive JPEG is gone over once for every scan: usual are 10.
 _MOST_SCANS = 100
 _MOST_SCANNED_MEGAPIXELS = 2500
-# Any marker of a JPEG but those that belong to the data of a scan.
-_JPEG_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])")
+# What stands after a byte 0xFF in the data of a scan, in place of a marker of a JPEG.
+_IN_DATA = np.isin(np.arange(256), [0x00, 0x01, *range(0xD0, 0xD9), 0xFF])
 _END, _SCAN = 0xD9, 0xDA
+_LONE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 # What sensors make of a pixel, which programs store in 16 bits as it is.
 _GREY_BITS = (8, 10, 12, 14, 16)
 _ORIENTATION = 0x0112
@@ -240,17 +241,22 @@ def _scans(file: IO[bytes]) -> int:
     file.seek(0)
     data, at, scans = file.read(), 2, 0
     file.seek(0)
-    if data.count(b"\r\n") == data.count(b"\n") >= _ENOUGH_LINES:
+    if _LONE_LINE_FEED.search(data) is None and data.count(b"\n") >= _ENOUGH_LINES:
         raise UnusablePicture(
             "its line ends were changed as if it were text (by FTP, git or e-mail); fetch it again "
             "as binary"
         )
+    read = np.frombuffer(data, np.uint8)
+    after = np.flatnonzero(read[:-1] == 0xFF) + 1
+    markers = after[~_IN_DATA[read[after]]]
     while scans <= _MOST_SCANS:
-        marker = _JPEG_MARKER.search(data, at)
-        if marker is None or marker[1][0] == _END:
+        # The lengths of segments lead past their content, which may look like markers.
+        following = np.searchsorted(markers, at + 1)
+        if following == len(markers) or read[markers[following]] == _END:
             break
-        scans += marker[1][0] == _SCAN
-        at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+        start = int(markers[following]) + 1
+        scans += int(read[start - 1]) == _SCAN
+        at = start + int.from_bytes(data[start : start + 2], "big")
     return scans
 
 
