@@ -5,12 +5,18 @@ All positions are x, y in the ORIGINAL photo, pixel centres at +0.5 (see :mod:`p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.images import ResizedPhoto
 from pointmap.masks import eroded
 from recon.stage_results import SIFT_SIGMA_PX, PairMatches, PhotoFeatures
+
+if TYPE_CHECKING:
+    import cv2
 
 FEATURE_LONG_SIDE = 1600
 """Long side, in pixels, at which photos are best handed to :func:`extract_features`."""
@@ -25,6 +31,9 @@ _CONTRAST = 0.01
 _SIZE_POWER = 2
 # A match's distance is less than this share of that to the second nearest (Lowe 2004, section 7.1).
 _RATIO = 0.85
+# With fewer pixels a key point that is wanted, few are found beyond those, and to describe them all
+# takes less than the second pyramid that OpenCV builds to describe the chosen ones alone.
+_ALL_AT_ONCE = 100
 # Key points compared with all of another photo at once: the scores stay in the processor's cache.
 _ROWS = 256
 
@@ -53,10 +62,15 @@ def extract_features(
     if magnify != 1:
         size = round(magnify * width), round(magnify * height)
         grey = cv2.resize(grey, size, interpolation=cv2.INTER_CUBIC)
-    found = sift.detect(grey, _where(photo, grey.shape))
-    worth = np.array([keypoint.response * keypoint.size**_SIZE_POWER for keypoint in found])
-    chosen = np.sort(np.argsort(-worth, kind="stable")[:limit])
-    keypoints, descriptors = sift.compute(grey, [found[k] for k in chosen])
+    where = _where(photo, grey.shape)
+    if grey.size < _ALL_AT_ONCE * limit:
+        found, descriptors = sift.detectAndCompute(grey, where)
+        chosen = _chosen(found, limit)
+        keypoints = [found[k] for k in chosen]
+        descriptors = descriptors[chosen] if keypoints else None
+    else:
+        found = sift.detect(grey, where)
+        keypoints, descriptors = sift.compute(grey, [found[k] for k in _chosen(found, limit)])
     scale = np.array([photo.photo.width / width, photo.photo.height / height])
     sigma_px = SIFT_SIGMA_PX * float(scale.mean())
     if not keypoints:
@@ -68,6 +82,12 @@ def extract_features(
     column, row = np.clip(xy.astype(int), 0, [width - 1, height - 1]).T
     root = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-9))
     return PhotoFeatures(xy * scale, root.astype(np.float32), photo.pixels[row, column], sigma_px)
+
+
+def _chosen(found: Sequence[cv2.KeyPoint], limit: int) -> NDArray[np.int64]:
+    """Return the numbers, in their order, of those key points that are kept."""
+    worth = np.array([keypoint.response * keypoint.size**_SIZE_POWER for keypoint in found])
+    return np.sort(np.argsort(-worth, kind="stable")[:limit])
 
 
 def match_features(

@@ -53,6 +53,17 @@ def test_positions_are_original_pixels_with_centres_at_a_half():
     np.testing.assert_allclose(found[nearest] / scale, truth / scale, atol=0.1)
 
 
+def test_describing_all_key_points_at_once_gives_the_same(shots, monkeypatch):
+    seen = ResizedPhoto(photo(320, 240), shots[0].pixels)
+    # Some of so many are of the finest octave, without which OpenCV's second pyramid is another.
+    chosen_alone = extract_features(seen, limit=500)
+    monkeypatch.setattr("recon.two_view.features._ALL_AT_ONCE", 1000)
+    at_once = extract_features(seen, limit=500)
+    assert len(at_once.xy) == 500
+    np.testing.assert_array_equal(at_once.xy, chosen_alone.xy)
+    np.testing.assert_array_equal(at_once.descriptors, chosen_alone.descriptors)
+
+
 def test_matches_of_two_photos_agree_with_the_scene(shots):
     i, j = _features(shots[0].pixels), _features(shots[1].pixels)
     matches = match_features(i, j, 0, 1)
