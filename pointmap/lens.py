@@ -21,8 +21,6 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
-# Of Newton's method, and of it where it may have to be led by halving; and doublings of a bound.
-_NEWTON_ROUNDS, _MORE_ROUNDS, _DOUBLINGS = 12, 40, 30
 # A plane z = 1 has no place for what lies 90 degrees off the axis; a pixel this near to it has.
 _WIDEST = np.radians(89.0)
 
@@ -213,28 +211,12 @@ def radial_scale(square: Array, k1: ArrayLike, k2: ArrayLike, fisheye: ArrayLike
 
 def _radius(shown: Array, k1: Array, k2: Array, fold: Array) -> Array:
     """Return the least t with t (1 + k1 t^2 + k2 t^4) = ``shown``, below the fold."""
-    low, high = np.zeros_like(shown), np.minimum(shown, fold)
-    if np.any((k1 < 0) | (k2 < 0)):
-        # Lenses that draw together: the radius is larger than what is shown.
-        high = np.broadcast_to(fold, shown.shape).copy()
-        open_ = ~np.isfinite(high)
-        high[open_] = shown[open_]
-        for _ in range(_DOUBLINGS):
-            square = high**2
-            short = open_ & (high * (1 + square * (k1 + square * k2)) < shown)
-            if not short.any():
-                break
-            high[short] *= 2
-    radius = np.minimum(shown, high)
-    rounds = _NEWTON_ROUNDS if not np.any(k2) else _MORE_ROUNDS
-    for _ in range(rounds):
-        square = radius**2
-        slope = np.maximum(1 + square * (3 * k1 + 5 * k2 * square), 1e-9)
-        error = radius * (1 + square * (k1 + square * k2)) - shown
-        low, high = np.where(error < 0, radius, low), np.where(error > 0, radius, high)
-        moved = radius - error / slope
-        radius = np.where((moved < low) | (moved > high), (low + high) / 2, moved)
-    return np.asarray(radius)
+    # As in radial_scale.
+    from pointmap.lens_loops import least_radii
+
+    given = np.broadcast_arrays(shown, k1, k2, fold)
+    found = least_radii(*(np.ascontiguousarray(value, np.float64).ravel() for value in given))
+    return np.asarray(found).reshape(given[0].shape)
 
 
 def fold_radius(k1: Array, k2: Array) -> Array:
