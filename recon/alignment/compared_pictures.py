@@ -213,8 +213,9 @@ def _searched(
     depths: Array,
     slack: NDArray[np.floating],
 ) -> Array:
-    """Return the best correlation (B,) of those ``blocks`` (B,) that must be ``there``, NaN of all
-    others; they may be off by any of the ``slack`` (S, 2) in pixels.
+    """Return the best correlation (B,) of those ``blocks`` (B,) that must be ``there``, or the
+    first that is enough, NaN of all others; they may be off by any of the ``slack`` (S, 2) in
+    pixels.
     """
     result = np.full(len(blocks), np.nan)
     turned, shift = here.rays @ motion[:3, :3].T, motion[:3, 3]
@@ -230,15 +231,19 @@ def _searched(
     if not chosen.any():
         return result
     turned, pixels = turned[chosen], here.pixels[chosen]
-    best = np.full(len(turned), -1.0)
+    best, left = np.full(len(turned), -1.0), np.arange(len(turned))
     nearest, farthest = 1 / depths
     for inverse in np.linspace(nearest, farthest, int(length[chosen].max() / _LINE_PX) + 2):
-        corners = there.shown(turned + shift * inverse).astype(np.float32)
+        corners = there.shown(turned[left] + shift * inverse).astype(np.float32)
         # A block is small: it is as good as moved by an affine map.
         middle, right, down = np.moveaxis(corners, 1, 0)[..., None, :]
         xy = middle + (right - middle) * _AROUND[:, :1] + (down - middle) * _AROUND[:, 1:] - 0.5
         for off in slack:
-            best = np.maximum(best, (pixels * there.blocks_at(xy + off)).mean(axis=1))
+            found = (pixels[left] * there.blocks_at(xy + off)).mean(axis=1)
+            best[left] = np.maximum(best[left], found)
+        left = left[best[left] < _ABSENT]
+        if not len(left):
+            break
     result[chosen] = best
     return result
 
