@@ -199,14 +199,25 @@ def epipolar_inliers(
     intrinsics_i: ArrayLike,
     intrinsics_j: ArrayLike,
     threshold_px: float,
-) -> NDArray[np.bool_]:
-    """Return which matches (M,) agree with a pose: Sampson error and cheirality."""
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Array]:
+    """Return which matches (M,) agree with a pose, by Sampson error and cheirality, which with that
+    of the opposite translation, and the Sampson errors (M,) in pixels, which are those of both.
+    """
     fundamental = fundamental_from_pose(cam2_to_cam1, intrinsics_i, intrinsics_j)
-    near = np.abs(sampson_px(fundamental, matches.xy_i, matches.xy_j)) < threshold_px
+    error = np.abs(sampson_px(fundamental, matches.xy_i, matches.xy_j))
     rays_i, rays_j = pixel_rays(matches.xy_i, intrinsics_i), pixel_rays(matches.xy_j, intrinsics_j)
     angle = triangulation_angles_deg(cam2_to_cam1, rays_i, rays_j)
-    uncertain = np.degrees(2 * threshold_px / np.asarray(intrinsics_i)[0, 0])
-    return near & (in_front(cam2_to_cam1, rays_i, rays_j) | (angle < uncertain))
+    uncertain = angle < np.degrees(2 * threshold_px / np.asarray(intrinsics_i)[0, 0])
+    near = error < threshold_px
+    ahead, behind = (
+        in_front(pose, rays_i, rays_j) for pose in (cam2_to_cam1, opposite(cam2_to_cam1))
+    )
+    return near & (ahead | uncertain), near & (behind | uncertain), error
+
+
+def opposite(cam2_to_cam1: Array) -> Array:
+    """Return the pose (4, 4) with the opposite translation."""
+    return rigid(cam2_to_cam1[:3, :3], -cam2_to_cam1[:3, 3])
 
 
 def rotation_share(rays_i: Array, rays_j: Array, tolerance_rad: float) -> float:

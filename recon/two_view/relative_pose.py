@@ -14,23 +14,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pointmap.camera import (
-    Array,
-    pixel_rays,
-    rigid,
-)
+from pointmap.camera import Array, pixel_rays
 from recon.stage_results import PairEdge, PairMatches, RelativePose
 from recon.two_view.epipolar import (
     angles_between_deg,
     epipolar_inliers,
     find_pose,
-    fundamental_from_pose,
     homography_poses,
     inlier_threshold_px,
+    opposite,
     plane_share,
     refine_pose,
     rotation_share,
-    sampson_px,
     triangulation_angles_deg,
 )
 
@@ -99,8 +94,12 @@ def _candidates(
             starts.append(pose)
 
     def both_ways(pose: Array) -> list[_Candidate]:
-        flipped = rigid(pose[:3, :3], -pose[:3, 3])
-        return [_candidate(p, matches, K_i, K_j, threshold_px) for p in (pose, flipped)]
+        *inliers, error = epipolar_inliers(pose, matches, K_i, K_j, threshold_px)
+        support = 1 - (error / threshold_px) ** 2
+        return [
+            _Candidate(way, kept, float(support[kept].sum()))
+            for way, kept in zip((pose, opposite(pose)), inliers, strict=True)
+        ]
 
     found: list[_Candidate] = []
     for start in starts:
@@ -110,15 +109,6 @@ def _candidates(
         pose, _ = refine_pose(start, xy_i, xy_j, K_i, K_j, scale_px=threshold_px / 2)
         found += both_ways(pose)
     return sorted(found, key=lambda candidate: -candidate.support)
-
-
-def _candidate(
-    pose: Array, matches: PairMatches, K_i: Array, K_j: Array, threshold_px: float
-) -> _Candidate:
-    inliers = epipolar_inliers(pose, matches, K_i, K_j, threshold_px)
-    kept = matches.select(inliers)
-    error = sampson_px(fundamental_from_pose(pose, K_i, K_j), kept.xy_i, kept.xy_j)
-    return _Candidate(pose, inliers, float((1 - (error / threshold_px) ** 2).sum()))
 
 
 def _assessed(
@@ -194,7 +184,7 @@ def features_contradict(
     """Return whether there are feature matches and next to none agrees with a pose (4, 4)."""
     K_i, K_j = _pair_intrinsics(photos, matches, focals_px)
     threshold_px = 4 * inlier_threshold_px(matches, K_i, K_j)
-    agree = epipolar_inliers(hint, matches, K_i, K_j, threshold_px)
+    agree, _, _ = epipolar_inliers(hint, matches, K_i, K_j, threshold_px)
     # By chance about 3 % of wrong matches lie this close to their epipolar line.
     return len(matches) >= 12 and bool(agree.mean() < 0.15)
 

@@ -14,7 +14,7 @@ from two_views import camera_at, cloud, make_matches, photo
 from pointmap.camera import invert_rigid, pinhole, pixel_centres, transform_points
 from pointmap.images import ResizedPhoto
 from recon.stage_results import PairMatches
-from recon.two_view.epipolar import angles_between_deg
+from recon.two_view.epipolar import angles_between_deg, epipolar_inliers, opposite
 from recon.two_view.features import extract_features, match_features
 from recon.two_view.pose_from_pointmaps import pnp, procrustes
 from recon.two_view.relative_pose import essential, features_contradict, verify_pair
@@ -43,6 +43,14 @@ def test_noise_free_matches_give_the_exact_pose():
     pose = essential(matches, K, K)
     turned, direction = angles_between_deg(pose.cam2_to_cam1, TRUTH)
     assert turned < 1e-4 and direction < 1e-3 and pose.inliers.all()
+
+
+def test_matches_agree_with_the_pose_that_has_them_before_both_cameras():
+    matches = make_matches(cloud(), CAM_I, CAM_J, K, K, noise_px=0.0)
+    right, turned_round, error_px = epipolar_inliers(TRUTH, matches, K, K, 1.0)
+    assert right.all() and not turned_round.any() and (error_px < 1e-6).all()
+    behind, before, _ = epipolar_inliers(opposite(TRUTH), matches, K, K, 1.0)
+    assert before.all() and not behind.any()
 
 
 def test_photos_of_different_size_and_focal_length():
