@@ -236,8 +236,6 @@ def _open3d_drawer(parts: _Parts, width: int, height: int) -> Iterator[Drawer]:
 
             def draw(view: Viewpoint) -> NDArray[np.uint8]:
                 aim(visualizer, view, w, h)
-                visualizer.poll_events()
-                visualizer.update_renderer()
                 drawn = np.asarray(visualizer.capture_screen_float_buffer(do_render=True))
                 return _shrunk_levels(drawn)
 

@@ -124,10 +124,10 @@ def _cloud_data(
 def _near_mesh(mesh: Mesh, frame: SceneFrame) -> Mesh:
     """Return the triangles that are near enough to show, with their vertices alone."""
     inside = np.abs(_to_page(mesh.vertices, frame)).max(axis=1, initial=0) < _REACH
-    used, faces = np.unique(mesh.faces[inside[mesh.faces].all(axis=1)], return_inverse=True)
+    used, faces = used_vertices(replace(mesh, faces=mesh.faces[inside[mesh.faces].all(axis=1)]))
     return Mesh(
         mesh.vertices[used],
-        faces.reshape(-1, 3).astype(np.int32),
+        faces.astype(np.int32),
         mesh.colours[used],
         mesh.normals[used],
     )
