@@ -111,7 +111,7 @@ def aligned_cameras(
         lens = LensModel(k1=options.lens != "pinhole")
         how = by_place, options.feature_size, options.align, options.seed, lens
         depends_on = names, inputs.known, evidence, learned, how, start
-        key = content_key("alignment", 26, *depends_on)
+        key = content_key("alignment", 27, *depends_on)
         steps = Steps(inputs.work, key)
         alignment = inputs.work.once(
             key,
@@ -266,7 +266,7 @@ def _with_chosen_lenses(
     """
     inputs, (evidence, alignment) = matched.inputs, found
     chosen = inputs.work.once(
-        content_key("lenses", 12, *found, options.align, options.seed, cut_out),
+        content_key("lenses", 13, *found, options.align, options.seed, cut_out),
         lambda: solved_lenses(
             inputs.photos,
             evidence,

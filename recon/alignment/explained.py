@@ -11,6 +11,9 @@ from pointmap.camera import Array, Index, Mask, cross_matrix, invert_rigid, pixe
 from pointmap.images import Photo
 from recon.stage_results import Alignment, PairEdge, PairMatches, unit_px
 
+ENOUGH = 200
+"""A pair's matches weigh as independent ones up to so many."""
+
 # A match fits within so many pixels, at 640 px, of where the cameras have it.
 _FITS_PX = 2.0
 # In one place nothing adjusts a focal length: rotations a little off are no contradiction.
@@ -37,6 +40,18 @@ class PairFits:
         """How many verified matches fit the cameras."""
         return float(self.matches @ self.share)
 
+    def of_photos(self, count: int) -> Array:
+        """Return which share of each photo's verified matches fits (N,), of ``count`` photos; NaN
+        where it has none. A pair's matches weigh as independent ones up to :data:`ENOUGH`.
+        """
+        weight = np.minimum(self.matches, ENOUGH).astype(np.float64)
+        total, fitting = np.zeros((2, count))
+        for side in self.pairs.T:
+            np.add.at(total, side, weight)
+            np.add.at(fitting, side, weight * self.share)
+        with np.errstate(invalid="ignore"):
+            return np.where(total > 0, fitting / total, np.nan)
+
 
 def pair_fits(photos: Sequence[Photo], alignment: Alignment) -> PairFits:
     """Return what each verified pair of placed photos says of the scene."""
@@ -53,7 +68,7 @@ def fits_of(
     """
     pairs, numbers, shares, moving = [], [], [], []
     one_place = one_place_length(alignment)
-    for edge in _placed(alignment):
+    for edge in placed_edges(alignment):
         matches, chosen = edge.matches, edge.pose.inliers.copy()
         i, j = matches.i, matches.j
         chosen[chosen] = counted((i, j), matches.xy_i[chosen], matches.xy_j[chosen])
@@ -70,7 +85,8 @@ def fits_of(
     )
 
 
-def _placed(alignment: Alignment) -> Iterator[PairEdge]:
+def placed_edges(alignment: Alignment) -> Iterator[PairEdge]:
+    """Yield the verified pairs of placed photos, in the order in which :func:`pair_fits` counts."""
     poses = alignment.cam_to_world
     for edge in alignment.edges:
         if poses[edge.matches.i] is not None and poses[edge.matches.j] is not None:
@@ -82,7 +98,7 @@ def match_fits(photos: Sequence[Photo], alignment: Alignment) -> Iterator[tuple[
     out, too, and which of them (M,) fit the cameras.
     """
     one_place = one_place_length(alignment)
-    for edge in _placed(alignment):
+    for edge in placed_edges(alignment):
         every = np.ones(len(edge.matches), bool)
         yield edge.matches, _fitting(edge, every, photos, alignment, one_place)[0]
 
@@ -100,7 +116,7 @@ def match_errors_px(photos: Sequence[Photo], alignment: Alignment) -> Iterator[A
     pose leaves out, too, are from where the cameras have them, in pixels at 640 px.
     """
     one_place = one_place_length(alignment)
-    for edge in _placed(alignment):
+    for edge in placed_edges(alignment):
         every = np.ones(len(edge.matches), bool)
         yield _errors_px(edge, every, photos, alignment, one_place)[0]
 

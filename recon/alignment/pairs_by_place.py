@@ -1,4 +1,6 @@
-"""Pairs of photos that, where they stand, would see the same things, and that nothing joins yet."""
+"""Pairs of photos that, where they stand, would see the same things, and that nothing joins yet;
+and photos that their own pairs contradict, with all others: these may stand elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +35,11 @@ _NEARER = 2.5
 _ANGLE_DEG = 75.0
 # Of the points of either photo, this share has to be seen by the other.
 _LEAST_SHARE = 0.08
+# A photo of whose verified matches less than this share fits may stand where what looks alike put
+# it, and photos that see it from there are all that it was matched with. Of so many photos at most,
+# one in so many is matched with all others: of more contradicted ones the scene is at fault, or
+# things move.
+_CONTRADICTED, _MANY_PHOTOS, _ONE_IN = 0.8, 100, 10
 # An edge is news where so many matches agree on it, and less than this share of them on the scene.
 _SURE_INLIERS, _AGREEING_SHARE = 60, 0.6
 
@@ -44,13 +51,15 @@ def edges_by_place(
     alignment: Alignment,
     focals_px: Sequence[float],
 ) -> list[PairEdge]:
-    """Return edges (sorted) of pairs that the cameras lead to and that are not in ``matches``; none
-    where no sure one contradicts the cameras: they say what is known.
+    """Return edges (sorted) of pairs that the cameras lead to, or those that contradict them, and
+    that are not in ``matches``; none where no sure one contradicts the cameras: they say what is
+    known.
 
     ``features`` of all photos, ``focals_px`` (N,) in original pixels.
     """
     looked_at = {(m.i, m.j) for m in matches}
-    pairs = pairs_by_place(photos, alignment, looked_at, per_photo=_PER_PHOTO)
+    by_place = pairs_by_place(photos, alignment, looked_at, per_photo=_PER_PHOTO)
+    pairs = sorted({*by_place, *pairs_of_contradicted(photos, alignment, looked_at)})
 
     def matched(pair: Pair) -> PairMatches:
         i, j = pair
@@ -118,6 +127,22 @@ def pairs_by_place(
     for mine in by_photo.values():
         best.update(pair for _, pair in sorted(mine)[:per_photo])
     return sorted(best)
+
+
+def pairs_of_contradicted(
+    photos: Sequence[Photo], alignment: Alignment, looked_at: Collection[Pair]
+) -> list[Pair]:
+    """Return pairs (i < j, sorted) that have not been looked at, of the few photos that their own
+    pairs contradict most, if any do, with every other photo.
+    """
+    count = len(photos)
+    if count > _MANY_PHOTOS:
+        return []
+    share = np.nan_to_num(pair_fits(photos, alignment).of_photos(count), nan=1.0)
+    worst = np.argsort(share, kind="stable")[: -(-count // _ONE_IN)]
+    worst = worst[share[worst] < _CONTRADICTED]
+    every = {(min(i, j), max(i, j)) for i in worst.tolist() for j in range(count) if i != j}
+    return sorted(every.difference(looked_at))
 
 
 def _spread(start: int, end: int) -> NDArray[np.int64]:

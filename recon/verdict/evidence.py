@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial.distance import pdist
@@ -13,10 +13,10 @@ from pointmap.images import Photo
 from recon.alignment.compared_pictures import ComparedPictures
 from recon.alignment.division import best_division
 from recon.alignment.doppelgangers import suspicion
-from recon.alignment.explained import PairFits, pair_fits, points_distance
+from recon.alignment.explained import ENOUGH, PairFits, pair_fits, placed_edges, points_distance
 from recon.alignment.moving_things import MovingThings
 from recon.stage_results import Alignment, NetworkResult
-from recon.verdict.flat_joint import joined_by_flat
+from recon.verdict.flat_joint import joined_by_flat, shows_small_flat_thing
 from recon.verdict.network_witness import NetworkWitness, network_witness
 from recon.verdict.second_motion import second_motion
 from recon.verdict.strain import strain
@@ -24,8 +24,6 @@ from recon.verdict.uncertainty import uncertainty
 
 # Pairs of so many verified matches are not verified by chance: they count where there are some.
 _STRONG = 60
-# A pair's matches weigh as independent ones up to so many.
-_ENOUGH = 200
 # A strong pair of which fewer matches fit contradicts the scene.
 _CONTRADICTS = 0.5
 # Matches that fit count so many times where a division of the photos is sought: of what repeats,
@@ -106,9 +104,9 @@ def scene_evidence(
     compared = compared or ComparedPictures.none()
     # Who walks through is no sign against the cameras.
     moving = MovingThings.of(photos, alignment)
-    fits = moving.fits_without(photos, alignment)
+    fits = _without_labels(photos, alignment, moving.fits_without(photos, alignment))
     verified = pair_fits(photos, alignment).matches
-    weight = np.minimum(fits.matches, _ENOUGH).astype(np.float64)
+    weight = np.minimum(fits.matches, ENOUGH).astype(np.float64)
     strong = (verified >= _STRONG) & (2 * fits.matches >= verified)
     counted = strong if strong.any() else np.ones(len(strong), bool)
     errors = uncertainty(photos, alignment)
@@ -127,7 +125,7 @@ def scene_evidence(
         moves=bool(fits.moves.any()) or len(alignment.tracks.points) > 0,
         turn_deg=_turn_deg(alignment, fits),
         placed=alignment.placed,
-        photo_explained=_by_photo(fits, weight, alignment),
+        photo_explained=fits.of_photos(len(photos)),
         photo_rotation_deg=errors.rotation_deg,
         photo_direction_deg=errors.direction_deg,
         photo_shift_deg=errors.shift_deg,
@@ -138,9 +136,19 @@ def scene_evidence(
     )
 
 
+def _without_labels(photos: Sequence[Photo], alignment: Alignment, fits: PairFits) -> PairFits:
+    """Return what pairs say without those that contradict the cameras by one small, flat thing: a
+    label that is printed on two sides of a carton matches itself.
+    """
+    label = fits.share < _CONTRADICTS
+    for n, edge in enumerate(placed_edges(alignment)):
+        label[n] = label[n] and shows_small_flat_thing(photos, edge)
+    return replace(fits, matches=np.where(label, 0, fits.matches))
+
+
 def _divided(fits: PairFits, count: int) -> float:
     """Return by how much matches speak against how two groups of photos stand to each other."""
-    number = np.minimum(fits.matches, _ENOUGH)
+    number = np.minimum(fits.matches, ENOUGH)
     weights = number * (_FITTING * fits.share - (1 - fits.share))
     return abs(best_division(fits.pairs, weights, count)[0])
 
@@ -178,18 +186,6 @@ def _turn_deg(alignment: Alignment, fits: PairFits) -> float:
         assert first is not None and second is not None
         turned.append(rotation_angle_deg(first[:3, :3].T @ second[:3, :3]))
     return float(np.median(turned)) if turned else 0.0
-
-
-def _by_photo(fits: PairFits, weight: Array, alignment: Alignment) -> Array:
-    """Return the share of each placed photo's verified matches that fit."""
-    count = len(alignment.cam_to_world)
-    total, fitting = np.zeros((2, count))
-    for side in fits.pairs.T:
-        np.add.at(total, side, weight)
-        np.add.at(fitting, side, weight * fits.share)
-    placed = alignment.placed
-    with np.errstate(invalid="ignore"):
-        return np.where(placed & (total > 0), fitting / total, np.nan)
 
 
 def _partners(alignment: Alignment) -> Index:

@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
 from pointmap.camera import Array, Mask
 from pointmap.images import Photo
-from recon.stage_results import Alignment
+from recon.stage_results import Alignment, PairEdge
 
 # Of more photos others tell.
 _MANY_PHOTOS = 60
@@ -74,11 +74,27 @@ def _extent(photos: Sequence[Photo], alignment: Alignment, group: Mask, points: 
         rows = alignment.tracks.seen_by(k)
         rows = rows[points[alignment.tracks.point_index[rows]]]
         if len(rows) >= _FEWEST:
-            sides = np.ptp(
-                np.quantile(alignment.tracks.xy[rows], [_EDGE, 1 - _EDGE], axis=0), axis=0
-            )
-            shares.append(float(sides.prod() / (photos[k].width * photos[k].height)))
+            shares.append(_filled(photos[k], alignment.tracks.xy[rows]))
     return max(shares)
+
+
+def _filled(photo: Photo, xy: Array) -> float:
+    """Return which share of a photo places (M, 2) fill, in its pixels."""
+    sides = np.ptp(np.quantile(xy, [_EDGE, 1 - _EDGE], axis=0), axis=0)
+    return float(sides.prod() / (photo.width * photo.height))
+
+
+def shows_small_flat_thing(photos: Sequence[Photo], edge: PairEdge) -> bool:
+    """Return whether what a pair's verified matches (ten and more) show is one small, flat thing,
+    which may be printed elsewhere once more.
+    """
+    kept = edge.matches.select(edge.pose.inliers)
+    return (
+        "planar" in edge.pose.flags
+        and len(kept) >= _FEWEST
+        and max(_filled(photos[k], xy) for k, xy in ((kept.i, kept.xy_i), (kept.j, kept.xy_j)))
+        <= _SMALL
+    )
 
 
 def _is_flat(alignment: Alignment, group: Mask, points: Mask) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.walk_scenes import Walk, make_walk
 from recon.alignment import align, pairs_by_place
-from recon.alignment.pairs_by_place import edges_by_place
+from recon.alignment.pairs_by_place import edges_by_place, pairs_of_contradicted
 from recon.prediction.view_graph import Pair
 from recon.stage_results import Alignment, PairEdge, PairMatches
 
@@ -92,3 +92,31 @@ def test_of_cut_out_photos_the_whole_picture_counts(walk: Walk, open_walk: Align
     cut_out = replace(open_walk, intrinsics=K)
     pairs = pairs_by_place.pairs_by_place(photos, cut_out, looked_at(open_walk), per_photo=3)
     assert len({j for _, j in pairs if j >= LOOP}) >= 10
+
+
+def test_a_photo_that_its_pairs_contradict_is_matched_with_all_others(
+    walk: Walk, open_walk: Alignment
+) -> None:
+    """It may stand where a label put it that is printed twice, beside those that see it there."""
+    odd, known = 30, looked_at(open_walk)
+    poses = list(open_walk.cam_to_world)
+    mine, other = poses[odd], poses[odd + 20]
+    assert mine is not None and other is not None
+    assert pairs_of_contradicted(walk.photos, open_walk, known) == []
+    poses[odd] = other
+    misplaced = replace(open_walk, cam_to_world=tuple(poses))
+    pairs = pairs_of_contradicted(walk.photos, misplaced, known)
+    assert {k for pair in pairs if odd in pair for k in pair} >= {0, odd, COUNT - 1}
+    assert len([pair for pair in pairs if odd in pair]) == COUNT - 1 - sum(
+        odd in pair for pair in known
+    )
+    # Of many photos that are contradicted the scene is at fault, or what moves.
+    nowhere = tuple(other for _ in poses)
+    named = [
+        k
+        for pair in pairs_of_contradicted(
+            walk.photos, replace(open_walk, cam_to_world=nowhere), known
+        )
+        for k in pair
+    ]
+    assert sum(n > COUNT / 2 for n in np.bincount(named)) <= 8

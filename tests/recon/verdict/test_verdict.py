@@ -279,6 +279,31 @@ def test_a_part_that_was_moved_is_found(right: Alignment, how: str) -> None:
     assert verdict.word == "wrong"
 
 
+def test_a_label_on_two_sides_of_a_thing_says_nothing_against_its_cameras(
+    right: Alignment,
+) -> None:
+    """Pairs of photos far apart match a label with the same one on the other side, a flat thing."""
+    label = np.random.default_rng(4).uniform(0, 1, (50, 2)) * [90, 70]
+
+    def matched(edge: PairEdge, flags: frozenset[str]) -> PairEdge:
+        i, j = edge.matches.i, edge.matches.j
+        if (i < 3) == (j < 3):
+            return edge
+        inliers = np.flatnonzero(edge.pose.inliers)
+        if j - i == 1:
+            few = edge.matches.select(inliers[:40])
+            return replace(edge, matches=few, pose=replace(edge.pose, inliers=np.ones(40, bool)))
+        some = edge.matches.select(inliers[:50])
+        at = np.array([80.0 * i, 60.0 * j])
+        some = replace(some, xy_i=label + at, xy_j=[620, 460] - label - at)
+        pose = replace(edge.pose, inliers=np.ones(50, bool), flags=flags)
+        return replace(edge, matches=some, pose=pose)
+
+    for flags, word in ((frozenset({"planar"}), "sound"), (frozenset(), "doubtful")):
+        labelled = replace(right, edges=tuple(matched(edge, flags) for edge in right.edges))
+        assert verdict_of(scene_evidence(PHOTOS, labelled), [""] * COUNT).word == word
+
+
 def test_groups_whose_pairs_mostly_contradict_each_other_are_doubtful(right: Alignment) -> None:
     def turned(edge: PairEdge) -> PairEdge:
         if (edge.matches.i < 3) == (edge.matches.j < 3):
