@@ -17,6 +17,9 @@ _ALIKE, _NEARLY_ALL = 16, 0.98
 # line or two further most pixels have quite another colour, by so many levels. A white backdrop
 # ends in an outline, a clear sky at roofs and trees, or fades.
 _NARROWEST, _MIXED, _EDGE, _ANOTHER = 0.01, 2, 0.5, 32
+# Where a picture between two bars is as plain beyond an outline at both its other ends, it may be a
+# thing before a backdrop (a carton, a book): its bars have to end in an edge nearly as long as it.
+_WHOLE_EDGE = 0.9
 # What is written into a frame leaves this share of a line in its colour.
 _BESIDE_WRITING = 0.75
 
@@ -31,10 +34,11 @@ def inside_bars(pixels: NDArray[np.uint8]) -> tuple[int, int, int, int] | None:
     found = [_bars(pixels.swapaxes(0, axis)) for axis in (0, 1)]
     # Bars on all sides shorten each other's edges.
     inner = np.array([w if b is None else b for b, w in zip(found, whole, strict=True)])
-    straight = [
-        np.zeros(2, bool) if b is None else _straight_edges(pixels, inner, n)
-        for n, b in enumerate(found)
-    ]
+    edges = [np.zeros(2) if b is None else _edges(pixels, inner, n) for n, b in enumerate(found)]
+    straight = [edge > _EDGE for edge in edges]
+    for n in (0, 1):
+        if found[1 - n] is not None and not straight[1 - n].any():
+            straight[n] = edges[n] > _WHOLE_EDGE
     for n in (0, 1):
         if straight[n].sum() == 1 and straight[1 - n].all():
             _pass_writing(pixels, inner, n, straight[n])
@@ -67,7 +71,7 @@ def _pass_writing(
         else within[max(start - 2 * _MIXED, 0) : max(start - _MIXED, 0)]
     )
     plain = _of_colour(margin, np.median(within[0], axis=0)) >= _NEARLY_ALL
-    if _straight_edges(pixels, moved, axis)[side] and plain.all():
+    if _edges(pixels, moved, axis)[side] > _EDGE and plain.all():
         inner[axis, side] = beyond[side]
 
 
@@ -95,15 +99,13 @@ def _of_colour(rows: NDArray[np.uint8], colour: NDArray[np.float64]) -> NDArray[
     return np.asarray(alike.mean(axis=1))
 
 
-def _straight_edges(
-    pixels: NDArray[np.uint8], inner: NDArray[np.int64], axis: int
-) -> NDArray[np.bool_]:
-    """Return which of the two bars along an axis end in a straight edge; ``inner`` (2, 2): rows and
-    columns between which the picture is.
+def _edges(pixels: NDArray[np.uint8], inner: NDArray[np.int64], axis: int) -> NDArray[np.float64]:
+    """Return over which share of its length each of the two bars along an axis ends in another
+    colour; ``inner`` (2, 2): rows and columns between which the picture is.
     """
     across = pixels.swapaxes(0, axis)
     colour = np.median(across[0], axis=0).astype(np.int16)
     (first, last), others = inner[axis], slice(*inner[1 - axis])
     ends = across[first : first + _MIXED, others], across[last - _MIXED : last, others]
     differs = [np.abs(end.astype(np.int16) - colour).max(axis=(0, 2)) > _ANOTHER for end in ends]
-    return np.array([each.mean() > _EDGE for each in differs])
+    return np.array([each.mean() for each in differs])

@@ -70,7 +70,7 @@ class Inputs:
         return tuple(
             content_key(
                 "photo",
-                8,
+                9,
                 digest,
                 mask,
                 photo.camera_key,

@@ -91,15 +91,26 @@ def test_a_whole_picture_and_one_of_one_colour_have_none() -> None:
     assert inside_bars(np.zeros((HEIGHT, WIDTH, 3), np.uint8)) is None
 
 
-@pytest.mark.parametrize("shape", ["disc", "leaning box"])
+@pytest.mark.parametrize("shape", ["disc", "leaning box", "carton"])
 def test_an_object_on_white_is_in_no_bars(shape: str) -> None:
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     if shape == "disc":
         inside = (x - 80) ** 2 + (y - 60) ** 2 < 45**2
+    elif shape == "carton":
+        # Seen along an edge: its sides are upright, its top and its foot lead away.
+        inside = (np.abs(x - 70) < 30) & (np.abs(y - 60) < 45 - 0.4 * np.abs(x - 70))
     else:
         turned_x, turned_y = x - 80 + 0.12 * (y - 60), y - 60 - 0.12 * (x - 80)
         inside = (np.abs(turned_x) < 55) & (np.abs(turned_y) < 35)
     assert inside_bars(np.where(inside[..., None], _textured() // 2, 255).astype(np.uint8)) is None
+
+
+def test_bars_of_a_picture_that_is_dark_at_its_other_ends_are_found() -> None:
+    pixels, inside = _in_bars(0, 16, 16, 0, 0)
+    pixels[16:104, :4] = pixels[16:104, -8:] = 0
+    found = _picture(pixels)
+    assert not (found & ~inside).any()
+    assert found[19:101, 6:150].all()
 
 
 def test_a_clear_sky_over_ground_is_no_bar() -> None:
