@@ -105,18 +105,22 @@ def as_cut_out(
     lost = chosen.placed.sum() < placed.sum()
     if lost or _off_centre(photos, chosen)[chosen.placed].max() < _OFF_CENTRE:
         return None
-    if not _explains(photos, chosen):
+    if not explains(photos, chosen, alignment):
         return None
     return replace(chosen, cut_out=True)
 
 
-def _explains(photos: Sequence[Photo], alignment: Alignment) -> bool:
-    """Return whether the verified matches fit, and hold the cameras."""
+def explains(photos: Sequence[Photo], alignment: Alignment, shared: Alignment) -> bool:
+    """Return whether the verified matches fit, more of them than with ``shared`` lenses, and hold
+    the cameras.
+    """
     fits, errors = pair_fits(photos, alignment), uncertainty(photos, alignment)
     explained = fits.explained / max(int(fits.matches.sum()), 1)
     error_deg = float(np.nanmedian(np.maximum(errors.rotation_deg, errors.direction_deg)))
     logger.debug("cut out, %.3f of the matches fit, to %.2f degrees", explained, error_deg)
-    return explained >= _EXPLAINED and error_deg <= _HELD_DEG
+    # What repeats leads centres of their own to fit some of it better, but no more of it.
+    more = fits.explained > pair_fits(photos, shared).explained
+    return more and explained >= _EXPLAINED and error_deg <= _HELD_DEG
 
 
 @dataclass(frozen=True)

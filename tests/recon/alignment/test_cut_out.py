@@ -12,7 +12,7 @@ from alignment_scenes import HEIGHT, WIDTH, all_matches, arc_scene, evidence_of,
 from pointmap.camera import Array, rotation_angle_deg
 from recon.alignment import zooms
 from recon.alignment.align import align
-from recon.alignment.cut_out import as_cut_out
+from recon.alignment.cut_out import as_cut_out, explains
 from recon.alignment.principal_points import with_principal_points
 from recon.alignment.refinement import AlignOptions
 from recon.alignment.solved_lenses import solved_lenses
@@ -102,6 +102,16 @@ def test_what_does_not_explain_the_matches_is_no_cutting_out() -> None:
     evidence = replace(evidence, edges=edges)
     centred = align(PHOTOS, evidence)
     assert as_cut_out(PHOTOS, evidence, centred, centred, AlignOptions()) is None
+
+
+def test_lenses_of_their_own_have_to_explain_more_matches() -> None:
+    """A chess board that is matched a square aside fits centres of its own, but no more of it."""
+    evidence, _ = cut_out(np.random.default_rng(1).random((COUNT, 2)))
+    centred = align(PHOTOS, evidence)
+    found = as_cut_out(PHOTOS, evidence, centred, centred, AlignOptions())
+    assert found is not None
+    assert explains(PHOTOS, found, centred)
+    assert not explains(PHOTOS, found, found)
 
 
 def test_photos_as_they_were_taken_stay_so() -> None:
