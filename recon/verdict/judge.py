@@ -59,6 +59,9 @@ _STRAINED = 0.33
 _EXPLAINED, _CONTRADICTED = 0.8, 0.5
 # Photos from one place that turn by less, in degrees, show the same.
 _SAME_DEG = 0.5
+# Cameras that stand so near to each other, in degrees seen from what they show, and turn by no
+# more, have hardly moved: 1.3 and 0.5 where a head was turned before a table that stood still.
+_HARDLY_MOVED_DEG = 2.0
 
 
 def judge(
@@ -351,6 +354,12 @@ def _reason(evidence: SceneEvidence) -> str:
             "solved for again from other focal lengths, the cameras stand "
             f"{evidence.again_deg:.2g} degrees elsewhere: matches hardly hold them; add photos in "
             "between, taken a step aside, or give --focal.focal-px"
+        )
+    if max(evidence.parallax_deg, evidence.turn_deg) < _HARDLY_MOVED_DEG:
+        return (
+            f"the camera moved by {evidence.parallax_deg:.1f} degrees between the photos, seen "
+            "from what they show, which hardly holds it: step aside between photos; of a thing on "
+            "a turntable, mask what stands still behind it (--masks)"
         )
     if evidence.shift_deg > evidence.error_deg:
         return (

@@ -195,6 +195,26 @@ def test_crops_off_the_centre_are_found() -> None:
     assert told is not None and "than were given" in told.reason
 
 
+@pytest.mark.parametrize(
+    ("parallax_deg", "turn_deg", "reason"),
+    [(1.3, 0.5, "turntable"), (1.3, 12.0, "zoomed or cropped"), (20.0, 0.5, "zoomed or cropped")],
+)
+def test_a_camera_that_hardly_moved_is_the_reason(
+    right: Alignment, parallax_deg: float, turn_deg: float, reason: str
+) -> None:
+    """A thing on a turntable, before a background that stands still and has most of the matches."""
+    evidence = replace(
+        scene_evidence(PHOTOS, right),
+        parallax_deg=parallax_deg,
+        turn_deg=turn_deg,
+        shift_deg=20.0,
+        error_deg=2.0,
+        left=0.5,
+    )
+    verdict = verdict_of(evidence, [""] * COUNT)
+    assert verdict.word != "sound" and reason in verdict.reason
+
+
 def test_zooms_far_apart_that_no_file_tells_of_speak_against_a_scene(right: Alignment) -> None:
     def spread(times: float, photos: list[Photo]) -> float:
         intrinsics = right.intrinsics.copy()
