@@ -14,7 +14,15 @@ from pointmap.camera import Mask
 from pointmap.damaged_jpegs import damage_of_jpegs
 from pointmap.errors import InputError, number_of, some_of
 from pointmap.file_digest import file_sha256
-from pointmap.images import Photo, ResizedPhoto, as_frame, load_photo, open_photos, without_part
+from pointmap.images import (
+    Photo,
+    Rejected,
+    ResizedPhoto,
+    as_frame,
+    load_photo,
+    open_photos,
+    without_part,
+)
 from pointmap.masks import continued
 from pointmap.photo_files import find_photos, find_videos
 from pointmap.video.frames import choose_frames
@@ -37,6 +45,9 @@ if TYPE_CHECKING:
     from recon.options import Options
 
 logger = logging.getLogger(__name__)
+
+# Files that can't be used, for one reason, that are named each.
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -331,8 +342,7 @@ def open_usable(
     ``frames``, ``recursive``: as in :func:`read_inputs`.
     """
     opened, rejected = open_photos(find_photos(inputs, frames=frames, recursive=recursive))
-    for failure in rejected:
-        logger.warning("%s is left out: %s", failure.path.name, failure.reason)
+    _tell_left_out(rejected)
     if not opened:
         raise InputError(
             "no usable photo: each of the files was left out (see the warnings); "
@@ -346,6 +356,19 @@ def open_usable(
         as_frame(photo, videos[photo.path].name) if photo.path in videos else photo
         for photo in opened
     ]
+
+
+def _tell_left_out(rejected: Sequence[Rejected]) -> None:
+    """Warn of files that can't be used, of many for one reason in one line."""
+    names: dict[str, list[str]] = {}
+    for failure in rejected:
+        names.setdefault(failure.reason, []).append(failure.path.name)
+    for reason, its in names.items():
+        if len(its) > _NAMED:
+            logger.warning("%d files are left out (%s): %s", len(its), some_of(its), reason)
+            continue
+        for name in its:
+            logger.warning("%s is left out: %s", name, reason)
 
 
 def _without_damage(photos: Sequence[Photo]) -> list[Photo]:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from synthetic import save_photos, shoot
 
-from recon.inputs import read_inputs
+from recon.inputs import open_usable, read_inputs
 from recon.inputs.poor_photos import looked_at
 from recon.options import Options
 
@@ -54,3 +54,22 @@ def test_smooth_things_are_not_blurred(tmp_path: Path, caplog: pytest.LogCapture
     save_photos(shoot(3, width=160, height=120, wavelength=1.0), tmp_path)
     looked_at(read_inputs([tmp_path], Options()))
     assert not caplog.messages
+
+
+@pytest.mark.parametrize("count", [5, 6])
+def test_many_files_of_one_fault_are_told_in_one_line(
+    count: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(tmp_path / "good.png")
+    for number in range(count):
+        (tmp_path / f"{number}.png").write_text(
+            f"version https://git-lfs.github.com/spec/v1\noid sha256:{number:064d}\nsize 9\n"
+        )
+    with caplog.at_level(logging.WARNING):
+        photos = open_usable([tmp_path])
+    assert [photo.name for photo in photos] == ["good.png"]
+    if count == 5:
+        assert len(caplog.messages) == 5 and caplog.messages[0].startswith("0.png is left out: ")
+    else:
+        assert len(caplog.messages) == 1
+        assert caplog.messages[0].startswith("6 files are left out (0.png, 1.png, 2.png, ...): ")
