@@ -92,12 +92,15 @@ def _levels(image: Image.Image) -> tuple[NDArray[Any], int | None]:
     white; None for that where none of them is as light as white.
     """
     image.load()
-    grey = image if image.mode in ("L", "I", "1") or image.mode[:2] == "I;" else None
-    values = np.asarray(image.convert("RGB") if grey is None else grey)
-    if values.ndim == 3:
-        if np.ptp(values, axis=2).max(initial=0) > _COLOURED:
-            return values.max(axis=2), None  # a colour for each class
-        values = values.max(axis=2)
+    if image.mode in ("L", "I", "1") or image.mode[:2] == "I;":
+        values = np.asarray(image)
+    else:
+        # Over a last axis of three numpy takes eight times as long (1.2 s of 16 megapixels).
+        red, green, blue = (np.asarray(channel) for channel in image.convert("RGB").split())
+        values = np.maximum(np.maximum(red, green), blue)
+        least = np.minimum(np.minimum(red, green), blue)
+        if (values - least).max(initial=0) > _COLOURED:
+            return values, None  # a colour for each class
     most = int(values.max(initial=0))
     white = 255 if most <= 255 else 65535
     return values, white if most >= _LIGHT * white else None
