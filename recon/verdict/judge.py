@@ -60,7 +60,7 @@ _EXPLAINED, _CONTRADICTED = 0.8, 0.5
 # Photos from one place that turn by less, in degrees, show the same.
 _SAME_DEG = 0.5
 # Cameras that stand so near to each other, in degrees seen from what they show, and turn by no
-# more, have hardly moved: 1.3 and 0.5 where a head was turned before a table that stood still.
+# more, have hardly moved: 1.4 and 0.4 where a head was turned before a table that stood still.
 _HARDLY_MOVED_DEG = 2.0
 
 
