@@ -1,12 +1,13 @@
 """Photometric depth: plane sweep over photos whose cameras are solved, cross-checked between them.
 
-Per photo, at half resolution: a full search among planes that face the camera and among surfaces
-shaped like the prior (normalised cross-correlation, best half of the sources, semi-global
-smoothing, the prior as a weak vote). What photos agree on is spread to where they do not, and that
-shape is searched around in turn, then in narrow steps at full resolution, also around surfaces that
-other photos confirmed or that go on from beside; planes of it are tried behind what is found. Depth
-that no other photo confirms gives way to planes of plain regions that photos agree on, and to the
-prior. Of many photos some are searched, and lend the others their depth.
+Per photo, at half resolution: a full search among planes that face the camera, among surfaces
+shaped like the prior and around level ground (normalised cross-correlation, best half of the
+sources, semi-global smoothing, the prior as a weak vote). What photos agree on is spread to where
+they do not, and that shape is searched around in turn, then in narrow steps at full resolution,
+also around surfaces that other photos confirmed or that go on from beside; planes of it are tried
+behind what is found. Depth that no other photo confirms gives way to planes of plain regions that
+photos agree on, and to the prior. Of many photos some are searched, and lend the others their
+depth.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from pointmap.camera import Array
 from pointmap.freed_memory import return_freed_memory
 from recon.progress import Advance, unheard
 from recon.stage_results import DepthMap
@@ -28,6 +31,7 @@ from recon.stereo.cached_photos import CachedPhotos, kept_photos
 from recon.stereo.cross_check import DeviceDepth, Estimate, confirm, reproject_confirmed
 from recon.stereo.fill_unconfirmed import fill_unconfirmed, without_mirrored
 from recon.stereo.frame import Frame
+from recon.stereo.level_ground import ground_height, level_plane
 from recon.stereo.outlines import beside_regions
 from recon.stereo.photo import Photo2D
 from recon.stereo.plane_sweep import scorer_of
@@ -49,15 +53,18 @@ from recon.work.folder import Pieces, Work
 from recon.work.pieces import Needs
 from recon.work.threads import in_threads
 from recon.work.visiting_order import visiting_order
+from recon.world.gravity import cameras_up
 
 T = TypeVar("T")
 
 # Of refine_depths, for results that were kept.
-_VERSION = 12
+_VERSION = 13
 _NEEDS = Needs("Depth: stereo", memory_mb=1600, per_task=4)
-# Factors of depth to either side within which surfaces shaped like the prior, and like what the
-# first search left, are tried: a prior may be nearly a half off, what is known by then a seventh.
+# Factors of depth to either side within which surfaces shaped like the prior, level ground, and
+# surfaces like what the first search left are tried: a prior may be nearly a half off, ground
+# slopes, and what is known by then may be a seventh off.
 _PRIOR_REACH = 1.45
+_GROUND_REACH = 1.2
 _GUESS_REACH = 1.15
 
 
@@ -81,6 +88,8 @@ def refine_depths(
     default a temporary one. ``names`` of the views' photos, for
     :class:`recon.work.pieces.PhotosFailed`.
     """
+    if not len(views):
+        return []
     names = names or [str(number) for number in range(len(views))]
     given = options or StereoOptions(), torch.device(device), work or Work()
     stereo = _Stereo(views, names, *given)
@@ -103,7 +112,7 @@ class _Stereo:
         self._views, self._options, self._device, self._work = views, options, device, work
         self._called = called
         self._names = [item_key(views, i) for i in range(len(views))]
-        self._sources, self._compared, self._searched, self._ranges = work.once(
+        self._sources, self._compared, self._searched, self._ranges, self._up = work.once(
             content_key("stereo sources", _VERSION, self._names, options), self._plan
         )
         self._rank = {i: place for place, i in enumerate(visiting_order(self._sources))}
@@ -138,9 +147,9 @@ class _Stereo:
 
     def _plan(
         self,
-    ) -> tuple[list[list[int]], list[list[int]], list[int], list[tuple[float, float]]]:
+    ) -> tuple[list[list[int]], list[list[int]], list[int], list[tuple[float, float]], Array]:
         """Return each photo's sources, the searched photos whose depth its own is compared with,
-        which photos are searched, and the range of each search.
+        which photos are searched, the range of each search, and which way is up by the cameras.
         """
         looked_at = list(in_threads(self._overview, range(len(self._views))))
         photos, ranges = [photo for photo, _ in looked_at], [ends for _, ends in looked_at]
@@ -148,7 +157,8 @@ class _Stereo:
         sources = compared = choose_sources(photos, self._options.sources)
         if len(searched) < len(photos):
             compared = choose_sources(photos, self._options.sources, among=searched)
-        return sources, compared, searched, ranges
+        up = cameras_up(np.stack([photo.cam_to_world for photo in photos]))
+        return sources, compared, searched, ranges, up
 
     def _overview(self, i: int) -> tuple[PhotoOverview, tuple[float, float]]:
         view = self._views[i]
@@ -192,6 +202,7 @@ class _Stereo:
                 names[i],
                 [names[j] for j in self._sources[i]],
                 self._ranges[i],
+                self._up,
             )
             for i in self._searched
         ]
@@ -241,9 +252,18 @@ class _Stereo:
             found = found.or_better(
                 search(scorer, surface / _PRIOR_REACH, surface * _PRIOR_REACH, *given)
             )
+        plane = level_plane(frame.photo, self._up)
+        height = ground_height(scorer, plane, low, high)
+        nearest = _nearest(plane, height, high)
+        if height is not None:
+            surface = (plane / height).clamp_min(low)
+            found = found.or_better(
+                search(scorer, surface / _GROUND_REACH, surface * _GROUND_REACH, *given)
+            )
         # Planes of plain regions go by this depth: surfaces from beside took right ones from them.
         found = replace(found, inverse=sharpen(scorer, found.inverse, found.step))
-        return Searched.of(found, *depth_of(scorer, found.inverse, found.step, (low, high), frame))
+        its = depth_of(scorer, found.inverse, found.step, (low, nearest), frame)
+        return Searched.of(found, *its, ground=height)
 
     def _seen_by_others(self, n: int, keys: _Keys) -> Estimate:
         """Return what other photos confirmed after the first search, seen from a photo."""
@@ -257,16 +277,20 @@ class _Stereo:
     ) -> Searched:
         """Return depth at full resolution, ``guess`` tried beside what the first search found."""
         i = self._searched[n]
-        whole, ends = self._frame(i), self._ranges[i]
+        whole, (low, high) = self._frame(i), self._ranges[i]
         found = start.found(self._device)
         if found is None:
             return Searched.nothing(whole.photo)
-        half, (low, high) = whole.halved(), ends
+        half = whole.halved()
+        near_half, near = (
+            _nearest(level_plane(frame.photo, self._up), start.ground, high)
+            for frame in (half, whole)
+        )
         scorer = scorer_of(half.photo, [self._half(j) for j in self._sources[i]])
         known = Estimate.of(guess, self._device)
         surface = surface_of(known)
         if surface is not None:
-            surface = surface.clamp(low, high)
+            surface = surface.clamp_min(low).minimum(near_half)
             given = half.prior, self._options.max_planes, self._options.prior_weight
             found = found.or_better(
                 search(scorer, surface / _GUESS_REACH, surface * _GUESS_REACH, *given)
@@ -281,7 +305,7 @@ class _Stereo:
         inverse = sharpen(fine, inverse, step / 2, from_beside=True)
         if self._options.planes:
             inverse = with_planes_behind(whole.photo, sources, inverse, known)
-        return Searched.of(None, *depth_of(fine, inverse, step, ends, whole))
+        return Searched.of(None, *depth_of(fine, inverse, step, (low, near), whole))
 
     def _settled_keys(self, found: Sequence[str], regions: Sequence[str] = ()) -> _SettledKeys:
         around = self._places_around()
@@ -452,6 +476,14 @@ class _Stereo:
 
     def _frame(self, i: int) -> Frame:
         return Frame.of(self._views[i], self._device)
+
+
+def _nearest(plane: Tensor, ground: float | None, high: float) -> Tensor:
+    """Return the largest inverse depth (h, w) to search: ``high``, and beyond it the ground's where
+    the camera is ``ground`` above it, by the level ``plane`` one unit below.
+    """
+    reach = 0.0 if ground is None else _GROUND_REACH / ground
+    return (reach * plane).clamp_min(high)
 
 
 @dataclass(frozen=True)

@@ -22,22 +22,27 @@ _BENEFIT = 0.03
 
 @dataclass(frozen=True)
 class Searched:
-    """What a search found, as arrays (h, w): depth and score, and where the next one starts."""
+    """What a search found, as arrays (h, w): depth and score, and where the next one starts;
+    ``ground``: how high above level ground the camera is, None if it isn't seen.
+    """
 
     depth: NDArray[np.float32]
     score: NDArray[np.float32]
     inverse: NDArray[np.float32] | None = None
     energy: NDArray[np.float32] | None = None
     step: NDArray[np.float32] | None = None
+    ground: float | None = None
 
     @staticmethod
-    def of(start: Found | None, depth: Tensor, score: Tensor) -> Searched:
+    def of(
+        start: Found | None, depth: Tensor, score: Tensor, ground: float | None = None
+    ) -> Searched:
         """Return depth and score (h, w), and what a next search starts from, if there is one."""
         found = depth.cpu().numpy(), score.cpu().numpy()
         if start is None:
             return Searched(*found)
         parts = start.inverse, start.energy, start.step
-        return Searched(*found, *(part.cpu().numpy() for part in parts))
+        return Searched(*found, *(part.cpu().numpy() for part in parts), ground=ground)
 
     @staticmethod
     def nothing(photo: Photo2D) -> Searched:
@@ -61,10 +66,10 @@ class Searched:
 
 
 def depth_of(
-    scorer: Scorer, inverse: Tensor, step: Tensor, ends: tuple[float, float], frame: Frame
+    scorer: Scorer, inverse: Tensor, step: Tensor, ends: tuple[float, Tensor], frame: Frame
 ) -> tuple[Tensor, Tensor]:
-    """Return depth and score (h, w) of ``inverse`` depth that was found in steps of ``step``, or of
-    the prior where photos don't object to it.
+    """Return depth and score (h, w) of ``inverse`` depth that was found in steps of ``step``
+    between two ``ends``, or of the prior where photos don't object to it.
     """
     low, high = ends
     # Sky and other things out of range end up at the first or last plane.

@@ -1,0 +1,62 @@
+"""The level ground below a camera, as a surface to search around.
+
+Ground seen at a grazing angle matches under surfaces of its own slope alone: not under planes that
+face the camera, and not under those shaped like a prior that has it rise like a wall. All level
+planes below a camera are multiples of one surface of inverse depth; the photos tell which of them
+it is long before any one pixel does (planes swept along a direction of the scene: Gallup et al.,
+CVPR 2007).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from pointmap.camera import Array
+from recon.stereo.photo import Photo2D
+from recon.stereo.plane_sweep import Scorer
+
+# Ground votes from where it lies so far below the horizon (three degrees); next to it rows of
+# pixels are far apart on the ground. And it has to fill this share of the photo.
+_BELOW, _LEAST_SHARE = 0.05, 0.05
+# From one height of the camera to the next; the ground is searched around by more than that.
+_RATIO = 1.1
+# How well a pixel has to match (scores are -1 to 1) for a say.
+_LEAST_SCORE = 0.3
+# How much nearer than everything else that is known the ground at the lower edge may be.
+_NEARER = 4.0
+
+
+def level_plane(photo: Photo2D, up: Array) -> Tensor:
+    """Return inverse depth (h, w) of the level plane one unit below the camera, 0 where it isn't.
+
+    ``up`` (3,): unit, in the world. A plane n.x = d in the camera's axes has inverse depth n.r / d
+    along the ray r = K^-1 (x, y, 1).
+    """
+    down = -photo.cam_to_world[:3, :3].T @ torch.from_numpy(up).to(photo.cam_to_world)
+    per_column, per_row, first = torch.linalg.inv_ex(photo.intrinsics)[0].T @ down
+    x, y = photo.pixel_centres()
+    return (per_column * x + per_row * y[:, None] + first).clamp_min(0).float()
+
+
+def ground_height(scorer: Scorer, plane: Tensor, low: float, high: float) -> float | None:
+    """Return how high above the ground the camera is, in the cameras' units, to about a tenth; None
+    if the photo shows too little of it.
+
+    ``plane`` (h, w): of :func:`level_plane`; ``low``, ``high``: inverse depth of the farthest and
+    nearest of what is known. It is where most of the photo below the horizon matches, ground or
+    not.
+    """
+    below = plane > _BELOW
+    if float(below.float().mean()) < _LEAST_SHARE:
+        return None
+    highest = float(plane[below].median()) / low
+    lowest = float(plane.max()) / (_NEARER * high)
+    if highest <= lowest:
+        return None
+    heights = lowest * _RATIO ** torch.arange(1 + math.log(highest / lowest) // math.log(_RATIO))
+    scores = scorer(plane / heights.to(plane)[:, None, None])
+    says = ((scores - _LEAST_SCORE).clamp_min(0) * below).sum((1, 2))
+    return float(heights[int(says.argmax())])
