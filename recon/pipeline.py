@@ -330,7 +330,7 @@ def _first_verdict(
     names = [photo.name for photo in photos]
     network = inputs.network_key, seen.pairs
     depends_on = inputs.photo_keys, names, alignment, network, learned, poses, lenses, by_maps
-    return inputs.work.once(content_key("verdict", 15, *depends_on), judged)
+    return inputs.work.once(content_key("verdict", 16, *depends_on), judged)
 
 
 def _tell(verdict: Verdict | None, place: str) -> None:

@@ -33,7 +33,7 @@ from recon.stereo.fill_unconfirmed import fill_unconfirmed, without_mirrored
 from recon.stereo.frame import Frame
 from recon.stereo.level_ground import ground_height, level_plane
 from recon.stereo.outlines import beside_regions
-from recon.stereo.photo import Photo2D
+from recon.stereo.photo import Photo2D, box_mean
 from recon.stereo.plane_sweep import scorer_of
 from recon.stereo.planes_behind import with_planes_behind
 from recon.stereo.region_planes import RegionPlanes
@@ -66,6 +66,8 @@ _NEEDS = Needs("Depth: stereo", memory_mb=1600, per_task=4)
 _PRIOR_REACH = 1.45
 _GROUND_REACH = 1.2
 _GUESS_REACH = 1.15
+# How well ground has to match (scores are -1 to 1).
+_LEAST_MATCH = 0.1
 
 
 def refine_depths(
@@ -257,9 +259,11 @@ class _Stereo:
         nearest = _nearest(plane, height, high)
         if height is not None:
             surface = (plane / height).clamp_min(low)
-            found = found.or_better(
-                search(scorer, surface / _GROUND_REACH, surface * _GROUND_REACH, *given)
-            )
+            level = search(scorer, surface / _GROUND_REACH, surface * _GROUND_REACH, *given)
+            # Plain surfaces match at any depth, and say nothing for the ground.
+            plain = box_mean(scorer(level.inverse[None])[0], 2) < _LEAST_MATCH
+            level = replace(level, energy=level.energy.masked_fill(plain, torch.inf))
+            found = found.or_better(level)
         # Planes of plain regions go by this depth: surfaces from beside took right ones from them.
         found = replace(found, inverse=sharpen(scorer, found.inverse, found.step))
         its = depth_of(scorer, found.inverse, found.step, (low, nearest), frame)

@@ -42,7 +42,8 @@ class Searched:
         if start is None:
             return Searched(*found)
         parts = start.inverse, start.energy, start.step
-        return Searched(*found, *(part.cpu().numpy() for part in parts), ground=ground)
+        inverse, energy, step = (part.cpu().numpy() for part in parts)
+        return Searched(*found, inverse, energy, step, ground)
 
     @staticmethod
     def nothing(photo: Photo2D) -> Searched:
