@@ -10,21 +10,25 @@ CVPR 2007).
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from pointmap.camera import Array
-from recon.stereo.photo import Photo2D
+from recon.stereo.cross_check import Estimate
+from recon.stereo.photo import Photo2D, box_mean
 from recon.stereo.plane_sweep import Scorer
+from recon.stereo.search import Found, search
 
 # Ground votes from where it lies so far below the horizon (three degrees); next to it rows of
 # pixels are far apart on the ground. And it has to fill this share of the photo.
 _BELOW, _LEAST_SHARE = 0.05, 0.05
-# From one height of the camera to the next; the ground is searched around by more than that.
-_RATIO = 1.1
-# How well a pixel has to match (scores are -1 to 1) for a say.
-_LEAST_SCORE = 0.3
+# From one height of the camera to the next; and the factor of depth to either side within which
+# the ground, which slopes, is searched.
+_RATIO, _REACH = 1.1, 1.2
+# How well a pixel has to match (scores are -1 to 1) for a say, and its surroundings to be ground.
+_LEAST_SCORE, _LEAST_MATCH = 0.3, 0.1
 # How much nearer than everything else that is known the ground at the lower edge may be.
 _NEARER = 4.0
 
@@ -60,3 +64,30 @@ def ground_height(scorer: Scorer, plane: Tensor, low: float, high: float) -> flo
     scores = scorer(plane / heights.to(plane)[:, None, None])
     says = ((scores - _LEAST_SCORE).clamp_min(0) * below).sum((1, 2))
     return float(heights[int(says.argmax())])
+
+
+def search_ground(
+    scorer: Scorer,
+    plane: Tensor,
+    height: float,
+    low: float,
+    guess: Estimate,
+    most: int,
+    weight: float,
+) -> Found:
+    """Return what a search (:func:`recon.stereo.search.search`) finds around the ground, ``height``
+    below the camera; at infinite energy where nothing there matches.
+    """
+    surface = (plane / height).clamp_min(low)
+    found = search(scorer, surface / _REACH, surface * _REACH, guess, most, weight)
+    # Plain surfaces match at any depth, and say nothing for the ground.
+    plain = box_mean(scorer(found.inverse[None])[0], 2) < _LEAST_MATCH
+    return replace(found, energy=found.energy.masked_fill(plain, torch.inf))
+
+
+def nearest(plane: Tensor, height: float | None, high: float) -> Tensor:
+    """Return the largest inverse depth (h, w) to search: ``high``, or beyond it the ground's, which
+    is ``height`` below the camera; None: there is none.
+    """
+    reach = 0.0 if height is None else _REACH / height
+    return (reach * plane).clamp_min(high)

@@ -20,7 +20,6 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pointmap.camera import Array
 from pointmap.freed_memory import return_freed_memory
@@ -31,9 +30,9 @@ from recon.stereo.cached_photos import CachedPhotos, kept_photos
 from recon.stereo.cross_check import DeviceDepth, Estimate, confirm, reproject_confirmed
 from recon.stereo.fill_unconfirmed import fill_unconfirmed, without_mirrored
 from recon.stereo.frame import Frame
-from recon.stereo.level_ground import ground_height, level_plane
+from recon.stereo.level_ground import ground_height, level_plane, nearest, search_ground
 from recon.stereo.outlines import beside_regions
-from recon.stereo.photo import Photo2D, box_mean
+from recon.stereo.photo import Photo2D
 from recon.stereo.plane_sweep import scorer_of
 from recon.stereo.planes_behind import with_planes_behind
 from recon.stereo.region_planes import RegionPlanes
@@ -60,14 +59,10 @@ T = TypeVar("T")
 # Of refine_depths, for results that were kept.
 _VERSION = 13
 _NEEDS = Needs("Depth: stereo", memory_mb=1600, per_task=4)
-# Factors of depth to either side within which surfaces shaped like the prior, level ground, and
-# surfaces like what the first search left are tried: a prior may be nearly a half off, ground
-# slopes, and what is known by then may be a seventh off.
+# Factors of depth to either side within which surfaces shaped like the prior, and like what the
+# first search left, are tried: a prior may be nearly a half off, what is known by then a seventh.
 _PRIOR_REACH = 1.45
-_GROUND_REACH = 1.2
 _GUESS_REACH = 1.15
-# How well ground has to match (scores are -1 to 1).
-_LEAST_MATCH = 0.1
 
 
 def refine_depths(
@@ -256,17 +251,12 @@ class _Stereo:
             )
         plane = level_plane(frame.photo, self._up)
         height = ground_height(scorer, plane, low, high)
-        nearest = _nearest(plane, height, high)
         if height is not None:
-            surface = (plane / height).clamp_min(low)
-            level = search(scorer, surface / _GROUND_REACH, surface * _GROUND_REACH, *given)
-            # Plain surfaces match at any depth, and say nothing for the ground.
-            plain = box_mean(scorer(level.inverse[None])[0], 2) < _LEAST_MATCH
-            level = replace(level, energy=level.energy.masked_fill(plain, torch.inf))
-            found = found.or_better(level)
+            found = found.or_better(search_ground(scorer, plane, height, low, *given))
         # Planes of plain regions go by this depth: surfaces from beside took right ones from them.
         found = replace(found, inverse=sharpen(scorer, found.inverse, found.step))
-        its = depth_of(scorer, found.inverse, found.step, (low, nearest), frame)
+        ends = low, nearest(plane, height, high)
+        its = depth_of(scorer, found.inverse, found.step, ends, frame)
         return Searched.of(found, *its, ground=height)
 
     def _seen_by_others(self, n: int, keys: _Keys) -> Estimate:
@@ -287,7 +277,7 @@ class _Stereo:
             return Searched.nothing(whole.photo)
         half = whole.halved()
         near_half, near = (
-            _nearest(level_plane(frame.photo, self._up), start.ground, high)
+            nearest(level_plane(frame.photo, self._up), start.ground, high)
             for frame in (half, whole)
         )
         scorer = scorer_of(half.photo, [self._half(j) for j in self._sources[i]])
@@ -480,14 +470,6 @@ class _Stereo:
 
     def _frame(self, i: int) -> Frame:
         return Frame.of(self._views[i], self._device)
-
-
-def _nearest(plane: Tensor, ground: float | None, high: float) -> Tensor:
-    """Return the largest inverse depth (h, w) to search: ``high``, and beyond it the ground's where
-    the camera is ``ground`` above it, by the level ``plane`` one unit below.
-    """
-    reach = 0.0 if ground is None else _GROUND_REACH / ground
-    return (reach * plane).clamp_min(high)
 
 
 @dataclass(frozen=True)
