@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+# So many failures for one reason are each told alone.
+_ALONE = 5
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -32,6 +34,20 @@ def first_line(error: object) -> str:
 def number_of(count: int, one: str, many: str) -> str:
     """Return a count with the words that go with it: "1 photo is", "3 photos are"."""
     return f"{count} {one if count == 1 else many}"
+
+
+def told_together(failures: Iterable[tuple[str, str]]) -> Iterator[tuple[list[str], str]]:
+    """Yield (names, reason) of (name, reason), each alone, but more than five of one reason
+    together: that is one thing to tell.
+    """
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in failures:
+        by_reason.setdefault(reason, []).append(name)
+    for reason, names in by_reason.items():
+        if len(names) > _ALONE:
+            yield names, reason
+        else:
+            yield from (([name], reason) for name in names)
 
 
 def some_of(names: Sequence[str]) -> str:

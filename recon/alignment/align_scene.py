@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.camera import Mask
-from pointmap.errors import some_of
+from pointmap.errors import some_of, told_together
 from recon.alignment.align import align
 from recon.alignment.bridges import without_lone_bridges
 from recon.alignment.compared_pictures import compare_pictures
@@ -46,8 +46,6 @@ logger = logging.getLogger(__name__)
 
 # Photos whose finer features are kept at a time, 4 MB each: pairs of one photo come together.
 _KEPT = 32
-# Photos without a place, for one reason, that are named each.
-_NAMED = 5
 # Each takes a whole alignment; a street of equal houses would go on for long.
 _DIVISIONS = 4
 
@@ -186,16 +184,18 @@ def _of_one_place(inputs: Inputs, found: _Aligned, aligned: _Align) -> _Aligned:
 
 def _tell_unplaced(photos: Sequence[Photo], alignment: Alignment) -> None:
     """Warn of photos without a place, of many for one reason in one line."""
-    names: dict[str, list[str]] = {}
-    for photo, reason in zip(photos, alignment.reasons, strict=True):
-        if reason is not None:
-            names.setdefault(reason, []).append(photo.name)
-    for reason, its in names.items():
-        if len(its) > _NAMED:
-            logger.warning("%d photos could not be placed (%s): %s", len(its), some_of(its), reason)
-            continue
-        for name in its:
-            logger.warning("%s could not be placed: %s", name, reason)
+    unplaced = (
+        (photo.name, reason)
+        for photo, reason in zip(photos, alignment.reasons, strict=True)
+        if reason is not None
+    )
+    for names, reason in told_together(unplaced):
+        if len(names) == 1:
+            logger.warning("%s could not be placed: %s", names[0], reason)
+        else:
+            logger.warning(
+                "%d photos could not be placed (%s): %s", len(names), some_of(names), reason
+            )
 
 
 def _focals_px(inputs: Inputs, alignment: Alignment) -> list[float]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pointmap.camera import Mask
 from pointmap.damaged_jpegs import damage_of_jpegs
-from pointmap.errors import InputError, number_of, some_of
+from pointmap.errors import InputError, number_of, some_of, told_together
 from pointmap.file_digest import file_sha256
 from pointmap.images import (
     Photo,
@@ -45,9 +45,6 @@ if TYPE_CHECKING:
     from recon.options import Options
 
 logger = logging.getLogger(__name__)
-
-# Files that can't be used, for one reason, that are named each.
-_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -360,15 +357,11 @@ def open_usable(
 
 def _tell_left_out(rejected: Sequence[Rejected]) -> None:
     """Warn of files that can't be used, of many for one reason in one line."""
-    names: dict[str, list[str]] = {}
-    for failure in rejected:
-        names.setdefault(failure.reason, []).append(failure.path.name)
-    for reason, its in names.items():
-        if len(its) > _NAMED:
-            logger.warning("%d files are left out (%s): %s", len(its), some_of(its), reason)
-            continue
-        for name in its:
-            logger.warning("%s is left out: %s", name, reason)
+    for names, reason in told_together((each.path.name, each.reason) for each in rejected):
+        if len(names) == 1:
+            logger.warning("%s is left out: %s", names[0], reason)
+        else:
+            logger.warning("%d files are left out (%s): %s", len(names), some_of(names), reason)
 
 
 def _without_damage(photos: Sequence[Photo]) -> list[Photo]:
