@@ -39,6 +39,10 @@ _BRIGHTER_THAN = 0.9
 # nothing is smooth there. Between the branches it shows where a pixel is as bright as it is, but
 # for so many levels.
 _BEHIND_VOTED, _ROUGH, _BETWEEN_LEVELS = 0.25, 0.9, 15
+# Where so many of the photos are sure of a sky, others show scraps of it: behind branches, beside a
+# gutter. They are told by being burnt out (blue, the first to go, is at this level), and by what is
+# above them, of which no more than this share is confirmed: of what is over a white wall, more is.
+_OUTDOORS, _BURNT, _UNDER = 0.2, 247, 0.4
 # Directions are told apart by cells of so many degrees.
 _CELL_DEG = 3
 # Around a sky, pixels mix its colour with the outline's.
@@ -53,6 +57,7 @@ def sky_mask(
     votes: NDArray[np.float32] | None = None,
     *,
     firmly: NDArray[np.bool_] | None = None,
+    outdoors: bool = False,
 ) -> NDArray[np.bool_]:
     """Return the pixels (h, w) that show sky.
 
@@ -60,7 +65,7 @@ def sky_mask(
     known: above the horizon, with the colours of a sky), and on most of which photos confirmed no
     depth is one. A plain white ceiling looks the same; it has little measured depth to lose. So is
     a blue one that branches part from the border, if other photos see sky there, and what shows
-    between the branches.
+    between the branches; and what is burnt out, where there is a sky elsewhere.
 
     Args:
         pixels: the photo (h, w, 3) RGB, upright.
@@ -70,6 +75,7 @@ def sky_mask(
         votes: (h, w) share of the photos that see sky in a pixel's direction (:class:`SkyVotes`).
         firmly: (h, w) where depth is confirmed beyond doubt; None: wherever it is. What has all
             the colours of a sky needs that.
+        outdoors: whether photos are sure of a sky somewhere (:attr:`SkyVotes.outdoors`).
     """
     import cv2
 
@@ -112,6 +118,8 @@ def sky_mask(
     rough = (area < _LEAST_PIECE * labels.size)[labels] | (labels == 0)
     if behind.any():
         sky |= _behind_branches(behind[labels], rough, pixels)
+    if outdoors and risen is not None:
+        sky |= _scraps(blurred, risen if usable is None else risen & usable, confirmed)
     kernel = np.ones((2 * _RIM_PX + 1, 2 * _RIM_PX + 1), np.uint8)
     return cv2.dilate(sky.astype(np.uint8), kernel).astype(bool)
 
@@ -129,6 +137,24 @@ def _behind_branches(
         return np.zeros_like(region)
     bright = (pixels >= np.median(pixels[region], axis=0) - _BETWEEN_LEVELS).all(axis=-1)
     return np.asarray(region | (above & bright))
+
+
+def _scraps(
+    pixels: NDArray[Any], risen: NDArray[np.bool_], confirmed: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Return the pixels (h, w) of what is burnt out, above the horizon, mostly unconfirmed, and
+    below mostly unconfirmed pixels.
+    """
+    import cv2
+
+    burnt = risen & (pixels[..., 2] >= _BURNT) & (pixels[..., 2] + _LEVELS >= pixels[..., 0])
+    count, labels = cv2.connectedComponents(burnt.astype(np.uint8), connectivity=4)
+    area = np.bincount(labels.ravel(), minlength=count)
+    unconfirmed = area - np.bincount(labels[confirmed], minlength=count)
+    over = np.cumsum(confirmed, axis=0) / np.arange(1, len(confirmed) + 1)[:, None]
+    under = np.bincount(labels.ravel(), over.ravel(), count)
+    scrap = (unconfirmed >= _MOSTLY * area) & (under <= _UNDER * area)
+    return np.asarray(burnt & scrap[labels])
 
 
 def _alike(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.bool_]:
@@ -157,15 +183,23 @@ class SkyVotes:
     def __init__(self) -> None:
         self._shape = 180 // _CELL_DEG, 360 // _CELL_DEG
         self._seen, self._sky = np.zeros((2, self._shape[0] * self._shape[1]), np.float32)
+        self._photos = self._with_sky = 0
 
     def add(self, directions: NDArray[np.float32], sky: NDArray[np.bool_]) -> None:
         """Take in what a photo sees in unit ``directions`` (3, ...) of the world, and where that is
         ``sky`` (...).
         """
+        self._photos += 1
+        self._with_sky += bool(sky.any())
         cells = self._cells(directions)
         every = np.bincount(cells.ravel(), minlength=len(self._seen))
         self._seen += every > 0
         self._sky += np.bincount(cells[sky], minlength=len(self._sky)) > 0.5 * np.maximum(every, 1)
+
+    @property
+    def outdoors(self) -> bool:
+        """Whether enough of the photos see sky for the others to show scraps of it."""
+        return self._with_sky >= _OUTDOORS * max(self._photos, 1)
 
     def share(self, directions: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the share of the photos that see sky in ``directions`` (3, ...), of those that see

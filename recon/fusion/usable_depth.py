@@ -26,7 +26,7 @@ from recon.work.folder import Work
 from recon.work.threads import in_threads
 
 # Of kept_usable_depths, for results that were kept.
-_VERSION = 4
+_VERSION = 5
 # The largest half-precision number, nearly: depth so many times the median is as good as infinite.
 _LARGEST_HALF = 6e4
 # Pixels of a photo, about, from which a quantile of confidence is taken.
@@ -174,11 +174,15 @@ class _SkyFinder:
         measured = _measured(depth, confidence)
         confirmed, firmly = (measured & (confidence >= c) for c in (self._sure, _FIRM))
         risen = votes = None
+        outdoors = False
         if self._up is not None:
             directions = self._directions(view)
             risen = above_horizon(self._up, directions)
-            votes = None if self._votes is None else self._votes.share(directions)
-        return sky_mask(view.pixels, confirmed, view.usable, risen, votes, firmly=firmly)
+            if self._votes is not None:
+                votes, outdoors = self._votes.share(directions), self._votes.outdoors
+        return sky_mask(
+            view.pixels, confirmed, view.usable, risen, votes, firmly=firmly, outdoors=outdoors
+        )
 
     def _directions(self, view: View) -> NDArray[np.float32]:
         assert view.camera.cam_to_world is not None

@@ -160,6 +160,54 @@ def test_a_sky_behind_branches_is_known_by_other_photos(
     assert not found(pixels=photo[..., ::-1].copy()).any()
 
 
+def test_scraps_of_a_burnt_out_sky_are_known_by_that_of_other_photos(photo: np.ndarray) -> None:
+    """Between branches, none of them a hundred pixels, and far from the upper border."""
+    photo[...] = np.random.default_rng(1).integers(0, 200, photo.shape)
+    scraps = np.zeros((HEIGHT, WIDTH), bool)
+    scraps[20:27, 60:72] = scraps[24:34, 80:84] = True
+    photo[scraps] = (224, 234, 254)
+    risen = np.broadcast_to(np.arange(HEIGHT)[:, None] < ROOF, (HEIGHT, WIDTH))
+    confirmed = np.broadcast_to(~risen, (HEIGHT, WIDTH)).copy()
+
+    def found(outdoors: bool = True, risen: np.ndarray = risen) -> np.ndarray:
+        return sky_mask(photo, confirmed, risen=risen, outdoors=outdoors)
+
+    sky = found()
+    assert sky[scraps].all() and sky.sum() < 3 * scraps.sum()
+    # Nobody sees a sky; below the horizon; a wall that is not burnt out; one in warm light.
+    assert not found(outdoors=False).any()
+    assert not found(risen=np.zeros_like(risen)).any()
+    for colour in ((190, 200, 225), (255, 250, 248)):
+        photo[scraps] = colour
+        assert not found().any()
+
+
+def test_a_burnt_out_wall_is_no_scrap_of_sky(photo: np.ndarray) -> None:
+    photo[...] = np.random.default_rng(1).integers(0, 200, photo.shape)
+    photo[30:38, 60:72] = 254
+    risen = np.broadcast_to(np.arange(HEIGHT)[:, None] < ROOF, (HEIGHT, WIDTH))
+    roof = np.broadcast_to(np.arange(HEIGHT)[:, None] < 28, (HEIGHT, WIDTH))
+    wall = photo.min(axis=-1) == 254
+    for confirmed in (roof, wall):
+        assert not sky_mask(photo, confirmed, risen=risen, outdoors=True).any()
+    assert sky_mask(photo, roof & ~roof, risen=risen, outdoors=True)[wall].all()
+
+
+def test_it_is_outdoors_where_a_fifth_of_the_photos_see_sky() -> None:
+    K = pinhole(100.0, WIDTH, HEIGHT)
+    rays = np.moveaxis(pixel_rays(pixel_centres(WIDTH, HEIGHT), K), -1, 0).astype(np.float32)
+    votes, some = SkyVotes(), np.zeros((HEIGHT, WIDTH), bool)
+    assert not votes.outdoors
+    for _ in range(4):
+        votes.add(rays, some)
+    assert not votes.outdoors
+    some[0, 0] = True
+    votes.add(rays, some)
+    assert votes.outdoors
+    votes.add(rays, ~some & some)
+    assert not votes.outdoors
+
+
 def test_what_is_masked_joins_nothing_to_the_sky(photo: np.ndarray, confirmed: np.ndarray) -> None:
     photo[ROOF:, :40] = 219  # a plain thing that a mask continues into the sky
     confirmed[ROOF:, :40] = False
