@@ -90,6 +90,7 @@ def fill_unconfirmed(
     pixels: Tensor | None = None,
     planes: Tensor | None = None,
     beside: Tensor | None = None,
+    ground: Tensor | None = None,
     *,
     quick: bool = False,
 ) -> Estimate:
@@ -103,8 +104,8 @@ def fill_unconfirmed(
     other photos seen from this one, less firm; ``pixels`` (h, w, 3) in [0, 1]. ``planes`` (h, w):
     inverse depth of plain regions that photos agree on, 0 = none; depth behind it that photos
     confirm is what they mirror. ``beside`` (h, w): the same of pixels that are a region's by their
-    colour, 0 = none; depth before it that photos confirm is that of an outline nearby. ``quick``:
-    see :class:`Observations`.
+    colour, 0 = none; depth before it that photos confirm is that of an outline nearby. ``ground``
+    (h, w): inverse depth that nothing is behind, 0 = none. ``quick``: see :class:`Observations`.
     """
     checked = close_gaps(checked)
     if planes is not None and beside is not None:
@@ -131,11 +132,15 @@ def fill_unconfirmed(
                 level = along_planes(observed.log_depth, observed.weight, colours, level)
             log_filled = log_filled + give_way * (level - log_filled)
         filled = torch.where(usable, log_filled.exp(), 0.0)
+    stays = known
     if planes is not None:
-        filled = torch.where(usable & (planes > 0), 1 / planes.clamp_min(1e-12), filled)
+        on = usable & (planes > 0)
+        filled, stays = torch.where(on, 1 / planes.clamp_min(1e-12), filled), stays | on
     filled = torch.where(known, checked.depth, filled)
+    if ground is not None:
+        under = ~known & (filled * ground > 1)
+        filled, stays = torch.where(under, 1 / ground.clamp_min(1e-12), filled), stays | under
     if pixels is not None:
-        stays = known if planes is None else known | (usable & (planes > 0))
         filled = on_surfaces(filled, stays, prior.depth, pixels)
     unconfirmed = _PRIOR_CONFIDENCE * prior.confidence.clamp(0, 1) * usable
     return Estimate(filled, torch.where(known, checked.confidence, unconfirmed))

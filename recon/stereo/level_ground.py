@@ -4,12 +4,13 @@ Ground seen at a grazing angle matches under surfaces of its own slope alone: no
 face the camera, and not under those shaped like a prior that has it rise like a wall. All level
 planes below a camera are multiples of one surface of inverse depth; the photos tell which of them
 it is long before any one pixel does (planes swept along a direction of the scene: Gallup et al.,
-CVPR 2007).
+CVPR 2007). And nothing that a photo shows lies under it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from pointmap.camera import Array
 from recon.stereo.cross_check import Estimate
+from recon.stereo.fill_unconfirmed import spread
 from recon.stereo.photo import Photo2D, box_mean
 from recon.stereo.plane_sweep import Scorer
 from recon.stereo.search import Found, search
@@ -31,6 +33,9 @@ _RATIO, _REACH = 1.1, 1.2
 _LEAST_SCORE, _LEAST_MATCH = 0.3, 0.1
 # How much nearer than everything else that is known the ground at the lower edge may be.
 _NEARER = 4.0
+# It is there if so much of the photo below the horizon is known to be on it, and of what is known
+# no more than this share of that lies under it.
+_LEAST_ON, _MOST_UNDER = 0.1, 0.1
 
 
 def level_plane(photo: Photo2D, up: Array) -> Tensor:
@@ -83,6 +88,29 @@ def search_ground(
     # Plain surfaces match at any depth, and say nothing for the ground.
     plain = box_mean(scorer(found.inverse[None])[0], 2) < _LEAST_MATCH
     return replace(found, energy=found.energy.masked_fill(plain, torch.inf))
+
+
+def ground_surface(
+    photo: Photo2D, up: Array, height: float, known: Sequence[Estimate]
+) -> Tensor | None:
+    """Return inverse depth (h, w) of the ground, 0 where there is none: ``height`` below the
+    camera, corrected by what is ``known`` of it, of the surest first. None if that has too little
+    on the ground, or too much under it (a table, whose floor is seen as well).
+    """
+    plane = level_plane(photo, up)
+    below, level = plane > _BELOW, plane / height
+    ratio, weight = torch.zeros_like(plane), torch.zeros_like(plane)
+    under = torch.zeros_like(below)
+    for depth in known:
+        told, its = below & (depth.confidence > 0), depth.depth * level
+        on = told & (its < _REACH) & (its > 1 / _REACH) & (weight == 0)
+        under |= told & (its >= _REACH)
+        ratio = torch.where(on, its, ratio)
+        weight = torch.where(on, depth.confidence, weight)
+    on_ground = int((weight > 0).sum())
+    if on_ground < _LEAST_ON * int(below.sum()) or int(under.sum()) > _MOST_UNDER * on_ground:
+        return None
+    return level / spread(ratio, weight)
 
 
 def nearest(plane: Tensor, height: float | None, high: float) -> Tensor:

@@ -30,7 +30,13 @@ from recon.stereo.cached_photos import CachedPhotos, kept_photos
 from recon.stereo.cross_check import DeviceDepth, Estimate, confirm, reproject_confirmed
 from recon.stereo.fill_unconfirmed import fill_unconfirmed, without_mirrored
 from recon.stereo.frame import Frame
-from recon.stereo.level_ground import ground_height, level_plane, nearest, search_ground
+from recon.stereo.level_ground import (
+    ground_height,
+    ground_surface,
+    level_plane,
+    nearest,
+    search_ground,
+)
 from recon.stereo.outlines import beside_regions
 from recon.stereo.photo import Photo2D
 from recon.stereo.plane_sweep import scorer_of
@@ -57,7 +63,7 @@ from recon.world.gravity import cameras_up
 T = TypeVar("T")
 
 # Of refine_depths, for results that were kept.
-_VERSION = 13
+_VERSION = 14
 _NEEDS = Needs("Depth: stereo", memory_mb=1600, per_task=4)
 # Factors of depth to either side within which surfaces shaped like the prior, and like what the
 # first search left, are tried: a prior may be nearly a half off, what is known by then a seventh.
@@ -299,7 +305,8 @@ class _Stereo:
         inverse = sharpen(fine, inverse, step / 2, from_beside=True)
         if self._options.planes:
             inverse = with_planes_behind(whole.photo, sources, inverse, known)
-        return Searched.of(None, *depth_of(fine, inverse, step, (low, near), whole))
+        its = depth_of(fine, inverse, step, (low, near), whole)
+        return Searched.of(None, *its, ground=start.ground)
 
     def _settled_keys(self, found: Sequence[str], regions: Sequence[str] = ()) -> _SettledKeys:
         around = self._places_around()
@@ -370,7 +377,8 @@ class _Stereo:
                 return frame.prior.depth_map()
             own = Estimate.of(checked[n], self._device)
             its = agreed[n] if agreed else None
-            return self._filled(own, frame, self._sure(i, checked, photo, agreed), its)
+            sure = self._sure(i, checked, photo, agreed)
+            return self._filled(own, frame, sure, its, found[n].ground)
 
         return self._each(keys.filled, fill, self._searched)
 
@@ -416,8 +424,12 @@ class _Stereo:
         frame: Frame,
         sure: Sequence[DeviceDepth],
         regions: RegionPlanes | None = None,
+        height: float | None = None,
     ) -> DepthMap:
         reprojected, planes, beside = reproject_confirmed(frame.photo, sure), None, None
+        ground = None
+        if height is not None:
+            ground = ground_surface(frame.photo, self._up, height, [own, reprojected])
         if regions is not None:
             inverse = regions.inverse(*frame.photo.grey.shape)
             planes = torch.from_numpy(inverse).to(self._device)
@@ -430,6 +442,7 @@ class _Stereo:
             frame.pixels,
             planes,
             beside,
+            ground,
             quick=not self._options.planes,
         )
         return frame.counted(filled).depth_map()

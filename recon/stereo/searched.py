@@ -40,7 +40,7 @@ class Searched:
         """Return depth and score (h, w), and what a next search starts from, if there is one."""
         found = depth.cpu().numpy(), score.cpu().numpy()
         if start is None:
-            return Searched(*found)
+            return Searched(*found, ground=ground)
         parts = start.inverse, start.energy, start.step
         inverse, energy, step = (part.cpu().numpy() for part in parts)
         return Searched(*found, inverse, energy, step, ground)

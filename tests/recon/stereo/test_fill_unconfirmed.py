@@ -101,6 +101,23 @@ def test_borrowed_depth_fills_unless_the_prior_says_it_is_hidden() -> None:
     assert error(behind.depth, hole) == pytest.approx(alone, rel=0.05)
 
 
+def test_nothing_unconfirmed_is_filled_in_under_the_ground() -> None:
+    checked, hole = with_hole(truth())
+    below = torch.zeros_like(hole)
+    below[45:] = True
+    prior = Estimate(truth() * torch.where(hole, 1.4, 1.0), torch.full((HEIGHT, WIDTH), 0.5))
+    left = fill_unconfirmed(checked, prior).depth
+    assert error(left, hole & below) > 0.1
+    ground = torch.where(below, 1 / truth(), 0.0)
+    filled = fill_unconfirmed(checked, prior, ground=ground).depth
+    torch.testing.assert_close(filled[below], truth()[below], rtol=1e-3, atol=0)
+    assert torch.equal(filled[~below], left[~below])
+    # What is confirmed stays, and what is above the ground.
+    nearer = fill_unconfirmed(checked, prior, ground=2 * ground).depth
+    assert torch.equal(nearer[~hole], left[~hole])
+    assert torch.equal(fill_unconfirmed(checked, prior, ground=ground / 2).depth, left)
+
+
 def test_nothing_confirmed_leaves_the_prior_bit_equal_and_unknown_stays_unknown() -> None:
     nothing = Estimate(torch.zeros(HEIGHT, WIDTH), torch.zeros(HEIGHT, WIDTH))
     depth = truth()
