@@ -34,8 +34,9 @@ _LEAST_SCORE, _LEAST_MATCH = 0.3, 0.1
 # How much nearer than everything else that is known the ground at the lower edge may be.
 _NEARER = 4.0
 # It is there if so much of the photo below the horizon is known to be on it, and of what is known
-# no more than this share of that lies under it.
-_LEAST_ON, _MOST_UNDER = 0.1, 0.1
+# no more than this share of that lies under it. Seen from above (35 degrees below the horizon), it
+# matches as other surfaces do, and between what stands on it, it lies deeper than what is known.
+_LEAST_ON, _MOST_UNDER, _FROM_ABOVE = 0.1, 0.1, 0.7
 
 
 def level_plane(photo: Photo2D, up: Array) -> Tensor:
@@ -93,8 +94,8 @@ def search_ground(
 def ground_surface(
     photo: Photo2D, up: Array, height: float, known: Sequence[Estimate]
 ) -> Tensor | None:
-    """Return inverse depth (h, w) of the ground, 0 where there is none: ``height`` below the
-    camera, corrected by what is ``known`` of it, of the surest first. None if that has too little
+    """Return inverse depth (h, w) of the ground at a grazing angle, 0 elsewhere: ``height`` below
+    the camera, corrected by what is ``known`` of it, the surest first. None if that has too little
     on the ground, or too much under it (a table, whose floor is seen as well).
     """
     plane = level_plane(photo, up)
@@ -110,7 +111,7 @@ def ground_surface(
     on_ground = int((weight > 0).sum())
     if on_ground < _LEAST_ON * int(below.sum()) or int(under.sum()) > _MOST_UNDER * on_ground:
         return None
-    return level / spread(ratio, weight)
+    return torch.where(plane < _FROM_ABOVE, level / spread(ratio, weight), 0.0)
 
 
 def nearest(plane: Tensor, height: float | None, high: float) -> Tensor:

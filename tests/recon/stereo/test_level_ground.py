@@ -84,6 +84,11 @@ def test_ground_is_told_by_what_is_known_of_it() -> None:
     found = ground_surface(photo(shot), UP, 1.12 * height, parts)
     assert found is not None
     np.testing.assert_allclose((found.numpy() * shot.depth)[ground], 1, rtol=0.01)
+    # Not at the feet of who looks down.
+    steep = look_at(np.array([0.0, 0.0, 0.0]), np.array([0.0, EYE, 0.5]))
+    down = render(shot.intrinsics, steep, WIDTH, HEIGHT, surfaces=SURFACES)
+    found = ground_surface(photo(down), UP, EYE, [known(down.depth, some)])
+    assert found is not None and found.max() == 0
     # Of a table, something is known under it; of what nothing is known on, nothing is.
     floor = np.where(ground & ~left & (shot.depth > np.median(shot.depth[ground])), 1.5, 1.0)
     seen = known(shot.depth * floor, some)
