@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -28,6 +29,8 @@ from pointmap.outside.values import (
     whole,
 )
 from recon.scene import Camera
+
+T = TypeVar("T")
 
 # The one of COLMAP's models, of number 17, that is no central projection on a plane.
 _PANORAMA = "EQUIRECTANGULAR"
@@ -63,8 +66,8 @@ def read_colmap_cameras(folder: Path) -> dict[str, Camera]:
     """
     try:
         if (folder / "cameras.bin").exists():
-            lenses = dict(_binary_lenses(read_regular(folder / "cameras.bin")))
-            images = list(_binary_images(read_regular(folder / "images.bin")))
+            lenses = dict(_whole(_binary_lenses, folder / "cameras.bin"))
+            images = _whole(_binary_images, folder / "images.bin")
         else:
             lenses = dict(_text_lenses(_lines(folder / "cameras.txt")))
             images = list(_text_images(_lines(folder / "images.txt")))
@@ -75,8 +78,10 @@ def read_colmap_cameras(folder: Path) -> dict[str, Camera]:
         if len(poses) < len(images):
             names = [image.name for image in images]
             raise ValueError(f"{next(n for n in names if names.count(n) > 1)} is in it twice")
-    except (OSError, ValueError, struct.error) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+    except (OSError, ValueError) as error:
+        reason = str(error)
+        if isinstance(error, OSError):
+            reason = f"{Path(error.filename or folder).name}: {error.strerror}"
         raise InputError(
             f"{folder} holds no COLMAP model that can be read ({reason}): give the folder with "
             "cameras and images, .bin or .txt"
@@ -135,6 +140,14 @@ def _lens(model: str, width: int, height: int, parameters: Sequence[float]) -> _
     return _Lens(width, height, K, checked_lens(model, rest[2:]))
 
 
+def _whole(parse: Callable[[bytes], Iterator[T]], path: Path) -> list[T]:
+    """Return all that ``parse`` finds in a binary file; ``ValueError`` where that is cut short."""
+    try:
+        return list(parse(read_regular(path)))
+    except struct.error:
+        raise ValueError(f"{path.name} breaks off") from None
+
+
 def _binary_lenses(data: bytes) -> Iterator[tuple[int, _Lens]]:
     (count,), at = struct.unpack_from("<Q", data), 8
     for _ in range(count):
@@ -156,11 +169,13 @@ def _binary_images(data: bytes) -> Iterator[_Image]:
     for _ in range(count):
         _, *pose, camera = _IMAGE.unpack_from(data, at)
         start = at + _IMAGE.size
-        end = data.index(b"\0", start)
+        end = data.find(b"\0", start)
+        if end < 0:
+            raise struct.error("a name without its end")
         (keypoints,) = struct.unpack_from("<Q", data, end + 1)
         at = end + 9 + _KEYPOINT_BYTES * keypoints
         if at > len(data):
-            raise ValueError("images.bin breaks off")
+            raise struct.error("key points are missing")
         # Names as the system has them, whatever bytes they are.
         yield _Image(os.fsdecode(data[start:end]), camera, pose[:4], pose[4:])
 
@@ -172,8 +187,16 @@ def _lines(path: Path) -> list[str]:
 def _text_lenses(lines: Sequence[str]) -> Iterator[tuple[int, _Lens]]:
     for line in lines:
         if line.strip() and not line.startswith("#"):
-            camera, model, width, height, *parameters = line.split()
+            camera, model, width, height, *parameters = _words(line, 4, "cameras.txt")
             yield int(camera), _lens(model, int(width), int(height), [float(p) for p in parameters])
+
+
+def _words(line: str, least: int, file: str, most: int = 0) -> list[str]:
+    """Return the ``least`` words of a line or more, ``most`` of them parted where that is given."""
+    words = line.split(maxsplit=most - 1)
+    if len(words) < least:
+        raise ValueError(f"{file} has a line of {len(words)} words, {line.strip()[:40]}")
+    return words
 
 
 def _text_images(lines: Sequence[str]) -> Iterator[_Image]:
@@ -185,7 +208,7 @@ def _text_images(lines: Sequence[str]) -> Iterator[_Image]:
     for line in remaining:
         if not line.strip() or line.startswith("#"):
             continue
-        _, *pose, camera, name = line.split(maxsplit=9)
+        _, *pose, camera, name = _words(line, 10, "images.txt", most=10)
         keypoints = next(remaining, "").split()
         if len(keypoints) % 3:
             raise ValueError(f"images.txt has no line of key points after {name}")

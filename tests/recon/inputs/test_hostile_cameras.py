@@ -133,6 +133,27 @@ def test_a_text_model_that_cannot_be_right_is_one_line(
     refused(write_text_model(tmp_path, camera, images), "no COLMAP model that can be read")
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("cameras.txt", b"1 PINHOLE", "cameras.txt has a line of 2 words"),
+        ("images.txt", b"1 1 0 0 0", "images.txt has a line of 5 words"),
+        ("images.txt", None, "images.txt: No such file"),
+        ("cameras.bin", b"", "cameras.bin breaks off"),
+        ("cameras.bin", bytes([1]) + bytes(9), "cameras.bin breaks off"),
+    ],
+)
+def test_which_file_of_a_model_is_wrong_is_said(
+    tmp_path: Path, file: str, content: bytes | None, said: str
+) -> None:
+    folder = write_text_model(tmp_path, CAMERA, IMAGE)
+    if content is None:
+        (folder / file).unlink()
+    else:
+        (folder / file).write_bytes(content)
+    refused(folder, said)
+
+
 def test_a_damaged_binary_model_is_one_line_or_right(tmp_path: Path) -> None:
     """Cut anywhere, and with counts, focal lengths and rotations that are none."""
     write_colmap(tmp_path, make_scene(tmp_path))
