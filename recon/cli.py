@@ -123,7 +123,7 @@ def _run(arguments: list[str] | None, prog: str, outputs: list[OutputFolder]) ->
         command = replace(command, out=output.as_given(command.out))
         scene = _write(command, output, ProgressBars(console))
     if scene is not None:
-        print_summary(scene, command.out)
+        print_summary(scene, command.out, prog=prog)
         _view(command, scene)
     return 0
 

@@ -98,13 +98,14 @@ class ProgressBars:
             self._console.print(f"{record.name:<{_NAME_WIDTH}} {record.seconds:5.1f} s")
 
 
-def print_summary(scene: Scene, folder: Path) -> None:
-    """Print what was reconstructed and written to the ``folder``."""
+def print_summary(scene: Scene, folder: Path, *, prog: str) -> None:
+    """Print what was reconstructed and written to the ``folder``, and how to look at it with a
+    command like ``prog``.
+    """
     registered = [view for view in scene.views if view.registered]
     focals = sorted({round(float(view.camera.intrinsics[0, 0]), 1) for view in registered})
     table = Table(show_header=False, title=f"Scene in {escape(str(folder))}", title_justify="left")
     table.add_column()
-    # Of a long path nothing is cut off.
     table.add_column(overflow="fold")
     table.add_row("photos placed", f"{len(registered)} of {len(scene.views)}")
     if scene.verdict is not None:
@@ -123,10 +124,18 @@ def print_summary(scene: Scene, folder: Path) -> None:
     table.add_row("warnings", str(len(scene.warnings)))
     for model in scene.models:
         table.add_row(f"{model.used} model", escape(f"{model.name} (licence: {model.licence})"))
-    quoted = shlex.quote(str(folder))
-    table.add_row("report", escape(str(folder / "report.html")))
-    table.add_row("turn it", escape(f"{Path(sys.executable).name} -m viz {quoted}"))
-    Console(highlight=False, soft_wrap=True).print(table)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    # Not in the table, which would break long paths, that are there to be copied.
+    console.print(f"report   {escape(str(folder / 'report.html'))}")
+    console.print(f"turn it  {_viewer(prog)} {escape(shlex.quote(str(folder)))}")
+
+
+def _viewer(prog: str) -> str:
+    """Return the command that shows a scene to who has called ``prog``."""
+    # The installed command may have a Python of its own, which the user's shell doesn't know.
+    installed = prog.startswith("pointmap ")
+    return "pointmap view" if installed else f"{Path(sys.executable).name} -m viz"
 
 
 def _scenes_text(scene: Scene) -> str:
