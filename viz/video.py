@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointmap.errors import InputError
-from recon.export.file_names import check_place
+from pointmap.output_place import check_place
 from recon.export.renames import rename_to_free
 from recon.progress import Advance, unheard
 from recon.scene import Scene

@@ -20,6 +20,7 @@ from pointmap.commands import run_command
 from pointmap.errors import InputError
 from pointmap.inference import choose_device, network_photos
 from pointmap.network import PointmapNetwork
+from pointmap.output_place import check_place
 from pointmap.training.loop.self_supervised import (
     SelfSupervision,
     learn_without_labels,
@@ -61,7 +62,9 @@ class FromPhotosCommand:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code."""
     answer_version(arguments)
-    command = read_arguments(FromPhotosCommand, arguments)
+    command = read_arguments(
+        FromPhotosCommand, arguments, "python -m pointmap.training.from_photos"
+    )
 
     def run() -> int:
         _learn(command)
@@ -74,6 +77,9 @@ def _learn(command: FromPhotosCommand) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if command.steps < 1 or command.reach < 1:
         raise InputError("--steps and --reach must be at least 1")
+    if command.out.suffix != ".safetensors":
+        raise InputError(f"--out {command.out} is no checkpoint: end its name in .safetensors")
+    check_place(command.out)
     device = choose_device(command.device)
     network = load_network(command.weights).to(device)
     images = read_images(command.photos, network, frames=command.frames).to(device)

@@ -9,20 +9,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from pointmap.errors import InputError
 from pointmap.outside.names import shortened
 
 # What some file system or archive refuses in a file name, and the folder separators.
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
-
-
-def check_place(path: Path) -> None:
-    """Raise ``InputError`` where no file can be written, before the work is done for nothing."""
-    folder = path.absolute().parent
-    if not os.path.isdir(folder):
-        raise InputError(f"{path.parent} is no folder: make it first, or choose another place")
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"cannot write {path}: no permission to write to its folder")
 
 
 def place_folder(number: int) -> str:

@@ -88,7 +88,7 @@ def _run(command: Command) -> int:
 
 def _check_writable(path: Path, scene: Path) -> None:
     """Raise ``InputError`` where no file can be written, before the work is done for nothing."""
-    from recon.export.file_names import check_place
+    from pointmap.output_place import check_place
 
     check_place(path)
     if path.resolve().is_relative_to(scene.resolve()):
