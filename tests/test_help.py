@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 import pointmap
+from pointmap.__main__ import VERBS
 
 COMMANDS = (
     "recon.cli",
@@ -53,6 +54,18 @@ def test_every_command_of_the_product_tells_its_version(
         importlib.import_module(command.split()[0]).main(["--version"])
     assert not ended.value.code
     assert capsys.readouterr().out == f"pointmap {pointmap.__version__}\n"
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if not c.startswith("benchmarks")])
+def test_every_command_of_the_product_is_called_as_it_can_be_typed(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module, *verb = command.split()
+    with pytest.raises(SystemExit):
+        importlib.import_module(module).main([*verb, "--help"])
+    said = capsys.readouterr().out.split()
+    typed = "run_recon.py", f"python -m {module.removesuffix('.command')}"
+    assert " ".join(said[1:4]).startswith((*typed, *(f"pointmap {verb}" for verb in VERBS)))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -103,7 +103,7 @@ def _save_video(scene: Scene, path: Path, film: Film) -> Path:
         )
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "pointmap-view") -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m viz") -> int:
     """Run the command with ``argv`` (default: the process's own); return the exit code.
 
     0; 2 after one line on stderr when the scene cannot be used; 128 + signal number: interrupted.

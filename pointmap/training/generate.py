@@ -126,7 +126,7 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(parts[1]), int(parts[0])
 
 
-def parser_of(prog: str | None = None) -> argparse.ArgumentParser:
+def parser_of(prog: str) -> argparse.ArgumentParser:
     """Return what reads the options of the command."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument("--version", action="version", version=VERSION_LINE)
@@ -185,7 +185,7 @@ def write_shards(plan: Plan) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code."""
-    options = parser_of().parse_args(arguments)
+    options = parser_of("python -m pointmap.training.generate").parse_args(arguments)
 
     def run() -> int:
         write_shards(plan_of(options))

@@ -108,7 +108,8 @@ def write_photos(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    prog = "python -m pointmap.training.sample_photos"
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument("--version", action="version", version=VERSION_LINE)
     add = parser.add_argument
     add("--out", type=Path, default=Path("examples/courtyard"), help="folder (examples/courtyard)")

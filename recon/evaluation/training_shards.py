@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     answer_version(arguments)
 
     def run() -> int:
-        read_arguments(write, arguments)
+        read_arguments(write, arguments, "python -m recon.evaluation.training_shards")
         return 0
 
     return run_command(run)
