@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from pathlib import Path
 
 from pointmap.errors import UnusablePicture
@@ -31,6 +32,15 @@ def _is_film(start: bytes) -> bool:
     return start.startswith(b"\x1a\x45\xdf\xa3") or (start[:4], start[8:12]) == (b"RIFF", b"AVI ")
 
 
+def _is_text(start: bytes) -> bool:
+    """Return whether a file begins as text in UTF-8, which may be cut in the middle of a letter."""
+    try:
+        text = getincrementaldecoder("utf-8-sig")().decode(start)
+    except UnicodeDecodeError:
+        return False
+    return bool(text) and all(c.isprintable() or c.isspace() for c in text)
+
+
 def refuse_other_contents(path: Path) -> None:
     """Raise ``UnusablePicture`` with the remedy where it can be told what a file holds that is no
     photo; ``OSError`` where it cannot be read.
@@ -46,7 +56,7 @@ def refuse_other_contents(path: Path) -> None:
         raise UnusablePicture("a film under a picture's name; call it .mp4 or .mov")
     if start.startswith(b"version https://git-lfs"):
         raise UnusablePicture("a pointer of Git LFS, not the photo; fetch that with git lfs pull")
-    if start.lstrip()[:1] in (b"<", b"{"):
+    if _is_text(start):
         raise UnusablePicture("a web page or other text, as of a failed download; fetch it again")
     if start and not any(start):
         raise UnusablePicture("nothing but zeros, as of a copy that broke off; copy it again")

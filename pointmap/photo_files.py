@@ -113,6 +113,9 @@ def _place(path: Path) -> str:
 
 def _expand(given: str, recursive: bool) -> tuple[list[Path], list[Path]]:
     """Return the files that one argument stands for, and of a folder those that are not taken."""
+    if not given:
+        # As of a variable of the shell that isn't set; a path would make this folder of it.
+        raise InputError("an empty name is no photo's: name photo files or folders")
     path = home_expanded(given)
     try:
         if path.is_dir():

@@ -249,7 +249,7 @@ def test_bad_files_are_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     assert pillow_limit == Image.MAX_IMAGE_PIXELS
     assert "60000x60000" in reasons["bomb.png"]
     assert "1x1" in reasons["dot.png"] and "500x31" in reasons["strip.png"]
-    assert "not a picture" in reasons["text.jpg"] and reasons["empty.png"] == "empty file"
+    assert "other text" in reasons["text.jpg"] and reasons["empty.png"] == "empty file"
     assert "floating-point" in reasons["float.tif"]
     assert reasons["missing.jpg"] == "no such file"
     assert "damaged or incomplete" in reasons["half.jpg"]
@@ -405,6 +405,36 @@ def test_archives_are_named_with_what_to_do(
     save(tmp_path / "a.jpg", np.zeros((50, 60, 3), np.uint8))
     find_photos([tmp_path])
     assert caplog.messages == ["1 archive is left out; unpack to use what it holds: trip.zip"]
+
+
+def test_pictures_whose_names_do_not_say_so_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    black = Image.new("RGB", (60, 50))
+    for name, kind in {"IMG_1": "JPEG", "a.jpg_original": "PNG", "b.download": "WebP"}.items():
+        black.save(tmp_path / name, kind)
+    (tmp_path / "clip.mp4").touch()
+    (tmp_path / "README").write_text("Photos of the mill.")
+    (tmp_path / "short").write_bytes(b"\xff")
+    with pytest.raises(InputError) as caught:
+        find_photos([tmp_path])
+    there = (
+        "videos are not taken of a folder: clip.mp4; pictures by what they hold: a.jpg_original, "
+        "b.download, IMG_1; add .jpg"
+    )
+    assert f"({there})" in str(caught.value)
+    caplog.clear()
+    photo = save(tmp_path / "c.jpg", np.zeros((50, 60, 3), np.uint8))
+    assert find_photos([tmp_path]) == [photo]
+    assert caplog.messages[1:] == [
+        "3 pictures are left out, as their names don't end as a photo's: a.jpg_original, "
+        "b.download, IMG_1; add .jpg or the like to use them"
+    ]
+
+
+def test_an_empty_name_is_not_this_folder() -> None:
+    with pytest.raises(InputError, match="an empty name"):
+        find_photos([""])
 
 
 def test_frames_stand_in_for_a_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -427,6 +427,7 @@ def test_colours_said_to_be_adobe_rgb_by_exif_alone_become_srgb(tmp_path: Path) 
         (b"RIFF\0\0\0\0AVI LIST" + bytes(range(99)), "a film"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n", "git lfs pull"),
         (b"\n<!DOCTYPE html><html>403</html>", "a web page"),
+        ("404: não há".encode() * 9000, "other text"),
         (bytes(5000), "nothing but zeros"),
         (cv2.imencode(".tif", ramp().astype(np.float32))[1].tobytes(), "pixels below 0 or"),
         (b"II*\0\x08\0\0\0\xff\xff", "not a picture"),
