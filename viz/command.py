@@ -56,6 +56,8 @@ def view(
     if film != "flight" and (save is None or save.suffix.lower() not in ENDINGS):
         raise InputError(f"--film {film} is the way of a film: name it with --save film.mp4")
     loaded = load_scene(scene)
+    if save is not None:
+        _check_target(save, scene, loaded)
     if effect.effect is not None:
         if save is None:
             raise InputError(f"--effect {effect.effect} writes a file: name it with --save")
@@ -68,6 +70,16 @@ def view(
         browse(loaded, port=port)
     else:
         show(loaded, picture=scene / VIEWER_PICTURE)
+
+
+def _check_target(path: Path, folder: Path, scene: Scene) -> None:
+    """Raise ``InputError`` where a file would take the place of a photo or a file of the scene."""
+    from pointmap.saved_scene import listed_files
+
+    real = path.resolve()
+    files = [folder / name for name in listed_files(folder)]
+    if any(real == file.resolve() for file in (*files, *(view.path for view in scene.views))):
+        raise InputError(f"--save {path} would replace a file of the scene: choose another name")
 
 
 def _save(scene: Scene, path: Path, film: Film) -> Path:

@@ -203,6 +203,18 @@ def test_the_command_writes_effects_and_tells_what_is_wrong(
         assert said in capsys.readouterr().err
 
 
+def test_nothing_of_the_scene_is_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = make_scene(tmp_path / "p", write_photos=True)
+    saved = scene.save(tmp_path / "scene")
+    for file in (scene.views[0].path, saved / "depth" / "a.png"):
+        before = file.read_bytes()
+        assert main([str(saved), "--effect", "bokeh", "--save", str(file)]) == 2
+        assert "would replace a file of the scene" in capsys.readouterr().err
+        assert file.read_bytes() == before
+
+
 def test_a_photo_without_depth_is_refused(tmp_path: Path) -> None:
     scene = make_scene(tmp_path)
     views = tuple(with_maps(view, depth=0 * view.depth) for view in scene.views)
