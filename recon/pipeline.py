@@ -96,7 +96,7 @@ def reconstruct(
             )
             names = [photo.name for photo in inputs.photos]
             check_scale_source(
-                options.scale_from, names, weights=options.weights, model=inputs.depth_model
+                options.scale_from, inputs.photos, weights=options.weights, model=inputs.depth_model
             )
             check_focal(options.focal.focal_px, inputs.photos)
             check_lenses_open(inputs.known, options.focal.focal_px, options.lens)

@@ -21,6 +21,7 @@ from recon.scene import Camera, Maps, Scene, View
 from recon.stage_results import PhotoPrior
 
 if TYPE_CHECKING:
+    from pointmap.images import Photo
     from recon.depth_models import DepthModel
     from recon.prediction.given_maps import PriorMap
 
@@ -74,28 +75,44 @@ def parse_scale(text: str) -> ScaleSource:
         raise InputError(f"--scale-from {text!r}: no number in it may be beyond {MAX_LENGTH:g}")
     if not 1 / MAX_LENGTH <= source.numbers[-1]:
         raise InputError(f"--scale-from {text!r}: the length in metres must be above 0")
+    if kind == "baseline":
+        first, second = source.photos
+        same = first == second
+    else:
+        same = source.numbers[:2] == source.numbers[2:4]
+    if same:
+        raise _no_length(source)
     return source
 
 
 def check_scale_source(
     scale_from: str | None,
-    names: Sequence[str],
+    photos: Sequence[Photo],
     *,
     weights: str | None,
     model: DepthModel | None = None,
 ) -> None:
-    """Raise ``InputError`` when ``scale_from`` cannot be had of photos called ``names``.
+    """Raise ``InputError`` when ``scale_from`` cannot be had of these ``photos``.
 
     ``weights``: the checkpoint given, None for the bundled one, which predicts no metres;
-    ``model``: the depth model, if any. To be
-    called before the long stages; what can only show later shows in :func:`in_metres`.
+    ``model``: the depth model, if any. To be called before the long stages; what can only show
+    later shows in :func:`in_metres`.
     """
     if scale_from is None:
         return
     source = parse_scale(scale_from)
+    sizes = {photo.name: (photo.width, photo.height) for photo in photos}
     for name in source.photos:
-        if name not in names:
+        if name not in sizes:
             raise InputError(f"--scale-from: no photo of the scene is called {name}")
+    if source.kind == "points":
+        (name,), (x1, y1, x2, y2, _) = source.photos, source.numbers
+        for x, y in ((x1, y1), (x2, y2)):
+            width, height = sizes[name]
+            if not (0 <= x < width and 0 <= y < height):
+                raise InputError(
+                    f"--scale-from: pixel {x:g},{y:g} is outside {name} ({width}x{height})"
+                )
     if source.file is not None and not os.path.isfile(source.file):
         raise InputError(f"--scale-from: {source.file} does not exist")
     if source.kind == "model" and (model is None or model.kind != "metres"):
@@ -232,11 +249,6 @@ def _centre(view: View) -> Array:
 def _point(view: View, x: float, y: float) -> Array:
     """Return the camera-frame point (3,) at pixel x, y of the original photo."""
     camera = view.camera
-    if not (0 <= x < camera.width and 0 <= y < camera.height):
-        raise InputError(
-            f"--scale-from: pixel {x:g},{y:g} is outside {view.name} "
-            f"({camera.width}x{camera.height})"
-        )
     height, width = view.depth.shape
     z = float(view.depth[int(y * height / camera.height), int(x * width / camera.width)])
     if not z > 0:
@@ -249,8 +261,12 @@ def _point(view: View, x: float, y: float) -> Array:
 
 def _ratio(metres: float, units: float, source: ScaleSource) -> float:
     if not units > 0:
-        raise InputError(f"--scale-from {source.kind}: both ends lie at one place of the scene")
+        raise _no_length(source)
     return metres / units
+
+
+def _no_length(source: ScaleSource) -> InputError:
+    return InputError(f"--scale-from {source.kind}: both ends lie at one place of the scene")
 
 
 def _spread_ratio(scene: Scene, source: ScaleSource) -> float:

@@ -15,6 +15,7 @@ from synthetic import ROOM, Plane, Shot, render, shoot
 import recon.single_photos.photo_scene
 from pointmap.camera import invert_rigid, pinhole, project, rigid, transform_points
 from pointmap.errors import InputError
+from pointmap.images import open_photos
 from pointmap.lens import Lens
 from recon.cli import main
 from recon.depth.depth_mesh import mesh_from_depth, under_photo
@@ -203,13 +204,23 @@ def test_a_scale_that_cannot_be_measured_is_refused(tmp_path: Path) -> None:
         ("baseline:0.jpg,1.jpg,2", "could not be placed"),
         ("baseline:0.jpg,0.jpg,2", "at one place"),
         ("points:0.jpg,30.5,20.5,9,9,2", "depth at pixel 30.5,20.5 of 0.jpg is not known"),
-        ("points:0.jpg,500,20,9,9,2", "outside"),
     ):
         with pytest.raises(InputError, match=says):
             metres(scene, text, [])
-    for text in ("baseline:0.jpg,x.jpg,2", f"cameras:{tmp_path / 'none.json'}", "network"):
-        with pytest.raises(InputError, match="scale-from"):
-            check_scale_source(text, ["0.jpg", "1.jpg"], weights=None)
+    Image.new("RGB", (80, 60)).save(tmp_path / "0.jpg")
+    photos, _ = open_photos([tmp_path / "0.jpg"])
+    check_scale_source("points:0.jpg,79.5,59.5,9,9,2", photos, weights=None)
+    # Before the long stages.
+    for text, says in (
+        ("baseline:0.jpg,x.jpg,2", "no photo of the scene is called x.jpg"),
+        ("points:0.jpg,79.5,60,9,9,2", "is outside"),
+        ("points:0.jpg,9,9,9,9,2", "at one place"),
+        ("baseline:0.jpg,0.jpg,2", "at one place"),
+        (f"cameras:{tmp_path / 'none.json'}", "does not exist"),
+        ("network", "scale-from network needs"),
+    ):
+        with pytest.raises(InputError, match=says):
+            check_scale_source(text, photos, weights=None)
 
 
 @pytest.fixture(scope="module")
