@@ -29,24 +29,26 @@ class SceneEntry:
 def read_scenes(given: Path) -> list[SceneEntry]:
     """Return the scenes that ``given`` stands for, each name once.
 
-    A folder: one for each folder in it, hidden ones left out, in natural order. A CSV file: one for
-    each row, with the columns ``photos`` (relative to the file's folder) and, if it is there,
-    ``name``, else the last part of the photos' path. Raises ``InputError`` for a list that cannot
-    be used; a scene without photos is none, until it is reconstructed.
+    A folder: one for each folder in it, hidden ones left out, in natural order. A CSV file, with
+    commas, semicolons or tabs: one for each row, with the columns ``photos`` (relative to the
+    file's folder) and, if it is there, ``name``, else the last part of the photos' path. Raises
+    ``InputError`` for a list that cannot be used; a scene without photos is none, until it is
+    reconstructed.
     """
     given = home_expanded(given)
     scenes = _of_folder(given) if given.is_dir() else _of_table(given)
     if not scenes:
         raise InputError(f"no scene in {given}: give a folder of folders, or a CSV file with rows")
-    seen: dict[str, str] = {}
+    seen = set[str]()
     for scene in scenes:
         # Case does not tell folders apart everywhere.
-        other = seen.setdefault(scene.name.casefold(), scene.photos)
-        if other is not scene.photos:
+        name = scene.name.casefold()
+        if name in seen:
             raise InputError(
                 f"two scenes of {given} are called {scene.name}: give each a name of its own "
                 "(a CSV file has a column for it)"
             )
+        seen.add(name)
     return scenes
 
 
@@ -69,8 +71,12 @@ def _of_table(path: Path) -> list[SceneEntry]:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
         raise InputError(f"{path} is no text: save it as CSV in UTF-8") from error
+    # Spreadsheets part columns by semicolons where a comma stands in numbers.
+    header = text.partition("\n")[0]
+    delimiter = max(",;\t", key=header.count)
     try:
-        table = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        lines = io.StringIO(text, newline="")
+        table = list(csv.DictReader(lines, strict=True, delimiter=delimiter))
     except csv.Error as error:
         raise InputError(f"{path} is no CSV file ({error}): save it anew") from error
     scenes = []

@@ -169,9 +169,13 @@ def test_results_do_not_lie_among_the_scenes(
     assert len(list((survey / "survey").iterdir())) == 4
 
 
-def test_a_table_names_scenes_and_finds_photos_from_where_it_lies(tmp_path: Path) -> None:
+@pytest.mark.parametrize("comma", [",", ";", "\t"])
+def test_a_table_names_scenes_and_finds_photos_from_where_it_lies(
+    tmp_path: Path, comma: str
+) -> None:
     table = tmp_path / "scenes.csv"
-    table.write_text("\ufeffname,photos\nhouse,a/b\n,trip/day 2\n", encoding="utf-8")
+    text = "\ufeffname,photos\nhouse,a/b\n,trip/day 2\n".replace(",", comma)
+    table.write_text(text, encoding="utf-8")
     found = [(scene.name, scene.photos) for scene in read_scenes(table)]
     assert found == [("house", str(tmp_path / "a/b")), ("day 2", str(tmp_path / "trip/day 2"))]
 
@@ -193,6 +197,15 @@ def test_a_table_that_cannot_be_used_says_why(tmp_path: Path, text: str, says: s
     table.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=says):
         read_scenes(table)
+
+
+def test_a_scene_twice_in_a_table_of_this_folder_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("scenes.csv").write_text("photos\nmill\nmill\n")
+    with pytest.raises(InputError, match="a name of its own"):
+        read_scenes(Path("scenes.csv"))
 
 
 def test_the_page_escapes_all_that_it_is_told() -> None:
