@@ -148,7 +148,9 @@ class Options:
             low, high = _RANGES.get(name, (-_LARGEST, _LARGEST))
             # Written so that NaN fails.
             if not low <= value <= high:
-                raise InputError(f"--{name} must be between {low:g} and {high:g}; got {value:g}")
+                raise InputError(
+                    f"--{name} must be between {low:.10g} and {high:.10g}; got {value:.10g}"
+                )
         if self.adapt is not None and not self.refine_depth:
             raise InputError("--adapt learns from refined depth: leave out --no-refine-depth")
 

@@ -23,6 +23,7 @@ from synthetic import Plane, save_photo, shoot
 from tiny_network import write_tiny_network
 
 import recon.single_photos.photo_scene
+from pointmap.errors import InputError
 from recon.cli import main, read_command
 from recon.options import Options
 from recon.stereo.view import StereoOptions
@@ -200,6 +201,11 @@ def test_a_bad_checkpoint_is_one_line_and_exit_code_2(
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(errors) == 1 and "bad.safetensors" in errors[0]
     assert not (tmp_path / "out").exists()
+
+
+def test_bounds_of_options_are_said_in_full() -> None:
+    with pytest.raises(InputError, match="--seed must be between 0 and 4294967295; got -1"):
+        Options(seed=-1).check()
 
 
 @pytest.mark.parametrize(
