@@ -36,6 +36,9 @@ _RATIO = 0.85
 _ALL_AT_ONCE = 100
 # Key points compared with all of another photo at once: the scores stay in the processor's cache.
 _ROWS = 256
+# Pixels around what is not masked that are searched, too: key points see what is around them. And
+# the part begins at a multiple of it, so that its pyramid has the pixels of the whole photo's.
+_AROUND = 64
 
 
 def extract_features(
@@ -62,7 +65,10 @@ def extract_features(
     if magnify != 1:
         size = round(magnify * width), round(magnify * height)
         grey = cv2.resize(grey, size, interpolation=cv2.INTER_CUBIC)
+    whole = np.array(grey.shape[::-1])
     where = _where(photo, grey.shape)
+    part = _part(where)
+    grey, where = grey[part], None if where is None else where[part]
     if grey.size < _ALL_AT_ONCE * limit:
         found, descriptors = sift.detectAndCompute(grey, where)
         chosen = _chosen(found, limit)
@@ -78,7 +84,8 @@ def extract_features(
         return PhotoFeatures(np.zeros((0, 2)), np.zeros((0, 128), np.float32), none, sigma_px)
     # OpenCV puts pixel centres at integers; resizing is a pure factor only with centres at +0.5.
     xy = np.array([keypoint.pt for keypoint in keypoints], np.float64) + 0.5
-    xy *= np.array([width, height]) / grey.shape[::-1]
+    xy += part[1].start, part[0].start
+    xy *= np.array([width, height]) / whole
     column, row = np.clip(xy.astype(int), 0, [width - 1, height - 1]).T
     root = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-9))
     return PhotoFeatures(xy * scale, root.astype(np.float32), photo.pixels[row, column], sigma_px)
@@ -131,6 +138,21 @@ def _where(photo: ResizedPhoto, size: tuple[int, ...]) -> NDArray[np.uint8] | No
     # Colours are continued over what is masked, but what they meet there is no corner of a thing.
     inner = eroded(photo.usable).astype(np.uint8)
     return cv2.resize(inner, size[::-1], interpolation=cv2.INTER_NEAREST).astype(np.uint8)
+
+
+def _part(where: NDArray[np.uint8] | None) -> tuple[slice, slice]:
+    """Return the rows and columns of the picture that key points need, as they may be ``where``
+    (h, w): a thing that was cut out is often a small part of it.
+    """
+    if where is None or not where.any():
+        return np.s_[0:, 0:]
+    sides = (np.flatnonzero(where.any(axis=axis)) for axis in (1, 0))
+    first_last = [(int(side[0]), int(side[-1])) for side in sides]
+    rows, columns = (
+        slice(max(first - _AROUND, 0) // _AROUND * _AROUND, last + _AROUND + 1)
+        for first, last in first_last
+    )
+    return rows, columns
 
 
 def _best_and_distinct(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from recon.inputs import Inputs
 
 # For results that were kept.
-_VERSION = 4
+_VERSION = 5
 _NEEDS = Needs("Finding features", memory_mb=1000)
 
 

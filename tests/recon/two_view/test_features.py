@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -209,3 +212,32 @@ def test_key_points_of_a_smaller_picture_are_at_the_same_places_and_less_sure(
     assert len(matches) > 30
     off = np.linalg.norm(matches.xy_i - matches.xy_j, axis=1)
     assert np.median(off) < 0.7
+
+
+def test_of_what_was_cut_out_the_rest_of_the_picture_is_not_searched(shots, monkeypatch):
+    pixels = np.zeros((480, 640, 3), np.uint8)
+    pixels[240:, 320:] = shots[0].pixels
+    usable = np.zeros((480, 640), bool)
+    usable[320:460, 400:620] = True
+    seen = ResizedPhoto(photo(640, 480), pixels, usable)
+    searched = []
+
+    def create(**options: Any) -> Any:
+        sift = cv2.SIFT.create(**options)
+
+        def detect(grey: np.ndarray, where: np.ndarray) -> Any:
+            searched.append(grey.shape)
+            return sift.detectAndCompute(grey, where)
+
+        return SimpleNamespace(detectAndCompute=detect)
+
+    monkeypatch.setattr(cv2, "SIFT_create", create)
+    found = extract_features(seen)
+    monkeypatch.setattr("recon.two_view.features._part", lambda where: np.s_[0:, 0:])
+    of_all = extract_features(seen)
+    assert searched == [(480 - 256, 640 - 320), (480, 640)]
+    assert len(found.xy) > 100
+    # Large key points at the rim see some of what was left.
+    same = (np.abs(found.xy[:, None] - of_all.xy).max(axis=2) < 1e-3).any(axis=1)
+    assert same.mean() > 0.98
+    assert abs(len(found.xy) - len(of_all.xy)) < 0.02 * len(of_all.xy)
