@@ -295,7 +295,12 @@ def _aligned_scene(
         # Depth does not depend on the frame of the world; from here on everything does.
         views, world, turn = settled(solved, options.world, inputs.known.world, work=inputs.work)
         fused = fuse_views(
-            views, options.fusion, device=inputs.device, work=inputs.work, world=world
+            views,
+            options.fusion,
+            device=inputs.device,
+            work=inputs.work,
+            world=world,
+            in_doubt=_single_ones_in_doubt(verdict),
         )
     scene = assemble_scene(inputs.photos, evidence, alignment, views, fused, turn)
     return replace(scene, units=inputs.known.units, world=world, verdict=verdict)
@@ -330,7 +335,14 @@ def _first_verdict(
     names = [photo.name for photo in photos]
     network = inputs.network_key, seen.pairs
     depends_on = inputs.photo_keys, names, alignment, network, learned, poses, lenses, by_maps
-    return inputs.work.once(content_key("verdict", 16, *depends_on), judged)
+    return inputs.work.once(content_key("verdict", 17, *depends_on), judged)
+
+
+def _single_ones_in_doubt(verdict: Verdict | None) -> list[str]:
+    """Return the names of photos in doubt of a scene that is sound."""
+    if verdict is None or verdict.word != "sound":
+        return []
+    return [photo.name for photo in verdict.in_doubt]
 
 
 def _tell(verdict: Verdict | None, place: str) -> None:

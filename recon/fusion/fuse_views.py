@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
@@ -42,10 +42,12 @@ def fuse_views(
     device: torch.device,
     work: Work,
     world: World | None = None,
+    in_doubt: Collection[str] = (),
 ) -> Fused:
     """Return the cloud and the surface of all placed views; empty where none has usable depth.
 
-    ``world``: what is known of their frame.
+    ``world``: what is known of their frame; ``in_doubt``: names of photos that show only what no
+    other does (:mod:`recon.fusion.doubtful_photos`).
     """
     sigma_deg = None if world is None else world.up_sigma_deg
     # A horizon that may be far off tells sky from nothing.
@@ -53,11 +55,12 @@ def fuse_views(
     # Apple's devices have no double precision.
     fast = str(device) if device.type == "cuda" else "cpu"
 
-    steps = Steps(work, content_key("fusion", _VERSION, cameras_and_maps(views), options, up))
+    depends_on = cameras_and_maps(views), options, up, sorted(in_doubt)
+    steps = Steps(work, content_key("fusion", _VERSION, *depends_on))
 
     @cache
     def depths() -> list[UsableDepth]:
-        found = kept_usable_depths(views, options, up=up, work=work)
+        found = kept_usable_depths(views, options, up=up, work=work, in_doubt=in_doubt)
         # What votes took is as much as what is kept.
         return_freed_memory()
         return found
@@ -69,4 +72,4 @@ def fuse_views(
     settled = replace(options, voxel_size=voxel)
     cloud = steps.once("cloud", lambda: points_of(depths(), settled))
     surface = surface_of(depths, settled, fast, steps)
-    return Fused(cloud, textured(surface, views, depths, settled, steps, work.pieces))
+    return Fused(cloud, textured(surface, depths, settled, steps, work.pieces))

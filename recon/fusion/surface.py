@@ -60,26 +60,24 @@ def fuse_surface(
     options = options or FusionOptions()
     usable, steps = usable_depths(views, options), Steps()
     surface = surface_of(lambda: usable, options, device, steps)
-    return textured(surface, views, lambda: usable, options, steps)
+    return textured(surface, lambda: usable, options, steps)
 
 
 def textured(
     surface: Surface,
-    views: Sequence[View],
     depths: Callable[[], Sequence[UsableDepth]],
     options: FusionOptions,
     steps: Steps,
     pieces: PieceMap | None = None,
 ) -> Surface:
-    """Return the surface with a texture where ``options`` ask for one: from the ``views``, without
-    what their usable ``depths`` say passes by.
+    """Return the surface with a texture where ``options`` ask for one: from the photos that have
+    usable ``depths``, without what these say is not to be shown.
     """
     if not options.texture:
         return surface
 
     def texture() -> TexturedMesh | None:
-        standing = {depth.view.name: depth.view for depth in depths()}
-        shown = [standing.get(view.name, view) for view in views]
+        shown = [depth.view for depth in depths()]
         return texture_mesh(surface.mesh, shown, size=options.texture_size, pieces=pieces)
 
     return replace(surface, textured=steps.once("texture", texture))

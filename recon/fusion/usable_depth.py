@@ -6,7 +6,7 @@ view again where it is needed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pointmap.masks import eroded
 from recon.depth.derived_maps import on_edge
 from recon.fusion.continued_planes import continued
+from recon.fusion.doubtful_photos import only_by_themselves
 from recon.fusion.frames import UsableDepth, rays_of, unpacked
 from recon.fusion.options import FusionOptions
 from recon.fusion.passing_things import StandingMaps, without_passing_things
@@ -71,18 +72,27 @@ def usable_depths(
 
 
 def kept_usable_depths(
-    views: Sequence[View], options: FusionOptions, *, up: Sequence[float] | None, work: Work
+    views: Sequence[View],
+    options: FusionOptions,
+    *,
+    up: Sequence[float] | None,
+    work: Work,
+    in_doubt: Collection[str] = (),
 ) -> list[UsableDepth]:
-    """Return what :func:`usable_depths` does, from ``work`` if it is there, and keep it there."""
+    """Return what :func:`usable_depths` does, from ``work`` if it is there, and keep it there.
+
+    What photos ``in_doubt`` (names) show is left to the others, where these show it.
+    """
     placed = [view for view in views if view.registered]
     how = options.surface, options.sky, options.min_confidence, options.max_depth_jump
-    name = content_key("usable depths", _VERSION, cameras_and_maps(placed), how, up)
+    depends_on = cameras_and_maps(placed), how, up, sorted(in_doubt)
+    name = content_key("usable depths", _VERSION, *depends_on)
     keys = [content_key("usable depth", _VERSION, name, n) for n in range(len(placed))]
     kept: Sequence[_Kept] | None = work.found(keys)
     if kept is not None:
         found = [k.of(view) for k, view in zip(kept, placed, strict=True)]
     else:
-        found = _usable(placed, options, up)
+        found = _usable(placed, options, up, in_doubt)
         for key, usable in zip(keys, found, strict=True):
             work.put(key, _Kept.made_of(usable))
     return [usable for usable in found if usable.rounded.any()]
@@ -126,20 +136,27 @@ def _of_view(
 
 
 def _usable(
-    placed: Sequence[View], options: FusionOptions, up: Sequence[float] | None
+    placed: Sequence[View],
+    options: FusionOptions,
+    up: Sequence[float] | None,
+    in_doubt: Collection[str] = (),
 ) -> list[UsableDepth]:
     """Return the usable depth of every view, if there is none, too."""
     masked = _masked(placed, options.min_confidence, options, up)
     if sum(m.sure for m in masked) <= 0.05 * sum(m.measured for m in masked):
         masked = _masked(placed, _surest_nine_tenths(placed, options.min_confidence), options, up)
-    others = witnesses([m.usable for m in masked])
+    others = [
+        [other for other in those if other.view.name not in in_doubt]
+        for those in witnesses([m.usable for m in masked])
+    ]
     number = {id(m.usable): k for k, m in enumerate(masked)}
     numbers = [[number[id(other)] for other in those] for those in others]
     supported = list(in_threads(lambda pair: _supported(*pair), zip(masked, others, strict=True)))
     unsure = [m.unsure for m in masked]
     # As much again as what is kept of them.
     del masked, others
-    return without_passing_things(supported, unsure, numbers)
+    standing = without_passing_things(supported, unsure, numbers)
+    return only_by_themselves(standing, numbers, in_doubt)
 
 
 def _masked(

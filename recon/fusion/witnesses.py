@@ -59,6 +59,13 @@ def count_votes(
     return total
 
 
+def is_shown(
+    other: UsableDepth, own: UsableDepth, points: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Return at which of the points (3, P) of ``own`` the other has depth, however far: (P,)."""
+    return np.asarray(_look_up(other, own, points) != 0)
+
+
 def measured_over_true(depth: UsableDepth, places: Array) -> NDArray[np.float32]:
     """Return the depth that a photo measured at ``places`` (P, 3) of the world over that of the
     places, 0 where unknown and outside its picture: (P,).
