@@ -38,8 +38,11 @@ def fundamental_from_pose(
 
 def sampson_px(fundamental: Array, xy_i: ArrayLike, xy_j: ArrayLike) -> Array:
     """Return the signed Sampson distance (M,) in pixels of matches (M, 2), (M, 2)."""
-    residual, _ = _sampson(fundamental, _homogeneous(xy_i), _homogeneous(xy_j))
-    return residual
+    points_i, points_j = _homogeneous(xy_i), _homogeneous(xy_j)
+    line_i, line_j = fundamental @ points_j, fundamental.T @ points_i
+    norm = np.sqrt(line_i[0] ** 2 + line_i[1] ** 2 + line_j[0] ** 2 + line_j[1] ** 2)
+    x, y, _ = points_i
+    return np.asarray((x * line_i[0] + y * line_i[1] + line_i[2]) / np.maximum(norm, 1e-300))
 
 
 def agreeing_px(photos: Sequence[Photo], matches: PairMatches, *, sigmas: float = 2.0) -> Array:
@@ -62,10 +65,6 @@ def agreeing_px(photos: Sequence[Photo], matches: PairMatches, *, sigmas: float 
     kept = agrees.ravel() > 0
     ours: Array = np.asarray(fundamental.T, np.float64)
     return sampson_px(ours, matches.xy_i[kept], matches.xy_j[kept])
-
-
-# Derivatives of a rotation, one per axis that it turns about.
-_TURNS = np.stack([cross_matrix(axis) for axis in np.eye(3)])
 
 
 def find_pose(
@@ -258,88 +257,19 @@ def refine_pose(
     Levenberg-Marquardt over the 5 degrees of freedom (rotation, direction of translation) with the
     Cauchy kernel of width ``scale_px``. The cost never rises above that of the start.
     """
-    left, right = _inverse(intrinsics_i).T, _inverse(intrinsics_j)
-    points = _homogeneous(xy_i), _homogeneous(xy_j)
+    from recon.two_view.compiled_pose import refine_in_place
 
-    def errors(R: Array, t: Array) -> tuple[Array, float]:
-        residual, _ = _sampson(left @ _cross(t) @ R @ right, *points)
-        squared = (residual / scale_px) ** 2
-        return squared, float(np.log1p(squared).sum())
-
-    R: Array = cam2_to_cam1[:3, :3]
-    t: Array = cam2_to_cam1[:3, 3] / np.linalg.norm(cam2_to_cam1[:3, 3])
-    (squared, cost), damping = errors(R, t), 1e-4
-    for _ in range(rounds):
-        tangent = _tangent(t)
-        slopes = np.concatenate([_cross(t) @ R @ _TURNS, [_cross(axis) @ R for axis in tangent]])
-        residual, jacobian = _sampson(left @ _cross(t) @ R @ right, *points, left @ slopes @ right)
-        weighted = jacobian / (1 + squared)
-        hessian, gradient = weighted @ jacobian.T, weighted @ residual
-        start = cost
-        while damping < 1e6:
-            step = np.linalg.solve(
-                hessian + np.diag(damping * hessian.diagonal() + 1e-12), gradient
-            )
-            R_new, t_new = R @ _rotation(-step[:3]), t - step[3:] @ tangent
-            t_new = t_new / np.linalg.norm(t_new)
-            squared_new, cost_new = errors(R_new, t_new)
-            if cost_new < cost:
-                R, t, squared, cost = R_new, t_new, squared_new, cost_new
-                damping = max(damping / 10, 1e-7)
-                break
-            damping *= 10
-        if start - cost <= 1e-6 * start:
-            break
-    return rigid(R, t), cost
-
-
-def _sampson(
-    fundamental: Array, points_i: Array, points_j: Array, slopes: Array | None = None
-) -> tuple[Array, Array]:
-    """Return signed Sampson distances (M,) of homogeneous points (3, M), and their derivatives
-    (S, M) along the directions ``slopes`` (S, 3, 3) in which F changes.
-    """
-    line_i, line_j = fundamental @ points_j, fundamental.T @ points_i
-    norm = np.sqrt(line_i[0] ** 2 + line_i[1] ** 2 + line_j[0] ** 2 + line_j[1] ** 2)
-    norm = np.maximum(norm, 1e-300)
-    x, y, _ = points_i
-    residual = (x * line_i[0] + y * line_i[1] + line_i[2]) / norm
-    if slopes is None:
-        return residual, np.zeros((0, len(residual)))
-    # One product of all slopes: as a stack of small ones it takes several times as long.
-    shape = len(slopes), 3, len(residual)
-    turned_i = (slopes.reshape(-1, 3) @ points_j).reshape(shape)
-    turned_j = (slopes.transpose(0, 2, 1).reshape(-1, 3) @ points_i).reshape(shape)
-    along = line_i[0] * turned_i[:, 0] + line_i[1] * turned_i[:, 1]
-    along += line_j[0] * turned_j[:, 0] + line_j[1] * turned_j[:, 1]
-    across = x * turned_i[:, 0] + y * turned_i[:, 1] + turned_i[:, 2]
-    return residual, (across - (residual / norm) * along) / norm
-
-
-def _cross(vector: Array) -> Array:
-    """Return the matrix (3, 3) of one cross product; for one, many times faster than for stacks."""
-    x, y, z = vector
-    return np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-
-
-def _tangent(direction: Array) -> Array:
-    """Return two unit vectors (2, 3) at right angles to a unit vector and to each other."""
-    first = np.zeros(3)
-    first[np.abs(direction).argmin()] = 1.0
-    first -= (first @ direction) * direction
-    first /= np.linalg.norm(first)
-    return np.stack([first, _cross(direction) @ first])
+    R = np.array(cam2_to_cam1[:3, :3], np.float64)
+    t = np.array(cam2_to_cam1[:3, 3], np.float64)
+    t /= np.linalg.norm(t)
+    left = np.ascontiguousarray(_inverse(intrinsics_i).T)
+    points = (np.ascontiguousarray(xy, np.float64) for xy in (xy_i, xy_j))
+    cost = refine_in_place(R, t, *points, left, _inverse(intrinsics_j), float(scale_px), rounds)
+    return rigid(R, t), float(cost)
 
 
 def _inverse(matrix: ArrayLike) -> Array:
     return np.asarray(np.linalg.inv(np.asarray(matrix, np.float64)), np.float64)
-
-
-def _rotation(rotation_vector: ArrayLike) -> Array:
-    """Return the rotation matrix of an axis times angle (radians)."""
-    import cv2
-
-    return np.asarray(cv2.Rodrigues(np.asarray(rotation_vector, np.float64))[0], np.float64)
 
 
 def _homogeneous(xy: ArrayLike) -> Array:

@@ -27,7 +27,7 @@ from recon.work.on_demand import Chosen, Mapped
 from recon.work.pieces import Needs
 
 # Of gather_evidence, solve_focals and pointmap_poses, for results that were kept.
-_VERSION, _FOCAL_VERSION, _POINTMAP_VERSION = 3, 2, 1
+_VERSION, _FOCAL_VERSION, _POINTMAP_VERSION = 4, 3, 1
 _NEEDS = Needs("Relative poses", memory_mb=1100, per_task=16)
 
 if TYPE_CHECKING:

@@ -11,10 +11,24 @@ import pytest
 from scipy.spatial.transform import Rotation, Slerp
 from two_views import camera_at, cloud, make_matches, photo
 
-from pointmap.camera import invert_rigid, pinhole, pixel_centres, transform_points
+from pointmap.camera import (
+    invert_rigid,
+    pinhole,
+    pixel_centres,
+    rigid,
+    rotation_exp,
+    transform_points,
+)
 from pointmap.images import ResizedPhoto
 from recon.stage_results import PairMatches
-from recon.two_view.epipolar import angles_between_deg, epipolar_inliers, opposite
+from recon.two_view.epipolar import (
+    angles_between_deg,
+    epipolar_inliers,
+    fundamental_from_pose,
+    opposite,
+    refine_pose,
+    sampson_px,
+)
 from recon.two_view.features import extract_features, match_features
 from recon.two_view.pose_from_pointmaps import pnp, procrustes
 from recon.two_view.relative_pose import essential, features_contradict, verify_pair
@@ -51,6 +65,41 @@ def test_matches_agree_with_the_pose_that_has_them_before_both_cameras():
     assert right.all() and not turned_round.any() and (error_px < 1e-6).all()
     behind, before, _ = epipolar_inliers(opposite(TRUTH), matches, K, K, 1.0)
     assert before.all() and not behind.any()
+
+
+def test_a_refined_pose_is_where_the_robust_cost_is_least():
+    """Levenberg-Marquardt ends where no small turn or move of a unit translation costs less."""
+    matches = make_matches(cloud(), CAM_I, CAM_J, K, K, noise_px=0.5, outliers=0.2)
+    start = rigid(
+        rotation_exp(np.array([0.02, -0.01, 0.03])) @ TRUTH[:3, :3],
+        TRUTH[:3, 3] / np.linalg.norm(TRUTH[:3, 3]) + [0.05, -0.03, 0.02],
+    )
+    before = start.copy()
+
+    def cost(pose):
+        error = sampson_px(fundamental_from_pose(pose, K, K), matches.xy_i, matches.xy_j)
+        return np.log1p((error / 0.5) ** 2).sum()
+
+    pose, least = refine_pose(start, matches.xy_i, matches.xy_j, K, K, scale_px=0.5, rounds=30)
+    assert np.array_equal(start, before)
+    assert np.linalg.norm(pose[:3, 3]) == pytest.approx(1)
+    assert least == pytest.approx(cost(pose), rel=1e-9) and least < 0.5 * cost(start)
+    turned, direction = angles_between_deg(pose, TRUTH)
+    assert turned < 0.1 and direction < 0.3
+    for axis in np.concatenate([np.eye(3), -np.eye(3)]) * 2e-4:
+        for other in (
+            rigid(rotation_exp(axis) @ pose[:3, :3], pose[:3, 3]),
+            rigid(pose[:3, :3], rotation_exp(axis) @ pose[:3, 3]),
+        ):
+            assert cost(other) > least - 1e-6 * least
+
+
+def test_a_pose_without_matches_or_without_any_that_tell_stays():
+    pose, cost = refine_pose(TRUTH, np.zeros((0, 2)), np.zeros((0, 2)), K, K, scale_px=1.0)
+    assert cost == 0 and np.abs(pose[:3, :3] - TRUTH[:3, :3]).max() < 1e-12
+    same = np.full((20, 2), 100.0)
+    pose, cost = refine_pose(TRUTH, same, same + 3, K, K, scale_px=1.0)
+    assert np.isfinite(pose).all() and np.isfinite(cost)
 
 
 def test_photos_of_different_size_and_focal_length():
