@@ -39,7 +39,7 @@ from recon.alignment.compared_pictures import compare_pictures
 from recon.evaluation.poses import relative_pose_errors
 from recon.evaluation.tables import markdown
 from recon.stage_results import Alignment
-from recon.verdict.evidence import scene_evidence
+from recon.verdict.evidence import scene_evidence, with_pictures
 from recon.verdict.judge import (
     asked_again,
     expected_errors_deg,
@@ -98,7 +98,8 @@ def _one(scene: Matched, kind: str, alignment: Alignment) -> Iterator[Judged]:
     # What was changed was matches; of some kinds the pictures fit them still.
     own = kind in _OWN_PICTURES
     compared = compare_pictures(scene.photos, alignment) if own else None
-    evidence = scene_evidence(scene.photos, alignment, compared)
+    evidence = scene_evidence(scene.photos, alignment)
+    evidence = with_pictures(evidence, scene.photos, alignment, compared)
     evidence = asked_again(evidence, scene.photos, alignment)
     by_rule = alignment.cut_out or loosely_held(evidence) is not None
     by_rule |= joined_by_one(alignment) is not None

@@ -40,7 +40,7 @@ from recon.progress import Run
 from recon.two_view.find_features import find_features
 from recon.two_view.gather_evidence import Matched
 from recon.two_view.match_photos import match_photos
-from recon.verdict.evidence import scene_evidence
+from recon.verdict.evidence import scene_evidence, with_pictures
 from recon.verdict.judge import loosely_held, show_two_places
 from recon.verdict.probability import probability_wrong
 
@@ -115,7 +115,8 @@ def _judged(source: str, kind: str, files: Sequence[Path], poses: Sequence[Array
     photos, alignment = inputs.photos, solved_with_lenses(matched, found, options, run)[1]
     if not alignment.placed.all():
         return None
-    evidence = scene_evidence(photos, alignment, compare_pictures(photos, alignment), seen)
+    evidence, compared = scene_evidence(photos, alignment), compare_pictures(photos, alignment)
+    evidence = with_pictures(evidence, photos, alignment, compared, seen)
     errors = relative_pose_errors(list(alignment.cam_to_world), list(poses))
     by_rule = alignment.cut_out or loosely_held(evidence) is not None
     by_rule |= show_two_places(photos, alignment)

@@ -29,6 +29,7 @@ from recon.stage_results import (
 )
 from recon.two_view.gather_evidence import Matched, gather_evidence
 from recon.verdict.better_start import from_better_start
+from recon.verdict.evidence import SceneEvidence, scene_evidence
 from recon.verdict.solved_again import SolvedAgain, solved_again
 from recon.work.content_key import content_key, item_key
 from recon.work.folder import Work
@@ -253,7 +254,13 @@ def _as_fisheyes(matched: Matched, found: Solved, options: Options) -> Solved | 
         content_key("fisheyes", 8, *found, matched.matches, options.align, always, options.seed),
         found[0],
         lambda: as_fisheyes(
-            matched, found, options.focal, options.align, seed=options.seed, always=always
+            matched,
+            found,
+            options.focal,
+            options.align,
+            seed=options.seed,
+            always=always,
+            tell=partial(evidence_once, matched.inputs.work),
         ),
     )
 
@@ -300,6 +307,7 @@ def _from_better_start(matched: Matched, found: Solved, options: Options) -> Sol
             options.align,
             features=matched.features,
             seed=options.seed,
+            tell=partial(evidence_once, inputs.work),
             again=partial(solved_again_once, inputs.work),
         ),
     )
@@ -321,6 +329,15 @@ def _once(
         return None
     priors, network_priors = evidence.priors, evidence.network_priors
     return replace(kept[0], priors=priors, network_priors=network_priors), kept[1]
+
+
+def evidence_once(work: Work, photos: Sequence[Photo], alignment: Alignment) -> SceneEvidence:
+    """Return what :func:`recon.verdict.evidence.scene_evidence` does, kept: lenses and remedies ask
+    for it, and so does the verdict on cameras that these left as they were.
+    """
+    told = [(photo.width, photo.height, photo.exif_focal_px) for photo in photos]
+    key = content_key("evidence of matches", 1, told, alignment)
+    return work.once(key, lambda: scene_evidence(photos, alignment))
 
 
 def solved_again_once(

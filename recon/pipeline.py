@@ -19,6 +19,7 @@ from recon.alignment.further_groups import further_groups
 from recon.assemble import assemble_scene, assemble_views, in_order
 from recon.camera_stages import (
     aligned_cameras,
+    evidence_once,
     related,
     solved_again_once,
     solved_with_lenses,
@@ -328,6 +329,7 @@ def _first_verdict(
             given_poses=poses,
             given_lenses=lenses,
             by_maps=by_maps,
+            tell=partial(evidence_once, inputs.work),
             again=partial(solved_again_once, inputs.work),
         )
         return judge_alike(verdict, photos, alignment)

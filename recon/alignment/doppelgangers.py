@@ -68,43 +68,47 @@ def contradicting_group(
 
 
 def suspicion(
-    photos: Sequence[Photo], alignment: Alignment, compared: ComparedPictures
-) -> tuple[float, Mask]:
-    """Return the :func:`contradiction`; of few photos with a place points of two count, and pairs
-    tie little.
+    photos: Sequence[Photo], alignment: Alignment, *compared: ComparedPictures
+) -> list[float]:
+    """Return how strong the :func:`contradiction` is, with each of what was ``compared`` of the
+    pictures; of few photos with a place points of two count, and pairs tie little.
     """
-    if alignment.placed.sum() > _FEW_PHOTOS:
-        return contradiction(photos, alignment, compared)
-    return contradiction(photos, alignment, compared, least_views=_SUSPECTED_VIEWS, tie=_LOOSE_TIE)
+    few = alignment.placed.sum() <= _FEW_PHOTOS
+    least_views, tie = (_SUSPECTED_VIEWS, _LOOSE_TIE) if few else (_LEAST_VIEWS, _TIE)
+    told = pair_likelihoods(photos, alignment, least_views=least_views)
+    return [_contradiction(*told, one, tie, len(photos))[0] for one in compared]
 
 
 def contradiction(
-    photos: Sequence[Photo],
-    alignment: Alignment,
-    compared: ComparedPictures,
-    *,
-    least_views: int = _LEAST_VIEWS,
-    tie: float = _TIE,
+    photos: Sequence[Photo], alignment: Alignment, compared: ComparedPictures, *, tie: float = _TIE
 ) -> tuple[float, Mask]:
     """Return how strongly (natural logarithm, 0 and more) two groups of photos contradict that they
     show one place, and (N,) which photos the smaller group are.
 
-    Points count that ``least_views`` photos agree on: in places of few photos hardly three do.
     ``tie``: what a verified pair counts for being one place. ``compared``: of the pictures.
     """
-    pairs, likelihood = pair_likelihoods(photos, alignment, least_views=least_views)
+    told = pair_likelihoods(photos, alignment, least_views=_LEAST_VIEWS)
+    return _contradiction(*told, compared, tie, len(photos))
+
+
+def _contradiction(
+    pairs: Index, likelihood: Array, compared: ComparedPictures, tie: float, count: int
+) -> tuple[float, Mask]:
+    """Return the :func:`contradiction` of ``count`` photos, of whose points pairs tell."""
     told = _log_ratio(compared.missing, compared.there, _ONE_PICTURE)
     weights = np.append(likelihood + tie, told)
-    pairs, likelihood = np.concatenate([pairs, compared.pairs]), np.append(likelihood, told)
-    cost, group = best_division(pairs, weights, len(photos))
+    pairs = np.concatenate([pairs, compared.pairs])
+    cost, group = best_division(pairs, weights, count)
     return abs(cost), group
 
 
 def pair_likelihoods(
-    photos: Sequence[Photo], alignment: Alignment, *, least_views: int = _LEAST_VIEWS
+    photos: Sequence[Photo], alignment: Alignment, *, least_views: int
 ) -> tuple[Index, Array]:
     """Return the pairs (E, 2) that agree with the scene, and by how much more likely (natural
     logarithm) what each finds of the other's points is for one place than for two.
+
+    Points count that ``least_views`` photos agree on: in places of few photos hardly three do.
     """
     kept = zip(alignment.edges, alignment.used_edges, strict=True)
     pairs = [(edge.matches.i, edge.matches.j) for edge, used in kept if used]

@@ -32,7 +32,7 @@ from recon.stage_results import (
 from recon.two_view.epipolar import find_pose, refine_pose
 from recon.two_view.focal_lengths import FocalOptions, telling_pairs
 from recon.two_view.gather_evidence import Matched, gather_evidence
-from recon.verdict.evidence import scene_evidence
+from recon.verdict.evidence import SceneEvidence, TellEvidence, scene_evidence
 from recon.verdict.probability import probability_wrong
 from recon.work.on_demand import Mapped
 from recon.work.threads import in_threads
@@ -68,10 +68,11 @@ def as_fisheyes(
     *,
     seed: int = 0,
     always: bool = False,
+    tell: TellEvidence = scene_evidence,
 ) -> tuple[PairEvidence, Alignment] | None:
     """Return evidence and cameras of photos that fisheyes took; None where they explain the matches
     no better than the pinholes ``before``, or nothing speaks against these, unless they are to be
-    taken so ``always``.
+    taken so ``always``. ``tell`` gives the evidence of matches.
 
     Focal lengths that are given say what the lenses are. Those of EXIF don't: action cameras state
     that of a lens that would not bend.
@@ -79,7 +80,7 @@ def as_fisheyes(
     photos, (pinholes, alignment) = matched.inputs.photos, before
     if "given" in pinholes.focals.sources and not always:
         return None
-    if not always and not _doubtful(photos, alignment):
+    if not always and not _doubtful(tell(photos, alignment)):
         return None
     lenses = _fisheyes(photos, matched.matches, alignment, always=always)
     if lenses is None:
@@ -150,9 +151,8 @@ def _share_left(after: Array, before: Array) -> float:
     return float(after[right].mean() / max(before[right].mean(), 1e-12)) if right.any() else 1.0
 
 
-def _doubtful(photos: Sequence[Photo], alignment: Alignment) -> bool:
+def _doubtful(evidence: SceneEvidence) -> bool:
     """Return whether the cameras are not sound, or richer ones would fit far better."""
-    evidence = scene_evidence(photos, alignment)
     if not np.isfinite(evidence.shift_deg):
         return False
     return evidence.left < _LEFT or probability_wrong(evidence) >= _DOUBTFUL

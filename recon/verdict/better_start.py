@@ -20,7 +20,7 @@ from recon.alignment.refinement import AlignOptions
 from recon.alignment.solved_lenses import solved_lenses
 from recon.alignment.zooms import verified_anew
 from recon.stage_results import Alignment, PairEdge, PairEvidence, PhotoFeatures
-from recon.verdict.evidence import scene_evidence
+from recon.verdict.evidence import SceneEvidence, TellEvidence, scene_evidence
 from recon.verdict.probability import probability_wrong
 from recon.verdict.solved_again import SolveAgain, solved_again, tells_by_starts
 
@@ -43,6 +43,7 @@ def from_better_start(
     *,
     features: Sequence[PhotoFeatures] | None = None,
     seed: int = 0,
+    tell: TellEvidence = scene_evidence,
     again: SolveAgain = solved_again,
 ) -> tuple[PairEvidence, Alignment] | None:
     """Return evidence and finished cameras, lenses and all, of another start, where they fit all
@@ -51,11 +52,12 @@ def from_better_start(
     (:func:`recon.verdict.solved_again.tells_by_starts`).
 
     Photos that were cut out, each elsewhere, are left alone. ``features``, ``seed``: as in
-    :func:`recon.alignment.align.align`. ``again`` solves for the cameras from other starts.
+    :func:`recon.alignment.align.align`. ``tell`` gives the evidence of matches, ``again`` solves
+    for the cameras from other starts.
     """
     if alignment.cut_out or "given" in evidence.focals.sources:
         return None
-    if not tells_by_starts(photos, alignment) or not _in_doubt(photos, alignment):
+    if not tells_by_starts(photos, alignment) or not _in_doubt(tell(photos, alignment)):
         return None
     trials = [
         _shared(photos, evidence, one.alignment, options, features, seed)
@@ -103,6 +105,5 @@ def _shared(
     return told, align(photos, told, options, seed=seed, features=features, start=start)
 
 
-def _in_doubt(photos: Sequence[Photo], alignment: Alignment) -> bool:
-    evidence = scene_evidence(photos, alignment)
+def _in_doubt(evidence: SceneEvidence) -> bool:
     return bool(np.isfinite(evidence.shift_deg)) and probability_wrong(evidence) > _DOUBT

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -92,16 +92,29 @@ class SceneEvidence:
     network: NetworkWitness | None = None
 
 
-def scene_evidence(
+TellEvidence = Callable[[Sequence[Photo], Alignment], SceneEvidence]
+"""As :func:`scene_evidence`, or one that keeps what it found."""
+
+
+def with_pictures(
+    evidence: SceneEvidence,
     photos: Sequence[Photo],
     alignment: Alignment,
     compared: ComparedPictures | None = None,
     seen: NetworkResult | None = None,
 ) -> SceneEvidence:
-    """Return the evidence for and against an alignment, of what was ``compared`` of the pictures
-    and what the network has ``seen`` in them, if anything was; deterministic.
+    """Return the :func:`scene_evidence` of an alignment with that of what was ``compared`` of the
+    pictures, and what the network has ``seen`` in them, if anything was.
     """
-    compared = compared or ComparedPictures.none()
+    if compared is not None and len(compared.pairs):
+        evidence = replace(evidence, look_alikes=suspicion(photos, alignment, compared)[0])
+    if seen is not None:
+        evidence = replace(evidence, network=network_witness(photos, alignment, seen))
+    return evidence
+
+
+def scene_evidence(photos: Sequence[Photo], alignment: Alignment) -> SceneEvidence:
+    """Return the evidence for and against an alignment that its matches are; deterministic."""
     # Who walks through is no sign against the cameras.
     moving = MovingThings.of(photos, alignment)
     fits = _without_labels(photos, alignment, moving.fits_without(photos, alignment))
@@ -117,7 +130,7 @@ def scene_evidence(
         error_deg=errors.pair_deg,
         shift_deg=errors.pair_shift_deg,
         left=errors.left,
-        look_alikes=suspicion(photos, alignment, compared)[0],
+        look_alikes=suspicion(photos, alignment, ComparedPictures.none())[0],
         divided=_divided(fits, len(photos)),
         second_motion=second_motion(photos, alignment),
         focal_spread=_focal_spread(photos, alignment),
@@ -132,7 +145,6 @@ def scene_evidence(
         photo_partners=_partners(alignment),
         photo_flat=joined_by_flat(photos, alignment),
         photo_points=np.asarray(alignment.sees.sum(axis=1), np.int64),
-        network=network_witness(photos, alignment, seen) if seen else None,
     )
 
 

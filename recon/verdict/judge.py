@@ -14,7 +14,7 @@ from recon.alignment.compared_pictures import MANY, ComparedPictures, compare_pi
 from recon.alignment.doppelgangers import suspicion
 from recon.scene import PhotoVerdict, Verdict, VerdictWord
 from recon.stage_results import Alignment, NetworkResult
-from recon.verdict.evidence import SceneEvidence, scene_evidence
+from recon.verdict.evidence import SceneEvidence, TellEvidence, scene_evidence, with_pictures
 from recon.verdict.probability import USUAL_SPREAD, probability_wrong
 from recon.verdict.single_joint import joined_by_one
 from recon.verdict.solved_again import SolveAgain, solved_again, solved_again_deg
@@ -74,6 +74,7 @@ def judge(
     given_poses: bool = False,
     given_lenses: bool = False,
     by_maps: bool = False,
+    tell: TellEvidence = scene_evidence,
     again: SolveAgain = solved_again,
 ) -> Verdict | None:
     """Return how far the cameras of a scene can be believed; None with fewer than two placed.
@@ -83,13 +84,14 @@ def judge(
     ``learned``: matches may be those of a learned matcher, which gives as many where two photos
     show hardly anything of the same. ``given_poses``, ``given_lenses``: what the user says of
     cameras or of lenses was taken as it is. ``by_maps``: a depth model's maps may hold cameras that
-    matches don't. ``again`` solves for the cameras from other starts.
+    matches don't. ``tell`` gives the evidence of matches, ``again`` solves for the cameras from
+    other starts.
     """
     placed = int(alignment.placed.sum())
     if placed < 2:
         return None
     of_network = None if given_poses or given_lenses or by_maps else seen
-    evidence = scene_evidence(photos, alignment, compared, of_network)
+    evidence = with_pictures(tell(photos, alignment), photos, alignment, compared, of_network)
     if given_poses or given_lenses:
         evidence = replace(evidence, focal_spread=0.0)
     if given_poses:
@@ -188,8 +190,7 @@ def show_two_places(photos: Sequence[Photo], alignment: Alignment) -> bool:
     if len(photos) > _MANY_PHOTOS:
         return False
     compared = compare_pictures(photos, alignment, missing=MANY)
-    strength, _ = suspicion(photos, alignment, compared)
-    by_points, _ = suspicion(photos, alignment, ComparedPictures.none())
+    strength, by_points = suspicion(photos, alignment, compared, ComparedPictures.none())
     return strength > _ALIKE or strength - by_points > _BY_PICTURES
 
 

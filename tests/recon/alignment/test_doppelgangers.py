@@ -145,5 +145,8 @@ def test_many_photos_are_suspected_only_beyond_what_their_pairs_tie(times: int) 
         reasons=few.reasons * times,
         depth_scale=np.tile(few.depth_scale, times),
     )
-    assert suspicion(PHOTOS, few, compared)[0] > 6
+    none = ComparedPictures.none()
+    with_them, without = suspicion(PHOTOS, few, compared, none)
+    assert with_them == suspicion(PHOTOS, few, compared)[0] > 6
+    assert without == suspicion(PHOTOS, few, none)[0] < with_them
     assert suspicion(phone_photos(12 * times), many, compared)[0] == 0

@@ -27,7 +27,7 @@ from pointmap.images import Photo
 from pointmap.lens import Lens
 from recon.alignment.align import align
 from recon.alignment.refinement import AlignOptions
-from recon.camera_stages import solved_again_once
+from recon.camera_stages import evidence_once, solved_again_once
 from recon.stage_results import Alignment, Focals, PairEvidence
 from recon.verdict.better_start import from_better_start
 from recon.verdict.evidence import SceneEvidence, scene_evidence
@@ -165,27 +165,40 @@ def test_focal_lengths_that_exif_tells_are_not_put_in_doubt(stuck: Alignment) ->
     assert solved_again_deg(solved_again(PHOTOS, pair)) is None
 
 
-def test_remedy_and_verdict_solve_a_doubtful_scene_once(
+def test_remedy_and_verdict_look_at_a_doubtful_scene_and_solve_it_once(
     stuck: Alignment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = []
+    calls, looked = [], []
+
+    def told(photos: Sequence[Photo], alignment: Alignment) -> SceneEvidence:
+        looked.append(alignment)
+        return scene_evidence(photos, alignment)
 
     def counted(photos: Sequence[Photo], alignment: Alignment) -> list[SolvedAgain]:
         calls.append(alignment)
         return solved_again(photos, alignment)
 
+    monkeypatch.setattr("recon.camera_stages.scene_evidence", told)
     monkeypatch.setattr("recon.camera_stages.solved_again", counted)
     plain = judge(PHOTOS, stuck)
     assert plain is not None
     assert plain.word != "sound"
     # The second run reads what the first one kept.
     for _ in range(2):
-        again = partial(solved_again_once, Work(tmp_path / "work"))
+        work = Work(tmp_path / "work")
+        tell, again = partial(evidence_once, work), partial(solved_again_once, work)
         evidence = PairEvidence([], list(stuck.edges), _half(), [], [])
         # No better ones, so that these are judged.
         monkeypatch.setattr("recon.verdict.better_start._BETTER", 0.0)
-        found = from_better_start(PHOTOS, evidence, stuck, AlignOptions(), again=again)
+        options = AlignOptions()
+        found = from_better_start(PHOTOS, evidence, stuck, options, tell=tell, again=again)
         assert found is None
-        assert len(calls) == 1
-        assert judge(PHOTOS, stuck, again=again) == plain
-        assert len(calls) == 1
+        assert len(calls) == len(looked) == 1
+        assert judge(PHOTOS, stuck, tell=tell, again=again) == plain
+        assert len(calls) == len(looked) == 1
+    # Of other cameras, and of other photos, it is something else.
+    other = replace(stuck, intrinsics=1.01 * stuck.intrinsics)
+    assert tell(PHOTOS, other).error_deg == scene_evidence(PHOTOS, other).error_deg
+    stated = [replace(photo, exif_focal_px=500.0) for photo in PHOTOS]
+    assert tell(stated, stuck).focal_spread == 0.0
+    assert len(looked) == 3
