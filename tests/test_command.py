@@ -38,6 +38,15 @@ def test_commands_begin_before_anything_large_is_imported() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
 
 
+def test_commands_import_nothing_that_draws_in_notebooks(tmp_path: Path) -> None:
+    body = "def main(arguments):\n    import open3d, sys\n    return 'dash' in sys.modules\n"
+    (tmp_path / "drawing.py").write_text(body)
+    code = "from pointmap.launch import launch; assert launch('drawing') == 0"
+    root = Path(__file__).parents[1]
+    paths = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"}
+    subprocess.run([sys.executable, "-c", code], cwd=root, env={**os.environ, **paths}, check=True)
+
+
 @pytest.mark.parametrize(
     "command",
     [
