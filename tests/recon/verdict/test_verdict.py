@@ -135,10 +135,9 @@ def test_what_pictures_add_to_points_weighs_more(
     right: Alignment, monkeypatch: pytest.MonkeyPatch, by_points: float, in_all: float, word: str
 ) -> None:
     """Points of who walks through are missing in other photos; pictures are asked with care."""
-    nothing = np.zeros(COUNT, bool)
 
-    def strength(photos: object, alignment: object, compared: ComparedPictures) -> object:
-        return in_all if len(compared.pairs) else by_points, nothing
+    def strength(photos: object, alignment: object, *compared: ComparedPictures) -> list[float]:
+        return [in_all if len(one.pairs) else by_points for one in compared]
 
     some = ComparedPictures(np.array([[0, 1]]), np.array([3]), np.array([10]))
     verdict = judge(PHOTOS, right)
