@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pointmap.camera import Array
 from recon.stereo.cross_check import Estimate
-from recon.stereo.fill_unconfirmed import spread
+from recon.stereo.known_pixels import Pixels, evenly
 from recon.stereo.photo import Photo2D, box_mean
 from recon.stereo.plane_sweep import Scorer
 from recon.stereo.search import Found, search
@@ -37,6 +37,8 @@ _NEARER = 4.0
 # no more than this share of that lies under it. Seen from above (35 degrees below the horizon), it
 # matches as other surfaces do, and between what stands on it, it lies deeper than what is known.
 _LEAST_ON, _MOST_UNDER, _FROM_ABOVE = 0.1, 0.1, 0.7
+# Pixels through which its plane is laid.
+_PIXELS = 2000
 
 
 def level_plane(photo: Photo2D, up: Array) -> Tensor:
@@ -95,23 +97,25 @@ def ground_surface(
     photo: Photo2D, up: Array, height: float, known: Sequence[Estimate]
 ) -> Tensor | None:
     """Return inverse depth (h, w) of the ground at a grazing angle, 0 elsewhere: ``height`` below
-    the camera, corrected by what is ``known`` of it, the surest first. None if that has too little
-    on the ground, or too much under it (a table, whose floor is seen as well).
+    the camera, or rather the plane through what is ``known`` there, the surest first. None if that
+    has too little on the ground, or too much under it (a table, whose floor is seen as well).
     """
     plane = level_plane(photo, up)
     below, level = plane > _BELOW, plane / height
-    ratio, weight = torch.zeros_like(plane), torch.zeros_like(plane)
-    under = torch.zeros_like(below)
+    inverse, under = torch.zeros_like(plane), torch.zeros_like(below)
     for depth in known:
         told, its = below & (depth.confidence > 0), depth.depth * level
-        on = told & (its < _REACH) & (its > 1 / _REACH) & (weight == 0)
+        on = told & (its < _REACH) & (its > 1 / _REACH) & (inverse == 0)
         under |= told & (its >= _REACH)
-        ratio = torch.where(on, its, ratio)
-        weight = torch.where(on, depth.confidence, weight)
-    on_ground = int((weight > 0).sum())
+        inverse = torch.where(on, 1 / depth.depth.clamp_min(1e-12), inverse)
+    on_ground = int((inverse > 0).sum())
     if on_ground < _LEAST_ON * int(below.sum()) or int(under.sum()) > _MOST_UNDER * on_ground:
         return None
-    return torch.where(plane < _FROM_ABOVE, level / spread(ratio, weight), 0.0)
+    seen = inverse.cpu().numpy()
+    a, b, c = Pixels.of(evenly(seen > 0, _PIXELS), seen).fitted_robustly()
+    rows, columns = (torch.arange(size, device=plane.device) for size in plane.shape)
+    fitted = (a + b * columns + c * rows[:, None]).float()
+    return torch.where(below & (plane < _FROM_ABOVE), fitted.clamp_min(0), 0.0)
 
 
 def nearest(plane: Tensor, height: float | None, high: float) -> Tensor:
