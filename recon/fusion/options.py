@@ -54,6 +54,7 @@ class FusionOptions:
     """Also lay the photos over the mesh (simplified to 200,000 triangles): scene.glb and mesh.obj
     then have a texture."""
     texture_size: int = 4096
-    """Upper bound of the texture's sides in texels; photos are made smaller to keep it."""
+    """Upper bound of the texture's sides in texels; photos are made smaller to keep it, and below
+    2,800 the mesh simpler."""
     max_points: int = 2_000_000
     """Upper bound of the cloud's size; points are thinned by growing voxels to keep it."""

@@ -33,6 +33,8 @@ _CANDIDATES = 4
 _NEIGHBOUR = 0.4
 # Pixels of a photo that stay around its charts, for the blending of texels by viewers.
 _MARGIN = 2
+# A chart of one triangle takes so many texels across, however small the photos are made.
+_LEAST_CHART = 2 * _MARGIN + 2
 # Triangles that no photo sees get one of this many levels per colour, in cells of as many texels.
 _LEVELS, _CELL = 16, 4
 
@@ -68,16 +70,16 @@ def texture_mesh(
     """Return the mesh under a texture of at most ``size`` x ``size``; None for an empty mesh.
 
     Photos are read from ``View.path`` at the resolution that fits; ``View.pixels`` stand in for
-    those that are gone. A mesh of more than ``max_triangles`` is simplified first: the texture
-    carries the detail. Triangles that no photo sees get their own flat colour. ``pieces``: where
-    what concerns single photos is done, by default here; :class:`recon.work.pieces.PhotosFailed` is
-    raised for those on which a cluster failed.
+    those that are gone. A mesh of more than ``max_triangles``, or than would fit if each were a
+    chart, is simplified first: the texture carries the detail. Triangles that no photo sees get
+    their own flat colour. ``pieces``: where what concerns single photos is done, by default here;
+    :class:`recon.work.pieces.PhotosFailed` is raised for those on which a cluster failed.
     """
     pieces = pieces or PieceMap()
     placed = [view for view in views if view.registered]
     if not len(mesh.faces) or not placed:
         return None
-    mesh = simplified(mesh, max_triangles)
+    mesh = simplified(mesh, min(max_triangles, (size // _LEAST_CHART) ** 2))
     candidates, samples = _Candidates.none(len(mesh.faces)), []
 
     def seen(numbers: Sequence[int]) -> Iterator[tuple[NDArray[np.float32], _Samples]]:

@@ -107,11 +107,14 @@ def test_the_verdict_is_said_with_its_reason_and_the_photos_that_are_off(
         for k, view in enumerate(scene.views)
     )
     verdict = Verdict("doubtful", "matches <contradict>", 0.6, 0.5, 2.0, photos)
-    page = report_html(dataclasses.replace(scene, verdict=verdict))
+    warnings = ["the cameras are doubtful: matches <contradict>", "photos that look alike: a, b"]
+    page = report_html(dataclasses.replace(scene, verdict=verdict, warnings=warnings))
     section = page[page.index("<div class='verdict doubtful'>") :].split("</div>")[0]
     assert "matches &lt;contradict&gt;" in section
     assert section.count("<li>") == 1 and "wrong: hangs on &lt;one&gt;" in section
     assert escape(scene.views[0].name) in section
+    # Said once, and other warnings as ever.
+    assert page.count("matches &lt;contradict&gt;") == 1 and "that look alike: a, b" in page
     assert "class='verdict" not in report_html(scene)
 
 

@@ -141,7 +141,11 @@ def _places_section(scene: Scene) -> str:
 
 
 def _warning_section(scene: Scene) -> str:
-    listed = warning_list(scene.warnings)
+    verdict = scene.verdict
+    # What the verdict warns of stands above, in full.
+    reasons = [] if verdict is None else [verdict.reason, *(p.reason for p in verdict.in_doubt)]
+    said = tuple(filter(None, reasons))
+    listed = warning_list([text for text in scene.warnings if not text.endswith(said)])
     return f"<h2>Warnings</h2>{listed}" if listed else ""
 
 

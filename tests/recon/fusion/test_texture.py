@@ -107,6 +107,14 @@ def test_texture_keeps_its_bounds(views: list[View], mesh: Mesh) -> None:
     assert np.median(colour_errors(textured)) < 12
 
 
+def test_a_small_texture_holds_fewer_triangles(views: list[View], mesh: Mesh) -> None:
+    textured = texture_mesh(mesh, views, size=256)
+    assert textured is not None
+    assert textured.texture.shape[0] <= 256 + 8
+    assert 500 < len(textured.faces) < len(mesh.faces) / 4
+    assert np.median(colour_errors(textured)) < 24
+
+
 @pytest.mark.parametrize("stage", ["Texture: what photos see", "Texture: parts of photos"])
 def test_a_photo_on_which_a_cluster_fails_is_named(
     views: list[View], mesh: Mesh, stage: str
