@@ -13,12 +13,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pointmap.camera import Array
 from recon.stereo.cross_check import Estimate
-from recon.stereo.known_pixels import Pixels, evenly
+from recon.stereo.known_pixels import Pixels
 from recon.stereo.photo import Photo2D, box_mean
 from recon.stereo.plane_sweep import Scorer
 from recon.stereo.search import Found, search
@@ -37,8 +38,8 @@ _NEARER = 4.0
 # no more than this share of that lies under it. Seen from above (35 degrees below the horizon), it
 # matches as other surfaces do, and between what stands on it, it lies deeper than what is known.
 _LEAST_ON, _MOST_UNDER, _FROM_ABOVE = 0.1, 0.1, 0.7
-# Pixels through which its plane is laid.
-_PIXELS = 2000
+# It ends at the farthest of what is known of it, but for this share.
+_FARTHEST = 0.02
 
 
 def level_plane(photo: Photo2D, up: Array) -> Tensor:
@@ -112,10 +113,12 @@ def ground_surface(
     if on_ground < _LEAST_ON * int(below.sum()) or int(under.sum()) > _MOST_UNDER * on_ground:
         return None
     seen = inverse.cpu().numpy()
-    a, b, c = Pixels.of(evenly(seen > 0, _PIXELS), seen).fitted_robustly()
+    a, b, c = Pixels.of(np.flatnonzero(seen), seen).fitted_robustly()
     rows, columns = (torch.arange(size, device=plane.device) for size in plane.shape)
     fitted = (a + b * columns + c * rows[:, None]).float()
-    return torch.where(below & (plane < _FROM_ABOVE), fitted.clamp_min(0), 0.0)
+    # Where it is not known any more, farther out, the plane may be far off.
+    farthest = float(np.quantile(seen[seen > 0], _FARTHEST))
+    return torch.where((fitted > farthest) & (plane < _FROM_ABOVE), fitted, 0.0)
 
 
 def nearest(plane: Tensor, height: float | None, high: float) -> Tensor:

@@ -263,7 +263,8 @@ def refine_pose(
     t = np.array(cam2_to_cam1[:3, 3], np.float64)
     t /= np.linalg.norm(t)
     left = np.ascontiguousarray(_inverse(intrinsics_i).T)
-    points = (np.ascontiguousarray(xy, np.float64) for xy in (xy_i, xy_j))
+    # Copies: what a cluster hands out is read-only, which a compiled loop doesn't take.
+    points = (np.array(xy, np.float64, order="C") for xy in (xy_i, xy_j))
     cost = refine_in_place(R, t, *points, left, _inverse(intrinsics_j), float(scale_px), rounds)
     return rigid(R, t), float(cost)
 

@@ -20,7 +20,7 @@ def few_textures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def tiny_plan(out: Path) -> Plan:
     """Return a plan of two shards of a scene each."""
-    return plan_of(parser_of().parse_args(["--out", str(out), *TINY]))
+    return plan_of(parser_of("generate").parse_args(["--out", str(out), *TINY]))
 
 
 def files_in(folder: Path) -> dict[str, bytes]:

@@ -102,6 +102,15 @@ def test_a_pose_without_matches_or_without_any_that_tell_stays():
     assert np.isfinite(pose).all() and np.isfinite(cost)
 
 
+def test_a_pose_is_refined_on_what_a_cluster_hands_out_read_only():
+    matches = make_matches(cloud(), CAM_I, CAM_J, K, K, noise_px=0.5)
+    given = TRUTH.copy(), matches.xy_i.copy(), matches.xy_j.copy(), K.copy(), K.copy()
+    expected, _ = refine_pose(*given, scale_px=0.5)
+    for array in given:
+        array.flags.writeable = False
+    np.testing.assert_array_equal(refine_pose(*given, scale_px=0.5)[0], expected)
+
+
 def test_photos_of_different_size_and_focal_length():
     K_j = pinhole(2200, 1200, 1600)
     matches = make_matches(cloud(2000), CAM_I, CAM_J, K, K_j, noise_px=0.4)
